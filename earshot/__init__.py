@@ -1,0 +1,1 @@
+"""Earshot learns to see from what can be heard."""

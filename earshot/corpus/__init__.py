@@ -1,0 +1,1 @@
+"""Where clips come from: manifests, downloading, the ledger of refusals, the rendered sample world."""

@@ -1,0 +1,1 @@
+"""One module a benchmark, the linear probe and the metrics."""

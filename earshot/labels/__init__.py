@@ -1,0 +1,1 @@
+"""What a network predicts: labels made of descriptors."""

@@ -1,0 +1,1 @@
+"""Sound descriptors: the 502-d texture, MFCC and the spectrum."""
