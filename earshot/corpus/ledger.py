@@ -1,0 +1,97 @@
+"""The ledger: one row for every clip that a stage was given, so that nothing vanishes without a reason.
+
+A ledger is a CSV file a shard, beside the shard that it accounts for, with the columns of `LedgerRow`.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import write_atomically
+
+# What the file itself is guilty of; extract and download both find these.
+MEDIA_REASONS = ("unreadable", "no-video", "no-sound", "too-short", "timeout", "too-large", "unsupported")
+# What the place a clip comes from says, for good.
+SOURCE_REASONS = ("private", "removed", "geo-blocked", "age-restricted", "not-found", "forbidden", "bad-cut")
+# What may pass: the clip is asked for again in the next run.
+PENDING_REASONS = ("rate-limited", "blocked", "network")
+REASONS = MEDIA_REASONS + SOURCE_REASONS + PENDING_REASONS
+
+STATUSES = ("kept", "refused", "pending")
+DETAIL_LENGTH = 200  # characters; a decoder's message may be a page long
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What became of one clip: kept, refused or pending, with a reason from `REASONS` unless it was kept.
+
+    `source` says where the clip came from (a path or an address), `detail` is one line for a human; what would break
+    a line or is not text is spelled out (a file name may hold anything).
+    Raises ValueError for a status or reason that is not on the fixed lists.
+    """
+
+    clip_id: str
+    source: str
+    status: str
+    reason: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        allowed = {"kept": ("",), "refused": MEDIA_REASONS + SOURCE_REASONS, "pending": PENDING_REASONS}
+        if self.status not in allowed:
+            raise ValueError(f"ledger: clip {self.clip_id!r} has status {self.status!r}, not one of {STATUSES}")
+        if self.reason not in allowed[self.status]:
+            raise ValueError(f"ledger: clip {self.clip_id!r} is {self.status} with the unknown reason {self.reason!r}")
+        object.__setattr__(self, "source", printable(self.source))
+        object.__setattr__(self, "detail", printable(" ".join(self.detail.split()))[:DETAIL_LENGTH])
+
+
+def printable(text: str) -> str:
+    """The text with control characters and undecodable bytes as backslash escapes: always valid UTF-8, one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+COLUMNS = tuple(field.name for field in fields(LedgerRow))
+
+
+def write_ledger(path: Path, rows: Iterable[LedgerRow]) -> None:
+    """Write the rows as CSV, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as growing, open(growing, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(astuple(row) for row in rows)
+
+
+def read_ledger(path: Path) -> list[LedgerRow]:
+    """Read a ledger back.
+
+    Raises EarshotError when the columns, a status or a reason are not the ledger's own.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        found = tuple(reader.fieldnames or ())
+        if found != COLUMNS:
+            raise EarshotError(f"{path}: the columns are {found}, a ledger has {COLUMNS}; run its stage again")
+        try:
+            return [LedgerRow(**row) for row in reader]
+        except (TypeError, ValueError) as error:
+            raise EarshotError(f"{path}: {error}; run its stage again") from error
+
+
+def count(rows: Iterable[LedgerRow], *, total: str = "clips_in") -> dict[str, int]:
+    """Counts under the names that the metrics use: `total`, clips_kept, clips_pending, refused_<reason>.
+
+    Only what occurs is counted, beside `total` and clips_kept, which are always there; the counts of several shards
+    add up.
+    """
+    rows = list(rows)
+    outcomes = Counter(_outcome(row) for row in rows)
+    return {total: len(rows), "clips_kept": 0, **dict(sorted(outcomes.items()))}
+
+
+def _outcome(row: LedgerRow) -> str:
+    return f"refused_{row.reason}" if row.status == "refused" else f"clips_{row.status}"
