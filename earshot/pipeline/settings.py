@@ -1,0 +1,65 @@
+"""What changes how a run is done but never its result: environment variables EARSHOT_*, read here and nowhere else."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from earshot.pipeline.errors import EarshotError
+
+NAMES = {
+    "EARSHOT_WORKERS": "processes that map over shards (default: the processors this process may use)",
+    "EARSHOT_THREADS": "threads of one training or evaluating process (default: the same)",
+    "EARSHOT_DEVICE": "auto, cpu or cuda (default: auto)",
+    "EARSHOT_SCRATCH": "folder where unfinished work waits (default: .earshot under the root)",
+    "EARSHOT_COOKIES": "a Netscape cookies file for yt-dlp (default: none)",
+    "EARSHOT_PROXY": "a proxy address for yt-dlp (default: none)",
+    "EARSHOT_REAL_DATA": "folder of real clips, recordings and photographs for the tests (default: those tests skip)",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this run is done on this machine."""
+
+    workers: int
+    threads: int
+    device: str
+    scratch: Path | None
+    cookies: Path | None
+    proxy: str | None
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises EarshotError for a variable that does not exist and for a value that cannot be.
+    """
+    unknown = sorted(name for name in os.environ if name.startswith("EARSHOT_") and name not in NAMES)
+    if unknown:
+        raise EarshotError(f"environment variable {unknown[0]} is not a setting; the settings are {', '.join(NAMES)}")
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    device = os.environ.get("EARSHOT_DEVICE") or "auto"
+    if device not in ("auto", "cpu", "cuda"):
+        raise EarshotError(f"EARSHOT_DEVICE is {device!r}, wanted auto, cpu or cuda")
+    return Settings(
+        workers=_count("EARSHOT_WORKERS", processors),
+        threads=_count("EARSHOT_THREADS", processors),
+        device=device,
+        scratch=_path("EARSHOT_SCRATCH"),
+        cookies=_path("EARSHOT_COOKIES"),
+        proxy=os.environ.get("EARSHOT_PROXY") or None,
+    )
+
+
+def _count(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdigit() or int(text) < 1:
+        raise EarshotError(f"{name} is {text!r}, wanted a whole number of at least 1")
+    return int(text)
+
+
+def _path(name: str) -> Path | None:
+    text = os.environ.get(name)
+    return Path(text).resolve() if text else None

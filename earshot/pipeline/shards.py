@@ -1,0 +1,135 @@
+"""Shards: every table is a directory of equally numbered files, and a stage maps over their numbers.
+
+A shard's work is done once: its counts are written as a marker after its files, so that a run that was killed goes on
+with the shards that have none.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.settings import settings
+
+Work = Callable[[int], dict[str, int]]
+
+
+def shard_name(number: int) -> str:
+    """Five digits, as the WebDataset convention has it: 3 is "00003"."""
+    return f"{number:05d}"
+
+
+def shard_paths(folder: Path, suffix: str) -> list[Path]:
+    """The shards of a table, in order.
+
+    Raises EarshotError where the folder holds none or where a number is missing.
+    """
+    paths = sorted((p for p in folder.glob(f"*{suffix}") if p.stem.isdigit()), key=lambda path: int(path.stem))
+    if not paths:
+        raise EarshotError(f"{folder}: holds no shards such as {shard_name(0)}{suffix}; run the stage that writes it")
+    for number, path in enumerate(paths):
+        if int(path.stem) != number:
+            raise EarshotError(f"{folder}: found {path.name}, wanted {shard_name(number)}{suffix}: a shard is missing")
+    return paths
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and is gone when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def map_shards(work: Work, numbers: Sequence[int], markers: Path, *, title: str) -> Counter[str]:
+    """Do `work(number)` for every number without a marker, on this machine's workers; return the summed counts of all.
+
+    `work` is picklable, writes its files atomically and returns its counts. A worker that dies (out of memory, killed)
+    costs its shard's work: unfinished shards are tried again, one at a time.
+
+    Raises whatever `work` raises, after which finished shards keep their markers; EarshotError where a shard's worker
+    dies a second time.
+    """
+    markers.mkdir(parents=True, exist_ok=True)
+    waiting = [number for number in numbers if not _marker(markers, number).exists()]
+    with tqdm(total=len(numbers), initial=len(numbers) - len(waiting), desc=title, unit="shard", leave=False) as bar:
+        try:
+            _run_parallel(work, waiting, markers, settings().workers, bar)
+        except TerminatedWorkerError:
+            left = [number for number in waiting if not _marker(markers, number).exists()]
+            warnings.warn(f"{title}: a worker died; {len(left)} shards are tried one at a time", stacklevel=2)
+            _run_one_by_one(work, left, markers, bar)
+    return sum((Counter(json.loads(_marker(markers, number).read_text())) for number in numbers), Counter())
+
+
+def _run_parallel(work: Work, numbers: Sequence[int], markers: Path, workers: int, bar: tqdm) -> None:
+    tasks: Iterable = (joblib.delayed(_do_and_mark)(work, number, markers) for number in numbers)
+    with joblib.parallel_config("loky", n_jobs=min(workers, max(len(numbers), 1)), inner_max_num_threads=1):
+        # A batch of one: joblib would else hold several shards back from a worker that is free.
+        for _ in joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks):
+            bar.update()
+
+
+def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm) -> None:
+    died = []
+    for number in numbers:
+        try:
+            # Two workers, one task: with one worker joblib would run the task in this process.
+            with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+                joblib.Parallel(batch_size=1)([joblib.delayed(_do_and_mark)(work, number, markers)])
+            bar.update()
+        except TerminatedWorkerError:
+            died.append(shard_name(number))
+    if died:
+        raise EarshotError(
+            f"shards {', '.join(died)}: the worker died twice, most often for want of memory; "
+            "the other shards are kept: rerun with fewer workers (EARSHOT_WORKERS=1)"
+        )
+
+
+def _do_and_mark(work: Work, number: int, markers: Path) -> None:
+    counts = work(number)
+    with write_atomically(_marker(markers, number)) as temporary:
+        temporary.write_text(json.dumps(counts))
+
+
+def _marker(markers: Path, number: int) -> Path:
+    return markers / f"{shard_name(number)}.json"
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Put `source` at `target` whole: hard links in a folder beside it, then one rename; copies across file systems."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    growing = target.with_name(f".{target.name}.placing")
+    for leftover in (growing, target.with_name(f".{target.name}.replaced")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(source, growing, copy_function=_link_or_copy)
+    if target.is_symlink():
+        target.unlink()
+    if target.exists():
+        replaced = target.with_name(f".{target.name}.replaced")
+        os.replace(target, replaced)
+        os.replace(growing, target)
+        shutil.rmtree(replaced)
+    else:
+        os.replace(growing, target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,216 @@
+"""The frame of a stage script: its command line, the parameters it may read, its scratch folder and its outputs.
+
+A stage can be killed at any instant. What it has finished waits in a scratch folder named by a fingerprint, outputs are
+placed whole, and the scratch folder goes only after the last output and the last metric are in place.
+"""
+
+import argparse
+import contextlib
+import csv
+import errno
+import fcntl
+import io
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.fingerprint import fingerprint
+from earshot.pipeline.params import Params, load_params
+from earshot.pipeline.settings import NAMES, settings
+from earshot.pipeline.shards import Work, link_tree, map_shards, write_atomically
+
+Reads = Sequence[str] | Callable[[Any], Sequence[str]]
+
+
+class View:
+    """The parameters that a stage declares, and no others: `view.extract.frames`."""
+
+    def __init__(self, values: BaseModel, keys: Sequence[str], name: str = "") -> None:
+        self._values, self._keys, self._name = values, keys, name
+
+    def __getattr__(self, key: str) -> Any:
+        inner = [k.removeprefix(f"{key}.") for k in self._keys if k.startswith(f"{key}.")]
+        if key in self._keys:
+            return getattr(self._values, key)
+        if inner:
+            return View(getattr(self._values, key), inner, f"{self._name}{key}.")
+        raise LookupError(f"parameter {self._name}{key} is not declared by this stage")
+
+
+@dataclass
+class Run:
+    """One run of a stage: what `main` works with."""
+
+    stage: "Stage"
+    params: Any
+    root: Path
+    scratch: Path
+    choice: str | None
+    _done: set[str] = field(default_factory=set)
+
+    def path(self, name: str) -> Path:
+        """Where an input is: relative to the root, or as the parameter has it when absolute."""
+        return self.root / name
+
+    def out(self, name: str) -> Path:
+        """The folder in the scratch where output `name` grows until it is placed."""
+        if name not in self.stage.writes:
+            raise LookupError(f"output {name} is not declared by stage {self.stage.name}")
+        folder = self.scratch / "out" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def map_shards(self, work: Work, numbers: Sequence[int], *, title: str) -> Counter[str]:
+        """Do `work(number)` for every shard that is not finished yet; return the summed counts of all.
+
+        A second call in the same stage needs another title: finished shards are kept under it.
+        """
+        return map_shards(work, numbers, self.scratch / "finished" / title.replace(" ", "-"), title=title)
+
+    def place(self, name: str) -> None:
+        """Put the finished output `name` under the root, whole."""
+        for leftover in self.out(name).rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        link_tree(self.out(name), self.root / name)
+        self._done.add(name)
+
+    def write_metrics(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write metrics/<name>.json: flat, in the order given, floats rounded to six digits."""
+        rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+        self._write_metric(f"{name}.json", json.dumps(rounded, indent=2, allow_nan=False) + "\n")
+
+    def write_plot(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write metrics/<name>.csv, a table that `dvc plots` draws: a row a mapping, all with the same keys."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
+        self._write_metric(f"{name}.csv", text.getvalue())
+
+    def _write_metric(self, file: str, text: str) -> None:
+        if file not in self.stage.metric_files(self.choice):
+            raise LookupError(f"metric {file} is not declared by stage {self.stage.name}")
+        with write_atomically(self.root / "metrics" / file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        self._done.add(file)
+
+    def check_complete(self) -> None:
+        """Raise LookupError where a declared output was not written."""
+        missing = {*self.stage.writes, *self.stage.metric_files(self.choice)} - self._done
+        if missing:
+            raise LookupError(f"stage {self.stage.name} ended without {', '.join(sorted(missing))}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage declares; dvc.yaml says the same, and a test compares the two.
+
+    `params`, `reads`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option named by
+    `choices` (for evaluate: --benchmark).
+    """
+
+    name: str
+    params: Sequence[str]
+    reads: Reads = ()
+    writes: Sequence[str] = ()
+    metrics: Sequence[str] = ()
+    plots: Sequence[str] = ()
+    choices: tuple[str, Sequence[str]] | None = None
+
+    def metric_files(self, choice: str | None) -> list[str]:
+        """The files under metrics/ that this stage writes."""
+        return [f"{_fill(m, choice)}.json" for m in self.metrics] + [f"{_fill(p, choice)}.csv" for p in self.plots]
+
+    def view(self, params: Params, choice: str | None = None) -> View:
+        """`params`, restricted to what the stage declares."""
+        return View(params, [_fill(key, choice) for key in self.params])
+
+    def inputs(self, view: View, choice: str | None) -> list[str]:
+        """The files and folders that the stage reads under these parameters."""
+        names = self.reads(view) if callable(self.reads) else self.reads
+        return [_fill(name, choice) for name in names]
+
+    def run(self, main: Callable[[Run], str], arguments: Sequence[str] | None = None) -> None:
+        """The command line: check everything, do `main`, print its closing line; a user's mistake is one line."""
+        options = self._parser(main).parse_args(arguments)
+        try:
+            print(self._run(main, options), flush=True)
+        except EarshotError as error:
+            sys.exit(f"{self.name}: {error}")
+        except KeyboardInterrupt:
+            print(f"{self.name}: stopped; run it again and it goes on", file=sys.stderr)
+            sys.exit(130)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+                raise
+            place = error.filename or options.root
+            sys.exit(f"{self.name}: {place}: {error.strerror}; finished work is kept: mend it and run again")
+
+    def _parser(self, main: Callable) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(
+            prog=f"python -m stages.{self.name}",
+            description=sys.modules[main.__module__].__doc__,
+            epilog="settings, which never change a result:\n" + "\n".join(f"  {k}: {v}" for k, v in NAMES.items()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if self.choices:
+            parser.add_argument(f"--{self.choices[0]}", dest="choice", required=True, choices=self.choices[1])
+        add = parser.add_argument
+        add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
+        add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
+        add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
+        return parser
+
+    def _run(self, main: Callable[[Run], str], options: argparse.Namespace) -> str:
+        choice = getattr(options, "choice", None)
+        params = load_params(options.params, options.set)
+        view = self.view(params, choice)
+        root = options.root.resolve()
+        inputs = [root / name for name in self.inputs(view, choice)]
+        for path in [root, *inputs]:
+            if not path.exists():
+                raise EarshotError(f"{path}: no such file or folder; run the stage that writes it or mend the parameter")
+        values = {_fill(key, choice): _plain(_lookup(params, _fill(key, choice))) for key in self.params}
+        label = f"{self.name}-{choice}" if choice else self.name
+        scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
+        scratch.mkdir(parents=True, exist_ok=True)
+        with _locked(scratch):
+            run = Run(self, view, root, scratch, choice)
+            closing = main(run)
+            run.check_complete()
+            shutil.rmtree(scratch)
+        return closing
+
+
+@contextlib.contextmanager
+def _locked(scratch: Path) -> Iterator[None]:
+    """Refuse a second run of the same work; the system frees the lock of a process that was killed."""
+    with open(scratch / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EarshotError(f"{scratch}: another run is doing this very work; wait for it or end it") from None
+        yield
+
+
+def _fill(text: str, choice: str | None) -> str:
+    return text.replace("{choice}", choice or "")
+
+
+def _lookup(params: Any, key: str) -> Any:
+    for name in key.split("."):
+        params = getattr(params, name, None)
+    return params
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, BaseModel) else value
