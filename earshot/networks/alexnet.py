@@ -67,7 +67,7 @@ class AlexNet(nn.Module):
         """Activations after the ReLU, a flat row a picture, of the layers asked for.
 
         `max5` is the maximum of each conv5 channel over the picture, `pool5` the pooled conv5 map, `fc6` and `fc7` the
-        hidden units (the layers of Owens 2016, Table 2). Dropout and batch norm follow the mode: call `eval()` to probe.
+        hidden units (Owens 2016, Table 2). Dropout and batch norm follow the mode: call `eval()` to probe.
 
         Args:
             images: uint8, (pictures, 3, image_size, image_size).
