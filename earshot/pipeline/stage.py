@@ -178,7 +178,7 @@ class Stage:
         inputs = [root / name for name in self.inputs(view, choice)]
         for path in [root, *inputs]:
             if not path.exists():
-                raise EarshotError(f"{path}: no such file or folder; run the stage that writes it or mend the parameter")
+                raise EarshotError(f"{path}: no such file or folder; run the stage that writes it or mend the value")
         values = {_fill(key, choice): _plain(_lookup(params, _fill(key, choice))) for key in self.params}
         label = f"{self.name}-{choice}" if choice else self.name
         scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
