@@ -1,0 +1,94 @@
+"""The table of scenes: what extract makes of clips, a row a clip, one Parquet file a shard.
+
+| column | |
+|---|---|
+| clip_id, group, split | who the clip is, which video it comes from, which side of the split that puts it on |
+| duration | seconds for which there is both picture and sound; time 0 is where both have begun |
+| frames, times | JPEG pictures and the time of each in seconds, in order |
+| sound, sound_rate, sound_channels | FLAC of the whole clip from time 0 on, at its own rate, mono or stereo |
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from earshot.corpus.split import split_of
+from earshot.pipeline.shards import write_atomically
+
+SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("group", pa.string()),
+        ("split", pa.string()),
+        ("duration", pa.float64()),
+        ("frames", pa.list_(pa.binary())),
+        ("times", pa.list_(pa.float64())),
+        ("sound", pa.binary()),
+        ("sound_rate", pa.int32()),
+        ("sound_channels", pa.int8()),
+    ]
+)
+ROW_GROUP = 100  # clips; read singly, larger groups are slow to draw from at random
+ROW_GROUP_BYTES = 64 << 20  # a group of long clips is closed earlier: it is held in memory whole
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One clip after extraction; the fields are the columns of the table, `split` follows from `group`."""
+
+    clip_id: str
+    group: str
+    duration: float
+    frames: list[bytes]
+    times: list[float]
+    sound: bytes
+    sound_rate: int
+    sound_channels: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of pictures and sound."""
+        return len(self.sound) + sum(len(frame) for frame in self.frames)
+
+
+def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
+    """Write a shard, whole or not at all, holding one row group in memory; return the number of rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    with write_atomically(path) as growing, _writer(growing) as writer:
+        for group in _row_groups(scenes):
+            writer.write_table(_table(group), row_group_size=len(group))
+            rows += len(group)
+    return rows
+
+
+def read_scenes(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Read a shard one row group at a time: tables of at most 100 clips with the columns asked for (default all)."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=columns, use_threads=False)
+
+
+def _writer(path: Path) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, SCHEMA, compression="none", use_dictionary=False, write_statistics=["split"])
+
+
+def _row_groups(scenes: Iterable[Scene]) -> Iterator[list[Scene]]:
+    group, size = [], 0
+    for scene in scenes:
+        group.append(scene)
+        size += scene.size
+        if len(group) == ROW_GROUP or size >= ROW_GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _table(group: list[Scene]) -> pa.Table:
+    columns = {name: [getattr(scene, name) for scene in group] for name in SCHEMA.names if name != "split"}
+    columns["split"] = [split_of(scene.group) for scene in group]
+    return pa.table(columns, schema=SCHEMA)
