@@ -1,0 +1,121 @@
+"""The sound texture: 502 statistics of the cochlea's envelopes over 3.75 s.
+
+McDermott and Simoncelli (Neuron 2011) found the statistics by which people recognise textures of sound; Owens et al., "Ambient sound provides
+supervision for visual learning" (ECCV 2016), sections 3.1 and A3, chose these of them to supervise pictures.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import scipy.fft
+
+from earshot.sound.cochlea import (
+    BATCH,
+    CHANNELS,
+    ENVELOPE_RATE,
+    ENVELOPE_SAMPLES,
+    Ends,
+    Exactness,
+    Order,
+    cochleagrams,
+    loudness,
+)
+from earshot.sound.windows import fitted_windows
+
+ModulationNorm = Literal["variance", "squared-mean"]
+
+CORRELATED_OFFSETS = (1, 2, 3, 5)  # Owens 2016, section A3
+MODULATION_CENTRES = 0.5 * 400 ** (np.arange(10) / 9)  # Hz, 0.5 to 200
+EPSILON = 1.19e-7  # keeps the quotients of empty channels finite; the resolution of float32
+PAIRS = np.array([(j, j + o) for j in range(CHANNELS) for o in CORRELATED_OFFSETS if j + o < CHANNELS])  # (117, 2)
+
+TEXTURE_SIZE = 502
+TEXTURE_GROUPS = {  # Owens' four kinds of features, each rescaled by its own size before clustering
+    "moments": slice(0, 64),
+    "correlation": slice(64, 181),
+    "modulation": slice(181, 501),
+    "energy": slice(501, 502),
+}
+
+
+def sound_textures(
+    windows: np.ndarray,
+    sample_rate: int,
+    *,
+    order: Order = "compress-then-resample",
+    ends: Ends = "lowpass+highpass",
+    modulation_norm: ModulationNorm = "variance",
+    exactness: Exactness = "earshot",
+) -> np.ndarray:
+    """Texture of each window: float32 (moments, samples) of 1.5 to 3.75 s in [-1, 1] to float32 (moments, 502), unscaled.
+
+    The vector holds the 32 means of the envelopes, their 32 relative spreads, 117 correlations between channels, 10 modulation powers of each of
+    the 32 channels, and the loudness. Exact silence is a vector of zeros.
+
+    order: Owens' section 3.1 compresses the envelopes before it resamples them to 400 Hz, section A3 and Mahadev and Lu after.
+    ends: the outer two of the 32 cochlear filters are a lowpass and a highpass (the published code) or band-passes (the papers).
+    modulation_norm: modulation power is divided by the channel's variance (Owens) or by its squared mean (Mahadev and Lu, section 3.2).
+    exactness: `owens-exact` leaves out the gate under which rounding noise lies and the clipping of resampled envelopes at zero.
+
+    Raises UnfitSound (an EarshotError and a ValueError) for windows that are too short, too long, not mono or not finite.
+    """
+    windows = fitted_windows(windows, sample_rate)
+    textures = np.empty((len(windows), TEXTURE_SIZE), np.float32)
+    for first in range(0, len(windows), BATCH):
+        batch = slice(first, first + BATCH)
+        envelopes = cochleagrams(windows[batch], order=order, ends=ends, exactness=exactness)
+        textures[batch] = texture_statistics(envelopes, modulation_norm)
+    return textures
+
+
+def texture_statistics(envelopes: np.ndarray, modulation_norm: ModulationNorm = "variance") -> np.ndarray:
+    """The 502 statistics of compressed envelopes: float32 (moments, 32, 1500) to (moments, 502). Overwrites the envelopes."""
+    level = loudness(envelopes)
+    envelopes /= np.where(level > EPSILON, level, 1)[:, None, None]
+    mean = envelopes.mean(axis=2)  # (moments, 32)
+    power = modulation_power(envelopes)  # (moments, 32, 10)
+    envelopes -= mean[:, :, None]
+    covariance = envelopes @ envelopes.transpose(0, 2, 1) / ENVELOPE_SAMPLES  # (moments, 32, 32)
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    scale = variance if modulation_norm == "variance" else np.square(mean)
+    return np.hstack(
+        [
+            mean,
+            np.sqrt(variance / (np.square(mean) + EPSILON)),
+            correlations(covariance),
+            np.sqrt(power / (scale[:, :, None] + EPSILON)).reshape(len(envelopes), -1),  # channel by channel
+            level[:, None],
+        ]
+    )
+
+
+def correlations(covariance: np.ndarray) -> np.ndarray:
+    """Pearson correlations of the 117 pairs of channels: (moments, 32, 32) to (moments, 117), 0 where a channel does not vary."""
+    deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    below, above = PAIRS.T
+    product = deviation[:, below] * deviation[:, above]
+    return np.divide(covariance[:, below, above], product, out=np.zeros_like(product), where=product > 0)
+
+
+def modulation_power(envelopes: np.ndarray) -> np.ndarray:
+    """Mean square of each envelope behind each modulation filter: (moments, 32, 1500) to (moments, 32, 10), by Parseval's theorem."""
+    spectrum = scipy.fft.rfft(envelopes, norm="forward")
+    return (np.square(spectrum.real) + np.square(spectrum.imag)) @ modulation_gains()
+
+
+@lru_cache
+def modulation_gains() -> np.ndarray:
+    """Power gains of the 10 modulation filters on the 751 bins of an envelope, both sides of the spectrum counted: float32 (751, 10)."""
+    gains = np.square(modulation_filters())
+    gains[1:-1] *= 2
+    return gains.astype(np.float32)
+
+
+def modulation_filters() -> np.ndarray:
+    """Half cosines of constant Q = 1 around 0.5 to 200 Hz, blind to DC, on the 751 bins of an envelope: float64 (751, 10)."""
+    frequencies = np.arange(ENVELOPE_SAMPLES // 2 + 1) * ENVELOPE_RATE / ENVELOPE_SAMPLES
+    distance = (frequencies[:, None] - MODULATION_CENTRES) / MODULATION_CENTRES  # in half widths
+    filters = np.where(np.abs(distance) < 1, np.cos(np.pi / 2 * distance), 0)
+    middle = (frequencies >= MODULATION_CENTRES[3]) & (frequencies <= MODULATION_CENTRES[6])
+    return filters / np.sqrt(np.square(filters[middle]).sum(axis=1).mean())

@@ -1,0 +1,78 @@
+"""Windows: the sound around each moment, cut, checked and brought to the length that the analysis needs."""
+
+import numpy as np
+
+from earshot.pipeline.errors import EarshotError
+
+WINDOW_SECONDS = 3.75  # Owens 2016, section 3.1
+SHORTEST_SECONDS = 1.5  # below it a tiled window says more about the seam than about the sound
+SILENT_RMS = 1e-4
+SILENT_LOUDNESS = 0.15
+
+
+class UnfitSound(EarshotError, ValueError):
+    """Sound that has no descriptor: too short, too long, not finite, or not an array of windows."""
+
+
+def samples_of(seconds: float, sample_rate: int) -> int:
+    """`seconds` in samples, halves rounded up."""
+    return int(np.floor(seconds * sample_rate + 0.5))
+
+
+def cut_windows(
+    sound: np.ndarray, sample_rate: int, times: np.ndarray, seconds: float = WINDOW_SECONDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the window of `seconds` around each of `times` (s) from a sound (samples, channels) or (samples,).
+
+    Returns the windows, float32 (moments, samples), mean of the channels, and where in its window each moment lies, in seconds. A window that
+    would leave the sound is moved into it; a sound shorter than the window gives all it has to each moment.
+    """
+    mono = sound.mean(axis=1, dtype=np.float32) if sound.ndim == 2 else sound.astype(np.float32)
+    times = np.asarray(times, dtype=np.float64)
+    length = min(samples_of(seconds, sample_rate), mono.size)
+    starts = np.floor(times * sample_rate - length / 2 + 0.5).astype(int).clip(0, mono.size - length)
+    windows = mono[starts[:, None] + np.arange(length)]  # (moments, length)
+    return windows, times - starts / sample_rate
+
+
+def fitted_windows(windows: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Check windows (moments, samples) and bring them to exactly 3.75 s: float32, those of 1.5 s and more tiled, never padded with zeros.
+
+    Raises UnfitSound when a window is not finite (with its row), shorter than 1.5 s or longer than 3.75 s.
+    """
+    windows = as_float32(np.asarray(windows))
+    if windows.ndim != 2:
+        raise UnfitSound(f"windows have the shape {windows.shape}: give them as (moments, samples), mono")
+    length, wanted = windows.shape[1], samples_of(WINDOW_SECONDS, sample_rate)
+    if length < SHORTEST_SECONDS * sample_rate:
+        raise UnfitSound(
+            f"a window of {length / sample_rate:.3f} s is too short: a descriptor needs {SHORTEST_SECONDS} s of sound or more"
+        )
+    if length > wanted:
+        raise UnfitSound(f"a window of {length / sample_rate:.3f} s is too long: cut it to {WINDOW_SECONDS} s ({wanted} samples)")
+    unfit = np.flatnonzero(~np.isfinite(root_mean_square(windows)))
+    if unfit.size:
+        raise UnfitSound(f"window {unfit[0]} holds NaN, infinity or values beyond float32: sound lies in [-1, 1]")
+    if length == wanted:
+        return windows
+    return np.tile(windows, -(-wanted // length))[:, :wanted]
+
+
+def as_float32(windows: np.ndarray) -> np.ndarray:
+    """Windows as float32 in [-1, 1]: int16 is divided by 32768, floats are taken as they are. Raises UnfitSound for any other kind."""
+    if windows.dtype == np.int16:
+        return windows / np.float32(32768)
+    if not np.issubdtype(windows.dtype, np.floating):
+        raise UnfitSound(f"windows are {windows.dtype}: give them as floats in [-1, 1] or as int16")
+    with np.errstate(over="ignore"):  # what overflows is reported with its row
+        return np.ascontiguousarray(windows, dtype=np.float32)
+
+
+def root_mean_square(windows: np.ndarray) -> np.ndarray:
+    """Root of the mean square of each window (moments, samples): float32 (moments,)."""
+    return np.sqrt(np.einsum("mt,mt->m", windows, windows) / np.float32(windows.shape[1]))
+
+
+def is_silent(windows: np.ndarray, loudness: np.ndarray) -> np.ndarray:
+    """Which windows (moments, samples) of the given cochlear loudness (moments,) count as silent: bool (moments,)."""
+    return (root_mean_square(windows) < SILENT_RMS) | (loudness < SILENT_LOUDNESS)
