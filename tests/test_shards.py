@@ -1,0 +1,94 @@
+"""Shards: work is done once, in any order, and survives the death of a worker."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import link_tree, map_shards, shard_name, shard_paths, write_atomically
+
+
+def _square(number: int, *, folder: Path) -> dict[str, int]:
+    with (folder / f"done-{number}").open("a") as file:
+        file.write("x")
+    return {"sum": number * number, "shards": 1}
+
+
+def _fail_at(number: int, *, folder: Path, bad: int) -> dict[str, int]:
+    if number == bad:
+        raise EarshotError(f"clip {number} is bad")
+    return _square(number, folder=folder)
+
+
+def _die_once(number: int, *, folder: Path, times: int) -> dict[str, int]:
+    tries = folder / f"tries-{number}"
+    tries.open("a").write("x")
+    if number == 2 and tries.stat().st_size <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _square(number, folder=folder)
+
+
+def test_counts_are_summed_over_all_shards_and_nothing_is_done_twice(tmp_path):
+    work = partial(_square, folder=tmp_path)
+    first = map_shards(work, range(5), tmp_path / "markers", title="squares")
+    again = map_shards(work, range(7), tmp_path / "markers", title="squares")
+    assert first == {"sum": 30, "shards": 5}
+    assert again == {"sum": 91, "shards": 7}
+    assert all((tmp_path / f"done-{number}").read_text() == "x" for number in range(7))
+
+
+def test_an_error_keeps_what_was_finished(tmp_path):
+    with pytest.raises(EarshotError, match="clip 3 is bad"):
+        map_shards(partial(_fail_at, folder=tmp_path, bad=3), range(6), tmp_path / "markers", title="squares")
+    kept = {int(path.stem) for path in (tmp_path / "markers").glob("*.json")}
+    assert {0, 1, 2} <= kept and 3 not in kept
+    map_shards(partial(_square, folder=tmp_path), range(6), tmp_path / "markers", title="squares")
+    assert all((tmp_path / f"done-{number}").read_text() == "x" for number in kept)
+
+
+@pytest.mark.filterwarnings("ignore:.*a worker died")
+@pytest.mark.filterwarnings("ignore:A worker stopped")
+def test_a_worker_that_dies_once_costs_only_its_shard(tmp_path):
+    counts = map_shards(partial(_die_once, folder=tmp_path, times=1), range(5), tmp_path / "markers", title="squares")
+    assert counts == {"sum": 30, "shards": 5}
+
+
+@pytest.mark.filterwarnings("ignore:.*a worker died")
+@pytest.mark.filterwarnings("ignore:A worker stopped")
+def test_a_shard_whose_worker_always_dies_is_named_and_the_others_are_kept(tmp_path):
+    with pytest.raises(EarshotError, match=shard_name(2)):
+        map_shards(partial(_die_once, folder=tmp_path, times=99), range(5), tmp_path / "markers", title="squares")
+    assert {int(path.stem) for path in (tmp_path / "markers").glob("*.json")} == {0, 1, 3, 4}
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    for number in (0, 2):
+        (tmp_path / f"{shard_name(number)}.tar").touch()
+    with pytest.raises(EarshotError, match=r"found 00002\.tar, wanted 00001\.tar"):
+        shard_paths(tmp_path, ".tar")
+    with pytest.raises(EarshotError, match="holds no shards"):
+        shard_paths(tmp_path, ".parquet")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "table" / "00000.csv"
+    with write_atomically(target) as temporary:
+        temporary.write_text("first")
+    with pytest.raises(ZeroDivisionError), write_atomically(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "first"
+    assert [path.name for path in target.parent.iterdir()] == ["00000.csv"]
+
+
+def test_a_placed_folder_replaces_the_old_one_whole_and_shares_its_bytes(tmp_path):
+    for name, content in (("scratch/a", "new"), ("target/b", "old"), (".target.placing/c", "left by a kill")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    link_tree(tmp_path / "scratch", tmp_path / "target")
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["scratch", "scratch/a", "target", "target/a"]
+    assert os.path.samefile(tmp_path / "scratch/a", tmp_path / "target/a")

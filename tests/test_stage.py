@@ -1,0 +1,122 @@
+"""The frame of a stage: only what is declared, checked before any work, placed whole."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from earshot.pipeline.params import load_params
+from earshot.pipeline.stage import Run, Stage
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+STAGE = Stage(
+    name="count", params=("clusters", "extract.frames"), reads=("data/in",), writes=("data/out",), metrics=("count",)
+)
+
+
+def _main(run: Run) -> str:
+    (run.out("data/out") / "00000.txt").write_text(str(run.params.clusters))
+    run.place("data/out")
+    run.write_metrics("count", {"clusters": run.params.clusters, "share": 1 / 3})
+    return f"{run.params.clusters} clusters"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "data" / "in").mkdir(parents=True)
+    return tmp_path
+
+
+def _arguments(root: Path, *more: str) -> list[str]:
+    return ["--params", str(PARAMS), "--root", str(root), *more]
+
+
+def test_a_stage_places_its_outputs_and_leaves_no_scratch(root, capsys):
+    STAGE.run(_main, _arguments(root, "--set", "clusters=7"))
+    assert capsys.readouterr().out == "7 clusters\n"
+    assert (root / "data/out/00000.txt").read_text() == "7"
+    assert json.loads((root / "metrics/count.json").read_text()) == {"clusters": 7, "share": 0.333333}
+    assert not list((root / ".earshot/count").iterdir())
+
+
+def test_a_parameter_that_is_not_declared_cannot_be_read():
+    view = STAGE.view(load_params(PARAMS))
+    assert view.extract.frames == load_params(PARAMS).extract.frames
+    for read in (lambda: view.seed, lambda: view.extract.times, lambda: view.nonsense):
+        with pytest.raises(LookupError):
+            read()
+
+
+def test_an_output_that_is_not_declared_or_not_written_is_a_fault(root):
+    with pytest.raises(LookupError, match=r"count\.json, data/out"):
+        STAGE.run(lambda run: "nothing", _arguments(root))
+    with pytest.raises(LookupError, match="data/else"):
+        STAGE.run(lambda run: str(run.out("data/else")), _arguments(root))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--set", "clusterz=7"], "count: unknown parameter clusterz; the nearest is clusters"),
+        (["--root", "nowhere"], "nowhere: no such file or folder"),
+        (["--params", "nowhere.yaml"], "count: nowhere.yaml: no such file"),
+    ],
+)
+def test_a_users_mistake_is_one_line_before_any_work(root, more, told):
+    with pytest.raises(SystemExit) as stop:
+        STAGE.run(lambda run: pytest.fail("work began"), _arguments(root, *more))
+    assert told in str(stop.value) and "\n" not in str(stop.value)
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"data/in: no such file or folder; run the stage that writes it"):
+        STAGE.run(_main, _arguments(tmp_path))
+
+
+def test_unfinished_work_is_taken_up_by_the_same_run_and_by_no_other(root):
+    seen = []
+
+    def interrupted(run: Run) -> str:
+        seen.append((run.scratch, (run.scratch / "mark").exists()))
+        (run.scratch / "mark").touch()
+        raise KeyboardInterrupt
+
+    def attempt(*more: str) -> bool:
+        with pytest.raises(SystemExit):
+            STAGE.run(interrupted, _arguments(root, *more))
+        return seen[-1][1]
+
+    assert not attempt()
+    assert attempt()
+    assert not attempt("--set", "clusters=7")  # another parameter
+    assert attempt("--set", "seed=7")  # a parameter that the stage does not read
+    (root / "data/in/00000.txt").write_text("changed")
+    assert not attempt()
+
+
+def test_a_full_disk_is_one_line(root):
+    def fill(run: Run) -> str:
+        raise OSError(28, "No space left on device", "data/out/00000.txt")
+
+    with pytest.raises(SystemExit, match=r"data/out/00000\.txt: No space left on device; finished work is kept"):
+        STAGE.run(fill, _arguments(root))
+
+
+def test_two_runs_of_the_same_work_do_not_meet(root):
+    def nested(run: Run) -> str:
+        STAGE.run(_main, _arguments(root))
+        return "unreachable"
+
+    with pytest.raises(SystemExit, match="another run is doing this very work"):
+        STAGE.run(nested, _arguments(root))
+
+
+@pytest.mark.parametrize("variable", ["EARSHOT_WORKERS=none", "EARSHOT_DEVICE=tpu", "EARSHOT_WORKER=2"])
+def test_a_wrong_setting_is_refused_by_name(variable):
+    name, _, value = variable.partition("=")
+    code = "from earshot.pipeline.settings import settings; settings()"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={name: value}, cwd=PARAMS.parent, capture_output=True, text=True)
+    assert done.returncode and f"EarshotError: {'environment variable ' * (name[-1] == 'R')}{name}" in done.stderr
