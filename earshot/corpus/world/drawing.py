@@ -1,0 +1,134 @@
+"""Pen and colours: drawing one object in coordinates of its own, and remembering where it was drawn."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: the share of red, green and blue in brightness
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how an object stands: centre and half its height in pixels, its relative width, its roll in radians."""
+
+    x: float
+    y: float
+    scale: float
+    stretch: float = 1.0
+    roll: float = 0.0
+    mirrored: bool = False
+
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """Object coordinates (..., 2), x right and y down with the object in about [-1, 1], to pixels."""
+        across = points[..., 0] * self.stretch * (-self.scale if self.mirrored else self.scale)
+        down = points[..., 1] * self.scale
+        cosine, sine = np.cos(self.roll), np.sin(self.roll)
+        return np.stack([self.x + cosine * across - sine * down, self.y + sine * across + cosine * down], axis=-1)
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The three colours of an object: `body` stands apart from the background, `detail` and `edge` from the body."""
+
+    body: Colour
+    detail: Colour
+    edge: Colour
+
+
+def colour_of_brightness(rng: np.random.Generator, brightness: float) -> Colour:
+    """A random hue and saturation at a given brightness (0 to 1)."""
+    hue = rng.random(3)
+    colour = brightness + rng.uniform(0.0, 0.9) * (hue - LUMA @ hue)
+    return tuple((np.clip(colour, 0, 1) * 255).astype(int).tolist())
+
+
+def brightness_of(colour: Colour) -> float:
+    """Brightness from 0 to 1."""
+    return float(LUMA @ np.asarray(colour)) / 255
+
+
+def brightness_apart(rng: np.random.Generator, other: float, gap: float) -> float:
+    """A brightness at least `gap` away from `other`: darker or lighter at random, so that neither tells a kind."""
+    darker, lighter = max(other - gap - 0.03, 0.0), max(0.97 - other - gap, 0.0)
+    value = rng.uniform(0, darker + lighter)
+    return 0.03 + value if value < darker else other + gap + value - darker
+
+
+def colours_apart(rng: np.random.Generator, background: float, gap: float) -> Colours:
+    """Three colours for an object in front of a background of that brightness."""
+    body = colour_of_brightness(rng, brightness_apart(rng, background, gap))
+    inner = brightness_of(body)
+    detail, edge = (colour_of_brightness(rng, brightness_apart(rng, inner, 0.25)) for _ in range(2))
+    return Colours(body, detail, edge)
+
+
+def brightness_at(image: Image.Image, place: Place) -> float:
+    """Mean brightness of the picture behind an object, 0 to 1."""
+    half = place.scale * 0.7
+    width, height = image.size
+    left, top = (int(np.clip(v, 0, side - 2)) for v, side in ((place.x - half, width), (place.y - half, height)))
+    right, bottom = (
+        int(np.clip(v, low + 1, side))
+        for v, low, side in ((place.x + half, left, width), (place.y + half, top, height))
+    )
+    patch = image.resize((1, 1), Image.Resampling.BOX, box=(left, top, right, bottom))
+    return brightness_of(patch.getpixel((0, 0)))
+
+
+class Sketch:
+    """A pen for one object: draws in the object's coordinates and keeps the extent of what was drawn, in pixels."""
+
+    def __init__(self, image: Image.Image, place: Place, colours: Colours):
+        self.pen = ImageDraw.Draw(image)
+        self.size = image.size
+        self.place = place
+        self.body, self.detail, self.edge = colours.body, colours.detail, colours.edge
+        self.low = np.array([np.inf, np.inf])
+        self.high = -self.low
+
+    def _placed(self, points: np.ndarray) -> np.ndarray:
+        placed = self.place.to_picture(np.asarray(points, dtype=np.float64))
+        flat = placed.reshape(-1, 2)
+        self.low, self.high = np.minimum(self.low, flat.min(0)), np.maximum(self.high, flat.max(0))
+        return placed
+
+    def polygon(self, points: np.ndarray, fill: Colour) -> None:
+        """A filled outline, (points, 2)."""
+        self.pen.polygon(self._placed(points).ravel().tolist(), fill=fill)
+
+    def polygons(self, outlines: np.ndarray, fills: list[Colour]) -> None:
+        """Many outlines of equally many points, (outlines, points, 2), each in its colour."""
+        placed = self._placed(outlines).reshape(len(outlines), -1).tolist()
+        for outline, fill in zip(placed, fills, strict=True):
+            self.pen.polygon(outline, fill=fill)
+
+    def lines(self, strokes: np.ndarray, fill: Colour, thickness: float) -> None:
+        """Many strokes of equally many points, (strokes, points, 2); thickness in object units."""
+        width = max(2, round(thickness * self.place.scale))
+        for stroke in self._placed(strokes).reshape(len(strokes), -1).tolist():
+            self.pen.line(stroke, fill=fill, width=width)
+
+    def ellipse(self, x: float, y: float, across: float, down: float, fill: Colour, tilt: float = 0.0) -> None:
+        """A filled ellipse from its centre and half axes, tilted by an angle in radians."""
+        self.polygon(oval(x, y, across, down, tilt), fill)
+
+    def box(self) -> tuple[float, float, float, float] | None:
+        """Left, top, right, bottom of what was drawn, in pixels, beyond the picture's borders where it is truncated."""
+        return (*self.low.tolist(), *self.high.tolist()) if np.isfinite(self.low).all() else None
+
+
+_TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+
+
+def oval(x: float, y: float, across: float, down: float, tilt: float = 0.0) -> np.ndarray:
+    """The outline of an ellipse, (24, 2)."""
+    u, v = across * np.cos(_TURN), down * np.sin(_TURN)
+    return np.stack([x + np.cos(tilt) * u - np.sin(tilt) * v, y + np.sin(tilt) * u + np.cos(tilt) * v], axis=-1)
+
+
+def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """The outline of a rectangle, (4, 2)."""
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])

@@ -1,0 +1,80 @@
+"""Sample: a corpus of videos and small benchmark trees are rendered, so that everything runs with no network.
+
+    python -m stages.sample
+    python -m stages.sample --set sample.clips=100 --set sample.seed=1
+
+Writes data/sample: corpus/ (manifest.csv and videos/*.mp4), voc/ (the layout of VOC2007), sun/ (of SUN397) and esc50/
+(of ESC-50). Pictures and sounds of the trees come from the same world as the corpus, from instances that are not in it.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from earshot.corpus.world.causes import KINDS
+from earshot.corpus.world.corpus import render_corpus, write_manifest
+from earshot.corpus.world.esc50 import FOLDS, recordings, render_esc50, write_table
+from earshot.corpus.world.sun import pictures_a_category, render_sun, write_partitions
+from earshot.corpus.world.voc import render_voc, write_image_sets
+from earshot.pipeline.params import Sample
+from earshot.pipeline.stage import Run, Stage
+
+STAGE = Stage(name="sample", params=("sample",), writes=("data/sample",))
+
+Part = tuple[str, range]  # a tree and the numbers of some of its items
+
+
+def main(run: Run) -> str:
+    sample, folder = run.params.sample, run.out("data/sample")
+    pictures, sounds = sample.voc_train + sample.voc_val + sample.voc_test, sample.esc50_sounds
+    scenes = len(KINDS) * pictures_a_category(sample.sun_images)
+    parts = [
+        *shares("corpus", range(sample.clips), sample.shard_clips),
+        *shares("voc", range(1, pictures + 1), 4 * sample.shard_clips),
+        *shares("sun", range(scenes), 4 * sample.shard_clips),
+        *shares("esc50", range(len(KINDS) * FOLDS * sounds), 4 * sample.shard_clips),
+    ]
+    run.map_shards(partial(render_part, parts, sample, folder), range(len(parts)), title="rendering")
+
+    write_manifest(folder / "corpus", sample.seed, sample.clips, sample.seconds)
+    write_image_sets(folder / "voc", train=sample.voc_train, val=sample.voc_val, test=sample.voc_test)
+    write_partitions(folder / "sun", sample.seed, sample.sun_images)
+    write_table(folder / "esc50", recordings(sounds))
+    run.place("data/sample")
+    return (
+        f"{sample.clips:,} videos of {len(KINDS)} kinds of scene rendered; for the benchmarks {pictures:,} annotated "
+        f"pictures (voc), {scenes:,} scenes (sun) and {len(recordings(sounds)):,} recordings (esc50)"
+    )
+
+
+def shares(tree: str, numbers: range, size: int) -> list[Part]:
+    """A tree's numbers in parts of at most `size`."""
+    return [(tree, numbers[start : start + size]) for start in range(0, len(numbers), size)]
+
+
+def render_part(parts: Sequence[Part], sample: Sample, folder: Path, number: int) -> dict[str, int]:
+    """Renders one part into its tree; returns how many items."""
+    tree, items = parts[number]
+    size = sample.picture_size
+    match tree:
+        case "corpus":
+            render_corpus(
+                folder / tree,
+                sample.seed,
+                items,
+                picture_size=size,
+                seconds=sample.seconds,
+                frame_rate=sample.frame_rate,
+            )
+        case "voc":
+            render_voc(folder / tree, sample.seed, items, picture_size=size)
+        case "sun":
+            render_sun(folder / tree, sample.seed, items, picture_size=size)
+        case "esc50":
+            listed = recordings(sample.esc50_sounds)
+            render_esc50(folder / tree, sample.seed, [listed[item] for item in items])
+    return {tree: len(items)}
+
+
+if __name__ == "__main__":
+    STAGE.run(main)
