@@ -1,7 +1,7 @@
-"""The judge of the fast texture: the same definition in float64, written as its equations, every transform at its full 75,000 points.
+"""The judge of the fast texture: the same definition in float64, written as its equations, each transform in full.
 
-Sources are those of `earshot.sound`: McDermott and Simoncelli (2011) and their toolbox, Owens et al. (2016), sections 3.1 and A3. Nothing here
-comes from `earshot.sound`, so that an error there cannot hide in both.
+Sources are those of `earshot.sound`: McDermott and Simoncelli (2011) and their toolbox, Owens et al. (2016), sections
+3.1 and A3. Nothing here comes from `earshot.sound`, so that an error there cannot hide in both.
 """
 
 from functools import lru_cache
@@ -11,7 +11,7 @@ import numpy as np
 D = 3.75  # s
 N = 75_000  # samples at 20 kHz
 T = 1_500  # samples at 400 Hz
-EPS = 1.19e-7
+EPS = 2.0**-23
 
 
 def texture(

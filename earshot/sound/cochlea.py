@@ -33,7 +33,7 @@ LOWEST, HIGHEST = 20.0, 10_000.0  # Hz, the ends of the ERB scale of the filters
 COMPRESSION = 0.3  # Owens 2016, section 3.1
 GATE = 1e-5  # of the window's rms: what rounding leaves in an empty band stays below it
 FEWEST_POINTS = 4500  # of a band's inverse transform, where twice its support is less; see benchmarks/texture.py
-BATCH = 8  # windows transformed together: a multiple of the lanes of SIMD, few enough for the cache
+BATCH = 16  # windows transformed together: a multiple of the lanes of SIMD, few enough for the cache
 
 
 class Band(NamedTuple):

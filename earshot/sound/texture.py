@@ -1,18 +1,22 @@
 """The sound texture: 502 statistics of the cochlea's envelopes over 3.75 s.
 
-McDermott and Simoncelli (Neuron 2011) found the statistics by which people recognise textures of sound; Owens et al., "Ambient sound provides
-supervision for visual learning" (ECCV 2016), sections 3.1 and A3, chose these of them to supervise pictures.
+McDermott and Simoncelli (Neuron 2011) found the statistics by which people recognise textures of sound; Owens et al.,
+"Ambient sound provides supervision for visual learning" (ECCV 2016), sections 3.1 and A3, chose these of them to
+supervise pictures.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import scipy.fft
 
+from earshot.pipeline.errors import EarshotError
 from earshot.sound.cochlea import (
     BATCH,
     CHANNELS,
+    ENVELOPE_BINS,
     ENVELOPE_RATE,
     ENVELOPE_SAMPLES,
     Ends,
@@ -27,7 +31,14 @@ ModulationNorm = Literal["variance", "squared-mean"]
 
 CORRELATED_OFFSETS = (1, 2, 3, 5)  # Owens 2016, section A3
 MODULATION_CENTRES = 0.5 * 400 ** (np.arange(10) / 9)  # Hz, 0.5 to 200
-EPSILON = 1.19e-7  # keeps the quotients of empty channels finite; the resolution of float32
+EPSILON = np.finfo(np.float32).eps  # keeps the quotients of empty channels finite
+CONSTANT = 1e-6  # relative spread under which a channel does not vary: rounding alone gives a steady tone 3e-8
+SWITCHES = {
+    "order": get_args(Order),
+    "ends": get_args(Ends),
+    "modulation_norm": get_args(ModulationNorm),
+    "exactness": get_args(Exactness),
+}
 PAIRS = np.array([(j, j + o) for j in range(CHANNELS) for o in CORRELATED_OFFSETS if j + o < CHANNELS])  # (117, 2)
 
 TEXTURE_SIZE = 502
@@ -48,18 +59,23 @@ def sound_textures(
     modulation_norm: ModulationNorm = "variance",
     exactness: Exactness = "earshot",
 ) -> np.ndarray:
-    """Texture of each window: float32 (moments, samples) of 1.5 to 3.75 s in [-1, 1] to float32 (moments, 502), unscaled.
+    """Textures of windows of 1.5 to 3.75 s: float32 (moments, samples) in [-1, 1] to float32 (moments, 502), unscaled.
 
-    The vector holds the 32 means of the envelopes, their 32 relative spreads, 117 correlations between channels, 10 modulation powers of each of
-    the 32 channels, and the loudness. Exact silence is a vector of zeros.
+    The vector holds the 32 means of the envelopes, their 32 relative spreads, 117 correlations between channels, 10
+    modulation powers of each of the 32 channels, and the loudness. Exact silence is a vector of zeros.
 
-    order: Owens' section 3.1 compresses the envelopes before it resamples them to 400 Hz, section A3 and Mahadev and Lu after.
-    ends: the outer two of the 32 cochlear filters are a lowpass and a highpass (the published code) or band-passes (the papers).
-    modulation_norm: modulation power is divided by the channel's variance (Owens) or by its squared mean (Mahadev and Lu, section 3.2).
-    exactness: `owens-exact` leaves out the gate under which rounding noise lies and the clipping of resampled envelopes at zero.
+    order: Owens' section 3.1 compresses the envelopes before it resamples them to 400 Hz, section A3 and Mahadev and Lu
+        afterwards.
+    ends: the outer two of the 32 filters are a lowpass and a highpass (the published code) or band-passes (the papers).
+    modulation_norm: modulation power is divided by the channel's variance (Owens) or by its squared mean (Mahadev and
+        Lu, section 3.2).
+    exactness: `owens-exact` leaves out the gate that keeps rounding noise from empty channels, and leaves the ringing
+        of resampled envelopes below zero.
 
-    Raises UnfitSound (an EarshotError and a ValueError) for windows that are too short, too long, not mono or not finite.
+    Raises UnfitSound (an EarshotError and a ValueError) for windows that are too short, too long, not mono or not
+    finite, EarshotError for a switch with another value.
     """
+    check_switches({"order": order, "ends": ends, "modulation_norm": modulation_norm, "exactness": exactness})
     windows = fitted_windows(windows, sample_rate)
     textures = np.empty((len(windows), TEXTURE_SIZE), np.float32)
     for first in range(0, len(windows), BATCH):
@@ -69,8 +85,17 @@ def sound_textures(
     return textures
 
 
+def check_switches(switches: Mapping[str, str]) -> None:
+    """Raise EarshotError for a switch that does not exist or has another value than the page of the texture gives."""
+    for name, value in switches.items():
+        if name not in SWITCHES:
+            raise EarshotError(f"texture.{name} is no switch of the texture: they are {', '.join(SWITCHES)}")
+        if value not in SWITCHES[name]:
+            raise EarshotError(f"texture.{name} is {value!r}, wanted {' or '.join(SWITCHES[name])}")
+
+
 def texture_statistics(envelopes: np.ndarray, modulation_norm: ModulationNorm = "variance") -> np.ndarray:
-    """The 502 statistics of compressed envelopes: float32 (moments, 32, 1500) to (moments, 502). Overwrites the envelopes."""
+    """The 502 statistics of envelopes, which it overwrites: float32 (moments, 32, 1500) to (moments, 502)."""
     level = loudness(envelopes)
     envelopes /= np.where(level > EPSILON, level, 1)[:, None, None]
     mean = envelopes.mean(axis=2)  # (moments, 32)
@@ -83,38 +108,45 @@ def texture_statistics(envelopes: np.ndarray, modulation_norm: ModulationNorm = 
         [
             mean,
             np.sqrt(variance / (np.square(mean) + EPSILON)),
-            correlations(covariance),
+            correlations(covariance, mean),
             np.sqrt(power / (scale[:, :, None] + EPSILON)).reshape(len(envelopes), -1),  # channel by channel
             level[:, None],
         ]
     )
 
 
-def correlations(covariance: np.ndarray) -> np.ndarray:
-    """Pearson correlations of the 117 pairs of channels: (moments, 32, 32) to (moments, 117), 0 where a channel does not vary."""
+def correlations(covariance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Pearson correlation of each pair: (moments, 32, 32) and (moments, 32) to (moments, 117).
+
+    0 where a channel does not vary, be it for the rounding of float32.
+    """
     deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    deviation = np.where(deviation > CONSTANT * mean, deviation, 0)
     below, above = PAIRS.T
     product = deviation[:, below] * deviation[:, above]
     return np.divide(covariance[:, below, above], product, out=np.zeros_like(product), where=product > 0)
 
 
 def modulation_power(envelopes: np.ndarray) -> np.ndarray:
-    """Mean square of each envelope behind each modulation filter: (moments, 32, 1500) to (moments, 32, 10), by Parseval's theorem."""
+    """Mean square of each envelope behind each modulation filter: (moments, 32, 1500) to (moments, 32, 10).
+
+    Summed over frequency instead of time, by Parseval's theorem. Owens 2016, equation (2).
+    """
     spectrum = scipy.fft.rfft(envelopes, norm="forward")
     return (np.square(spectrum.real) + np.square(spectrum.imag)) @ modulation_gains()
 
 
 @lru_cache
 def modulation_gains() -> np.ndarray:
-    """Power gains of the 10 modulation filters on the 751 bins of an envelope, both sides of the spectrum counted: float32 (751, 10)."""
+    """Power gains of the modulation filters, both sides of the spectrum counted: float32 (751, 10)."""
     gains = np.square(modulation_filters())
     gains[1:-1] *= 2
     return gains.astype(np.float32)
 
 
 def modulation_filters() -> np.ndarray:
-    """Half cosines of constant Q = 1 around 0.5 to 200 Hz, blind to DC, on the 751 bins of an envelope: float64 (751, 10)."""
-    frequencies = np.arange(ENVELOPE_SAMPLES // 2 + 1) * ENVELOPE_RATE / ENVELOPE_SAMPLES
+    """Gains of half cosines of Q = 1 around 0.5 to 200 Hz on the bins of an envelope: float64 (751, 10), 0 at DC."""
+    frequencies = np.arange(ENVELOPE_BINS) * ENVELOPE_RATE / ENVELOPE_SAMPLES
     distance = (frequencies[:, None] - MODULATION_CENTRES) / MODULATION_CENTRES  # in half widths
     filters = np.where(np.abs(distance) < 1, np.cos(np.pi / 2 * distance), 0)
     middle = (frequencies >= MODULATION_CENTRES[3]) & (frequencies <= MODULATION_CENTRES[6])

@@ -24,8 +24,8 @@ def cut_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut the window of `seconds` around each of `times` (s) from a sound (samples, channels) or (samples,).
 
-    Returns the windows, float32 (moments, samples), mean of the channels, and where in its window each moment lies, in seconds. A window that
-    would leave the sound is moved into it; a sound shorter than the window gives all it has to each moment.
+    Returns the windows, float32 (moments, samples), mean of the channels, and where in its window each moment lies, in
+    seconds. A window that would leave the sound is moved into it; a sound shorter than the window gives all it has.
     """
     mono = sound.mean(axis=1, dtype=np.float32) if sound.ndim == 2 else sound.astype(np.float32)
     times = np.asarray(times, dtype=np.float64)
@@ -36,20 +36,21 @@ def cut_windows(
 
 
 def fitted_windows(windows: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Check windows (moments, samples) and bring them to exactly 3.75 s: float32, those of 1.5 s and more tiled, never padded with zeros.
+    """Check windows (moments, samples) and bring them to exactly 3.75 s of float32: shorter ones are tiled, not padded.
 
-    Raises UnfitSound when a window is not finite (with its row), shorter than 1.5 s or longer than 3.75 s.
+    Padding with zeros would move the texture of a 2 s sound by more than two sounds differ.
+
+    Raises UnfitSound when windows are shorter than 1.5 s or longer than 3.75 s, or one is not finite (with its row).
     """
     windows = as_float32(np.asarray(windows))
     if windows.ndim != 2:
         raise UnfitSound(f"windows have the shape {windows.shape}: give them as (moments, samples), mono")
     length, wanted = windows.shape[1], samples_of(WINDOW_SECONDS, sample_rate)
+    found = f"a window of {length} samples at {sample_rate} Hz"
     if length < SHORTEST_SECONDS * sample_rate:
-        raise UnfitSound(
-            f"a window of {length / sample_rate:.3f} s is too short: a descriptor needs {SHORTEST_SECONDS} s of sound or more"
-        )
+        raise UnfitSound(f"{found} is too short: a descriptor needs {SHORTEST_SECONDS} s of sound or more")
     if length > wanted:
-        raise UnfitSound(f"a window of {length / sample_rate:.3f} s is too long: cut it to {WINDOW_SECONDS} s ({wanted} samples)")
+        raise UnfitSound(f"{found} is too long: cut it to {WINDOW_SECONDS} s, {wanted} samples")
     unfit = np.flatnonzero(~np.isfinite(root_mean_square(windows)))
     if unfit.size:
         raise UnfitSound(f"window {unfit[0]} holds NaN, infinity or values beyond float32: sound lies in [-1, 1]")
@@ -59,7 +60,10 @@ def fitted_windows(windows: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def as_float32(windows: np.ndarray) -> np.ndarray:
-    """Windows as float32 in [-1, 1]: int16 is divided by 32768, floats are taken as they are. Raises UnfitSound for any other kind."""
+    """Windows as float32: int16 is divided by 32768, floats in [-1, 1] are taken as they are.
+
+    Raises UnfitSound for any other kind of number.
+    """
     if windows.dtype == np.int16:
         return windows / np.float32(32768)
     if not np.issubdtype(windows.dtype, np.floating):

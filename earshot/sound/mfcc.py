@@ -1,0 +1,24 @@
+"""Mel-frequency cepstral coefficients, which Mahadev and Lu (2020), section 3.2, compare with textures."""
+
+import librosa
+import numpy as np
+
+MFCC_RATE = 22_050  # Hz
+COEFFICIENTS = 20
+FRAMES = 155
+MFCC_SIZE = COEFFICIENTS * FRAMES  # 3100
+
+
+def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
+    """20 coefficients of 155 frames, C order: windows of 3.75 s, float32 (moments, samples), to (moments, 3100).
+
+    The report gives the size but no setting of librosa has 155 frames in 3.75 s, so the hop is a 154th of the window.
+    """
+    resampled = librosa.resample(windows, orig_sr=sample_rate, target_sr=MFCC_RATE)
+    hop = resampled.shape[1] // (FRAMES - 1)
+    # One window a call: librosa's floor of 80 dB below the loudest would else reach across all of them.
+    coefficients = [
+        librosa.feature.mfcc(y=window, sr=MFCC_RATE, n_mfcc=COEFFICIENTS, n_fft=2048, hop_length=hop).ravel()
+        for window in resampled
+    ]
+    return np.array(coefficients, np.float32)

@@ -1,0 +1,20 @@
+"""The spectrum: what each cochlear channel carries at the instant of the frame, for comparison with textures."""
+
+import numpy as np
+
+from earshot.sound.cochlea import CHANNELS, ENVELOPE_RATE, ENVELOPE_SAMPLES
+
+HALF_INTERVAL = 1 / 60  # s; Owens 2016, section 3.3: 33.3 ms, the time of one frame, centred on the frame
+SPECTRUM_SIZE = CHANNELS
+
+
+def spectra(envelopes: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Mean of each channel around `centres` (s): (moments, 32, 1500) and (moments,) to (moments, 32).
+
+    The envelopes are compressed and not divided by their loudness.
+    """
+    times = np.arange(ENVELOPE_SAMPLES) / ENVELOPE_RATE
+    centres = np.asarray(centres)[:, None]
+    near = (times >= centres - HALF_INTERVAL) & (times < centres + HALF_INTERVAL)  # (moments, 1500)
+    weights = near / near.sum(axis=1, keepdims=True)
+    return np.einsum("mct,mt->mc", envelopes, weights.astype(envelopes.dtype))
