@@ -1,0 +1,181 @@
+"""Cutting a clip out of its source, and measuring what came out instead of believing it.
+
+ffmpeg cuts, in a process of its own and to H.264 + AAC; PyAV measures, by the packets that are really there. A source
+that is the clip asked for already, and in that form, is copied as it is.
+"""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import ffmpeg
+import imageio_ffmpeg
+
+from earshot.pipeline.shards import write_atomically
+
+# What a source may be: containers of picture and sound. Nothing that points to other files, as playlists do.
+CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mxf,nut,rm,dv"
+READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+
+COPY_TOLERANCE = 0.1  # seconds by which a whole file may differ from what was asked and still be copied as it is
+CUT_TOLERANCE = 0.25  # seconds by which a cut may differ: one picture at 5 a second and one frame of AAC
+LEAST_SHARE = 0.5  # of the seconds asked for must exist where the source ends before the clip does
+SHORTEST = 0.5  # seconds; below it there is no sound to describe
+
+
+class Refused(Exception):
+    """A clip that cannot be had, with a reason from the ledger's list and a line for a human."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Track:
+    """One stream of a media file: its place among all streams, its codec and its length in seconds, where known."""
+
+    index: int
+    codec: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a media file says of itself: first picture track, first sound track, length in seconds where known."""
+
+    path: Path
+    container: str
+    picture: Track | None
+    sound: Track | None
+    seconds: float | None
+
+
+def look(path: Path) -> Source:
+    """Read the header of a media file.
+
+    Raises Refused as unreadable.
+    """
+    with _opened(path) as media:
+        pictures = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        seconds = media.duration / av.time_base if media.duration else None
+        return Source(path, media.format.name, _track(pictures), _track(media.streams.audio), seconds)
+
+
+def measure(path: Path) -> tuple[float, float]:
+    """Seconds of picture and of sound in the packets of a media file; 0 where there are none.
+
+    Raises Refused as unreadable.
+    """
+    with _opened(path) as media:
+        tracks = [*media.streams.video[:1], *media.streams.audio[:1]]
+        spans: dict[str, tuple[int, int]] = {}  # in ticks of the track's own clock
+        for packet in media.demux(tracks) if tracks else ():
+            if packet.pts is not None and packet.size:
+                first, last = packet.pts, packet.pts + (packet.duration or 0)
+                start, end = spans.get(packet.stream.type, (first, last))
+                spans[packet.stream.type] = min(start, first), max(end, last)
+        # What lies before 0 (the lead-in of AAC) is not played.
+        lengths = {
+            track.type: float((spans[track.type][1] - max(spans[track.type][0], 0)) * track.time_base)
+            for track in tracks
+            if track.type in spans
+        }
+    return lengths.get("video", 0.0), lengths.get("audio", 0.0)
+
+
+def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> float:
+    """Write seconds `start` to `end` as mp4 with H.264 and AAC to `target`; return the seconds that it lasts.
+
+    Picture and sound may come from two files. A source that ends early gives what it has, where that is at least half
+    of what was asked for.
+
+    Raises Refused: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for.
+    """
+    looks = [look(path) for path in sources]
+    picture = next((source for source in looks if source.picture), None)
+    sound = next((source for source in looks if source.sound), None)
+    if picture is None or sound is None:
+        raise Refused(*(("no-video", "no picture track") if picture is None else ("no-sound", "no sound track")))
+    wanted = _seconds_to_be_had(start, end, max(picture.seconds or 0, sound.seconds or 0))
+    with write_atomically(target) as growing:
+        if picture is sound and _is_the_clip(picture, start, wanted):
+            shutil.copyfile(picture.path, growing)
+            return _checked(growing, wanted, 2 * COPY_TOLERANCE, "unreadable")
+        _run_ffmpeg(picture, sound, start, end - start, growing)
+        return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+    try:
+        with av.open(str(path), options=READING, metadata_errors="replace") as media:
+            yield media
+    except (av.FFmpegError, ValueError) as error:
+        raise Refused("unreadable", getattr(error, "strerror", None) or type(error).__name__) from None
+
+
+def _track(streams: Sequence[av.stream.Stream]) -> Track | None:
+    if not streams:
+        return None
+    stream = streams[0]
+    seconds = float(stream.duration * stream.time_base) if stream.duration else None
+    return Track(stream.index, stream.codec_context.name, seconds)
+
+
+def _seconds_to_be_had(start: float, end: float, length: float) -> float:
+    """The seconds that a source of this length (0: unknown) can give of those asked for."""
+    wanted = min(end, length) - start if length else end - start
+    if wanted < LEAST_SHARE * (end - start):
+        raise Refused("bad-cut", f"the source lasts {length:.2f} s, asked for {start:g} to {end:g} s")
+    if wanted < SHORTEST:
+        raise Refused("too-short", f"{wanted:.2f} s, wanted at least {SHORTEST:g} s")
+    return wanted
+
+
+def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
+    """Whether the whole file is what was asked for, in the form that is asked for."""
+    form = source.container.split(",")[0], source.picture.codec, source.sound.codec
+    whole = start == 0 and source.seconds is not None and abs(source.seconds - wanted) <= COPY_TOLERANCE
+    return whole and form == ("mov", "h264", "aac")
+
+
+def _run_ffmpeg(picture: Source, sound: Source, start: float, seconds: float, target: Path) -> None:
+    # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
+    inputs = {
+        source: ffmpeg.input(str(source.path), ss=start, t=seconds, threads=1, **READING)
+        for source in dict.fromkeys([picture, sound])
+    }
+    # H.264 in yuv420p has even sides.
+    pictures = inputs[picture][str(picture.picture.index)].filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2")
+    sounds = inputs[sound][str(sound.sound.index)]
+    form = {"vcodec": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p", "acodec": "aac"}
+    plain = {"map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
+    command = (
+        ffmpeg.output(pictures, sounds, str(target), format="mp4", movflags="+faststart", threads=1, **form, **plain)
+        .global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-xerror")
+        .overwrite_output()
+        .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    )
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").replace(str(target), "the clip").splitlines() or [""]
+        said = lines[0].replace(f"{picture.path}", "the source")
+        raise Refused("unreadable", f"ffmpeg ended with {done.returncode}: {said}")
+
+
+def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str) -> float:
+    """The measured length of a clip that has picture, sound and the length wanted; refused `otherwise`."""
+    picture, sound = measure(clip)
+    if not picture:
+        raise Refused("no-video", "no picture in the seconds asked for")
+    if not sound:
+        raise Refused("no-sound", "no sound in the seconds asked for")
+    seconds = max(picture, sound)
+    if abs(seconds - wanted) > tolerance:
+        raise Refused(otherwise, f"{seconds:.2f} s are there, wanted {wanted:.2f} s")
+    return seconds
