@@ -1,0 +1,194 @@
+"""From a manifest to shards of clips: who is asked for, what became of each, and the tar files.
+
+A clip is written beside a journal of outcomes as soon as it is there, so that after a kill, or while some are pending,
+nothing is asked for twice. A shard becomes a tar file (the WebDataset convention) when all its clips are settled.
+"""
+
+import itertools
+import json
+import os
+import shutil
+import stat
+import tarfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from earshot.corpus.cutting import Refused, cut
+from earshot.corpus.fetching import fetch
+from earshot.corpus.guard import Lost, guarded_map
+from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, count, read_ledger, write_ledger
+from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import shard_name, write_atomically
+
+JOURNAL = "journal.jsonl"
+FETCHED = "fetched"  # the folder of the source at hand, beside the clips
+
+
+@dataclass(frozen=True)
+class Job:
+    """How the clips of a manifest are had, and where they go.
+
+    `media` is the folder that local paths start from, `asked` and `clips` hold what is asked for and what has come,
+    shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip.
+    """
+
+    media: Path
+    asked: Path
+    clips: Path
+    out: Path
+    seconds: float
+    megabytes: float
+    accept_pending: bool
+
+
+def deal(manifest: Path, folder: Path, size: int) -> int:
+    """Deal the rows of a manifest into files of `size` rows, a file a shard; return the number of shards.
+
+    Raises EarshotError for a manifest without rows or with a clip that is asked for twice.
+    """
+    hashes = array("q")  # eight bytes a clip: a million clips are looked over for doubles in 8 MB
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = (row for _, row in numbered_rows(manifest))
+    number = 0
+    while batch := list(itertools.islice(rows, size)):
+        hashes.extend(hash(row.clip_id) for row in batch)
+        with write_atomically(folder / f"{shard_name(number)}.jsonl") as growing:
+            growing.write_text("".join(json.dumps(asdict(row)) + "\n" for row in batch), encoding="utf-8")
+        number += 1
+    if not number:
+        raise EarshotError(f"{manifest_file(manifest)}: holds no clips below its header; add rows")
+    _check_doubles(manifest, np.frombuffer(hashes, dtype=np.int64))
+    return number
+
+
+def _check_doubles(manifest: Path, hashes: np.ndarray) -> None:
+    values, counts = np.unique(hashes, return_counts=True)
+    doubles = set(values[counts > 1].tolist())
+    seen: dict[str, int] = {}
+    for line, row in numbered_rows(manifest) if doubles else ():
+        if hash(row.clip_id) in doubles and seen.setdefault(row.clip_id, line) != line:
+            raise EarshotError(
+                f"{manifest_file(manifest)}, line {line}: clip {row.clip_id} is asked for on line {seen[row.clip_id]} "
+                "already; leave one out, or give the source another name"
+            )
+
+
+def download_shard(job: Job, number: int) -> dict[str, int]:
+    """Get what is still missing of one shard, write its ledger, and its tar file once no row is pending.
+
+    Returns counts under the names of the metrics, and pending_<reason>.
+    """
+    name = shard_name(number)
+    ledger = job.out / "ledger" / f"{name}.csv"
+    tar = job.out / f"{name}.tar"
+    if not (ledger.exists() and tar.exists()):
+        folder = job.clips / name
+        rows = _get_all(job, _read_asked(job.asked / f"{name}.jsonl"), folder)
+        settled = all(row.status != "pending" for row in rows)
+        if settled or job.accept_pending:
+            _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
+        write_ledger(ledger, rows)
+        if settled:
+            shutil.rmtree(folder)
+    rows = read_ledger(ledger)
+    waiting = Counter(f"pending_{row.reason}" for row in rows if row.status == "pending")
+    return count(rows, total="clips_asked") | waiting
+
+
+def _read_asked(path: Path) -> list[ManifestRow]:
+    values = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [ManifestRow(**value | {"annotations": tuple(value["annotations"])}) for value in values]
+
+
+def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
+    """A ledger row for every row asked for: from the journal what is settled, the others by asking now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settled = {row.clip_id: row for row in _read_journal(folder / JOURNAL) if row.status != "pending"}
+    missing = [row for row in asked if row.clip_id not in settled]
+    with open(folder / JOURNAL, "a", encoding="utf-8") as journal:
+        for row, result in guarded_map(partial(_get, job, folder), missing, seconds=job.seconds):
+            outcome = _lost(row, result, job.seconds) if isinstance(result, Lost) else result
+            settled[row.clip_id] = outcome
+            journal.write("\n" + json.dumps(asdict(outcome)))
+            journal.flush()
+    return [settled[row.clip_id] for row in asked]
+
+
+def _read_journal(path: Path) -> Iterator[LedgerRow]:
+    """The outcomes so far; a line that a kill has cut off is as good as not written."""
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        try:
+            yield LedgerRow(**json.loads(line))
+        except ValueError:
+            continue
+
+
+def _get(job: Job, folder: Path, row: ManifestRow) -> LedgerRow:
+    """Get one clip into `folder`, with the json beside it that goes into the tar."""
+    fetched = folder / FETCHED
+    shutil.rmtree(fetched, ignore_errors=True)
+    try:
+        if row.is_local:
+            sources = [_local_file(job, row.source)]
+        else:
+            sources = fetch(row.source, fetched, megabytes=job.megabytes, seconds=job.seconds)
+        seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
+    except Refused as refused:
+        status = "pending" if refused.reason in PENDING_REASONS else "refused"
+        return LedgerRow(row.clip_id, row.source, status, refused.reason, refused.detail)
+    finally:
+        shutil.rmtree(fetched, ignore_errors=True)
+    about = {
+        "group": row.group,
+        "annotations": row.annotations,
+        "start": row.start,
+        "end": row.end,
+        "seconds": round(seconds, 3),
+        "source": row.source,
+    }
+    with write_atomically(folder / f"{row.clip_id}.json") as growing:
+        growing.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    return LedgerRow(row.clip_id, row.source, "kept", detail=f"{seconds:.2f} s")
+
+
+def _lost(row: ManifestRow, lost: Lost, seconds: float) -> LedgerRow:
+    if lost.hung:
+        return LedgerRow(row.clip_id, row.source, "refused", "timeout", f"not done within {seconds:g} s")
+    detail = f"the process that read it ended with {lost.exit_code}"
+    return LedgerRow(row.clip_id, row.source, "refused", "unreadable", detail)
+
+
+def _local_file(job: Job, source: str) -> Path:
+    """The file of a local row: below the manifest's folder in truth, a plain file, and not too large."""
+    path = job.media / source
+    try:
+        status = os.stat(path)
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(job.media))
+    except OSError as error:
+        raise Refused("not-found", error.strerror or "no such file") from None
+    if not inside:
+        raise Refused("forbidden", "the path leads out of the manifest's folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused("unreadable", "not a file")
+    if status.st_size > job.megabytes * 1e6:
+        raise Refused("too-large", f"{status.st_size / 1e6:.1f} MB, at most {job.megabytes:g} MB are read")
+    return path
+
+
+def _write_tar(path: Path, folder: Path, clip_ids: Iterable[str]) -> None:
+    """The kept clips as a tar file whose bytes depend on nothing but them: sorted, no times, no owners."""
+    with write_atomically(path) as growing, tarfile.open(growing, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for clip_id in sorted(clip_ids):
+            for suffix in ("json", "mp4"):
+                name = f"{clip_id}.{suffix}"
+                entry = tarfile.TarInfo(name)
+                entry.size = (folder / name).stat().st_size
+                with open(folder / name, "rb") as file:
+                    tar.addfile(entry, file)

@@ -1,0 +1,177 @@
+"""Fetching the video behind an address, through yt-dlp as a library, and telling why one cannot be had.
+
+The whole source comes, at the smallest size that will do, and is cut afterwards as any local file is: cuts are exact
+whether or not a server can send a part, and ffmpeg never talks to the network. yt-dlp runs without ffmpeg, plugins,
+cache and configuration files of the user.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from earshot.corpus.cutting import Refused
+from earshot.pipeline.settings import settings
+
+# yt-dlp would import yt_dlp_plugins from the folder that a user happens to stand in.
+os.environ["YTDLP_NO_PLUGINS"] = "1"
+
+import yt_dlp
+from yt_dlp.networking import exceptions as network
+
+SHORT_SIDE = 360  # px; the papers' frames have 256
+SILENCE_SECONDS = 20.0  # that a server may keep quiet
+TRIES_AGAIN = 2
+
+# One file with picture and sound, or one of each; fetched by yt-dlp itself, over HTTP.
+FORMATS = "b[protocol^=http]/(bv[protocol^=http],ba[protocol^=http])/b[protocol=m3u8_native]"
+
+# What sites say, in the order in which to look for it: the words of yt-dlp's extractors, in lower case.
+SAYINGS = (
+    (r"not a bot|captcha|unusual traffic|cloudflare|login_required.*bot", "blocked"),
+    (r"rate.?limit|too many requests|try again later", "rate-limited"),
+    (r"confirm your age|age.?restrict|inappropriate for some users", "age-restricted"),
+    (r"(in|from) your (country|location|region)|geo.?restrict|geo.?block", "geo-blocked"),
+    (r"private video|video is private|members.only|join this channel|sign in if you've been granted", "private"),
+    (r"removed|terminated|deleted|no longer available|video unavailable|copyright|does not exist", "removed"),
+    (r"unsupported url|drm|requested format is not available|no video formats|live event|premieres", "unsupported"),
+    (r"did not get any data blocks|timed out|connection (refused|reset)|name resolution", "network"),
+)
+STATUSES = {401: "private", 403: "forbidden", 404: "not-found", 410: "removed", 429: "rate-limited", 451: "geo-blocked"}
+
+
+class _Quiet:
+    """A logger for yt-dlp that keeps to itself: whatever matters comes as an exception."""
+
+    def debug(self, message: str) -> None:
+        """Drop a message."""
+
+    info = warning = error = debug
+
+
+def fetch(address: str, folder: Path, *, megabytes: float, seconds: float) -> list[Path]:
+    """Fetch the video behind `address` into `folder`; return one file, or one with the picture and one with the sound.
+
+    `megabytes` is the most that may come in all, `seconds` the time for all of it (ended from outside; here it bounds
+    how long a silent server is waited for).
+
+    Raises Refused with the reason of the site, the server or the network.
+    """
+    _check_address(address)
+    folder.mkdir(parents=True)
+    options = _options(folder, seconds) | {"progress_hooks": [_SizeLimit(megabytes)]}
+    try:
+        with yt_dlp.YoutubeDL(options) as downloader:
+            info = downloader.extract_info(address, download=False)
+            _check_info(info)
+            downloads = downloader.process_ie_result(info, download=True).get("requested_downloads") or []
+    except (yt_dlp.utils.YoutubeDLError, OSError) as error:
+        raise _refusal(error) from None
+    paths = [Path(download["filepath"]) for download in downloads]
+    if not paths or not all(path.is_file() for path in paths):
+        raise Refused("network", "the download ended without a file")
+    return paths
+
+
+def _check_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise Refused("unsupported", f"not an address: {error}") from None
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise Refused("unsupported", f"scheme {parts.scheme!r}, only http and https are asked")
+    if "__youtubedl_smuggle" in parts.fragment:
+        raise Refused("unsupported", "the address carries instructions for yt-dlp")
+
+
+def _check_info(info: dict) -> None:
+    if "entries" in info:
+        raise Refused("unsupported", "a list of videos, not one")
+    if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming"):
+        raise Refused("unsupported", "a live stream has no end")
+
+
+def _options(folder: Path, seconds: float) -> dict:
+    cookies = settings().cookies
+    if cookies:
+        # yt-dlp writes back what it was given.
+        cookies = shutil.copyfile(cookies, folder / "cookies.txt")
+    return {
+        "format": FORMATS,
+        "format_sort": [f"res:{SHORT_SIDE}", "vcodec:h264", "acodec:aac"],
+        "paths": {"home": str(folder)},
+        "outtmpl": "%(format_id).40s.%(ext)s",
+        "restrictfilenames": True,
+        "noplaylist": True,
+        "extract_flat": "in_playlist",
+        "ignoreerrors": False,
+        "logger": _Quiet(),
+        "noprogress": True,
+        "cachedir": False,
+        "fixup": "never",
+        "ffmpeg_location": str(folder / "no-ffmpeg"),
+        "hls_prefer_native": True,
+        "skip_unavailable_fragments": False,
+        "continuedl": False,
+        "updatetime": False,
+        "socket_timeout": min(SILENCE_SECONDS, seconds / (TRIES_AGAIN + 2)),
+        "retries": TRIES_AGAIN,
+        "fragment_retries": TRIES_AGAIN,
+        "extractor_retries": 1,
+        "cookiefile": str(cookies) if cookies else None,
+        "proxy": settings().proxy,
+    }
+
+
+class _SizeLimit:
+    """A progress hook of yt-dlp that ends a download when it is, or says that it will be, larger than the limit."""
+
+    def __init__(self, megabytes: float) -> None:
+        self.megabytes = megabytes
+        self.sizes: dict[str, int] = {}
+
+    def __call__(self, progress: dict) -> None:
+        """Take note of one report; raise Refused as too-large."""
+        self.sizes[progress["filename"]] = max(progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or 0)
+        megabytes = sum(self.sizes.values()) / 1e6
+        if megabytes > self.megabytes:
+            raise Refused("too-large", f"{megabytes:.1f} MB, at most {self.megabytes:g} MB are fetched")
+
+
+def _refusal(error: Exception) -> Refused:
+    """The reason on the ledger's list for whatever yt-dlp raised."""
+    causes = list(_causes(error))
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).removeprefix("ERROR: ")
+    for cause in causes:
+        reason = _reason_of(cause)
+        if reason:
+            return Refused(reason, text)
+    said = " ".join(str(cause) for cause in causes).lower().replace("’", "'")
+    return Refused(next((reason for words, reason in SAYINGS if re.search(words, said)), "unsupported"), text)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception of yt-dlp and all that led to it, each once."""
+    waiting, seen = [error], set()
+    while waiting:
+        error = waiting.pop(0)
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            yield error
+            inner = getattr(error, "exc_info", None) or (None, None, None)
+            waiting += [inner[1], getattr(error, "cause", None), error.__cause__, error.__context__]
+
+
+def _reason_of(error: BaseException) -> str | None:
+    if isinstance(error, network.HTTPError):
+        if error.redirect_loop:
+            return "unsupported"
+        return STATUSES.get(error.status) or ("network" if error.status >= 500 else "not-found")
+    if isinstance(error, yt_dlp.utils.GeoRestrictedError):
+        return "geo-blocked"
+    if isinstance(error, yt_dlp.utils.UnsupportedError | network.UnsupportedRequest | network.NoSupportingHandlers):
+        return "unsupported"
+    passing = network.TransportError | yt_dlp.utils.ContentTooShortError | TimeoutError | ConnectionError
+    return "network" if isinstance(error, passing) else None
