@@ -1,0 +1,103 @@
+"""k-means over more rows than fit in memory: Lloyd's iterations on a sample, then exact ones over everything.
+
+The sample finds centroids that two or three full passes can hardly improve. Rows come in blocks from something that
+can be iterated again and again, a list of arrays or a table that is read anew, and the result is the same from either.
+"""
+
+from collections.abc import Iterable
+
+import faiss
+import numpy as np
+import scipy.sparse
+
+from earshot.pipeline.errors import EarshotError
+
+SAMPLE_ROWS = 256  # rows of the sample for each cluster; twice as many lower the final inertia by less than .1 %
+TOLERANCE = 1e-3  # full passes end when one lowers the inertia by a smaller share
+SPLIT = 1 / 1024  # by how much the two halves of a split cluster are moved apart
+
+
+def fit_kmeans(
+    blocks: Iterable[np.ndarray], clusters: int, *, rows: int, iterations: int = 25, restarts: int = 1, seed: int = 0
+) -> np.ndarray:
+    """Centroids, float32 (clusters, d), of the rows in `blocks`.
+
+    Args:
+        blocks: float32 arrays (any number, d); every iteration over it gives the same ones.
+        rows: how many rows they have in all.
+        iterations: the most that are done on the sample, and the most passes over everything.
+        restarts: k-means++ starts on the sample, of which the best goes on.
+
+    Raises:
+        EarshotError: there are fewer rows than clusters.
+    """
+    if rows < clusters:
+        raise EarshotError(f"{rows} rows are too few for {clusters} clusters; give more clips or lower `clusters`")
+    generator = np.random.default_rng(seed)
+    sample = _draw(blocks, min(rows, SAMPLE_ROWS * clusters), rows, generator)
+    centroids = _cluster_sample(sample, clusters, iterations, restarts, int(generator.integers(2**31 - 1)))
+    previous = np.inf
+    for _ in range(iterations):
+        inertia, centroids = _pass(blocks, centroids)
+        if previous - inertia <= TOLERANCE * previous:
+            break
+        previous = inertia
+    return centroids
+
+
+def nearest_centroids(block: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest centroid of each row, int32 (rows,), and the squared distance to it, float32 (rows,)."""
+    distances, labels = faiss.knn(block, centroids, 1)
+    return labels[:, 0].astype(np.int32), np.maximum(distances[:, 0], 0)  # faiss rounds |x|^2 - 2 xc + |c|^2
+
+
+def _draw(blocks: Iterable[np.ndarray], size: int, rows: int, generator: np.random.Generator) -> np.ndarray:
+    """`size` of the rows, drawn without replacement, in the order of the table."""
+    chosen = np.sort(generator.choice(rows, size, replace=False))
+    drawn, start = [], 0
+    for block in blocks:
+        first, last = np.searchsorted(chosen, [start, start + len(block)])
+        drawn.append(block[chosen[first:last] - start])
+        start += len(block)
+    return np.concatenate(drawn)
+
+
+def _cluster_sample(sample: np.ndarray, clusters: int, iterations: int, restarts: int, seed: int) -> np.ndarray:
+    kmeans = faiss.Kmeans(
+        sample.shape[1],
+        clusters,
+        niter=iterations,
+        nredo=restarts,
+        seed=seed,
+        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(sample),
+    )
+    kmeans.train(sample)
+    return kmeans.centroids
+
+
+def _pass(blocks: Iterable[np.ndarray], centroids: np.ndarray) -> tuple[float, np.ndarray]:
+    """One exact iteration of Lloyd over all rows: the inertia of `centroids`, and the means that replace them."""
+    inertia, counts, sums = 0.0, np.zeros(len(centroids), dtype=np.int64), np.zeros(centroids.shape)
+    for block in blocks:
+        labels, distances = nearest_centroids(block, centroids)
+        inertia += distances.sum(dtype=np.float64)
+        counts += np.bincount(labels, minlength=len(centroids))
+        ones, starts = np.ones(len(block), dtype=np.float32), np.arange(len(block) + 1)
+        members = scipy.sparse.csr_matrix((ones, labels, starts), shape=(len(block), len(centroids)))
+        sums += members.T @ block  # (clusters, d)
+    means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
+    return inertia, _split_largest(means, counts).astype(np.float32)
+
+
+def _split_largest(centroids: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Give each empty cluster half of the largest one, as faiss does; the next pass parts them."""
+    centroids, counts = centroids.copy(), counts.copy()
+    for empty in np.flatnonzero(counts == 0):
+        largest = counts.argmax()
+        centroids[empty] = centroids[largest] * (1 + SPLIT)
+        centroids[largest] *= 1 - SPLIT
+        counts[empty] = counts[largest] // 2
+        counts[largest] -= counts[empty]
+    return centroids

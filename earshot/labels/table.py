@@ -1,0 +1,140 @@
+"""The table of labels: a row a moment, the same rows in the same order as the table of sounds they are made from.
+
+| column | |
+|---|---|
+| clip_id, moment, group, split | whose label it is |
+| label | int32, -1 for a silent moment |
+| kept | whether training may use it: no silent moment, no training moment that the distance filter leaves out |
+| distance | of the sound from its centroid, float32; NaN for a silent moment |
+| wrong_sound_label, wrong_sound_kept | label and kept of a moment of another group: the control |
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from earshot.labels.labeler import Labeler
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import write_atomically
+
+TRAINING = "train"
+SILENT = -1
+ROW_GROUP = 100
+BLOCK_ROWS = 2048  # of the longest descriptor, 3100 numbers, 25 MB
+
+IDENTITY = [("clip_id", pa.string()), ("moment", pa.int16()), ("group", pa.string()), ("split", pa.string())]
+ASSIGNED = pa.schema([*IDENTITY, ("label", pa.int32()), ("distance", pa.float32())])
+LABELS = pa.schema(
+    [
+        *IDENTITY,
+        ("label", pa.int32()),
+        ("kept", pa.bool_()),
+        ("distance", pa.float32()),
+        ("wrong_sound_label", pa.int32()),
+        ("wrong_sound_kept", pa.bool_()),
+    ]
+)
+
+
+class TrainingSounds:
+    """The descriptors of the training moments that are not silent; iterating over it is a pass over the table.
+
+    Blocks are float32 (up to 2048, d), the same ones in every pass. `moments`, `silent` and `rows` count the training
+    moments, the silent ones of them, and the others.
+
+    Raises EarshotError where a shard is no table of sounds or holds values that are not finite.
+    """
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        self.shards = shards
+        self.moments = self.silent = 0
+        for path in shards:
+            _check_columns(path)
+            light = pq.read_table(path, columns=["split", "silent"])
+            silent = light["silent"].filter(pc.equal(light["split"], TRAINING))
+            self.moments += len(silent)
+            self.silent += pc.sum(silent).as_py() or 0
+        self.rows = self.moments - self.silent
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for path in self.shards:
+            for batch in _batches(path, ["split", "silent", "descriptor"]):
+                wanted = pc.and_not(pc.equal(batch["split"], TRAINING), batch["silent"]).to_numpy(False)
+                if wanted.any():
+                    yield _descriptors(batch, path)[wanted]
+
+
+def assign_labels(path: Path, labeler: Labeler) -> pa.Table:
+    """One shard of sounds with a label and a distance for every moment: a table of schema ASSIGNED."""
+    batches = []
+    for batch in _batches(path, ["clip_id", "moment", "group", "split", "silent", "descriptor"]):
+        heard = ~batch["silent"].to_numpy(False)
+        labels = np.full(len(heard), SILENT, dtype=np.int32)
+        distances = np.full(len(heard), np.nan, dtype=np.float32)
+        if heard.any():
+            labels[heard], distances[heard] = labeler.assign(_descriptors(batch, path)[heard])
+        columns = [batch[name] for name, _ in IDENTITY] + [pa.array(labels), pa.array(distances)]
+        batches.append(pa.table(columns, names=ASSIGNED.names).cast(ASSIGNED))
+    return pa.concat_tables(batches or [ASSIGNED.empty_table()])
+
+
+def keep_near(labels: np.ndarray, distances: np.ndarray, training: np.ndarray, distance_filter: bool) -> np.ndarray:
+    """Which moments training may use, bool (moments,): those with a label, and of the training split only those at
+    most the median distance from their centroid, one median over all clusters (Owens et al. 2016, section 3.2).
+    """
+    kept = labels != SILENT
+    if distance_filter and (kept & training).any():
+        kept &= ~training | (distances <= np.median(distances[kept & training]))
+    return kept
+
+
+def read_moments(paths: Sequence[Path]) -> pa.Table:
+    """All rows of assigned shards as one table of 20 bytes a moment, with clip_id, group and split as dictionaries."""
+    names = ["clip_id", "group", "split"]
+    tables = [pq.read_table(path, columns=[*names, "label", "distance"], read_dictionary=names) for path in paths]
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def codes(moments: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
+    """A dictionary column as the number of each row's value, int32 (moments,), and the values."""
+    column = moments[name].combine_chunks()
+    return column.indices.to_numpy(), column.dictionary.to_pylist()
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a shard, whole or not at all."""
+    with write_atomically(path) as growing:
+        pq.write_table(table, growing, row_group_size=ROW_GROUP, compression="none")
+
+
+def _check_columns(path: Path) -> None:
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise EarshotError(f"{path}: cannot be read as Parquet ({reason}); run the stage describe again") from None
+    for name in ["clip_id", "moment", "group", "split", "silent", "descriptor"]:
+        if name not in schema.names:
+            found = ", ".join(schema.names)
+            raise EarshotError(f"{path}: has no column {name}, found {found}; run the stage describe again")
+    kind = schema.field("descriptor").type
+    if not pa.types.is_fixed_size_list(kind) or not pa.types.is_float32(kind.value_type):
+        raise EarshotError(f"{path}: descriptor is {kind}, wanted float32 of one size; run the stage describe again")
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(BLOCK_ROWS, columns=columns, use_threads=False)
+
+
+def _descriptors(batch: pa.RecordBatch, path: Path) -> np.ndarray:
+    """The descriptor column as float32 (rows, d), a view of Arrow's memory."""
+    column = batch["descriptor"]
+    values = column.flatten().to_numpy().reshape(len(batch), column.type.list_size)
+    if not np.isfinite(values).all():
+        raise EarshotError(f"{path}: a descriptor holds values that are not finite; run the stage describe again")
+    return values

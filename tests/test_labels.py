@@ -1,0 +1,309 @@
+"""Labels: what scaling, k-means, the labeler and the wrong-sound control promise."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from earshot.labels.control import NOBODY, deal_sounds
+from earshot.labels.kmeans import fit_kmeans, nearest_centroids
+from earshot.labels.labeler import fit_labeler, load_labeler, save_labeler
+from earshot.labels.scaling import descriptor_parts, distance_shares, fit_scaling
+from earshot.labels.table import keep_near
+from earshot.pipeline.errors import EarshotError
+
+FIT = {"clusters": 8, "scale": "z-score+sqrt", "iterations": 25, "restarts": 1, "seed": 0}
+
+
+def sounds(rows: int, dimensions: int = 502, kinds: int = 8, seed: int = 0) -> np.ndarray:
+    """Descriptors of `kinds` kinds of sound whose dimensions differ in mean and unit by orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    unit = 10.0 ** rng.uniform(-3, 1, dimensions)
+    centres = 1.5 * rng.standard_normal((kinds, dimensions))
+    z = centres[rng.integers(kinds, size=rows)] + rng.standard_normal((rows, dimensions))
+    return (unit * (z + 3)).astype(np.float32)
+
+
+class Stream:
+    """Rows that are made anew in every pass, as a table is read anew, 100 at a time; counts the passes."""
+
+    def __init__(self, blocks: int, dimensions: int) -> None:
+        self.blocks, self.dimensions, self.passes = blocks, dimensions, 0
+
+    def __iter__(self):
+        self.passes += 1
+        return (sounds(100, self.dimensions, seed=number) for number in range(self.blocks))
+
+
+def inertia(rows: np.ndarray, centroids: np.ndarray) -> float:
+    return float(nearest_centroids(rows, centroids)[1].sum(dtype=np.float64))
+
+
+# Scaling
+
+
+def test_z_scored_parts_have_equal_variance_and_the_papers_readings_divide_by_their_size():
+    rows = sounds(500)
+    parts = descriptor_parts("texture", 502)
+    scales = ("z-score+sqrt", "sqrt", "count", "none")
+    scaled = {scale: fit_scaling([rows], scale, parts).apply(rows) for scale in scales}
+    for part in parts.values():
+        size = part.stop - part.start
+        raw = rows[:, part].var(0, dtype=np.float64)
+        np.testing.assert_allclose(scaled["z-score+sqrt"][:, part].var(0), 1 / size, rtol=1e-4)
+        np.testing.assert_allclose(scaled["sqrt"][:, part].var(0), raw / size, rtol=1e-4)
+        np.testing.assert_allclose(scaled["count"][:, part].var(0), raw / size**2, rtol=1e-4)
+        np.testing.assert_allclose(scaled["none"][:, part].var(0), raw, rtol=1e-4)
+
+
+def test_a_descriptor_other_than_the_texture_is_one_part():
+    rows = sounds(200, 32)
+    scaled = fit_scaling([rows], "z-score+sqrt", descriptor_parts("spectrum", 32)).apply(rows)
+    np.testing.assert_allclose(scaled.var(0), 1 / 32, rtol=1e-4)
+
+
+def test_scaling_does_not_depend_on_how_rows_are_cut_into_blocks():
+    rows = sounds(301)
+    parts = descriptor_parts("texture", 502)
+    whole = fit_scaling([rows], "z-score+sqrt", parts)
+    cut = fit_scaling([rows[:1], rows[1:130], rows[130:]], "z-score+sqrt", parts)
+    np.testing.assert_allclose(cut.centre, whole.centre, rtol=1e-6)
+    np.testing.assert_allclose(cut.factor, whole.factor, rtol=1e-6)
+
+
+def test_a_constant_dimension_says_nothing_and_does_no_harm():
+    rows = sounds(100)
+    rows[:, 7] = 0.1  # no float32 number, so that its deviation is rounding
+    scaled = fit_scaling([rows], "z-score+sqrt", descriptor_parts("texture", 502)).apply(rows)
+    assert np.isfinite(scaled).all() and not scaled[:, 7].any()
+
+
+@pytest.mark.parametrize("scale", ["z-score+sqrt", "sqrt", "count", "none"])
+def test_shares_of_the_squared_distance_add_up_to_one(scale):
+    rows = sounds(300)
+    parts = descriptor_parts("texture", 502)
+    shares = distance_shares([fit_scaling([rows], scale, parts).apply(rows)], parts)
+    assert list(shares) == ["moments", "correlation", "modulation", "energy"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(share >= 0 for share in shares.values())
+
+
+def test_a_loud_energy_dimension_takes_the_distance_unless_z_scored():
+    rows = sounds(300)
+    rows[:, :501] /= np.abs(rows[:, :501]).max(0)
+    rows[:, 501] = 20 * np.random.default_rng(0).random(300)
+    parts = descriptor_parts("texture", 502)
+    by_count, z_scored = (fit_scaling([rows], scale, parts).apply(rows) for scale in ("count", "z-score+sqrt"))
+    assert distance_shares([by_count], parts)["energy"] > 0.95
+    assert distance_shares([z_scored], parts)["energy"] < 0.3
+
+
+def test_a_texture_of_another_size_is_refused():
+    with pytest.raises(EarshotError, match="501 dimensions, wanted the 502"):
+        descriptor_parts("texture", 501)
+
+
+# k-means
+
+
+def test_kmeans_finds_clusters_that_are_there():
+    rng = np.random.default_rng(0)
+    centres = 20 * rng.standard_normal((6, 10)).astype(np.float32)
+    kinds = rng.integers(6, size=900)
+    rows = centres[kinds] + rng.standard_normal((900, 10), dtype=np.float32)
+    centroids = fit_kmeans([rows], 6, rows=900, restarts=5)
+    labels, _ = nearest_centroids(rows, centroids)
+    assert len({(kind, label) for kind, label in zip(kinds, labels, strict=True)}) == 6
+
+
+def test_kmeans_on_a_sample_and_full_passes_is_within_a_percent_of_lloyd_on_everything():
+    from sklearn.cluster import KMeans
+
+    rows = sounds(6000, 24, kinds=40) / 10.0 ** np.random.default_rng(0).uniform(-3, 1, 24).astype(np.float32)
+    ours = np.mean([inertia(rows, fit_kmeans([rows], 8, rows=6000, seed=seed)) for seed in range(5)])
+    lloyd = np.mean([KMeans(8, n_init=1, max_iter=25, random_state=seed).fit(rows).inertia_ for seed in range(5)])
+    assert ours < 1.01 * lloyd
+
+
+def test_a_full_pass_lowers_the_inertia_of_the_sample():
+    rows = sounds(8000, 40, kinds=60)
+    one = fit_kmeans([rows], 4, rows=8000, iterations=1)
+    many = fit_kmeans([rows], 4, rows=8000, iterations=30)
+    assert inertia(rows, many) < inertia(rows, one)
+
+
+def test_kmeans_is_the_same_for_a_seed_and_for_any_number_of_threads():
+    import faiss
+
+    rows = sounds(3000, 64)
+    threads = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(1)
+        one = fit_kmeans([rows], 8, rows=3000, seed=3)
+        faiss.omp_set_num_threads(2)
+        np.testing.assert_array_equal(fit_kmeans([rows], 8, rows=3000, seed=3), one)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    assert not np.array_equal(fit_kmeans([rows], 8, rows=3000, seed=4), one)
+
+
+def test_clusters_that_lose_all_rows_are_given_some_again():
+    rng = np.random.default_rng(0)
+    few = np.repeat(rng.standard_normal((5, 8), dtype=np.float32), 40, axis=0)  # 5 points for 12 clusters
+    centroids = fit_kmeans([few], 12, rows=200)
+    assert np.isfinite(centroids).all()
+    assert inertia(few, centroids) < 1e-2
+    same = np.ones((50, 8), dtype=np.float32)
+    assert np.isfinite(fit_kmeans([same], 3, rows=50)).all()
+
+
+def test_fewer_rows_than_clusters_are_refused_with_both_numbers():
+    with pytest.raises(EarshotError, match="4 rows are too few for 8 clusters"):
+        fit_kmeans([sounds(4, 10)], 8, rows=4)
+
+
+# The labeler
+
+
+def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_never_held():
+    stream = Stream(blocks=150, dimensions=502)  # 30 MB
+    held = fit_labeler(stream, 15_000, descriptor="texture", memory_megabytes=1000, **FIT)
+    assert stream.passes == 3  # the first block for its size, the statistics, the rows
+    stream.passes = 0
+    tracemalloc.start()
+    streamed = fit_labeler(stream, 15_000, descriptor="texture", memory_megabytes=1, **FIT)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert stream.passes > 4
+    assert peak < 15_000_000  # the sample of 2,048 rows is 4 MB, and is held twice while it is put together
+    np.testing.assert_array_equal(streamed.centroids, held.centroids)
+    assert streamed.facts == held.facts
+
+
+def test_a_labeler_comes_back_from_disk_and_labels_new_sounds(tmp_path):
+    labeler = fit_labeler([sounds(400)], 400, descriptor="texture", memory_megabytes=100, **FIT)
+    save_labeler(tmp_path, labeler)
+    loaded = load_labeler(tmp_path)
+    new = sounds(50, seed=1)
+    labels, distances = loaded.assign(new)
+    assert labels.dtype == np.int32 and distances.dtype == np.float32
+    np.testing.assert_array_equal(labels, labeler.assign(new)[0])
+    all_distances = np.linalg.norm(loaded.scaling.apply(new)[:, None] - loaded.centroids, axis=2)
+    np.testing.assert_array_equal(labels, all_distances.argmin(1))
+    np.testing.assert_allclose(distances, all_distances.min(1), rtol=1e-3)
+
+
+def test_a_damaged_labeler_and_sounds_of_another_size_are_refused(tmp_path):
+    labeler = fit_labeler([sounds(100)], 100, descriptor="texture", memory_megabytes=100, **FIT)
+    with pytest.raises(EarshotError, match=r"\(5, 32\); this labeler wants \(moments, 502\)"):
+        labeler.assign(sounds(5, 32))
+    with pytest.raises(EarshotError, match="not finite"):
+        labeler.assign(np.full((1, 502), np.nan, dtype=np.float32))
+    save_labeler(tmp_path, labeler)
+    facts = json.loads((tmp_path / "labeler.json").read_text())
+    (tmp_path / "labeler.json").write_text(json.dumps(facts | {"clusters": 9}))
+    with pytest.raises(EarshotError, match="centroids is float32"):
+        load_labeler(tmp_path)
+    (tmp_path / "labeler.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(EarshotError, match="not a whole safetensors file"):
+        load_labeler(tmp_path)
+    (tmp_path / "labeler.json").write_text("[]")
+    with pytest.raises(EarshotError, match="holds no labeler"):
+        load_labeler(tmp_path)
+
+
+# The distance filter
+
+
+def test_the_filter_keeps_the_nearer_half_of_training_and_all_of_the_rest():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 3, 1000)
+    distances = np.where(labels < 0, np.nan, rng.random(1000) * (labels + 1))  # clusters of different width
+    training = rng.random(1000) < 0.8
+    kept = keep_near(labels, distances, training, True)
+    heard = labels >= 0
+    assert not kept[~heard].any()
+    assert kept[heard & ~training].all()
+    assert abs(kept[training].sum() - (heard & training).sum() / 2) <= 1
+    assert distances[kept & training].max() <= distances[heard & training & ~kept].min()
+    np.testing.assert_array_equal(keep_near(labels, distances, training, False), heard)
+
+
+# The wrong-sound control
+
+
+@st.composite
+def splits_of_clips(draw, even: bool):
+    """Groups of 1-4 clips, clips of 1-3 moments (or all of the same), in groups' random order: (groups, clips)."""
+    counts = draw(st.lists(st.integers(1, 4), min_size=2, max_size=12))
+    groups = draw(st.permutations(np.repeat(np.arange(len(counts)), counts).tolist()))
+    sizes = [draw(st.integers(1, 3))] * len(groups)
+    if not even:
+        sizes = draw(st.lists(st.integers(1, 3), min_size=len(groups), max_size=len(groups)))
+    return np.repeat(groups, sizes), np.repeat(np.arange(len(groups)), sizes)
+
+
+def largest_share(groups: np.ndarray, clips: np.ndarray) -> float:
+    return np.bincount(groups[np.unique(clips, return_index=True)[1]]).max() / len(np.unique(clips))
+
+
+@pytest.mark.filterwarnings("ignore:split train")
+@settings(max_examples=200, deadline=None)
+@given(splits_of_clips(even=False), st.integers(0, 2**32 - 1))
+def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_dealt_whole_and_once(split, seed):
+    groups, clips = split
+    source = deal_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
+    assert (groups[source] != groups).all()
+    given_clips = []
+    for clip in np.unique(clips):
+        given = source[clips == clip]
+        from_clip = np.flatnonzero(clips == clips[given[0]])
+        np.testing.assert_array_equal(given, np.resize(from_clip, len(given)))
+        given_clips.append(clips[given[0]])
+    if largest_share(groups, clips) <= 0.5:
+        assert sorted(given_clips) == sorted(set(clips))
+
+
+@pytest.mark.filterwarnings("ignore:split train")
+@settings(max_examples=200, deadline=None)
+@given(splits_of_clips(even=True), st.integers(0, 2**32 - 1))
+def test_dealing_clips_of_one_size_is_a_permutation_of_moments(split, seed):
+    groups, clips = split
+    source = deal_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
+    if largest_share(groups, clips) <= 0.5:
+        np.testing.assert_array_equal(np.sort(source), np.arange(len(groups)))
+
+
+def test_an_odd_clip_does_not_spoil_the_deal_of_the_others():
+    sizes = np.array([3] * 40 + [2])
+    clips = np.repeat(np.arange(41), sizes)
+    source = deal_sounds(np.zeros(len(clips), dtype=int), ["train"], clips, clips, 0)
+    assert len(np.unique(source)) >= len(clips) - 1
+    assert (clips[source] != clips).all()
+
+
+def test_the_deal_stays_within_a_split_and_follows_the_seed():
+    clips = np.repeat(np.arange(100), 3)
+    groups, splits = clips // 2, (clips // 2) % 3
+    source = deal_sounds(splits, ["train", "val", "test"], groups, clips, 5)
+    np.testing.assert_array_equal(splits[source], splits)
+    np.testing.assert_array_equal(source, deal_sounds(splits, ["train", "val", "test"], groups, clips, 5))
+    assert (source != deal_sounds(splits, ["train", "val", "test"], groups, clips, 6)).any()
+
+
+def test_a_group_with_over_half_of_the_clips_gets_sounds_drawn_from_the_others_with_a_warning():
+    groups = np.array([0] * 60 + [1, 1, 2])
+    with pytest.warns(UserWarning, match="split val: one group has over half"):
+        source = deal_sounds(np.zeros(63, dtype=int), ["val"], groups, np.arange(63), 0)
+    assert (groups[source] != groups).all()
+    assert set(source[:60]) == {60, 61, 62}
+    assert len(set(source[60:])) > 1
+
+
+def test_a_split_of_one_group_gets_nobodys_sounds_with_a_warning():
+    with pytest.warns(UserWarning, match="split test: all clips are of one group"):
+        source = deal_sounds(np.zeros(4, dtype=int), ["test"], np.zeros(4, dtype=int), np.arange(4), 0)
+    assert (source == NOBODY).all()
