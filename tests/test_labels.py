@@ -3,9 +3,11 @@
 import json
 import tracemalloc
 
+import faiss
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.labels.control import NOBODY, deal_sounds
@@ -40,6 +42,15 @@ class Stream:
 
 def inertia(rows: np.ndarray, centroids: np.ndarray) -> float:
     return float(nearest_centroids(rows, centroids)[1].sum(dtype=np.float64))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Rows this few are clustered fastest in one thread."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
 
 
 # Scaling
@@ -136,17 +147,10 @@ def test_a_full_pass_lowers_the_inertia_of_the_sample():
 
 
 def test_kmeans_is_the_same_for_a_seed_and_for_any_number_of_threads():
-    import faiss
-
     rows = sounds(3000, 64)
-    threads = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(1)
-        one = fit_kmeans([rows], 8, rows=3000, seed=3)
-        faiss.omp_set_num_threads(2)
-        np.testing.assert_array_equal(fit_kmeans([rows], 8, rows=3000, seed=3), one)
-    finally:
-        faiss.omp_set_num_threads(threads)
+    one = fit_kmeans([rows], 8, rows=3000, seed=3)
+    faiss.omp_set_num_threads(2)
+    np.testing.assert_array_equal(fit_kmeans([rows], 8, rows=3000, seed=3), one)
     assert not np.array_equal(fit_kmeans([rows], 8, rows=3000, seed=4), one)
 
 
@@ -251,7 +255,7 @@ def largest_share(groups: np.ndarray, clips: np.ndarray) -> float:
 
 
 @pytest.mark.filterwarnings("ignore:split train")
-@settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=200, deadline=None)
 @given(splits_of_clips(even=False), st.integers(0, 2**32 - 1))
 def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_dealt_whole_and_once(split, seed):
     groups, clips = split
@@ -268,7 +272,7 @@ def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_dealt_whole_and_on
 
 
 @pytest.mark.filterwarnings("ignore:split train")
-@settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=200, deadline=None)
 @given(splits_of_clips(even=True), st.integers(0, 2**32 - 1))
 def test_dealing_clips_of_one_size_is_a_permutation_of_moments(split, seed):
     groups, clips = split

@@ -17,6 +17,8 @@ from earshot.sound.texture import TEXTURE_GROUPS, TEXTURE_SIZE
 Scale = Literal["z-score+sqrt", "sqrt", "count", "none"]
 Parts = Mapping[str, slice]
 
+DIMENSIONS = {"texture": TEXTURE_SIZE, "mfcc": 3100, "spectrum": 32}
+
 # A deviation below this share of the mean is float32 rounding, and its z-score would be noise.
 CONSTANT = 1e-6
 
@@ -38,14 +40,12 @@ class Scaling:
 def descriptor_parts(descriptor: str, dimensions: int) -> Parts:
     """The parts that are weighed against each other: four of a texture, the whole of any other descriptor.
 
-    Raises EarshotError where a texture has not 502 dimensions.
+    Raises EarshotError where a descriptor has not the size that it should have.
     """
-    if descriptor != "texture":
-        return {descriptor: slice(0, dimensions)}
-    if dimensions != TEXTURE_SIZE:
-        found = f"descriptors of {dimensions} dimensions, wanted the {TEXTURE_SIZE} of a texture"
+    if dimensions != DIMENSIONS[descriptor]:
+        found = f"descriptors of {dimensions} dimensions, wanted the {DIMENSIONS[descriptor]} of {descriptor}"
         raise EarshotError(f"{found}; run the stage describe again, or set descriptor to what the table holds")
-    return TEXTURE_GROUPS
+    return TEXTURE_GROUPS if descriptor == "texture" else {descriptor: slice(0, dimensions)}
 
 
 def fit_scaling(blocks: Iterable[np.ndarray], scale: Scale, parts: Parts) -> Scaling:
