@@ -27,7 +27,9 @@ def cut_windows(
     Returns the windows, float32 (moments, samples), mean of the channels, and where in its window each moment lies, in
     seconds. A window that would leave the sound is moved into it; a sound shorter than the window gives all it has.
     """
-    mono = sound.mean(axis=1, dtype=np.float32) if sound.ndim == 2 else sound.astype(np.float32)
+    mono = as_float32(sound)
+    if mono.ndim == 2:
+        mono = mono.mean(axis=1)
     times = np.asarray(times, dtype=np.float64)
     length = min(samples_of(seconds, sample_rate), mono.size)
     starts = np.floor(times * sample_rate - length / 2 + 0.5).astype(int).clip(0, mono.size - length)
@@ -59,17 +61,17 @@ def fitted_windows(windows: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.tile(windows, -(-wanted // length))[:, :wanted]
 
 
-def as_float32(windows: np.ndarray) -> np.ndarray:
-    """Windows as float32: int16 is divided by 32768, floats in [-1, 1] are taken as they are.
+def as_float32(sound: np.ndarray) -> np.ndarray:
+    """Sound as float32: int16 is divided by 32768, floats in [-1, 1] are taken as they are.
 
     Raises UnfitSound for any other kind of number.
     """
-    if windows.dtype == np.int16:
-        return windows / np.float32(32768)
-    if not np.issubdtype(windows.dtype, np.floating):
-        raise UnfitSound(f"windows are {windows.dtype}: give them as floats in [-1, 1] or as int16")
+    if sound.dtype == np.int16:
+        return sound / np.float32(32768)
+    if not np.issubdtype(sound.dtype, np.floating):
+        raise UnfitSound(f"sound is {sound.dtype}: give it as floats in [-1, 1] or as int16")
     with np.errstate(over="ignore"):  # what overflows is reported with its row
-        return np.ascontiguousarray(windows, dtype=np.float32)
+        return np.ascontiguousarray(sound, dtype=np.float32)
 
 
 def root_mean_square(windows: np.ndarray) -> np.ndarray:

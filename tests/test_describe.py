@@ -1,0 +1,125 @@
+"""The stage describe: a row a moment, in order, flagged where silent, the same however the windows were batched."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from earshot.media.scenes import Scene, write_scenes
+from earshot.sound import describe_windows
+from stages import describe
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+RATE = 16_000
+
+
+def _noise(seconds: float, *, rate: int = RATE, channels: int = 1, level: float = 0.1, seed: int = 0) -> np.ndarray:
+    return level * np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
+
+
+def _scene(name: str, sound: np.ndarray, times: list[float], rate: int = RATE) -> Scene:
+    flac = io.BytesIO()
+    soundfile.write(flac, sound.clip(-1, 1), rate, format="FLAC")
+    duration, channels = len(sound) / rate, sound.shape[1]
+    return Scene(name, f"video-{name}", duration, [b""] * len(times), times, flac.getvalue(), rate, channels)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards: windows of three kinds, a stereo sound, a silent one, a short one, a clip of no moments, 21 windows
+    of one kind."""
+    root = tmp_path_factory.mktemp("describe")
+    first = [
+        _scene("long", _noise(8, seed=1), list(np.linspace(1.875, 6, 19))),
+        _scene("stereo", _noise(5, rate=22_050, channels=2, seed=2), [2.0, 2.5], 22_050),
+        _scene("silent", np.zeros((5 * RATE, 1)), [2.5]),
+        _scene("none", _noise(4), []),
+        _scene("short", _noise(2, seed=3), [0.2, 1.9]),
+        _scene("same-kind", _noise(5, seed=4), [1.875, 3.0]),
+    ]
+    write_scenes(root / "data/scenes/00000.parquet", first)
+    write_scenes(root / "data/scenes/00001.parquet", [_scene("other", _noise(4, seed=5), [2.0])])
+    return root
+
+
+def _describe(root: Path, *settings: str) -> list[dict]:
+    changes = [argument for setting in settings for argument in ("--set", setting)]
+    describe.STAGE.run(describe.main, ["--params", str(PARAMS), "--root", str(root), *changes])
+    return [row for path in sorted((root / "data/sounds").iterdir()) for row in pq.read_table(path).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def rows(root: Path) -> list[dict]:
+    return _describe(root)
+
+
+def test_every_moment_has_a_row_in_the_order_of_the_scenes(root, rows):
+    moments = {"long": 19, "stereo": 2, "silent": 1, "short": 2, "same-kind": 2, "other": 1}
+    assert [(row["clip_id"], row["moment"]) for row in rows] == [(c, m) for c, n in moments.items() for m in range(n)]
+    assert all(row["group"] == f"video-{row['clip_id']}" for row in rows)
+    scenes = [s for path in sorted((root / "data/scenes").iterdir()) for s in pq.read_table(path).to_pylist()]
+    splits = {scene["clip_id"]: scene["split"] for scene in scenes}
+    assert all(row["split"] == splits[row["clip_id"]] for row in rows)
+
+
+def test_silent_moments_are_kept_flagged_and_counted(root, rows):
+    assert {row["clip_id"] for row in rows if row["silent"]} == {"silent"}
+    assert json.loads((root / "metrics/describe.json").read_text()) == {"moments": 27, "silent": 1}
+    assert not np.any(next(row["descriptor"] for row in rows if row["silent"]))
+
+
+def test_a_moment_is_described_by_the_sound_around_its_frame(root, rows):
+    scenes = pq.read_table(root / "data/scenes/00000.parquet").to_pylist()
+    for name, time, start, stop in (("stereo", 1, 13_781, 96_469), ("same-kind", 0, 0, 60_000), ("short", 1, 0, 32_000)):
+        scene = next(scene for scene in scenes if scene["clip_id"] == name)
+        sound, rate = soundfile.read(io.BytesIO(scene["sound"]), dtype="float32", always_2d=True)
+        assert scene["times"][time] in (2.5, 1.875, 1.9)
+        alone, _ = describe_windows(sound.mean(1)[None, start:stop], rate, "texture", {})
+        row = next(row for row in rows if row["clip_id"] == name and row["moment"] == time)
+        np.testing.assert_allclose(row["descriptor"], alone[0], atol=2e-4)
+
+
+def test_descriptor_and_switches_are_parameters(root, rows):
+    sizes = {"texture": 502, "mfcc": 3100, "spectrum": 32}
+    for descriptor, size in sizes.items():
+        described = _describe(root, f"descriptor={descriptor}", "texture.ends=band-passes")
+        assert {len(row["descriptor"]) for row in described} == {size}
+        assert [row["silent"] for row in described] == [row["silent"] for row in rows]
+        if descriptor == "texture":
+            assert np.abs(np.subtract(described[0]["descriptor"], rows[0]["descriptor"])).max() > 0.01
+
+
+def test_the_table_is_the_same_byte_for_byte_when_made_again(root, rows):
+    _describe(root)
+    before = {path.name: path.read_bytes() for path in (root / "data/sounds").iterdir()}
+    _describe(root)
+    assert {path.name: path.read_bytes() for path in (root / "data/sounds").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("extract.window=5", "extract.window is 5.0, wanted 1.5 to 3.75 s"),
+        ("extract.shortest=1", "extract.shortest is 1.0, wanted 1.5 s or more"),
+    ],
+)
+def test_lengths_without_a_descriptor_are_refused_before_any_work(root, setting, told):
+    with pytest.raises(SystemExit, match=told):
+        _describe(root, setting)
+
+
+@pytest.mark.parametrize(
+    ("scene", "told"),
+    [
+        (Scene("odd", "video", 5.0, [b""], [2.0], b"not a sound", RATE, 1), "clip odd cannot be read"),
+        (_scene("brief", _noise(1), [0.5]), r"clip brief lasts 1\.000 s, wanted 1\.5 s or more"),
+    ],
+)
+def test_a_sound_that_cannot_be_described_is_one_line_that_names_the_clip(tmp_path, scene, told):
+    write_scenes(tmp_path / "data/scenes/00000.parquet", [scene])
+    with pytest.raises(SystemExit, match=rf"00000\.parquet: the sound of {told}"):
+        _describe(tmp_path)
