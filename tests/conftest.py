@@ -1,9 +1,17 @@
-"""What the tests share: the folder of real material, where there is one."""
+"""What the tests share: the folder of real material, where there is one, and a tiny run of the whole pipeline."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from earshot.pipeline.recipe import apply_recipe
+
+REPOSITORY = Path(__file__).parent.parent
+STAGES = ["sample", "download", "extract", "describe", "label", "pretrain"]
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +21,28 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("EARSHOT_REAL_DATA names no folder of real material")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory) -> Path:
+    """A root with params.yaml, data/, models/ and metrics/ of a tiny run up to pretrain; made once, read only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    root = shared / "tiny"
+    with FileLock(shared / "tiny.lock"):
+        if not (root / "finished").exists():
+            root.mkdir()
+            apply_recipe(REPOSITORY / "tests" / "tiny.yaml", REPOSITORY / "params.yaml", root / "params.yaml")
+            for stage in STAGES:
+                run_stage(stage, root)
+            (root / "finished").touch()
+    return root
+
+
+def run_stage(stage: str, root: Path, *more: str) -> str:
+    """Run `python -m stages.<stage>` to its end under `root`, with the parameters there; its closing line."""
+    place = ["--params", str(root / "params.yaml"), "--root", str(root)]
+    command = [sys.executable, "-m", *f"stages.{stage}".split(), *place]
+    done = subprocess.run([*command, *more], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

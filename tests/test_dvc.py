@@ -1,0 +1,93 @@
+"""The pipeline under DVC, in a repository of its own: only what changed runs again, and going back costs nothing."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from earshot.pipeline.recipe import apply_recipe
+
+EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain"]
+EVERY_STAGE += ["evaluate@voc", "evaluate@sun", "evaluate@esc50"]
+GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+
+
+class Repository:
+    """A copy of this repository's tracked files under Git and DVC, with the parameters of a tiny run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "repository"
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            if (REPOSITORY / name).exists() and name != "dvc.lock":
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, self.folder / name)
+        apply_recipe(REPOSITORY / "tests" / "tiny.yaml", self.folder / "params.yaml", self.folder / "params.yaml")
+        places = {"HOME": str(folder), "DVC_SITE_CACHE_DIR": str(folder / "site"), "DVC_NO_ANALYTICS": "1"}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, **GIT, **places, "PATH": path}
+        self.git("init", "--quiet")
+        self.commit()
+
+    def git(self, *words: str) -> str:
+        return self._run("git", *words)
+
+    def dvc(self, *words: str) -> str:
+        return self._run(sys.executable, "-m", "dvc", *words)
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "a state")
+
+    def metrics(self, name: str) -> dict:
+        return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Repository:
+    made = Repository(tmp_path_factory.mktemp("dvc"))
+    made.first_output = made.dvc("repro")
+    made.commit()
+    return made
+
+
+def test_repro_runs_every_stage_once_and_then_nothing(repository):
+    assert sorted(stages_run(repository.first_output)) == sorted(EVERY_STAGE)
+    start = time.monotonic()
+    again = repository.dvc("repro")
+    assert not stages_run(again)
+    assert time.monotonic() - start < 10  # 5 s where nothing else uses the machine
+    assert repository.git("status", "--porcelain") == ""
+
+
+def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
+    before = repository.metrics("label"), repository.metrics("voc")
+    output = repository.dvc("exp", "run", "-S", "clusters=5")
+    assert sorted(stages_run(output)) == ["evaluate@sun", "evaluate@voc", "label", "pretrain"]
+    assert repository.metrics("pretrain")["chance"] == pytest.approx(1 / 5)
+    back = repository.dvc("exp", "run", "-S", "clusters=4")
+    assert not stages_run(back)
+    assert (repository.metrics("label"), repository.metrics("voc")) == before
+
+
+def test_an_unknown_parameter_runs_nothing(repository):
+    with pytest.raises(AssertionError, match="clusterz"):
+        repository.dvc("exp", "run", "-S", "clusterz=5")

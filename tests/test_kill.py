@@ -1,0 +1,122 @@
+"""A stage killed at any instant and run again ends as if nothing had happened, and does nothing twice."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, run_stage
+
+OUTPUTS = {
+    "extract": ["data/scenes", "data/annotations"],
+    "describe": ["data/sounds"],
+    "pretrain": ["models/pretrain"],
+}
+TIMED = {"metrics/pretrain.json": "images_per_second"}  # the one metric that a clock decides
+KILLED_WHILE_PLACING = """
+import os, signal, sys
+import earshot.pipeline.stage
+from stages.{stage} import STAGE, main
+earshot.pipeline.stage.link_tree = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+STAGE.run(main, sys.argv[1:])
+"""
+
+
+def contents(root: Path, stage: str) -> dict[str, bytes]:
+    """Every file that a stage has placed, and its metrics without what a clock decides."""
+    files = [file for name in OUTPUTS[stage] for file in sorted((root / name).rglob("*")) if file.is_file()]
+    found = {str(file.relative_to(root)): file.read_bytes() for file in files}
+    metrics = f"metrics/{stage}.json"
+    lines = (root / metrics).read_bytes().splitlines()
+    timed = TIMED.get(metrics, "\0").encode()
+    return found | {metrics: b"\n".join(line for line in lines if timed not in line)}
+
+
+def fresh(tiny_root: Path, root: Path, stage: str) -> Path:
+    """A copy of the tiny run in which `stage` has not run yet."""
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(tiny_root, root, copy_function=os.link)
+    for name in [*OUTPUTS[stage], ".earshot"]:
+        shutil.rmtree(root / name, ignore_errors=True)
+    (root / f"metrics/{stage}.json").unlink()
+    return root
+
+
+def kill_after(seconds: float, command: list[str]) -> bool:
+    """Start a command in a process group of its own and kill the group; False where it had ended before."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, **quiet)
+    try:
+        process.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def finished_shards(root: Path, stage: str) -> dict[str, int]:
+    """The shards whose work is done and waits in the scratch folder: file name to inode."""
+    done = {marker.stem for marker in root.glob(f".earshot/{stage}/*/finished/*/*.json")}
+    tables = [file for file in root.glob(f".earshot/{stage}/*/out/**/*.parquet") if file.stem in done]
+    return {f"{file.parent.name}/{file.name}": file.stat().st_ino for file in tables}
+
+
+def placed_shards(root: Path, stage: str) -> dict[str, int]:
+    """The shards in place: file name to inode, which a hard link keeps."""
+    tables = [file for name in OUTPUTS[stage] for file in (root / name).rglob("*.parquet")]
+    return {f"{file.parent.name}/{file.name}": file.stat().st_ino for file in tables}
+
+
+def command(stage: str, root: Path) -> list[str]:
+    return [sys.executable, "-m", f"stages.{stage}", *arguments(root)]
+
+
+def arguments(root: Path) -> list[str]:
+    return ["--params", str(root / "params.yaml"), "--root", str(root)]
+
+
+def kill_and_rerun(tiny_root: Path, folder: Path, stage: str, kills: int) -> int:
+    """Kill `stage` at `kills` random instants, each in a fresh root; how many times it was really killed."""
+    root, draw, killed = folder / stage, random.Random(stage), 0
+    start = time.monotonic()
+    run_stage(stage, fresh(tiny_root, root, stage))
+    wanted, whole = contents(root, stage), time.monotonic() - start
+    for _ in range(kills):
+        fresh(tiny_root, root, stage)
+        killed += kill_after(draw.uniform(0, whole), command(stage, root))
+        before = finished_shards(root, stage)
+        run_stage(stage, root)
+        assert contents(root, stage) == wanted
+        assert before.items() <= placed_shards(root, stage).items(), "a finished shard was made again"
+        assert not list((root / ".earshot" / stage).iterdir())
+    return killed
+
+
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_a_killed_stage_ends_as_if_nothing_had_happened(tiny_root, tmp_path, stage):
+    assert kill_and_rerun(tiny_root, tmp_path, stage, kills=2) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_a_stage_killed_twenty_times_ends_as_if_nothing_had_happened(tiny_root, tmp_path, stage):
+    assert kill_and_rerun(tiny_root, tmp_path, stage, kills=25) >= 20
+
+
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_a_stage_killed_between_writing_and_placing_does_no_shard_again(tiny_root, tmp_path, stage):
+    root = fresh(tiny_root, tmp_path / "root", stage)
+    code = [sys.executable, "-c", KILLED_WHILE_PLACING.format(stage=stage), *arguments(root)]
+    done = subprocess.run(code, cwd=REPOSITORY, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not any((root / name).exists() for name in OUTPUTS[stage])
+    before = finished_shards(root, stage)
+    run_stage(stage, root)
+    assert before.items() <= placed_shards(root, stage).items()
+    assert contents(root, stage) == contents(tiny_root, stage)
