@@ -18,6 +18,7 @@ from collections import Counter
 from functools import partial
 
 from earshot.corpus.download import Job, deal, download_shard
+from earshot.corpus.fetching import check_cookies
 from earshot.corpus.manifest import manifest_file
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import map_shards
@@ -26,6 +27,7 @@ from earshot.pipeline.stage import Run, Stage
 STAGE = Stage(
     name="download",
     params=("corpus.manifest", "corpus.accept_pending", "download"),
+    finishing=("corpus.accept_pending",),
     reads=lambda params: (params.corpus.manifest,),
     writes=("data/clips",),
     metrics=("download",),
@@ -34,6 +36,7 @@ STAGE = Stage(
 
 def main(run: Run) -> str:
     download, manifest = run.params.download, run.path(run.params.corpus.manifest)
+    check_cookies()
     job = Job(
         media=manifest_file(manifest).parent,
         asked=run.scratch / "asked",

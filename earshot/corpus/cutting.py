@@ -5,6 +5,8 @@ that is the clip asked for already, and in that form, is copied as it is.
 """
 
 import contextlib
+import errno
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -163,9 +165,11 @@ def _run_ffmpeg(picture: Source, sound: Source, start: float, seconds: float, ta
     )
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").replace(str(target), "the clip").splitlines() or [""]
-        said = lines[0].replace(f"{picture.path}", "the source")
-        raise Refused("unreadable", f"ffmpeg ended with {done.returncode}: {said}")
+        said = done.stderr.decode("utf-8", "replace").strip()
+        if os.strerror(errno.ENOSPC) in said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        first = said.partition("\n")[0].replace(str(picture.path), "the source")
+        raise Refused("unreadable", f"ffmpeg ended with {done.returncode}: {first}")
 
 
 def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str) -> float:

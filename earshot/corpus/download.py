@@ -4,6 +4,7 @@ A clip is written beside a journal of outcomes as soon as it is there, so that a
 nothing is asked for twice. A shard becomes a tar file (the WebDataset convention) when all its clips are settled.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -28,7 +29,7 @@ from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import shard_name, write_atomically
 
 JOURNAL = "journal.jsonl"
-FETCHED = "fetched"  # the folder of the source at hand, beside the clips
+FETCHED = "fetched"  # the folder of the address last fetched, beside the clips
 
 
 @dataclass(frozen=True)
@@ -86,20 +87,21 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
     Returns counts under the names of the metrics, and pending_<reason>.
     """
     name = shard_name(number)
-    ledger = job.out / "ledger" / f"{name}.csv"
-    tar = job.out / f"{name}.tar"
-    if not (ledger.exists() and tar.exists()):
-        folder = job.clips / name
+    ledger, tar, folder = job.out / "ledger" / f"{name}.csv", job.out / f"{name}.tar", job.clips / name
+    rows = read_ledger(ledger) if ledger.exists() else []
+    if not rows or _pending(rows):
         rows = _get_all(job, _read_asked(job.asked / f"{name}.jsonl"), folder)
-        settled = all(row.status != "pending" for row in rows)
-        if settled or job.accept_pending:
+        if job.accept_pending or not _pending(rows):
             _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
         write_ledger(ledger, rows)
-        if settled:
-            shutil.rmtree(folder)
-    rows = read_ledger(ledger)
-    waiting = Counter(f"pending_{row.reason}" for row in rows if row.status == "pending")
+    if not _pending(rows):
+        shutil.rmtree(folder, ignore_errors=True)  # all of it is in the tar file
+    waiting = Counter(f"pending_{row.reason}" for row in _pending(rows))
     return count(rows, total="clips_asked") | waiting
+
+
+def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
+    return [row for row in rows if row.status == "pending"]
 
 
 def _read_asked(path: Path) -> list[ManifestRow]:
@@ -118,6 +120,7 @@ def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow
             settled[row.clip_id] = outcome
             journal.write("\n" + json.dumps(asdict(outcome)))
             journal.flush()
+    shutil.rmtree(folder / FETCHED, ignore_errors=True)
     return [settled[row.clip_id] for row in asked]
 
 
@@ -132,19 +135,12 @@ def _read_journal(path: Path) -> Iterator[LedgerRow]:
 
 def _get(job: Job, folder: Path, row: ManifestRow) -> LedgerRow:
     """Get one clip into `folder`, with the json beside it that goes into the tar."""
-    fetched = folder / FETCHED
-    shutil.rmtree(fetched, ignore_errors=True)
     try:
-        if row.is_local:
-            sources = [_local_file(job, row.source)]
-        else:
-            sources = fetch(row.source, fetched, megabytes=job.megabytes, seconds=job.seconds)
+        sources = [_local_file(job, row.source)] if row.is_local else _fetched(job, row.source, folder / FETCHED)
         seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
     except Refused as refused:
         status = "pending" if refused.reason in PENDING_REASONS else "refused"
         return LedgerRow(row.clip_id, row.source, status, refused.reason, refused.detail)
-    finally:
-        shutil.rmtree(fetched, ignore_errors=True)
     about = {
         "group": row.group,
         "annotations": row.annotations,
@@ -156,6 +152,16 @@ def _get(job: Job, folder: Path, row: ManifestRow) -> LedgerRow:
     with write_atomically(folder / f"{row.clip_id}.json") as growing:
         growing.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     return LedgerRow(row.clip_id, row.source, "kept", detail=f"{seconds:.2f} s")
+
+
+def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
+    """The files behind an address, in `folder`, which holds one source: clips of one video in a row fetch it once."""
+    whole = folder / hashlib.sha256(address.encode()).hexdigest()
+    if not whole.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        fetch(address, folder / "growing", megabytes=job.megabytes, seconds=job.seconds)
+        os.replace(folder / "growing", whole)
+    return sorted(whole.iterdir())
 
 
 def _lost(row: ManifestRow, lost: Lost, seconds: float) -> LedgerRow:

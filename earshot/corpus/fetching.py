@@ -5,6 +5,9 @@ whether or not a server can send a part, and ffmpeg never talks to the network. 
 cache and configuration files of the user.
 """
 
+import errno
+import http.cookiejar
+import itertools
 import os
 import re
 import shutil
@@ -13,12 +16,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from earshot.corpus.cutting import Refused
+from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 
 # yt-dlp would import yt_dlp_plugins from the folder that a user happens to stand in.
 os.environ["YTDLP_NO_PLUGINS"] = "1"
 
 import yt_dlp
+from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking import exceptions as network
 
 SHORT_SIDE = 360  # px; the papers' frames have 256
@@ -34,12 +39,12 @@ SAYINGS = (
     (r"rate.?limit|too many requests|try again later", "rate-limited"),
     (r"confirm your age|age.?restrict|inappropriate for some users", "age-restricted"),
     (r"(in|from) your (country|location|region)|geo.?restrict|geo.?block", "geo-blocked"),
-    (r"private video|video is private|members.only|join this channel|sign in if you've been granted", "private"),
-    (r"removed|terminated|deleted|no longer available|video unavailable|copyright|does not exist", "removed"),
-    (r"unsupported url|drm|requested format is not available|no video formats|live event|premieres", "unsupported"),
-    (r"did not get any data blocks|timed out|connection (refused|reset)|name resolution", "network"),
+    (r"private video|video is private|members.only|join this channel|sign in|log.?in required", "private"),
+    (r"requested format is not available|no video formats|\bdrm\b|live event|premieres", "unsupported"),
+    (r"removed|terminated|deleted|unavailable|(is not|isn't|no longer) available|does not exist", "removed"),
+    (r"giving up after|did not get any data blocks|timed out|connection (refused|reset)|name resolution", "network"),
 )
-STATUSES = {401: "private", 403: "forbidden", 404: "not-found", 410: "removed", 429: "rate-limited", 451: "geo-blocked"}
+STATUSES = {401: "private", 404: "not-found", 408: "network", 410: "removed", 429: "rate-limited", 451: "geo-blocked"}
 
 
 class _Quiet:
@@ -51,11 +56,11 @@ class _Quiet:
     info = warning = error = debug
 
 
-def fetch(address: str, folder: Path, *, megabytes: float, seconds: float) -> list[Path]:
-    """Fetch the video behind `address` into `folder`; return one file, or one with the picture and one with the sound.
+def fetch(address: str, folder: Path, *, megabytes: float, seconds: float) -> None:
+    """Fetch the video behind `address` into `folder`: one file, or one with the picture and one with the sound.
 
-    `megabytes` is the most that may come in all, `seconds` the time for all of it (ended from outside; here it bounds
-    how long a silent server is waited for).
+    `folder` is made and holds nothing else afterwards. `megabytes` is the most that may come in all; `seconds`, the
+    time for all of it, is kept from outside, and here bounds how long a silent server is waited for.
 
     Raises Refused with the reason of the site, the server or the network.
     """
@@ -69,10 +74,21 @@ def fetch(address: str, folder: Path, *, megabytes: float, seconds: float) -> li
             downloads = downloader.process_ie_result(info, download=True).get("requested_downloads") or []
     except (yt_dlp.utils.YoutubeDLError, OSError) as error:
         raise _refusal(error) from None
-    paths = [Path(download["filepath"]) for download in downloads]
+    paths = {Path(download["filepath"]) for download in downloads}
+    for path in set(folder.iterdir()) - paths:
+        path.unlink()
     if not paths or not all(path.is_file() for path in paths):
         raise Refused("network", "the download ended without a file")
-    return paths
+
+
+def check_cookies() -> None:
+    """Raise EarshotError where the setting names a file that yt-dlp cannot read cookies from."""
+    file = settings().cookies
+    try:
+        if file:
+            YoutubeDLCookieJar(str(file)).load()
+    except (OSError, http.cookiejar.LoadError) as error:
+        raise EarshotError(f"{file}: {error}; EARSHOT_COOKIES names a Netscape cookies file") from None
 
 
 def _check_address(address: str) -> None:
@@ -143,13 +159,16 @@ class _SizeLimit:
 def _refusal(error: Exception) -> Refused:
     """The reason on the ledger's list for whatever yt-dlp raised."""
     causes = list(_causes(error))
-    text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).removeprefix("ERROR: ")
     for cause in causes:
-        reason = _reason_of(cause)
-        if reason:
-            return Refused(reason, text)
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise cause  # not the clip's fault
     said = " ".join(str(cause) for cause in causes).lower().replace("’", "'")
-    return Refused(next((reason for words, reason in SAYINGS if re.search(words, said)), "unsupported"), text)
+    by_kind = (reason for cause in causes if (reason := _reason_of(cause)))
+    by_words = (reason for words, reason in SAYINGS if re.search(words, said))
+    # Without colours, the exception inside, which says the same once more, and the names of extractor and video.
+    text = re.sub(r"\x1b\[[\d;]*m| \(caused by .*", "", str(error))
+    text = re.sub(r"^\s*(ERROR:)?\s*(\[[\w:]+\] (\S+: )?)?", "", text)
+    return Refused(next(itertools.chain(by_kind, by_words), "unsupported"), text)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -166,9 +185,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _reason_of(error: BaseException) -> str | None:
     if isinstance(error, network.HTTPError):
-        if error.redirect_loop:
-            return "unsupported"
-        return STATUSES.get(error.status) or ("network" if error.status >= 500 else "not-found")
+        otherwise = "unsupported" if error.redirect_loop else "network" if error.status >= 500 else "forbidden"
+        return STATUSES.get(error.status, otherwise)
     if isinstance(error, yt_dlp.utils.GeoRestrictedError):
         return "geo-blocked"
     if isinstance(error, yt_dlp.utils.UnsupportedError | network.UnsupportedRequest | network.NoSupportingHandlers):

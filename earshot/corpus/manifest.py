@@ -12,10 +12,11 @@ Four kinds are told apart by their first row:
 import csv
 import hashlib
 import itertools
+import posixpath
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from earshot.pipeline.errors import EarshotError
@@ -203,7 +204,8 @@ def address_name(address: str) -> str:
         parts = urlsplit(address)
     except ValueError as error:
         raise _BadField(f"url {address!r}: {error}") from None
-    return _safe(PurePosixPath(unquote(parts.path)).stem or parts.netloc, address)
+    last = unquote(parts.path).rstrip("/").rpartition("/")[2]
+    return _safe(posixpath.splitext(last)[0] or parts.netloc, address)
 
 
 def path_name(path: str) -> str:
@@ -211,11 +213,12 @@ def path_name(path: str) -> str:
 
     Raises _BadField for a path that leaves the manifest's folder.
     """
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\0" in path or "\\" in path:
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts or "\0" in path or "\\" in path:
         raise _BadField(f"path {path!r}: wanted a path below the manifest's folder, with / and without ..")
-    name = "-".join(parts.with_suffix("").parts) if parts.name else ""
-    if parts.suffix.lower() == ".mp4" and re.fullmatch(rf"[\w-]{{1,{NAME_LENGTH}}}", name, re.ASCII):
+    stem, suffix = posixpath.splitext(path)
+    name = stem.replace("/", "-")
+    if suffix.lower() == ".mp4" and re.fullmatch(rf"[\w-]{{1,{NAME_LENGTH}}}", name, re.ASCII):
         return name
     return _safe(name, path)
 

@@ -1,0 +1,142 @@
+"""A real HTTP server on this machine that serves media well or badly, address by address, and remembers who asked."""
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+Behaviour = Callable[["_Handler"], None]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that hang up are no surprise."""
+
+
+class MediaServer:
+    """Answers every name as `behaviours` has it, 404 otherwise; used as a context."""
+
+    def __init__(self, behaviours: dict[str, Behaviour] | None = None) -> None:
+        self.behaviours = behaviours or {}
+        self.requests: Counter[str] = Counter()
+        self.ending = threading.Event()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.media = self
+
+    def address(self, name: str) -> str:
+        """The address of a name on this server."""
+        return f"http://127.0.0.1:{self._server.server_port}/{name}"
+
+    def __enter__(self) -> "MediaServer":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ending.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        name = self.path.split("?")[0].lstrip("/")
+        media = self.server.media
+        media.requests[name] += 1
+        try:
+            media.behaviours.get(name, status(404))(self)
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+    def answer(self, code: int, body: bytes, kind: str = "video/mp4", **headers: object) -> None:
+        """Send a whole answer; `headers` take the place of the usual ones."""
+        self.send_response(code)
+        for name, value in ({"Content_Type": kind, "Content_Length": len(body)} | headers).items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def serve(path: Path, *, ranges: bool = True) -> Behaviour:
+    """A file; with `ranges` a part of it where a part is asked for."""
+
+    def behave(handler: _Handler) -> None:
+        body = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
+        if not (ranges and asked):
+            handler.answer(200, body, **({"Accept_Ranges": "bytes"} if ranges else {}))
+            return
+        first = int(asked[1])
+        last = min(int(asked[2] or len(body)), len(body) - 1)
+        handler.answer(206, body[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(body)}")
+
+    return behave
+
+
+def status(code: int, **headers: object) -> Behaviour:
+    """An error, or a redirect."""
+    return lambda handler: handler.answer(code, b"no\n", "text/plain", **headers)
+
+
+def say(body: bytes, kind: str = "video/mp4") -> Behaviour:
+    """Any bytes, as whatever they are said to be."""
+    return lambda handler: handler.answer(200, body, kind)
+
+
+def stall(sent: bytes = b"") -> Behaviour:
+    """A million bytes are promised and not sent, until the server ends."""
+
+    def behave(handler: _Handler) -> None:
+        handler.close_connection = True
+        handler.answer(200, sent, Content_Length=1_000_000)
+        handler.server.media.ending.wait(60)
+
+    return behave
+
+
+def lie(path: Path, more: int) -> Behaviour:
+    """A file whose announced length is wrong by `more` bytes, after which the connection ends."""
+
+    def behave(handler: _Handler) -> None:
+        handler.close_connection = True
+        body = path.read_bytes()
+        handler.answer(200, body, Content_Length=len(body) + more)
+
+    return behave
+
+
+def drip(path: Path, pause: float) -> Behaviour:
+    """A file, a hundred bytes at a time."""
+
+    def behave(handler: _Handler) -> None:
+        handler.close_connection = True
+        body = path.read_bytes()
+        handler.answer(200, b"", Content_Length=len(body))
+        for start in range(0, len(body), 100):
+            handler.wfile.write(body[start : start + 100])
+            if handler.server.media.ending.wait(pause):
+                return
+
+    return behave
+
+
+def endless() -> Behaviour:
+    """Bytes without end and without a length."""
+
+    def behave(handler: _Handler) -> None:
+        handler.close_connection = True
+        handler.send_response(200)
+        handler.send_header("Content-Type", "video/mp4")
+        handler.end_headers()
+        while not handler.server.media.ending.is_set():
+            handler.wfile.write(bytes(65536))
+
+    return behave
