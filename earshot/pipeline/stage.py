@@ -115,11 +115,13 @@ class Stage:
     """What a stage declares; dvc.yaml says the same, and a test compares the two.
 
     `params`, `reads`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option named by
-    `choices` (for evaluate: --benchmark).
+    `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes of finished
+    work: with another value of theirs a run goes on where the last one stopped.
     """
 
     name: str
     params: Sequence[str]
+    finishing: Sequence[str] = ()
     reads: Reads = ()
     writes: Sequence[str] = ()
     metrics: Sequence[str] = ()
@@ -179,7 +181,8 @@ class Stage:
         for path in [root, *inputs]:
             if not path.exists():
                 raise EarshotError(f"{path}: no such file or folder; run the stage that writes it or mend the value")
-        values = {_fill(key, choice): _plain(_lookup(params, _fill(key, choice))) for key in self.params}
+        keys = [_fill(key, choice) for key in self.params if key not in self.finishing]
+        values = {key: _plain(_lookup(params, key)) for key in keys}
         label = f"{self.name}-{choice}" if choice else self.name
         scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
         scratch.mkdir(parents=True, exist_ok=True)
