@@ -100,8 +100,8 @@ class Label(Group):
 class Pretrain(Group):
     """Training a network to tell the label from a frame."""
 
-    width: Annotated[float, Field(gt=0, le=4)]
-    image_size: Pixels
+    width: Annotated[float, Field(ge=1 / 64, le=4)]
+    image_size: Annotated[int, Field(ge=63, le=1024)]  # smaller ones leave nothing after the pools
     batch: Annotated[int, Field(ge=2)]
     epochs: Count
     learning_rate: Amount
@@ -109,6 +109,7 @@ class Pretrain(Group):
     clip_norm: Amount
     dropout: Annotated[float, Field(ge=0, lt=1)]
     precision: Literal["bf16", "float32"]
+    threads: Positive
     crop: Annotated[float, Field(gt=0, le=1)]
     jitter: Share
     grey: Share
