@@ -74,7 +74,11 @@ def test_silent_moments_are_kept_flagged_and_counted(root, rows):
 
 def test_a_moment_is_described_by_the_sound_around_its_frame(root, rows):
     scenes = pq.read_table(root / "data/scenes/00000.parquet").to_pylist()
-    for name, time, start, stop in (("stereo", 1, 13_781, 96_469), ("same-kind", 0, 0, 60_000), ("short", 1, 0, 32_000)):
+    for name, time, start, stop in (
+        ("stereo", 1, 13_781, 96_469),
+        ("same-kind", 0, 0, 60_000),
+        ("short", 1, 0, 32_000),
+    ):
         scene = next(scene for scene in scenes if scene["clip_id"] == name)
         sound, rate = soundfile.read(io.BytesIO(scene["sound"]), dtype="float32", always_2d=True)
         assert scene["times"][time] in (2.5, 1.875, 1.9)

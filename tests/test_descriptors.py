@@ -1,0 +1,132 @@
+"""MFCC, spectrum and the cutting of windows; what is silent, whichever the descriptor."""
+
+import librosa
+import numpy as np
+import pytest
+
+from earshot.pipeline.errors import EarshotError
+from earshot.sound import DESCRIPTOR_SIZES, UnfitSound, cut_windows, describe_windows, sound_textures
+from earshot.sound.cochlea import cochleagrams
+
+RATE = 22_050
+N = 82_688
+
+
+def _noise(*shape: int, level: float = 0.1) -> np.ndarray:
+    return (level * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("descriptor", DESCRIPTOR_SIZES)
+def test_every_descriptor_has_its_size_and_is_finite_even_for_silence(descriptor):
+    windows = np.concatenate([_noise(2, N), np.zeros((1, N), np.float32)])
+    described, silent = describe_windows(windows, RATE, descriptor, {})
+    assert described.shape == (3, DESCRIPTOR_SIZES[descriptor]) and described.dtype == np.float32
+    assert np.isfinite(described).all()
+    assert silent.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("descriptor", DESCRIPTOR_SIZES)
+def test_windows_are_silent_by_level_or_where_the_cochlea_hears_nothing(descriptor):
+    time = np.arange(165_375) / 44_100
+    windows = [
+        9e-5 * np.sqrt(2) * np.sin(2 * np.pi * 1000 * time),
+        2e-4 * np.sqrt(2) * np.sin(2 * np.pi * 1000 * time) + 1e-5 * _noise(time.size),
+        0.5 * np.sin(2 * np.pi * 15_000 * time),  # above the 10 kHz of the cochlea
+        0.01 * _noise(time.size),
+    ]
+    _, silent = describe_windows(np.stack(windows), 44_100, descriptor, {})
+    assert silent.tolist() == [True, True, True, False]
+
+
+def test_textures_are_those_of_sound_textures_under_the_same_switches():
+    windows, switches = _noise(20, N), {"ends": "band-passes", "modulation_norm": "squared-mean"}
+    described, _ = describe_windows(windows, RATE, "texture", switches)
+    np.testing.assert_array_equal(described, sound_textures(windows, RATE, **switches))
+
+
+def test_mfcc_is_librosas_with_a_hop_that_gives_155_frames():
+    window = _noise(N)
+    expected = librosa.feature.mfcc(y=window, sr=22_050, n_mfcc=20, hop_length=536)
+    assert expected.shape == (20, 155)
+    described, _ = describe_windows(window[None], RATE, "mfcc", {})
+    np.testing.assert_allclose(described[0], expected.ravel(), rtol=1e-5, atol=1e-4)
+
+
+def test_mfcc_of_a_window_does_not_depend_on_its_neighbours():
+    faint, loud = _noise(N, level=1e-3), _noise(N, level=1)
+    together, _ = describe_windows(np.stack([faint, loud]), RATE, "mfcc", {})
+    alone, _ = describe_windows(faint[None], RATE, "mfcc", {})
+    np.testing.assert_array_equal(together[0], alone[0])
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 32_000, 44_100, 48_000])
+def test_every_source_rate_has_155_frames(sample_rate):
+    described, _ = describe_windows(_noise(1, int(3.75 * sample_rate + 0.5)), sample_rate, "mfcc", {})
+    assert described.shape == (1, 3100)
+
+
+def test_the_spectrum_hears_a_thirtieth_of_a_second_around_the_moment():
+    window = _noise(N, level=1e-3)
+    burst = slice(int(1.2 * RATE), int(1.3 * RATE))
+    window[burst] *= 100
+    centres = np.array([1.25, 1.875, 1.1])
+    described, _ = describe_windows(np.stack([window] * 3), RATE, "spectrum", {}, centres)
+    envelopes = cochleagrams(window[None])[0]
+    for centre, spectrum in zip(centres, described, strict=True):
+        first, stop = np.ceil((centre - 1 / 60) * 400), np.ceil((centre + 1 / 60) * 400)
+        np.testing.assert_allclose(spectrum, envelopes[:, int(first) : int(stop)].mean(axis=1), rtol=1e-4)
+    assert (described[0, 5:] > 2 * described[1, 5:]).all()
+
+
+def test_the_spectrum_of_a_window_is_that_of_its_middle_unless_said_otherwise():
+    windows = _noise(2, N)
+    np.testing.assert_array_equal(
+        describe_windows(windows, RATE, "spectrum", {})[0],
+        describe_windows(windows, RATE, "spectrum", {}, np.array([N, N]) / RATE / 2)[0],
+    )
+
+
+def test_the_spectrum_keeps_the_gain():
+    windows = _noise(2, N)
+    quiet, loud = (describe_windows(gain * windows, RATE, "spectrum", {})[0] for gain in (0.1, 1))
+    np.testing.assert_allclose(loud, quiet * 10**0.3, rtol=1e-3)
+
+
+def test_an_unknown_descriptor_or_switch_is_refused_by_name():
+    for descriptor, switches, told in (
+        ("melody", {}, "descriptor is 'melody', wanted one of texture, mfcc, spectrum"),
+        ("mfcc", {"order": "none"}, "texture.order is 'none'"),
+        ("mfcc", {"gate": "on"}, "texture.gate is no switch"),
+    ):
+        with pytest.raises(EarshotError, match=told):
+            describe_windows(_noise(1, N), RATE, descriptor, switches)
+
+
+def test_windows_are_centred_on_their_moments_and_stay_inside_the_sound():
+    sound = np.arange(10 * 8000, dtype=np.float64)[:, None]
+    windows, centres = cut_windows(sound, 8000, [5.0, 0.5, 9.9, 1.875])
+    assert windows.shape == (4, 30_000) and windows.dtype == np.float32
+    assert windows[:, 0].tolist() == [25_000, 0, 50_000, 0]
+    np.testing.assert_allclose(centres, [1.875, 0.5, 9.9 - 6.25, 1.875])
+
+
+def test_a_sound_shorter_than_the_window_is_given_whole():
+    windows, centres = cut_windows(_noise(16_000, 1), 8000, [0.25, 1.75])
+    assert windows.shape == (2, 16_000)
+    assert centres.tolist() == [0.25, 1.75]
+
+
+def test_channels_are_averaged_and_int16_is_scaled():
+    sound = np.array([[16_384, 0], [-32_768, 32_767]] * 8000, dtype=np.int16)
+    windows, _ = cut_windows(sound, 8000, [1.0])
+    assert windows[0, :2].tolist() == [0.25, -0.5 / 32_768]
+
+
+@pytest.mark.parametrize(("sample_rate", "samples"), [(20_000, 75_000), (22_050, 82_688), (44_100, 165_375)])
+def test_a_window_has_three_and_three_quarter_seconds_rounded_to_samples(sample_rate, samples):
+    assert cut_windows(_noise(5 * sample_rate), sample_rate, [2.0])[0].shape == (1, samples)
+
+
+def test_a_sound_without_samples_has_no_descriptor():
+    with pytest.raises(UnfitSound, match="too short"):
+        describe_windows(cut_windows(_noise(0, 1), 8000, [0.0])[0], 8000, "texture", {})
