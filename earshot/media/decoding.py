@@ -1,0 +1,272 @@
+"""One clip, decoded in one pass: the frames asked for and all of the sound, on one clock.
+
+A clip is the time for which its file has both picture and sound. A file is read whole: packets first, which gives the
+times of all frames, then the sound, then the pictures, of which only those asked for are converted.
+
+What counts as unreadable: a file that no demuxer recognises, a packet that the demuxer or decoder marks as damaged or
+fails on, and a file that ends before the length its header promises. What comes before the first key frame, or before
+the first sound that decodes, belongs to a cut, not to damage. Damage that a format has no means to tell is not seen.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+
+from earshot.media.picture import Painter
+from earshot.media.soundtrack import Soundtrack, assemble, encode_flac
+
+# Containers that hold their pictures and sound themselves. Whatever opens other files or addresses (hls, dash, concat,
+# image2, sdp) is left out; those for sound or pictures alone are here so that they are refused for the right reason.
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,flv,live_flv,kux,asf,asf_o,ogg,mxf,nut,rm,ivr,wtv,dv,gxf,lxf,nsv,nuv,ty,vivo,pva,"
+    "bink,smk,roq,mods,moflex,thp,4xm,film_cpk,gif,apng,ivf,wav,w64,aiff,au,caf,mp3,aac,flac,ac3"
+)
+GUESSED = ("h261", "h263", "lrc", "tty")  # formats without a signature, for which random bytes pass
+# Formats whose headers state how long the file is, and how far from it a sound one may end.
+STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "nut", "mxf")
+LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
+FLAC_RATES = range(1, 655_351)  # Hz, what the format can hold
+READ_SIZE = 1 << 18  # bytes read at once
+
+
+class Refusal(Exception):
+    """A clip that yields no row, with a `reason` from the ledger's list and a `detail` for a human."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to take from a clip.
+
+    `places` in [0, 1) say where the moments are between the earliest and the latest possible; `window` is the sound
+    around a moment in seconds, `shortest` and `longest` bound the clip in seconds, `pixels` its picture.
+    """
+
+    places: tuple[float, ...]
+    frame_size: int
+    jpeg_quality: int
+    window: float
+    shortest: float
+    longest: float
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came out of a clip; the fields are those of `earshot.media.scenes.Scene`."""
+
+    duration: float
+    frames: list[bytes]
+    times: list[float]
+    sound: bytes
+    sound_rate: int
+    sound_channels: int
+
+
+def decode_clip(file: BinaryIO, wanted: Wanted) -> Decoded:
+    """Decode a clip from a file open for reading and seeking.
+
+    Raises Refusal, with the decoder's own words where it has any.
+    """
+    with _faults_as_refusals() as log, _open(file, wanted, log) as container:
+        video, audio = _streams(container, wanted)
+        packets = _packets(container, video, audio)
+        sound = _soundtrack(audio, packets.pop(audio.index), wanted)
+        clock = _Clock(video, packets[video.index])
+        start, end = max(sound.start, clock.start), min(sound.end, clock.end)
+        _check_duration(end - start, wanted)
+        samples = sound.between(start, end)
+        painter = Painter(wanted.frame_size, wanted.jpeg_quality, _pixel_aspect(video))
+        first, last = moment_span(wanted.window, end - start)
+        asked = [start + first + place * (last - first) for place in wanted.places]
+        times, jpegs = [], []
+        for appeared, frame in _seen(_frames(video, clock.packets), asked):
+            times.append(min(max(appeared - start, first), last))  # a frame from before was still to be seen
+            jpegs.append(painter.jpeg(frame))
+        return Decoded(end - start, jpegs, times, encode_flac(samples, sound.rate), sound.rate, samples.shape[1])
+
+
+def moment_span(window: float, duration: float) -> tuple[float, float]:
+    """The earliest and the latest time of a moment: with its whole window inside the clip, if the clip is that long."""
+    return (window / 2, duration - window / 2) if duration >= window else (0.0, duration)
+
+
+@contextlib.contextmanager
+def _faults_as_refusals() -> Iterator[list]:
+    """Turn what the library raises into refusals; the list fills with its messages (level, place, text)."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # the same words about two clips concern both
+    with av.logging.Capture() as log:
+        try:
+            yield log
+        except (Refusal, MemoryError):
+            raise
+        except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
+            raise Refusal("unsupported", _words(error, log)) from error
+        except Exception as error:  # a stranger's file: whatever the library makes of it is the file's fault
+            raise Refusal("unreadable", _words(error, log)) from error
+        finally:
+            av.logging.set_level(level)
+
+
+def _words(error: Exception, log: list) -> str:
+    said = error.strerror if isinstance(error, av.error.FFmpegError) else str(error) or type(error).__name__
+    return f"{said} ({log[-1][2].strip()})" if log else said
+
+
+def _open(file: BinaryIO, wanted: Wanted, log: list) -> InputContainer:
+    """Open without any protocol, and only formats that refer to nothing outside themselves."""
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(wanted.pixels)}
+    try:
+        return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=READ_SIZE)
+    except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+        told = (name for _, name, text in log if "not on whitelist" in text or "Not detecting m3u8" in text)
+        kind = next(told, None)
+        if kind is None or kind in GUESSED:
+            raise
+        raise Refusal("unsupported", f"a file of the kind {kind}, not pictures and sound in one") from error
+
+
+def _streams(container: InputContainer, wanted: Wanted) -> tuple[av.VideoStream, av.AudioStream]:
+    """The picture and the sound that a player would choose, with their decoders set up."""
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not pictures:
+        raise Refusal("no-video", f"{container.format.name} with {len(container.streams)} streams, no moving picture")
+    video, audio = container.streams.best("video"), container.streams.best("audio")
+    video = video if video in pictures else pictures[0]
+    if audio is None and not container.streams.audio:
+        raise Refusal("no-sound", f"{container.format.name} with {len(container.streams)} streams, none of them sound")
+    audio = audio or container.streams.audio[0]
+    for stream in (video, audio):
+        if stream.codec_context is None:
+            raise Refusal("unsupported", f"no decoder for the {stream.type}")
+        stream.codec_context.thread_count = 1  # workers already fill the processors
+        stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(wanted.pixels)}
+    _check_picture(video, wanted)
+    return video, audio
+
+
+def _check_picture(video: av.VideoStream, wanted: Wanted) -> None:
+    width, height = video.codec_context.width, video.codec_context.height
+    if width * height > wanted.pixels:
+        raise Refusal("too-large", f"a picture of {width} x {height}, more than {wanted.pixels / 1e6:g} megapixels")
+
+
+def _packets(container: InputContainer, *streams: Stream) -> dict[int, list[av.Packet]]:
+    """All packets of the streams, by stream index.
+
+    Raises Refusal where one is damaged, or where they end before the length that the header states.
+    """
+    packets: dict[int, list[av.Packet]] = {stream.index: [] for stream in streams}
+    end = 0.0
+    for packet in container.demux():
+        if not packet.size:
+            continue
+        if packet.stream_index in packets:
+            if packet.is_corrupt:
+                raise Refusal("unreadable", f"damaged or cut off at {_time(packet):.2f} s")
+            packets[packet.stream_index].append(packet)
+        end = max(end, _time(packet) + float((packet.duration or 0) * packet.time_base))
+    if container.duration and container.format.name in STATES_LENGTH:
+        stated, found = container.duration / av.time_base, end - (container.start_time or 0) / av.time_base
+        if found < stated - max(LENGTH_SLACK, LENGTH_SLACK_SHARE * stated):
+            raise Refusal("unreadable", f"cut off: ends at {found:.2f} s, its header says {stated:.2f} s")
+    return packets
+
+
+def _time(packet: av.Packet) -> float:
+    stamp = packet.dts if packet.pts is None else packet.pts
+    return float((stamp or 0) * packet.time_base)
+
+
+def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], wanted: Wanted) -> Soundtrack:
+    try:
+        sound = assemble(_decode(audio, packets, forgive_start=True), audio.time_base, wanted.longest)
+    except OverflowError as error:
+        raise Refusal("too-large", str(error)) from error
+    if sound is None:
+        raise Refusal("unreadable" if packets else "no-sound", f"{len(packets)} packets of sound, none can be decoded")
+    if sound.rate not in FLAC_RATES:
+        raise Refusal("unsupported", f"sound of {sound.rate} samples a second")
+    return sound
+
+
+def _frames(video: av.VideoStream, packets: list[av.Packet]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """All frames with the times at which they appear, on the file's clock."""
+    appears = _time(packets[0])
+    for frame in _decode(video, packets):
+        if frame.is_corrupt:
+            raise Refusal("unreadable", f"a damaged picture at {appears:.2f} s")
+        appears = appears if frame.pts is None else float(frame.pts * video.time_base)
+        yield appears, frame
+
+
+def _decode(
+    stream: av.stream.Stream, packets: Iterable[av.Packet], forgive_start: bool = False
+) -> Iterator[av.frame.Frame]:
+    """All frames; with `forgive_start`, packets that fail before the first frame are passed over."""
+    begun = False
+    for packet in (*packets, None):
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.error.InvalidDataError:
+            if begun or not forgive_start:
+                raise
+            continue
+        begun = begun or bool(frames)
+        yield from frames
+
+
+class _Clock:
+    """When a video's frames are shown, from its packets: `packets` to decode, `start` and `end` in seconds."""
+
+    def __init__(self, video: av.VideoStream, packets: list[av.Packet]) -> None:
+        self.packets = _from_first_key(packets)
+        shown = sorted((_time(p), float((p.duration or 0) * p.time_base)) for p in self.packets if not p.is_discard)
+        if not shown:
+            raise Refusal("no-video", "a video stream without pictures")
+        (self.start, _), (last, lasting) = shown[0], shown[-1]
+        gaps = [later - earlier for (earlier, _), (later, _) in zip(shown, shown[1:], strict=False)]
+        self.end = last + (lasting or (median(gaps) if gaps else 0.0))
+
+
+def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:
+    """Leave out what a cut left of an earlier group of pictures: frames that refer to frames that are not there."""
+    first = next((index for index, packet in enumerate(packets) if packet.is_keyframe), 0)
+    kept = packets[first:]
+    return [p for p in kept if p.pts is None or kept[0].pts is None or p.pts >= kept[0].pts]
+
+
+def _check_duration(duration: float, wanted: Wanted) -> None:
+    if duration < wanted.shortest:
+        raise Refusal("too-short", f"{max(duration, 0):.2f} s of picture and sound, wanted {wanted.shortest:g} s")
+    if duration > wanted.longest:
+        raise Refusal("too-large", f"{duration:.0f} s, more than {wanted.longest:g} s")
+
+
+def _pixel_aspect(video: av.VideoStream) -> float:
+    aspect = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio
+    return float(aspect) if aspect and aspect > 0 else 1.0
+
+
+def _seen(frames: Iterable[tuple[float, av.VideoFrame]], times: list[float]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """For each of the rising `times` the frame that a viewer sees then, with the time at which it appeared."""
+    waiting, shown = list(times), None
+    for frame in frames:
+        while waiting and shown and frame[0] > waiting[0]:
+            waiting.pop(0)
+            yield shown
+        shown = frame
+    if shown is None:
+        raise Refusal("unreadable", "no picture can be decoded")
+    yield from (shown for _ in waiting)

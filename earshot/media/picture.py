@@ -1,0 +1,69 @@
+"""One frame of a video as a viewer sees it: square pixels, upright, its short side scaled, as JPEG."""
+
+import io
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+
+LONGEST_SHAPE = 8  # long side to short side; beyond it a picture shows nothing and would be scaled to a giant
+# libswscale renders planes of green, blue and red several times faster than interleaved pixels, and rounds better.
+PLANES, RED_GREEN_BLUE = "gbrp", (2, 0, 1)
+
+
+class Painter:
+    """Turns frames of one video into JPEG pictures whose short side is `short_side` pixels.
+
+    `pixel_aspect` is width to height of one stored pixel, 1 for square ones.
+    """
+
+    def __init__(self, short_side: int, quality: int, pixel_aspect: float = 1.0) -> None:
+        self.short_side, self.quality, self.pixel_aspect = short_side, quality, pixel_aspect
+        self._scaler = VideoReformatter()
+
+    def jpeg(self, frame: av.VideoFrame) -> bytes:
+        """The frame as JPEG. Raises ValueError for a shape that no picture has."""
+        width, height = self._size(frame)
+        scaled = self._scaler.reformat(frame, width, height, PLANES, interpolation="BICUBIC", threads=1)
+        picture = _upright(_image(scaled), _display_matrix(frame))
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=self.quality)
+        return file.getvalue()
+
+    def _size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """Width and height before the picture is turned upright, for square pixels."""
+        width, height = frame.width * self.pixel_aspect, frame.height
+        if max(width, height) > LONGEST_SHAPE * min(width, height):
+            raise ValueError(f"a picture of {frame.width} x {frame.height} pixels shown as {width / height:.3g} : 1")
+        scale = self.short_side / min(width, height)
+        return round(width * scale), round(height * scale)
+
+
+def _image(frame: av.VideoFrame) -> Image.Image:
+    size = (frame.width, frame.height)
+    planes = [frame.planes[index] for index in RED_GREEN_BLUE]
+    return Image.merge("RGB", [Image.frombuffer("L", size, plane, "raw", "L", plane.line_size, 1) for plane in planes])
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
+    """The matrix ((a, b), (c, d)) of the stored picture: a point (x, y) is shown at (ax + cy, bx + dy)."""
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return np.eye(2, dtype=np.int32)
+    # Nine 32-bit numbers (a, b, u, c, d, v, x, y, w), the scale of which does not matter here.
+    return np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]].reshape(2, 2)
+
+
+def _upright(picture: Image.Image, matrix: np.ndarray) -> Image.Image:
+    """Apply the quarter turns and reflections of a display matrix; any other angle counts as the nearest of them."""
+    (a, b), (c, d) = matrix.astype(np.int64)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture = picture.transpose(Image.Transpose.TRANSPOSE)
+        mirrored, flipped = c < 0, b < 0
+    else:
+        mirrored, flipped = a < 0, d < 0
+    if mirrored:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if flipped else picture
