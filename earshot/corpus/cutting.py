@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import ffmpeg
@@ -19,8 +20,9 @@ import imageio_ffmpeg
 
 from earshot.pipeline.shards import write_atomically
 
-# What a source may be: containers of picture and sound. Nothing that points to other files, as playlists do.
-CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mxf,nut,rm,dv"
+# Containers that hold their picture and sound themselves, unlike playlists, which point elsewhere; those for sound or
+# pictures alone are there to be refused for the right reason.
+CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mxf,nut,rm,dv,gxf,wtv,gif,wav,mp3,aac,flac,aiff,au"
 READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 
 COPY_TOLERANCE = 0.1  # seconds by which a whole file may differ from what was asked and still be copied as it is
@@ -29,12 +31,19 @@ LEAST_SHARE = 0.5  # of the seconds asked for must exist where the source ends b
 SHORTEST = 0.5  # seconds; below it there is no sound to describe
 
 
-class Refused(Exception):
+class Refusal(Exception):
     """A clip that cannot be had, with a reason from the ledger's list and a line for a human."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
+
+
+class Span(NamedTuple):
+    """From when to when, in seconds."""
+
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Source:
 def look(path: Path) -> Source:
     """Read the header of a media file.
 
-    Raises Refused as unreadable.
+    Raises Refusal as unreadable.
     """
     with _opened(path) as media:
         pictures = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
@@ -68,10 +77,10 @@ def look(path: Path) -> Source:
         return Source(path, media.format.name, _track(pictures), _track(media.streams.audio), seconds)
 
 
-def measure(path: Path) -> tuple[float, float]:
-    """Seconds of picture and of sound in the packets of a media file; 0 where there are none.
+def measure(path: Path) -> tuple[Span | None, Span | None]:
+    """When picture and sound of a media file begin and end, by their packets.
 
-    Raises Refused as unreadable.
+    Raises Refusal as unreadable.
     """
     with _opened(path) as media:
         tracks = [*media.streams.video[:1], *media.streams.audio[:1]]
@@ -81,13 +90,10 @@ def measure(path: Path) -> tuple[float, float]:
                 first, last = packet.pts, packet.pts + (packet.duration or 0)
                 start, end = spans.get(packet.stream.type, (first, last))
                 spans[packet.stream.type] = min(start, first), max(end, last)
-        # What lies before 0 (the lead-in of AAC) is not played.
-        lengths = {
-            track.type: float((spans[track.type][1] - max(spans[track.type][0], 0)) * track.time_base)
-            for track in tracks
-            if track.type in spans
-        }
-    return lengths.get("video", 0.0), lengths.get("audio", 0.0)
+        clock = {track.type: track.time_base for track in tracks}
+    # What lies before 0 (the lead-in of AAC) is not played.
+    seconds = {kind: Span(*(float(max(ticks, 0) * clock[kind]) for ticks in span)) for kind, span in spans.items()}
+    return seconds.get("video"), seconds.get("audio")
 
 
 def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> float:
@@ -96,19 +102,26 @@ def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> floa
     Picture and sound may come from two files. A source that ends early gives what it has, where that is at least half
     of what was asked for.
 
-    Raises Refused: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for.
+    Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for.
     """
     looks = [look(path) for path in sources]
     picture = next((source for source in looks if source.picture), None)
     sound = next((source for source in looks if source.sound), None)
     if picture is None or sound is None:
-        raise Refused(*(("no-video", "no picture track") if picture is None else ("no-sound", "no sound track")))
+        raise Refusal(*(("no-video", "no picture track") if picture is None else ("no-sound", "no sound track")))
     wanted = _seconds_to_be_had(start, end, max(picture.seconds or 0, sound.seconds or 0))
     with write_atomically(target) as growing:
         if picture is sound and _is_the_clip(picture, start, wanted):
             shutil.copyfile(picture.path, growing)
             return _checked(growing, wanted, 2 * COPY_TOLERANCE, "unreadable")
-        _run_ffmpeg(picture, sound, start, end - start, growing)
+        try:
+            _run_ffmpeg(picture, sound, {"ss": start}, {"t": end - start}, growing)
+            return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
+        except Refusal as refusal:
+            if refusal.reason == "unreadable":
+                raise
+        # A source without an index of its key frames cannot be entered anywhere: read all that comes before.
+        _run_ffmpeg(picture, sound, {}, {"ss": start, "t": end - start}, growing)
         return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut")
 
 
@@ -118,7 +131,7 @@ def _opened(path: Path) -> Iterator[av.container.InputContainer]:
         with av.open(str(path), options=READING, metadata_errors="replace") as media:
             yield media
     except (av.FFmpegError, ValueError) as error:
-        raise Refused("unreadable", getattr(error, "strerror", None) or type(error).__name__) from None
+        raise Refusal("unreadable", getattr(error, "strerror", None) or type(error).__name__) from None
 
 
 def _track(streams: Sequence[av.stream.Stream]) -> Track | None:
@@ -133,9 +146,9 @@ def _seconds_to_be_had(start: float, end: float, length: float) -> float:
     """The seconds that a source of this length (0: unknown) can give of those asked for."""
     wanted = min(end, length) - start if length else end - start
     if wanted < LEAST_SHARE * (end - start):
-        raise Refused("bad-cut", f"the source lasts {length:.2f} s, asked for {start:g} to {end:g} s")
+        raise Refusal("bad-cut", f"the source lasts {length:.2f} s, asked for {start:g} to {end:g} s")
     if wanted < SHORTEST:
-        raise Refused("too-short", f"{wanted:.2f} s, wanted at least {SHORTEST:g} s")
+        raise Refusal("too-short", f"{wanted:.2f} s, wanted at least {SHORTEST:g} s")
     return wanted
 
 
@@ -146,10 +159,11 @@ def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
     return whole and form == ("mov", "h264", "aac")
 
 
-def _run_ffmpeg(picture: Source, sound: Source, start: float, seconds: float, target: Path) -> None:
+def _run_ffmpeg(picture: Source, sound: Source, reading: dict, writing: dict, target: Path) -> None:
+    """Transcode under ffmpeg's options for `reading` each input and for `writing`."""
     # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
     inputs = {
-        source: ffmpeg.input(str(source.path), ss=start, t=seconds, threads=1, **READING)
+        source: ffmpeg.input(str(source.path), threads=1, **READING, **reading)
         for source in dict.fromkeys([picture, sound])
     }
     # H.264 in yuv420p has even sides.
@@ -157,8 +171,9 @@ def _run_ffmpeg(picture: Source, sound: Source, start: float, seconds: float, ta
     sounds = inputs[sound][str(sound.sound.index)]
     form = {"vcodec": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p", "acodec": "aac"}
     plain = {"map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
+    writing = {"format": "mp4", "movflags": "+faststart", "threads": 1} | form | plain | writing
     command = (
-        ffmpeg.output(pictures, sounds, str(target), format="mp4", movflags="+faststart", threads=1, **form, **plain)
+        ffmpeg.output(pictures, sounds, str(target), **writing)
         .global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-xerror")
         .overwrite_output()
         .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
@@ -169,17 +184,20 @@ def _run_ffmpeg(picture: Source, sound: Source, start: float, seconds: float, ta
         if os.strerror(errno.ENOSPC) in said:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
         first = said.partition("\n")[0].replace(str(picture.path), "the source")
-        raise Refused("unreadable", f"ffmpeg ended with {done.returncode}: {first}")
+        raise Refusal("unreadable", f"ffmpeg ended with {done.returncode}: {first}")
 
 
-def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str) -> float:
-    """The measured length of a clip that has picture, sound and the length wanted; refused `otherwise`."""
+def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str, latest: float | None = None) -> float:
+    """The measured length of a clip that has picture, sound and the length wanted; refused `otherwise`.
+
+    With `latest`, picture and sound must both have begun by then, in seconds.
+    """
     picture, sound = measure(clip)
     if not picture:
-        raise Refused("no-video", "no picture in the seconds asked for")
+        raise Refusal("no-video", "no picture in the seconds asked for")
     if not sound:
-        raise Refused("no-sound", "no sound in the seconds asked for")
-    seconds = max(picture, sound)
-    if abs(seconds - wanted) > tolerance:
-        raise Refused(otherwise, f"{seconds:.2f} s are there, wanted {wanted:.2f} s")
+        raise Refusal("no-sound", "no sound in the seconds asked for")
+    begin, seconds = max(picture.start, sound.start), max(picture.end, sound.end) - min(picture.start, sound.start)
+    if abs(seconds - wanted) > tolerance or (latest is not None and begin > latest):
+        raise Refusal(otherwise, f"{seconds:.2f} s are there, wanted {wanted:.2f} s")
     return seconds

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.corpus.cutting import Refused, cut
+from earshot.corpus.cutting import Refusal, cut
 from earshot.corpus.fetching import fetch
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, count, read_ledger, write_ledger
@@ -138,9 +138,9 @@ def _get(job: Job, folder: Path, row: ManifestRow) -> LedgerRow:
     try:
         sources = [_local_file(job, row.source)] if row.is_local else _fetched(job, row.source, folder / FETCHED)
         seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
-    except Refused as refused:
-        status = "pending" if refused.reason in PENDING_REASONS else "refused"
-        return LedgerRow(row.clip_id, row.source, status, refused.reason, refused.detail)
+    except Refusal as refusal:
+        status = "pending" if refusal.reason in PENDING_REASONS else "refused"
+        return LedgerRow(row.clip_id, row.source, status, refusal.reason, refusal.detail)
     about = {
         "group": row.group,
         "annotations": row.annotations,
@@ -178,13 +178,13 @@ def _local_file(job: Job, source: str) -> Path:
         status = os.stat(path)
         inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(job.media))
     except OSError as error:
-        raise Refused("not-found", error.strerror or "no such file") from None
+        raise Refusal("not-found", error.strerror or "no such file") from None
     if not inside:
-        raise Refused("forbidden", "the path leads out of the manifest's folder")
+        raise Refusal("forbidden", "the path leads out of the manifest's folder")
     if not stat.S_ISREG(status.st_mode):
-        raise Refused("unreadable", "not a file")
+        raise Refusal("unreadable", "not a file")
     if status.st_size > job.megabytes * 1e6:
-        raise Refused("too-large", f"{status.st_size / 1e6:.1f} MB, at most {job.megabytes:g} MB are read")
+        raise Refusal("too-large", f"{status.st_size / 1e6:.1f} MB, at most {job.megabytes:g} MB are read")
     return path
 
 

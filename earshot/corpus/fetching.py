@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from earshot.corpus.cutting import Refused
+from earshot.corpus.cutting import Refusal
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 
@@ -62,7 +62,7 @@ def fetch(address: str, folder: Path, *, megabytes: float, seconds: float) -> No
     `folder` is made and holds nothing else afterwards. `megabytes` is the most that may come in all; `seconds`, the
     time for all of it, is kept from outside, and here bounds how long a silent server is waited for.
 
-    Raises Refused with the reason of the site, the server or the network.
+    Raises Refusal with the reason of the site, the server or the network.
     """
     _check_address(address)
     folder.mkdir(parents=True)
@@ -78,7 +78,7 @@ def fetch(address: str, folder: Path, *, megabytes: float, seconds: float) -> No
     for path in set(folder.iterdir()) - paths:
         path.unlink()
     if not paths or not all(path.is_file() for path in paths):
-        raise Refused("network", "the download ended without a file")
+        raise Refusal("network", "the download ended without a file")
 
 
 def check_cookies() -> None:
@@ -95,18 +95,18 @@ def _check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise Refused("unsupported", f"not an address: {error}") from None
+        raise Refusal("unsupported", f"not an address: {error}") from None
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise Refused("unsupported", f"scheme {parts.scheme!r}, only http and https are asked")
+        raise Refusal("unsupported", f"scheme {parts.scheme!r}, only http and https are asked")
     if "__youtubedl_smuggle" in parts.fragment:
-        raise Refused("unsupported", "the address carries instructions for yt-dlp")
+        raise Refusal("unsupported", "the address carries instructions for yt-dlp")
 
 
 def _check_info(info: dict) -> None:
     if "entries" in info:
-        raise Refused("unsupported", "a list of videos, not one")
+        raise Refusal("unsupported", "a list of videos, not one")
     if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming"):
-        raise Refused("unsupported", "a live stream has no end")
+        raise Refusal("unsupported", "a live stream has no end")
 
 
 def _options(folder: Path, seconds: float) -> dict:
@@ -149,14 +149,14 @@ class _SizeLimit:
         self.sizes: dict[str, int] = {}
 
     def __call__(self, progress: dict) -> None:
-        """Take note of one report; raise Refused as too-large."""
+        """Take note of one report; raise Refusal as too-large."""
         self.sizes[progress["filename"]] = max(progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or 0)
         megabytes = sum(self.sizes.values()) / 1e6
         if megabytes > self.megabytes:
-            raise Refused("too-large", f"{megabytes:.1f} MB, at most {self.megabytes:g} MB are fetched")
+            raise Refusal("too-large", f"{megabytes:.1f} MB, at most {self.megabytes:g} MB are fetched")
 
 
-def _refusal(error: Exception) -> Refused:
+def _refusal(error: Exception) -> Refusal:
     """The reason on the ledger's list for whatever yt-dlp raised."""
     causes = list(_causes(error))
     for cause in causes:
@@ -168,7 +168,7 @@ def _refusal(error: Exception) -> Refused:
     # Without colours, the exception inside, which says the same once more, and the names of extractor and video.
     text = re.sub(r"\x1b\[[\d;]*m| \(caused by .*", "", str(error))
     text = re.sub(r"^\s*(ERROR:)?\s*(\[[\w:]+\] (\S+: )?)?", "", text)
-    return Refused(next(itertools.chain(by_kind, by_words), "unsupported"), text)
+    return Refusal(next(itertools.chain(by_kind, by_words), "unsupported"), text)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
