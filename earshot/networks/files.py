@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from earshot.networks.alexnet import AlexNet
@@ -40,7 +40,7 @@ def save_weights(folder: Path, name: str, network: nn.Module) -> None:
     """Write the weights and batch-norm statistics of a network as `<name>.safetensors`."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     with write_atomically(folder / f"{name}.safetensors") as path:
-        save_file(tensors, path)
+        path.write_bytes(save(tensors))
 
 
 def load_encoder(folder: Path, name: str = "encoder") -> nn.Module:

@@ -1,0 +1,141 @@
+"""From JPEG frames to pictures of one size: cropped, mirrored, in other colours, as uint8 from end to end.
+
+Whatever is random is drawn before the work from a generator that the caller gives, so that a batch can be made again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.io import ImageReadMode, decode_jpeg
+
+ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
+HUE_TURNS = 1 / 4  # of a whole turn at jitter 1: the proportion of SimCLR (Chen 2020, appendix A), .2 for .8
+
+# Luma and the two chroma axes of NTSC. Hue turns the chroma plane, saturation scales it, luma and greys stay.
+RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly pictures are changed; the values of `pretrain` of the same names.
+
+    Args:
+        crop: smallest share of the picture's area that a random crop shows; 1 shows the middle square, as validation
+            does.
+        jitter: brightness, contrast and saturation vary by factors 1 - jitter to 1 + jitter, hue by a quarter as many
+            turns.
+        grey: share of the pictures that lose their colour.
+        flip: mirror half of the pictures.
+    """
+
+    crop: float = 1.0
+    jitter: float = 0.0
+    grey: float = 0.0
+    flip: bool = False
+
+    def draw(self, pictures: int, generator: np.random.Generator) -> "Changes":
+        """What happens to each of so many pictures."""
+        chances = generator.random((pictures, 10))
+        factors = 1 + self.jitter * (2 * chances[:, :3] - 1)  # brightness, contrast, saturation
+        turns = self.jitter * HUE_TURNS * (2 * chances[:, 3] - 1)
+        saturation = np.where(chances[:, 4] < self.grey, 0, factors[:, 2])
+        return Changes(
+            boxes=self._boxes(chances[:, 5:9]),
+            mirrored=chances[:, 9] < (0.5 if self.flip else 0),
+            colours=_colours(saturation, turns) if self.jitter or self.grey else None,
+            brightness=factors[:, 0],
+            contrast=factors[:, 1],
+        )
+
+    def _boxes(self, chances: np.ndarray) -> np.ndarray | None:
+        if self.crop == 1:
+            return None
+        share = self.crop + (1 - self.crop) * chances[:, 0]
+        low, high = np.log(ASPECTS)
+        return np.column_stack([share, np.exp(low + (high - low) * chances[:, 1]), chances[:, 2:]])
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happens to each picture of a batch; None where nothing does.
+
+    Args:
+        boxes: share of the area, width by height, place from left to right and from top to bottom, (pictures, 4).
+        mirrored: bool, (pictures,).
+        colours: what hue and saturation make of a colour, (pictures, 3, 3).
+        brightness, contrast: factors, (pictures,).
+    """
+
+    boxes: np.ndarray | None
+    mirrored: np.ndarray
+    colours: np.ndarray | None
+    brightness: np.ndarray
+    contrast: np.ndarray
+
+
+def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = None) -> Tensor:
+    """Decode JPEG frames, crop and resize them: uint8, (frames, 3, size, size).
+
+    Without changes the middle square is shown.
+
+    Raises:
+        RuntimeError: a frame is no JPEG that can be decoded.
+    """
+    pictures = torch.empty((len(frames), 3, size, size), dtype=torch.uint8)
+    for number, frame in enumerate(frames):
+        picture = decode_jpeg(torch.frombuffer(bytearray(frame), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        boxes = None if changes is None else changes.boxes
+        top, left, height, width = _place(*picture.shape[1:], None if boxes is None else boxes[number])
+        picture = picture[None, :, top : top + height, left : left + width]
+        if changes is not None and changes.mirrored[number]:
+            picture = picture.flip(-1)
+        pictures[number] = functional.interpolate(picture, (size, size), mode="bilinear", antialias=True)[0]
+    return pictures
+
+
+def recolour(pictures: Tensor, changes: Changes) -> Tensor:
+    """Change brightness, contrast, saturation and hue of uint8 pictures (pictures, 3, height, width), on their device.
+
+    All four are affine in a pixel's colour x: with brightness b, contrast c, mean luma m of the picture and T for hue
+    and saturation, which leave greys alone, T b (c x + (1 - c) m) = b c T x + b (1 - c) m.
+    """
+    if changes.colours is None:
+        return pictures
+    values = pictures.flatten(2).float()  # (pictures, 3, height * width)
+    luma = values.mean(2) @ _tensor(RGB_TO_YIQ[0], values)  # (pictures,)
+    brightness, contrast = _tensor(changes.brightness, values), _tensor(changes.contrast, values)
+    matrix = _tensor(changes.colours, values) * (brightness * contrast)[:, None, None]
+    offset = (brightness * (1 - contrast) * luma)[:, None, None]
+    return torch.baddbmm(offset, matrix, values).clamp_(0, 255).round_().to(torch.uint8).view_as(pictures)
+
+
+def _place(height: int, width: int, box: np.ndarray | None) -> tuple[int, int, int, int]:
+    """Top, left, height and width in pixels of a box in a picture of that size, or of its middle square."""
+    if box is None:
+        side = min(height, width)
+        return (height - side) // 2, (width - side) // 2, side, side
+    share, aspect, across, down = box
+    area = share * height * width
+    wide = min(max(round(math.sqrt(area * aspect)), 1), width)
+    high = min(max(round(math.sqrt(area / aspect)), 1), height)
+    return int(down * (height - high + 1)), int(across * (width - wide + 1)), high, wide
+
+
+def _colours(saturation: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """Matrices (pictures, 3, 3) that scale chroma by `saturation` and turn it by `turns`."""
+    angle = 2 * math.pi * turns
+    chroma = np.zeros((len(turns), 3, 3))
+    chroma[:, 0, 0] = 1
+    chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * np.cos(angle)
+    chroma[:, 2, 1] = saturation * np.sin(angle)
+    chroma[:, 1, 2] = -chroma[:, 2, 1]
+    return np.linalg.inv(RGB_TO_YIQ) @ chroma @ RGB_TO_YIQ
+
+
+def _tensor(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(like.device, like.dtype)

@@ -1,0 +1,26 @@
+"""Batch-norm statistics of a network that is not trained: without them its activations say nothing of its weights."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@torch.no_grad()
+def estimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set all running means and variances of a network to their averages over batches of pictures, in place.
+
+    Weights do not change; the network is left in eval mode.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average of all batches
+    network.train()
+    for pictures in batches:
+        network(pictures)
+    network.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,0 +1,66 @@
+"""Where a training stands, in one file: tensors as safetensors, the rest as JSON in its header.
+
+Randomness needs no place in it: every step draws from a generator seeded by the step's own number.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import write_atomically
+
+
+def save_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer, facts: dict[str, Any]) -> None:
+    """Write weights, the optimiser's moments and `facts` (JSON) to `path`, whole or not at all."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for number, parameter in enumerate(_parameters(optimiser)):
+        for name, tensor in optimiser.state[parameter].items():
+            tensors[f"optimiser.{number}.{name}"] = tensor
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with write_atomically(path) as growing:
+        save_file(packed, growing, metadata={"facts": json.dumps(facts)})
+
+
+def load_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
+    """Bring network and optimiser to where the checkpoint has them, in place; return its facts."""
+    facts = read_facts(path)
+    with safe_open(path, framework="pt") as file:
+        network.load_state_dict({name: file.get_tensor(f"network.{name}") for name in network.state_dict()})
+        keys = [key for key in file.keys() if key.startswith("optimiser.")]  # noqa: SIM118
+        parameters = _parameters(optimiser)
+        for key in keys:
+            _, number, name = key.split(".")
+            parameter = parameters[int(number)]
+            optimiser.state[parameter][name] = _as_held(file.get_tensor(key), parameter)
+    return facts
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint, without its tensors.
+
+    Raises:
+        EarshotError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["facts"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise EarshotError(f"{path}: is no whole checkpoint ({error}); remove it to train from the start") from None
+
+
+def _as_held(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """On the parameter's device and in its memory layout: the fused optimiser walks both side by side."""
+    if tensor.ndim == 0:
+        return tensor.to(parameter.device)
+    return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+
+
+def _parameters(optimiser: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -1,0 +1,214 @@
+"""Frames with labels, read from the tables of scenes and labels a few row groups at a time.
+
+Every batch is a pure function of the seed and its number: an interrupted training goes on with the very batch that was
+next, and any number of threads may prepare batches ahead.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import shard_paths
+from earshot.training.chance import generator
+
+# Moments whose frames are mixed with each other: about 90 MB of JPEG at 256 px, from ten or more row groups drawn from
+# the whole corpus. Two pools are held at a time.
+POOL_MOMENTS = 4096
+
+Batch = tuple[list[bytes], np.ndarray]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """The labelled moments of one row group of a shard of scenes.
+
+    Args:
+        shard: the file of scenes.
+        number: of the row group in it.
+        clips, moments: of each frame, the row in the group and the place among that row's frames, (frames,).
+        labels: int64, (frames,).
+    """
+
+    shard: Path
+    number: int
+    clips: np.ndarray
+    moments: np.ndarray
+    labels: np.ndarray
+
+    def frames(self) -> list[bytes]:
+        """The JPEG frames of the labelled moments, in order."""
+        with pq.ParquetFile(self.shard) as file:
+            column = file.read_row_group(self.number, columns=["frames"], use_threads=False)["frames"]
+        rows = column.combine_chunks()
+        places = rows.offsets.to_numpy()[self.clips] + self.moments
+        return [rows.values[place].as_py() for place in places.tolist()]
+
+
+def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, classes: int) -> list[RowGroup]:
+    """Where the frames of a split are, with the labels that training may use.
+
+    Args:
+        scenes, labels: folders of the two tables.
+        split: `train` or `val`.
+        label: `label`, or `wrong_sound_label` for the control; the column `kept` or `wrong_sound_kept` goes with it.
+        classes: number of different labels.
+
+    Raises:
+        EarshotError: the two tables are not of the same moments, or a label is not below `classes`.
+    """
+    groups = []
+    scene_shards, label_shards = shard_paths(scenes, ".parquet"), shard_paths(labels, ".parquet")
+    if len(scene_shards) != len(label_shards):
+        found = f"{len(label_shards)} shards of labels, {len(scene_shards)} of scenes in {scenes}"
+        raise EarshotError(f"{labels}: {found}; they must be made from one another: run the stages describe and label")
+    for scene_shard, label_shard in zip(scene_shards, label_shards, strict=True):
+        table = _read_labels(label_shard, split, label, classes)
+        groups += _row_groups(scene_shard, label_shard, table)
+    return groups
+
+
+class Frames:
+    """Batches of JPEG frames and their labels, by number.
+
+    With a seed, every epoch draws the row groups in a new order, mixes them a pool at a time, and leaves out the
+    moments that do not fill a last batch; batch n of epoch e is number e * batches_per_epoch + n. Without one, the
+    frames come once, in the table's order, and the last batch may be short. Threads may ask at the same time.
+    """
+
+    def __init__(self, groups: Sequence[RowGroup], *, batch: int, seed: int | None, pool: int = POOL_MOMENTS) -> None:
+        self.groups = [group for group in groups if len(group.labels)]
+        self.sizes = np.array([len(group.labels) for group in self.groups], dtype=np.int64)
+        self.seed, self.pool = seed, pool
+        self.moments = int(self.sizes.sum())
+        self.batch = min(batch, self.moments)
+        full, rest = divmod(self.moments, max(self.batch, 1))
+        self.batches_per_epoch = full + (1 if rest and seed is None else 0)
+        self._pools: dict[tuple[int, int], Batch] = {}
+        self._lock = threading.Lock()
+
+    def labels(self) -> np.ndarray:
+        """The labels of all moments, int64 (moments,)."""
+        return np.concatenate([np.empty(0, np.int64), *(group.labels for group in self.groups)])
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch `number`: the frames, and their labels as int64 (frames,)."""
+        epoch, place = divmod(number, self.batches_per_epoch)
+        start, end = place * self.batch, min((place + 1) * self.batch, self.moments)
+        order, starts, ends = self._plan(epoch)
+        frames: list[bytes] = []
+        labels = []
+        for pool, (first, last) in enumerate(zip(starts, ends, strict=True)):
+            if first < end and start < last:
+                pool_frames, pool_labels = self._load(epoch, pool, order[pool])
+                part = slice(max(start - first, 0), min(end, last) - first)
+                frames += pool_frames[part]
+                labels.append(pool_labels[part])
+        return frames, np.concatenate(labels)
+
+    def _plan(self, epoch: int) -> tuple[list[np.ndarray], list[int], list[int]]:
+        """The row groups of each pool of an epoch, and the moments before and up to the end of each pool."""
+        order = np.arange(len(self.groups))
+        if self.seed is not None:
+            order = generator("row groups", self.seed, epoch).permutation(order)
+        ends = np.cumsum(self.sizes[order])
+        pool_numbers = (ends - self.sizes[order]) // self.pool
+        cuts = np.flatnonzero(np.diff(pool_numbers)) + 1
+        pool_ends = [*(ends[cuts - 1]).tolist(), self.moments]
+        return np.split(order, cuts), [0, *pool_ends[:-1]], pool_ends
+
+    def _load(self, epoch: int, pool: int, numbers: np.ndarray) -> Batch:
+        """A pool's frames and labels, mixed; the two that were loaded last are kept."""
+        with self._lock:
+            if (epoch, pool) not in self._pools:
+                while len(self._pools) > 1:
+                    del self._pools[next(iter(self._pools))]
+                frames = [frame for number in numbers for frame in self.groups[number].frames()]
+                labels = np.concatenate([self.groups[number].labels for number in numbers])
+                if self.seed is not None:
+                    mixed = generator("pool", self.seed, epoch, pool).permutation(len(frames))
+                    frames, labels = [frames[place] for place in mixed.tolist()], labels[mixed]
+                self._pools[epoch, pool] = frames, labels
+            return self._pools[epoch, pool]
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`work(item)` for every item, in order, prepared by threads while the caller is busy with earlier ones."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as executor:
+        try:
+            for item in items:
+                waiting.append(executor.submit(work, item))
+                if len(waiting) > threads + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _read_labels(shard: Path, split: str, label: str, classes: int) -> pa.Table:
+    """Columns clip_id, moment, label, and `used`: whether training or validation uses the moment."""
+    kept = label.removesuffix("label") + "kept"
+    wanted = ["clip_id", "moment", "split", label, kept]
+    _check_columns(shard, wanted, "label")
+    table = pq.read_table(shard, columns=wanted)
+    used = pc.and_(pc.equal(table["split"], split), table[kept])
+    values = pc.filter(table[label], used)
+    if len(values) and not 0 <= pc.min(values).as_py() <= pc.max(values).as_py() < classes:
+        found = f"{label} is from {pc.min(values)} to {pc.max(values)}"
+        raise EarshotError(f"{shard}: {found}, wanted 0 to {classes - 1} (clusters); run the stage label again")
+    return pa.table({"clip_id": table["clip_id"], "moment": table["moment"], "label": table[label], "used": used})
+
+
+def _row_groups(scenes: Path, labels: Path, table: pa.Table) -> Iterator[RowGroup]:
+    """The row groups of a shard of scenes with the rows of the table of labels that belong to each."""
+    place = 0
+    _check_columns(scenes, ["clip_id", "times", "frames"], "extract")
+    with pq.ParquetFile(scenes) as file:
+        for number in range(file.num_row_groups):
+            rows = file.read_row_group(number, columns=["clip_id", "times"], use_threads=False)
+            counts = pc.list_value_length(rows["times"]).to_numpy()
+            clips = np.repeat(np.arange(len(counts)), counts)
+            moments = np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts)
+            part = table.slice(place, len(clips))
+            if not _same_moments(part, rows["clip_id"].take(pa.array(clips)), moments):
+                found = f"rows {place} to {place + len(clips) - 1} are not the moments of {scenes}"
+                raise EarshotError(f"{labels}: {found}; run the stages describe and label again")
+            used = part["used"].to_numpy()
+            values = part["label"].to_numpy()[used].astype(np.int64)
+            yield RowGroup(scenes, number, clips[used], moments[used], values)
+            place += len(clips)
+    if place != len(table):
+        found = f"{len(table)} rows for the {place} frames of {scenes}"
+        raise EarshotError(f"{labels}: {found}; run the stages describe and label again")
+
+
+def _same_moments(part: pa.Table, clips: pa.ChunkedArray, moments: np.ndarray) -> bool:
+    return (
+        len(part) == len(clips)
+        and pc.all(pc.equal(part["clip_id"], clips), min_count=0).as_py()
+        and np.array_equal(part["moment"].to_numpy(), moments)
+    )
+
+
+def _check_columns(path: Path, wanted: Sequence[str], stage: str) -> None:
+    try:
+        found = pq.read_schema(path).names
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise EarshotError(f"{path}: cannot be read as Parquet ({reason}); run the stage {stage} again") from None
+    if missing := [name for name in wanted if name not in found]:
+        raise EarshotError(f"{path}: has no column {missing[0]}, found {', '.join(found)}; run the stage {stage} again")

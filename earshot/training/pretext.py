@@ -1,0 +1,104 @@
+"""The pretext task: a network tells from one frame what the moment's sound was labelled (Owens 2016, section 4)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.settings import settings
+from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
+from earshot.training.chance import generator
+from earshot.training.data import Frames, RowGroup, ahead, labelled_frames
+
+Pictures = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class LabelledScenes:
+    """The tables of scenes and labels, and the column of labels to learn from.
+
+    Args:
+        scenes, labels: folders of the tables.
+        column: `label`, or `wrong_sound_label` for the control.
+        classes: number of different labels.
+    """
+
+    scenes: Path
+    labels: Path
+    column: str
+    classes: int
+
+    def split(self, name: str) -> list[RowGroup]:
+        """Where the frames of a split are, `train` or `val`, with their labels."""
+        return labelled_frames(self.scenes, self.labels, split=name, label=self.column, classes=self.classes)
+
+
+class LabelTask:
+    """Frames of the training split and their labels as a task for the trainer.
+
+    Raises:
+        EarshotError: fewer than two frames to train on.
+    """
+
+    def __init__(
+        self, network: nn.Module, table: LabelledScenes, augmentation: Augmentation, *, batch: int, seed: int
+    ) -> None:
+        self.network, self.augmentation, self.seed = network, augmentation, seed
+        self.scenes = table.scenes
+        self.training = Frames(table.split("train"), batch=batch, seed=seed)
+        self.validation = Frames(table.split("val"), batch=batch, seed=None)
+        if self.training.moments < 2:
+            found = f"{self.training.moments} moments to train on in column {table.column}"
+            raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")
+        self.batches_per_epoch = self.training.batches_per_epoch
+        self.device = next(network.parameters()).device
+
+    def batches(self, numbers: range) -> Iterator[Pictures]:
+        """Augmented uint8 pictures (batch, 3, size, size) and their labels, (batch,)."""
+        return ahead(self._training_batch, numbers, settings().threads)
+
+    def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy, and the share of pictures whose label has the highest score."""
+        pictures, labels = batch
+        scores = self.network(pictures).float()  # (batch, classes)
+        return functional.cross_entropy(scores, labels), (scores.argmax(1) == labels).float().mean()
+
+    def validate(self) -> dict[str, float | None]:
+        """Loss and accuracy on the middle squares of all labelled frames of the validation split."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        numbers = range(self.validation.batches_per_epoch if self.validation.moments else 0)
+        for batch in ahead(self._validation_batch, numbers, settings().threads):
+            sums += torch.stack(self.loss(batch)) * len(batch[1])
+        loss, right = (sums / self.validation.moments).tolist() if self.validation.moments else (None, None)
+        return {"val_loss": loss, "val_accuracy": right}
+
+    def majority(self) -> float | None:
+        """Share of the validation frames that have the most frequent label of the training frames."""
+        most = np.bincount(self.training.labels()).argmax()
+        labels = self.validation.labels()
+        return float((labels == most).mean()) if len(labels) else None
+
+    def _training_batch(self, number: int) -> Pictures:
+        frames, labels = self.training[number]
+        changes = self.augmentation.draw(len(frames), generator("augmentation", self.seed, number))
+        return self._ready(recolour(self._crop(frames, changes).to(self.device), changes), labels)
+
+    def _validation_batch(self, number: int) -> Pictures:
+        frames, labels = self.validation[number]
+        return self._ready(self._crop(frames, None).to(self.device), labels)
+
+    def _crop(self, frames: list[bytes], changes: Changes | None) -> Tensor:
+        try:
+            return crop_frames(frames, self.network.image_size, changes)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise EarshotError(f"{self.scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
+
+    def _ready(self, pictures: Tensor, labels: np.ndarray) -> Pictures:
+        channels_last = pictures.contiguous(memory_format=torch.channels_last)
+        return channels_last, torch.from_numpy(labels).to(self.device)
