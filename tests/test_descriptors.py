@@ -29,13 +29,14 @@ def test_every_descriptor_has_its_size_and_is_finite_even_for_silence(descriptor
 def test_windows_are_silent_by_level_or_where_the_cochlea_hears_nothing(descriptor):
     time = np.arange(165_375) / 44_100
     windows = [
-        9e-5 * np.sqrt(2) * np.sin(2 * np.pi * 1000 * time),
+        9e-4 * _noise(time.size),  # rms 9e-5, loud enough for the cochlea
+        1.1e-3 * _noise(time.size),
         2e-4 * np.sqrt(2) * np.sin(2 * np.pi * 1000 * time) + 1e-5 * _noise(time.size),
         0.5 * np.sin(2 * np.pi * 15_000 * time),  # above the 10 kHz of the cochlea
         0.01 * _noise(time.size),
     ]
     _, silent = describe_windows(np.stack(windows), 44_100, descriptor, {})
-    assert silent.tolist() == [True, True, True, False]
+    assert silent.tolist() == [True, False, True, True, False]
 
 
 def test_textures_are_those_of_sound_textures_under_the_same_switches():
