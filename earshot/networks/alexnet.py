@@ -17,7 +17,6 @@ CONVOLUTIONS = (
 )
 FULLY_CONNECTED = 4096
 POOL, POOL_STRIDE = 3, 2
-LAST_DEVIATION = 0.01  # of fc8's first weights (Krizhevsky 2012, section 5): scores start out equal
 
 # Mean and deviation of the channels of natural photographs (those of ImageNet, as the papers use), on the scale 0-255.
 CHANNEL_MEAN = (123.675, 116.28, 103.53)
@@ -59,7 +58,7 @@ class AlexNet(nn.Module):
         self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
         self.fc8 = nn.Linear(hidden, classes)
         self.apply(_initialise)
-        nn.init.normal_(self.fc8.weight, std=LAST_DEVIATION)
+        nn.init.zeros_(self.fc8.weight)  # all classes start out equally likely
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores of the classes, (pictures, classes), of uint8 pictures (pictures, 3, image_size, image_size)."""

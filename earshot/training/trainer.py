@@ -23,7 +23,7 @@ from earshot.pipeline.errors import EarshotError
 from earshot.training.chance import generator
 from earshot.training.checkpoints import load_checkpoint, save_checkpoint
 
-CHECKPOINT_SECONDS = 20.0
+CHECKPOINT_SECONDS = 20.0  # between two checkpoints; changes no result
 CHECK_STEPS = 50  # between looks at the loss: on a GPU each look waits for the device
 
 
@@ -92,14 +92,10 @@ class Trainer:
         task: what to train; its network is trained in place.
         plan: how to.
         checkpoint: the file that holds the state between runs.
-        checkpoint_seconds: time between two checkpoints; it changes no result.
     """
 
-    def __init__(
-        self, task: Task, plan: Plan, checkpoint: Path, *, checkpoint_seconds: float = CHECKPOINT_SECONDS
-    ) -> None:
+    def __init__(self, task: Task, plan: Plan, checkpoint: Path) -> None:
         self.task, self.plan, self.checkpoint = task, plan, checkpoint
-        self.checkpoint_seconds = checkpoint_seconds
         self.network = task.network
         self.device = next(self.network.parameters()).device
         self.steps = plan.epochs * task.batches_per_epoch
@@ -131,7 +127,7 @@ class Trainer:
                     bar.set_postfix(self.progress.history[-1])
                 elif self.progress.step % CHECK_STEPS == 0:
                     self._take_sums()
-                if time.monotonic() - self._saved > self.checkpoint_seconds or self.progress.step == self.steps:
+                if time.monotonic() - self._saved > CHECKPOINT_SECONDS or self.progress.step == self.steps:
                     self._save()
         return self.progress
 
