@@ -28,7 +28,9 @@ CONTAINERS = (
     "bink,smk,roq,mods,moflex,thp,4xm,film_cpk,gif,apng,ivf,wav,w64,aiff,au,caf,mp3,aac,flac,ac3"
 )
 GUESSED = ("h261", "h263", "lrc", "tty")  # formats without a signature, for which random bytes pass
-# Formats whose headers state how long the file is, and how far from it a sound one may end.
+# Formats whose headers state the length of the file or the number of its pictures, and how far from it a sound one may
+# end. (The count of an mp4 says nothing: an edit list leaves pictures out.)
+STATES_PICTURES = "avi"
 STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "nut", "mxf")
 LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
 FLAC_RATES = range(1, 655_351)  # Hz, what the format can hold
@@ -130,7 +132,7 @@ def _open(file: BinaryIO, wanted: Wanted, log: list) -> InputContainer:
     try:
         return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=READ_SIZE)
     except (av.error.ArgumentError, av.error.InvalidDataError) as error:
-        told = (name for _, name, text in log if "not on whitelist" in text or "Not detecting m3u8" in text)
+        told = (name or "hls" for _, name, text in log if "not on whitelist" in text or "Not detecting m3u8" in text)
         kind = next(told, None)
         if kind is None or kind in GUESSED:
             raise
@@ -139,6 +141,8 @@ def _open(file: BinaryIO, wanted: Wanted, log: list) -> InputContainer:
 
 def _streams(container: InputContainer, wanted: Wanted) -> tuple[av.VideoStream, av.AudioStream]:
     """The picture and the sound that a player would choose, with their decoders set up."""
+    if not container.streams:
+        raise Refusal("unreadable", f"{container.format.name} without any stream")
     pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not pictures:
         raise Refusal("no-video", f"{container.format.name} with {len(container.streams)} streams, no moving picture")
@@ -162,12 +166,12 @@ def _check_picture(video: av.VideoStream, wanted: Wanted) -> None:
         raise Refusal("too-large", f"a picture of {width} x {height}, more than {wanted.pixels / 1e6:g} megapixels")
 
 
-def _packets(container: InputContainer, *streams: Stream) -> dict[int, list[av.Packet]]:
-    """All packets of the streams, by stream index.
+def _packets(container: InputContainer, video: Stream, audio: Stream) -> dict[int, list[av.Packet]]:
+    """All packets of the two streams, by stream index.
 
     Raises Refusal where one is damaged, or where they end before the length that the header states.
     """
-    packets: dict[int, list[av.Packet]] = {stream.index: [] for stream in streams}
+    packets: dict[int, list[av.Packet]] = {video.index: [], audio.index: []}
     end = 0.0
     for packet in container.demux():
         if not packet.size:
@@ -177,11 +181,18 @@ def _packets(container: InputContainer, *streams: Stream) -> dict[int, list[av.P
                 raise Refusal("unreadable", f"damaged or cut off at {_time(packet):.2f} s")
             packets[packet.stream_index].append(packet)
         end = max(end, _time(packet) + float((packet.duration or 0) * packet.time_base))
-    if container.duration and container.format.name in STATES_LENGTH:
-        stated, found = container.duration / av.time_base, end - (container.start_time or 0) / av.time_base
-        if found < stated - max(LENGTH_SLACK, LENGTH_SLACK_SHARE * stated):
-            raise Refusal("unreadable", f"cut off: ends at {found:.2f} s, its header says {stated:.2f} s")
+    _check_complete(container, video, len(packets[video.index]), end - (container.start_time or 0) / av.time_base)
     return packets
+
+
+def _check_complete(container: InputContainer, video: Stream, pictures: int, end: float) -> None:
+    """Raise Refusal where a file ends, at `end` seconds and after so many pictures, before its header says."""
+    if container.duration and container.format.name in STATES_LENGTH:
+        stated = container.duration / av.time_base
+        if end < stated - max(LENGTH_SLACK, LENGTH_SLACK_SHARE * stated):
+            raise Refusal("unreadable", f"cut off: ends at {end:.2f} s, its header says {stated:.2f} s")
+    if container.format.name == STATES_PICTURES and pictures < video.frames * (1 - LENGTH_SLACK_SHARE):
+        raise Refusal("unreadable", f"cut off: {pictures} pictures, its header says {video.frames}")
 
 
 def _time(packet: av.Packet) -> float:
