@@ -48,11 +48,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Track:
-    """One stream of a media file: its place among all streams, its codec and its length in seconds, where known."""
+    """One stream of a media file: its place among all streams, and its codec."""
 
     index: int
     codec: str
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ def _track(streams: Sequence[av.stream.Stream]) -> Track | None:
     if not streams:
         return None
     stream = streams[0]
-    seconds = float(stream.duration * stream.time_base) if stream.duration else None
-    return Track(stream.index, stream.codec_context.name, seconds)
+    return Track(stream.index, stream.codec_context.name if stream.codec_context else "unknown")
 
 
 def _seconds_to_be_had(start: float, end: float, length: float) -> float:

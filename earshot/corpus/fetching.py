@@ -72,7 +72,9 @@ def fetch(address: str, folder: Path, *, megabytes: float, seconds: float) -> No
             info = downloader.extract_info(address, download=False)
             _check_info(info)
             downloads = downloader.process_ie_result(info, download=True).get("requested_downloads") or []
-    except (yt_dlp.utils.YoutubeDLError, OSError) as error:
+    except Refusal:
+        raise
+    except Exception as error:  # extractors of a thousand sites raise whatever they like
         raise _refusal(error) from None
     paths = {Path(download["filepath"]) for download in downloads}
     for path in set(folder.iterdir()) - paths:
