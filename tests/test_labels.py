@@ -2,7 +2,9 @@
 
 import json
 import tracemalloc
+from pathlib import Path
 
+import av
 import faiss
 import hypothesis
 import numpy as np
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from earshot.labels.control import NOBODY, deal_sounds
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.labeler import fit_labeler, load_labeler, save_labeler
-from earshot.labels.scaling import descriptor_parts, distance_shares, fit_scaling
+from earshot.labels.scaling import descriptor_parts, distance_shares, fit_scaling, mean_and_deviation
 from earshot.labels.table import keep_near
 from earshot.pipeline.errors import EarshotError
+from earshot.sound.texture import sound_textures
 
 FIT = {"clusters": 8, "scale": "z-score+sqrt", "iterations": 25, "restarts": 1, "seed": 0}
 
@@ -40,6 +43,29 @@ class Stream:
         return (sounds(100, self.dimensions, seed=number) for number in range(self.blocks))
 
 
+def scaled_and_shares(rows: np.ndarray, scale: str) -> tuple[np.ndarray, dict[str, float]]:
+    """Textures scaled by a fit to themselves, and the shares of their parts in the squared distance."""
+    parts = descriptor_parts("texture", 502)
+    mean, deviation = mean_and_deviation([rows])
+    scaling = fit_scaling(mean, deviation, scale, parts)
+    return scaling.apply(rows), distance_shares(deviation, scaling, parts)
+
+
+def real_textures(folder: Path) -> np.ndarray:
+    """The texture in the middle of every clip of a folder that is long enough for one."""
+    rows = []
+    for path in sorted(folder.glob("*.mp4")):
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
+            rate = container.streams.audio[0].rate
+        sound = np.concatenate([frame.mean(0) for frame in frames]).astype(np.float32).clip(-1, 1)
+        start = max(len(sound) - int(3.75 * rate), 0) // 2
+        window = sound[start : start + int(3.75 * rate)]
+        if len(window) > 1.5 * rate:
+            rows.append(sound_textures(window[None], rate)[0])
+    return np.array(rows)
+
+
 def inertia(rows: np.ndarray, centroids: np.ndarray) -> float:
     return float(nearest_centroids(rows, centroids)[1].sum(dtype=np.float64))
 
@@ -59,8 +85,7 @@ def one_thread():
 def test_z_scored_parts_have_equal_variance_and_the_papers_readings_divide_by_their_size():
     rows = sounds(500)
     parts = descriptor_parts("texture", 502)
-    scales = ("z-score+sqrt", "sqrt", "count", "none")
-    scaled = {scale: fit_scaling([rows], scale, parts).apply(rows) for scale in scales}
+    scaled = {scale: scaled_and_shares(rows, scale)[0] for scale in ("z-score+sqrt", "sqrt", "count", "none")}
     for part in parts.values():
         size = part.stop - part.start
         raw = rows[:, part].var(0, dtype=np.float64)
@@ -72,44 +97,43 @@ def test_z_scored_parts_have_equal_variance_and_the_papers_readings_divide_by_th
 
 def test_a_descriptor_other_than_the_texture_is_one_part():
     rows = sounds(200, 32)
-    scaled = fit_scaling([rows], "z-score+sqrt", descriptor_parts("spectrum", 32)).apply(rows)
-    np.testing.assert_allclose(scaled.var(0), 1 / 32, rtol=1e-4)
+    scaling = fit_scaling(*mean_and_deviation([rows]), "z-score+sqrt", descriptor_parts("spectrum", 32))
+    np.testing.assert_allclose(scaling.apply(rows).var(0), 1 / 32, rtol=1e-4)
 
 
-def test_scaling_does_not_depend_on_how_rows_are_cut_into_blocks():
-    rows = sounds(301)
-    parts = descriptor_parts("texture", 502)
-    whole = fit_scaling([rows], "z-score+sqrt", parts)
-    cut = fit_scaling([rows[:1], rows[1:130], rows[130:]], "z-score+sqrt", parts)
-    np.testing.assert_allclose(cut.centre, whole.centre, rtol=1e-6)
-    np.testing.assert_allclose(cut.factor, whole.factor, rtol=1e-6)
+def test_the_statistics_do_not_depend_on_how_rows_are_cut_into_blocks_nor_on_large_means():
+    rows = sounds(301, 32) + np.float32(1000)
+    exact = rows.astype(np.float64)
+    for cut in ([rows], [rows[:1], rows[1:130], rows[130:]]):
+        mean, deviation = mean_and_deviation(cut)
+        np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(deviation, exact.std(0), rtol=1e-9)
 
 
 def test_a_constant_dimension_says_nothing_and_does_no_harm():
     rows = sounds(100)
-    rows[:, 7] = 0.1  # no float32 number, so that its deviation is rounding
-    scaled = fit_scaling([rows], "z-score+sqrt", descriptor_parts("texture", 502)).apply(rows)
+    rows[:50, 7], rows[50:, 7] = 0.1, np.nextafter(np.float32(0.1), np.float32(1))  # rounding, no sound
+    scaled, _ = scaled_and_shares(rows, "z-score+sqrt")
     assert np.isfinite(scaled).all() and not scaled[:, 7].any()
 
 
 @pytest.mark.parametrize("scale", ["z-score+sqrt", "sqrt", "count", "none"])
-def test_shares_of_the_squared_distance_add_up_to_one(scale):
-    rows = sounds(300)
-    parts = descriptor_parts("texture", 502)
-    shares = distance_shares([fit_scaling([rows], scale, parts).apply(rows)], parts)
+def test_shares_of_the_squared_distance_add_up_to_one_and_are_those_between_rows(scale):
+    rows = sounds(100)
+    scaled, shares = scaled_and_shares(rows, scale)
     assert list(shares) == ["moments", "correlation", "modulation", "energy"]
     assert sum(shares.values()) == pytest.approx(1)
-    assert all(share >= 0 for share in shares.values())
+    squares = np.square(scaled[:, None] - scaled).sum((0, 1), dtype=np.float64)  # (502,) over all pairs
+    for name, part in descriptor_parts("texture", 502).items():
+        assert shares[name] == pytest.approx(squares[part].sum() / squares.sum(), rel=1e-4)
 
 
-def test_a_loud_energy_dimension_takes_the_distance_unless_z_scored():
-    rows = sounds(300)
-    rows[:, :501] /= np.abs(rows[:, :501]).max(0)
-    rows[:, 501] = 20 * np.random.default_rng(0).random(300)
-    parts = descriptor_parts("texture", 502)
-    by_count, z_scored = (fit_scaling([rows], scale, parts).apply(rows) for scale in ("count", "z-score+sqrt"))
-    assert distance_shares([by_count], parts)["energy"] > 0.95
-    assert distance_shares([z_scored], parts)["energy"] < 0.3
+def test_on_real_clips_loudness_is_the_distance_unless_it_is_z_scored(real_data):
+    rows = real_textures(real_data / "clips")
+    by_count, by_root, z_scored = (scaled_and_shares(rows, s)[1] for s in ("count", "sqrt", "z-score+sqrt"))
+    assert by_count["energy"] > 0.98
+    assert 0.55 < by_root["energy"] < 0.75
+    assert all(share == pytest.approx(0.25, abs=1e-3) for share in z_scored.values())
 
 
 def test_a_texture_of_another_size_is_refused():
@@ -139,11 +163,17 @@ def test_kmeans_on_a_sample_and_full_passes_is_within_a_percent_of_lloyd_on_ever
     assert ours < 1.01 * lloyd
 
 
-def test_a_full_pass_lowers_the_inertia_of_the_sample():
-    rows = sounds(8000, 40, kinds=60)
-    one = fit_kmeans([rows], 4, rows=8000, iterations=1)
-    many = fit_kmeans([rows], 4, rows=8000, iterations=30)
-    assert inertia(rows, many) < inertia(rows, one)
+def test_full_passes_end_when_they_gain_little_and_beat_the_sample_alone():
+    stream = Stream(blocks=30, dimensions=40)
+    rows = np.concatenate(list(stream))
+    passes, inertias = [], []
+    for iterations in (1, 40):
+        stream.passes = 0
+        inertias.append(inertia(rows, fit_kmeans(stream, 4, rows=3000, iterations=iterations)))
+        passes.append(stream.passes)
+    assert passes[0] == 2  # to draw the sample, and one over everything
+    assert 2 < passes[1] < 41
+    assert inertias[1] < inertias[0]
 
 
 def test_kmeans_is_the_same_for_a_seed_and_for_any_number_of_threads():
@@ -175,7 +205,7 @@ def test_fewer_rows_than_clusters_are_refused_with_both_numbers():
 def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_never_held():
     stream = Stream(blocks=150, dimensions=502)  # 30 MB
     held = fit_labeler(stream, 15_000, descriptor="texture", memory_megabytes=1000, **FIT)
-    assert stream.passes == 3  # the first block for its size, the statistics, the rows
+    assert stream.passes == 3  # the size, the statistics, the rows
     stream.passes = 0
     tracemalloc.start()
     streamed = fit_labeler(stream, 15_000, descriptor="texture", memory_megabytes=1, **FIT)

@@ -12,20 +12,20 @@ import scipy.sparse
 
 from earshot.pipeline.errors import EarshotError
 
-SAMPLE_ROWS = 256  # rows of the sample for each cluster; twice as many lower the final inertia by less than .1 %
-TOLERANCE = 1e-3  # full passes end when one lowers the inertia by a smaller share
+SAMPLE_ROWS = 128  # rows of the sample for each cluster: three starts on them end as well as two on twice as many
+TOLERANCE = 1e-3  # iterations, on the sample and on everything, end when one lowers the inertia by a smaller share
 SPLIT = 1 / 1024  # by how much the two halves of a split cluster are moved apart
 
 
 def fit_kmeans(
-    blocks: Iterable[np.ndarray], clusters: int, *, rows: int, iterations: int = 25, restarts: int = 1, seed: int = 0
+    blocks: Iterable[np.ndarray], clusters: int, *, rows: int, iterations: int = 25, restarts: int = 3, seed: int = 0
 ) -> np.ndarray:
     """Centroids, float32 (clusters, d), of the rows in `blocks`.
 
     Args:
         blocks: float32 arrays (any number, d); every iteration over it gives the same ones.
         rows: how many rows they have in all.
-        iterations: the most that are done on the sample, and the most passes over everything.
+        iterations: the most that are done from each start on the sample, and the most passes over everything.
         restarts: k-means++ starts on the sample, of which the best goes on.
 
     Raises:
@@ -39,7 +39,7 @@ def fit_kmeans(
     previous = np.inf
     for _ in range(iterations):
         inertia, centroids = _pass(blocks, centroids)
-        if previous - inertia <= TOLERANCE * previous:
+        if inertia >= (1 - TOLERANCE) * previous:
             break
         previous = inertia
     return centroids
@@ -68,6 +68,7 @@ def _cluster_sample(sample: np.ndarray, clusters: int, iterations: int, restarts
         clusters,
         niter=iterations,
         nredo=restarts,
+        early_stop_threshold=TOLERANCE,
         seed=seed,
         init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
         min_points_per_centroid=1,

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
-from earshot.labels.scaling import Scale, Scaling, descriptor_parts, distance_shares, fit_scaling
+from earshot.labels.scaling import Scale, Scaling, descriptor_parts, distance_shares, fit_scaling, mean_and_deviation
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import write_atomically
 
@@ -83,7 +83,8 @@ def fit_labeler(
         raise EarshotError(f"{rows} sounds to fit, clusters is {clusters}; give more clips or lower clusters")
     dimensions = next(iter(blocks)).shape[1]
     parts = descriptor_parts(descriptor, dimensions)
-    scaling = fit_scaling(blocks, scale, parts)
+    mean, deviation = mean_and_deviation(blocks)
+    scaling = fit_scaling(mean, deviation, scale, parts)
     scaled: Iterable[np.ndarray] = ScaledBlocks(blocks, scaling)
     if rows * dimensions * 4 <= memory_megabytes * 1_000_000:
         scaled = list(scaled)
@@ -98,7 +99,7 @@ def fit_labeler(
         "seed": seed,
     }
     if descriptor == "texture":
-        facts |= {f"share_{part}": share for part, share in distance_shares(scaled, parts).items()}
+        facts |= {f"share_{part}": share for part, share in distance_shares(deviation, scaling, parts).items()}
     return Labeler(scaling, centroids, facts)
 
 

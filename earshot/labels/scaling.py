@@ -12,12 +12,10 @@ from typing import Literal
 import numpy as np
 
 from earshot.pipeline.errors import EarshotError
-from earshot.sound.texture import TEXTURE_GROUPS, TEXTURE_SIZE
+from earshot.sound import DESCRIPTOR_SIZES, TEXTURE_GROUPS
 
 Scale = Literal["z-score+sqrt", "sqrt", "count", "none"]
 Parts = Mapping[str, slice]
-
-DIMENSIONS = {"texture": TEXTURE_SIZE, "mfcc": 3100, "spectrum": 32}
 
 # A deviation below this share of the mean is float32 rounding, and its z-score would be noise.
 CONSTANT = 1e-6
@@ -42,19 +40,33 @@ def descriptor_parts(descriptor: str, dimensions: int) -> Parts:
 
     Raises EarshotError where a descriptor has not the size that it should have.
     """
-    if dimensions != DIMENSIONS[descriptor]:
-        found = f"descriptors of {dimensions} dimensions, wanted the {DIMENSIONS[descriptor]} of {descriptor}"
+    if dimensions != DESCRIPTOR_SIZES[descriptor]:
+        found = f"descriptors of {dimensions} dimensions, wanted the {DESCRIPTOR_SIZES[descriptor]} of {descriptor}"
         raise EarshotError(f"{found}; run the stage describe again, or set descriptor to what the table holds")
     return TEXTURE_GROUPS if descriptor == "texture" else {descriptor: slice(0, dimensions)}
 
 
-def fit_scaling(blocks: Iterable[np.ndarray], scale: Scale, parts: Parts) -> Scaling:
-    """Centre at the mean and weigh the parts, from one pass over the training rows, blocks of (rows, d).
+def mean_and_deviation(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population deviation of each dimension, float64 (d,), over blocks of rows (any number, d) in one pass.
 
-    With d the size of a dimension's part and s its standard deviation, the factor is 1 / (s sqrt d) for `z-score+sqrt`
-    (0 where the dimension is constant), 1 / sqrt d for `sqrt`, 1 / d for `count` and 1 for `none`.
+    Blocks are merged as Chan, Golub and LeVeque (1979) do, who lose no digits to large means.
     """
-    mean, deviation = _mean_and_deviation(blocks)
+    rows, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for block in blocks:
+        before, rows = rows, rows + len(block)
+        block_mean = block.mean(0, dtype=np.float64)
+        shift = block_mean - mean
+        mean = mean + shift * (len(block) / rows)
+        squares = squares + np.square(block - block_mean).sum(0) + np.square(shift) * (before * len(block) / rows)
+    return mean, np.sqrt(squares / max(rows, 1))
+
+
+def fit_scaling(mean: np.ndarray, deviation: np.ndarray, scale: Scale, parts: Parts) -> Scaling:
+    """Centre at the mean of the training rows and weigh the parts.
+
+    With d the size of a dimension's part and s its deviation, the factor is 1 / (s sqrt d) for `z-score+sqrt` (0 where
+    the dimension is constant), 1 / sqrt d for `sqrt`, 1 / d for `count` and 1 for `none`.
+    """
     sizes = np.ones_like(mean)
     for part in parts.values():
         sizes[part] = part.stop - part.start
@@ -66,27 +78,10 @@ def fit_scaling(blocks: Iterable[np.ndarray], scale: Scale, parts: Parts) -> Sca
     return Scaling(mean.astype(np.float32), factor.astype(np.float32))
 
 
-def distance_shares(scaled: Iterable[np.ndarray], parts: Parts) -> dict[str, float]:
-    """What each part contributes to a row's squared distance from the mean: shares of 1, averaged over the rows.
+def distance_shares(deviation: np.ndarray, scaling: Scaling, parts: Parts) -> dict[str, float]:
+    """The share of each part in the mean squared distance of training rows from their mean; so also from each other.
 
-    `scaled` are blocks that `Scaling.apply` gave; rows at the mean itself have no shares and are left out.
+    With `z-score+sqrt` parts without constant dimensions have equal shares by construction.
     """
-    totals, rows = np.zeros(len(parts)), 0
-    for block in scaled:
-        squares = np.stack([np.square(block[:, part]).sum(1, dtype=np.float64) for part in parts.values()])
-        squares = squares[:, squares.sum(0) > 0]  # (parts, rows)
-        totals += (squares / squares.sum(0)).sum(1)
-        rows += squares.shape[1]
-    return dict(zip(parts, (totals / max(rows, 1)).tolist(), strict=True))
-
-
-def _mean_and_deviation(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population deviation of each dimension, float64, merged block by block (Chan, Golub, LeVeque 1979)."""
-    rows, mean, squares = 0, np.zeros(1), np.zeros(1)
-    for block in blocks:
-        before, rows = rows, rows + len(block)
-        block_mean = block.mean(0, dtype=np.float64)
-        shift = block_mean - mean
-        mean = mean + shift * (len(block) / rows)
-        squares = squares + np.square(block - block_mean).sum(0) + np.square(shift) * (before * len(block) / rows)
-    return mean, np.sqrt(squares / max(rows, 1))
+    squares = np.square(deviation * scaling.factor)
+    return {name: float(squares[part].sum() / max(squares.sum(), 1e-300)) for name, part in parts.items()}
