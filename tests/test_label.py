@@ -48,6 +48,12 @@ def write_sounds(root: Path, columns: dict[str, np.ndarray]) -> None:
         pq.write_table(table, folder / f"{number:05d}.parquet", compression="none", row_group_size=100)
 
 
+def write_empty_shard(root: Path) -> None:
+    """A last shard without rows, as where every clip of a shard was refused."""
+    paths = sorted((root / "data" / "sounds").glob("*.parquet"))
+    pq.write_table(pq.read_schema(paths[0]).empty_table(), paths[0].with_name(f"{len(paths):05d}.parquet"))
+
+
 def run_label(root: Path, *overrides: str) -> None:
     arguments = ["--params", str(PARAMS), "--root", str(root), "--set", "clusters=4", "--set", "label.restarts=3"]
     STAGE.run(main, arguments + [a for override in overrides for a in ("--set", override)])
@@ -75,7 +81,9 @@ def one_processor(monkeypatch):
 def test_labels_are_the_rows_of_the_sounds_in_equally_numbered_shards(tmp_path, capsys):
     columns = sounds_table()
     write_sounds(tmp_path, columns)
+    write_empty_shard(tmp_path)
     run_label(tmp_path)
+    assert len(list((tmp_path / "data" / "labels").iterdir())) == 4
     for path in (tmp_path / "data" / "sounds").glob("*.parquet"):
         labels = pq.read_table(tmp_path / "data" / "labels" / path.name)
         sounds = pq.read_table(path)
@@ -147,6 +155,26 @@ def test_the_control_deals_labels_of_other_groups_and_changes_nothing_else(tmp_p
     assert (own["label"] != wrong["label"]).mean() > 0.5
     own_metrics, wrong_metrics = read_metrics(tmp_path / "own"), read_metrics(tmp_path / "wrong")
     assert own_metrics == wrong_metrics
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_bytes_without_fitting_again(tmp_path, monkeypatch):
+    for name in ("whole", "stopped"):
+        write_sounds(tmp_path / name, sounds_table())
+    run_label(tmp_path / "whole")
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.label.write_labels", stop)
+        with pytest.raises(SystemExit):
+            run_label(tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "data" / "labels").exists()
+    monkeypatch.setattr("stages.label.fit_labeler", stop)
+    monkeypatch.setattr("stages.label.assign_labels", stop)
+    run_label(tmp_path / "stopped")
+    for output in ("data/labels/00000.parquet", "data/labels/00002.parquet", "metrics/label.json"):
+        assert (tmp_path / "whole" / output).read_bytes() == (tmp_path / "stopped" / output).read_bytes()
 
 
 def test_another_descriptor_has_no_shares(tmp_path):
