@@ -31,4 +31,4 @@ def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
 def draw_cause(rng: np.random.Generator, kind: str) -> Cause:
     """A cause of one kind, its size, force, pace and instance drawn at random."""
     size, force, pace = rng.random(3)
-    return Cause(kind, float(size), float(force), float(pace), int(rng.integers(2**31)))
+    return Cause(kind, float(size), float(force), float(pace), int(rng.integers(2**62)))

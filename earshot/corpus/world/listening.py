@@ -4,13 +4,13 @@ import numpy as np
 from scipy import fft
 
 from earshot.corpus.world.causes import Cause
-from earshot.corpus.world.sounds import RATE, frequencies, sound_of
+from earshot.corpus.world.sounds import RATE, frequencies, of_unit_power, sound_of
 
 Rng = np.random.Generator
 
 EQUALISER_KNOTS = 7
 EQUALISER_DECIBELS = 3.0  # deviation of each knot; at 7 dB the mean spectrum of a sound tells nothing any more
-QUIETEST, LOUDEST = -30.0, -14.0  # dB of full scale, root mean square
+QUIETEST, LOUDEST = -30.0, -17.0  # dB of full scale, root mean square
 
 
 def decibels(value: float) -> float:
@@ -28,10 +28,9 @@ def record(rng: Rng, heard: list[tuple[Cause, float]], samples: int) -> np.ndarr
     for cause, level in heard:
         mixture += np.float32(decibels(level)) * sound_of(rng, cause, samples)
     spectrum = fft.rfft(mixture)
-    spectrum += background(rng, samples) * np.float32(decibels(rng.uniform(-30, -12)) * np.linalg.norm(mixture))
+    spectrum += background(rng, samples) * np.float32(decibels(rng.uniform(-26, -10)) * np.linalg.norm(mixture))
     sound = fft.irfft(spectrum * response(rng, samples), samples)
-    sound *= np.float32(decibels(rng.uniform(QUIETEST, LOUDEST)) / np.sqrt(np.mean(sound**2) + 1e-12))
-    return sound * np.float32(min(1.0, 0.97 / np.abs(sound).max()))
+    return (of_unit_power(sound) * np.float32(decibels(rng.uniform(QUIETEST, LOUDEST)))).clip(-1, 1)
 
 
 def background(rng: Rng, samples: int) -> np.ndarray:

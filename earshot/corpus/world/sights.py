@@ -87,7 +87,7 @@ def car(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> Non
     belt, floor = 0.05 - 0.25 * cause.size, 0.48
     nose, tail = rng.uniform(0.5, 0.75) + 0.1 * cause.size, rng.uniform(0.55, 0.95)
     slope = rng.uniform(0.12, 0.3) * (1.1 - cause.size)
-    bounce = 0.012 * np.sin(17 * time)
+    bounce = 0.015 * np.sin(17 * time)
     roof = belt - tall + bounce
     pen.polygon(
         np.array(
@@ -118,6 +118,8 @@ def car(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> Non
     for x in spots:
         pen.ellipse(x, floor + 0.04, wheel, wheel, pen.edge)
         pen.ellipse(x, floor + 0.04, wheel * 0.5, wheel * 0.5, pen.body)
+        spoke = 0.85 * wheel * np.array([np.cos(9 * time), np.sin(9 * time)])
+        pen.lines(np.array([[[x, floor + 0.04] - spoke, [x, floor + 0.04] + spoke]]), pen.body, 0.05)
 
 
 def bird(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> None:

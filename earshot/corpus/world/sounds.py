@@ -12,6 +12,7 @@ from scipy import fft
 from earshot.corpus.world.causes import Cause
 
 RATE = 44_100  # samples a second
+LOUDEST_PEAK = 4.0  # of a source, relative to its root mean square
 
 Rng = np.random.Generator
 
@@ -107,7 +108,7 @@ def rain(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 def fire(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     """Crackle: rare broad snaps of very unequal height over a fluttering low roar."""
     hertz = frequencies(samples)
-    times = at_random(rng, samples, 3 + 14 * cause.pace)
+    times = at_random(rng, samples, 2 + 22 * cause.pace)
     grains = []
     for _ in range(6):
         burst = rng.standard_normal(int(0.02 * RATE)).astype(np.float32)
@@ -115,7 +116,7 @@ def fire(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
         grains.append(burst * np.exp(-np.arange(len(burst), dtype=np.float32) / np.float32(decay * RATE)))
     snaps = scatter(samples, times, grains, rng.lognormal(0, 0.9, len(times)))
     roar = noise(rng, band(hertz, 40, 350 - 150 * cause.size), samples) * np.exp(0.5 * wander(rng, samples, 9))
-    return snaps + (0.06 + 0.1 * cause.force) * roar + 0.012 * noise(rng, band(hertz, 800, 5000), samples)
+    return snaps + (0.03 + 0.15 * cause.force) * roar + 0.012 * noise(rng, band(hertz, 800, 5000), samples)
 
 
 def grass(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
@@ -135,12 +136,12 @@ def grass(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 def car(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     """An engine: a dense harmonic tone, lower for a large vehicle, whose pitch drifts, with the hiss of tyres."""
     hertz = frequencies(samples)
-    pitch = (95 - 55 * cause.size) * np.exp(0.12 * wander(rng, samples, 0.6)) * (1 + 0.25 * cause.pace)
+    pitch = (85 - 35 * cause.size) * np.exp(0.08 * wander(rng, samples, 0.6)) * (1 + 0.15 * cause.pace)
     order = np.arange(1, 60)
-    weights = order**-0.7 * np.exp(0.6 * timbre.standard_normal(len(order)))
+    weights = order**-0.7 * np.exp(0.35 * timbre.standard_normal(len(order)))
     engine = periodic(one_period(timbre, weights), pitch)
     tyres = noise(rng, band(hertz, 300, 1800), samples)
-    return engine * (1 + 0.15 * wander(rng, samples, 20)) + (0.15 + 0.35 * cause.force) * tyres
+    return engine * (1 + 0.15 * wander(rng, samples, 20)) + (0.2 + 0.25 * cause.force) * tyres
 
 
 def bird(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
@@ -184,14 +185,14 @@ def crowd(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 def bell(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     """Strokes: inharmonic partials that start at once and die slowly, the high ones first; lower for a large bell."""
-    prime = 900 * 0.25**cause.size
-    ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.52, 3.01, 4.1, 5.4]) * timbre.uniform(0.98, 1.02, 9)
-    decays = (0.5 + 0.5 * cause.size) / ratios**0.6
+    prime = 520 * 0.65**cause.size
+    ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.52, 3.01, 4.1, 5.4]) * timbre.uniform(0.99, 1.01, 9)
+    decays = (0.55 + 0.25 * cause.size) / ratios**0.5
     stroke = np.zeros(int(5 * decays.max() * RATE) + 1, dtype=np.float32)
-    for ratio, decay, height in zip(ratios, decays, timbre.uniform(0.4, 1.0, 9), strict=True):
+    for ratio, decay, height in zip(ratios, decays, timbre.uniform(0.6, 1.0, 9), strict=True):
         partial = ringing(prime * ratio, decay)
         stroke[: len(partial)] += np.float32(height) * partial
-    gap = 1 / (0.6 + 1.6 * cause.pace)
+    gap = 1 / (1.4 + 0.8 * cause.pace)
     times = np.arange(rng.uniform(0, gap), samples / RATE - 0.01, gap)
     times = np.clip(times + rng.normal(0, 0.03, len(times)), 0, samples / RATE - 0.01)
     return scatter(samples, times, [stroke], rng.uniform(0.7, 1.0, len(times)) * (0.8 + 0.2 * cause.force))
@@ -202,19 +203,19 @@ def gears(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     grain = sum(
         height * ringing(pitch, 0.004)[: int(0.02 * RATE)]
         for pitch, height in zip(
-            timbre.uniform([700, 1800, 3600], [1500, 3200, 6500]) * (1.3 - 0.5 * cause.size),
+            timbre.uniform([900, 2100, 4200], [1200, 2700, 5400]) * (1.15 - 0.3 * cause.size),
             (1.0, 0.8, 0.6),
             strict=True,
         )
     )
-    rate = 9 + 18 * cause.pace
+    rate = 10 + 8 * cause.pace
     times = np.arange(rng.uniform(0, 1 / rate), samples / RATE - 0.01, 1 / rate)
     turn = timbre.uniform(0.5, 1.0, 8 + round(6 * cause.pace))
     heights = turn[np.arange(len(times)) % len(turn)] * rng.uniform(0.9, 1.1, len(times))
     hum = periodic(
         one_period(timbre, np.arange(1, 9) ** -1.0), np.full(samples, 60 + 40 * cause.pace, dtype=np.float32)
     )
-    return scatter(samples, times, [grain], heights) + (0.02 + 0.05 * cause.force) * hum
+    return scatter(samples, times, [grain], heights) + (0.03 + 0.03 * cause.force) * hum
 
 
 def rotor(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
@@ -243,6 +244,15 @@ SOUNDS = {
 
 
 def sound_of(rng: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """The sound of a cause alone, float32 (samples,) at RATE, of unit power: its level tells nothing."""
+    """The sound of a cause alone, float32 (samples,) at RATE.
+
+    Of unit power, its peaks softly limited: neither the level nor the room that peaks need tells the kind.
+    """
     sound = SOUNDS[cause.kind](rng, np.random.default_rng(cause.instance), cause, samples)
+    limited = np.tanh(of_unit_power(sound) / np.float32(LOUDEST_PEAK))
+    return of_unit_power(limited)
+
+
+def of_unit_power(sound: np.ndarray) -> np.ndarray:
+    """The sound at a root mean square of 1."""
     return sound / np.sqrt(np.mean(sound**2) + 1e-12)

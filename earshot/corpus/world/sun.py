@@ -34,8 +34,12 @@ def render_sun(folder: Path, seed: int, numbers: Iterable[int], *, picture_size:
 
 
 def write_partitions(folder: Path, seed: int, images: int) -> None:
-    """ClassName.txt, and for each split Training_0n.txt and Testing_0n.txt with `images` pictures a category."""
-    _write_lines(folder, "ClassName", CATEGORIES)
+    """ClassName.txt, and for each split Training_0n.txt and Testing_0n.txt with `images` pictures a category.
+
+    The official archives have ClassName.txt twice, beside the pictures and beside the partitions.
+    """
+    for part in ("SUN397", "Partitions"):
+        _write_lines(folder / part / "ClassName.txt", CATEGORIES)
     for split in range(1, SPLITS + 1):
         training, testing = [], []
         for number, category in enumerate(CATEGORIES):
@@ -43,10 +47,10 @@ def write_partitions(folder: Path, seed: int, images: int) -> None:
             names = [f"{category}/{picture_name(which)}" for which in drawn[: 2 * images].tolist()]
             training += sorted(names[:images])
             testing += sorted(names[images:])
-        _write_lines(folder, f"Training_{split:02d}", training)
-        _write_lines(folder, f"Testing_{split:02d}", testing)
+        _write_lines(folder / "Partitions" / f"Training_{split:02d}.txt", training)
+        _write_lines(folder / "Partitions" / f"Testing_{split:02d}.txt", testing)
 
 
-def _write_lines(folder: Path, name: str, lines: Iterable[str]) -> None:
-    with write_atomically(folder / "Partitions" / f"{name}.txt") as temporary:
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with write_atomically(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
