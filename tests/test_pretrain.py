@@ -1,0 +1,241 @@
+"""The stage pretrain, through its command line: what it writes, its controls, and that a kill leaves no trace."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import REPOSITORY
+from labelled_scenes import write_striped_tables
+from safetensors.torch import load_file
+
+from earshot.networks.files import load_encoder
+from earshot.pipeline.settings import settings
+from stages.pretrain import STAGE, main
+
+SMALL = ["clusters=3", "pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=3"]
+# The stage with a checkpoint after every step, in one process.
+CHECKPOINTED = """
+import sys
+from earshot.training import trainer
+trainer.CHECKPOINT_SECONDS = 0
+from stages.pretrain import STAGE, main
+STAGE.run(main, sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process():
+    """Train in this process: two workers would take longer to start than to train."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EARSHOT_WORKERS", "1")
+        patch.setenv("EARSHOT_DEVICE", "cpu")
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Striped scenes and labels; never written to."""
+    root = tmp_path_factory.mktemp("tables")
+    write_striped_tables(root, [110, 60])
+    return root
+
+
+@pytest.fixture
+def root(tables, tmp_path):
+    """A root of its own with the tables."""
+    shutil.copytree(tables / "data", tmp_path / "data", copy_function=os.link)
+    return tmp_path
+
+
+def arguments(root, *changes):
+    sets = [word for change in [*SMALL, *changes] for word in ("--set", change)]
+    return ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+
+
+def pretrain(root, *changes):
+    STAGE.run(main, arguments(root, *changes))
+    return json.loads((root / "metrics/pretrain.json").read_text())
+
+
+def rows_of(root, split):
+    table = pa.concat_tables(pq.read_table(path) for path in sorted((root / "data/labels").iterdir()))
+    return [row for row in table.to_pylist() if row["split"] == split]
+
+
+def weights(root, name):
+    return (root / f"models/pretrain/{name}.safetensors").read_bytes()
+
+
+def test_it_writes_the_networks_their_history_and_accuracy_beside_what_it_must_beat(root, capsys):
+    metrics = pretrain(root)
+    assert capsys.readouterr().out.startswith(f"validation accuracy {metrics['val_accuracy']:.3f} (chance 0.333, ")
+    kept = [row["label"] for row in rows_of(root, "train") if row["kept"]]
+    validated = [row["label"] for row in rows_of(root, "val") if row["kept"]]
+    assert metrics["majority"] == pytest.approx(np.mean(np.array(validated) == np.bincount(kept).argmax()), abs=1e-6)
+    assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
+    assert metrics["moments_trained_on"] == len(kept)
+    assert metrics["epochs"] == 3
+    assert metrics["images_per_second"] > 0
+    with open(root / "metrics/history.csv") as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == ["1", "2", "3"]
+    assert float(history[-1]["val_accuracy"]) == metrics["val_accuracy"]
+    assert float(history[-1]["wrong_sound_val_accuracy"]) == metrics["wrong_sound_val_accuracy"]
+    assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
+    for name in ("encoder", "wrong_sound", "random"):
+        assert load_encoder(root / "models/pretrain", name).architecture["classes"] == 3
+    assert not list((root / ".earshot/pretrain").iterdir())
+
+
+def test_stripes_are_learned_and_the_wrong_sounds_stripes_are_not(root):
+    metrics = pretrain(root, "pretrain.epochs=12", "pretrain.width=0.25")
+    assert metrics["val_accuracy"] > 0.8
+    assert metrics["wrong_sound_val_accuracy"] < 0.6
+
+
+def test_trained_networks_start_from_the_random_one(root):
+    pretrain(root, "pretrain.learning_rate=1e-12", "pretrain.weight_decay=0")
+    random_weights = load_file(root / "models/pretrain/random.safetensors")
+    for name in ("encoder", "wrong_sound"):
+        trained = load_file(root / f"models/pretrain/{name}.safetensors")
+        learned = [key for key in trained if "running" not in key and "num_batches" not in key]
+        assert all(torch.allclose(trained[key], random_weights[key], atol=1e-8) for key in learned)
+
+
+def test_the_random_networks_batch_norm_has_seen_training_frames(root):
+    pretrain(root, "pretrain.epochs=0")
+    network = load_encoder(root / "models/pretrain", "random")
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert all(0 < norm.num_batches_tracked <= 64 for norm in norms)
+    assert all(norm.running_mean.abs().max() > 0 for norm in norms)
+
+
+def test_no_epochs_leave_the_random_network_as_the_encoder(root):
+    metrics = pretrain(root, "pretrain.epochs=0")
+    assert weights(root, "encoder") == weights(root, "random")
+    assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
+    assert metrics["epochs"] == 0
+    assert 0 <= metrics["val_accuracy"] <= 1
+    assert metrics["images_per_second"] is None
+
+
+def test_no_control_is_trained_where_none_is_asked_for(root):
+    assert "wrong_sound_val_accuracy" not in pretrain(root, "pretrain.control=false")
+    assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
+    assert "wrong_sound" not in (root / "metrics/history.csv").read_text()
+
+
+def change_labels(root, change):
+    for path in (root / "data/labels").iterdir():
+        table = change(pq.read_table(path))
+        path.unlink()  # a hard link: the tables of the other tests stay
+        pq.write_table(table, path)
+
+
+def with_column(table, name, values):
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
+def test_no_control_is_trained_beside_labels_that_are_the_control(root):
+    def deal(table):
+        table = with_column(table, "label", table["wrong_sound_label"])
+        return with_column(table, "kept", table["wrong_sound_kept"])
+
+    change_labels(root, deal)
+    assert "wrong_sound_val_accuracy" not in pretrain(root)
+
+
+def test_no_control_is_trained_where_no_other_group_has_a_sound(root):
+    change_labels(root, lambda table: with_column(table, "wrong_sound_kept", pa.array([False] * len(table))))
+    with pytest.warns(UserWarning, match="no control is trained"):
+        assert "wrong_sound_val_accuracy" not in pretrain(root)
+
+
+def test_a_corpus_without_validation_frames_has_no_validation_accuracy(root, capsys):
+    change_labels(root, lambda table: table.filter(pa.compute.not_equal(table["split"], "val")))
+    for path in (root / "data/scenes").iterdir():
+        table = pq.read_table(path)
+        path.unlink()
+        pq.write_table(table.filter(pa.compute.not_equal(table["split"], "val")), path)
+    metrics = pretrain(root)
+    assert metrics["val_accuracy"] is metrics["majority"] is None
+    assert "validation accuracy unknown" in capsys.readouterr().out
+
+
+def test_a_seed_of_its_own_makes_a_network_of_its_own(root):
+    pretrain(root, "pretrain.control=false")
+    first = weights(root, "encoder"), weights(root, "random")
+    pretrain(root, "pretrain.control=false", "seed=1")
+    assert weights(root, "encoder") != first[0]
+    assert weights(root, "random") != first[1]
+
+
+def test_labels_of_other_scenes_end_the_stage_in_one_line(root):
+    change_labels(root, lambda table: table.slice(1))
+    with pytest.raises(SystemExit, match="^pretrain: .*labels/00000.parquet: rows 0 to 199 are not the moments of"):
+        pretrain(root)
+
+
+def contents(root):
+    files = [*(root / "models/pretrain").iterdir(), root / "metrics/history.csv"]
+    metrics = json.loads((root / "metrics/pretrain.json").read_text())
+    return {file.name: file.read_bytes() for file in files}, metrics | {"images_per_second": None}
+
+
+@pytest.mark.slow
+def test_workers_and_threads_do_not_change_the_result(root):
+    pretrain(root)
+    wanted = contents(root)
+    command = [sys.executable, "-m", "stages.pretrain", *arguments(root)]
+    several = os.environ | {"EARSHOT_WORKERS": "2", "EARSHOT_THREADS": "3", "OMP_NUM_THREADS": "2"}
+    subprocess.run(command, cwd=REPOSITORY, env=several, check=True, capture_output=True)
+    assert contents(root) == wanted
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(root, kills=20):
+    """Kills at random instants while checkpoints are written, each rerun going on from where the last one was."""
+    pretrain(root)
+    wanted = contents(root)
+    shutil.rmtree(root / "models")
+    draw, resumed = random.Random(1), 0
+    command = [sys.executable, "-c", CHECKPOINTED, *arguments(root)]
+    for _ in range(kills):
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = wait_for_checkpoint(root, process)
+        time.sleep(draw.uniform(0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        resumed += before and not (root / "models").exists()
+        if (root / "models").exists():  # it was through before the kill: from the start again
+            shutil.rmtree(root / "models")
+    assert resumed
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    assert contents(root) == wanted
+    assert not list((root / ".earshot/pretrain").iterdir())
+
+
+def wait_for_checkpoint(root: Path, process: subprocess.Popen) -> bool:
+    """Until the training has written a new checkpoint; False where it ended before."""
+    started = time.time()
+    while process.poll() is None:
+        if any(file.stat().st_mtime > started for file in root.glob(".earshot/pretrain/*/*.checkpoint.safetensors")):
+            return True
+        time.sleep(0.01)
+    return False

@@ -1,0 +1,406 @@
+"""Training learns, steps its schedule, sees each moment as it should, and ends the same when it was interrupted."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from labelled_scenes import striped_frame, write_striped_tables
+from torch import nn
+from torchvision.io import encode_jpeg
+
+from earshot.networks.alexnet import AlexNet
+from earshot.pipeline.errors import EarshotError
+from earshot.training import trainer
+from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, Changes, _colours, _place, crop_frames, recolour
+from earshot.training.batch_norm import estimate_batch_norm
+from earshot.training.data import Frames, ahead, labelled_frames
+from earshot.training.pretext import LabelledScenes, LabelTask
+from earshot.training.trainer import Plan, Trainer
+
+PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, clip_norm=5.0, precision="bf16", seed=7)
+STRONG = Augmentation(crop=0.4, jitter=0.5, grey=0.3, flip=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Tables of three shards, 70 clips of two frames; a shard of more than one row group among them."""
+    root = tmp_path_factory.mktemp("striped")
+    write_striped_tables(root, [110, 40, 20])
+    return root
+
+
+def frames_of(root, split="train", label="label"):
+    return labelled_frames(root / "data/scenes", root / "data/labels", split=split, label=label, classes=3)
+
+
+def striped_task(root, **changes):
+    torch.manual_seed(0)
+    network = AlexNet(classes=3, width=0.1, image_size=64, dropout=0.2).to(memory_format=torch.channels_last)
+    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", 3)
+    return LabelTask(network, table, STRONG, **{"batch": 16, "seed": 7} | changes)
+
+
+class OneBatch:
+    """A task of a single batch of 12 striped pictures, over and over."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        generator = np.random.default_rng(0)
+        self.network = AlexNet(classes=3, width=0.25, image_size=64, dropout=0.2).to(memory_format=torch.channels_last)
+        self.labels = torch.arange(12) % 3
+        self.pictures = crop_frames([striped_frame(label, generator) for label in self.labels.tolist()], 64)
+        self.batches_per_epoch = 10
+
+    def batches(self, numbers):
+        return ((self.pictures, self.labels) for _ in numbers)
+
+    def loss(self, batch):
+        scores = self.network(batch[0]).float()
+        return nn.functional.cross_entropy(scores, batch[1]), (scores.argmax(1) == batch[1]).float().mean()
+
+    def validate(self):
+        return {"val_accuracy": self.loss((self.pictures, self.labels))[1].item()}
+
+
+# The trainer
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_one_batch_is_learned_by_heart(tmp_path, precision):
+    progress = Trainer(OneBatch(), replace(PLAN, epochs=6, precision=precision), tmp_path / "c").train("")
+    assert progress.history[0]["train_loss"] > 0.1
+    assert progress.history[-1]["train_loss"] < 0.02
+    assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
+
+
+def test_the_schedule_is_stepped_at_every_step(tmp_path):
+    training = Trainer(OneBatch(), replace(PLAN, epochs=4), tmp_path / "c")
+    rates = []
+    training.optimiser.register_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    progress = training.train("")
+    peak = PLAN.learning_rate
+    assert len(rates) == 40
+    assert rates[0] == pytest.approx(peak / 25)
+    assert rates[11] == max(rates) == pytest.approx(peak)  # at 30 % of the steps
+    assert all(a < b for a, b in zip(rates[:11], rates[1:12], strict=True))
+    assert all(a > b for a, b in zip(rates[11:-1], rates[12:], strict=True))
+    assert rates[-1] == pytest.approx(peak / 25 / 1e4)
+    assert [row["learning_rate"] for row in progress.history] == [rates[9], rates[19], rates[29], rates[39]]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stop_after(task, steps):
+    """Let the task's batches end in an exception after so many."""
+    batches = task.batches
+
+    def interrupted(numbers):
+        for number, batch in zip(numbers, batches(numbers), strict=True):
+            if number == steps:
+                raise Interrupted
+            yield batch
+
+    task.batches = interrupted
+    return task
+
+
+@pytest.mark.parametrize("stops", [(1,), (9,), (4, 11, 12)])
+def test_a_training_that_was_interrupted_ends_with_the_same_bits(root, tmp_path, monkeypatch, stops):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    whole = striped_task(root)
+    wanted = Trainer(whole, PLAN, tmp_path / "whole").train("")
+    assert whole.batches_per_epoch > 4
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            Trainer(stop_after(striped_task(root), stop), PLAN, tmp_path / "parts").train("")
+    resumed = striped_task(root)
+    training = Trainer(resumed, PLAN, tmp_path / "parts")
+    assert training.progress.step == stops[-1]
+    progress = training.train("")
+    assert progress.history == wanted.history
+    for name, values in whole.network.state_dict().items():
+        assert torch.equal(values, resumed.network.state_dict()[name]), name
+
+
+def test_a_finished_training_is_not_done_again(root, tmp_path):
+    wanted = Trainer(striped_task(root), PLAN, tmp_path / "c").train("")
+    again = Trainer(stop_after(striped_task(root), 0), PLAN, tmp_path / "c").train("")
+    assert again == wanted
+
+
+def test_validation_is_without_dropout_and_leaves_the_network_alone(root, tmp_path):
+    task = striped_task(root)
+    training = Trainer(task, replace(PLAN, epochs=1), tmp_path / "c")
+    training.train("")
+    before = {name: values.clone() for name, values in task.network.state_dict().items()}
+    first = training.validate()
+    torch.manual_seed(1)
+    assert training.validate() == first
+    assert all(torch.equal(values, before[name]) for name, values in task.network.state_dict().items())
+    assert task.network.training
+
+
+def test_validation_measures_all_labelled_frames_of_its_split(root):
+    task = striped_task(root)
+    groups = frames_of(root, "val")
+    frames = [frame for group in groups for frame in group.frames()]
+    labels = torch.from_numpy(np.concatenate([group.labels for group in groups]))
+    task.network.eval()
+    with torch.inference_mode():
+        nn.init.normal_(task.network.fc8.weight)
+        scores = task.network(crop_frames(frames, 64))
+        found = task.validate()
+    assert found["val_loss"] == pytest.approx(nn.functional.cross_entropy(scores, labels).item(), rel=1e-4)
+    assert found["val_accuracy"] == pytest.approx((scores.argmax(1) == labels).float().mean().item())
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
+    task = OneBatch()
+    task.loss = lambda batch: (OneBatch.loss(task, batch)[0] * math.nan, torch.tensor(0.0))
+    with pytest.raises(EarshotError, match=r"step 10 of 30: the loss is nan.*lower pretrain.learning_rate \(0.002\)"):
+        Trainer(task, PLAN, tmp_path / "c").train("")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
+    (tmp_path / "c").write_bytes(b"half a file")
+    with pytest.raises(EarshotError, match="c: is no whole checkpoint .* remove it"):
+        Trainer(OneBatch(), PLAN, tmp_path / "c")
+
+
+def test_estimated_batch_norm_is_the_average_over_the_batches():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
+    batches = torch.randn(4, 5, 3, 6, 6) * 2 + 1
+    estimate_batch_norm(network, batches)
+    assert not network.training
+    assert network[0].momentum == 0.1
+    torch.testing.assert_close(network[0].running_mean, batches.mean((0, 1, 3, 4)))
+    variances = torch.stack([batch.var((0, 2, 3)) for batch in batches])
+    torch.testing.assert_close(network[0].running_var, variances.mean(0))
+
+
+# Frames and labels
+
+
+def identities(groups):
+    """The frames of row groups, each JPEG with its label."""
+    return Counter(pair for group in groups for pair in zip(group.frames(), group.labels.tolist(), strict=True))
+
+
+def test_frames_come_with_the_labels_of_their_own_moments(root):
+    scenes = [row for path in sorted((root / "data/scenes").iterdir()) for row in pq.read_table(path).to_pylist()]
+    frame = {(row["clip_id"], moment): jpeg for row in scenes for moment, jpeg in enumerate(row["frames"])}
+    labels = [row for path in sorted((root / "data/labels").iterdir()) for row in pq.read_table(path).to_pylist()]
+    for column, kept in (("label", "kept"), ("wrong_sound_label", "wrong_sound_kept")):
+        for split in ("train", "val"):
+            used = [row for row in labels if row["split"] == split and row[kept]]
+            wanted = Counter((frame[row["clip_id"], row["moment"]], row[column]) for row in used)
+            assert len(used) > 5
+            assert identities(frames_of(root, split, column)) == wanted
+
+
+def test_no_group_is_trained_on_and_validated(root):
+    training, validation = (set(identities(frames_of(root, split))) for split in ("train", "val"))
+    assert not training & validation
+
+
+@pytest.mark.parametrize("pool", [1, 60, 4096])
+def test_an_epoch_shows_every_moment_once_but_for_the_rest(root, pool):
+    groups = frames_of(root)
+    frames = Frames(groups, batch=32, seed=3, pool=pool)
+    epochs = []
+    for epoch in range(2):
+        first = epoch * frames.batches_per_epoch
+        batches = [frames[first + number] for number in range(frames.batches_per_epoch)]
+        assert all(len(pictures) == len(labels) == 32 for pictures, labels in batches)
+        epochs.append([pair for batch in batches for pair in zip(batch[0], batch[1].tolist(), strict=True)])
+    assert frames.batches_per_epoch == frames.moments // 32
+    for seen in epochs:
+        assert max((Counter(seen) - identities(groups)).values(), default=0) == 0
+    assert epochs[0] != epochs[1]
+
+
+def test_a_batch_depends_on_its_number_and_the_seed_alone(root):
+    def batches(order, **how):
+        frames = Frames(frames_of(root), batch=16, pool=60, **how)
+        return {number: frames[number] for number in order}
+
+    forward, backward = batches(range(14), seed=3), batches(range(13, -1, -1), seed=3)
+    assert all(forward[n][0] == backward[n][0] and np.array_equal(forward[n][1], backward[n][1]) for n in range(14))
+    assert any(forward[n][0] != other[0] for n, other in batches(range(14), seed=4).items())
+
+
+def test_without_a_seed_all_frames_come_in_the_order_of_the_table(root):
+    groups = frames_of(root, "val")
+    frames = Frames(groups, batch=4, seed=None)
+    batches = [frames[number] for number in range(frames.batches_per_epoch)]
+    assert [frame for batch in batches for frame in batch[0]] == [frame for group in groups for frame in group.frames()]
+    assert np.array_equal(np.concatenate([labels for _, labels in batches]), frames.labels())
+
+
+def test_a_table_smaller_than_a_batch_is_one_batch(root):
+    frames = Frames(frames_of(root, "val"), batch=1000, seed=0)
+    assert frames.batches_per_epoch == 1
+    assert len(frames[0][0]) == frames.moments
+
+
+def test_training_batches_are_the_same_however_many_threads_prepare_them(root, monkeypatch):
+    task = striped_task(root)
+    several = list(ahead(task._training_batch, range(8), threads=3))
+    for one, other in zip(several, map(task._training_batch, range(8)), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def rewrite(folder, number, change):
+    path = folder / f"{number:05d}.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+MISFITS = {
+    "rows of another order": (lambda t: t.take(list(range(len(t)))[::-1]), "rows 0 to 199 are not the moments of"),
+    "a row less": (lambda t: t.slice(0, len(t) - 1), "rows 200 to 219 are not the moments of"),
+    "rows left over": (lambda t: t.take([*range(len(t)), 0]), "221 rows for the 220 frames of"),
+    "a column less": (lambda t: t.drop_columns(["kept"]), "has no column kept"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_labels_of_other_scenes_are_refused_by_name(tmp_path, misfit):
+    write_striped_tables(tmp_path, [110])
+    change, message = MISFITS[misfit]
+    rewrite(tmp_path / "data/labels", 0, change)
+    with pytest.raises(EarshotError, match=f"labels/00000.parquet: {message}"):
+        frames_of(tmp_path)
+
+
+def test_labels_of_more_clusters_than_asked_for_are_refused(root):
+    with pytest.raises(EarshotError, match=r"label is from 0 to 2, wanted 0 to 1 \(clusters\)"):
+        labelled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", classes=2)
+
+
+def test_another_number_of_shards_is_refused(tmp_path):
+    write_striped_tables(tmp_path, [5, 5])
+    (tmp_path / "data/labels/00001.parquet").unlink()
+    with pytest.raises(EarshotError, match="1 shards of labels, 2 of scenes"):
+        frames_of(tmp_path)
+
+
+def test_a_table_without_training_frames_is_refused(tmp_path):
+    write_striped_tables(tmp_path, [5])
+    rewrite(tmp_path / "data/labels", 0, lambda t: t.set_column(3, "split", [["val"] * len(t)]))
+    with pytest.raises(EarshotError, match="0 moments to train on in column label, wanted 2"):
+        striped_task(tmp_path)
+
+
+def test_ahead_keeps_the_order_and_passes_errors_on():
+    assert list(ahead(lambda n: n * n, range(50), threads=3)) == [n * n for n in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda n: 1 / (n - 3), range(10), threads=2))
+
+
+# Pictures
+
+
+def jpeg(picture):
+    return bytes(encode_jpeg(torch.as_tensor(picture, dtype=torch.uint8), quality=100).numpy())
+
+
+def test_without_changes_the_middle_square_is_shown():
+    picture = np.zeros((3, 64, 128))
+    picture[:, :, 32:96] = 200
+    assert crop_frames([jpeg(picture)], 32)[0].float().mean() == pytest.approx(200, abs=2)
+    assert crop_frames([jpeg(picture[0][None])], 32).shape == (1, 3, 32, 32)  # a grey JPEG gets three channels
+
+
+def test_half_of_the_pictures_are_mirrored():
+    changes = replace(STRONG, crop=1).draw(400, np.random.default_rng(0))
+    assert 0.4 < changes.mirrored.mean() < 0.6
+    frame = striped_frame(2, np.random.default_rng(0))
+    flipped = crop_frames([frame] * 400, 24, changes)
+    plain = crop_frames([frame], 24)[0]
+    assert torch.equal(flipped[changes.mirrored.argmin()], plain)
+    mirrored = flipped[changes.mirrored.argmax()].float()
+    assert (mirrored - plain.flip(-1).float()).abs().mean() < 1
+
+
+@given(
+    height=st.integers(1, 500),
+    width=st.integers(1, 500),
+    box=st.tuples(st.floats(0.001, 1), st.floats(0.75, 1.34), st.floats(0, 1, exclude_max=True), st.floats(0, 0.999)),
+)
+def test_a_crop_lies_inside_its_picture(height, width, box):
+    top, left, high, wide = _place(height, width, np.array(box))
+    assert 0 <= top < top + high <= height
+    assert 0 <= left < left + wide <= width
+
+
+def test_crops_show_the_share_of_the_picture_that_is_asked_for():
+    boxes = Augmentation(crop=0.25).draw(2000, np.random.default_rng(0)).boxes
+    assert 0.25 <= boxes[:, 0].min() < 0.26
+    assert 0.99 < boxes[:, 0].max() <= 1
+    _, _, high, wide = _place(400, 400, boxes[0])
+    assert high * wide / 400**2 == pytest.approx(boxes[0, 0], rel=0.02)
+
+
+def changes_of(pictures, saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
+    ones = np.ones(pictures)
+    colours = _colours(saturation * ones, turns * ones)
+    return Changes(None, ones < 0, colours, brightness * ones, contrast * ones)
+
+
+def test_changes_of_colour_are_what_their_names_say():
+    pictures = torch.randint(60, 160, (2, 3, 8, 8), dtype=torch.uint8)
+    luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
+    values = pictures.float()
+    assert torch.equal(recolour(pictures, changes_of(2)), pictures)
+    brighter = recolour(pictures, changes_of(2, brightness=1.3)).float()
+    assert (brighter - values * 1.3).abs().max() <= 0.51
+    flatter = recolour(pictures, changes_of(2, contrast=0.4)).float()
+    means = (values.mean((2, 3)) @ luma)[:, None, None, None]
+    assert (flatter - (means + 0.4 * (values - means))).abs().max() <= 0.51
+    grey = recolour(pictures, changes_of(2, saturation=0)).float()
+    assert (grey - torch.einsum("c,pchw->phw", luma, values)[:, None]).abs().max() <= 0.51
+
+
+def test_hue_keeps_luma_and_greys_and_turns_back():
+    pictures = torch.randint(90, 130, (1, 3, 8, 8), dtype=torch.uint8)
+    turned = recolour(pictures, changes_of(1, turns=0.3))
+    luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
+    difference = torch.einsum("c,pchw->phw", luma, turned.float() - pictures.float())
+    assert (turned.float() - pictures.float()).abs().max() > 10
+    assert difference.abs().max() <= 1
+    assert (recolour(turned, changes_of(1, turns=-0.3)).float() - pictures.float()).abs().max() <= 2
+    grey = torch.full((1, 3, 4, 4), 77, dtype=torch.uint8)
+    assert torch.equal(recolour(grey, changes_of(1, turns=0.3)), grey)
+
+
+def test_no_augmentation_leaves_pictures_alone():
+    changes = Augmentation().draw(5, np.random.default_rng(0))
+    frame = striped_frame(0, np.random.default_rng(0))
+    plain = crop_frames([frame] * 5, 40)
+    assert torch.equal(recolour(crop_frames([frame] * 5, 40, changes), changes), plain)
+
+
+def test_the_asked_share_of_pictures_loses_its_colour():
+    frames = [striped_frame(0, np.random.default_rng(n)) for n in range(200)]
+    changes = Augmentation(grey=0.3).draw(200, np.random.default_rng(0))
+    pictures = recolour(crop_frames(frames, 16, changes), changes).float()
+    grey = (pictures.amax(1) - pictures.amin(1)).amax((1, 2)) <= 1
+    assert 0.2 < grey.float().mean() < 0.4
