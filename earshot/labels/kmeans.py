@@ -14,7 +14,6 @@ from earshot.pipeline.errors import EarshotError
 
 SAMPLE_ROWS = 128  # rows of the sample for each cluster: three starts on them end as well as two on twice as many
 TOLERANCE = 1e-3  # iterations, on the sample and on everything, end when one lowers the inertia by a smaller share
-SPLIT = 1 / 1024  # by how much the two halves of a split cluster are moved apart
 
 
 def fit_kmeans(
@@ -88,17 +87,6 @@ def _pass(blocks: Iterable[np.ndarray], centroids: np.ndarray) -> tuple[float, n
         ones, starts = np.ones(len(block), dtype=np.float32), np.arange(len(block) + 1)
         members = scipy.sparse.csr_matrix((ones, labels, starts), shape=(len(block), len(centroids)))
         sums += members.T @ block  # (clusters, d)
+    # A cluster without rows, of which there are some where fewer points than clusters differ, stays where it is.
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
-    return inertia, _split_largest(means, counts).astype(np.float32)
-
-
-def _split_largest(centroids: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Give each empty cluster half of the largest one, as faiss does; the next pass parts them."""
-    centroids, counts = centroids.copy(), counts.copy()
-    for empty in np.flatnonzero(counts == 0):
-        largest = counts.argmax()
-        centroids[empty] = centroids[largest] * (1 + SPLIT)
-        centroids[largest] *= 1 - SPLIT
-        counts[empty] = counts[largest] // 2
-        counts[largest] -= counts[empty]
-    return centroids
+    return inertia, means.astype(np.float32)

@@ -81,9 +81,9 @@ def fit_labeler(
     """
     if rows < clusters:
         raise EarshotError(f"{rows} sounds to fit, clusters is {clusters}; give more clips or lower clusters")
-    dimensions = next(iter(blocks)).shape[1]
-    parts = descriptor_parts(descriptor, dimensions)
     mean, deviation = mean_and_deviation(blocks)
+    dimensions = len(mean)
+    parts = descriptor_parts(descriptor, dimensions)
     scaling = fit_scaling(mean, deviation, scale, parts)
     scaled: Iterable[np.ndarray] = ScaledBlocks(blocks, scaling)
     if rows * dimensions * 4 <= memory_megabytes * 1_000_000:
