@@ -28,7 +28,7 @@ STAGE = Stage(
     name="download",
     params=("corpus.manifest", "corpus.accept_pending", "download"),
     finishing=("corpus.accept_pending",),
-    reads=lambda params: (params.corpus.manifest,),
+    reads=lambda params, _: (params.corpus.manifest,),
     writes=("data/clips",),
     metrics=("download",),
 )

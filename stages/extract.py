@@ -29,7 +29,7 @@ from earshot.pipeline.stage import Run, Stage
 STAGE = Stage(
     name="extract",
     params=("seed", "corpus.clips", "extract"),
-    reads=lambda params: (params.corpus.clips,),
+    reads=lambda params, _: (params.corpus.clips,),
     writes=("data/scenes", "data/annotations"),
     metrics=("extract",),
 )

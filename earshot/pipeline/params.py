@@ -142,6 +142,7 @@ class Sun(Benchmark):
 class Esc50(Benchmark):
     """ESC-50 with linear SVMs on a descriptor."""
 
+    encoder: Literal["earshot/sound"]
     windows: Positive
 
 

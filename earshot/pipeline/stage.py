@@ -27,7 +27,8 @@ from earshot.pipeline.params import Params, load_params
 from earshot.pipeline.settings import NAMES, settings
 from earshot.pipeline.shards import Work, link_tree, map_shards, write_atomically
 
-Reads = Sequence[str] | Callable[[Any], Sequence[str]]
+# The inputs, or what tells them from the parameters and the choice.
+Reads = Sequence[str] | Callable[[Any, str | None], Sequence[str]]
 
 
 class View:
@@ -138,7 +139,7 @@ class Stage:
 
     def inputs(self, view: View, choice: str | None) -> list[str]:
         """The files and folders that the stage reads under these parameters."""
-        names = self.reads(view) if callable(self.reads) else self.reads
+        names = self.reads(view, choice) if callable(self.reads) else self.reads
         return [_fill(name, choice) for name in names]
 
     def run(self, main: Callable[[Run], str], arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,63 @@
+"""Evaluate: what was learned, measured on one annotated benchmark beside its controls.
+
+Pictures (voc, sun): linear SVMs on layers of the trained network, of the wrong-sound control, of the same architecture
+with random weights, and on a colour histogram. Sound (esc50): linear SVMs on the descriptor itself.
+
+reads   evaluate.<benchmark>.tree      the benchmark in its official layout
+        evaluate.<benchmark>.encoder   what is measured: a folder of encoders, or earshot/sound for the descriptor
+writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv
+
+    python -m stages.evaluate --benchmark voc
+    python -m stages.evaluate --benchmark voc --set evaluate.voc.tree=/path/to/VOCdevkit
+    python -m stages.evaluate --benchmark esc50 --set descriptor=mfcc
+"""
+
+import torch
+
+from earshot.evaluation import esc50, sun, voc
+from earshot.evaluation.benchmark import Question
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.settings import settings
+from earshot.pipeline.stage import Run, Stage, View
+
+BENCHMARKS = {"voc": voc.evaluate, "sun": sun.evaluate, "esc50": esc50.evaluate}
+
+
+def inputs(params: View, benchmark: str | None) -> list[str]:
+    """The tree and the encoder of a benchmark, where the encoder is not the code itself."""
+    asked = getattr(params.evaluate, benchmark or "")
+    if asked is None:
+        raise EarshotError(f"evaluate.{benchmark} is not among the parameters; add it with its tree and encoder")
+    return [path for path in (asked.tree, asked.encoder) if not path.startswith("earshot/")]
+
+
+STAGE = Stage(
+    name="evaluate",
+    params=("seed", "descriptor", "texture", "evaluate.{choice}"),
+    reads=inputs,
+    metrics=("{choice}",),
+    plots=("{choice}_classes",),
+    choices=("benchmark", tuple(BENCHMARKS)),
+)
+
+
+def main(run: Run) -> str:
+    torch.set_num_threads(settings().threads)
+    asked = getattr(run.params.evaluate, run.choice)
+    answer = BENCHMARKS[run.choice](
+        Question(
+            tree=run.path(asked.tree),
+            encoder=run.path(asked.encoder),
+            params=asked,
+            seed=run.params.seed,
+            descriptor=run.params.descriptor,
+            switches=run.params.texture.model_dump(),
+        )
+    )
+    run.write_metrics(run.choice, answer.metrics)
+    run.write_plot(f"{run.choice}_classes", answer.classes)
+    return f"{answer.protocol}: {answer.best}"
+
+
+if __name__ == "__main__":
+    STAGE.run(main)
