@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: the share of red, green and blue in brightness
@@ -89,13 +90,13 @@ class Sketch:
         self.low = np.array([np.inf, np.inf])
         self.high = -self.low
 
-    def _placed(self, points: np.ndarray) -> np.ndarray:
+    def _placed(self, points: ArrayLike) -> np.ndarray:
         placed = self.place.to_picture(np.asarray(points, dtype=np.float64))
         flat = placed.reshape(-1, 2)
         self.low, self.high = np.minimum(self.low, flat.min(0)), np.maximum(self.high, flat.max(0))
         return placed
 
-    def polygon(self, points: np.ndarray, fill: Colour) -> None:
+    def polygon(self, points: ArrayLike, fill: Colour) -> None:
         """A filled outline, (points, 2)."""
         self.pen.polygon(self._placed(points).ravel().tolist(), fill=fill)
 

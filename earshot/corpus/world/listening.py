@@ -10,7 +10,7 @@ Rng = np.random.Generator
 
 EQUALISER_KNOTS = 7
 EQUALISER_DECIBELS = 3.0  # deviation of each knot; at 7 dB the mean spectrum of a sound tells nothing any more
-QUIETEST, LOUDEST = -30.0, -17.0  # dB of full scale, root mean square
+QUIETEST, LOUDEST = -27.0, -17.0  # dB of full scale, root mean square
 
 
 def decibels(value: float) -> float:

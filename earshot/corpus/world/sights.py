@@ -59,7 +59,7 @@ def fire(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> No
             y = 0.72 - 1.15 * height * up
             pen.polygon(np.stack([np.r_[left, right[::-1]], np.r_[y, y[::-1]]], axis=-1), fill)
     for lean in (-0.16, 0.16):
-        pen.polygon(np.array([[-1, 0.78 - lean], [1, 0.78 + lean], [1, 0.92 + lean], [-1, 0.92 - lean]]), pen.edge)
+        pen.polygon([[-1, 0.78 - lean], [1, 0.78 + lean], [1, 0.92 + lean], [-1, 0.92 - lean]], pen.edge)
 
 
 def grass(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> None:
@@ -88,27 +88,12 @@ def car(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> Non
     nose, tail = rng.uniform(0.5, 0.75) + 0.1 * cause.size, rng.uniform(0.55, 0.95)
     slope = rng.uniform(0.12, 0.3) * (1.1 - cause.size)
     bounce = 0.015 * np.sin(17 * time)
-    roof = belt - tall + bounce
+    roof, belt = belt - tall + bounce, belt + bounce
     pen.polygon(
-        np.array(
-            [
-                [-1.25, belt + 0.12],
-                [-1.2, belt],
-                [1.15, belt + 0.05],
-                [1.28, belt + 0.25],
-                [1.28, floor],
-                [-1.28, floor],
-            ]
-        )
-        + [0, bounce],
+        [[-1.25, belt + 0.12], [-1.2, belt], [1.15, belt + 0.05], [1.28, belt + 0.25], [1.28, floor], [-1.28, floor]],
         pen.body,
     )
-    pen.polygon(
-        np.array(
-            [[-tail - slope, belt + bounce], [-tail + 0.05, roof], [nose - slope, roof], [nose + slope, belt + bounce]]
-        ),
-        pen.body,
-    )
+    pen.polygon([[-tail - slope, belt], [-tail + 0.05, roof], [nose - slope, roof], [nose + slope, belt]], pen.body)
     panes = int(rng.integers(2, 4))
     edges = np.linspace(-tail + 0.08, nose - slope * 0.4, panes + 1)
     for left, right in zip(edges[:-1], edges[1:], strict=True):
@@ -127,12 +112,8 @@ def bird(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> No
     stout = 0.36 + 0.14 * cause.size + rng.uniform(-0.03, 0.03)
     tilt = rng.uniform(-0.5, -0.15) + 0.05 * np.sin(3 * time)
     length = rng.uniform(0.35, 0.6)
-    pen.polygon(
-        np.array(
-            [[-0.4, 0.0], [-0.6 - length, 0.2 - length * tilt], [-0.55 - length, 0.42 - length * tilt], [-0.3, 0.25]]
-        ),
-        pen.detail,
-    )
+    end = 0.2 - length * tilt
+    pen.polygon([[-0.4, 0.0], [-0.6 - length, end], [-0.55 - length, end + 0.22], [-0.3, 0.25]], pen.detail)
     pen.lines(np.array([[[-0.05, 0.3], [-0.1, 0.95]], [[0.15, 0.3], [0.15, 0.95]]]), pen.edge, 0.06)
     pen.ellipse(0.0, 0.05, 0.68, stout, pen.body, tilt)
     head = rng.uniform(0.26, 0.34)
@@ -175,7 +156,10 @@ def bell(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> No
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     pivot = np.array([0.0, -0.85])
     pen.polygon(rectangle(-0.75, -1.0, 0.75, -0.85), pen.edge)
-    swing = lambda points: (np.asarray(points) - pivot) @ turn + pivot  # noqa: E731
+
+    def swing(points: np.ndarray) -> np.ndarray:
+        return (np.asarray(points) - pivot) @ turn + pivot
+
     pen.polygon(swing(oval(0.12 * np.sign(angle), 0.68, 0.17, 0.2)), pen.edge)
     pen.polygon(swing(rectangle(-0.12, -0.9, 0.12, -0.6)), pen.edge)
     pen.polygon(swing(np.stack([np.r_[-half, half[::-1]], np.r_[down, down[::-1]]], -1)), pen.body)
@@ -212,7 +196,7 @@ def gears(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> N
 def rotor(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> None:
     """Long blades around a hub on a tapering mast; more blades beat faster."""
     blades = 3 + round(3 * cause.pace)
-    pen.polygon(np.array([[-0.06, -0.15], [0.06, -0.15], [0.16, 1.05], [-0.16, 1.05]]), pen.detail)
+    pen.polygon([[-0.06, -0.15], [0.06, -0.15], [0.16, 1.05], [-0.16, 1.05]], pen.detail)
     along = np.array([0.06, 0.3, 0.9, 1.0, 0.9, 0.3, 0.06])
     wide = np.array([-0.03, -0.1, -0.075, 0.0, 0.1, 0.17, 0.03]) * rng.uniform(0.9, 1.5)
     turn = rng.uniform(0, 6.3) + (1 + 3 * cause.force) * time

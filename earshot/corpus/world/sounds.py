@@ -146,7 +146,7 @@ def car(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 def bird(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     """Song: phrases of quick gliding whistles, higher for a small bird, with pauses between."""
-    pitch = 5200 - 2800 * cause.size
+    pitch = 4800 - 1900 * cause.size
     beat = 1 / (5 + 9 * cause.pace)
     glide = timbre.uniform(-0.5, 0.5, 3)
     grains = []
@@ -185,7 +185,7 @@ def crowd(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 def bell(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     """Strokes: inharmonic partials that start at once and die slowly, the high ones first; lower for a large bell."""
-    prime = 520 * 0.65**cause.size
+    prime = 460 * 0.8**cause.size
     ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.52, 3.01, 4.1, 5.4]) * timbre.uniform(0.99, 1.01, 9)
     decays = (0.55 + 0.25 * cause.size) / ratios**0.5
     stroke = np.zeros(int(5 * decays.max() * RATE) + 1, dtype=np.float32)
@@ -203,7 +203,7 @@ def gears(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     grain = sum(
         height * ringing(pitch, 0.004)[: int(0.02 * RATE)]
         for pitch, height in zip(
-            timbre.uniform([900, 2100, 4200], [1200, 2700, 5400]) * (1.15 - 0.3 * cause.size),
+            timbre.uniform([900, 2100, 4200], [1200, 2700, 5400]) * (1.1 - 0.2 * cause.size),
             (1.0, 0.8, 0.6),
             strict=True,
         )
