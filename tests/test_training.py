@@ -57,12 +57,14 @@ def striped_task(root, **changes):
 class OneBatch:
     """A task of a single batch of 12 striped pictures, over and over."""
 
-    def __init__(self):
+    def __init__(self, device="cpu"):
         torch.manual_seed(0)
         generator = np.random.default_rng(0)
-        self.network = AlexNet(classes=3, width=0.25, image_size=64, dropout=0.2).to(memory_format=torch.channels_last)
-        self.labels = torch.arange(12) % 3
-        self.pictures = crop_frames([striped_frame(label, generator) for label in self.labels.tolist()], 64)
+        network = AlexNet(classes=3, width=0.25, image_size=64, dropout=0.2)
+        self.network = network.to(device, memory_format=torch.channels_last)
+        labels = torch.arange(12) % 3
+        self.pictures = crop_frames([striped_frame(label, generator) for label in labels.tolist()], 64).to(device)
+        self.labels = labels.to(device)
         self.batches_per_epoch = 10
 
     def batches(self, numbers):
@@ -85,6 +87,16 @@ def test_one_batch_is_learned_by_heart(tmp_path, precision):
     assert progress.history[0]["train_loss"] > 0.1
     assert progress.history[-1]["train_loss"] < 0.02
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
+
+
+@pytest.mark.gpu
+def test_one_batch_is_learned_by_heart_on_a_gpu_in_two_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    with pytest.raises(Interrupted):
+        Trainer(stop_after(OneBatch("cuda"), 25), replace(PLAN, epochs=6), tmp_path / "c").train("")
+    training = Trainer(OneBatch("cuda"), replace(PLAN, epochs=6), tmp_path / "c")
+    assert training.progress.step == 25
+    assert training.train("").history[-1]["train_accuracy"] == 1
 
 
 def test_the_schedule_is_stepped_at_every_step(tmp_path):

@@ -124,7 +124,7 @@ class Trainer:
                 bar.update()
                 if self.progress.step % self.task.batches_per_epoch == 0:
                     self._end_epoch(rate)
-                    bar.set_postfix(self.progress.history[-1])
+                    bar.set_postfix(loss=self.progress.history[-1]["train_loss"])
                 elif self.progress.step % CHECK_STEPS == 0:
                     self._take_sums()
                 if time.monotonic() - self._saved > CHECKPOINT_SECONDS or self.progress.step == self.steps:
