@@ -14,7 +14,7 @@ from earshot.corpus.world.surroundings import backdrop, draw_silent_thing, light
 
 SECOND_SOURCE = 0.30  # share of clips with a second source, seen and heard
 OFF_SCREEN = 0.25  # share of clips with a source that is heard only
-OCCLUDED = 0.35  # share of pictures with something silent in front of the sources
+OCCLUDED = 0.45  # share of pictures with something silent in front of the sources
 CONTRAST = 0.28  # least difference in brightness between a source and its background, darker or lighter
 HELD_SECONDS = 1.0  # a clip's picture is drawn afresh this often, and held between
 FINE = 2  # pictures are drawn this many times larger, then reduced, which smooths the edges
@@ -66,11 +66,11 @@ def stand(rng: np.random.Generator, causes: list[Cause], width: int, height: int
     short, slots = min(width, height), len(causes)
     visible = []
     for slot, cause in enumerate(causes):
-        along, across = (slot + rng.uniform(0.35, 0.65)) / slots, rng.uniform(0.38, 0.62)
+        along, across = (slot + rng.uniform(0.3, 0.7)) / slots, rng.uniform(0.33, 0.67)
         x, y = (along * width, across * height) if width >= height else (across * width, along * height)
-        scale = short * rng.uniform(0.3, 0.46) * (1.0, 0.85, 0.68)[min(slots, 3) - 1]
-        stretch = rng.uniform(0.8, 1.15) * (1.15 if cause.kind in WIDE_KINDS else 1.0)
-        place = Place(x, y, scale, stretch, rng.uniform(-0.15, 0.15), bool(rng.random() < 0.5))
+        scale = short * rng.uniform(0.24, 0.46) * (1.0, 0.85, 0.68)[min(slots, 3) - 1]
+        stretch = rng.uniform(0.75, 1.2) * (1.15 if cause.kind in WIDE_KINDS else 1.0)
+        place = Place(x, y, scale, stretch, rng.uniform(-0.25, 0.25), bool(rng.random() < 0.5))
         visible.append(Visible(cause, place, tuple(rng.uniform(-0.012, 0.012, 2) * short)))
     return visible
 
@@ -109,8 +109,8 @@ class View:
         rng = self._generator("view")
         fine = self.width * FINE, self.height * FINE
         self.image = backdrop(rng, *fine)
-        for _ in range(int(rng.integers(2, 7))):
-            draw_silent_thing(self.image, rng, place_anywhere(rng, *fine, 0.08, 0.26), 0.1)
+        for _ in range(int(rng.integers(3, 9))):
+            draw_silent_thing(self.image, rng, place_anywhere(rng, *fine, 0.08, 0.3), 0.1)
         self.visible = stand(rng, causes, *fine)
         self.colours = [self._colours(rng, each.place) for each in self.visible]
         self.occluders = [self._occluder(rng) for _ in range(int(rng.random() < OCCLUDED) * len(causes))]

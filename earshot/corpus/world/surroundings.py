@@ -124,6 +124,22 @@ def _house(pen: Sketch, rng: Rng) -> None:
     pen.polygon(rectangle(-0.2, 0.3, 0.2, 0.9), pen.detail)
 
 
+def _blinds(pen: Sketch, rng: Rng) -> None:
+    for y in np.arange(-0.8, 0.8, rng.uniform(0.2, 0.35)):
+        pen.polygon(rectangle(-1.2, y, 1.2, y + 0.1), pen.body)
+
+
+def _dots(pen: Sketch, rng: Rng) -> None:
+    for x in np.linspace(-0.9, 0.9, int(rng.integers(3, 6))):
+        for y in (-0.6, 0.0, 0.6):
+            pen.ellipse(x, y, 0.17, 0.2, pen.body)
+
+
+def _hatching(pen: Sketch, rng: Rng) -> None:
+    start = rng.uniform(-1, 1, (24, 2))
+    pen.lines(np.stack([start, start + rng.uniform(-0.5, 0.5, 2)], axis=1), pen.body, 0.05)
+
+
 SILENT_THINGS = (
     _crate,
     _pole,
@@ -139,6 +155,9 @@ SILENT_THINGS = (
     _bush,
     _bottle,
     _house,
+    _blinds,
+    _dots,
+    _hatching,
 )
 
 
