@@ -56,7 +56,7 @@ def main(run: Run) -> str:
     )
     run.write_metrics(run.choice, answer.metrics)
     run.write_plot(f"{run.choice}_classes", answer.classes)
-    return f"{answer.protocol}: {answer.best}"
+    return f"{answer.protocol}: {answer.scores}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What every benchmark is asked and what it answers: one function `evaluate(question) -> answer` a module."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,17 @@ class Answer:
         metrics: flat, every score with its controls.
         classes: a row a class with the same scores.
         protocol: the protocol's name, for the closing line.
-        best: the scores to show in the closing line.
+        scores: the scores to show in the closing line, beside their controls.
     """
 
     metrics: dict[str, Any]
     classes: list[dict[str, Any]]
     protocol: str
-    best: str
+    scores: str
+
+
+def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:
+    """Every layer's score beside the random network's, in words: none is picked out by its score on the test."""
+    pairs = [(metrics[f"{metric}_{layer}"], metrics[f"random_{metric}_{layer}"]) for layer in layers]
+    told = [f"{layer} {own:.3f} (random {other:.3f})" for layer, (own, other) in zip(layers, pairs, strict=True)]
+    return f"{', '.join(told)}; chance {metrics['chance']:.3f}"

@@ -46,8 +46,8 @@ def evaluate(question: Question) -> Answer:
         for number, row in enumerate(rows):
             row[metric] = float(told[targets == number].mean())
     metrics["chance"] = 1 / len(names)
-    beside = f"{question.descriptor} {metrics['accuracy']:.3f}, chance {metrics['chance']:.3f}"
-    return Answer(metrics, rows, PROTOCOL, beside)
+    told = [f"{descriptor} {metrics[metric]:.3f}" for metric, descriptor in wanted.items()]
+    return Answer(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance {metrics['chance']:.3f}")
 
 
 def classify(features: Tensor, targets: np.ndarray, folds: np.ndarray, name: str) -> tuple[list[float], np.ndarray]:

@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from earshot.networks.device import chosen_device
+
 GRID = tuple(0.5**k for k in range(4, 20))  # Owens 2016, section 4.2
 
 # A problem is solved when one more preconditioned gradient step promises less than this share of the objective: less
@@ -52,7 +54,7 @@ class Machines:
     def scores(self, rows: Tensor) -> np.ndarray:
         """Decision values (costs, rows, classes) of rows (rows, dimensions)."""
         costs, dimensions, classes = self.weights.shape
-        flat = rows @ self.weights.transpose(0, 1).reshape(dimensions, costs * classes)
+        flat = rows.to(self.weights.device) @ self.weights.transpose(0, 1).reshape(dimensions, costs * classes)
         return (flat.view(-1, costs, classes).transpose(0, 1) + self.intercepts).cpu().numpy()
 
 
@@ -85,6 +87,7 @@ def fit(
         costs: values of C.
         tolerance: the decrease, as a share of the objective, below which a step is not worth taking.
     """
+    rows, labels = rows.to(chosen_device()), labels.to(chosen_device())
     mean = rows.mean(0)
     centred = (rows - mean) * scale
     (count, dimensions), classes = rows.shape, labels.shape[1]
@@ -117,7 +120,7 @@ def validated_probe(
     """
     scale = feature_scale(train[0])
     tried = fit(*train, GRID, scale, CHOICE_TOLERANCE).scores(validation[0])
-    choice = tuple(score(each, validation[1].cpu().numpy()) for each in tried)
+    choice = tuple(score(each, validation[1].numpy()) for each in tried)
     both = torch.cat([train[0], validation[0]]), torch.cat([train[1], validation[1]])
     return _refit(both, scale, choice, test, name)
 
@@ -132,7 +135,7 @@ def cross_validated_probe(
     for fold in np.unique(folds):
         kept, left_out = torch.from_numpy(folds != fold), torch.from_numpy(folds == fold)
         tried = fit(rows[kept], labels[kept], GRID, scale, CHOICE_TOLERANCE).scores(rows[left_out])
-        choices.append([score(each, labels[left_out].cpu().numpy()) for each in tried])
+        choices.append([score(each, labels[left_out].numpy()) for each in tried])
     return _refit(train, scale, tuple(np.mean(choices, axis=0).tolist()), test, name)
 
 

@@ -40,19 +40,23 @@ def read_picture(file: Path, resize: int, crop: int) -> Tensor:
     except (OSError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:200]
         raise EarshotError(f"{file}: cannot be read as a picture ({reason}); restore the file") from None
-    squeezed = interpolate(picture[None].float(), (resize, resize), mode="bilinear", antialias=True)[0]
+    squeezed = interpolate(picture[None], (resize, resize), mode="bilinear", antialias=True)[0]
     first = (resize - crop) // 2
-    middle = squeezed[:, first : first + crop, first : first + crop]
-    return middle.round().clamp(0, 255).byte()
+    return squeezed[:, first : first + crop, first : first + crop]
 
 
 def picture_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
     """Pictures in batches, (rows, uint8 (pictures, 3, crop, crop)), behind a progress bar.
 
-    Raises EarshotError where the crop is larger than the picture it is taken from.
+    Raises EarshotError where the crop is larger than the picture it is taken from, and for a file that is missing,
+    before the first is read.
     """
     if crop > resize:
         raise EarshotError(f"resize is {resize} px, wanted at least the encoder's {crop}; set it in params.yaml")
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more of {len(files)}" if len(missing) > 1 else ""
+        raise EarshotError(f"{missing[0]}{more}: no such picture, but the benchmark's lists name it; restore the files")
     for first in tqdm(range(0, len(files), BATCH), desc=title, unit="batch", leave=False):
         chosen = files[first : first + BATCH]
         yield slice(first, first + len(chosen)), torch.stack([read_picture(file, resize, crop) for file in chosen])
@@ -81,7 +85,7 @@ def colour_features(files: Sequence[Path], resize: int, crop: int) -> Tensor:
     """
     features = torch.empty(len(files), COLOUR_STEPS**3)
     for rows, pictures in picture_batches(files, resize, crop, "colours"):
-        steps = pictures.long() * COLOUR_STEPS // 256  # (pictures, 3, crop, crop)
+        steps = (pictures // (256 // COLOUR_STEPS)).int()  # (pictures, 3, crop, crop)
         codes = (steps[:, 0] * COLOUR_STEPS + steps[:, 1]) * COLOUR_STEPS + steps[:, 2]
         for row, code in zip(range(rows.start, rows.stop), codes, strict=True):
             shares = torch.bincount(code.flatten(), minlength=COLOUR_STEPS**3) / code.numel()

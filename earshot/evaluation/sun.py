@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.benchmark import Answer, Question, beside_random
 from earshot.evaluation.linear import Probe, cross_validated_probe
 from earshot.evaluation.metrics import accuracy
 from earshot.evaluation.pictures import colour_features, layer_features, load_encoders
@@ -22,6 +22,7 @@ PROTOCOL = "SUN397 linear SVM, accuracy"
 SPLITS = 3
 FOLDS = 3
 LAYOUT = "Partitions/Training_01.txt, Testing_01.txt and so on, with the pictures below SUN397"
+FEWEST = {"Training": FOLDS, "Testing": 1}  # pictures of a category: each fold of the cross-validation needs one
 Part = tuple[list[Path], np.ndarray]  # pictures, and the number of the category of each
 
 
@@ -44,9 +45,7 @@ def evaluate(question: Question) -> Answer:
     metrics["chance"] = 1 / len(classes)
     by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
     rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
-    best = max(layers, key=lambda layer: metrics[f"accuracy_{layer}"])
-    told = f"{best} {metrics[f'accuracy_{best}']:.3f}, random {metrics[f'random_accuracy_{best}']:.3f}"
-    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", told)
+    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", beside_random(metrics, "accuracy", layers))
 
 
 def split_features(encoders: dict[str, nn.Module], files: list[Path], question: Question, split: int):
@@ -74,12 +73,16 @@ def probe_split(features: Tensor, train: np.ndarray, test: np.ndarray, name: str
 def read_split(tree: Path, split: int, images: int, seed: int) -> tuple[list[str], Part, Part]:
     """The categories of a split, and `images` training and testing pictures of each, category by category.
 
-    Raises EarshotError for another layout, and for a category with fewer than two training pictures or none to test.
+    Raises EarshotError for another layout, and for a category with fewer than three training pictures or none to test.
     """
     parts = {}
-    for part in ("Training", "Testing"):
-        listed = _read_partition(tree / "Partitions" / f"{part}_{split:02d}.txt")
+    for part, fewest in FEWEST.items():
+        file = tree / "Partitions" / f"{part}_{split:02d}.txt"
+        listed = _read_partition(file)
         parts[part] = {name: listed[name] for name in sorted(listed)}
+        for name, pictures in parts[part].items():
+            if len(pictures) < fewest:
+                raise EarshotError(f"{file}: {len(pictures)} pictures of {name}, wanted {fewest}; restore the lists")
     classes = list(parts["Training"])
     if classes != list(parts["Testing"]):
         odd = sorted(set(classes) ^ set(parts["Testing"]))[0]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.benchmark import Answer, Question, beside_random
 from earshot.evaluation.linear import validated_probe
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 from earshot.evaluation.pictures import colour_features, layer_features, load_encoders
@@ -47,9 +47,7 @@ def evaluate(question: Question) -> Answer:
                 metrics[f"C_{layer}"] = cost
     probe(colour_features(files, resize, encoders[""].image_size), "voc colours", "colour_map")
     metrics["chance"] = mean_average_precision(np.zeros_like(labels[2]), labels[2])
-    best = max(question.params.layers, key=lambda layer: metrics[f"map_{layer}"])
-    told = f"{best} {metrics[f'map_{best}']:.3f}, random {metrics[f'random_map_{best}']:.3f}"
-    return Answer(metrics, rows, PROTOCOL, told)
+    return Answer(metrics, rows, PROTOCOL, beside_random(metrics, "map", question.params.layers))
 
 
 def probe_splits(features: Tensor, labels: Sequence[np.ndarray], name: str) -> tuple[float, np.ndarray]:

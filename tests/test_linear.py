@@ -1,0 +1,149 @@
+"""The linear probe finds what scikit-learn's LinearSVC finds, chooses one C, and never sees what it is tested on."""
+
+import warnings
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import LinearSVC
+
+from earshot.evaluation import linear
+from earshot.evaluation.linear import GRID, cross_validated_probe, feature_scale, fit, validated_probe
+from earshot.evaluation.metrics import accuracy, mean_average_precision
+
+CLASSES = 3
+
+
+def _rows(rows: int, dimensions: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows as a ReLU leaves them, with a few strong directions, and labels with some that do not count."""
+    draw = torch.Generator().manual_seed(seed)
+    causes = torch.randn(rows, 8, generator=draw)
+    mixing = torch.randn(8, dimensions, generator=torch.Generator().manual_seed(99))
+    features = (causes @ mixing + torch.randn(rows, dimensions, generator=draw) + 1).relu()
+    noisy = causes[:, :CLASSES] + torch.randn(rows, CLASSES, generator=draw)
+    labels = torch.where(noisy > 0.8, 1.0, -1.0)
+    labels[torch.rand(rows, CLASSES, generator=draw) < 0.1] = 0
+    return features, labels
+
+
+def _objectives(features, labels, machines, scale) -> torch.Tensor:
+    """The value that an SVM minimises, for every C and class, in float64 on centred rows: (costs, classes)."""
+    centred = (features - features.mean(0)).double() * scale
+    weights = machines.weights.double() / scale
+    intercepts = machines.intercepts.double() + features.mean(0).double() @ machines.weights.double()[:, None]
+    slack = (1 - labels * (centred @ weights + intercepts)).relu() * labels.abs()
+    penalty = (weights**2).sum(1) + intercepts[:, 0] ** 2
+    return penalty / 2 + torch.tensor(GRID, dtype=torch.float64)[:, None] * (slack**2).sum(1)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (60, 700)], ids=["more rows than dimensions", "fewer"])
+def test_the_classifier_is_the_one_of_scikit_learn(shape):
+    features, labels = _rows(*shape)
+    scale = feature_scale(features)
+    found = fit(features, labels, GRID, scale, tolerance=1e-11).scores(features)
+    centred = ((features - features.mean(0)) * scale).double().numpy()
+    for place in (0, 5, 10, 15):
+        for column in range(CLASSES):
+            counted = labels[:, column].numpy() != 0
+            theirs = LinearSVC(C=GRID[place], dual=False, tol=1e-9, max_iter=100_000)
+            theirs.fit(centred[counted], labels[counted, column])
+            np.testing.assert_allclose(found[place, :, column], theirs.decision_function(centred), atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (150, 700)], ids=["more rows than dimensions", "fewer"])
+def test_every_objective_is_near_its_minimum(shape):
+    features, labels = _rows(*shape)
+    scale = feature_scale(features)
+    least = _objectives(features, labels, fit(features, labels, GRID, scale, tolerance=1e-11), scale)
+    for tolerance, within in ((linear.TOLERANCE, 1e-3), (linear.CHOICE_TOLERANCE, 2e-2)):
+        reached = _objectives(features, labels, fit(features, labels, GRID, scale, tolerance), scale)
+        assert ((reached - least) / least).max() < within
+
+
+def test_the_gram_matrix_changes_the_way_and_not_the_result(monkeypatch):
+    features, labels = _rows(60, 700)
+    by_gram = fit(features, labels, GRID, tolerance=1e-10).scores(features)
+    monkeypatch.setattr(linear, "USUAL_STEPS", 0)  # so that the Gram matrix never pays
+    monkeypatch.setattr(linear, "_gram_factor", None)
+    direct = fit(features, labels, GRID, tolerance=1e-10).scores(features)
+    np.testing.assert_allclose(by_gram, direct, atol=2e-3)
+
+
+def test_problems_solved_in_blocks_are_the_problems_solved_together(monkeypatch):
+    features, labels = _rows(80, 30)
+    together = fit(features, labels, GRID).scores(features)
+    monkeypatch.setattr(linear, "COLUMNS_AT_ONCE", 7)
+    np.testing.assert_allclose(fit(features, labels, GRID).scores(features), together, atol=1e-4)
+
+
+def test_neither_the_scale_nor_the_origin_of_the_features_matters():
+    features, labels = _rows(90, 40)
+    probes = [
+        validated_probe((rows[:40], labels[:40]), (rows[40:70], labels[40:70]), rows[70:], _mean_ap, name="x")
+        for rows in (features, features * 1000)
+    ]
+    assert probes[0].cost == probes[1].cost
+    np.testing.assert_allclose(probes[0].scores, probes[1].scores, atol=1e-3)
+    moved = fit(features + 5, labels, GRID).scores(features + 5)
+    np.testing.assert_allclose(moved, fit(features, labels, GRID).scores(features), atol=1e-3)
+
+
+def test_rows_of_zeros_are_taken_as_they_are():
+    scores = fit(torch.zeros(6, 300), torch.tensor([[1.0], [-1]] * 3), GRID, feature_scale(torch.zeros(6, 300)))
+    assert np.isfinite(scores.scores(torch.ones(2, 300))).all()
+
+
+def _mean_ap(scores: np.ndarray, labels: np.ndarray) -> float:
+    return mean_average_precision(scores, np.where((labels == 1).any(0), labels, 1))
+
+
+def _peak_at(place: int):
+    """A score that is best for the C at that place of the grid, whatever the classifiers say."""
+    calls = count()
+    return lambda scores, labels: -abs(next(calls) % len(GRID) - place)
+
+
+def test_the_c_of_the_best_score_is_taken_for_all_classes_and_refitted_on_both_parts():
+    features, labels = _rows(120, 40)
+    train, validation, test = (slice(0, 50), slice(50, 90), slice(90, 120))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe = validated_probe(
+            (features[train], labels[train]), (features[validation], labels[validation]), features[test], _peak_at(6),
+            name="x",
+        )  # fmt: skip
+    assert probe.cost == GRID[6] == 0.5**10
+    assert probe.choice == tuple(-abs(place - 6) for place in range(16))
+    both = fit(features[:90], labels[:90], [GRID[6]], feature_scale(features[train]))
+    np.testing.assert_allclose(probe.scores, both.scores(features[test])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("place", [0, 15])
+def test_a_best_c_at_the_edge_of_the_grid_is_warned_of_by_name(place):
+    features, labels = _rows(60, 10)
+    parts = (features[:30], labels[:30]), (features[30:50], labels[30:50])
+    with pytest.warns(UserWarning, match=r"voc pool5: .* edge of the grid"):
+        validated_probe(*parts, features[50:], _peak_at(place), name="voc pool5")
+
+
+def test_cross_validation_scores_only_rows_that_were_left_out():
+    """Rows that share nothing: who has seen a row knows its class, who has not can only guess."""
+    rows, targets = 48, np.random.default_rng(0).integers(4, size=48)
+    labels = torch.from_numpy(2.0 * np.eye(4)[targets] - 1).float()
+    seen = fit(torch.eye(rows), labels, GRID, feature_scale(torch.eye(rows))).scores(torch.eye(rows))
+    assert accuracy(seen[0], labels.numpy()) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        probe = cross_validated_probe(
+            (torch.eye(rows), labels), np.arange(rows) % 3, torch.eye(rows), accuracy, name="x"
+        )
+    assert max(probe.choice) < 0.5
+
+
+def test_the_score_of_a_test_row_does_not_depend_on_the_other_test_rows():
+    features, labels = _rows(90, 200)
+    parts = (features[:40], labels[:40]), (features[40:70], labels[40:70])
+    all_rows = validated_probe(*parts, features[70:], _peak_at(8), name="x").scores
+    one_row = validated_probe(*parts, features[75:76], _peak_at(8), name="x").scores
+    np.testing.assert_allclose(all_rows[5:6], one_row, atol=1e-5)

@@ -1,0 +1,65 @@
+"""Average precision and accuracy against cases worked by hand."""
+
+import numpy as np
+import pytest
+
+from earshot.evaluation.metrics import accuracy, average_precision, average_precisions, mean_average_precision
+
+
+def _precision_of(ranked: list[int]) -> float:
+    """The average precision of labels in the order of falling scores."""
+    return average_precision(np.arange(len(ranked), 0, -1.0), np.array(ranked))
+
+
+@pytest.mark.parametrize(
+    ("ranked", "worked"),
+    [
+        ([1, 1, -1, -1], 1),
+        # precision 1 up to recall 1/2, the levels 0 to .5; then 2 of 3, the levels .6 to 1
+        ([1, -1, 1, -1], (6 * 1 + 5 * 2 / 3) / 11),
+        # precision rises 1/2, 2/3, 3/4: the highest at each recall or beyond is 3/4
+        ([-1, 1, 1, 1], 3 / 4),
+        ([-1, -1, -1, 1], 1 / 4),
+        # recall .3 is reached by the third of ten positives, and its level counts: levels 0 to .3 at 1, then 10 of 17
+        ([1] * 3 + [-1] * 7 + [1] * 7, (4 * 1 + 7 * 10 / 17) / 11),
+    ],
+)
+def test_average_precision_of_rankings_worked_by_hand(ranked, worked):
+    assert _precision_of(ranked) == pytest.approx(worked, abs=1e-12)
+
+
+def test_difficult_pictures_count_neither_as_right_nor_as_wrong():
+    assert _precision_of([0, 1, 0, -1, 0, 1, 0]) == _precision_of([1, -1, 1])
+
+
+def test_equal_scores_enter_together_so_the_order_of_the_rows_changes_nothing():
+    scores, labels = np.array([2.0, 1, 1, 1, 0, 0, 0]), np.array([1, -1, 1, -1, -1, 1, -1])
+    worked = (4 * 1 + 3 * 2 / 4 + 4 * 3 / 7) / 11  # recall 1/3 with 1 of 1, 2/3 with 2 of 4, all with 3 of 7
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(7)
+        assert average_precision(scores[order], labels[order]) == pytest.approx(worked, abs=1e-12)
+
+
+def test_a_constant_score_gets_the_share_of_positives():
+    labels = np.array([1, -1, -1, 0, -1, -1, 0])
+    assert average_precision(np.zeros(7), labels) == pytest.approx(1 / 5)
+
+
+def test_average_precision_is_refused_where_it_means_nothing():
+    with pytest.raises(ValueError, match="no picture is positive"):
+        average_precision(np.ones(3), np.array([-1, 0, -1]))
+    with pytest.raises(ValueError, match="not a number"):
+        average_precision(np.array([1, np.nan]), np.array([1, -1]))
+
+
+def test_the_mean_is_over_classes_each_with_its_own_difficult_pictures():
+    scores = np.array([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]])
+    labels = np.array([[1, 0], [-1, -1], [0, 1]])
+    assert average_precisions(scores, labels).tolist() == [1, 1]
+    assert mean_average_precision(scores, -labels) == pytest.approx(0.5)
+
+
+def test_accuracy_is_the_share_of_rows_whose_highest_score_is_their_class():
+    scores = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.5], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    labels = 2 * np.eye(3)[[0, 2, 0, 1]] - 1  # the ties of the last two rows go to the first class
+    assert accuracy(scores, labels) == 0.5
