@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from earshot.media.columns import list_column, text_column
 from earshot.pipeline.shards import write_atomically
 
 SCHEMA = pa.schema([("clip_id", pa.string()), ("annotations", pa.list_(pa.string()))])
@@ -13,9 +14,11 @@ SCHEMA = pa.schema([("clip_id", pa.string()), ("annotations", pa.list_(pa.string
 
 def write_annotations(path: Path, annotations: Mapping[str, Sequence[str]]) -> None:
     """Write a shard, a row a clip (also one of which nobody said anything), whole or not at all."""
-    columns = {"clip_id": list(annotations), "annotations": [list(said) for said in annotations.values()]}
+    said = text_column([text for texts in annotations.values() for text in texts])
+    columns = [text_column(list(annotations)), list_column([len(texts) for texts in annotations.values()], said)]
+    table = pa.Table.from_arrays(columns, schema=SCHEMA)
     with write_atomically(path) as growing:
-        pq.write_table(pa.table(columns, schema=SCHEMA), growing, compression="none", row_group_size=100)
+        pq.write_table(table, growing, compression="none", row_group_size=100)
 
 
 def read_annotations(path: Path) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ the first sound that decodes, belongs to a cut, not to damage. Damage that a for
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from statistics import median
 from typing import BinaryIO
 
@@ -172,15 +173,15 @@ def _packets(container: InputContainer, video: Stream, audio: Stream) -> dict[in
     Raises Refusal where one is damaged, or where they end before the length that the header states.
     """
     packets: dict[int, list[av.Packet]] = {video.index: [], audio.index: []}
-    end = 0.0
+    ends = dict.fromkeys((stream.index for stream in container.streams), 0)  # in ticks of each stream's clock
     for packet in container.demux():
-        if not packet.size:
-            continue
-        if packet.stream_index in packets:
-            if packet.is_corrupt:
-                raise Refusal("unreadable", f"damaged or cut off at {_time(packet):.2f} s")
-            packets[packet.stream_index].append(packet)
-        end = max(end, _time(packet) + float((packet.duration or 0) * packet.time_base))
+        if packet.size and packet.stream_index in ends:
+            if packet.stream_index in packets:
+                if packet.is_corrupt:
+                    raise Refusal("unreadable", f"damaged or cut off after {len(packets[video.index])} pictures")
+                packets[packet.stream_index].append(packet)
+            ends[packet.stream_index] = max(ends[packet.stream_index], _stamp(packet) + (packet.duration or 0))
+    end = max(_seconds(ends[stream.index], stream.time_base) for stream in container.streams)
     _check_complete(container, video, len(packets[video.index]), end - (container.start_time or 0) / av.time_base)
     return packets
 
@@ -195,9 +196,13 @@ def _check_complete(container: InputContainer, video: Stream, pictures: int, end
         raise Refusal("unreadable", f"cut off: {pictures} pictures, its header says {video.frames}")
 
 
-def _time(packet: av.Packet) -> float:
-    stamp = packet.dts if packet.pts is None else packet.pts
-    return float((stamp or 0) * packet.time_base)
+def _stamp(packet: av.Packet) -> int:
+    """When a packet is presented, or decoded where that is not known, in ticks of its stream's clock."""
+    return (packet.dts if packet.pts is None else packet.pts) or 0
+
+
+def _seconds(ticks: int, time_base: Fraction) -> float:
+    return ticks * time_base.numerator / time_base.denominator  # several times faster than arithmetic of fractions
 
 
 def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], wanted: Wanted) -> Soundtrack:
@@ -214,11 +219,12 @@ def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], wanted: Wanted)
 
 def _frames(video: av.VideoStream, packets: list[av.Packet]) -> Iterator[tuple[float, av.VideoFrame]]:
     """All frames with the times at which they appear, on the file's clock."""
-    appears = _time(packets[0])
+    time_base = video.time_base
+    appears = _seconds(_stamp(packets[0]), time_base)
     for frame in _decode(video, packets):
         if frame.is_corrupt:
             raise Refusal("unreadable", f"a damaged picture at {appears:.2f} s")
-        appears = appears if frame.pts is None else float(frame.pts * video.time_base)
+        appears = appears if frame.pts is None else _seconds(frame.pts, time_base)
         yield appears, frame
 
 
@@ -243,12 +249,13 @@ class _Clock:
 
     def __init__(self, video: av.VideoStream, packets: list[av.Packet]) -> None:
         self.packets = _from_first_key(packets)
-        shown = sorted((_time(p), float((p.duration or 0) * p.time_base)) for p in self.packets if not p.is_discard)
+        shown = sorted((_stamp(packet), packet.duration or 0) for packet in self.packets if not packet.is_discard)
         if not shown:
             raise Refusal("no-video", "a video stream without pictures")
-        (self.start, _), (last, lasting) = shown[0], shown[-1]
+        (first, _), (last, lasting) = shown[0], shown[-1]
         gaps = [later - earlier for (earlier, _), (later, _) in zip(shown, shown[1:], strict=False)]
-        self.end = last + (lasting or (median(gaps) if gaps else 0.0))
+        self.start = _seconds(first, video.time_base)
+        self.end = _seconds(last + (lasting or (round(median(gaps)) if gaps else 0)), video.time_base)
 
 
 def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:

@@ -8,14 +8,16 @@
 | sound, sound_rate, sound_channels | FLAC of the whole clip from time 0 on, at its own rate, mono or stereo |
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from earshot.corpus.split import split_of
+from earshot.media.columns import binary_column, list_column, number_column, text_column
 from earshot.pipeline.shards import write_atomically
 
 SCHEMA = pa.schema(
@@ -89,6 +91,19 @@ def _row_groups(scenes: Iterable[Scene]) -> Iterator[list[Scene]]:
 
 
 def _table(group: list[Scene]) -> pa.Table:
-    columns = {name: [getattr(scene, name) for scene in group] for name in SCHEMA.names if name != "split"}
-    columns["split"] = [split_of(scene.group) for scene in group]
-    return pa.table(columns, schema=SCHEMA)
+    columns = {
+        "clip_id": text_column([scene.clip_id for scene in group]),
+        "group": text_column([scene.group for scene in group]),
+        "split": text_column([split_of(scene.group) for scene in group]),
+        "duration": number_column([scene.duration for scene in group], pa.float64()),
+        "frames": _lists([scene.frames for scene in group], binary_column),
+        "times": _lists([scene.times for scene in group], partial(number_column, kind=pa.float64())),
+        "sound": binary_column([scene.sound for scene in group]),
+        "sound_rate": number_column([scene.sound_rate for scene in group], pa.int32()),
+        "sound_channels": number_column([scene.sound_channels for scene in group], pa.int8()),
+    }
+    return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _lists(rows: list[list], column: Callable[[list], pa.Array]) -> pa.Array:
+    return list_column([len(row) for row in rows], column([value for row in rows for value in row]))

@@ -16,7 +16,7 @@ JITTER = 0.1  # s
 BLOCK = 64
 FULL_SCALE = 32768
 FLAC_LEVEL = 0.5  # of libsndfile's range: level 4, as small as the default 5 and a quarter faster
-DIRECT = ("flt", "fltp", "s16", "s16p")  # sample formats that need no resampler
+DIRECT = {"flt": np.float32, "fltp": np.float32, "s16": np.int16, "s16p": np.int16}  # formats that need no resampler
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, longest: floa
     blocks: list[tuple[int, np.ndarray]] = []
     run: list[av.AudioFrame] = []
     rate = channels = cursor = run_start = 0
-    start = 0.0
+    start, tick = 0.0, float(time_base)
     for frame in frames:
-        stamp = None if frame.pts is None else float(frame.pts * time_base)
+        stamp = None if frame.pts is None else frame.pts * tick
         if not rate:
             rate, channels, start = frame.sample_rate, min(frame.layout.nb_channels, 2), stamp or 0.0
         place = cursor if stamp is None else max(0, round((stamp - start) * rate))
@@ -93,12 +93,25 @@ def _join(blocks: Sequence[tuple[int, np.ndarray]], channels: int) -> np.ndarray
 def _samples(frames: Sequence[av.AudioFrame], rate: int, channels: int) -> np.ndarray:
     """Frames of one format as int16 `(samples, channels)` at `rate`."""
     first = frames[0]
-    direct = first.format.name in DIRECT and first.sample_rate == rate and first.layout.nb_channels == channels
-    frames = frames if direct else _resampled(frames, rate, channels)
-    joined = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
-    packed = first.format.is_packed or not direct
-    joined = joined.reshape(-1, channels) if packed else joined.T  # (samples, channels)
-    return joined if joined.dtype == np.int16 else _to_int16(joined)
+    if first.format.name not in DIRECT or first.sample_rate != rate or first.layout.nb_channels != channels:
+        frames = _resampled(frames, rate, channels)
+    block = np.empty((sum(frame.samples for frame in frames), channels), np.int16)
+    for channel in range(channels):
+        samples = _channel(frames, channel, channels)
+        block[:, channel] = samples if samples.dtype == np.int16 else _to_int16(samples)
+    return block
+
+
+def _channel(frames: Sequence[av.AudioFrame], channel: int, channels: int) -> np.ndarray:
+    """One channel of frames whose sample format is one of `DIRECT`, joined."""
+    parts = []
+    for frame in frames:
+        kind = DIRECT[frame.format.name]
+        if frame.format.is_planar:
+            parts.append(np.frombuffer(frame.planes[channel], kind, frame.samples))
+        else:
+            parts.append(np.frombuffer(frame.planes[0], kind, frame.samples * channels)[channel::channels])
+    return np.concatenate(parts) if parts else np.empty(0, np.int16)
 
 
 def _resampled(frames: Sequence[av.AudioFrame], rate: int, channels: int) -> list[av.AudioFrame]:
@@ -111,9 +124,8 @@ def _resampled(frames: Sequence[av.AudioFrame], rate: int, channels: int) -> lis
 
 
 def _to_int16(samples: np.ndarray) -> np.ndarray:
-    """Floats with full scale at 1 as 16-bit integers, clipped; what is not a number is silent."""
-    scaled = samples * FULL_SCALE
-    np.nan_to_num(scaled, copy=False)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1, out=scaled)
-    return scaled.astype(np.int16, order="C")
+    """Floats with full scale at 1 as whole numbers of 16 bits, in place; what is not a number is silent."""
+    np.multiply(samples, FULL_SCALE, out=samples)
+    np.nan_to_num(samples, copy=False)
+    np.rint(samples, out=samples)
+    return np.clip(samples, -FULL_SCALE, FULL_SCALE - 1, out=samples)
