@@ -1,6 +1,6 @@
 """Scenes of the sample world: which causes there are, how they stand in the picture, and what of them is heard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -57,6 +57,7 @@ class Clip:
 
 def sides(short: int, ratio: float) -> tuple[int, int]:
     """Width and height, both even (H.264 stores colour at half resolution), of a picture with that short side."""
+    short += short % 2
     long = 2 * round(short * max(ratio, 1 / ratio) / 2)
     return (long, short) if ratio >= 1 else (short, long)
 
@@ -94,9 +95,8 @@ def seen_object(kind: str, box: np.ndarray, covering: list[np.ndarray], width: i
     if np.any(inside[2:] - inside[:2] < 3):
         return None
     shown = np.prod(inside[2:] - inside[:2]) / np.prod(box[2:] - box[:2])
-    difficult = (
-        shown < 0.5 or occlusion(inside, covering) > 0.5 or np.prod(inside[2:] - inside[:2]) < 0.02 * width * height
-    )
+    tiny = np.prod(inside[2:] - inside[:2]) < 0.02 * width * height
+    difficult = tiny or shown < 0.5 or occlusion(inside, covering) > 0.5
     return SeenObject(kind, tuple(int(round(v)) for v in inside), bool(shown < 0.98), bool(difficult))
 
 
@@ -126,8 +126,8 @@ class View:
     def at(self, time: float) -> tuple[np.ndarray, list[SeenObject]]:
         """The picture at a time in seconds, uint8 (height, width, 3), and the objects in it."""
         image = self.image.copy()
-        drawn = list(zip(self.visible, self.colours, strict=True))
-        boxes = [self._draw(image, each, colours, time) for each, colours in drawn]
+        pairs = zip(self.visible, self.colours, strict=True)
+        boxes = [self._draw(image, each, colours, time) for each, colours in pairs]
         rng = self._generator("front")
         front = [np.array(draw_silent_thing(image, rng, place, 0.15)) / FINE for place in self.occluders]
         objects = []
@@ -143,14 +143,8 @@ class View:
         return generator(seed, f"{purpose} {layer}", number, *numbers)
 
     def _draw(self, image: Image.Image, each: Visible, colours: Colours, time: float) -> np.ndarray:
-        place = Place(
-            each.place.x + each.drift[0] * time,
-            each.place.y + each.drift[1] * time,
-            each.place.scale,
-            each.place.stretch,
-            each.place.roll,
-            each.place.mirrored,
-        )
+        (x, y), (right, down) = (each.place.x, each.place.y), each.drift
+        place = replace(each.place, x=x + right * time, y=y + down * time)
         pen = Sketch(image, place, colours)
         draw(pen, each.cause, time)
         return np.array(pen.box()) / FINE
