@@ -86,19 +86,15 @@ class LabelTask:
     def _training_batch(self, number: int) -> Pictures:
         frames, labels = self.training[number]
         changes = self.augmentation.draw(len(frames), generator("augmentation", self.seed, number))
-        return self._ready(recolour(self._crop(frames, changes).to(self.device), changes), labels)
+        return recolour(self._crop(frames, changes), changes), torch.from_numpy(labels).to(self.device)
 
     def _validation_batch(self, number: int) -> Pictures:
         frames, labels = self.validation[number]
-        return self._ready(self._crop(frames, None).to(self.device), labels)
+        return self._crop(frames, None), torch.from_numpy(labels).to(self.device)
 
     def _crop(self, frames: list[bytes], changes: Changes | None) -> Tensor:
         try:
-            return crop_frames(frames, self.network.image_size, changes)
+            return crop_frames(frames, self.network.image_size, changes).to(self.device)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise EarshotError(f"{self.scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
-
-    def _ready(self, pictures: Tensor, labels: np.ndarray) -> Pictures:
-        channels_last = pictures.contiguous(memory_format=torch.channels_last)
-        return channels_last, torch.from_numpy(labels).to(self.device)
