@@ -107,9 +107,13 @@ def describe_recording(file: Path, windows: int, descriptor: str, switches: Mapp
 def read_table(tree: Path) -> list[dict[str, str]]:
     """The rows of meta/esc50.csv, in order: filename, fold, target and category as they stand there.
 
-    Raises EarshotError for a missing table or column, a value that is none, or a name that leaves the folder.
+    Where there is no such file, the only table in meta, as a part of ESC-50 may name it. Raises EarshotError for a
+    missing table or column, a value that is none, or a name that leaves the folder.
     """
     file = tree / "meta" / "esc50.csv"
+    others = list(file.parent.glob("*.csv"))
+    if not file.exists() and len(others) == 1:
+        file = others[0]
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
