@@ -75,6 +75,11 @@ def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, 
     return counts | {"milliseconds": round(1000 * (processor_time() - before))}
 
 
+def nothing(number: int) -> dict[str, int]:
+    """No work, for a worker to start with."""
+    return {}
+
+
 def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
     """Ratios of cost, by the processors and by the clock, one a round; all clips are one shard."""
     write_listing(listing_path(folder, 0), clips)
@@ -102,10 +107,9 @@ def all_shards(workers: int, folder: Path) -> tuple[float, float]:
     settings.cache_clear()
     markers = folder / "finished"
     shutil.rmtree(markers, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as warm:
+        map_shards(nothing, range(workers), Path(warm), title="starting")  # workers start before the clock does
     work = partial(extract, folder=folder, overrides=PAPERS)
-    map_shards(
-        work, range(workers), folder / f"started-{workers}", title="starting"
-    )  # the pool is up from the first time
     started = time.perf_counter()
     counts = map_shards(work, range(SHARDS), markers, title="extracting")
     return counts["milliseconds"] / 1000, time.perf_counter() - started
@@ -126,8 +130,8 @@ def measure_memory(clips: list[Clip], folder: Path) -> list[float]:
 def peak(folder: Path) -> float:
     """Extract the listed shard and say how large this process and its child were at most, in megabytes."""
     extract(0, folder, ())
-    both = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(both) / 1024
+    largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(largest) / 1024
 
 
 def report(costs: list, gains: list, peaks: list[float]) -> list[str]:
