@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from earshot.corpus.ledger import LedgerRow, count, write_ledger
+from earshot.corpus.ledger import LedgerRow, Refusal, count, write_ledger
 from earshot.media.annotations import write_annotations
 from earshot.media.child import Decoder
 from earshot.media.clips import Clip, list_shards, read_listing, write_listing
-from earshot.media.decoding import Refusal, Wanted
+from earshot.media.decoding import Wanted
 from earshot.media.scenes import Scene, write_scenes
 from earshot.pipeline.shards import shard_name
 from earshot.pipeline.stage import Run, Stage

@@ -29,8 +29,8 @@ from odd_media import (
     samples,
 )
 
+from earshot.corpus.ledger import Refusal
 from earshot.media.child import Decoder
-from earshot.media.decoding import Refusal
 
 EVERY_FRAME = tuple((i + 0.5) / (SECONDS * FRAME_RATE) for i in range(SECONDS * FRAME_RATE))
 FORMATS = {

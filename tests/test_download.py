@@ -17,11 +17,11 @@ import pytest
 from media_server import MediaServer, drip, endless, lie, say, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
-from earshot.corpus.cutting import Refusal, cut, measure
+from earshot.corpus.cutting import cut, measure
 from earshot.corpus.download import Job, deal, download_shard
 from earshot.corpus.fetching import _refusal, fetch
 from earshot.corpus.guard import Lost, guarded_map
-from earshot.corpus.ledger import read_ledger
+from earshot.corpus.ledger import Refusal, read_ledger
 from earshot.pipeline.errors import EarshotError
 
 REPOSITORY = Path(__file__).resolve().parents[1]

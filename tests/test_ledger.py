@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.corpus.ledger import REASONS, LedgerRow, count, read_ledger, write_ledger
+from earshot.corpus.ledger import REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.split import SPLITS, split_of
 from earshot.pipeline.errors import EarshotError
 
@@ -58,6 +58,12 @@ def test_counts_carry_the_names_of_the_metrics_and_add_up():
 def test_a_status_and_reason_off_the_lists_are_refused(status, reason):
     with pytest.raises(ValueError, match="'a'"):
         LedgerRow("a", "", status, reason)
+
+
+@pytest.mark.parametrize("reason", ["", "ugly", "kept"])
+def test_a_refusal_has_a_reason_on_the_lists(reason):
+    with pytest.raises(ValueError, match=f"unknown reason '{reason}'"):
+        Refusal(reason, "")
 
 
 @pytest.mark.parametrize(

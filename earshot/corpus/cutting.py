@@ -18,6 +18,7 @@ import av
 import ffmpeg
 import imageio_ffmpeg
 
+from earshot.corpus.ledger import Refusal
 from earshot.pipeline.shards import write_atomically
 
 # Containers that hold their picture and sound themselves, unlike playlists, which point elsewhere; those for sound or
@@ -29,14 +30,6 @@ COPY_TOLERANCE = 0.1  # seconds by which a whole file may differ from what was a
 CUT_TOLERANCE = 0.25  # seconds by which a cut may differ: one picture at 5 a second and one frame of AAC
 LEAST_SHARE = 0.5  # of the seconds asked for must exist where the source ends before the clip does
 SHORTEST = 0.5  # seconds; below it there is no sound to describe
-
-
-class Refusal(Exception):
-    """A clip that cannot be had, with a reason from the ledger's list and a line for a human."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
 
 
 class Span(NamedTuple):

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from earshot.corpus.cutting import Refusal, cut
+from earshot.corpus.cutting import cut
 from earshot.corpus.fetching import fetch
 from earshot.corpus.guard import Lost, guarded_map
-from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, count, read_ledger, write_ledger
+from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import shard_name, write_atomically

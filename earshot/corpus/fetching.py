@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from earshot.corpus.cutting import Refusal
+from earshot.corpus.ledger import Refusal
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 

@@ -24,6 +24,19 @@ STATUSES = ("kept", "refused", "pending")
 DETAIL_LENGTH = 200  # characters; a decoder's message may be a page long
 
 
+class Refusal(Exception):
+    """A clip that cannot be had, with a `reason` from `REASONS` and a `detail`, one line for a human.
+
+    Raises ValueError for another reason.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"ledger: a refusal with the unknown reason {reason!r}")
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
 @dataclass(frozen=True)
 class LedgerRow:
     """What became of one clip: kept, refused or pending, with a reason from `REASONS` unless it was kept.

@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from earshot.media.decoding import Decoded, Refusal, Wanted, decode_clip
+from earshot.corpus.ledger import Refusal
+from earshot.media.decoding import Decoded, Wanted, decode_clip
 
 MEMORY_LIMIT = 2 << 30  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
 OUT_OF_MEMORY = 77  # exit status; the clip may be innocent, so a fresh child tries it again

@@ -19,6 +19,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
+from earshot.corpus.ledger import Refusal
 from earshot.media.picture import Painter
 from earshot.media.soundtrack import Soundtrack, assemble, encode_flac
 
@@ -36,14 +37,6 @@ STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "nut"
 LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
 FLAC_RATES = range(1, 655_351)  # Hz, what the format can hold
 READ_SIZE = 1 << 18  # bytes read at once
-
-
-class Refusal(Exception):
-    """A clip that yields no row, with a `reason` from the ledger's list and a `detail` for a human."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
