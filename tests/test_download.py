@@ -1,8 +1,11 @@
 """Downloading: the seconds asked for, the true reason where they cannot be had, and nothing asked for twice."""
 
+import errno
 import json
 import os
+import pickle
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
@@ -284,6 +287,8 @@ def _stumble(kind):
         subprocess.run(["sleep", "60"])
     if kind == "mistake":
         raise ValueError("a mistake of ours")
+    if kind == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", Path("a.mp4"))
     return os.getpid(), kind
 
 
@@ -298,8 +303,33 @@ def test_an_item_that_hangs_or_crashes_costs_only_itself():
 
 
 def test_a_mistake_of_ours_is_not_taken_for_a_bad_item():
-    with pytest.raises(ValueError, match="a mistake of ours"):
+    with pytest.raises(RuntimeError, match="ValueError: a mistake of ours") as mistake:
         list(guarded_map(_stumble, ["mistake"], seconds=5))
+    assert "in _stumble" in mistake.value.__notes__[0]
+    with pytest.raises(OSError, match="No space") as full:
+        list(guarded_map(_stumble, ["full"], seconds=5))
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, "a.mp4")
+
+
+class _Spell:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def _turn_on_the_parent(spell):
+    os.write(int(sys.argv[1]), struct.pack("!i", len(spell)) + spell)  # as multiprocessing frames a message
+    return "kept"
+
+
+def test_what_a_process_that_was_taken_over_says_is_not_run(tmp_path):
+    spell = pickle.dumps(_Spell(str(tmp_path / "made")))
+    assert list(guarded_map(_turn_on_the_parent, [spell], seconds=5)) == [(spell, Lost(hung=False))]
+    assert not (tmp_path / "made").exists()
 
 
 # The shard

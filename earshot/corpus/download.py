@@ -116,9 +116,9 @@ def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow
     missing = [row for row in asked if row.clip_id not in settled]
     with open(folder / JOURNAL, "a", encoding="utf-8") as journal:
         for row, result in guarded_map(partial(_get, job, folder), missing, seconds=job.seconds):
-            outcome = _lost(row, result, job.seconds) if isinstance(result, Lost) else result
-            settled[row.clip_id] = outcome
-            journal.write("\n" + json.dumps(asdict(outcome)))
+            outcome = _lost(result, job.seconds) if isinstance(result, Lost) else result
+            settled[row.clip_id] = LedgerRow(row.clip_id, row.source, *outcome)
+            journal.write("\n" + json.dumps(asdict(settled[row.clip_id])))
             journal.flush()
     shutil.rmtree(folder / FETCHED, ignore_errors=True)
     return [settled[row.clip_id] for row in asked]
@@ -133,14 +133,17 @@ def _read_journal(path: Path) -> Iterator[LedgerRow]:
             continue
 
 
-def _get(job: Job, folder: Path, row: ManifestRow) -> LedgerRow:
-    """Get one clip into `folder`, with the json beside it that goes into the tar."""
+def _get(job: Job, folder: Path, row: ManifestRow) -> tuple[str, str, str]:
+    """Get one clip into `folder`, with the json beside it that goes into the tar.
+
+    Returns status, reason and detail for the ledger.
+    """
     try:
         sources = [_local_file(job, row.source)] if row.is_local else _fetched(job, row.source, folder / FETCHED)
         seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
     except Refusal as refusal:
         status = "pending" if refusal.reason in PENDING_REASONS else "refused"
-        return LedgerRow(row.clip_id, row.source, status, refusal.reason, refusal.detail)
+        return status, refusal.reason, refusal.detail
     about = {
         "group": row.group,
         "annotations": row.annotations,
@@ -151,7 +154,7 @@ def _get(job: Job, folder: Path, row: ManifestRow) -> LedgerRow:
     }
     with write_atomically(folder / f"{row.clip_id}.json") as growing:
         growing.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
-    return LedgerRow(row.clip_id, row.source, "kept", detail=f"{seconds:.2f} s")
+    return "kept", "", f"{seconds:.2f} s"
 
 
 def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
@@ -164,11 +167,11 @@ def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
     return sorted(whole.iterdir())
 
 
-def _lost(row: ManifestRow, lost: Lost, seconds: float) -> LedgerRow:
+def _lost(lost: Lost, seconds: float) -> tuple[str, str, str]:
     if lost.hung:
-        return LedgerRow(row.clip_id, row.source, "refused", "timeout", f"not done within {seconds:g} s")
-    detail = f"the process that read it ended with {lost.exit_code}"
-    return LedgerRow(row.clip_id, row.source, "refused", "unreadable", detail)
+        return "refused", "timeout", f"not done within {seconds:g} s"
+    end = "gave no answer" if lost.exit_code is None else f"ended with {lost.exit_code}"
+    return "refused", "unreadable", f"the process that read it {end}"
 
 
 def _local_file(job: Job, source: str) -> Path:

@@ -2,10 +2,11 @@
 
 A decoder that hangs in native code hears no signal handler and no exception: only a process of its own can be ended.
 One process does item after item; when an item outlasts its time or takes the process down, only that item is lost, and
-a fresh process goes on with the next.
+a fresh process goes on with the next. It answers in JSON, so that its parent runs nothing that it says.
 """
 
 import contextlib
+import json
 import os
 import pickle
 import signal
@@ -19,12 +20,16 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 STARTING_SECONDS = 120.0  # a fresh process may take to import what it needs, on a machine that is busy
+ANSWER_BYTES = 1 << 24  # the most that an answer may have; the words of a site may be a whole page
 SERVE = "from earshot.corpus.guard import serve; serve()"
 
 
 @dataclass(frozen=True)
 class Lost:
-    """An item without a result: it hung, or the process died with `exit_code` (negative: by that signal)."""
+    """An item without a result: it hung, or the process died with `exit_code` (negative: by that signal).
+
+    Where it did neither, it gave an answer that cannot be read.
+    """
 
     hung: bool
     exit_code: int | None = None
@@ -33,20 +38,23 @@ class Lost:
 def guarded_map(work: Callable[[Any], Any], items: Sequence[Any], *, seconds: float) -> Iterator[tuple[Any, Any]]:
     """Each item with `work(item)`, or with `Lost` where that took more than `seconds` or killed the process.
 
-    `work` is a function of an importable module; it, items and results are picklable. An exception of `work` is raised
-    here. Whatever the process has started is ended with it.
+    `work` is a function of an importable module; it and items are picklable, and its results are what JSON can hold,
+    in which a tuple is a list. Whatever the process has started is ended with it.
+
+    Raises OSError where `work` did, and RuntimeError with the words of any other exception.
     """
     waiting = list(items)
     while waiting:
-        with _process(work, waiting) as (process, results):
+        with _process(work, waiting) as (process, answers):
             for item in list(waiting):
-                result = _receive(process, results, seconds)
+                answer = _receive(process, answers, seconds)
                 waiting.pop(0)
-                if isinstance(result, Exception):
-                    raise result
-                yield item, result
-                if isinstance(result, Lost):
+                if isinstance(answer, Lost):
+                    yield item, answer
                     break
+                if "error" in answer:
+                    raise _error(**answer)
+                yield item, answer["result"]
 
 
 @contextlib.contextmanager
@@ -62,12 +70,12 @@ def _process(work: Callable, items: list) -> Iterator[tuple[subprocess.Popen, Co
     )
     os.close(sending)
     try:
-        with Connection(receiving, writable=False) as results:
+        with Connection(receiving, writable=False) as answers:
             pickle.dump((work, items), process.stdin)
             process.stdin.flush()
-            if _receive(process, results, STARTING_SECONDS) != "ready":
+            if _receive(process, answers, STARTING_SECONDS) != {"result": "ready"}:
                 raise RuntimeError("a guarded process did not start")
-            yield process, results
+            yield process, answers
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -76,26 +84,41 @@ def _process(work: Callable, items: list) -> Iterator[tuple[subprocess.Popen, Co
         process.wait()
 
 
-def _receive(process: subprocess.Popen, results: Connection, seconds: float) -> Any:
+def _receive(process: subprocess.Popen, answers: Connection, seconds: float) -> dict[str, Any] | Lost:
     try:
-        return results.recv() if results.poll(seconds) else Lost(hung=True)
+        return json.loads(answers.recv_bytes(ANSWER_BYTES)) if answers.poll(seconds) else Lost(hung=True)
     except EOFError:
         return Lost(hung=False, exit_code=process.wait())
+    except (OSError, ValueError):  # too long, cut off, or no JSON
+        return Lost(hung=False)
+
+
+def _error(error: list, trace: str) -> Exception:
+    """What the parent raises for an exception of `work`, which it knows by its words alone."""
+    raised = OSError(*error) if len(error) > 1 else RuntimeError(*error)
+    raised.add_note(trace)
+    return raised
 
 
 def serve() -> None:
-    """What the process does: read the work and the items, send a result for each, end when the parent is gone."""
+    """What the process does: read the work and the items, send an answer for each, end when the parent is gone."""
     work, items = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with Connection(int(sys.argv[1]), readable=False) as results:
-        results.send("ready")
+    with Connection(int(sys.argv[1]), readable=False) as answers:
+        answers.send_bytes(json.dumps({"result": "ready"}).encode())
         for item in items:
-            try:
-                result = work(item)
-            except Exception as error:
-                error.add_note(traceback.format_exc())  # the one that the parent raises has lost its own
-                result = error
-            results.send(result)
+            answers.send_bytes(json.dumps(_answer(work, item)).encode())
+
+
+def _answer(work: Callable, item: Any) -> dict[str, Any]:
+    try:
+        return {"result": work(item)}
+    except OSError as error:
+        # A stage tells a full disk by these.
+        words = [error.errno, error.strerror or str(error), error.filename and str(error.filename)]
+        return {"error": words, "trace": traceback.format_exc()}
+    except Exception as error:
+        return {"error": [f"{type(error).__name__}: {error}"], "trace": traceback.format_exc()}
 
 
 def _end_with_parent() -> None:
