@@ -117,8 +117,9 @@ def esc50_whole(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
-    """Networks this small lose by threads."""
+    """Work this small loses by threads and processes."""
     monkeypatch.setenv("EARSHOT_THREADS", "1")
+    monkeypatch.setenv("EARSHOT_WORKERS", "1")
     settings.cache_clear()
     yield
     settings.cache_clear()

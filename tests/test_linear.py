@@ -127,6 +127,14 @@ def test_a_best_c_at_the_edge_of_the_grid_is_warned_of_by_name(place):
         validated_probe(*parts, features[50:], _peak_at(place), name="voc pool5")
 
 
+def test_an_edge_that_is_no_better_than_the_rest_is_not_warned_of():
+    features, labels = _rows(60, 10)
+    parts = (features[:30], labels[:30]), (features[30:50], labels[30:50])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert validated_probe(*parts, features[50:], lambda *_: 1.0, name="x").cost == GRID[0]
+
+
 def test_cross_validation_scores_only_rows_that_were_left_out():
     """Rows that share nothing: who has seen a row knows its class, who has not can only guess."""
     rows, targets = 48, np.random.default_rng(0).integers(4, size=48)

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+import joblib
 import numpy as np
 import soundfile
 import torch
@@ -19,6 +20,7 @@ from earshot.evaluation.benchmark import Answer, Question
 from earshot.evaluation.linear import cross_validated_probe
 from earshot.evaluation.metrics import accuracy
 from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.settings import settings
 from earshot.sound.descriptors import describe_windows
 from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, UnfitSound, cut_windows, samples_of
 
@@ -76,10 +78,12 @@ def classify(features: Tensor, targets: np.ndarray, folds: np.ndarray, name: str
 
 def describe_recordings(question: Question, recordings: list[dict[str, str]], descriptor: str) -> Tensor:
     """The descriptors of the windows of all recordings: float32 (recordings, windows, dimensions)."""
-    bar = tqdm(recordings, desc=f"esc50 {descriptor}", unit="recording", leave=False)
-    audio, count = question.tree / "audio", question.params.windows
-    described = [describe_recording(audio / row["filename"], count, descriptor, question.switches) for row in bar]
-    return torch.from_numpy(np.stack(described))
+    files = [question.tree / "audio" / row["filename"] for row in recordings]
+    how = question.params.windows, descriptor, question.switches
+    with joblib.parallel_config("loky", n_jobs=settings().workers, inner_max_num_threads=1):
+        described = joblib.Parallel(return_as="generator")(joblib.delayed(describe_recording)(f, *how) for f in files)
+        bar = tqdm(described, total=len(files), desc=f"esc50 {descriptor}", unit="recording", leave=False)
+        return torch.from_numpy(np.stack(list(bar)))
 
 
 def describe_recording(file: Path, windows: int, descriptor: str, switches: Mapping[str, str]) -> np.ndarray:

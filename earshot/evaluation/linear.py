@@ -141,7 +141,7 @@ def cross_validated_probe(
 
 def _refit(train: tuple[Tensor, Tensor], scale: float, choice: tuple[float, ...], test: Tensor, name: str) -> Probe:
     best = int(np.argmax(choice))
-    if best in (0, len(GRID) - 1):
+    if max(choice[1:-1]) < choice[best]:
         warnings.warn(f"{name}: the best C, {GRID[best]:.3g}, is at the edge of the grid", stacklevel=3)
     scores = fit(*train, GRID[best : best + 1], scale).scores(test)[0]
     return Probe(scores, GRID[best], choice)
