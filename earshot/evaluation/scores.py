@@ -64,7 +64,7 @@ def table(root: Path) -> str:
     if esc50:
         rows = [f"  {_name(key):<18}{_score(value)}" for key, value in esc50.items() if _shown(key)]
         lines += ["ESC-50, accuracy", *rows, ""]
-    if pretrain:
+    if pretrain.get("val_accuracy") is not None:
         beside = "(majority {majority:.3f}, chance {chance:.3f})".format_map(pretrain)
         lines.append(f"The label of a sound, told from a held-out frame: {pretrain['val_accuracy']:.3f} {beside}")
     if extract:

@@ -8,9 +8,12 @@ import contextlib
 import json
 import os
 import shutil
+import threading
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import joblib
@@ -76,7 +79,7 @@ def map_shards(work: Work, numbers: Sequence[int], markers: Path, *, title: str)
 
 
 def _run_parallel(work: Work, numbers: Sequence[int], markers: Path, workers: int, bar: tqdm) -> None:
-    tasks: Iterable = (joblib.delayed(_do_and_mark)(work, number, markers) for number in numbers)
+    tasks: Iterable = (joblib.delayed(_do_and_mark)(work, number, markers, os.getpid()) for number in numbers)
     with joblib.parallel_config("loky", n_jobs=min(workers, max(len(numbers), 1)), inner_max_num_threads=1):
         # A batch of one: joblib would else hold several shards back from a worker that is free.
         for _ in joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks):
@@ -89,7 +92,7 @@ def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm
         try:
             # Two workers, one task: with one worker joblib would run the task in this process.
             with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
-                joblib.Parallel(batch_size=1)([joblib.delayed(_do_and_mark)(work, number, markers)])
+                joblib.Parallel(batch_size=1)([joblib.delayed(_do_and_mark)(work, number, markers, os.getpid())])
             bar.update()
         except TerminatedWorkerError:
             died.append(shard_name(number))
@@ -100,10 +103,24 @@ def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm
         )
 
 
-def _do_and_mark(work: Work, number: int, markers: Path) -> None:
+def _do_and_mark(work: Work, number: int, markers: Path, parent: int) -> None:
+    _end_with(parent)
     counts = work(number)
     with write_atomically(_marker(markers, number)) as temporary:
         temporary.write_text(json.dumps(counts))
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Let a worker end when its parent is killed: it would work on beside the rerun, or wait for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if os.getpid() != parent:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _marker(markers: Path, number: int) -> Path:
