@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from earshot.evaluation.scores import read_metrics
+from earshot.insight.scores import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = ["sample", "download", "extract", "describe", "label", "pretrain"]

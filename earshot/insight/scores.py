@@ -1,6 +1,6 @@
 """The scores of a run as a small table, every one beside its controls, and where to look next.
 
-    python -m earshot.evaluation.scores [--root DIR]
+    python -m earshot.insight.scores [--root DIR]
 """
 
 import argparse
@@ -13,7 +13,7 @@ from earshot.pipeline.errors import EarshotError
 
 # A row of the table: what it is called, and what stands before the metric's name in the files.
 ROWS = {"sound": "", "wrong sound": "wrong_sound_", "random weights": "random_"}
-PICTURES = {"voc": ("VOC2007", "map"), "sun": ("SUN397", "accuracy")}
+PICTURES = {"voc": ("VOC2007, mAP", "map"), "sun": ("SUN397, accuracy", "accuracy")}
 
 
 def read_metrics(root: Path, name: str) -> dict[str, float]:
@@ -36,7 +36,7 @@ def read_metrics(root: Path, name: str) -> dict[str, float]:
 def picture_table(title: str, metric: str, values: Mapping[str, float]) -> list[str]:
     """Lines: a layer a column, the trained network and its controls a row each."""
     layers = [key.removeprefix("C_") for key in values if key.startswith("C_")]
-    lines = [f"{f'{title}, {metric}':<20}" + "".join(f"{layer:>8}" for layer in layers)]
+    lines = [f"{title:<20}" + "".join(f"{layer:>8}" for layer in layers)]
     for name, prefix in ROWS.items():
         scores = [values.get(f"{prefix}{metric}_{layer}") for layer in layers]
         if any(score is not None for score in scores):
@@ -93,7 +93,7 @@ def _name(key: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m earshot.evaluation.scores", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m earshot.insight.scores", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--root", type=Path, default=Path("."), metavar="DIR", help="where metrics/ is")
     try:

@@ -1,0 +1,1 @@
+"""What was learned, made visible: the table of scores."""

@@ -1,0 +1,40 @@
+"""The table of scores shows what stands in the metrics and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from earshot.insight.scores import main, table
+
+VOC = {"map_pool5": 0.5, "C_pool5": 0.01, "random_map_pool5": 0.25, "colour_map": 0.125, "chance": 0.1}
+
+
+def write(root: Path, name: str, values: object) -> None:
+    (root / "metrics").mkdir(exist_ok=True)
+    (root / "metrics" / f"{name}.json").write_text(json.dumps(values))
+
+
+def test_every_score_stands_in_the_row_of_its_control_and_the_column_of_its_layer(tmp_path):
+    write(tmp_path, "voc", VOC)
+    rows = {line[:20].strip(): line[20:].split() for line in table(tmp_path).splitlines() if line}
+    assert rows["VOC2007, mAP"] == ["pool5"]
+    assert (rows["sound"], rows["random weights"]) == (["0.500"], ["0.250"])
+    assert (rows["colour histogram"], rows["chance"]) == (["0.125"], ["0.100"])
+    assert "wrong sound" not in rows  # a control that was not trained has no row
+
+
+def test_a_run_without_validation_frames_has_no_accuracy_to_show(tmp_path):
+    write(tmp_path, "esc50", {"accuracy": 0.5, "accuracy_spread": 0.1, "spectrum_accuracy": 0.25, "chance": 0.1})
+    write(tmp_path, "pretrain", {"val_accuracy": None, "majority": None, "chance": 0.5})
+    shown = table(tmp_path)
+    assert "held-out" not in shown and "0.250" in shown
+
+
+@pytest.mark.parametrize("content", [None, "[1]", "{"])
+def test_missing_or_broken_metrics_are_one_line(tmp_path, content):
+    if content:
+        write(tmp_path, "voc", {})
+        (tmp_path / "metrics" / "voc.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"^scores: .*metrics.*run"):
+        main(["--root", str(tmp_path)])
