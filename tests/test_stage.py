@@ -104,6 +104,16 @@ def test_a_full_disk_is_one_line(root):
         STAGE.run(fill, _arguments(root))
 
 
+def test_a_warning_is_one_line_without_code(root):
+    code = (
+        "import sys, warnings; from tests.test_stage import STAGE, _main;"
+        "STAGE.run(lambda run: warnings.warn('few frames') or _main(run), sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, *_arguments(root)]
+    done = subprocess.run(command, cwd=PARAMS.parent, capture_output=True, text=True, check=True)
+    assert done.stderr == "count: few frames\n"
+
+
 def test_two_runs_of_the_same_work_do_not_meet(root):
     def nested(run: Run) -> str:
         STAGE.run(_main, _arguments(root))

@@ -13,6 +13,7 @@ import io
 import json
 import shutil
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,6 +146,7 @@ class Stage:
     def run(self, main: Callable[[Run], str], arguments: Sequence[str] | None = None) -> None:
         """The command line: check everything, do `main`, print its closing line; a user's mistake is one line."""
         options = self._parser(main).parse_args(arguments)
+        warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
             print(self._run(main, options), flush=True)
         except EarshotError as error:
