@@ -31,7 +31,7 @@ from earshot.evaluation.linear import GRID, feature_scale, validated_probe
 from earshot.evaluation.metrics import mean_average_precision
 from earshot.networks.alexnet import AlexNet
 
-PARTS = {"train": 2501, "val": 2510, "test": 2452}  # as in VOC2007 (of its 4,952 test pictures the shared half)
+PARTS = {"train": 2501, "val": 2510, "test": 2452}  # rows as VOC2007 has, of test half as many
 CLASSES = 20
 LAYERS = {"max5": 256, "fc6": 4096, "pool5": 9216}
 WANTED = {"max5": 10, "fc6": 20, "pool5": 40}  # times faster
