@@ -26,7 +26,7 @@ class Repository:
         self.folder = folder / "repository"
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
         for name in filter(None, listed.stdout.split("\0")):
-            if (REPOSITORY / name).exists() and name != "dvc.lock":
+            if (REPOSITORY / name).exists():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, self.folder / name)
         apply_recipe(REPOSITORY / "tests" / "tiny.yaml", self.folder / "params.yaml", self.folder / "params.yaml")
