@@ -89,6 +89,10 @@ class Texture(Group):
 class Label(Group):
     """From descriptors to labels."""
 
+    model: Literal["clusters", "binary", "textons"]
+    components: Annotated[int, Field(ge=1, le=62)]  # the bits of a code are those of one int64
+    threshold: Literal["zero", "median"]
+    textons: Annotated[int, Field(ge=2, le=4096)]
     scale: Literal["z-score+sqrt", "sqrt", "count", "none"]
     distance_filter: bool
     control: Literal["none", "wrong-sound"]
@@ -100,10 +104,18 @@ class Label(Group):
 class Pretrain(Group):
     """Training a network to tell the label from a frame."""
 
+    backbone: str
+    initialisation: Literal["random", "kmeans"]
+    weights: str
     width: Annotated[float, Field(ge=1 / 64, le=4)]
     image_size: Annotated[int, Field(ge=63, le=1024)]  # smaller ones leave nothing after the pools
     batch: Annotated[int, Field(ge=2)]
     epochs: Count
+    keep: Literal["last", "best"]
+    optimiser: Literal["adamw", "sgd"]
+    schedule: Literal["onecycle", "steps"]
+    drops: Count
+    drop: Share
     learning_rate: Amount
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Amount
@@ -146,12 +158,48 @@ class Esc50(Benchmark):
     windows: Positive
 
 
+class Finetune(Benchmark):
+    """PASCAL VOC2007 classification by training on: the fully connected layers, and the whole network."""
+
+    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False)]
+    resize: Pixels
+    steps: Positive
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Amount
+    drops: Count
+    drop: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip_norm: Amount
+    crop_smallest: Annotated[float, Field(gt=0, le=1)]
+    crop_largest: Annotated[float, Field(gt=0, le=1)]
+    crops: Positive
+
+
+class Detection(Benchmark):
+    """PASCAL VOC2007 detection with Fast R-CNN."""
+
+    proposals: Literal["selective-search", "files"]
+    proposals_kept: Positive
+    shorter_side: Pixels
+    longest_side: Pixels
+    steps: Positive
+    pictures: Positive
+    regions: Positive
+    learning_rate: Amount
+    drops: Count
+    drop: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip_norm: Amount
+
+
 class Evaluate(Group):
     """One group a benchmark; a benchmark that is left out is not run."""
 
     voc: Voc | None = None
     sun: Sun | None = None
     esc50: Esc50 | None = None
+    finetune: Finetune | None = None
+    detection: Detection | None = None
 
 
 class Params(Group):
