@@ -52,6 +52,7 @@ def main(run: Run) -> str:
             seed=run.params.seed,
             descriptor=run.params.descriptor,
             switches=run.params.texture.model_dump(),
+            scratch=run.scratch,
         )
     )
     run.write_metrics(run.choice, answer.metrics)

@@ -16,6 +16,7 @@ class Question:
         params: the benchmark's own parameters.
         seed: for whatever the protocol draws.
         descriptor, switches: how sound is described, for benchmarks of sound.
+        scratch: a folder for unfinished work, for benchmarks that train: a killed evaluation goes on from there.
     """
 
     tree: Path
@@ -24,6 +25,7 @@ class Question:
     seed: int
     descriptor: str
     switches: Mapping[str, str]
+    scratch: Path
 
 
 @dataclass(frozen=True)
