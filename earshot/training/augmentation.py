@@ -28,6 +28,7 @@ class Augmentation:
     Args:
         crop: smallest share of the picture's area that a random crop shows; 1 shows the middle square, as validation
             does.
+        crop_largest: largest share.
         jitter: brightness, contrast and saturation vary by factors 1 - jitter to 1 + jitter, hue by a quarter as many
             turns.
         grey: share of the pictures that lose their colour.
@@ -35,6 +36,7 @@ class Augmentation:
     """
 
     crop: float = 1.0
+    crop_largest: float = 1.0
     jitter: float = 0.0
     grey: float = 0.0
     flip: bool = False
@@ -56,7 +58,7 @@ class Augmentation:
     def _boxes(self, chances: np.ndarray) -> np.ndarray | None:
         if self.crop == 1:
             return None
-        share = self.crop + (1 - self.crop) * chances[:, 0]
+        share = self.crop + (self.crop_largest - self.crop) * chances[:, 0]
         low, high = np.log(ASPECTS)
         return np.column_stack([share, np.exp(low + (high - low) * chances[:, 1]), chances[:, 2:]])
 
@@ -79,24 +81,19 @@ class Changes:
     contrast: np.ndarray
 
 
-def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = None) -> Tensor:
-    """Decode JPEG frames, crop and resize them: uint8, (frames, 3, size, size).
+def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = None, crops: int = 1) -> Tensor:
+    """Decode JPEG frames, crop and resize them: uint8, (frames * crops, 3, size, size).
 
-    Without changes the middle square is shown.
+    Without changes the middle square is shown. The crops of one frame, and their changes, stand beside one another.
 
     Raises:
         RuntimeError: a frame is no JPEG that can be decoded.
     """
-    pictures = torch.empty((len(frames), 3, size, size), dtype=torch.uint8)
-    for number, frame in enumerate(frames):
+    pictures = torch.empty((len(frames) * crops, 3, size, size), dtype=torch.uint8)
+    for place, frame in enumerate(frames):
         picture = decode_jpeg(torch.frombuffer(bytearray(frame), dtype=torch.uint8), mode=ImageReadMode.RGB)
-        boxes = None if changes is None else changes.boxes
-        top, left, height, width = _place(*picture.shape[1:], None if boxes is None else boxes[number])
-        picture = picture[None, :, top : top + height, left : left + width]
-        picture = picture.contiguous(memory_format=torch.channels_last)  # as decoded; resizing is a quarter faster
-        if changes is not None and changes.mirrored[number]:
-            picture = picture.flip(-1)
-        pictures[number] = functional.interpolate(picture, (size, size), mode="bilinear", antialias=True)[0]
+        for number in range(place * crops, (place + 1) * crops):
+            pictures[number] = _crop(picture, size, changes, number)
     return pictures
 
 
@@ -121,6 +118,17 @@ def recolour(pictures: Tensor, changes: Changes) -> Tensor:
         colours = torch.bmm(matrices[part], values).add_(offset)
         changed[part] = colours.clamp_(0, 255).round_().view_as(changed[part])
     return changed
+
+
+def _crop(picture: Tensor, size: int, changes: Changes | None, number: int) -> Tensor:
+    """One picture (3, height, width) as change `number` has it: (3, size, size)."""
+    boxes = None if changes is None else changes.boxes
+    top, left, height, width = _place(*picture.shape[1:], None if boxes is None else boxes[number])
+    part = picture[None, :, top : top + height, left : left + width]
+    part = part.contiguous(memory_format=torch.channels_last)  # as decoded; resizing is a quarter faster
+    if changes is not None and changes.mirrored[number]:
+        part = part.flip(-1)
+    return functional.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def _place(height: int, width: int, box: np.ndarray | None) -> tuple[int, int, int, int]:
