@@ -1,14 +1,14 @@
 """Every row of the papers' tables, and their sweeps, on the rendered world: several worlds, one setting for all rows.
 
-    python -m benchmarks.rows --seeds 3                             # world and training seeds 0, 1, 2; hours on two cores
+    python -m benchmarks.rows --seeds 3        # world and training seeds 0, 1, 2; hours on two cores
     python -m benchmarks.rows --rows cluster,textons --seeds 1
     python -m benchmarks.rows --benchmarks voc,sun,finetune,detection
     python -m benchmarks.rows --seeds 1 --set sample.clips=200 --folder elsewhere
 
 A seed is another world and another training. Its world is rendered and described once; every row then runs the very
 stages of the pipeline, with recipes/sample-large.yaml and what makes the row, in a folder of its own with params.yaml
-and metrics/, which `python -m earshot.insight.tables` collects. What is there is not run again. `true-kinds` alone is no
-setting of the pipeline, whose training cannot read annotations: here the table of labels is written from them.
+and metrics/, which `python -m earshot.insight.tables` collects. What is there is not run again. `true-kinds` alone is
+no setting of the pipeline, whose training cannot read annotations: here the table of labels is written from them.
 
 Writes rows.csv into the folder, prints it, and states for every ordering of the papers how it came out here.
 """
@@ -168,7 +168,9 @@ def collect(folder: Path, seeds: Iterable[int], names: Sequence[str]) -> list[di
             if not all(values.values()):
                 continue
             prefixes = {name: ""} | (CONTROLS if name == "cluster" else {})
-            lines += [line(seed, row, prefix, values, read_metrics(root, "pretrain")) for row, prefix in prefixes.items()]
+            lines += [
+                line(seed, row, prefix, values, read_metrics(root, "pretrain")) for row, prefix in prefixes.items()
+            ]
             if name == "cluster":
                 colours = {f"{b}_pool5": values[b][f"colour_{metric}"] for b, metric in SCORES.items()}
                 lines.append({"seed": seed, "row": "colour histogram"} | colours)
