@@ -81,7 +81,14 @@ def measure(params: Params, root: Path) -> dict[str, Speed]:
         "in memory, bf16, channels last": (Steps(params, root, last).hold(last), "bf16"),
         "in memory, float32, channels first": (Steps(params, root, first).hold(first), "float32"),
     }
-    plan = Plan(1, p.learning_rate, p.weight_decay, p.clip_norm, p.precision, params.seed)
+    plan = Plan(
+        epochs=1,
+        learning_rate=p.learning_rate,
+        weight_decay=p.weight_decay,
+        clip_norm=p.clip_norm,
+        precision=p.precision,
+        seed=params.seed,
+    )
     speeds = {name: Speed([], []) for name in kinds}
     for _ in range(ROUNDS + 1):
         for name, (task, precision) in kinds.items():

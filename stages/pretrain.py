@@ -34,6 +34,18 @@ from earshot.training.pretext import LabelledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
 LABELS_OF = {"encoder": "label", "wrong_sound": "wrong_sound_label"}
+PLANNED = (
+    "epochs",
+    "learning_rate",
+    "weight_decay",
+    "clip_norm",
+    "precision",
+    "optimiser",
+    "schedule",
+    "drops",
+    "drop",
+    "keep",
+)
 BATCH_NORM_PICTURES = 1024  # training frames from which the random network's statistics are estimated
 
 STAGE = Stage(
@@ -69,8 +81,7 @@ class Pretraining:
         return LabelTask(network, self.table(name), augmentation, batch=p.batch, seed=self.seed)
 
     def plan(self) -> Plan:
-        p = self.params
-        return Plan(p.epochs, p.learning_rate, p.weight_decay, p.clip_norm, p.precision, self.seed)
+        return Plan(seed=self.seed, **{name: getattr(self.params, name) for name in PLANNED})
 
 
 def main(run: Run) -> str:
@@ -130,7 +141,8 @@ def train(number: int, pretraining: Pretraining, names: list[str]) -> dict[str, 
     task = pretraining.task(name, load_encoder(pretraining.models, "random"))
     trainer = Trainer(task, pretraining.plan(), pretraining.scratch / f"{name}.checkpoint.safetensors")
     progress = trainer.train(title=name.replace("_", " "), position=number + 1)
-    final = progress.history[-1] if progress.history else {"epoch": 0, **trainer.validate()}
+    kept = trainer.epoch_kept()
+    final = progress.history[kept - 1] if kept else {"epoch": 0, **trainer.validate()}
     save_weights(pretraining.models, name, task.network)
     metrics = {
         "val_accuracy": final["val_accuracy"],
@@ -138,6 +150,7 @@ def train(number: int, pretraining: Pretraining, names: list[str]) -> dict[str, 
         "majority": task.majority(),
         "train_accuracy": final.get("train_accuracy"),
         "epochs": pretraining.params.epochs,
+        "epoch_kept": kept,
         "moments_trained_on": task.training.moments,
         "images_per_second": progress.step * task.training.batch / progress.seconds if progress.step else None,
     }

@@ -132,22 +132,89 @@ def stop_after(task, steps):
     return task
 
 
+PLANS = {
+    "onecycle": PLAN,
+    "sgd in steps": replace(PLAN, optimiser="sgd", schedule="steps", learning_rate=0.02),
+    "sgd, onecycle": replace(PLAN, optimiser="sgd"),
+    "best": replace(PLAN, keep="best", learning_rate=0.02),
+}
+
+
 @pytest.mark.parametrize("stops", [(1,), (9,), (4, 11, 12)])
-def test_a_training_that_was_interrupted_ends_with_the_same_bits(root, tmp_path, monkeypatch, stops):
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_training_that_was_interrupted_ends_with_the_same_bits(root, tmp_path, monkeypatch, plan, stops):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     whole = striped_task(root)
-    wanted = Trainer(whole, PLAN, tmp_path / "whole").train("")
+    wanted = Trainer(whole, PLANS[plan], tmp_path / "whole").train("")
     assert whole.batches_per_epoch > 4
     for stop in stops:
         with pytest.raises(Interrupted):
-            Trainer(stop_after(striped_task(root), stop), PLAN, tmp_path / "parts").train("")
+            Trainer(stop_after(striped_task(root), stop), PLANS[plan], tmp_path / "parts").train("")
     resumed = striped_task(root)
-    training = Trainer(resumed, PLAN, tmp_path / "parts")
+    training = Trainer(resumed, PLANS[plan], tmp_path / "parts")
     assert training.progress.step == stops[-1]
     progress = training.train("")
     assert progress.history == wanted.history
     for name, values in whole.network.state_dict().items():
         assert torch.equal(values, resumed.network.state_dict()[name]), name
+
+
+class Scored(OneBatch):
+    """One batch whose validation tells the accuracies it is given, one an epoch, and the weights it saw."""
+
+    def __init__(self, accuracies):
+        super().__init__()
+        self.accuracies, self.seen = list(accuracies), []
+
+    def validate(self):
+        self.seen.append({name: values.clone() for name, values in self.network.state_dict().items()})
+        return {"val_accuracy": self.accuracies[len(self.seen) - 1]}
+
+
+@pytest.mark.parametrize(
+    ("keep", "accuracies", "kept"),
+    [("best", [0.3, 0.5, 0.5], 2), ("best", [0.6, 0.5, 0.1], 1), ("last", [0.6, 0.5, 0.1], 3), ("best", [None] * 3, 3)],
+)
+def test_the_weights_and_statistics_of_the_epoch_to_keep_are_kept(tmp_path, keep, accuracies, kept):
+    task = Scored(accuracies)
+    plan = replace(PLAN, keep=keep)
+    training = Trainer(task, plan, tmp_path / "c")
+    training.train("")
+    assert training.epoch_kept() == kept
+    again = OneBatch()
+    Trainer(again, plan, tmp_path / "c").train("")  # finished: read from its checkpoint
+    for name, values in task.seen[kept - 1].items():
+        assert torch.equal(values, task.network.state_dict()[name]), name
+        assert torch.equal(values, again.network.state_dict()[name]), name
+
+
+def test_the_schedule_in_steps_drops_evenly_over_the_training(tmp_path):
+    plan = replace(PLAN, schedule="steps", drops=3, drop=0.5, optimiser="sgd", learning_rate=0.008)
+    training = Trainer(OneBatch(), replace(plan, epochs=4), tmp_path / "c")
+    rates = []
+    training.optimiser.register_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    training.train("")
+    assert rates == pytest.approx([0.008] * 10 + [0.004] * 10 + [0.002] * 10 + [0.001] * 10)
+    assert training.optimiser.param_groups[0]["momentum"] == trainer.MOMENTUM
+
+
+def test_only_parameters_that_require_gradients_are_trained(tmp_path):
+    task = OneBatch()
+    task.network.convolutions.requires_grad_(False)
+    before = {name: values.clone() for name, values in task.network.named_parameters()}
+    Trainer(task, replace(PLAN, epochs=1), tmp_path / "c").train("")
+    for name, values in task.network.named_parameters():
+        assert torch.equal(values, before[name]) == name.startswith("convolutions"), name
+
+
+def test_a_task_prepares_its_network_whenever_it_is_put_into_training_mode(tmp_path):
+    task = OneBatch()
+    task.prepare = lambda: task.network.convolutions.eval()
+    before = {name: values.clone() for name, values in task.network.named_buffers()}
+    Trainer(task, replace(PLAN, epochs=2), tmp_path / "c").train("")
+    assert task.network.training
+    assert not task.network.convolutions.training
+    assert all(torch.equal(values, before[name]) for name, values in task.network.named_buffers())
 
 
 def test_a_finished_training_is_not_done_again(root, tmp_path):

@@ -4,6 +4,7 @@ Randomness needs no place in it: every step draws from a generator seeded by the
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from torch.optim import Optimizer
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import write_atomically
 
+State = dict[str, Tensor]
 
-def save_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer, facts: dict[str, Any]) -> None:
-    """Write weights, the optimiser's moments and `facts` (JSON) to `path`, whole or not at all."""
-    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+
+def save_checkpoint(path: Path, states: dict[str, State], optimiser: Optimizer, facts: dict[str, Any]) -> None:
+    """Write named states of a network, the optimiser's moments and `facts` (JSON) to `path`, whole or not at all."""
+    tensors = {f"{state}.{name}": tensor for state, found in states.items() for name, tensor in found.items()}
     for number, parameter in enumerate(_parameters(optimiser)):
         for name, tensor in optimiser.state[parameter].items():
             tensors[f"optimiser.{number}.{name}"] = tensor
@@ -28,18 +31,21 @@ def save_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer, facts:
         save_file(packed, growing, metadata={"facts": json.dumps(facts)})
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
-    """Bring network and optimiser to where the checkpoint has them, in place; return its facts."""
+def load_checkpoint(path: Path, states: Sequence[str], optimiser: Optimizer) -> tuple[dict[str, State], dict[str, Any]]:
+    """The states of these names and the facts of a checkpoint; the optimiser is brought to where it was, in place."""
     facts = read_facts(path)
+    found: dict[str, State] = {state: {} for state in states}
+    parameters = _parameters(optimiser)
     with safe_open(path, framework="pt") as file:
-        network.load_state_dict({name: file.get_tensor(f"network.{name}") for name in network.state_dict()})
-        keys = [key for key in file.keys() if key.startswith("optimiser.")]  # noqa: SIM118
-        parameters = _parameters(optimiser)
-        for key in keys:
-            _, number, name = key.split(".")
-            parameter = parameters[int(number)]
-            optimiser.state[parameter][name] = _as_held(file.get_tensor(key), parameter)
-    return facts
+        for key in file.keys():  # noqa: SIM118
+            kind, _, name = key.partition(".")
+            if kind in found:
+                found[kind][name] = file.get_tensor(key)
+            else:
+                number, name = name.split(".")
+                parameter = parameters[int(number)]
+                optimiser.state[parameter][name] = _as_held(file.get_tensor(key), parameter)
+    return found, facts
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The trainer: AdamW under a OneCycle schedule, gradient clipping, mixed precision, validation, checkpoints.
+"""The trainer: optimisers and schedules, gradient clipping, mixed precision, validation, checkpoints.
 
 It knows nothing of what is learned: a task brings the network, the batches, the loss and the validation.
 
@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from earshot.pipeline.errors import EarshotError
@@ -24,13 +24,17 @@ from earshot.training.chance import generator
 from earshot.training.checkpoints import load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 20.0  # between two checkpoints; changes no result
+MOMENTUM = 0.9  # of SGD, as AlexNet was trained (Krizhevsky 2012, section 5)
+CHANGING = {"lr", "betas"}  # what a schedule changes in the optimiser
 CHECK_STEPS = 50  # between looks at the loss: on a GPU each look waits for the device
 
 
 class Task(Protocol):
     """What is trained.
 
-    `network` holds everything that has weights, and `batches_per_epoch` says how long an epoch is.
+    `network` holds everything that has weights, of which those that require gradients are trained, and
+    `batches_per_epoch` says how long an epoch is. A task may also have a method `prepare()`, called whenever the
+    network was put into training mode: it keeps parts of it, frozen batch norms say, in eval mode.
     """
 
     network: nn.Module
@@ -46,17 +50,20 @@ class Task(Protocol):
         """What the history says of a network, measured on the validation split; called in eval mode."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """How to train; the values of `pretrain` of the same names.
 
     Args:
         epochs: passes over the training moments.
-        learning_rate: peak of the OneCycle schedule.
-        weight_decay: of AdamW, for all weights.
+        learning_rate: peak of the OneCycle schedule, beginning of the schedule in steps.
+        weight_decay: for all weights.
         clip_norm: longest gradient.
         precision: `bf16` (autocast) or `float32`.
         seed: of everything drawn in a step.
+        optimiser: `adamw`, or `sgd` with momentum.
+        schedule: `onecycle`, or `steps`: the rate is multiplied by `drop`, `drops` times, evenly over the training.
+        keep: the weights of the `last` epoch, or of the `best`: the first of those with the highest val_accuracy.
     """
 
     epochs: int
@@ -65,6 +72,11 @@ class Plan:
     clip_norm: float
     precision: str
     seed: int
+    optimiser: str = "adamw"
+    schedule: str = "onecycle"
+    drops: int = 2
+    drop: float = 0.1
+    keep: str = "last"
 
 
 @dataclass
@@ -84,6 +96,11 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, float | None]] = field(default_factory=list)
 
+    def best_epoch(self) -> int | None:
+        """The first epoch with the highest val_accuracy, from 1; None where none was measured."""
+        measured = [row for row in self.history if row.get("val_accuracy") is not None]
+        return max(measured, key=lambda row: row["val_accuracy"])["epoch"] if measured else None
+
 
 class Trainer:
     """One training, from its last checkpoint, where there is one, to its end.
@@ -99,15 +116,17 @@ class Trainer:
         self.network = task.network
         self.device = next(self.network.parameters()).device
         self.steps = plan.epochs * task.batches_per_epoch
-        self.optimiser = AdamW(self.network.parameters(), weight_decay=plan.weight_decay, fused=True)
-        self.schedule = OneCycleLR(self.optimiser, plan.learning_rate, total_steps=max(self.steps, 1))
+        self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimiser = _optimiser(plan, self.parameters)
+        self.schedule = _schedule(plan, self.optimiser, max(self.steps, 1))
         self.progress = Progress()
+        self.best: dict[str, Tensor] = {}  # the state of the network after the best epoch so far
         if checkpoint.exists():
             self._resume()
         self._sums = torch.tensor([self.progress.loss, self.progress.right], dtype=torch.float64, device=self.device)
 
     def train(self, title: str, position: int = 0) -> Progress:
-        """Do the steps that are left; return where training ended.
+        """Do the steps that are left and give the network the weights to keep; return where training ended.
 
         Args:
             title, position: name of the progress bar and its line, for trainings beside one another.
@@ -117,7 +136,7 @@ class Trainer:
         """
         first = self.progress.step
         self._mark = self._saved = time.monotonic()
-        self.network.train()
+        self._train_mode()
         with tqdm(total=self.steps, initial=first, desc=title, position=position, leave=False, disable=None) as bar:
             for batch in self.task.batches(range(first, self.steps)):
                 rate = self._step(batch)
@@ -129,15 +148,27 @@ class Trainer:
                     self._take_sums()
                 if time.monotonic() - self._saved > CHECKPOINT_SECONDS or self.progress.step == self.steps:
                     self._save()
+        if self.best:
+            self.network.load_state_dict(self.best)
         return self.progress
+
+    def epoch_kept(self) -> int:
+        """The epoch whose weights the network has after training, from 1; 0 where none was done."""
+        best = self.progress.best_epoch() if self.plan.keep == "best" else None
+        return best or len(self.progress.history)
 
     def validate(self) -> dict[str, float | None]:
         """The task's validation, without dropout and with the batch norm that was learned."""
         self.network.eval()
         with torch.inference_mode(), self._autocast():
             found = self.task.validate()
-        self.network.train()
+        self._train_mode()
         return found
+
+    def _train_mode(self) -> None:
+        self.network.train()
+        if prepare := getattr(self.task, "prepare", None):
+            prepare()
 
     def _step(self, batch: Any) -> float:
         """One step of the optimiser and of the schedule; the learning rate that was used."""
@@ -146,7 +177,7 @@ class Trainer:
             loss, right = self.task.loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
+        nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm)
         rate = self.optimiser.param_groups[0]["lr"]
         self.optimiser.step()
         self.schedule.step()
@@ -165,6 +196,8 @@ class Trainer:
             "learning_rate": rate,
         }
         self.progress.history.append(row)
+        if self.plan.keep == "best" and self.progress.best_epoch() == row["epoch"]:
+            self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.progress.loss = self.progress.right = 0.0
         self._sums.zero_()
         self._mark = time.monotonic()  # validation is not training time
@@ -186,13 +219,17 @@ class Trainer:
         group = self.optimiser.param_groups[0]
         facts = asdict(self.progress) | {
             "schedule": self.schedule.state_dict(),
-            "group": {"lr": group["lr"], "betas": group["betas"]},
+            "group": {key: group[key] for key in CHANGING & group.keys()},
         }
-        save_checkpoint(self.checkpoint, self.network, self.optimiser, facts)
+        save_checkpoint(
+            self.checkpoint, {"network": self.network.state_dict(), "best": self.best}, self.optimiser, facts
+        )
         self._saved = self._mark = time.monotonic()
 
     def _resume(self) -> None:
-        facts = load_checkpoint(self.checkpoint, self.network, self.optimiser)
+        states, facts = load_checkpoint(self.checkpoint, ("network", "best"), self.optimiser)
+        self.network.load_state_dict(states["network"])
+        self.best = states["best"]
         self.schedule.load_state_dict(facts.pop("schedule"))
         self.optimiser.param_groups[0].update(facts.pop("group"))
         self.progress = Progress(**facts)
@@ -200,3 +237,15 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
 
+
+def _optimiser(plan: Plan, parameters: list[nn.Parameter]) -> Optimizer:
+    if plan.optimiser == "sgd":
+        return SGD(parameters, plan.learning_rate, momentum=MOMENTUM, weight_decay=plan.weight_decay, fused=True)
+    return AdamW(parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+
+
+def _schedule(plan: Plan, optimiser: Optimizer, steps: int) -> LRScheduler:
+    if plan.schedule == "steps":
+        return LambdaLR(optimiser, lambda step: plan.drop ** min((plan.drops + 1) * step // steps, plan.drops))
+    cycled = plan.optimiser == "adamw"  # OneCycle turns beta 1 too; the momentum of SGD stays
+    return OneCycleLR(optimiser, plan.learning_rate, total_steps=steps, cycle_momentum=cycled)
