@@ -45,18 +45,22 @@ def read_picture(file: Path, resize: int, crop: int) -> Tensor:
     return squeezed[:, first : first + crop, first : first + crop]
 
 
-def picture_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
-    """Pictures in batches, (rows, uint8 (pictures, 3, crop, crop)), behind a progress bar.
-
-    Raises EarshotError where the crop is larger than the picture it is taken from, and for a file that is missing,
-    before the first is read.
-    """
-    if crop > resize:
-        raise EarshotError(f"resize is {resize} px, wanted at least the encoder's {crop}; set it in params.yaml")
+def require_pictures(files: Sequence[Path]) -> None:
+    """Raise EarshotError where a file is missing, before the first is read."""
     missing = [file for file in files if not file.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more of {len(files)}" if len(missing) > 1 else ""
         raise EarshotError(f"{missing[0]}{more}: no such picture, but the benchmark's lists name it; restore the files")
+
+
+def picture_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
+    """Pictures in batches, (rows, uint8 (pictures, 3, crop, crop)), behind a progress bar.
+
+    Raises EarshotError where the crop is larger than the picture it is taken from, and for a file that is missing.
+    """
+    if crop > resize:
+        raise EarshotError(f"resize is {resize} px, wanted at least the encoder's {crop}; set it in params.yaml")
+    require_pictures(files)
     for first in tqdm(range(0, len(files), BATCH), desc=title, unit="batch", leave=False):
         chosen = files[first : first + BATCH]
         yield slice(first, first + len(chosen)), torch.stack([read_picture(file, resize, crop) for file in chosen])
