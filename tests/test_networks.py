@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from earshot.networks.alexnet import LAYERS, AlexNet, pool5_side
+from earshot.networks.alexnet import AlexNet
 from earshot.networks.files import load_encoder, save_architecture, save_weights
+from earshot.networks.network import LAYERS
 from earshot.pipeline.errors import EarshotError
 
 SMALL = {"classes": 5, "width": 0.1, "image_size": 64, "dropout": 0.2}
@@ -56,7 +57,7 @@ def test_full_width_has_the_papers_layers_and_parameters():
 
 def test_half_width_at_112_px_has_a_2_by_2_pool5():
     network = AlexNet(classes=30, width=0.5, image_size=112)
-    assert pool5_side(112) == 2
+    assert network.pooled_side == 2
     assert network.fc6[1].weight.shape == (2048, 128 * 2 * 2)
 
 
@@ -94,7 +95,7 @@ def test_pictures_of_another_size_or_type_are_refused(images):
 def test_an_unknown_layer_and_too_small_a_picture_are_refused():
     with pytest.raises(ValueError, match="conv9"):
         AlexNet(**SMALL).features(pictures(1, 64), ("pool5", "conv9"))
-    with pytest.raises(ValueError, match="image_size 62"):
+    with pytest.raises(EarshotError, match="image_size is 62; alexnet wants 63 px or more"):
         AlexNet(classes=2, image_size=62)
 
 

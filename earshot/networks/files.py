@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones import OWN, build_network
+from earshot.networks.network import Network
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import write_atomically
 
-NETWORKS = {"alexnet": AlexNet}
 ENCODERS = ("encoder", "wrong_sound", "random")
 ARCHITECTURE_FILE = "encoder.json"
 
@@ -43,7 +43,7 @@ def save_weights(folder: Path, name: str, network: nn.Module) -> None:
         path.write_bytes(save(tensors))
 
 
-def load_encoder(folder: Path, name: str = "encoder") -> nn.Module:
+def load_encoder(folder: Path, name: str = "encoder") -> Network:
     """The network of a folder with the weights called `name`, on the CPU, in eval mode.
 
     Args:
@@ -56,9 +56,8 @@ def load_encoder(folder: Path, name: str = "encoder") -> nn.Module:
     if name not in ENCODERS:
         raise EarshotError(f"{folder}: no encoder is called {name!r}; the names are {', '.join(ENCODERS)}")
     architecture = _read_architecture(folder / ARCHITECTURE_FILE)
-    build = NETWORKS[architecture.pop("name")]
     with torch.device("meta"):  # no memory is taken before the file is known to fit
-        network = build(**architecture)
+        network = build_network(**architecture)
     weights = _read_weights(folder / f"{name}.safetensors", network)
     network.load_state_dict(weights, assign=True)
     return network.eval()
@@ -71,9 +70,9 @@ def _read_architecture(path: Path) -> dict:
         raise EarshotError(f"{path}: cannot be read ({error.strerror}); the stage pretrain writes it") from None
     except ValueError as error:
         raise EarshotError(f"{path}: is not JSON ({error}); run the stage pretrain again") from None
-    if not isinstance(found, dict) or found.get("name") not in NETWORKS:
+    if not isinstance(found, dict) or found.get("name") not in OWN:
         name = found.get("name") if isinstance(found, dict) else found
-        raise EarshotError(f"{path}: name is {name!r:.60}; the networks are {', '.join(NETWORKS)}")
+        raise EarshotError(f"{path}: name is {name!r:.60}; the networks are {', '.join(OWN)}")
     if set(found) != {"name", *ARCHITECTURE_RANGES}:
         raise EarshotError(f"{path}: holds {', '.join(sorted(found))}; wanted name, {', '.join(ARCHITECTURE_RANGES)}")
     for key, (kind, lowest, highest) in ARCHITECTURE_RANGES.items():

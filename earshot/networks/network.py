@@ -1,0 +1,146 @@
+"""What every network is to the rest: uint8 pictures in, scores out, and the four layers that are probed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+LAYERS = ("max5", "pool5", "fc6", "fc7")
+
+# Mean and deviation of the channels of natural photographs (those of ImageNet, as the papers use), on the scale 0-255.
+CHANNEL_MEAN = (123.675, 116.28, 103.53)
+CHANNEL_DEVIATION = (58.395, 57.12, 57.375)
+
+
+class Network(nn.Module, ABC):
+    """A convolutional network over pictures as they are decoded: uint8, (pictures, 3, image_size, image_size).
+
+    A picture runs through `normalise`, `convolve`, `pool`, `hidden` and the output layer. A detector may take a picture
+    of any size through the first two and cut regions of pooled_side x pooled_side out of conv5 for `hidden`.
+
+    Args:
+        name: of the architecture, as `pretrain.backbone` gives it.
+        classes: number of outputs.
+        width: factor on all channels and hidden units.
+        image_size: side of the pictures in px.
+        dropout: probability at the dropouts among the fully connected layers.
+
+    Attributes:
+        architecture: the arguments, from which `build_network` makes the network again.
+        stride: px of the picture from one position of conv5 to the next.
+        pooled_side: positions along one side of the maps that `hidden` is given when a picture is classified.
+        fully_connected_names: the fully connected layers in order, the output layer last.
+    """
+
+    stride: int
+    pooled_side: int
+    fully_connected_names: tuple[str, ...]
+
+    def __init__(self, name: str, *, classes: int, width: float, image_size: int, dropout: float) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.architecture = {
+            "name": name,
+            "classes": classes,
+            "width": width,
+            "image_size": image_size,
+            "dropout": dropout,
+        }
+        self.register_buffer("channel_mean", torch.tensor(CHANNEL_MEAN).view(3, 1, 1))
+        self.register_buffer("channel_deviation", torch.tensor(CHANNEL_DEVIATION).view(3, 1, 1))
+
+    @abstractmethod
+    def convolve(self, normalised: Tensor) -> Tensor:
+        """The conv5 maps after their nonlinearity, (pictures, channels, height, width), of pictures of any size."""
+
+    @abstractmethod
+    def pool(self, conv5: Tensor) -> Tensor:
+        """The maps that `hidden` reads, of the conv5 maps."""
+
+    @abstractmethod
+    def hidden(self, pooled: Tensor) -> Tensor:
+        """What the output layer reads, (pictures, units), of maps (pictures, channels, pooled_side, pooled_side)."""
+
+    @abstractmethod
+    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The LAYERS with their values in the order in which they are computed, each when it is asked for."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores of the classes, (pictures, classes), of uint8 pictures (pictures, 3, image_size, image_size)."""
+        return self.scores(self.hidden(self.pool(self.convolve(self.normalise(self._checked(images))))))
+
+    def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
+        """Activations after the nonlinearity, a flat row a picture, of the layers asked for.
+
+        `max5` is the maximum of each conv5 channel over the picture, `pool5` the pooled conv5 map, `fc6` and `fc7` the
+        hidden units (Owens 2016, Table 2). Dropout and batch norm follow the mode: call `eval()` to probe.
+
+        Args:
+            images: uint8, (pictures, 3, image_size, image_size).
+            layers: some of LAYERS; nothing beyond the last one needed is computed.
+
+        Raises:
+            ValueError: an unknown layer, or pictures of another size or type.
+        """
+        if unknown := set(layers) - set(LAYERS):
+            raise ValueError(f"layers {sorted(unknown)} are not in a network; it has {', '.join(LAYERS)}")
+        found: dict[str, Tensor] = {}
+        for layer, values in self.activations(self.normalise(self._checked(images))):
+            if layer in layers:
+                found[layer] = values.flatten(1)
+            if len(found) == len(set(layers)):
+                break
+        return {layer: found[layer] for layer in layers}
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Float pictures of zero mean and unit variance, channel by channel, of uint8 pictures of any size."""
+        return (images - self.channel_mean) / self.channel_deviation
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Scores of the classes, (pictures, classes), of what `hidden` gives."""
+        return self.fully_connected[-1](hidden)
+
+    @property
+    def fully_connected(self) -> list[nn.Module]:
+        """The layers that are trained when only the head is: the hidden ones in order, and the output layer."""
+        return [self.get_submodule(name) for name in self.fully_connected_names]
+
+    def renew_fully_connected(self, classes: int) -> None:
+        """Draw the fully connected layers anew, with an output layer of `classes`, in place."""
+        for layer in self.fully_connected[:-1]:
+            initialise(layer)
+        self.renew_output(classes)
+
+    def renew_output(self, classes: int) -> None:
+        """Put a zero output layer of `classes` in the place of the old one: at first all are equally likely."""
+        parent, _, name = self.fully_connected_names[-1].rpartition(".")
+        setattr(self.get_submodule(parent), name, _zero_output(self.fully_connected[-1], classes))
+        self.architecture["classes"] = classes
+
+    def _checked(self, images: Tensor) -> Tensor:
+        wanted = (3, self.image_size, self.image_size)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
+            found = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pictures, {wanted})")
+        return images
+
+
+def initialise(module: nn.Module) -> None:
+    """Gaussian weights that keep the variance through a ReLU (He 2015, equation 10), biases zero; in place."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _zero_output(old: nn.Module, classes: int) -> nn.Module:
+    """Made on no device first, so that nothing is drawn: other layers' weights must not depend on the classes."""
+    if isinstance(old, nn.Conv2d):  # SqueezeNet's
+        new = nn.Conv2d(old.in_channels, classes, 1, device="meta")
+    else:
+        new = nn.Linear(old.in_features, classes, device="meta")
+    new = new.to_empty(device=old.weight.device)
+    nn.init.zeros_(new.weight)
+    nn.init.zeros_(new.bias)
+    return new
