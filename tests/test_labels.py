@@ -20,7 +20,7 @@ from earshot.labels.table import keep_near
 from earshot.pipeline.errors import EarshotError
 from earshot.sound.texture import sound_textures
 
-FIT = {"clusters": 8, "scale": "z-score+sqrt", "iterations": 25, "restarts": 1, "seed": 0}
+FIT = {"kind": "clusters", "clusters": 8, "scale": "z-score+sqrt", "iterations": 25, "restarts": 1, "seed": 0}
 
 
 def sounds(rows: int, dimensions: int = 502, kinds: int = 8, seed: int = 0) -> np.ndarray:
@@ -213,7 +213,7 @@ def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_ne
     tracemalloc.stop()
     assert stream.passes > 4
     assert peak < 15_000_000  # the sample of 2,048 rows is 4 MB, and is held twice while it is put together
-    np.testing.assert_array_equal(streamed.centroids, held.centroids)
+    np.testing.assert_array_equal(streamed.model.centroids, held.model.centroids)
     assert streamed.facts == held.facts
 
 
@@ -223,9 +223,9 @@ def test_a_labeler_comes_back_from_disk_and_labels_new_sounds(tmp_path):
     loaded = load_labeler(tmp_path)
     new = sounds(50, seed=1)
     labels, distances = loaded.assign(new)
-    assert labels.dtype == np.int32 and distances.dtype == np.float32
+    assert labels.dtype == np.int64 and distances.dtype == np.float32
     np.testing.assert_array_equal(labels, labeler.assign(new)[0])
-    all_distances = np.linalg.norm(loaded.scaling.apply(new)[:, None] - loaded.centroids, axis=2)
+    all_distances = np.linalg.norm(loaded.scaling.apply(new)[:, None] - loaded.model.centroids, axis=2)
     np.testing.assert_array_equal(labels, all_distances.argmin(1))
     np.testing.assert_allclose(distances, all_distances.min(1), rtol=1e-3)
 

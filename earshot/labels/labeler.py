@@ -1,34 +1,42 @@
-"""A labeler: what turns the descriptor of a sound into its label, fitted once and kept as safetensors and JSON."""
+"""A labeler: what turns a descriptor into its label, fitted once and kept as safetensors and JSON."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from earshot.labels.kmeans import fit_kmeans, nearest_centroids
+from earshot.labels.binary import BinaryCode, fit_binary
+from earshot.labels.clusters import Clusters, fit_clusters
 from earshot.labels.scaling import Scale, Scaling, descriptor_parts, distance_shares, fit_scaling, mean_and_deviation
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import write_atomically
 
-KIND = "clusters"
+# A label model is a dataclass of tensors with `assign`; each kind, and what fits it. `textons` are clusters of what is
+# seen: the descriptors differ, not the model.
+MODELS = {"clusters": Clusters, "binary": BinaryCode, "textons": Clusters}
+FITS = {"clusters": fit_clusters, "binary": fit_binary, "textons": fit_clusters}
 FACTS_FILE = "labeler.json"
 TENSORS_FILE = "labeler.safetensors"
 
 
 @dataclass(frozen=True)
 class Labeler:
-    """Scaling and centroids, with the facts of the fit that labeler.json tells."""
+    """Scaling and a label model of what is scaled, with the facts of the fit that labeler.json tells."""
 
     scaling: Scaling
-    centroids: np.ndarray
+    model: Clusters | BinaryCode
     facts: dict
 
     def assign(self, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The label of each descriptor, int32 (moments,), and its distance from the centroid, float32 (moments,).
+        """The label of each descriptor, int64 (moments,), and its distance from the centroid, float32 (moments,).
+
+        The label is the number of a cluster, or a binary code, of which the distance is NaN.
 
         Args:
             descriptors: unscaled, float32 (moments, d), as the stage describe writes them.
@@ -36,13 +44,12 @@ class Labeler:
         Raises:
             EarshotError: another number of dimensions than the labeler has, or values that are not finite.
         """
-        wanted = self.centroids.shape[1]
+        wanted = len(self.scaling.centre)
         if descriptors.ndim != 2 or descriptors.shape[1] != wanted:
             raise EarshotError(f"descriptors of shape {descriptors.shape}; this labeler wants (moments, {wanted})")
         if not np.isfinite(descriptors).all():
             raise EarshotError("descriptors hold values that are not finite; run the stage describe again")
-        labels, squares = nearest_centroids(self.scaling.apply(descriptors), self.centroids)
-        return labels, np.sqrt(squares)
+        return self.model.assign(self.scaling.apply(descriptors))
 
 
 @dataclass(frozen=True)
@@ -60,52 +67,41 @@ def fit_labeler(
     blocks: Iterable[np.ndarray],
     rows: int,
     *,
+    kind: str,
     descriptor: str,
-    clusters: int,
     scale: Scale,
-    iterations: int,
-    restarts: int,
     memory_megabytes: int,
-    seed: int,
+    **options: Any,
 ) -> Labeler:
-    """Fit scaling and k-means on the training rows.
+    """Fit scaling and a label model on the training rows.
 
     Args:
         blocks: descriptors of the training moments that are not silent, float32 (any number, d); every iteration over
             it is a pass that gives the same blocks. It is read twice where all rows fit in `memory_megabytes`, and
             once a pass where they do not; the labeler is the same.
         rows: how many there are in all.
+        kind: clusters, binary or textons.
+        options: of the kind: clusters, iterations, restarts and seed, or components and threshold.
 
     Raises:
-        EarshotError: fewer rows than clusters, or descriptors that are not of the size that `descriptor` has.
+        EarshotError: fewer rows than the model needs, or descriptors that are not of the size that `descriptor` has.
     """
-    if rows < clusters:
-        raise EarshotError(f"{rows} sounds to fit, clusters is {clusters}; give more clips or lower clusters")
     mean, deviation = mean_and_deviation(blocks)
-    dimensions = len(mean)
-    parts = descriptor_parts(descriptor, dimensions)
+    parts = descriptor_parts(descriptor, len(mean))
     scaling = fit_scaling(mean, deviation, scale, parts)
     scaled: Iterable[np.ndarray] = ScaledBlocks(blocks, scaling)
-    if rows * dimensions * 4 <= memory_megabytes * 1_000_000:
+    if rows * len(mean) * 4 <= memory_megabytes * 1_000_000:
         scaled = list(scaled)
-    centroids = fit_kmeans(scaled, clusters, rows=rows, iterations=iterations, restarts=restarts, seed=seed)
-    facts = {
-        "kind": KIND,
-        "descriptor": descriptor,
-        "dimensions": dimensions,
-        "clusters": clusters,
-        "scale": scale,
-        "rows": rows,
-        "seed": seed,
-    }
+    model = FITS[kind](scaled, rows, **options)
+    facts = {"kind": kind, "descriptor": descriptor, "dimensions": len(mean), **options, "scale": scale, "rows": rows}
     if descriptor == "texture":
         facts |= {f"share_{part}": share for part, share in distance_shares(deviation, scaling, parts).items()}
-    return Labeler(scaling, centroids, facts)
+    return Labeler(scaling, model, facts)
 
 
 def save_labeler(folder: Path, labeler: Labeler) -> None:
     """Write labeler.safetensors, then labeler.json, whose presence says that both are whole."""
-    tensors = {"centre": labeler.scaling.centre, "factor": labeler.scaling.factor, "centroids": labeler.centroids}
+    tensors = dataclasses.asdict(labeler.scaling) | dataclasses.asdict(labeler.model)
     with write_atomically(folder / TENSORS_FILE) as path:
         save_file(tensors, path)
     with write_atomically(folder / FACTS_FILE) as path:
@@ -130,11 +126,12 @@ def load_labeler(folder: Path) -> Labeler:
         raise EarshotError(f"{path}: cannot be read ({error}); the stage label writes it") from None
     except SafetensorError as error:
         raise EarshotError(f"{path}: is not a whole safetensors file ({error}); run the stage label again") from None
-    clusters, dimensions = facts["clusters"], facts["dimensions"]
-    shapes = {"centre": (dimensions,), "factor": (dimensions,), "centroids": (clusters, dimensions)}
+    model, dimensions = MODELS[facts["kind"]], facts["dimensions"]
+    shapes = {"centre": (dimensions,), "factor": (dimensions,)} | model.shapes(facts[model.SIZE], dimensions)
     for name, shape in shapes.items():
         _check_tensor(path, name, tensors.get(name), shape)
-    return Labeler(Scaling(tensors["centre"], tensors["factor"]), tensors["centroids"], facts)
+    centre, factor, *rest = (tensors[name] for name in shapes)
+    return Labeler(Scaling(centre, factor), model(*rest), facts)
 
 
 def _read_facts(path: Path) -> dict:
@@ -144,9 +141,11 @@ def _read_facts(path: Path) -> dict:
         raise EarshotError(f"{path}: cannot be read ({error.strerror}); the stage label writes it") from None
     except ValueError as error:
         raise EarshotError(f"{path}: is not JSON ({error}); run the stage label again") from None
-    if not isinstance(facts, dict) or facts.get("kind") != KIND:
-        raise EarshotError(f"{path}: holds no labeler of kind {KIND!r}; run the stage label again")
-    for key in ("clusters", "dimensions"):
+    kind = facts.get("kind") if isinstance(facts, dict) else None
+    if not isinstance(kind, str) or kind not in MODELS:
+        found = f"holds no labeler of a kind that is known ({', '.join(MODELS)})"
+        raise EarshotError(f"{path}: {found}; run the stage label again")
+    for key in (MODELS[kind].SIZE, "dimensions"):
         if type(facts.get(key)) is not int or facts[key] < 1:
             raise EarshotError(f"{path}: {key} is {facts.get(key)!r:.60}, wanted a number of at least 1")
     return facts

@@ -38,10 +38,11 @@ class Scaling:
 def descriptor_parts(descriptor: str, dimensions: int) -> Parts:
     """The parts that are weighed against each other: four of a texture, the whole of any other descriptor.
 
-    Raises EarshotError where a descriptor has not the size that it should have.
+    Raises EarshotError where the descriptor of a sound has not the size that it should have; textons have any.
     """
-    if dimensions != DESCRIPTOR_SIZES[descriptor]:
-        found = f"descriptors of {dimensions} dimensions, wanted the {DESCRIPTOR_SIZES[descriptor]} of {descriptor}"
+    wanted = DESCRIPTOR_SIZES.get(descriptor, dimensions)
+    if dimensions != wanted:
+        found = f"descriptors of {dimensions} dimensions, wanted the {wanted} of {descriptor}"
         raise EarshotError(f"{found}; run the stage describe again, or set descriptor to what the table holds")
     return TEXTURE_GROUPS if descriptor == "texture" else {descriptor: slice(0, dimensions)}
 

@@ -3,9 +3,9 @@
 | column | |
 |---|---|
 | clip_id, moment, group, split | whose label it is |
-| label | int32, -1 for a silent moment |
+| label | int64: the number of a cluster, or a binary code, bit i of which is component i; -1 for a silent moment |
 | kept | whether training may use it: no silent moment, no training moment that the distance filter leaves out |
-| distance | of the sound from its centroid, float32; NaN for a silent moment |
+| distance | from the centroid, float32; NaN for a silent moment and for a binary code, which has no centroid |
 | wrong_sound_label, wrong_sound_kept | label and kept of a moment of another group: the control |
 """
 
@@ -27,14 +27,14 @@ ROW_GROUP = 100
 BLOCK_ROWS = 2048  # of the longest descriptor, 3100 numbers, 25 MB
 
 IDENTITY = [("clip_id", pa.string()), ("moment", pa.int16()), ("group", pa.string()), ("split", pa.string())]
-ASSIGNED = pa.schema([*IDENTITY, ("label", pa.int32()), ("distance", pa.float32())])
+ASSIGNED = pa.schema([*IDENTITY, ("label", pa.int64()), ("distance", pa.float32())])
 LABELS = pa.schema(
     [
         *IDENTITY,
-        ("label", pa.int32()),
+        ("label", pa.int64()),
         ("kept", pa.bool_()),
         ("distance", pa.float32()),
-        ("wrong_sound_label", pa.int32()),
+        ("wrong_sound_label", pa.int64()),
         ("wrong_sound_kept", pa.bool_()),
     ]
 )
@@ -53,7 +53,7 @@ class TrainingSounds:
         self.shards = shards
         self.moments = self.silent = 0
         for path in shards:
-            _check_columns(path)
+            check_columns(path)
             light = pq.read_table(path, columns=["split", "silent"])
             silent = light["silent"].filter(pc.equal(light["split"], TRAINING))
             self.moments += len(silent)
@@ -73,7 +73,7 @@ def assign_labels(path: Path, labeler: Labeler) -> pa.Table:
     batches = []
     for batch in _batches(path, ["clip_id", "moment", "group", "split", "silent", "descriptor"]):
         heard = ~batch["silent"].to_numpy(False)
-        labels = np.full(len(heard), SILENT, dtype=np.int32)
+        labels = np.full(len(heard), SILENT, dtype=np.int64)
         distances = np.full(len(heard), np.nan, dtype=np.float32)
         if heard.any():
             labels[heard], distances[heard] = labeler.assign(_descriptors(batch, path)[heard])
@@ -93,7 +93,7 @@ def keep_near(labels: np.ndarray, distances: np.ndarray, training: np.ndarray, d
 
 
 def read_moments(paths: Sequence[Path]) -> pa.Table:
-    """All rows of assigned shards as one table of 20 bytes a moment, with clip_id, group and split as dictionaries."""
+    """All rows of assigned shards as one table of 24 bytes a moment, with clip_id, group and split as dictionaries."""
     names = ["clip_id", "group", "split"]
     tables = [pq.read_table(path, columns=[*names, "label", "distance"], read_dictionary=names) for path in paths]
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
@@ -111,7 +111,8 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, growing, row_group_size=ROW_GROUP, compression="none")
 
 
-def _check_columns(path: Path) -> None:
+def check_columns(path: Path) -> None:
+    """Raise EarshotError where a shard is no table of sounds."""
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:

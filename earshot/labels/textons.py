@@ -1,0 +1,143 @@
+"""Visual textons: what the small patches of a frame look like, as a histogram over a dictionary of patches.
+
+The visual control of Owens et al. 2016, section 5, clusters such histograms in place of sounds: whether a network that
+predicts them learns as much as one that predicts sounds tells what sound itself has taught. Textons are those of Leung
+and Malik (2001): the responses of a bank of filters at a pixel, clustered. The bank is that of the SUN database's
+texton histograms (Xiao et al. 2010, section 3.1): 8 orientations, 2 scales, 2 elongations, a dictionary of 512 entries
+and the share of the pixels nearest to each. It says no more; the choices here:
+
+- every filter is a pair, an even and an odd one: the second and the first derivative of an elongated Gaussian across
+  its length; beside them is a centre-surround filter a scale, the negative Laplacian of a Gaussian, as Leung and Malik
+  have (66 filters in all); each has a mean of 0 and an L1 norm of 1;
+- the scales are 1 and 2 px of a frame whose short side is 128 px, the elongations 2 and 3 (Leung and Malik: 3);
+- responses r to the luma, 0 to 1, become r log(1 + |r| / .03) / |r|, with |r| their norm at a pixel: a response counts
+  by Weber's law (Malik, Belongie, Leung and Shi 2001, section 4), so that contrast counts less than pattern;
+- the pixels are a grid, one in four each way: sixteen times fewer, and neighbours look alike.
+"""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from earshot.labels.kmeans import fit_kmeans, nearest_centroids
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import write_atomically
+
+ORIENTATIONS, SCALES, ELONGATIONS = 8, (1.0, 2.0), (2.0, 3.0)
+SIDE = 128  # px, the short side of the frames that filters see
+STRIDE = 4  # px from one pixel of the grid to the next
+RADIUS = 18  # px, three deviations of the longest filter
+WEBER = 0.03  # of a response that counts linearly
+
+TEXTONS_FILE = "textons.safetensors"
+
+
+@dataclass(frozen=True)
+class Textons:
+    """The dictionary: contrast-normalised responses of each texton, float32 (textons, 66)."""
+
+    textons: np.ndarray
+
+    def histogram(self, responses: np.ndarray) -> np.ndarray:
+        """Responses (pixels, 66) to the share of them nearest to each texton, float32 (textons,)."""
+        nearest, _ = nearest_centroids(responses, self.textons)
+        return (np.bincount(nearest, minlength=len(self.textons)) / len(nearest)).astype(np.float32)
+
+
+def fit_textons(pixels: Iterable[np.ndarray], textons: int, *, iterations: int, restarts: int, seed: int) -> Textons:
+    """A dictionary of that many textons, the k-means centroids of pixels of training frames.
+
+    Args:
+        pixels: their responses, float32 arrays (any number, 66).
+
+    Raises:
+        EarshotError: there are fewer pixels than textons.
+    """
+    blocks = list(pixels)
+    rows = sum(len(block) for block in blocks)
+    if rows < textons:
+        found = f"{rows} pixels of training frames are too few for {textons} textons"
+        raise EarshotError(f"{found}; give more clips or lower label.textons")
+    return Textons(fit_kmeans(blocks, textons, rows=rows, iterations=iterations, restarts=restarts, seed=seed))
+
+
+def filter_responses(luma: np.ndarray) -> np.ndarray:
+    """Contrast-normalised responses at every fourth pixel each way, float32 (pixels, 66).
+
+    Args:
+        luma: float32 (height, width), 0 to 1; beyond its edges it is mirrored.
+    """
+    padded = np.pad(luma, RADIUS, mode="symmetric")
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (2 * RADIUS + 1,) * 2)[::STRIDE, ::STRIDE]
+    responses = patches.reshape(-1, (2 * RADIUS + 1) ** 2) @ filter_bank()  # (pixels, 66)
+    norms = np.linalg.norm(responses, axis=1, keepdims=True)
+    return responses * (np.log1p(norms / WEBER) / np.maximum(norms, np.finfo(np.float32).tiny))
+
+
+@cache
+def filter_bank() -> np.ndarray:
+    """The filters as columns, float32 (37 x 37, 66): even and odd ones of each scale, elongation and orientation, then
+    a centre-surround filter a scale.
+    """
+    y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
+    filters = []
+    for scale in SCALES:
+        for elongation in ELONGATIONS:
+            for angle in np.pi * np.arange(ORIENTATIONS) / ORIENTATIONS:
+                along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+                gaussian = np.exp(-0.5 * (np.square(along / elongation) + np.square(across)) / scale**2)
+                filters += [(np.square(across / scale) - 1) * gaussian, across * gaussian]
+    for scale in SCALES:
+        squares = (x**2 + y**2) / scale**2
+        filters.append((1 - squares / 2) * np.exp(-squares / 2))
+    bank = np.stack(filters, axis=-1).reshape(-1, len(filters))
+    bank -= bank.mean(0)
+    return (bank / np.abs(bank).sum(0)).astype(np.float32)
+
+
+def read_luma(jpeg: bytes) -> np.ndarray:
+    """A frame's luma, float32 (height, width) from 0 to 1, its short side 128 px.
+
+    Raises EarshotError where the frame is no picture.
+    """
+    try:
+        picture = Image.open(io.BytesIO(jpeg), formats=["JPEG"]).convert("L")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise EarshotError(f"not a whole JPEG picture ({error}); run the stage extract again") from None
+    scale = SIDE / min(picture.size)
+    size = tuple(max(round(side * scale), 1) for side in picture.size)
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC), dtype=np.float32) / 255
+
+
+def save_textons(folder: Path, textons: Textons) -> None:
+    """Write textons.safetensors, whole or not at all."""
+    with write_atomically(folder / TEXTONS_FILE) as path:
+        save_file({"textons": textons.textons}, path)
+
+
+def load_textons(folder: Path) -> Textons:
+    """The dictionary that `save_textons` wrote; nothing in the file can run code.
+
+    Raises EarshotError where the file is missing, damaged or of another bank of filters.
+    """
+    path = folder / TEXTONS_FILE
+    try:
+        textons = load_file(path).get("textons")
+    except OSError as error:
+        raise EarshotError(f"{path}: cannot be read ({error}); the stage label writes it") from None
+    except SafetensorError as error:
+        raise EarshotError(f"{path}: is not a whole safetensors file ({error}); run the stage label again") from None
+    filters = filter_bank().shape[1]
+    if textons is None or textons.dtype != np.float32 or textons.ndim != 2 or textons.shape[1] != filters:
+        found = "no tensor textons" if textons is None else f"textons of {textons.dtype} {textons.shape}"
+        raise EarshotError(f"{path}: holds {found}, wanted float32 (any number, {filters}); run the stage label again")
+    if not np.isfinite(textons).all():
+        raise EarshotError(f"{path}: textons holds values that are not finite; run the stage label again")
+    return Textons(textons)
