@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from earshot.pipeline.recipe import apply_recipe
+from earshot.pipeline.recipe import apply_recipes
 
 REPOSITORY = Path(__file__).parent.parent
 STAGES = ["sample", "download", "extract", "describe", "label", "pretrain"]
@@ -32,7 +32,8 @@ def tiny_root(tmp_path_factory) -> Path:
     with FileLock(shared / "tiny.lock"):
         if not (root / "finished").exists():
             root.mkdir()
-            apply_recipe(REPOSITORY / "tests" / "tiny.yaml", REPOSITORY / "params.yaml", root / "params.yaml")
+            tiny, params = REPOSITORY / "tests" / "tiny.yaml", (REPOSITORY / "params.yaml").read_text()
+            apply_recipes([tiny], params, root / "params.yaml")
             for stage in STAGES:
                 run_stage(stage, root)
             (root / "finished").touch()

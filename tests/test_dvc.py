@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from earshot.pipeline.recipe import apply_recipe
+from earshot.pipeline.recipe import apply_recipes
 
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain"]
 EVERY_STAGE += ["evaluate@voc", "evaluate@sun", "evaluate@esc50"]
@@ -29,7 +29,8 @@ class Repository:
             if (REPOSITORY / name).exists():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, self.folder / name)
-        apply_recipe(REPOSITORY / "tests" / "tiny.yaml", self.folder / "params.yaml", self.folder / "params.yaml")
+        params = self.folder / "params.yaml"
+        apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], params.read_text(), params)
         places = {"HOME": str(folder), "DVC_SITE_CACHE_DIR": str(folder / "site"), "DVC_NO_ANALYTICS": "1"}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, **GIT, **places, "PATH": path}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.params import load_params, parameter_names, read_yaml, unknown_key
-from earshot.pipeline.recipe import apply_recipe, flatten, main, read_recipe
+from earshot.pipeline.recipe import flatten
 
 REPOSITORY = Path(__file__).parent.parent
 PARAMS = REPOSITORY / "params.yaml"
@@ -72,19 +72,3 @@ def test_a_slip_of_one_letter_still_finds_the_parameter(name, data):
     slip = name[: len(name) - len(last)] + last[:place] + "_" + last[place:]
     nearest = unknown_key(slip).rpartition("the nearest is ")[2]
     assert nearest in parameter_names()
-
-
-@pytest.mark.parametrize("recipe", sorted((REPOSITORY / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_applies_keeps_the_comments_and_changes_only_what_it_says(recipe, tmp_path):
-    apply_recipe(recipe, PARAMS, tmp_path / "params.yaml")
-    before, after = dict(flatten(read_yaml(PARAMS))), dict(flatten(read_yaml(tmp_path / "params.yaml")))
-    changed = {key for key in after if before[key] != after[key]}
-    assert changed <= {key for key, _ in flatten(read_recipe(recipe)["params"])}
-    assert PARAMS.read_text().count("#") == (tmp_path / "params.yaml").read_text().count("#")
-
-
-def test_a_recipe_with_an_unknown_parameter_writes_nothing(tmp_path, capsys):
-    (tmp_path / "recipe.yaml").write_text("about: a\ncost: b\nreach: c\nparams: {clusterz: 3}\n")
-    with pytest.raises(SystemExit, match="the nearest is clusters"):
-        main([str(tmp_path / "recipe.yaml"), "--params", str(PARAMS), "--output", str(tmp_path / "out.yaml")])
-    assert not (tmp_path / "out.yaml").exists()

@@ -1,0 +1,111 @@
+"""Recipes: a row of a paper is an idea and a size, each file only what differs, and a size recipe changes no idea."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.params import load_params, read_yaml
+from earshot.pipeline.recipe import apply_recipes, flatten, main, read_recipe, recipe_values, with_foundation
+
+PARAMS = REPOSITORY / "params.yaml"
+DEFAULTS = dict(flatten(read_yaml(PARAMS)))
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+SIZE = REPOSITORY / "recipes" / "sample-large.yaml"
+ROWS = [recipe for recipe in RECIPES if recipe != SIZE]
+each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+each_row = pytest.mark.parametrize("recipe", ROWS, ids=lambda path: path.stem)
+
+
+def applied(*recipes: Path, output: Path) -> dict:
+    apply_recipes(recipes, PARAMS.read_text(), output)
+    load_params(output)
+    return dict(flatten(read_yaml(output)))
+
+
+@each_recipe
+def test_every_recipe_applies_keeps_the_comments_and_changes_only_what_it_says(recipe, tmp_path):
+    after = applied(recipe, output=tmp_path / "params.yaml")
+    assert {key: after[key] for key in recipe_values([recipe])} == recipe_values([recipe])
+    assert {key for key in after if DEFAULTS[key] != after[key]} <= {*recipe_values([recipe])}
+    assert PARAMS.read_text().count("#") == (tmp_path / "params.yaml").read_text().count("#")
+
+
+@each_recipe
+def test_every_recipe_says_what_it_is_what_it_costs_and_what_it_should_reach(recipe):
+    assert all(len(read_recipe(recipe)[heading].split()) > 4 for heading in ("about", "cost", "reach"))
+
+
+@each_row
+@pytest.mark.parametrize("part", ["size", "params"])
+def test_a_row_states_only_what_differs(recipe, part):
+    *foundation, row = (dict(flatten(recipe.get(part, {}))) for recipe in with_foundation(recipe))
+    below = DEFAULTS | (foundation[0] if foundation else {})
+    assert all(below[key] != value for key, value in row.items())
+    assert recipe_values([recipe])
+
+
+@each_row
+def test_the_size_recipe_brings_every_row_to_one_size_and_leaves_its_idea(recipe, tmp_path):
+    row = applied(recipe, SIZE, output=tmp_path / "row.yaml")
+    size = applied(SIZE, output=tmp_path / "size.yaml")
+    idea = {key: value for part in with_foundation(recipe) for key, value in flatten(part.get("params", {}))}
+    assert row == size | idea
+
+
+@each_row
+def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
+    params = applied(recipe, output=tmp_path / "params.yaml")
+    trees = [params[f"evaluate.{name}.tree"] for name in ("voc", "sun", "finetune", "detection")]
+    corpus = params["corpus.clips"] if params["corpus.clips"] != "data/clips" else params["corpus.manifest"]
+    assert not any(path.startswith("data/sample") for path in (*trees, corpus))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("about: a\ncost: b\nreach: c\nparams: {clusterz: 3}\n", "the nearest is clusters"),
+        ("about: a\ncost: b\nreach: c\nparams: {clusters: 1}\n", "clusters is 1, wanted"),
+        ("about: a\ncost: b\nparams: {clusters: 3}\n", "wanted about, cost, reach"),
+        ("about: a\ncost: b\nreach: c\nparam: {clusters: 3}\n", "wanted about, cost, reach"),
+        ("about: a\ncost: b\nreach: c\nsize: [1]\n", "wanted a mapping"),
+        ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "wanted a recipe beside it: below"),
+        ("about: a\ncost: b\nreach: c\nonto: below\nparams: {clusters: 3}\n", "itself laid onto ground"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_name_and_writes_nothing(content, told, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(content)
+    (tmp_path / "below.yaml").write_text("about: a\ncost: b\nreach: c\nonto: ground\nparams: {clusters: 5}\n")
+    with pytest.raises(SystemExit, match=told) as refusal:
+        main([str(tmp_path / "recipe.yaml"), "--params", str(PARAMS), "--output", str(tmp_path / "out.yaml")])
+    assert "recipe.yaml" in str(refusal.value)
+    assert not (tmp_path / "out.yaml").exists()
+
+
+def test_an_override_is_laid_over_the_recipes(tmp_path):
+    apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["pretrain.epochs=3", "seed=7"])
+    params = load_params(tmp_path / "params.yaml")
+    assert (params.pretrain.epochs, params.seed, params.sample.clips) == (3, 7, 2000)
+    with pytest.raises(EarshotError, match="wanted key=value"):
+        apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["seed"])
+
+
+def test_a_recipe_begins_with_the_committed_parameters_and_says_what_it_leaves_out(tmp_path, capsys):
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS.read_text())
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a state"]):
+        subprocess.run([*git, *words], check=True)
+    main([str(REPOSITORY / "recipes" / "owens-binary.yaml"), "--params", str(params)])
+    capsys.readouterr()
+    main([str(REPOSITORY / "recipes" / "mahadev-mfcc.yaml"), "--params", str(params)])
+    assert "label.model binary (clusters again)" in capsys.readouterr().out
+    again = params.read_text()
+    params.write_text(PARAMS.read_text())
+    main([str(REPOSITORY / "recipes" / "mahadev-mfcc.yaml"), "--params", str(params)])
+    assert params.read_text() == again
+    assert "left out" not in capsys.readouterr().out
+    main([str(SIZE), "--params", str(params), "--keep"])
+    assert load_params(params).descriptor == "mfcc"
