@@ -26,7 +26,7 @@ from earshot.networks.alexnet import AlexNet
 from earshot.networks.device import chosen_device
 from earshot.pipeline.params import Params, load_params
 from earshot.training.augmentation import Augmentation
-from earshot.training.pretext import LabelledScenes, LabelTask, Pictures
+from earshot.training.pretext import Clusters, LabelledScenes, LabelTask, Pictures
 from earshot.training.trainer import Plan, Trainer
 
 ROUNDS, STEPS = 6, 40
@@ -40,7 +40,7 @@ class Steps(LabelTask):
         p = params.pretrain
         network = AlexNet(classes=params.clusters, width=p.width, image_size=p.image_size, dropout=p.dropout)
         network = network.to(chosen_device(), memory_format=layout)
-        table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", params.clusters)
+        table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(params.clusters))
         augmentation = Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
         super().__init__(network, table, augmentation, batch=p.batch, seed=params.seed)
         self.batches_per_epoch = STEPS

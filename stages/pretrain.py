@@ -1,14 +1,16 @@
 """Pretrain: a network learns to tell a moment's sound label from its frame alone.
 
 Beside it, on frames of the same clips, the wrong-sound control learns labels of sounds dealt from other groups: what it
-reaches did not come from sound. Both start from the same random weights, which are kept too.
+reaches did not come from sound. Both begin with the same weights: random ones, which are kept too, k-means ones, or
+those of a file.
 
 reads   data/scenes, data/labels
+        pretrain.weights     a safetensors file, where it names one
 writes  models/pretrain      encoder, wrong_sound and random as safetensors, encoder.json with their architecture
         metrics/pretrain.json, metrics/history.csv
 
     python -m stages.pretrain
-    python -m stages.pretrain --set pretrain.epochs=0
+    python -m stages.pretrain --set pretrain.epochs=0 --set pretrain.initialisation=kmeans
     python -m stages.pretrain --set pretrain.width=1 --set pretrain.image_size=227 --set pretrain.batch=256
 """
 
@@ -21,18 +23,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones import build_network
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_encoder, save_architecture, save_weights
+from earshot.networks.initialisation import initialise_kmeans
 from earshot.pipeline.shards import write_atomically
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Run, Stage, View
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm
-from earshot.training.pretext import LabelledScenes, LabelTask
+from earshot.training.pretext import Clusters, Codes, LabelledScenes, Labels, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
+BEGINNING = "beginning"  # folder in the scratch of the weights with which training begins
 LABELS_OF = {"encoder": "label", "wrong_sound": "wrong_sound_label"}
 PLANNED = (
     "epochs",
@@ -46,12 +50,20 @@ PLANNED = (
     "drop",
     "keep",
 )
-BATCH_NORM_PICTURES = 1024  # training frames from which the random network's statistics are estimated
+# Augmented training frames from which batch-norm statistics of the random network, and k-means weights, are made.
+SHOWN = 1024
+
+
+def inputs(params: View, choice: str | None) -> list[str]:
+    """The tables, and the weights to begin with, where they are a file and not the code itself."""
+    weights = params.pretrain.weights
+    return ["data/scenes", "data/labels", *([] if weights.startswith("earshot/") else [weights])]
+
 
 STAGE = Stage(
     name="pretrain",
-    params=("seed", "clusters", "pretrain"),
-    reads=("data/scenes", "data/labels"),
+    params=("seed", "clusters", "label.model", "label.components", "pretrain"),
+    reads=inputs,
     writes=("models/pretrain",),
     metrics=("pretrain",),
     plots=("history",),
@@ -64,14 +76,15 @@ class Pretraining:
 
     scenes: Path
     labels: Path
-    classes: int
+    kind: Labels
     seed: int
     params: Any
+    weights: Path | None
     models: Path
     scratch: Path
 
     def table(self, name: str) -> LabelledScenes:
-        return LabelledScenes(self.scenes, self.labels, LABELS_OF[name], self.classes)
+        return LabelledScenes(self.scenes, self.labels, LABELS_OF[name], self.kind)
 
     def task(self, name: str, network: nn.Module) -> LabelTask:
         torch.set_num_threads(self.params.threads)
@@ -88,14 +101,15 @@ def main(run: Run) -> str:
     pretraining = Pretraining(
         scenes=run.path("data/scenes"),
         labels=run.path("data/labels"),
-        classes=run.params.clusters,
+        kind=kind_of_labels(run.params),
         seed=run.params.seed,
         params=run.params.pretrain,
+        weights=next((run.path(name) for name in inputs(run.params, None)[2:]), None),
         models=run.out("models/pretrain"),
         scratch=run.scratch,
     )
     names = trained_names(pretraining)
-    write_random(pretraining)
+    write_beginning(pretraining)
     run.map_shards(partial(train, pretraining=pretraining, names=names), range(len(names)), title="training")
     results = {name: json.loads(_result(pretraining, name).read_text()) for name in names}
 
@@ -106,6 +120,11 @@ def main(run: Run) -> str:
         metrics["wrong_sound_val_accuracy"] = results["wrong_sound"]["metrics"]["val_accuracy"]
     run.write_metrics("pretrain", metrics)
     return closing_line(metrics)
+
+
+def kind_of_labels(params: View) -> Labels:
+    """What the label model's labels say."""
+    return Codes(params.label.components) if params.label.model == "binary" else Clusters(params.clusters)
 
 
 def trained_names(pretraining: Pretraining) -> list[str]:
@@ -123,22 +142,37 @@ def trained_names(pretraining: Pretraining) -> list[str]:
     return names if same else [*names, "wrong_sound"]  # with label.control: wrong-sound the encoder is the control
 
 
-def write_random(pretraining: Pretraining) -> None:
-    """The network before training: weights drawn by the seed, batch-norm statistics of augmented training frames."""
-    torch.manual_seed(pretraining.seed)
+def write_beginning(pretraining: Pretraining) -> None:
+    """The random network, with the batch-norm statistics of training frames, and the one with which training begins."""
     p = pretraining.params
-    network = AlexNet(classes=pretraining.classes, width=p.width, image_size=p.image_size, dropout=p.dropout)
+    torch.manual_seed(pretraining.seed)
+    sizes = {"classes": pretraining.kind.outputs, "width": p.width, "image_size": p.image_size, "dropout": p.dropout}
+    network = build_network(p.backbone, **sizes)
     task = pretraining.task("encoder", network)
-    count = min(task.batches_per_epoch, -(-BATCH_NORM_PICTURES // p.batch))
-    estimate_batch_norm(task.network, (pictures for pictures, _ in task.batches(range(count))))
-    save_weights(pretraining.models, "random", task.network)
-    save_architecture(pretraining.models, task.network)
+    pictures = shown(task)
+    estimate_batch_norm(network, pictures)
+    save_weights(pretraining.models, "random", network)
+    save_architecture(pretraining.models, network)
+    if pretraining.weights:
+        from earshot.networks.files import load_weights
+
+        load_weights(network, pretraining.weights)
+    elif p.initialisation == "kmeans":
+        initialise_kmeans(network, torch.cat(pictures), pretraining.seed)
+    save_weights(pretraining.scratch / BEGINNING, "encoder", network)
+    save_architecture(pretraining.scratch / BEGINNING, network)
+
+
+def shown(task: LabelTask) -> list[Tensor]:
+    """The first batches of training, up to SHOWN pictures."""
+    count = min(task.batches_per_epoch, -(-SHOWN // task.training.batch))
+    return [pictures for pictures, _ in task.batches(range(count))]
 
 
 def train(number: int, pretraining: Pretraining, names: list[str]) -> dict[str, int]:
-    """Train one of the networks from the random one, or from where it was interrupted, and write it."""
+    """Train one of the networks from the beginning, or from where it was interrupted, and write it."""
     name = names[number]
-    task = pretraining.task(name, load_encoder(pretraining.models, "random"))
+    task = pretraining.task(name, load_encoder(pretraining.scratch / BEGINNING))
     trainer = Trainer(task, pretraining.plan(), pretraining.scratch / f"{name}.checkpoint.safetensors")
     progress = trainer.train(title=name.replace("_", " "), position=number + 1)
     kept = trainer.epoch_kept()
@@ -146,7 +180,7 @@ def train(number: int, pretraining: Pretraining, names: list[str]) -> dict[str, 
     save_weights(pretraining.models, name, task.network)
     metrics = {
         "val_accuracy": final["val_accuracy"],
-        "chance": 1 / pretraining.classes,
+        "chance": pretraining.kind.chance,
         "majority": task.majority(),
         "train_accuracy": final.get("train_accuracy"),
         "epochs": pretraining.params.epochs,

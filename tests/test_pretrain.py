@@ -135,6 +135,52 @@ def test_no_epochs_leave_the_random_network_as_the_encoder(root):
     assert metrics["images_per_second"] is None
 
 
+def test_weights_from_k_means_are_the_encoder_where_nothing_is_trained(root):
+    pretrain(root, "pretrain.epochs=0")
+    random_weights = weights(root, "random")
+    metrics = pretrain(root, "pretrain.epochs=0", "pretrain.initialisation=kmeans")
+    assert weights(root, "random") == random_weights
+    assert weights(root, "encoder") != random_weights
+    assert metrics["epoch_kept"] == 0
+
+
+def test_trained_networks_start_from_k_means_where_it_is_asked_for(root):
+    kmeans = "pretrain.initialisation=kmeans"
+    pretrain(root, kmeans, "pretrain.epochs=0")
+    start = load_file(root / "models/pretrain/encoder.safetensors")
+    pretrain(root, kmeans, "pretrain.learning_rate=1e-12", "pretrain.weight_decay=0", "pretrain.epochs=1")
+    for name in ("encoder", "wrong_sound"):
+        trained = load_file(root / f"models/pretrain/{name}.safetensors")
+        learned = [key for key in trained if "running" not in key and "num_batches" not in key]
+        assert all(torch.allclose(trained[key], start[key], atol=1e-8) for key in learned)
+
+
+def test_the_best_epoch_is_kept_where_it_is_asked_for(root):
+    metrics = pretrain(root, "pretrain.keep=best", "pretrain.control=false")
+    with open(root / "metrics/history.csv") as file:
+        accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+    assert metrics["val_accuracy"] == max(accuracies)
+    assert metrics["epoch_kept"] == 1 + np.argmax(accuracies)
+
+
+def test_binary_codes_are_learned_bit_by_bit(root):
+    """Three labels are codes of two bits; the bits of a label that is 2 are 0 and 1."""
+    metrics = pretrain(root, "label.model=binary", "label.components=2", "pretrain.control=false")
+    bits = {split: [row["label"] for row in rows_of(root, split) if row["kept"]] for split in ("train", "val")}
+    shares = []
+    for place in (0, 1):
+        one = np.mean(np.array(bits["train"]) >> place & 1) > 0.5
+        shares.append(np.mean((np.array(bits["val"]) >> place & 1) == one))
+    assert metrics["majority"] == pytest.approx(np.mean(shares), abs=1e-6)
+    assert metrics["chance"] == 0.5
+    assert load_encoder(root / "models/pretrain").architecture["classes"] == 2
+
+
+def test_codes_of_more_components_than_asked_for_are_refused(root):
+    with pytest.raises(SystemExit, match=r"label is from 0 to 2, wanted 0 to 1 \(by clusters or label.components\)"):
+        pretrain(root, "label.model=binary", "label.components=1")
+
+
 def test_no_control_is_trained_where_none_is_asked_for(root):
     assert "wrong_sound_val_accuracy" not in pretrain(root, "pretrain.control=false")
     assert not (root / "models/pretrain/wrong_sound.safetensors").exists()

@@ -20,7 +20,7 @@ from earshot.training import trainer
 from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, Changes, _colours, _place, crop_frames, recolour
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.data import Frames, ahead, labelled_frames
-from earshot.training.pretext import LabelledScenes, LabelTask
+from earshot.training.pretext import Clusters, Codes, LabelledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
 PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, clip_norm=5.0, precision="bf16", seed=7)
@@ -44,13 +44,13 @@ def root(tmp_path_factory):
 
 
 def frames_of(root, split="train", label="label"):
-    return labelled_frames(root / "data/scenes", root / "data/labels", split=split, label=label, classes=3)
+    return labelled_frames(root / "data/scenes", root / "data/labels", split=split, label=label, values=3)
 
 
 def striped_task(root, **changes):
     torch.manual_seed(0)
     network = AlexNet(classes=3, width=0.1, image_size=64, dropout=0.2).to(memory_format=torch.channels_last)
-    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", 3)
+    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
     return LabelTask(network, table, STRONG, **{"batch": 16, "seed": 7} | changes)
 
 
@@ -275,6 +275,55 @@ def test_estimated_batch_norm_is_the_average_over_the_batches():
     torch.testing.assert_close(network[0].running_var, variances.mean(0))
 
 
+# What labels say
+
+
+LEARNED = {"clusters": (Clusters(3), [0, 1, 2]), "binary": (Codes(40), [5, 2**39 + 1, 2**40 - 2])}
+
+
+class LabelledBatch(OneBatch):
+    """The batch of stripes with labels of a kind, one for each direction."""
+
+    def __init__(self, kind, labels):
+        super().__init__()
+        self.network = AlexNet(classes=kind.outputs, width=0.25, image_size=64, dropout=0.2)
+        self.labels, self.kind = torch.tensor(labels)[self.labels], kind
+
+    def loss(self, batch):
+        return self.kind.loss(self.network(batch[0]).float(), batch[1])
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_labels_of_every_kind_are_learned_by_heart(tmp_path, kind):
+    task = LabelledBatch(*LEARNED[kind])
+    progress = Trainer(task, replace(PLAN, epochs=6), tmp_path / "c").train("")
+    assert progress.history[0]["train_loss"] > 0.1
+    assert progress.history[-1]["train_loss"] < 0.02
+    assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
+
+
+def test_a_code_is_told_bit_by_bit():
+    codes = Codes(3)
+    scores = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 1.0, -1.0]])
+    loss, right = codes.loss(scores, torch.tensor([0b001, 0b111]))  # bits, lowest first: 1 0 0 and 1 1 1
+    told = [[2.0, 1.0, -0.5], [-3.0, 1.0, -1.0]]  # each score, turned towards its bit
+    assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-np.array(told)))))
+    assert right.item() == pytest.approx(3 / 6)
+    assert (codes.values, codes.chance) == (8, 0.5)
+
+
+def test_the_highest_of_62_bits_is_told_from_the_lowest():
+    scores = torch.full((2, 62), -9.0)
+    scores[0, 61] = scores[1, 0] = 9
+    assert Codes(62).loss(scores, torch.tensor([2**61, 1]))[1] == 1
+
+
+def test_the_majority_is_the_most_frequent_answer_of_training():
+    assert Clusters(3).majority(np.array([2, 2, 0]), np.array([2, 0, 1, 2])) == 0.5
+    training = np.array([0b01, 0b01, 0b11])  # bit 0 is mostly 1, bit 1 mostly 0
+    assert Codes(2).majority(training, np.array([0b01, 0b10, 0b00, 0b11])) == pytest.approx((2 + 2) / 8)
+
+
 # Frames and labels
 
 
@@ -370,14 +419,21 @@ def test_labels_of_other_scenes_are_refused_by_name(tmp_path, misfit):
 
 
 def test_labels_of_more_clusters_than_asked_for_are_refused(root):
-    with pytest.raises(EarshotError, match=r"label is from 0 to 2, wanted 0 to 1 \(clusters\)"):
-        labelled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", classes=2)
+    with pytest.raises(EarshotError, match=r"label is from 0 to 2, wanted 0 to 1 \(by clusters"):
+        labelled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", values=2)
 
 
 def test_another_number_of_shards_is_refused(tmp_path):
     write_striped_tables(tmp_path, [5, 5])
     (tmp_path / "data/labels/00001.parquet").unlink()
     with pytest.raises(EarshotError, match="1 shards of labels, 2 of scenes"):
+        frames_of(tmp_path)
+
+
+def test_labels_that_are_no_whole_numbers_are_refused(tmp_path):
+    write_striped_tables(tmp_path, [5])
+    rewrite(tmp_path / "data/labels", 0, lambda t: t.set_column(4, "label", t["label"].cast("float")))
+    with pytest.raises(EarshotError, match="labels/00000.parquet: label is float, wanted int64"):
         frames_of(tmp_path)
 
 

@@ -56,17 +56,17 @@ class RowGroup:
         return [rows.values[place].as_py() for place in places.tolist()]
 
 
-def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, classes: int) -> list[RowGroup]:
+def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, values: int) -> list[RowGroup]:
     """Where the frames of a split are, with the labels that training may use.
 
     Args:
         scenes, labels: folders of the two tables.
         split: `train` or `val`.
         label: `label`, or `wrong_sound_label` for the control; the column `kept` or `wrong_sound_kept` goes with it.
-        classes: number of different labels.
+        values: number of values that a label may have, from 0.
 
     Raises:
-        EarshotError: the two tables are not of the same moments, or a label is not below `classes`.
+        EarshotError: the two tables are not of the same moments, or a label is not below `values`.
     """
     groups = []
     scene_shards, label_shards = shard_paths(scenes, ".parquet"), shard_paths(labels, ".parquet")
@@ -74,7 +74,7 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, class
         found = f"{len(label_shards)} shards of labels, {len(scene_shards)} of scenes in {scenes}"
         raise EarshotError(f"{labels}: {found}; they must be made from one another: run the stages describe and label")
     for scene_shard, label_shard in zip(scene_shards, label_shards, strict=True):
-        table = _read_labels(label_shard, split, label, classes)
+        table = _read_labels(label_shard, split, label, values)
         groups += _row_groups(scene_shard, label_shard, table)
     return groups
 
@@ -159,17 +159,20 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -
                 future.cancel()
 
 
-def _read_labels(shard: Path, split: str, label: str, classes: int) -> pa.Table:
+def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
     """Columns clip_id, moment, label, and `used`: whether training or validation uses the moment."""
     kept = label.removesuffix("label") + "kept"
     wanted = ["clip_id", "moment", "split", label, kept]
     _check_columns(shard, wanted, "label")
     table = pq.read_table(shard, columns=wanted)
     used = pc.and_(pc.equal(table["split"], split), table[kept])
-    values = pc.filter(table[label], used)
-    if len(values) and not 0 <= pc.min(values).as_py() <= pc.max(values).as_py() < classes:
-        found = f"{label} is from {pc.min(values)} to {pc.max(values)}"
-        raise EarshotError(f"{shard}: {found}, wanted 0 to {classes - 1} (clusters); run the stage label again")
+    if not pa.types.is_integer(table[label].type):
+        raise EarshotError(f"{shard}: {label} is {table[label].type}, wanted int64; run the stage label again")
+    found = pc.filter(table[label], used)
+    if len(found) and not 0 <= pc.min(found).as_py() <= pc.max(found).as_py() < values:
+        lowest, highest = pc.min(found), pc.max(found)
+        wanted = f"wanted 0 to {values - 1} (by clusters or label.components); run the stage label again"
+        raise EarshotError(f"{shard}: {label} is from {lowest} to {highest}, {wanted}")
     return pa.table({"clip_id": table["clip_id"], "moment": table["moment"], "label": table[label], "used": used})
 
 

@@ -1,8 +1,12 @@
-"""The pretext task: a network tells from one frame what the moment's sound was labelled (Owens 2016, section 4)."""
+"""The pretext task: a network tells from one frame what the moment's sound was labelled (Owens 2016, section 4).
+
+A label is one of so many clusters, or a code of so many bits, each told for itself (section 3.2).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +22,53 @@ from earshot.training.data import Frames, RowGroup, ahead, labelled_frames
 Pictures = tuple[Tensor, Tensor]
 
 
+class Labels(Protocol):
+    """What labels say and how they are learned: `outputs` scores of a network, for labels of 0 to `values` - 1."""
+
+    outputs: int
+    values: int
+    chance: float  # share of right answers that guessing gives
+
+    def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss and share of right answers, scalars, of scores (pictures, outputs) and int64 labels (pictures,)."""
+
+    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
+        """Share of the labels `told` that the most frequent answer of `training` gets right; both int64."""
+
+
+class Clusters:
+    """A label is the number of one of so many clusters."""
+
+    def __init__(self, outputs: int) -> None:
+        self.outputs = self.values = outputs
+        self.chance = 1 / outputs
+
+    def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return functional.cross_entropy(scores, labels), (scores.argmax(1) == labels).float().mean()
+
+    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
+        return float((told == np.bincount(training).argmax()).mean())
+
+
+class Codes:
+    """A label is a code: bit i of the number says whether component i is high. Every bit counts alike."""
+
+    chance = 0.5
+
+    def __init__(self, outputs: int) -> None:
+        self.outputs, self.values = outputs, 2**outputs
+
+    def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        places = torch.arange(self.outputs, device=labels.device)
+        bits = labels[:, None] >> places & 1  # (pictures, outputs)
+        right = ((scores > 0) == bits.bool()).float().mean()
+        return functional.binary_cross_entropy_with_logits(scores, bits.to(scores.dtype)), right
+
+    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
+        ones = [(training >> place & 1).mean() > 0.5 for place in range(self.outputs)]
+        return float(np.mean([((told >> place & 1) == one).mean() for place, one in enumerate(ones)]))
+
+
 @dataclass(frozen=True)
 class LabelledScenes:
     """The tables of scenes and labels, and the column of labels to learn from.
@@ -25,17 +76,17 @@ class LabelledScenes:
     Args:
         scenes, labels: folders of the tables.
         column: `label`, or `wrong_sound_label` for the control.
-        classes: number of different labels.
+        kind: what the labels say.
     """
 
     scenes: Path
     labels: Path
     column: str
-    classes: int
+    kind: Labels
 
     def split(self, name: str) -> list[RowGroup]:
         """Where the frames of a split are, `train` or `val`, with their labels."""
-        return labelled_frames(self.scenes, self.labels, split=name, label=self.column, classes=self.classes)
+        return labelled_frames(self.scenes, self.labels, split=name, label=self.column, values=self.kind.values)
 
 
 class LabelTask:
@@ -49,7 +100,7 @@ class LabelTask:
         self, network: nn.Module, table: LabelledScenes, augmentation: Augmentation, *, batch: int, seed: int
     ) -> None:
         self.network, self.augmentation, self.seed = network, augmentation, seed
-        self.scenes = table.scenes
+        self.scenes, self.kind = table.scenes, table.kind
         self.training = Frames(table.split("train"), batch=batch, seed=seed)
         self.validation = Frames(table.split("val"), batch=batch, seed=None)
         if self.training.moments < 2:
@@ -63,10 +114,9 @@ class LabelTask:
         return ahead(self._training_batch, numbers, settings().threads)
 
     def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy, and the share of pictures whose label has the highest score."""
+        """Mean loss, and the share of right answers."""
         pictures, labels = batch
-        scores = self.network(pictures).float()  # (batch, classes)
-        return functional.cross_entropy(scores, labels), (scores.argmax(1) == labels).float().mean()
+        return self.kind.loss(self.network(pictures).float(), labels)
 
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the middle squares of all labelled frames of the validation split."""
@@ -78,10 +128,9 @@ class LabelTask:
         return {"val_loss": loss, "val_accuracy": right}
 
     def majority(self) -> float | None:
-        """Share of the validation frames that have the most frequent label of the training frames."""
-        most = np.bincount(self.training.labels()).argmax()
+        """Share of right answers on the validation frames that the most frequent one of the training frames gives."""
         labels = self.validation.labels()
-        return float((labels == most).mean()) if len(labels) else None
+        return self.kind.majority(self.training.labels(), labels) if len(labels) else None
 
     def _training_batch(self, number: int) -> Pictures:
         frames, labels = self.training[number]
