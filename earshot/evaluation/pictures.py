@@ -30,16 +30,24 @@ def load_encoders(folder: Path) -> dict[str, nn.Module]:
     return {PREFIXES[name]: load_encoder(folder, name) for name in there}
 
 
+def read_whole_picture(file: Path) -> Tensor:
+    """A picture as it is: uint8 (3, height, width).
+
+    Raises EarshotError for a file that is missing or no picture.
+    """
+    try:
+        return _decode(file)
+    except (OSError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EarshotError(f"{file}: cannot be read as a picture ({reason}); restore the file") from None
+
+
 def read_picture(file: Path, resize: int, crop: int) -> Tensor:
     """A picture squeezed to resize x resize px and its middle crop x crop: uint8 (3, crop, crop).
 
     Raises EarshotError for a file that is missing or no picture.
     """
-    try:
-        picture = _decode(file)
-    except (OSError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarshotError(f"{file}: cannot be read as a picture ({reason}); restore the file") from None
+    picture = read_whole_picture(file)
     squeezed = interpolate(picture[None], (resize, resize), mode="bilinear", antialias=True)[0]
     first = (resize - crop) // 2
     return squeezed[:, first : first + crop, first : first + crop]
