@@ -38,6 +38,7 @@ from earshot.pipeline.params import load_params
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPE = REPOSITORY / "recipes" / "sample-large.yaml"
 LAYERS = ("max5", "pool5", "fc6", "fc7")
+CLUSTERS = 15  # where a row does not say otherwise; the world has ten kinds
 SCORES = {"voc": "map", "sun": "accuracy"}
 
 # What makes a row; the wrong-sound control is trained beside the first alone.
@@ -85,7 +86,7 @@ ORDERINGS = (
 def write_params(root: Path, seed: int, changes: Iterable[str]) -> None:
     """params.yaml of a row: the recipe, the seeds, and what makes the row."""
     root.mkdir(parents=True, exist_ok=True)
-    changes = [f"seed={seed}", f"sample.seed={seed}", "sample.esc50_sounds=1", *changes]
+    changes = [f"clusters={CLUSTERS}", f"seed={seed}", f"sample.seed={seed}", "sample.esc50_sounds=1", *changes]
     settings = [word for change in changes for word in ("--set", change)]
     command = ["-m", "earshot.pipeline.recipe", str(RECIPE), "--params", str(REPOSITORY / "params.yaml")]
     run([*command, "--output", str(root / "params.yaml"), *settings], root)
