@@ -1,0 +1,81 @@
+"""Any convolutional classifier of torchvision as one of our networks: `parts` says what conv5, fc6 and fc7 are."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch.fx import Graph, Interpreter
+from torch.nn import functional
+
+from earshot.networks.alexnet import POOL, POOL_STRIDE
+from earshot.networks.network import Network
+from earshot.networks.parts import Parts, build_body, parts_of, pooled_side
+from earshot.pipeline.errors import EarshotError
+
+
+class TorchvisionNetwork(Network):
+    """One of torchvision's classifiers without its auxiliary classifiers; `body` has torchvision's names of weights.
+
+    `hidden` is fc7. Dropout is as probable as asked for where torchvision has one after conv5; ResNet has none.
+    SqueezeNet averages before its output layer and its scores may be negative: cut at zero, they could not begin there.
+
+    Raises:
+        EarshotError: a width other than 1, pictures too small, or a network that is not convolutional.
+    """
+
+    def __init__(
+        self, name: str, *, classes: int, width: float = 1.0, image_size: int = 224, dropout: float = 0.5
+    ) -> None:
+        if width != 1:
+            raise EarshotError(f"pretrain.width is {width:g}; {name} has one width, wanted 1")
+        super().__init__(name, classes=classes, width=width, image_size=image_size, dropout=dropout)
+        parts = self._parts
+        self.body = build_body(name)
+        self.stride = parts.stride
+        self.pooled_side = pooled_side(name, image_size)
+        self.left_out = parts.left_out
+        for child in parts.left_out:
+            delattr(self.body, child)
+        for layer in parts.dropouts:
+            self.body.get_submodule(layer).p = dropout
+        self.fully_connected_names = tuple(f"body.{layer}" for layer in parts.fully_connected)
+        self.renew_output(classes)
+
+    def convolve(self, normalised: Tensor) -> Tensor:
+        return self._run(self._parts.later, self._run(self._parts.earlier, normalised))
+
+    def pool(self, conv5: Tensor) -> Tensor:
+        return self._run(self._parts.pool, conv5) if self._parts.pool else conv5
+
+    def hidden(self, pooled: Tensor) -> Tensor:
+        values = pooled
+        for part in self._parts.hidden:
+            values = self._run(part, values)
+        return _averaged(values)
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        output = self.fully_connected[-1]
+        return output(hidden) if isinstance(output, nn.Linear) else output(hidden[..., None, None]).flatten(1)
+
+    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
+        before = self._run(self._parts.earlier, normalised)
+        conv5 = self._run(self._parts.later, before)  # (pictures, channels, side, side)
+        yield "max5", conv5.amax((2, 3))
+        pooled = self.pool(conv5)
+        small = pooled is not conv5 or conv5.shape[3] <= 2
+        yield "pool5", pooled if small else functional.max_pool2d(conv5, POOL, POOL_STRIDE)
+        *first, last = self._parts.hidden
+        fc6 = self._run(first[0], pooled) if first else before
+        yield "fc6", _averaged(fc6)
+        yield "fc7", _averaged(self._run(last, fc6 if first else pooled))
+
+    @property
+    def _parts(self) -> Parts:
+        return parts_of(self.architecture["name"])
+
+    def _run(self, part: Graph, values: Tensor) -> Tensor:
+        return Interpreter(self.body, graph=part).run(values)
+
+
+def _averaged(values: Tensor) -> Tensor:
+    """The average over positions of maps; vectors as they are."""
+    return values.mean((2, 3)) if values.dim() == 4 else values
