@@ -13,6 +13,7 @@ import soundfile
 import torch
 from conftest import REPOSITORY
 from PIL import Image
+from striped_pictures import VOC_CLASSES, draw_picture, write_voc_tree
 
 from earshot.evaluation import esc50, sun, voc
 from earshot.evaluation.pictures import colour_features, layer_features, load_encoders, read_picture
@@ -25,21 +26,8 @@ from stages.evaluate import STAGE, main
 pytestmark = pytest.mark.filterwarnings("ignore:.*edge of the grid")
 SIDE, CROP = 72, 64
 VOC_SIZES = {"train": 16, "val": 14, "test": 12}
-VOC_CLASSES = ("aeroplane", "cow", "tvmonitor")
 SUN_CLASSES = ("/a/abbey", "/a/apse/indoor", "/z/zen_garden")
 SOUNDS = {0: "dog", 41: "chainsaw"}
-
-
-def draw_picture(file: Path, shown: set[int], seed: int) -> None:
-    """Stripes that lie, stand or lean, one kind for each class shown, on a background of any colour."""
-    rng = np.random.default_rng(seed)
-    row, column = np.mgrid[:90, :120]
-    picture = rng.uniform(60, 160, 3) + rng.normal(0, 8, (90, 120, 3))
-    for kind in shown:
-        wave = ((row, column, row + column)[kind] + rng.uniform(0, 8)) // 4 % 2
-        picture += 50 * wave[..., None] - 25
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file, quality=90)
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +46,7 @@ def encoder(tmp_path_factory) -> Path:
 def voc_whole(tmp_path_factory) -> Path:
     """VOC2007 in small: several classes a picture, and some of them difficult."""
     folder = tmp_path_factory.mktemp("voc")
-    year, number, rng = folder / "VOCdevkit" / "VOC2007", 0, np.random.default_rng(1)
-    sets = year / "ImageSets" / "Main"
-    sets.mkdir(parents=True)
-    for split, size in VOC_SIZES.items():
-        lists: dict[str, list[str]] = {name: [] for name in ("", *VOC_CLASSES)}
-        for place in range(size):
-            number += 1
-            labels = [1 if kind == place % 3 or rng.random() < 0.2 else -1 for kind in range(3)]
-            draw_picture(year / "JPEGImages" / f"{number:06d}.jpg", {k for k in range(3) if labels[k] == 1}, number)
-            if place in (3, 4):
-                labels[(place + 1) % 3] = 0
-            lists[""].append(f"{number:06d}\n")
-            for name, label in zip(VOC_CLASSES, labels, strict=True):
-                lists[name].append(f"{number:06d} {label:2d}\n")
-        for name, lines in lists.items():
-            (sets / f"{name}_{split}.txt".removeprefix("_")).write_text("".join(lines))
+    write_voc_tree(folder, VOC_SIZES)
     return folder
 
 
