@@ -1,7 +1,8 @@
 """Evaluate: what was learned, measured on one annotated benchmark beside its controls.
 
 Pictures (voc, sun): linear SVMs on layers of the trained network, of the wrong-sound control, of the same architecture
-with random weights, and on a colour histogram. Sound (esc50): linear SVMs on the descriptor itself.
+with random weights, and on a colour histogram. finetune: these networks trained on, their fully connected layers or all
+of them. Sound (esc50): linear SVMs on the descriptor itself.
 
 reads   evaluate.<benchmark>.tree      the benchmark in its official layout
         evaluate.<benchmark>.encoder   what is measured: a folder of encoders, or earshot/sound for the descriptor
@@ -9,18 +10,19 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv
 
     python -m stages.evaluate --benchmark voc
     python -m stages.evaluate --benchmark voc --set evaluate.voc.tree=/path/to/VOCdevkit
+    python -m stages.evaluate --benchmark finetune --set evaluate.finetune.modes=[head]
     python -m stages.evaluate --benchmark esc50 --set descriptor=mfcc
 """
 
 import torch
 
-from earshot.evaluation import esc50, sun, voc
+from earshot.evaluation import esc50, finetune, sun, voc
 from earshot.evaluation.benchmark import Question
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Run, Stage, View
 
-BENCHMARKS = {"voc": voc.evaluate, "sun": sun.evaluate, "esc50": esc50.evaluate}
+BENCHMARKS = {"voc": voc.evaluate, "sun": sun.evaluate, "esc50": esc50.evaluate, "finetune": finetune.evaluate}
 
 
 def inputs(params: View, benchmark: str | None) -> list[str]:
