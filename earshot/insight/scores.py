@@ -13,7 +13,12 @@ from earshot.pipeline.errors import EarshotError
 
 # A row of the table: what it is called, and what stands before the metric's name in the files.
 ROWS = {"sound": "", "wrong sound": "wrong_sound_", "random weights": "random_"}
-PICTURES = {"voc": ("VOC2007, mAP", "map"), "sun": ("SUN397, accuracy", "accuracy")}
+PICTURES = {
+    "voc": ("VOC2007, mAP", "map"),
+    "sun": ("SUN397, accuracy", "accuracy"),
+    "finetune": ("VOC2007, fine-tuned", "map"),
+    "detection": ("VOC2007, detection", "map"),
+}
 
 
 def read_metrics(root: Path, name: str) -> dict[str, float]:
@@ -34,11 +39,11 @@ def read_metrics(root: Path, name: str) -> dict[str, float]:
 
 
 def picture_table(title: str, metric: str, values: Mapping[str, float]) -> list[str]:
-    """Lines: a layer a column, the trained network and its controls a row each."""
-    layers = [key.removeprefix("C_") for key in values if key.startswith("C_")]
-    lines = [f"{title:<20}" + "".join(f"{layer:>8}" for layer in layers)]
+    """Lines: a layer or mode a column, the trained network and its controls a row each."""
+    columns = [key.removeprefix(metric) for key in values if key == metric or key.startswith(f"{metric}_")]
+    lines = [f"{title:<20}" + "".join(f"{column.removeprefix('_') or 'mAP':>8}" for column in columns)]
     for name, prefix in ROWS.items():
-        scores = [values.get(f"{prefix}{metric}_{layer}") for layer in layers]
+        scores = [values.get(f"{prefix}{metric}{column}") for column in columns]
         if any(score is not None for score in scores):
             lines.append(f"  {name:<18}" + "".join(_score(score) for score in scores))
     lines += [
