@@ -2,7 +2,7 @@
 
 Pictures (voc, sun): linear SVMs on layers of the trained network, of the wrong-sound control, of the same architecture
 with random weights, and on a colour histogram. finetune: these networks trained on, their fully connected layers or all
-of them. Sound (esc50): linear SVMs on the descriptor itself.
+of them. detection: Fast R-CNN on their convolutions. Sound (esc50): linear SVMs on the descriptor itself.
 
 reads   evaluate.<benchmark>.tree      the benchmark in its official layout
         evaluate.<benchmark>.encoder   what is measured: a folder of encoders, or earshot/sound for the descriptor
@@ -16,13 +16,19 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv
 
 import torch
 
-from earshot.evaluation import esc50, finetune, sun, voc
+from earshot.evaluation import detection, esc50, finetune, sun, voc
 from earshot.evaluation.benchmark import Question
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Run, Stage, View
 
-BENCHMARKS = {"voc": voc.evaluate, "sun": sun.evaluate, "esc50": esc50.evaluate, "finetune": finetune.evaluate}
+BENCHMARKS = {
+    "voc": voc.evaluate,
+    "sun": sun.evaluate,
+    "esc50": esc50.evaluate,
+    "finetune": finetune.evaluate,
+    "detection": detection.evaluate,
+}
 
 
 def inputs(params: View, benchmark: str | None) -> list[str]:

@@ -67,7 +67,7 @@ def read_tree(tree: Path) -> tuple[list[str], dict[str, Split]]:
     places = [tree / "VOCdevkit" / "VOC2007", tree / "VOC2007", tree]
     places = [place for place in places if (place / "ImageSets").is_dir()]
     if not places:
-        raise EarshotError(f"{tree}: holds no VOC2007, wanted {LAYOUT}; mend evaluate.voc.tree")
+        raise EarshotError(f"{tree}: holds no VOC2007, wanted {LAYOUT}; mend the benchmark's tree")
     sets = places[0] / "ImageSets" / "Main"
     classes = sorted(file.stem.removesuffix("_train") for file in sets.glob("*_train.txt"))
     if not classes:
