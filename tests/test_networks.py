@@ -136,7 +136,7 @@ DAMAGES = {
     "no encoder.json": (lambda f: (f / "encoder.json").unlink(), "encoder.json: cannot be read"),
     "broken JSON": (lambda f: (f / "encoder.json").write_text("{"), "encoder.json: is not JSON"),
     "a list": (lambda f: (f / "encoder.json").write_text("[1]"), r"encoder.json: name is \[1\]"),
-    "another network": (lambda f: change_json(f, name="resnet"), "name is 'resnet'; the networks are alexnet"),
+    "another network": (lambda f: change_json(f, name="resnet"), "encoder.json: pretrain.backbone is 'resnet'"),
     "another key": (lambda f: change_json(f, depth=3), "holds classes, depth"),
     "a huge width": (lambda f: change_json(f, width=1e6), "width is 1000000.0; wanted a float from"),
     "a width of words": (lambda f: change_json(f, width="half"), "width is 'half'; wanted a float"),
@@ -148,7 +148,7 @@ DAMAGES = {
     ),
     "a pickle": (
         lambda f: (f / "encoder.safetensors").write_bytes(pickle.dumps(Trap())),
-        "encoder.safetensors: is not a whole safetensors file",
+        "encoder.safetensors: is a pickle, not a whole safetensors file",
     ),
     "a tensor less": (lambda f: change_tensors(f, lambda t: t.pop("fc8.bias")), "has no tensor fc8.bias"),
     "a tensor more": (lambda f: change_tensors(f, lambda t: t.update(fc9=torch.ones(1))), "holds fc9"),

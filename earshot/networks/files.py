@@ -6,20 +6,26 @@ A folder of encoders holds one architecture and one or more sets of weights of i
 """
 
 import json
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from earshot.networks.backbones import OWN, build_network
+from earshot.networks.backbones import build_network
 from earshot.networks.network import Network
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import write_atomically
 
 ENCODERS = ("encoder", "wrong_sound", "random")
 ARCHITECTURE_FILE = "encoder.json"
+OPTIONAL = ("num_batches_tracked", "channel_mean", "channel_deviation")  # names' ends that weights can do without
+PICKLES = (b"PK", b"\x80")  # how torch's own files begin
 
 # Type and range of each value of an architecture: a damaged or hostile file must not be able to ask for a huge network.
 ARCHITECTURE_RANGES = {
@@ -55,12 +61,54 @@ def load_encoder(folder: Path, name: str = "encoder") -> Network:
     """
     if name not in ENCODERS:
         raise EarshotError(f"{folder}: no encoder is called {name!r}; the names are {', '.join(ENCODERS)}")
-    architecture = _read_architecture(folder / ARCHITECTURE_FILE)
-    with torch.device("meta"):  # no memory is taken before the file is known to fit
-        network = build_network(**architecture)
-    weights = _read_weights(folder / f"{name}.safetensors", network)
-    network.load_state_dict(weights, assign=True)
+    described, file = folder / ARCHITECTURE_FILE, folder / f"{name}.safetensors"
+    try:
+        with torch.device("meta"):  # no memory is taken before the file is known to fit
+            network = build_network(**_read_architecture(described))
+    except EarshotError as error:
+        raise error if str(described) in str(error) else EarshotError(f"{described}: {error}") from None
+    wanted = network.state_dict()
+    with _opened(file, "run the stage pretrain again") as weights:
+        _compare(file, _shapes(weights), wanted, f"the network of {ARCHITECTURE_FILE}")
+        found = {key: weights.get_tensor(key) for key in wanted}
+    for key, tensor in found.items():
+        if tensor.dtype != wanted[key].dtype:
+            raise EarshotError(f"{file}: {key} is {tensor.dtype}; the network wants {wanted[key].dtype}")
+        _check_finite(file, key, tensor)
+    network.load_state_dict(found, assign=True)
     return network.eval()
+
+
+def load_weights(network: Network, file: Path) -> None:
+    """Fill a network, in place, with weights that another program may have written.
+
+    Names may be ours or torchvision's, after `module.` or `network.`, and numbers of any precision. Auxiliary
+    classifiers are passed over. An output layer for other classes is too: the network's own stays, with a warning.
+
+    Args:
+        network: as `build_network` makes it.
+        file: safetensors; none of its tensors is read before all names and shapes are known to fit.
+
+    Raises:
+        EarshotError: the file is missing, damaged, a pickle, or does not hold the tensors that the network needs.
+    """
+    whose = "{name} of pretrain.width {width:g} and pretrain.image_size {image_size}".format(**network.architecture)
+    state = network.state_dict()
+    wanted = {_bare(key): tensor for key, tensor in state.items()}
+    with _opened(file, "mend pretrain.weights") as weights:
+        names = _names_by_bare(file, weights.keys(), network)
+        found = _shapes(weights)
+        shapes = {bare: found[name] for bare, name in names.items()}
+        left = _output_for_other_classes(file, shapes, wanted, network)
+        left |= {bare for bare in wanted if bare.endswith(OPTIONAL) and bare not in shapes}
+        for bare in left:
+            del wanted[bare]
+            shapes.pop(bare, None)
+        _compare(file, shapes, wanted, whose)
+        for key, tensor in state.items():
+            if (bare := _bare(key)) in wanted:
+                state[key] = _converted(file, names[bare], weights.get_tensor(names[bare]), tensor.dtype)
+    network.load_state_dict(state)
 
 
 def _read_architecture(path: Path) -> dict:
@@ -70,9 +118,9 @@ def _read_architecture(path: Path) -> dict:
         raise EarshotError(f"{path}: cannot be read ({error.strerror}); the stage pretrain writes it") from None
     except ValueError as error:
         raise EarshotError(f"{path}: is not JSON ({error}); run the stage pretrain again") from None
-    if not isinstance(found, dict) or found.get("name") not in OWN:
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         name = found.get("name") if isinstance(found, dict) else found
-        raise EarshotError(f"{path}: name is {name!r:.60}; the networks are {', '.join(OWN)}")
+        raise EarshotError(f"{path}: name is {name!r:.60}; wanted a network's, such as alexnet")
     if set(found) != {"name", *ARCHITECTURE_RANGES}:
         raise EarshotError(f"{path}: holds {', '.join(sorted(found))}; wanted name, {', '.join(ARCHITECTURE_RANGES)}")
     for key, (kind, lowest, highest) in ARCHITECTURE_RANGES.items():
@@ -83,31 +131,85 @@ def _read_architecture(path: Path) -> dict:
     return found
 
 
-def _read_weights(path: Path, network: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, after their names, shapes and types were compared with the network's."""
-    wanted = network.state_dict()
+@contextmanager
+def _opened(path: Path, advice: str) -> Iterator[Any]:
+    """A safetensors file to read from; its faults become EarshotErrors that end in `advice`."""
+    if not path.is_file():
+        raise EarshotError(f"{path}: cannot be read (no such file); {advice}")
     try:
         with safe_open(path, framework="pt") as file:
-            _compare(path, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}, wanted)  # noqa: SIM118
-            tensors = {key: file.get_tensor(key) for key in wanted}
+            yield file
     except OSError as error:
-        raise EarshotError(f"{path}: cannot be read ({error}); the stage pretrain writes it") from None
+        raise EarshotError(f"{path}: cannot be read ({error}); {advice}") from None
     except SafetensorError as error:
-        raise EarshotError(f"{path}: is not a whole safetensors file ({error}); run the stage pretrain again") from None
-    for key, tensor in tensors.items():
-        if tensor.dtype != wanted[key].dtype:
-            raise EarshotError(f"{path}: {key} is {tensor.dtype}; the network wants {wanted[key].dtype}")
-        if not torch.isfinite(tensor).all():
-            raise EarshotError(f"{path}: {key} holds values that are not finite; run the stage pretrain again")
-    return tensors
+        raise EarshotError(f"{path}: {_what_it_is(path, error)}; {advice}") from None
 
 
-def _compare(path: Path, shapes: dict[str, tuple[int, ...]], wanted: dict[str, torch.Tensor]) -> None:
+def _what_it_is(path: Path, error: SafetensorError) -> str:
+    with path.open("rb") as file:
+        start = file.read(9)
+        if start.startswith(PICKLES) and start[8:] != b"{":  # where the JSON of a safetensors file begins
+            convert = "torch.load with weights_only=True and safetensors.torch.save_file make one of its state dict"
+            return f"is a pickle, not a whole safetensors file; elsewhere, {convert}"
+    return f"is not a whole safetensors file ({error})"
+
+
+def _shapes(weights: Any) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
+
+
+def _compare(path: Path, shapes: dict[str, tuple[int, ...]], wanted: dict[str, torch.Tensor], whose: str) -> None:
     for key, tensor in wanted.items():
         if key not in shapes:
-            raise EarshotError(f"{path}: has no tensor {key}; {ARCHITECTURE_FILE} beside it describes another network")
+            raise EarshotError(f"{path}: has no tensor {key}, which {whose} wants")
         if shapes[key] != tuple(tensor.shape):
-            found, needed = shapes[key], tuple(tensor.shape)
-            raise EarshotError(f"{path}: {key} has shape {found}; the network of {ARCHITECTURE_FILE} wants {needed}")
+            raise EarshotError(f"{path}: {key} has shape {shapes[key]}; {whose} wants {tuple(tensor.shape)}")
     if extra := sorted(set(shapes) - set(wanted)):
-        raise EarshotError(f"{path}: holds {extra[0]}, which the network of {ARCHITECTURE_FILE} does not have")
+        raise EarshotError(f"{path}: holds {extra[0]:.60}, which {whose} does not have")
+
+
+def _bare(name: str) -> str:
+    """The name of a tensor as torchvision would have it."""
+    while (shorter := name.removeprefix("module.").removeprefix("network.").removeprefix("body.")) != name:
+        name = shorter
+    return name
+
+
+def _names_by_bare(path: Path, names: Iterable[str], network: Network) -> dict[str, str]:
+    """The names in a file by their bare ones, without those of auxiliary classifiers."""
+    found: dict[str, str] = {}
+    for name in names:
+        bare = _bare(name)
+        if bare in found:
+            raise EarshotError(f"{path}: holds both {found[bare]:.60} and {name:.60}, wanted one of them")
+        if bare.partition(".")[0] not in network.left_out:
+            found[bare] = name
+    return found
+
+
+def _output_for_other_classes(
+    path: Path, shapes: dict[str, tuple[int, ...]], wanted: dict[str, torch.Tensor], network: Network
+) -> set[str]:
+    """The bare names of the output layer's tensors if the file has it for another number of classes."""
+    weight, bias = (f"{_bare(network.fully_connected_names[-1])}.{part}" for part in ("weight", "bias"))
+    found, own = shapes.get(weight, ()), tuple(wanted[weight].shape)
+    if found[1:] != own[1:] or found[:1] in (own[:1], ()):
+        return set()
+    told = f"{path}: its output layer has {found[0]} classes, wanted {own[0]}; the network's own stays as it is"
+    warnings.warn(told, stacklevel=3)
+    return {weight, bias}
+
+
+def _converted(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if tensor.is_floating_point() != dtype.is_floating_point:
+        raise EarshotError(f"{path}: {name} is {tensor.dtype}; the network wants {dtype}")
+    converted = tensor.to(dtype)
+    _check_finite(path, name, converted)
+    return converted
+
+
+def _check_finite(path: Path, name: str, tensor: torch.Tensor) -> None:
+    if not torch.isfinite(tensor).all():
+        raise EarshotError(
+            f"{path}: {name} holds values that are not finite; wanted a network that was trained to the end"
+        )

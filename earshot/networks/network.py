@@ -31,11 +31,13 @@ class Network(nn.Module, ABC):
         stride: px of the picture from one position of conv5 to the next.
         pooled_side: positions along one side of the maps that `hidden` is given when a picture is classified.
         fully_connected_names: the fully connected layers in order, the output layer last.
+        left_out: modules that the architecture has elsewhere and not here: auxiliary classifiers.
     """
 
     stride: int
     pooled_side: int
     fully_connected_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, name: str, *, classes: int, width: float, image_size: int, dropout: float) -> None:
         super().__init__()

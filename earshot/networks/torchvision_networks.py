@@ -1,6 +1,8 @@
 """Any convolutional classifier of torchvision as one of our networks: `parts` says what conv5, fc6 and fc7 are."""
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.fx import Graph, Interpreter
@@ -67,6 +69,12 @@ class TorchvisionNetwork(Network):
         fc6 = self._run(first[0], pooled) if first else before
         yield "fc6", _averaged(fc6)
         yield "fc7", _averaged(self._run(last, fc6 if first else pooled))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """As of any module, of plain tensors too: MNASNet asks for a version that only a whole state dict has."""
+        versioned = OrderedDict(state_dict)
+        versioned._metadata = self.state_dict()._metadata
+        return super().load_state_dict(versioned, *args, **options)
 
     @property
     def _parts(self) -> Parts:
