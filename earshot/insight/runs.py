@@ -1,0 +1,188 @@
+"""Runs: the parameters and the scores of finished work, from folders, DVC experiments, and branches of Git.
+
+A run is a folder, or a revision, with params.yaml and metrics/. Nothing of it is computed here, and what is left out is
+left out with its reason.
+"""
+
+import csv
+import json
+import math
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from earshot.insight.ideas import SEEDS
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.recipe import flatten
+
+# Where DVC keeps experiments: refs/exps/<first two digits>/<the rest of the commit they began at>/<name>.
+EXPERIMENTS = re.compile(r"(\S+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+)")
+
+MEASURED = ("voc.", "sun.", "esc50.", "finetune.", "detection.", "pretrain.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Args:
+        source: where it was found.
+        params: by dotted name.
+        scores: by `<benchmark>.<metric>`, and of a class by `<benchmark>_classes.<class>.<metric>`, as written: 0 to 1.
+    """
+
+    source: str
+    params: dict[str, Any]
+    scores: dict[str, float]
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        return tuple(self.params.get(key) for key in SEEDS)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The runs found, and in words what was left out."""
+
+    runs: list[Run]
+    left_out: list[str]
+
+
+def collect(root: Path, folders: Sequence[Path], experiments: bool, revisions: Sequence[str]) -> Collection:
+    """The runs in `folders`, in the workspace `root`, and where asked in its experiments and revisions.
+
+    The same run found twice counts once, where it was found first. Raises EarshotError for a folder or revision that
+    does not exist, and for parameters or metrics that cannot be read.
+    """
+    places = [place for folder in folders for place in _below(folder)]
+    found = [(str(place), folder_files(place)) for place in places]
+    found.append(("workspace", folder_files(root)))
+    if experiments:
+        found += [(f"experiment {name}", revision_files(root, commit)) for commit, name in experiment_commits(root)]
+    found += [(revision, revision_files(root, revision)) for revision in revisions]
+    runs: list[Run] = []
+    left_out: list[str] = []
+    for source, files in found:
+        run = read_run(source, files)
+        reason = reason_to_leave_out(run, files)
+        if reason:
+            left_out.append(f"{source}: {reason}")
+        elif not any((run.params, run.scores) == (other.params, other.scores) for other in runs):
+            runs.append(run)
+    return Collection(runs, left_out)
+
+
+def read_run(source: str, files: Mapping[str, str]) -> Run:
+    """The run in `files`, the text of each by its path.
+
+    Raises EarshotError for parameters or metrics that cannot be read, by their name.
+    """
+    scores = {}
+    for path, text in files.items():
+        name, _, kind = path.removeprefix("metrics/").rpartition(".")
+        if path.startswith("metrics/") and kind == "json":
+            scores |= {f"{name}.{key}": value for key, value in _read_json(f"{source}: {path}", text).items()}
+        elif path.endswith("_classes.csv"):
+            scores |= {f"{name}.{key}": value for key, value in _read_classes(f"{source}: {path}", text)}
+    numbers = {key: value for key, value in scores.items() if isinstance(value, int | float) and math.isfinite(value)}
+    return Run(source, _read_flat_yaml(f"{source}: params.yaml", files.get("params.yaml", "{}")), numbers)
+
+
+def reason_to_leave_out(run: Run, files: Mapping[str, str]) -> str | None:
+    """Why a run can stand in no table: nothing was measured, or it was measured with other parameters."""
+    if "params.yaml" not in files:
+        return "has no params.yaml"
+    if not any(key.startswith(MEASURED) for key in run.scores):
+        return "has no scores in metrics/"
+    locked = _read_flat_yaml(f"{run.source}: dvc.lock", files.get("dvc.lock", "{}"))
+    for key, value in locked.items():
+        name = key.rpartition("params.yaml.")[2]
+        if key.startswith("stages.") and ".params.params.yaml." in key and run.params.get(name) != value:
+            return f"was measured with {name}={value}, but params.yaml says {run.params.get(name)}; run dvc repro"
+    return None
+
+
+def folder_files(folder: Path) -> dict[str, str]:
+    """The text of what makes a run, by path within `folder`."""
+    paths = [folder / "params.yaml", folder / "dvc.lock", *sorted((folder / "metrics").glob("*"))]
+    try:
+        return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths if _wanted(path)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise EarshotError(f"{folder}: cannot be read ({error}); run its stages again") from None
+
+
+def revision_files(root: Path, revision: str) -> dict[str, str]:
+    """The text of what makes a run, by path within `root`, as committed in `revision`.
+
+    Raises EarshotError for a revision that Git does not know.
+    """
+    if revision.startswith("-"):
+        raise EarshotError(f"{revision}: is no revision; wanted a branch, a tag or a commit")
+    listed = _git(root, "ls-tree", "--name-only", revision, "--", "params.yaml", "dvc.lock", "metrics/")
+    paths = [path for path in listed.splitlines() if path.endswith((".yaml", ".lock", ".json", ".csv"))]
+    return {path: _git(root, "show", f"{revision}:./{path}") for path in paths}
+
+
+def experiment_commits(root: Path) -> list[tuple[str, str]]:
+    """The commit and the name of every DVC experiment in the repository of `root`, the newest first."""
+    listed = _git(root, "for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    matches = (EXPERIMENTS.fullmatch(line) for line in listed.splitlines())
+    return [(match[1], match[2]) for match in matches if match]
+
+
+def _below(folder: Path) -> list[Path]:
+    """`folder` itself, or the folders of runs below it."""
+    places = [file.parent for file in sorted(folder.rglob("params.yaml")) if (file.parent / "metrics").is_dir()]
+    if not places:
+        raise EarshotError(f"{folder}: holds no run, wanted params.yaml and metrics/ in it or in folders below")
+    return places
+
+
+def _wanted(path: Path) -> bool:
+    return path.is_file() and path.suffix in (".yaml", ".lock", ".json", ".csv")
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise EarshotError(f"git {' '.join(words[:3])}: {done.stderr.strip() or 'failed'}; see git branch --all")
+    return done.stdout
+
+
+def _read_json(name: str, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise EarshotError(f"{name}: cannot be read as JSON ({error}); run the stage that writes it") from None
+    if not isinstance(values, dict):
+        raise EarshotError(f"{name}: holds {type(values).__name__}, wanted a mapping; run the stage that writes it")
+    return values
+
+
+def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
+    """Every number of a table of classes, by `<class>.<column>`."""
+    for row in csv.DictReader(text.splitlines()):
+        if not row.get("class"):
+            raise EarshotError(f"{name}: a row has no class; run the stage that writes it")
+        for column, value in row.items():
+            if column != "class" and value != "":  # a class that a benchmark could not score
+                try:
+                    yield f"{row['class']}.{column}", float(value)
+                except (TypeError, ValueError):
+                    raise EarshotError(f"{name}: {column} of {row['class']} is {value!r}, wanted a number") from None
+
+
+def _read_flat_yaml(name: str, text: str) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise EarshotError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise EarshotError(f"{name}: holds {type(values).__name__}, wanted a mapping")
+    return dict(flatten(values))

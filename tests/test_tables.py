@@ -1,0 +1,257 @@
+"""The tables show what is published exactly, and runs beside it: hand-worked means, nothing mixed, nothing lost."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from earshot.insight.ideas import agree, idea, setting
+from earshot.insight.published import published_tables
+from earshot.insight.runs import collect
+from earshot.insight.tables import Score, main, recipe_params, sections
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.recipe import apply_recipes
+
+TABLES = {table.name: table for table in published_tables()}
+PARAMS = (REPOSITORY / "params.yaml").read_text()
+CLASSES = [key.split(".")[1] for key in TABLES["owens-2c"].columns.values()]
+
+
+def write_run(folder: Path, pool5: float = 0.5, *changes: str, size: str = "sample-large", **more: float) -> Path:
+    """A run as the stages leave it, with params.yaml and metrics/."""
+    (folder / "metrics").mkdir(parents=True)
+    apply_recipes([REPOSITORY / "recipes" / f"{size}.yaml"], PARAMS, folder / "params.yaml", changes)
+    scores = {"map_pool5": pool5, "random_map_pool5": 0.2, "wrong_sound_map_pool5": 0.3, "chance": 0.1} | more
+    (folder / "metrics" / "voc.json").write_text(json.dumps(scores))
+    return folder
+
+
+def read_csv(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def collected(*folders: Path) -> list:
+    return collect(folders[0], folders[1:] or folders, False, []).runs
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "mean"),
+    [
+        ("owens-2c", "Sound (cluster)", 45.8),
+        ("owens-2c", "Sound (binary)", 46.7),
+        ("owens-2c", "Sound (spect.)", 44.0),
+        ("owens-2c", "Texton-CNN", 37.5),
+        ("owens-2c", "K-means", 34.8),
+        ("owens-2c", "Motion", 42.2),
+        ("owens-2c", "Patches", 46.0),  # 46.7 in Table 2a, which the paper corrected later
+        ("owens-2c", "Egomotion", 31.1),
+        ("owens-2c", "ImageNet", 65.6),
+        ("owens-2c", "Places", 63.2),
+        ("mahadev-2", "Owens et al.", 45.8),
+        ("mahadev-2", "k-means", 34.8),
+        ("mahadev-2", "Ours - Sound Texture", 53.5),
+        ("mahadev-2", "Ours - MFCC", 53.9),
+    ],
+)
+def test_a_published_row_of_classes_has_the_published_mean(table, row, mean):
+    scores = next(each.scores for each in TABLES[table].rows if each.name == row)
+    assert sum(scores) / 20 == pytest.approx(mean, abs=0.25)  # twenty roundings to a whole point
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_every_row_has_a_score_a_column_and_a_way_to_be_filled(table):
+    assert all(len(row.scores) == len(table.columns) for row in table.rows)
+    assert all((row.run is not None and row.recipe) or row.weights for row in table.rows)
+    assert len({row.name for row in table.rows}) == len(table.rows)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_the_recipe_of_a_row_is_known_as_that_row_in_the_papers_own_setting(table):
+    for row in table.rows:
+        if row.recipe:
+            params = recipe_params(row.recipe)
+            assert table.admits(params) and table.row_of(params) is row
+
+
+def test_a_file_of_weights_fills_the_row_of_its_name():
+    params = recipe_params("owens-random") | {"pretrain.weights": "../networks/patch-position.safetensors"}
+    assert TABLES["owens-2a"].row_of(params).name == "Patch pos."
+    assert TABLES["owens-2a"].row_of(params | {"pretrain.epochs": 5}) is None
+
+
+def test_a_run_under_its_recipe_stands_in_the_papers_own_setting(tmp_path):
+    for recipe in ("owens-cluster", "owens-binary", "owens-textons", "owens-kmeans"):
+        write_run(tmp_path / recipe, size=recipe)
+    (section,) = sections(TABLES["owens-2a"], collected(tmp_path))
+    assert section.differences == {} and not section.rendered
+    assert [group.name for group in section.groups] == ["Sound (cluster)", "Sound (binary)", "Texton-CNN", "K-means"]
+
+
+def test_runs_that_differ_in_seeds_are_one_row_with_mean_and_sample_deviation(tmp_path):
+    for seed, score in enumerate((0.4, 0.5, 0.6)):
+        write_run(tmp_path / str(seed), score, f"seed={seed}", f"sample.seed={seed}")
+    write_run(tmp_path / "again", 0.9, "seed=2", "sample.seed=2", "pretrain.threads=2")  # a seed counts once
+    (section,) = sections(TABLES["owens-2a"], collected(tmp_path))
+    (group,) = section.groups
+    assert group.name == "Sound (cluster)"
+    assert group.score("voc.map_pool5") == Score(pytest.approx(50), pytest.approx(10), 3)
+    assert group.score("voc.random_map_pool5") == Score(pytest.approx(20), pytest.approx(0), 3)
+    assert group.score("voc.map_fc7") is None
+
+
+def test_other_settings_are_other_tables_and_unused_parameters_separate_nothing(tmp_path):
+    write_run(tmp_path / "cluster", 0.5)
+    write_run(tmp_path / "binary", 0.5, "label.model=binary", "clusters=7")
+    write_run(tmp_path / "random", 0.5, "pretrain.epochs=0", "pretrain.learning_rate=0.5")
+    write_run(tmp_path / "longer", 0.5, "pretrain.epochs=40")
+    write_run(tmp_path / "elsewhere", 0.5, "evaluate.voc.tree=../VOCdevkit")
+    found = sections(TABLES["owens-2a"], collected(tmp_path))
+    names = {tuple(group.name for group in section.groups) for section in found}
+    assert names == {
+        ("Sound (cluster)", "Sound (binary)", "pretrain.epochs=0"),
+        ("Sound (cluster)", "pretrain.epochs=0"),
+        ("Sound (cluster)",),
+    }
+    assert [section.rendered for section in found if len(section.groups) == 1] == [False]
+
+
+def test_settings_agree_where_both_have_a_value():
+    cluster, kmeans = recipe_params("owens-cluster"), recipe_params("owens-kmeans")
+    assert agree(setting(cluster, {"voc"}), setting(kmeans, {"voc"}))
+    assert not agree(setting(cluster, {"voc"}), setting(cluster | {"evaluate.voc.resize": 300}, {"voc"}))
+    assert agree(setting(cluster, {"voc"}), setting(cluster | {"evaluate.sun.resize": 300}, {"voc"}))
+    assert idea(kmeans) == {
+        "pretrain.initialisation": "kmeans",
+        "pretrain.weights": "earshot/networks",
+        "pretrain.epochs": 0,
+    }
+
+
+def test_the_command_writes_published_rows_ours_and_controls(tmp_path, capsys):
+    for clusters, score in ((2, 0.3), (30, 0.5)):
+        write_run(tmp_path / "runs" / str(clusters), score, f"clusters={clusters}")
+    write_run(tmp_path / "runs" / "new", 0.7, "label.threshold=median", "label.model=binary", "descriptor=mfcc")
+    main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    rows = {
+        (row["method"], row["kind"]): row["mean"]
+        for row in read_csv(tmp_path / "tables" / "owens-2a.csv")
+        if row["column"] == "VOC pool5"
+    }
+    assert rows["Sound (cluster)", "published"] == "45.8" and rows["Sound (cluster)", "ours"] == "50"
+    assert rows["Sound (cluster), clusters=2", "wrong sound"] == "30" and rows["Places", "published"] == "63.2"
+    new = "descriptor=mfcc, label.model=binary, label.threshold=median"
+    assert rows[new, "ours"] == "70" and rows[new, "random weights"] == "20" and rows["chance", "control"] == "10"
+    text = (tmp_path / "tables" / "owens-2a.md").read_text()
+    assert "with each other, not with the published" in text and "| Sound (cluster) | published |" in text
+    assert (tmp_path / "tables" / "owens-a1-1.png").stat().st_size > 10_000
+    runs = {Path(row["run"]).name: row["rows"] for row in read_csv(tmp_path / "tables" / "runs.csv")}
+    assert "owens-a1: 2 clusters" in runs["2"] and f"owens-2a: {new}" in runs["new"]
+    assert f"left out: {tmp_path}" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ["bird", "surf"]])
+def test_classes_stand_in_the_papers_order_or_are_those_of_another_tree(classes, tmp_path):
+    run = write_run(tmp_path / "run")
+    rows = "".join(f"{name},0.{number:02},0.1\n" for number, name in enumerate(sorted(classes)))
+    (run / "metrics" / "voc_classes.csv").write_text(f"class,ap_pool5,random_ap_pool5\n{rows}")
+    main(["--folder", str(run), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    text = (tmp_path / "tables" / "owens-2c.md").read_text()
+    short = list(TABLES["owens-2c"].columns) if classes is CLASSES else classes
+    assert f"| method | | seeds | {' | '.join(short)} |" in text
+    assert ("| published |" in text) == (classes is CLASSES)
+    assert (tmp_path / "tables" / "owens-2c-1.png").exists()
+
+
+def test_a_run_that_cannot_stand_in_a_table_is_listed_with_its_reason(tmp_path, capsys):
+    write_run(tmp_path / "runs" / "good")
+    empty = write_run(tmp_path / "runs" / "empty")
+    (empty / "metrics" / "voc.json").unlink()
+    stale = write_run(tmp_path / "runs" / "stale")
+    lock = "stages: {pretrain: {params: {params.yaml: {pretrain: {epochs: 99}}}}}"
+    (stale / "dvc.lock").write_text(lock)
+    main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    told = capsys.readouterr().out
+    assert "empty: has no scores" in told and "epochs=99, but params.yaml says 20" in told
+    left = [row["rows"] for row in read_csv(tmp_path / "tables" / "runs.csv") if "left out" in row["rows"]]
+    assert len(left) == 3  # the workspace is empty too
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("voc.json", "{"),
+        ("voc.json", "[1]"),
+        ("voc_classes.csv", "class,ap_pool5\ncow,many\n"),
+        ("voc_classes.csv", "name,ap_pool5\ncow,0.5\n"),
+    ],
+)
+def test_broken_metrics_are_refused_by_name(file, content, tmp_path):
+    (write_run(tmp_path / "run") / "metrics" / file).write_text(content)
+    with pytest.raises(SystemExit, match=rf"^tables: .*run: metrics/{file}"):
+        main(["--folder", str(tmp_path / "run"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+
+
+def test_what_is_no_folder_of_runs_or_no_revision_is_refused(tmp_path):
+    with pytest.raises(EarshotError, match="holds no run"):
+        collect(tmp_path, [tmp_path], False, [])
+    for revision in ("no-such-branch", "--output=x"):
+        with pytest.raises(EarshotError, match=revision):
+            collect(REPOSITORY, [], False, [revision])
+
+
+class Repository:
+    """A small repository under Git and DVC, whose one stage writes a score by its parameters."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        apply_recipes([REPOSITORY / "recipes" / "sample-large.yaml"], PARAMS, folder / "params.yaml")
+        (folder / "metrics").mkdir()
+        (folder / "measure.py").write_text(
+            "import json, pathlib\nfrom ruamel.yaml import YAML\n"
+            "clusters = YAML(typ='safe').load(pathlib.Path('params.yaml'))['clusters']\n"
+            "pathlib.Path('metrics/voc.json').write_text(json.dumps({'map_pool5': clusters / 100}))\n"
+            "pathlib.Path('metrics/voc_classes.csv').write_text(f'class,ap_pool5\\ncow,{clusters / 100}\\n')\n"
+        )
+        files = {name: {"cache": False} for name in ("metrics/voc.json", "metrics/voc_classes.csv")}
+        metrics, plots = ([{name: how}] for name, how in files.items())
+        stage = {"cmd": "python measure.py", "params": ["clusters"], "metrics": metrics, "plots": plots}
+        (folder / "dvc.yaml").write_text(json.dumps({"stages": {"evaluate": stage}}))
+        for words in (["git", "init", "-q", "-b", "main"], ["dvc", "init", "-q"]):
+            self.run(*words)
+
+    def run(self, *words: str) -> None:
+        subprocess.run(words, cwd=self.folder, check=True, capture_output=True)
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "-q", "-m", "a state")
+
+
+@pytest.mark.slow
+def test_experiments_and_branches_are_collected_with_their_classes(tmp_path, monkeypatch):
+    for name, value in {"HOME": tmp_path, "DVC_SITE_CACHE_DIR": tmp_path / "site", "DVC_NO_ANALYTICS": "1"}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    (tmp_path / "repository").mkdir()
+    repository = Repository(tmp_path / "repository")
+    repository.commit()
+    repository.run("dvc", "repro", "-q")
+    repository.commit()
+    for clusters in (5, 15):
+        repository.run("dvc", "exp", "run", "-q", "-n", f"with-{clusters}", "-S", f"clusters={clusters}")
+    repository.run("git", "switch", "-q", "-c", "fifteen")
+    repository.commit()
+    repository.run("git", "switch", "-q", "main")
+    found = collect(repository.folder, [], True, ["fifteen"])
+    assert not found.left_out
+    scores = {run.source: run.scores for run in found.runs}  # the branch is the experiment again
+    assert sorted(scores) == ["experiment with-15", "experiment with-5", "workspace"]
+    assert scores["experiment with-5"] == {"voc.map_pool5": 0.05, "voc_classes.cow.ap_pool5": 0.05}
+    alone = collect(repository.folder, [], False, ["fifteen"])
+    assert [run.scores["voc.map_pool5"] for run in alone.runs] == [0.3, 0.15]
