@@ -1,0 +1,180 @@
+"""k-means initialisation: outputs of unit variance, filters that know the pictures, and no picture that breaks it."""
+
+import math
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+from earshot.networks.initialisation import BIAS, initialise_kmeans
+
+
+def small_network(classes: int = 5) -> nn.Module:
+    """A convolution with batch norm, one in two groups without, a hidden and an output layer; uint8 or float in."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3, padding=1, groups=2),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(48, 16),
+        nn.ReLU(inplace=True),
+        nn.Linear(16, classes),
+    )
+    network.register_forward_pre_hook(lambda module, given: (given[0] / 64 - 2,))
+    return network
+
+
+def noisy_pictures(count: int = 40, size: int = 32) -> torch.Tensor:
+    """Smooth shapes under a little noise: neighbouring pixels agree, as in photographs."""
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.rand(count, 3, 5, 5, generator=generator)
+    smooth = functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)
+    return (255 * (smooth + 0.05 * torch.randn(smooth.shape, generator=generator))).clamp(0, 255).byte()
+
+
+def stripes(angle: float, count: int = 12, size: int = 32) -> torch.Tensor:
+    """Grey sine gratings of one orientation and several phases, with a little noise."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    across = x * math.cos(angle) + y * math.sin(angle)
+    phases = torch.linspace(0, 2 * math.pi, count)[:, None, None]
+    waves = 127.5 + 100 * torch.sin(2 * math.pi * across / 6 + phases)
+    noise = 5 * torch.randn(waves.shape, generator=torch.Generator().manual_seed(4))
+    return (waves + noise)[:, None].expand(-1, 3, -1, -1).clamp(0, 255).byte()
+
+
+def outputs(network: nn.Module, pictures: torch.Tensor, kind: type[nn.Module]) -> list[torch.Tensor]:
+    """What the modules of a kind make of the pictures in eval mode, channels first: (channels, values)."""
+    made = []
+
+    def note(module: nn.Module, given: tuple, output: torch.Tensor) -> None:
+        made.append(output.transpose(0, 1).flatten(1).clone())
+
+    hooks = [module.register_forward_hook(note) for module in network.modules() if isinstance(module, kind)]
+    with torch.inference_mode():
+        network.eval()(pictures)
+    for hook in hooks:
+        hook.remove()
+    return made
+
+
+def weights(network: nn.Module) -> torch.Tensor:
+    return torch.cat([tensor.detach().flatten().float() for tensor in network.state_dict().values()])
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.Conv2d, nn.Linear])
+def test_every_output_has_unit_variance_and_the_mean_of_the_bias_on_the_pictures(kind):
+    network, pictures = small_network(), noisy_pictures()
+    initialise_kmeans(network, pictures, seed=0)
+    made = outputs(network, pictures, kind)
+    for values in made[:-1] if kind is nn.Linear else made:  # the last linear layer is the network's own
+        assert values.std(1, correction=0) == pytest.approx(torch.ones(len(values)), abs=1e-3)
+    for values in made[1:] if kind is nn.Conv2d else made[:1]:  # the first convolution leaves its mean to batch norm
+        assert values.mean(1) == pytest.approx(torch.full((len(values),), BIAS), abs=1e-3)
+
+
+def test_first_filters_are_selective_for_the_orientations_that_they_were_shown():
+    shown = [stripes(number * math.pi / 6) for number in range(6)]
+
+    def selectivity(network: nn.Module) -> float:
+        """A filter's deviation on the orientation that it answers most, over its mean deviation: mean of all."""
+        deviations = torch.stack([outputs(network, pictures, nn.Conv2d)[0].std(1) for pictures in shown])
+        return float((deviations.amax(0) / deviations.mean(0)).mean())
+
+    network = small_network()
+    random = selectivity(network)
+    initialise_kmeans(network, torch.cat(shown), seed=0)
+    print(random, selectivity(network))
+    assert selectivity(network) > 1.2 * random
+
+
+def test_a_seed_gives_its_weights_whatever_they_were_and_another_seed_others():
+    first, again, other = small_network(), small_network(), small_network()
+    pictures = noisy_pictures()
+    for values in again.parameters():
+        values.data[: len(values) // 2] += 1
+    again[-1].load_state_dict(first[-1].state_dict())
+    for network, seed in ((first, 1), (again, 1), (other, 2)):
+        initialise_kmeans(network, pictures, seed)
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.allclose(weights(first), weights(other), atol=0.1)
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    network = small_network()
+    torch.manual_seed(5)
+    initialise_kmeans(network, noisy_pictures(8), seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_output_layer_and_the_mode_stay_as_they_were():
+    network = small_network().train()
+    before = {name: tensor.clone() for name, tensor in network[-1].state_dict().items()}
+    initialise_kmeans(network, noisy_pictures(), seed=0)
+    assert network.training and all(torch.equal(network[-1].state_dict()[name], before[name]) for name in before)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        torch.zeros(12, 3, 32, 32, dtype=torch.uint8),
+        noisy_pictures(1).expand(12, -1, -1, -1),
+        noisy_pictures(1),
+        torch.cat([torch.zeros(11, 3, 32, 32, dtype=torch.uint8), noisy_pictures(1)]),
+    ],
+    ids=["black", "all equal", "one picture", "one that is not black"],
+)
+def test_weights_and_features_are_finite_and_bounded_whatever_the_pictures(pictures):
+    network = small_network()
+    initialise_kmeans(network, pictures, seed=0)
+    assert torch.isfinite(weights(network)).all()
+    with torch.inference_mode():
+        scores = network.eval()(noisy_pictures())
+    assert scores.abs().max() < 1e4
+
+
+def test_groups_of_a_convolution_are_fitted_each_to_its_own_channels():
+    """The second group sees only what the first two channels never show: its filters must not be theirs."""
+    network = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Flatten(), nn.Linear(8 * 14 * 14, 2))
+    flat, upright = stripes(0, size=16), stripes(math.pi / 2, size=16)
+    pictures = torch.cat([flat[:, :2], upright[:, :2]], dim=1).float() / 127.5 - 1
+    initialise_kmeans(network, pictures, seed=0)
+    first, second = network[0].weight.detach().split(4)
+    # Filters of stripes that change along x alone do not change along y, and the other way round.
+    assert first.std(2).mean() < 0.1 * first.std(3).mean()
+    assert second.std(3).mean() < 0.1 * second.std(2).mean()
+
+
+def test_fewer_pictures_than_hidden_units_give_units_that_differ():
+    network = small_network()
+    initialise_kmeans(network, noisy_pictures(6), seed=0)
+    hidden = functional.normalize(network[9].weight.detach())
+    likeness = (hidden @ hidden.T).fill_diagonal_(0)
+    assert likeness.max() < 0.99
+
+
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("vgg11", marks=pytest.mark.slow)])
+def test_torchvisions_networks(name):
+    torch.manual_seed(0)
+    network = getattr(torchvision.models, name)(num_classes=4, weights=None)
+    pictures = (noisy_pictures(6, 48).float() - 127) / 64
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    initialise_kmeans(network, pictures, seed=0)
+    after = dict(network.named_parameters())
+    last = [name for name in after if name.startswith(("fc.", "classifier.6."))]
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    gains = {name for name, values in before.items() if name.endswith("weight") and values.dim() == 1}  # 1 before
+    assert changed == set(after) - set(last) - gains
+    for values in outputs(network, pictures, nn.Conv2d):
+        assert values.std(1, correction=0) == pytest.approx(torch.ones(len(values)), abs=1e-2)
