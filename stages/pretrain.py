@@ -12,6 +12,10 @@ writes  models/pretrain      encoder, wrong_sound and random as safetensors, enc
     python -m stages.pretrain
     python -m stages.pretrain --set pretrain.epochs=0 --set pretrain.initialisation=kmeans
     python -m stages.pretrain --set pretrain.width=1 --set pretrain.image_size=227 --set pretrain.batch=256
+    EARSHOT_PROCESSES=2 python -m stages.pretrain
+    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 -m stages.pretrain
+
+Several processes share every batch, on a GPU each or on CPUs; those of several machines share the folder, at one path.
 """
 
 import json
@@ -27,10 +31,12 @@ from torch import Tensor, nn
 
 from earshot.networks.backbones import build_network
 from earshot.networks.device import chosen_device
-from earshot.networks.files import load_encoder, save_architecture, save_weights
+from earshot.networks.files import load_encoder, load_weights, save_architecture, save_weights
 from earshot.networks.initialisation import initialise_kmeans
+from earshot.pipeline import torchrun
 from earshot.pipeline.shards import write_atomically
 from earshot.pipeline.stage import Run, Stage, View
+from earshot.training import processes
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.pretext import Clusters, Codes, LabelledScenes, Labels, LabelTask
@@ -83,6 +89,19 @@ class Pretraining:
     models: Path
     scratch: Path
 
+    @classmethod
+    def of(cls, run: Run) -> "Pretraining":
+        return cls(
+            scenes=run.path("data/scenes"),
+            labels=run.path("data/labels"),
+            kind=kind_of_labels(run.params),
+            seed=run.params.seed,
+            params=run.params.pretrain,
+            weights=next((run.path(name) for name in inputs(run.params, None)[2:]), None),
+            models=run.out("models/pretrain"),
+            scratch=run.scratch,
+        )
+
     def table(self, name: str) -> LabelledScenes:
         return LabelledScenes(self.scenes, self.labels, LABELS_OF[name], self.kind)
 
@@ -98,19 +117,13 @@ class Pretraining:
 
 
 def main(run: Run) -> str:
-    pretraining = Pretraining(
-        scenes=run.path("data/scenes"),
-        labels=run.path("data/labels"),
-        kind=kind_of_labels(run.params),
-        seed=run.params.seed,
-        params=run.params.pretrain,
-        weights=next((run.path(name) for name in inputs(run.params, None)[2:]), None),
-        models=run.out("models/pretrain"),
-        scratch=run.scratch,
-    )
+    pretraining = Pretraining.of(run)
     names = trained_names(pretraining)
     write_beginning(pretraining)
-    run.map_shards(partial(train, pretraining=pretraining, names=names), range(len(names)), title="training")
+    if torchrun.is_started():
+        train_together(pretraining, names)
+    else:
+        run.map_shards(partial(train, pretraining=pretraining, names=names), range(len(names)), title="training")
     results = {name: json.loads(_result(pretraining, name).read_text()) for name in names}
 
     run.place("models/pretrain")
@@ -120,6 +133,19 @@ def main(run: Run) -> str:
         metrics["wrong_sound_val_accuracy"] = results["wrong_sound"]["metrics"]["val_accuracy"]
     run.write_metrics("pretrain", metrics)
     return closing_line(metrics)
+
+
+def join(run: Run) -> None:
+    """What all processes but the first do, where there are several: they train beside it."""
+    pretraining = Pretraining.of(run)
+    train_together(pretraining, trained_names(pretraining))
+
+
+def train_together(pretraining: Pretraining, names: list[str]) -> None:
+    """Train one network after the other, each by all processes."""
+    with processes.together():
+        for number in range(len(names)):
+            train(number, pretraining, names)
 
 
 def kind_of_labels(params: View) -> Labels:
@@ -154,8 +180,6 @@ def write_beginning(pretraining: Pretraining) -> None:
     save_weights(pretraining.models, "random", network)
     save_architecture(pretraining.models, network)
     if pretraining.weights:
-        from earshot.networks.files import load_weights
-
         load_weights(network, pretraining.weights)
     elif p.initialisation == "kmeans":
         initialise_kmeans(network, torch.cat(pictures), pretraining.seed)
@@ -177,6 +201,8 @@ def train(number: int, pretraining: Pretraining, names: list[str]) -> dict[str, 
     progress = trainer.train(title=name.replace("_", " "), position=number + 1)
     kept = trainer.epoch_kept()
     final = progress.history[kept - 1] if kept else {"epoch": 0, **trainer.validate()}
+    if processes.rank():
+        return {}
     save_weights(pretraining.models, name, task.network)
     metrics = {
         "val_accuracy": final["val_accuracy"],
@@ -221,4 +247,4 @@ def _result(pretraining: Pretraining, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    STAGE.run(main)
+    STAGE.run(main, join=join)

@@ -155,6 +155,20 @@ def test_trained_networks_start_from_k_means_where_it_is_asked_for(root):
         assert all(torch.allclose(trained[key], start[key], atol=1e-8) for key in learned)
 
 
+def test_weights_of_a_file_are_the_encoder_with_their_own_statistics(root):
+    pretrain(root, "pretrain.epochs=1", "pretrain.control=false")
+    begun = load_file(root / "models/pretrain/encoder.safetensors")
+    (root / "given.safetensors").write_bytes(weights(root, "encoder"))
+    pretrain(root, "pretrain.epochs=0", "pretrain.weights=given.safetensors", "seed=1")
+    found = load_file(root / "models/pretrain/encoder.safetensors")
+    assert all(torch.equal(found[name], values) for name, values in begun.items())
+
+
+def test_a_file_of_weights_that_is_not_there_is_refused(root):
+    with pytest.raises(SystemExit, match="^pretrain: .*nowhere.safetensors: no such file or folder"):
+        pretrain(root, "pretrain.weights=nowhere.safetensors")
+
+
 def test_the_best_epoch_is_kept_where_it_is_asked_for(root):
     metrics = pretrain(root, "pretrain.keep=best", "pretrain.control=false")
     with open(root / "metrics/history.csv") as file:

@@ -10,6 +10,7 @@ from earshot.pipeline.errors import EarshotError
 NAMES = {
     "EARSHOT_WORKERS": "processes that map over shards (default: the processors this process may use)",
     "EARSHOT_THREADS": "threads of one training or evaluating process (default: the same)",
+    "EARSHOT_PROCESSES": "processes that train one network, on a GPU each or on the CPU (default: 1)",
     "EARSHOT_DEVICE": "auto, cpu or cuda (default: auto)",
     "EARSHOT_SCRATCH": "folder where unfinished work waits (default: .earshot under the root)",
     "EARSHOT_COOKIES": "a Netscape cookies file for yt-dlp (default: none)",
@@ -24,6 +25,7 @@ class Settings:
 
     workers: int
     threads: int
+    processes: int
     device: str
     scratch: Path | None
     cookies: Path | None
@@ -46,6 +48,7 @@ def settings() -> Settings:
     return Settings(
         workers=_count("EARSHOT_WORKERS", processors),
         threads=_count("EARSHOT_THREADS", processors),
+        processes=_count("EARSHOT_PROCESSES", 1),
         device=device,
         scratch=_path("EARSHOT_SCRATCH"),
         cookies=_path("EARSHOT_COOKIES"),

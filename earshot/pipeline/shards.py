@@ -104,15 +104,15 @@ def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm
 
 
 def _do_and_mark(work: Work, number: int, markers: Path, parent: int) -> None:
-    _end_with(parent)
+    end_with(parent)
     counts = work(number)
     with write_atomically(_marker(markers, number)) as temporary:
         temporary.write_text(json.dumps(counts))
 
 
 @cache
-def _end_with(parent: int) -> None:
-    """Let a worker end when its parent is killed: it would work on beside the rerun, or wait for minutes."""
+def end_with(parent: int) -> None:
+    """Let this process end when its parent is killed: it would work on beside the rerun, or wait for minutes."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import io
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -22,11 +23,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from earshot.pipeline import torchrun
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.fingerprint import fingerprint
 from earshot.pipeline.params import Params, load_params
 from earshot.pipeline.settings import NAMES, settings
-from earshot.pipeline.shards import Work, link_tree, map_shards, write_atomically
+from earshot.pipeline.shards import Work, end_with, link_tree, map_shards, write_atomically
 
 # The inputs, or what tells them from the parameters and the choice.
 Reads = Sequence[str] | Callable[[Any, str | None], Sequence[str]]
@@ -143,12 +145,28 @@ class Stage:
         names = self.reads(view, choice) if callable(self.reads) else self.reads
         return [_fill(name, choice) for name in names]
 
-    def run(self, main: Callable[[Run], str], arguments: Sequence[str] | None = None) -> None:
-        """The command line: check everything, do `main`, print its closing line; a user's mistake is one line."""
+    def run(
+        self,
+        main: Callable[[Run], str],
+        arguments: Sequence[str] | None = None,
+        *,
+        join: Callable[[Run], None] | None = None,
+    ) -> None:
+        """The command line: check everything, do `main`, print its closing line; a user's mistake is one line.
+
+        Args:
+            main: the stage; returns the closing line.
+            arguments: of the command line.
+            join: what further processes do, where torchrun or EARSHOT_PROCESSES starts several for a stage that has it.
+        """
+        arguments = sys.argv[1:] if arguments is None else arguments
         options = self._parser(main).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
-            print(self._run(main, options), flush=True)
+            if join and settings().processes > 1 and not torchrun.is_started():
+                sys.exit(torchrun.launch(f"stages.{self.name}", arguments, settings().processes))
+            with torchrun.one_speaks():
+                self._run(main, join, options)
         except EarshotError as error:
             sys.exit(f"{self.name}: {error}")
         except KeyboardInterrupt:
@@ -175,7 +193,22 @@ class Stage:
         add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
         return parser
 
-    def _run(self, main: Callable[[Run], str], options: argparse.Namespace) -> str:
+    def _run(self, main: Callable[[Run], str], join: Callable[[Run], None] | None, options: Any) -> None:
+        run = self._prepare(options)
+        if torchrun.is_started():
+            end_with(os.getppid())
+        if join and torchrun.rank():
+            warnings.simplefilter("ignore")  # the first process warns
+            join(run)
+            return
+        with _locked(run.scratch):
+            closing = main(run)
+            run.check_complete()
+            shutil.rmtree(run.scratch)
+        print(closing, flush=True)
+
+    def _prepare(self, options: argparse.Namespace) -> Run:
+        """Check parameters and inputs, and find the scratch folder of this very work."""
         choice = getattr(options, "choice", None)
         params = load_params(options.params, options.set)
         view = self.view(params, choice)
@@ -189,12 +222,7 @@ class Stage:
         label = f"{self.name}-{choice}" if choice else self.name
         scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
         scratch.mkdir(parents=True, exist_ok=True)
-        with _locked(scratch):
-            run = Run(self, view, root, scratch, choice)
-            closing = main(run)
-            run.check_complete()
-            shutil.rmtree(scratch)
-        return closing
+        return Run(self, view, root, scratch, choice)
 
 
 @contextlib.contextmanager

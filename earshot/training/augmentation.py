@@ -5,7 +5,7 @@ Whatever is random is drawn before the work from a generator that the caller giv
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -80,6 +80,11 @@ class Changes:
     brightness: np.ndarray
     contrast: np.ndarray
 
+    def __getitem__(self, part: slice) -> "Changes":
+        """What happens to a part of the pictures."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Changes(**{name: None if value is None else value[part] for name, value in values.items()})
+
 
 def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = None, crops: int = 1) -> Tensor:
     """Decode JPEG frames, crop and resize them: uint8, (frames * crops, 3, size, size).
@@ -152,4 +157,3 @@ def _colours(saturation: np.ndarray, turns: np.ndarray) -> np.ndarray:
     chroma[:, 2, 1] = saturation * np.sin(angle)
     chroma[:, 1, 2] = -chroma[:, 2, 1]
     return np.linalg.inv(RGB_TO_YIQ) @ chroma @ RGB_TO_YIQ
-

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
+from earshot.training import processes
 from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
 from earshot.training.chance import generator
 from earshot.training.data import Frames, RowGroup, ahead, labelled_frames
@@ -93,7 +94,7 @@ class LabelTask:
     """Frames of the training split and their labels as a task for the trainer.
 
     Raises:
-        EarshotError: fewer than two frames to train on.
+        EarshotError: fewer than two frames to train on, or batches that several processes cannot share equally.
     """
 
     def __init__(
@@ -107,10 +108,11 @@ class LabelTask:
             found = f"{self.training.moments} moments to train on in column {table.column}"
             raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")
         self.batches_per_epoch = self.training.batches_per_epoch
+        self.part = processes.part(self.training.batch)
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Pictures]:
-        """Augmented uint8 pictures (batch, 3, size, size) and their labels, (batch,)."""
+        """Augmented uint8 pictures (batch, 3, size, size) and their labels, (batch,); this process's part of them."""
         return ahead(self._training_batch, numbers, settings().threads)
 
     def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
@@ -121,9 +123,11 @@ class LabelTask:
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the middle squares of all labelled frames of the validation split."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        numbers = range(self.validation.batches_per_epoch if self.validation.moments else 0)
+        batches = self.validation.batches_per_epoch if self.validation.moments else 0
+        numbers = range(processes.rank(), batches, processes.count())
         for batch in ahead(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.loss(batch)) * len(batch[1])
+        processes.total(sums)
         loss, right = (sums / self.validation.moments).tolist() if self.validation.moments else (None, None)
         return {"val_loss": loss, "val_accuracy": right}
 
@@ -135,7 +139,8 @@ class LabelTask:
     def _training_batch(self, number: int) -> Pictures:
         frames, labels = self.training[number]
         changes = self.augmentation.draw(len(frames), generator("augmentation", self.seed, number))
-        return recolour(self._crop(frames, changes), changes), torch.from_numpy(labels).to(self.device)
+        changes, labels = changes[self.part], torch.from_numpy(labels[self.part])
+        return recolour(self._crop(frames[self.part], changes), changes), labels.to(self.device)
 
     def _validation_batch(self, number: int) -> Pictures:
         frames, labels = self.validation[number]

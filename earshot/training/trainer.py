@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from earshot.pipeline.errors import EarshotError
+from earshot.training import processes
 from earshot.training.chance import generator
 from earshot.training.checkpoints import load_checkpoint, save_checkpoint
 
@@ -123,6 +124,8 @@ class Trainer:
         self.best: dict[str, Tensor] = {}  # the state of the network after the best epoch so far
         if checkpoint.exists():
             self._resume()
+        processes.agree(self.progress.step)
+        self._loss = processes.shared_loss(self.network, task.loss)
         self._sums = torch.tensor([self.progress.loss, self.progress.right], dtype=torch.float64, device=self.device)
 
     def train(self, title: str, position: int = 0) -> Progress:
@@ -137,7 +140,8 @@ class Trainer:
         first = self.progress.step
         self._mark = self._saved = time.monotonic()
         self._train_mode()
-        with tqdm(total=self.steps, initial=first, desc=title, position=position, leave=False, disable=None) as bar:
+        shown = {"desc": title, "position": position, "leave": False, "disable": True if processes.rank() else None}
+        with tqdm(total=self.steps, initial=first, **shown) as bar:
             for batch in self.task.batches(range(first, self.steps)):
                 rate = self._step(batch)
                 bar.update()
@@ -160,6 +164,7 @@ class Trainer:
     def validate(self) -> dict[str, float | None]:
         """The task's validation, without dropout and with the batch norm that was learned."""
         self.network.eval()
+        processes.same_statistics(self.network)
         with torch.inference_mode(), self._autocast():
             found = self.task.validate()
         self._train_mode()
@@ -172,16 +177,17 @@ class Trainer:
 
     def _step(self, batch: Any) -> float:
         """One step of the optimiser and of the schedule; the learning rate that was used."""
-        torch.manual_seed(int(generator("step", self.plan.seed, self.progress.step).integers(2**63)))  # dropout
+        drawn = generator("step", self.plan.seed, self.progress.step, processes.rank())
+        torch.manual_seed(int(drawn.integers(2**63)))  # dropout
         with self._autocast():
-            loss, right = self.task.loss(batch)
+            loss, right = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm)
         rate = self.optimiser.param_groups[0]["lr"]
         self.optimiser.step()
         self.schedule.step()
-        self._sums += torch.stack([loss.detach(), right.detach()])
+        self._sums += processes.mean(torch.stack([loss.detach(), right.detach()]))
         self.progress.step += 1
         return rate
 
@@ -216,6 +222,8 @@ class Trainer:
 
     def _save(self) -> None:
         self._take_sums()
+        if processes.rank():
+            return
         group = self.optimiser.param_groups[0]
         facts = asdict(self.progress) | {
             "schedule": self.schedule.state_dict(),
