@@ -1,22 +1,41 @@
-"""AlexNet has the papers' shape at every size, and its files give back the same numbers or are refused by name."""
+"""Networks have the papers' shapes and learn, and their files give back the same numbers or are refused by name."""
 
 import json
 import pickle
+import warnings
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
 
 from earshot.networks.alexnet import AlexNet
-from earshot.networks.files import load_encoder, save_architecture, save_weights
-from earshot.networks.network import LAYERS
+from earshot.networks.backbones import build_network
+from earshot.networks.files import load_encoder, load_weights, save_architecture, save_weights
+from earshot.networks.network import LAYERS, Network
+from earshot.networks.parts import torchvision_names
 from earshot.pipeline.errors import EarshotError
 
+BACKBONES = ["alexnet", "caffenet", "resnet18"]
 SMALL = {"classes": 5, "width": 0.1, "image_size": 64, "dropout": 0.2}
 
 
 def pictures(count: int, size: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def build(name: str, classes: int = 5, image_size: int = 67, dropout: float = 0.2) -> Network:
+    """A network of the papers' width, or a narrow AlexNet or CaffeNet for small pictures."""
+    width = 0.1 if name in ("alexnet", "caffenet") and image_size < 200 else 1.0
+    torch.manual_seed(0)
+    return build_network(name, classes=classes, width=width, image_size=image_size, dropout=dropout)
+
+
+def give_scores(network: Network) -> None:
+    """An output layer that is not zero."""
+    nn.init.normal_(network.fully_connected[-1].weight)
 
 
 def trained_looking() -> AlexNet:
@@ -37,22 +56,104 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_full_width_has_the_papers_layers_and_parameters():
-    network = AlexNet(classes=30).eval()
-    maps = []
-    for layer in network.convolutions:
-        if isinstance(layer, torch.nn.Conv2d):
-            layer.register_forward_hook(lambda layer, given, made: maps.append(tuple(made.shape[1:])))
-    with torch.inference_mode():
-        features = network.features(pictures(1, 227))
-    assert maps == [(96, 56, 56), (256, 27, 27), (384, 13, 13), (384, 13, 13), (256, 13, 13)]
+@pytest.mark.parametrize(
+    ("name", "sides", "seen"),
+    [
+        ("alexnet", (56, 27, 13, 13, 13), (3, 96, 256, 384, 384)),
+        ("caffenet", (55, 27, 13, 13, 13), (3, 48, 256, 192, 192)),
+    ],
+)
+def test_full_width_has_the_papers_layers_and_parameters(name, sides, seen):
+    with torch.device("meta"):
+        network = build(name, classes=30, image_size=227).eval()
+        features = network.features(torch.zeros(1, 3, 227, 227, dtype=torch.uint8))
+        blocks = [network.convolutions[: place + 1] for place in range(len(network.convolutions))]
+        maps = [block(torch.zeros(1, 3, 227, 227)).shape[1:] for block in blocks if isinstance(block[-1], nn.Conv2d)]
+    channels = (96, 256, 384, 384, 256)
+    assert maps == [(wide, side, side) for wide, side in zip(channels, sides, strict=True)]
     assert {layer: rows.shape[1] for layer, rows in features.items()} == dict(
         zip(LAYERS, (256, 256 * 6 * 6, 4096, 4096), strict=True)
     )
-    convolutions = 96 * 363 + 256 * 96 * 25 + 384 * 256 * 9 + 384 * 384 * 9 + 256 * 384 * 9
-    batch_norms = 2 * (96 + 256 + 384 + 384 + 256)
+    kernels = (121, 25, 9, 9, 9)
+    convolutions = sum(wide * deep * area for wide, deep, area in zip(channels, seen, kernels, strict=True))
     fully_connected = 9217 * 4096 + 4097 * 4096 + 4097 * 30
-    assert sum(p.numel() for p in network.parameters()) == convolutions + batch_norms + fully_connected
+    assert sum(p.numel() for p in network.parameters()) == convolutions + 2 * sum(channels) + fully_connected
+
+
+@pytest.mark.parametrize(("name", "millions"), [("resnet18", 11.689512), ("resnet50", 25.557032)])
+def test_resnets_have_the_published_number_of_parameters(name, millions):
+    with torch.device("meta"):
+        network = build(name, classes=1000, image_size=224)
+    assert sum(p.numel() for p in network.parameters()) == round(millions * 1e6)
+
+
+# Of pictures of 224 px: max5, pool5, fc6 and fc7, and the positions of conv5 along a side when a max pool follows it.
+FEATURES = {
+    "resnet18": (512, 512 * 9, 256, 512),
+    "resnet50": (2048, 2048 * 9, 1024, 2048),
+    "vgg11_bn": (512, 512 * 49, 4096, 4096),  # its own pool and hidden layers
+    "torchvision-alexnet": (256, 256 * 36, 4096, 4096),
+    "mobilenet_v3_small": (576, 576 * 9, 576, 1024),  # one hidden layer
+    "squeezenet1_1": (512, 512 * 36, 256, 512),  # its output layer is a convolution
+    "googlenet": (1024, 1024 * 9, 832, 1024),
+    "densenet121": (1024, 1024 * 9, 512, 1024),
+    "regnet_y_400mf": (440, 440 * 9, 208, 440),
+    "shufflenet_v2_x0_5": (1024, 1024 * 9, 96, 1024),
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_family_has_the_layers_of_one_rule(name):
+    with torch.device("meta"):
+        network = build(name, classes=7, image_size=224).eval()
+        images = torch.zeros(2, 3, 224, 224, dtype=torch.uint8)
+        features = network.features(images)
+        conv5 = network.convolve(torch.zeros(2, 3, 224, 224))
+        hidden = network.hidden(torch.zeros(2, conv5.shape[1], network.pooled_side, network.pooled_side))
+        assert network(images).shape == (2, 7)
+    assert tuple(features[layer].shape[1] for layer in LAYERS) == FEATURES[name]
+    assert hidden.shape == features["fc7"].shape
+    assert conv5.shape[3] == 224 // network.stride - (network.stride == 16 and "vgg" not in name)
+    assert network.left_out == (("aux1", "aux2") if name == "googlenet" else ())
+
+
+@pytest.mark.slow
+def test_all_of_torchvisions_classifiers_but_transformers_are_networks():
+    refused = []
+    for name in torchvision_names():
+        try:
+            with torch.device("meta"):
+                network = build(name, image_size=224).eval()
+                assert network(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 5)
+        except EarshotError as error:
+            assert "not convolutional; wanted" in str(error)
+            refused.append(name.partition("_")[0])
+    assert set(refused) == {"maxvit", "swin", "vit"}
+
+
+def test_a_resnets_layers_are_its_last_stages():
+    network = build("resnet18", image_size=96).eval()
+    body, images = network.body, pictures(2, 96)
+    with torch.inference_mode():
+        features = network.features(images)
+        first = body.maxpool(body.relu(body.bn1(body.conv1(network.normalise(images)))))
+        third = body.layer3(body.layer2(body.layer1(first)))
+        fourth = body.layer4(third)  # (2, 512, 3, 3)
+    assert torch.equal(features["fc6"], third.mean((2, 3)))
+    assert torch.allclose(features["fc7"], fourth.mean((2, 3)))
+    assert torch.equal(features["max5"], fourth.amax((2, 3)))
+    assert torch.equal(features["pool5"], functional.max_pool2d(fourth, 3, 2).flatten(1))
+
+
+def test_a_hidden_layer_after_the_average_is_fc7_and_the_average_fc6():
+    network = build("mobilenet_v3_small", image_size=64).eval()
+    images = pictures(2, 64)
+    with torch.inference_mode():
+        features = network.features(images)
+        conv5 = network.body.features(network.normalise(images))  # (2, 576, 2, 2)
+    assert torch.allclose(features["fc6"], conv5.mean((2, 3)))
+    assert torch.allclose(features["fc7"], network.body.classifier[:3](conv5.mean((2, 3))))
+    assert torch.equal(features["pool5"], conv5.flatten(1))  # two positions a side are not pooled
 
 
 def test_half_width_at_112_px_has_a_2_by_2_pool5():
@@ -82,8 +183,61 @@ def test_one_layer_alone_is_what_it_is_among_all():
     assert torch.equal(network(images), network.fc8(together["fc7"]))
 
 
-def test_a_new_network_finds_all_classes_equally_likely():
-    assert torch.equal(AlexNet(**SMALL)(pictures(2, 64)), torch.zeros(2, 5))
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_picture_runs_through_the_steps_a_detector_uses(name):
+    network = build(name).eval()
+    give_scores(network)
+    with torch.inference_mode():
+        pooled = network.pool(network.convolve(network.normalise(pictures(2, 67))))
+        assert pooled.shape[2:] == (network.pooled_side, network.pooled_side)
+        hidden = network.hidden(pooled)
+        assert torch.equal(hidden, network.features(pictures(2, 67), ("fc7",))["fc7"])
+        assert torch.equal(network.fully_connected[-1](hidden), network(pictures(2, 67)))
+        wide = torch.zeros(1, 3, 96, 96 + 2 * network.stride, dtype=torch.uint8)
+        maps = network.convolve(network.normalise(wide))
+    assert maps.shape[3] == maps.shape[2] + 2  # pictures of any size
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_new_network_finds_all_classes_equally_likely(name):
+    assert torch.equal(build(name)(pictures(2, 67)), torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_random_weights_do_not_depend_on_the_number_of_classes(name):
+    few, many = (build(name, classes=classes).state_dict() for classes in (2, 30))
+    output = tuple(key for key in few if few[key].shape != many[key].shape)
+    assert len(output) == 2
+    assert all(torch.equal(few[key], many[key]) for key in few if key not in output)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_renewed_head_has_its_classes_and_leaves_the_convolutions_alone(name):
+    network = build(name)
+    give_scores(network)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    network.renew_fully_connected(9)
+    head = network.fully_connected_names
+    for key, tensor in network.state_dict().items():
+        changed = tensor.shape != before[key].shape or not torch.equal(tensor, before[key])
+        assert changed == key.startswith(head) or key.endswith("bias")
+    assert network.architecture["classes"] == 9
+    assert torch.equal(network(pictures(2, 67)), torch.zeros(2, 9))
+
+
+@pytest.mark.parametrize("name", [*BACKBONES, pytest.param("resnet50", marks=pytest.mark.slow)])
+def test_a_network_learns_one_batch_by_heart(name):
+    network = build(name, classes=8, dropout=0.0)
+    images, labels = pictures(8, 67), torch.arange(8)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for _ in range(60):
+        scores = network(images)
+        if (scores.argmax(1) == labels).all():
+            break
+        optimiser.zero_grad()
+        functional.cross_entropy(scores, labels).backward()
+        optimiser.step()
+    assert torch.equal(scores.argmax(1), labels)
 
 
 @pytest.mark.parametrize("images", [pictures(1, 65), pictures(1, 64).float(), pictures(1, 64)[:, :1]])
@@ -95,8 +249,9 @@ def test_pictures_of_another_size_or_type_are_refused(images):
 def test_an_unknown_layer_and_too_small_a_picture_are_refused():
     with pytest.raises(ValueError, match="conv9"):
         AlexNet(**SMALL).features(pictures(1, 64), ("pool5", "conv9"))
-    with pytest.raises(EarshotError, match="image_size is 62; alexnet wants 63 px or more"):
-        AlexNet(classes=2, image_size=62)
+    for name, size, smallest in (("alexnet", 62, 63), ("caffenet", 63, 67), ("inception_v3", 74, 75)):
+        with pytest.raises(EarshotError, match=f"image_size is {size}; {name} wants {smallest} px or more"):
+            build(name, image_size=size)
 
 
 def test_a_loaded_encoder_gives_the_same_numbers(folder):
@@ -174,3 +329,129 @@ def test_a_damaged_encoder_is_refused_by_name(folder, damage):
 def test_an_unknown_name_is_refused_with_the_names_there_are(folder):
     with pytest.raises(EarshotError, match=r"'\.\./\.\./secret'; the names are encoder, wrong_sound, random"):
         load_encoder(folder, "../../secret")
+
+
+def test_an_encoder_of_torchvisions_gives_the_same_numbers(tmp_path):
+    network = build("mnasnet0_5", image_size=64)  # its weights have a version, which safetensors do not keep
+    give_scores(network)
+    save_architecture(tmp_path, network)
+    save_weights(tmp_path, "encoder", network)
+    loaded = load_encoder(tmp_path)
+    assert torch.equal(loaded(pictures(2, 64)), network.eval()(pictures(2, 64)))
+
+
+BACKBONE_MISTAKES = {
+    "resnet-18": ({}, "pretrain.backbone is 'resnet-18', .*; the nearest is resnet18"),
+    "caffnet": ({}, "the nearest is caffenet"),
+    "vit_b_16": ({}, "vit_b_16, which is not convolutional; wanted a convolutional network"),
+    "resnet18": ({"width": 0.5}, "pretrain.width is 0.5; resnet18 has one width, wanted 1"),
+}
+
+
+@pytest.mark.parametrize("name", BACKBONE_MISTAKES)
+def test_a_wrong_backbone_is_refused_with_what_was_wanted(name):
+    change, message = BACKBONE_MISTAKES[name]
+    with pytest.raises(EarshotError, match=message):
+        build_network(name, **{"classes": 2, "width": 1.0, "image_size": 64, "dropout": 0.0} | change)
+
+
+def test_torchvisions_own_weights_give_torchvisions_own_scores(tmp_path):
+    torch.manual_seed(1)
+    theirs = torchvision.models.resnet18(num_classes=5).eval()
+    save_file(theirs.state_dict(), tmp_path / "resnet18.safetensors")
+    network = build("resnet18").eval()
+    load_weights(network, tmp_path / "resnet18.safetensors")
+    assert torch.equal(network(pictures(2, 67)), theirs(network.normalise(pictures(2, 67))))
+
+
+def test_auxiliary_classifiers_in_a_file_are_passed_over(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        theirs = torchvision.models.googlenet(num_classes=5, init_weights=False)
+    save_file(theirs.state_dict(), tmp_path / "googlenet.safetensors")
+    network = build("googlenet")
+    load_weights(network, tmp_path / "googlenet.safetensors")
+    assert torch.equal(network.body.conv1.conv.weight, theirs.conv1.conv.weight)
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """The weights of a small AlexNet as another program might have written them."""
+    return tmp_path / "stranger.safetensors", dict(trained_looking().state_dict())
+
+
+def loaded_small(file) -> Network:
+    network = AlexNet(**SMALL).eval()
+    load_weights(network, file)
+    return network
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "network.", "module.network."])
+def test_weights_are_read_after_the_usual_prefixes(stranger, prefix):
+    file, tensors = stranger
+    save_file({prefix + key: tensor for key, tensor in tensors.items()}, file)
+    assert torch.equal(loaded_small(file)(pictures(2, 64)), trained_looking().eval()(pictures(2, 64)))
+
+
+def test_weights_of_half_precision_and_without_counts_are_read(stranger):
+    file, tensors = stranger
+    save_file({k: t.half() for k, t in tensors.items() if t.is_floating_point() and "channel" not in k}, file)
+    network = loaded_small(file)
+    assert network.fc6[1].weight.dtype == torch.float32
+    assert torch.equal(network.fc6[1].weight, tensors["fc6.1.weight"].half().float())
+
+
+def test_an_output_layer_for_other_classes_stays_as_it_is_with_a_warning(stranger):
+    file, tensors = stranger
+    save_file(tensors | {"fc8.weight": torch.ones(9, 410), "fc8.bias": torch.ones(9)}, file)
+    with pytest.warns(UserWarning, match="its output layer has 9 classes, wanted 5"):
+        network = loaded_small(file)
+    assert torch.equal(network.fc8.weight, torch.zeros(5, 410))
+    assert torch.equal(network.fc7[1].weight, tensors["fc7.1.weight"])
+
+
+WEIGHTS_MISTAKES = {
+    "a tensor less": (lambda t: t.pop("fc7.1.bias"), "has no tensor fc7.1.bias, which alexnet of pretrain.width 0.1"),
+    "a tensor more": (lambda t: t.update(fc9=torch.ones(1)), "holds fc9, which alexnet"),
+    "another shape": (
+        lambda t: t.update({"fc6.1.bias": torch.ones(7)}),
+        r"fc6.1.bias has shape \(7,\); .* wants \(410,\)",
+    ),
+    "another output": (lambda t: t.update({"fc8.weight": torch.ones(9, 7)}), r"fc8.weight has shape \(9, 7\)"),
+    "whole numbers": (
+        lambda t: t.update({"fc6.1.bias": torch.ones(410, dtype=torch.int8)}),
+        "fc6.1.bias is torch.int8",
+    ),
+    "too large": (
+        lambda t: t.update({"fc6.1.bias": torch.full((410,), 1e300, dtype=torch.float64)}),
+        "fc6.1.bias holds values that are not finite",
+    ),
+    "the same twice": (lambda t: t.update({"module.fc6.1.bias": torch.ones(410)}), "holds both"),
+}
+
+
+@pytest.mark.parametrize("mistake", WEIGHTS_MISTAKES)
+def test_weights_that_do_not_fit_are_refused_and_change_nothing(stranger, mistake):
+    file, tensors = stranger
+    change, message = WEIGHTS_MISTAKES[mistake]
+    change(tensors)
+    save_file(tensors, file)
+    network = AlexNet(**SMALL)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    with pytest.raises(EarshotError, match=message):
+        load_weights(network, file)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickled_file_is_refused_unopened_with_how_to_convert_it(tmp_path, zipped):
+    file = tmp_path / "weights.pth"
+    torch.save({"trap": Trap()}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(EarshotError, match=r"is a pickle, .* safetensors.torch.save_file .* mend pretrain.weights"):
+        load_weights(AlexNet(**SMALL), file)
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path):
+    for path in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(EarshotError, match="cannot be read"):
+            load_weights(AlexNet(**SMALL), path)
