@@ -1,5 +1,4 @@
-"""Label: what a network is to predict of a moment: a cluster of its sound, a binary code of it, or a cluster of what is
-seen.
+"""Label: what a network is to predict of a moment, a cluster or a code of its sound, or a cluster of what is seen.
 
 A label model is fitted on the training split, without silent moments; then every moment of every split gets its label.
 `clusters` are the k-means clusters of the scaled descriptors. `binary` has a bit a principal component. `textons`, the
@@ -20,7 +19,6 @@ writes  data/labels      labels, the same rows
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -30,7 +28,7 @@ import pyarrow.parquet as pq
 from earshot.labels.binary import unpack
 from earshot.labels.control import NOBODY, deal_sounds
 from earshot.labels.labeler import Labeler, fit_labeler, is_saved, load_labeler, save_labeler
-from earshot.labels.seen import check_shards, draw_frames, draw_pixels, read_pixels, write_histograms, write_pixels
+from earshot.labels.seen import check_shards, draw_frames, read_pixels, write_histograms, write_pixels
 from earshot.labels.table import (
     IDENTITY,
     LABELS,
@@ -61,7 +59,9 @@ STAGE = Stage(
 
 
 def main(run: Run) -> str:
+    faiss.omp_set_num_threads(settings().threads)
     sounds = shard_paths(run.path("data/sounds"), ".parquet")
+    check_rows(run, TrainingSounds(sounds))
     described = texton_histograms(run, sounds) if run.params.label.model == "textons" else sounds
     labeler = fitted_labeler(run, described)
 
@@ -84,17 +84,33 @@ def main(run: Run) -> str:
             "moments": counts["moments"],
             "moments_trained_on": len(trained_on),
             **{key: value for key, value in labeler.facts.items() if key.startswith("share_")},
-            "label_entropy": bit_entropy(trained_on, run) if binary(run) else entropy(trained_on),
+            "label_entropy": label_entropy(trained_on, labeler),
         },
     )
     left_out = int(training.sum()) - len(trained_on)
     closing = f"{counts['moments']:,} moments, {counts['silent']:,} of them silent and without a label; "
     closing += f"{len(trained_on):,} of the training split are kept, {left_out:,} left out; "
-    return closing + labels_in_words(run.params)
+    return closing + in_words(labeler)
+
+
+def check_rows(run: Run, rows: TrainingSounds) -> None:
+    """Raise EarshotError where there are fewer training moments with a sound than clusters or components."""
+    label = run.params.label
+    name, wanted = ("label.components", label.components) if is_binary(run) else ("clusters", run.params.clusters)
+    if rows.rows < wanted:
+        found = f"{rows.moments} training moments, {rows.silent} of them silent"
+        what = name.removeprefix("label.")
+        raise EarshotError(
+            f"{run.path('data/sounds')}: {found}; too few for {wanted} {what}: give more clips or lower {name}"
+        )
+
+
+def is_binary(run: Run) -> bool:
+    return run.params.label.model == "binary"
 
 
 def texton_histograms(run: Run, sounds: list[Path]) -> list[Path]:
-    """The shards of the table of texton histograms of the heard moments, after the dictionary is fitted."""
+    """The shards of the table of texton histograms, a row a moment of `sounds`."""
     scenes = shard_paths(run.path("data/scenes"), ".parquet")
     check_shards(scenes, sounds)
     textons = fitted_textons(run, scenes, sounds)
@@ -108,24 +124,24 @@ def fitted_textons(run: Run, scenes: list[Path], sounds: list[Path]) -> Textons:
     """The dictionary of this run: fitted now, or before the run was interrupted."""
     folder = run.out("models/labeler")
     if not (folder / TEXTONS_FILE).exists():
-        check_rows(run, sounds)
         pixels = [run.scratch / "pixels" / f"{path.stem}.safetensors" for path in sounds]
         frames = draw_frames(sounds, run.params.seed)
         work = partial(pixels_shard, scenes=scenes, sounds=sounds, pixels=pixels, frames=frames, seed=run.params.seed)
         run.map_shards(work, range(len(sounds)), title="drawing pixels")
-        faiss.omp_set_num_threads(settings().threads)
-        label = run.params.label
-        how = {"iterations": label.iterations, "restarts": label.restarts, "seed": run.params.seed}
-        save_textons(folder, fit_textons(map(read_pixels, pixels), label.textons, **how))
+        save_textons(folder, fit_textons(map(read_pixels, pixels), run.params.label.textons, **kmeans_options(run)))
     return load_textons(folder)
+
+
+def kmeans_options(run: Run) -> dict[str, int]:
+    label = run.params.label
+    return {"iterations": label.iterations, "restarts": label.restarts, "seed": run.params.seed}
 
 
 def pixels_shard(
     number: int, scenes: list[Path], sounds: list[Path], pixels: list[Path], frames: list[np.ndarray], seed: int
 ) -> dict[str, int]:
-    drawn = draw_pixels(scenes[number], sounds[number], frames[number], [seed, number])
-    write_pixels(pixels[number], drawn)
-    return {"pixels": len(drawn)}
+    write_pixels(pixels[number], scenes[number], sounds[number], frames[number], [seed, number])
+    return {}
 
 
 def histogram_shard(
@@ -139,16 +155,9 @@ def fitted_labeler(run: Run, described: list[Path]) -> Labeler:
     """The labeler of this run: fitted now, or before the run was interrupted."""
     folder = run.out("models/labeler")
     if not is_saved(folder):
-        rows = check_rows(run, described)
-        faiss.omp_set_num_threads(settings().threads)
-        label = run.params.label
-        options = {
-            "clusters": run.params.clusters,
-            "iterations": label.iterations,
-            "restarts": label.restarts,
-            "seed": run.params.seed,
-        }
-        if binary(run):
+        label, rows = run.params.label, TrainingSounds(described)
+        options = {"clusters": run.params.clusters, **kmeans_options(run)}
+        if is_binary(run):
             options = {"components": label.components, "threshold": label.threshold}
         labeler = fit_labeler(
             rows,
@@ -163,24 +172,6 @@ def fitted_labeler(run: Run, described: list[Path]) -> Labeler:
     return load_labeler(folder)
 
 
-def check_rows(run: Run, described: list[Path]) -> TrainingSounds:
-    """What there is to fit on. Raises EarshotError where that is less than the clusters or components asked for."""
-    rows = TrainingSounds(described)
-    name = "label.components" if binary(run) else "clusters"
-    wanted = run.params.label.components if binary(run) else run.params.clusters
-    if rows.rows < wanted:
-        found = f"{rows.moments} training moments, {rows.silent} of them silent"
-        what = name.removeprefix("label.")
-        raise EarshotError(
-            f"{run.path('data/sounds')}: {found}; too few for {wanted} {what}: give more clips or lower {name}"
-        )
-    return rows
-
-
-def binary(run: Run) -> bool:
-    return run.params.label.model == "binary"
-
-
 def assign_shard(number: int, described: list[Path], assigned: list[Path], labeler: Labeler) -> dict[str, int]:
     table = assign_labels(described[number], labeler)
     write_table(assigned[number], table)
@@ -190,7 +181,7 @@ def assign_shard(number: int, described: list[Path], assigned: list[Path], label
 def label_columns(run: Run, moments: pa.Table, training: np.ndarray) -> Columns:
     """What the table of labels says of every moment beside who it is."""
     label, distance = moments["label"].to_numpy(), moments["distance"].to_numpy()
-    kept = keep_near(label, distance, training, run.params.label.distance_filter and not binary(run))
+    kept = keep_near(label, distance, training, run.params.label.distance_filter and not is_binary(run))
     groups, clips = codes(moments, "group")[0], codes(moments, "clip_id")[0]
     source = deal_sounds(*codes(moments, "split"), groups, clips, run.params.seed)
     nobody = source == NOBODY
@@ -221,24 +212,29 @@ def write_labels(assigned: list[Path], columns: Columns, folder: Path) -> None:
         start = end
 
 
-def entropy(labels: np.ndarray) -> float:
-    """Of the labels that are trained on, in bits: log2 of the clusters where all are equally frequent."""
-    counts = np.unique(labels, return_counts=True)[1]
-    shares = counts / max(len(labels), 1)
+def label_entropy(labels: np.ndarray, labeler: Labeler) -> float:
+    """Of the labels that are trained on, in bits: log2 of the clusters where all are equally frequent.
+
+    Of binary codes it is the mean over the bits: 1 where each of them is as often 1 as 0.
+    """
+    if labeler.facts["kind"] == "binary":
+        return float(np.mean([entropy(bits) for bits in unpack(labels, labeler.facts["components"]).T]))
+    return entropy(labels)
+
+
+def entropy(values: np.ndarray) -> float:
+    """In bits, of how often each value is there."""
+    counts = np.unique(values, return_counts=True)[1]
+    shares = counts / max(len(values), 1)
     return float(-(shares * np.log2(shares)).sum()) + 0.0
 
 
-def bit_entropy(codes: np.ndarray, run: Run) -> float:
-    """Mean entropy of the bits of codes that are trained on, in bits: 1 where each is as often 1 as 0."""
-    return float(np.mean([entropy(bits) for bits in unpack(codes, run.params.label.components).T]))
-
-
-def labels_in_words(params: Any) -> str:
-    """What the labels of a label model are."""
-    if params.label.model == "binary":
-        return f"a code of {params.label.components} bits each, principal components of {params.descriptor}"
-    of = f"{params.label.textons} textons" if params.label.model == "textons" else params.descriptor
-    return f"one of {params.clusters} clusters of {of} each"
+def in_words(labeler: Labeler) -> str:
+    """What a label is."""
+    facts = labeler.facts
+    if facts["kind"] == "binary":
+        return f"a label is a code of {facts['components']} bits of {facts['descriptor']}"
+    return f"a label is one of {facts['clusters']} clusters of {facts['descriptor']}"
 
 
 if __name__ == "__main__":

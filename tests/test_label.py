@@ -7,8 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from labelled_scenes import striped_frame
 
 from earshot.labels.labeler import load_labeler
+from earshot.labels.textons import load_textons
+from earshot.media.scenes import Scene, write_scenes
 from earshot.pipeline.settings import settings
 from stages.label import STAGE, main
 
@@ -46,6 +49,32 @@ def write_sounds(root: Path, columns: dict[str, np.ndarray]) -> None:
             "descriptor", pa.FixedSizeListArray.from_arrays(descriptors.ravel(), descriptors.shape[1])
         )
         pq.write_table(table, folder / f"{number:05d}.parquet", compression="none", row_group_size=100)
+
+
+def looks(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Which of three kinds of stripes is seen at each moment, whatever is heard, int64 (moments,)."""
+    return np.unique(columns["clip_id"], return_inverse=True)[1] % 3
+
+
+def write_frames(root: Path, columns: dict[str, np.ndarray], looks: np.ndarray) -> None:
+    """The table of scenes of a table of sounds: a frame of stripes a moment."""
+    rng = np.random.default_rng(0)
+    frames = [striped_frame(look, rng, width=72) for look in looks]
+    scenes = [
+        Scene(
+            clip_id=str(columns["clip_id"][row]),
+            group=str(columns["group"][row]),
+            duration=8.0,
+            frames=frames[row : row + MOMENTS],
+            times=[0.0] * MOMENTS,
+            sound=b"not read by label",
+            sound_rate=20000,
+            sound_channels=1,
+        )
+        for row in range(0, len(looks), MOMENTS)
+    ]
+    for number, start in enumerate(range(0, len(scenes), SHARD_CLIPS)):
+        write_scenes(root / "data" / "scenes" / f"{number:05d}.parquet", scenes[start : start + SHARD_CLIPS])
 
 
 def write_empty_shard(root: Path) -> None:
@@ -186,8 +215,138 @@ def test_another_descriptor_has_no_shares(tmp_path):
     assert metrics["moments_trained_on"] == ((sounds_table()["split"] == "train") & ~sounds_table()["silent"]).sum()
 
 
+def test_a_binary_code_has_a_bit_a_component_and_no_distance_leaves_a_moment_out(tmp_path, capsys):
+    columns = sounds_table()
+    write_sounds(tmp_path, columns)
+    run_label(tmp_path, "label.model=binary", "label.components=6", "label.threshold=median")
+    labels, metrics = read_labels(tmp_path), read_metrics(tmp_path)
+    heard = ~columns["silent"]
+    assert labels["label"].dtype == labels["wrong_sound_label"].dtype == np.int64
+    assert (labels["label"][~heard] == -1).all() and np.isnan(labels["distance"]).all()
+    assert labels["label"][heard].min() >= 0 and 8 < labels["label"].max() < 2**6
+    np.testing.assert_array_equal(labels["kept"], heard)
+    assert metrics["moments_trained_on"] == (heard & (columns["split"] == "train")).sum()
+    assert metrics["label_entropy"] == pytest.approx(1, abs=1e-3)
+    assert "a label is a code of 6 bits of texture" in capsys.readouterr().out
+    assert load_labeler(tmp_path / "models" / "labeler").facts["kind"] == "binary"
+
+
+TEXTONS = ("label.model=textons", "label.textons=16", "clusters=3")
+
+
+def test_textons_label_what_is_seen_at_the_moments_that_are_heard(tmp_path, capsys):
+    columns = sounds_table(clips=30)
+    write_sounds(tmp_path, columns)
+    write_frames(tmp_path, columns, looks(columns))
+    run_label(tmp_path, *TEXTONS, "label.restarts=5")
+    labels, heard = read_labels(tmp_path), ~columns["silent"]
+    assert (labels["label"][~heard] == -1).all()
+    pairs = set(zip(looks(columns)[heard], labels["label"][heard], strict=True))
+    assert len(pairs) == len(dict(pairs)) == len(set(labels["label"][heard])) == 3
+    metrics = read_metrics(tmp_path)
+    assert list(metrics) == ["moments", "moments_trained_on", "label_entropy"]
+    assert metrics["moments_trained_on"] == ((heard & (columns["split"] == "train")).sum() + 1) // 2
+    assert "a label is one of 3 clusters of textons" in capsys.readouterr().out
+
+
+def test_only_training_frames_with_a_sound_shape_the_dictionary(tmp_path):
+    columns = sounds_table(clips=30)
+    training = (columns["split"] == "train") & ~columns["silent"]
+    for name in "ab":
+        write_sounds(tmp_path / name, columns)
+    write_frames(tmp_path / "a", columns, looks(columns))
+    write_frames(tmp_path / "b", columns, np.where(training, looks(columns), 2))
+    for name in "ab":
+        run_label(tmp_path / name, *TEXTONS)
+    a, b = (tmp_path / name / "models" / "labeler" for name in "ab")
+    np.testing.assert_array_equal(load_textons(a).textons, load_textons(b).textons)
+    np.testing.assert_array_equal(load_labeler(a).model.centroids, load_labeler(b).model.centroids)
+    assert (read_labels(tmp_path / "a")["label"] != read_labels(tmp_path / "b")["label"]).any()
+
+
+def test_textons_that_are_stopped_go_on_to_the_same_bytes_without_fitting_again(tmp_path, monkeypatch):
+    columns = sounds_table(clips=30)
+    for name in ("whole", "stopped"):
+        write_sounds(tmp_path / name, columns)
+        write_frames(tmp_path / name, columns, looks(columns))
+    run_label(tmp_path / "whole", *TEXTONS)
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    for stopping in (["write_histograms"], ["write_pixels", "fit_textons", "fit_labeler"]):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            for name in stopping:
+                patch.setattr(f"stages.label.{name}", stop)
+            run_label(tmp_path / "stopped", *TEXTONS)
+    with monkeypatch.context() as patch:
+        for name in ("write_pixels", "fit_textons", "write_histograms"):
+            patch.setattr(f"stages.label.{name}", stop)
+        run_label(tmp_path / "stopped", *TEXTONS)
+    for folder in ("data/labels", "models/labeler", "metrics"):
+        for path in (tmp_path / "whole" / folder).iterdir():
+            assert path.read_bytes() == (tmp_path / "stopped" / folder / path.name).read_bytes()
+
+
+def another_clip(scenes: Path) -> None:
+    table = pq.read_table(scenes / "00001.parquet")
+    names = ["stranger", *table["clip_id"].to_pylist()[1:]]
+    pq.write_table(table.set_column(0, "clip_id", pa.array(names)), scenes / "00001.parquet")
+
+
+def a_clip_less(scenes: Path) -> None:
+    table = pq.read_table(scenes / "00000.parquet")
+    pq.write_table(table.slice(0, len(table) - 1), scenes / "00000.parquet")
+
+
+def a_shard_less(scenes: Path) -> None:
+    (scenes / "00001.parquet").unlink()
+
+
+def no_picture(scenes: Path) -> None:
+    table = pq.read_table(scenes / "00000.parquet")
+    frames = [[b"no picture"] * MOMENTS for _ in range(len(table))]
+    place = table.schema.get_field_index("frames")
+    pq.write_table(table.set_column(place, "frames", pa.array(frames)), scenes / "00000.parquet")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (another_clip, "00001.parquet: rows 0 to 19 are not the moments of"),
+        (a_clip_less, "00000.parquet: 100 rows for the 96 frames of"),
+        (a_shard_less, "2 shards of sounds, 1 of scenes in"),
+        (no_picture, "00000.parquet: frame 0 is not a whole JPEG picture"),
+    ],
+)
+def test_scenes_that_are_not_those_of_the_sounds_are_refused_in_one_line(tmp_path, fault, message):
+    columns = sounds_table(clips=30)
+    write_sounds(tmp_path, columns)
+    write_frames(tmp_path, columns, looks(columns))
+    fault(tmp_path / "data" / "scenes")
+    with pytest.raises(SystemExit) as refusal:
+        run_label(tmp_path, *TEXTONS)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("model", ["clusters", "binary", "textons"])
+def test_every_label_model_labels_the_rendered_world(tiny_root, tmp_path, model):
+    (tmp_path / "data").mkdir()
+    for table in ("sounds", "scenes"):
+        (tmp_path / "data" / table).symlink_to(tiny_root / "data" / table)
+    run_label(tmp_path, f"label.model={model}", "label.components=8", "label.textons=64")
+    labels = read_labels(tmp_path)
+    labelled = labels["label"][labels["label"] >= 0]
+    assert len(labels["label"]) == 96 and len(labelled) > 90
+    assert len(set(labelled)) > 8 if model == "binary" else set(labelled) == {0, 1, 2, 3}
+
+
 def silence(columns):
     columns["silent"][:] = True
+
+
+def mostly_silent(columns):
+    columns["silent"][:] = np.cumsum(columns["split"] == "train") > 20
 
 
 def one_training_group(columns):
@@ -208,6 +367,7 @@ def no_group(columns):
         (silence, [], "160 training moments, 160 of them silent; too few for 4 clusters"),
         (lambda columns: None, ["clusters=500"], "too few for 500 clusters: give more clips or lower clusters"),
         (one_training_group, ["label.control=wrong-sound"], "the training split has one group"),
+        (mostly_silent, ["label.model=binary"], "160 training moments, 140 of them silent; too few for 30 components"),
         (not_finite, [], "00000.parquet: a descriptor holds values that are not finite"),
         (no_group, [], "00000.parquet: has no column group"),
         (lambda columns: None, ["descriptor=mfcc"], "descriptors of 502 dimensions, wanted the 3100 of mfcc"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earshot.labels.binary import fit_binary, unpack
 from earshot.labels.control import NOBODY, deal_sounds
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.labeler import fit_labeler, load_labeler, save_labeler
@@ -247,6 +248,96 @@ def test_a_damaged_labeler_and_sounds_of_another_size_are_refused(tmp_path):
     (tmp_path / "labeler.json").write_text("[]")
     with pytest.raises(EarshotError, match="holds no labeler"):
         load_labeler(tmp_path)
+
+
+# Binary codes
+
+
+def correlated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian rows of 40 dimensions and, as rows, the directions in which they vary, by falling variance."""
+    rng = np.random.default_rng(seed)
+    directions = np.linalg.qr(rng.standard_normal((40, 40)))[0].T
+    deviations = 0.8 ** np.arange(40)
+    return ((rng.standard_normal((rows, 40)) * deviations) @ directions).astype(np.float32), directions
+
+
+def test_components_are_the_directions_of_largest_variance_with_a_stated_sign():
+    rows, directions = correlated(20_000)
+    code = fit_binary([rows[:7000], rows[7000:]], 20_000, components=5, threshold="zero")
+    np.testing.assert_allclose(np.abs((code.components * directions[:5]).sum(1)), 1, atol=0.01)
+    largest = np.abs(code.components).argmax(1)
+    assert (code.components[np.arange(5), largest] > 0).all()
+    assert not code.thresholds.any()
+
+
+def test_bit_i_of_a_code_says_whether_projection_i_is_above_its_threshold():
+    rows, _ = correlated(500)
+    code = fit_binary([rows], 500, components=40, threshold="zero")
+    codes, distances = code.assign(rows)
+    assert codes.dtype == np.int64 and codes.min() >= 0 and codes.max() < 2**40
+    for bit in range(40):
+        np.testing.assert_array_equal((codes >> bit) & 1, rows @ code.components[bit] > 0)
+    np.testing.assert_array_equal(unpack(codes, 40), rows @ code.components.T > 0)
+    assert distances.dtype == np.float32 and np.isnan(distances).all()
+
+
+def test_with_62_components_a_code_is_still_no_negative_number():
+    rows = np.random.default_rng(0).standard_normal((200, 64), dtype=np.float32)
+    code = fit_binary([rows], 200, components=62, threshold="zero")
+    codes, _ = code.assign(np.concatenate([code.components.sum(0)[None], -code.components.sum(0)[None]]))
+    assert codes.tolist() == [2**62 - 1, 0]
+
+
+def test_above_the_median_is_half_of_the_training_rows_and_above_zero_is_not():
+    rows = np.exp(np.random.default_rng(0).standard_normal((1000, 12), dtype=np.float32)) * np.arange(1, 13)  # skewed
+    rows = (rows - rows.mean(0)).astype(np.float32)
+    codes = [fit_binary([rows], 1000, components=8, threshold=t).assign(rows)[0] for t in ("median", "zero")]
+    halves = [unpack(code, 8) for code in codes]
+    np.testing.assert_allclose(halves[0].mean(0), 0.5, atol=0.001)
+    assert np.abs(halves[1].mean(0) - 0.5).max() > 0.05
+
+
+@pytest.mark.parametrize("threshold", ["zero", "median"])
+def test_neither_memory_nor_the_order_of_blocks_changes_a_code(threshold):
+    stream = Stream(blocks=10, dimensions=32)
+    how = {"kind": "binary", "descriptor": "spectrum", "scale": "z-score+sqrt", "components": 6, "threshold": threshold}
+    held = fit_labeler(stream, 1000, memory_megabytes=1000, **how)
+    streamed = fit_labeler(stream, 1000, memory_megabytes=1e-9, **how)
+    backwards = fit_labeler(list(stream)[::-1], 1000, memory_megabytes=1000, **how)
+    np.testing.assert_array_equal(streamed.model.components, held.model.components)
+    np.testing.assert_array_equal(streamed.model.thresholds, held.model.thresholds)
+    np.testing.assert_allclose(backwards.model.components, held.model.components, atol=1e-5)
+    np.testing.assert_allclose(backwards.model.thresholds, held.model.thresholds, atol=1e-5)
+
+
+def test_a_binary_labeler_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_path):
+    how = {"descriptor": "texture", "scale": "z-score+sqrt", "components": 10, "threshold": "median"}
+    labeler = fit_labeler([sounds(200)], 200, kind="binary", memory_megabytes=100, **how)
+    save_labeler(tmp_path, labeler)
+    loaded, new = load_labeler(tmp_path), sounds(30, seed=1)
+    assert loaded.facts == labeler.facts and loaded.facts["kind"] == "binary"
+    np.testing.assert_array_equal(loaded.assign(new)[0], labeler.assign(new)[0])
+    facts = json.loads((tmp_path / "labeler.json").read_text())
+    for change, message in (
+        ({"components": 9}, r"components is float32 \(10, 502\)"),
+        ({"components": "ten"}, "components is 'ten', wanted a number"),
+        ({"kind": "clusters", "clusters": 10}, "has no tensor centroids"),
+        ({"kind": "codes"}, r"holds no labeler of a kind that is known \(clusters, binary, textons\)"),
+    ):
+        (tmp_path / "labeler.json").write_text(json.dumps(facts | change))
+        with pytest.raises(EarshotError, match=message):
+            load_labeler(tmp_path)
+
+
+def test_more_components_than_rows_dimensions_or_directions_are_refused():
+    rows, _ = correlated(30)
+    for block, components, message in (
+        (rows, 31, "30 rows are too few for 31 components"),
+        (correlated(100)[0], 41, "descriptors of 40 dimensions, label.components is 41"),
+        (rows - rows.mean(0), 30, "vary in 29 directions, label.components is 30"),
+    ):
+        with pytest.raises(EarshotError, match=message):
+            fit_binary([block], len(block), components=components, threshold="zero")
 
 
 # The distance filter

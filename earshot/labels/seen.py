@@ -42,20 +42,15 @@ def draw_frames(sounds: Sequence[Path], seed: int) -> list[np.ndarray]:
     return [rows[part - start] for rows, part, start in zip(heard, np.split(chosen, cuts[:-1]), starts, strict=True)]
 
 
-def draw_pixels(scenes: Path, sounds: Path, rows: np.ndarray, seed: Sequence[int]) -> np.ndarray:
-    """Responses of up to 200 random pixels of each of these rows' frames, float32 (pixels, 66)."""
+def write_pixels(path: Path, scenes: Path, sounds: Path, rows: np.ndarray, seed: Sequence[int]) -> None:
+    """Write the responses of up to 200 random pixels of the frame of each of these rows, float32 (pixels, 66)."""
     drawn = [np.empty((0, filter_bank().shape[1]), dtype=np.float32)]
     for row, frame in _frames(scenes, sounds, rows):
         responses = _responses(scenes, row, frame)
         generator = np.random.default_rng([*seed, row])
         drawn.append(responses[generator.choice(len(responses), min(len(responses), DRAWN_PIXELS), replace=False)])
-    return np.concatenate(drawn)
-
-
-def write_pixels(path: Path, pixels: np.ndarray) -> None:
-    """Write the pixels of a shard, whole or not at all."""
     with write_atomically(path) as growing:
-        save_file({"pixels": pixels}, growing)
+        save_file({"pixels": np.concatenate(drawn)}, growing)
 
 
 def read_pixels(path: Path) -> np.ndarray:

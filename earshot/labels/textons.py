@@ -12,7 +12,8 @@ and the share of the pixels nearest to each. It says no more; the choices here:
 - the scales are 1 and 2 px of a frame whose short side is 128 px, the elongations 2 and 3 (Leung and Malik: 3);
 - responses r to the luma, 0 to 1, become r log(1 + |r| / .03) / |r|, with |r| their norm at a pixel: a response counts
   by Weber's law (Malik, Belongie, Leung and Shi 2001, section 4), so that contrast counts less than pattern;
-- the pixels are a grid, one in four each way: sixteen times fewer, and neighbours look alike.
+- the pixels are a grid, one in three each way: nine times fewer, and neighbours look alike. (One in four would meet
+  the same column of every 8 x 8 block of a JPEG.)
 """
 
 import io
@@ -26,13 +27,13 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from earshot.labels.kmeans import fit_kmeans, nearest_centroids
+from earshot.labels.kmeans import fit_kmeans
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import write_atomically
 
 ORIENTATIONS, SCALES, ELONGATIONS = 8, (1.0, 2.0), (2.0, 3.0)
 SIDE = 128  # px, the short side of the frames that filters see
-STRIDE = 4  # px from one pixel of the grid to the next
+STRIDE = 3  # px from one pixel of the grid to the next
 RADIUS = 18  # px, three deviations of the longest filter
 WEBER = 0.03  # of a response that counts linearly
 
@@ -47,7 +48,8 @@ class Textons:
 
     def histogram(self, responses: np.ndarray) -> np.ndarray:
         """Responses (pixels, 66) to the share of them nearest to each texton, float32 (textons,)."""
-        nearest, _ = nearest_centroids(responses, self.textons)
+        # |r - t|^2 is smallest where r t - |t|^2 / 2 is largest; for this few, faster than faiss.
+        nearest = (responses @ self.textons.T - np.square(self.textons).sum(1) / 2).argmax(1)
         return (np.bincount(nearest, minlength=len(self.textons)) / len(nearest)).astype(np.float32)
 
 
@@ -69,7 +71,7 @@ def fit_textons(pixels: Iterable[np.ndarray], textons: int, *, iterations: int, 
 
 
 def filter_responses(luma: np.ndarray) -> np.ndarray:
-    """Contrast-normalised responses at every fourth pixel each way, float32 (pixels, 66).
+    """Contrast-normalised responses at every third pixel each way, float32 (pixels, 66).
 
     Args:
         luma: float32 (height, width), 0 to 1; beyond its edges it is mirrored.
