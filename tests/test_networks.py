@@ -102,7 +102,10 @@ FEATURES = {
 }
 
 
-@pytest.mark.parametrize("name", FEATURES)
+SLOW = {"googlenet", "densenet121", "regnet_y_400mf", "shufflenet_v2_x0_5"}  # to build and to trace
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in FEATURES])
 def test_every_family_has_the_layers_of_one_rule(name):
     with torch.device("meta"):
         network = build(name, classes=7, image_size=224).eval()
@@ -246,12 +249,18 @@ def test_pictures_of_another_size_or_type_are_refused(images):
         AlexNet(**SMALL)(images)
 
 
-def test_an_unknown_layer_and_too_small_a_picture_are_refused():
+def test_an_unknown_layer_is_refused():
     with pytest.raises(ValueError, match="conv9"):
         AlexNet(**SMALL).features(pictures(1, 64), ("pool5", "conv9"))
-    for name, size, smallest in (("alexnet", 62, 63), ("caffenet", 63, 67), ("inception_v3", 74, 75)):
-        with pytest.raises(EarshotError, match=f"image_size is {size}; {name} wants {smallest} px or more"):
-            build(name, image_size=size)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "smallest"),
+    [("alexnet", 62, 63), ("caffenet", 63, 67), pytest.param("inception_v3", 74, 75, marks=pytest.mark.slow)],
+)
+def test_too_small_a_picture_is_refused_with_the_smallest(name, size, smallest):
+    with pytest.raises(EarshotError, match=f"image_size is {size}; {name} wants {smallest} px or more"):
+        build(name, image_size=size)
 
 
 def test_a_loaded_encoder_gives_the_same_numbers(folder):
@@ -364,6 +373,7 @@ def test_torchvisions_own_weights_give_torchvisions_own_scores(tmp_path):
     assert torch.equal(network(pictures(2, 67)), theirs(network.normalise(pictures(2, 67))))
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_in_a_file_are_passed_over(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
