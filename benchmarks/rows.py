@@ -45,7 +45,7 @@ SCORES = {"voc": "map", "sun": "accuracy"}
 # of the moments, half the epochs are as many steps.
 TRUE_KINDS = "true-kinds"
 ONE = "pretrain.control=false"
-HALF = "pretrain.epochs=10"
+HALF = "pretrain.epochs=6"
 RESNET = ("pretrain.backbone=resnet18", "pretrain.width=1")
 ROWS = {
     "cluster": (),
