@@ -119,6 +119,20 @@ def test_other_settings_are_other_tables_and_unused_parameters_separate_nothing(
     assert [section.rendered for section in found if len(section.groups) == 1] == [False]
 
 
+def test_rows_with_and_without_distance_filter_share_a_setting_of_as_many_steps(tmp_path):
+    write_run(tmp_path / "cluster", 0.5)
+    write_run(tmp_path / "binary", 0.5, "label.model=binary", size="sample-large-unfiltered")
+    (section,) = sections(TABLES["owens-2a"], collected(tmp_path))
+    assert [group.name for group in section.groups] == ["Sound (cluster)", "Sound (binary)"]
+
+
+def test_labels_that_the_pipeline_does_not_make_are_an_idea_of_their_own(tmp_path):
+    run = write_run(tmp_path / "kinds", 0.5, "label.model=binary", "label.components=10", "pretrain.epochs=10")
+    (run / "labels.txt").write_text("true kinds\n")
+    (section,) = sections(TABLES["owens-2a"], collected(tmp_path))
+    assert [(group.row, group.name) for group in section.groups] == [(None, "labels=true kinds")]
+
+
 def test_settings_agree_where_both_have_a_value():
     cluster, kmeans = recipe_params("owens-cluster"), recipe_params("owens-kmeans")
     assert agree(setting(cluster, {"voc"}), setting(kmeans, {"voc"}))

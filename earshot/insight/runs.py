@@ -1,6 +1,7 @@
 """Runs: the parameters and the scores of finished work, from folders, DVC experiments, and branches of Git.
 
-A run is a folder, or a revision, with params.yaml and metrics/. Nothing of it is computed here, and what is left out is
+A run is a folder, or a revision, with params.yaml and metrics/, and with labels.txt where its labels are none that the
+pipeline makes: it says what they are. Nothing of it is computed here, and what is left out is
 left out with its reason.
 """
 
@@ -17,13 +18,14 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from earshot.insight.ideas import SEEDS
+from earshot.insight.ideas import LABELS, SEEDS
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.recipe import flatten
 
 # Where DVC keeps experiments: refs/exps/<first two digits>/<the rest of the commit they began at>/<name>.
 EXPERIMENTS = re.compile(r"(\S+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+)")
 
+KINDS = (".yaml", ".lock", ".txt", ".json", ".csv")
 MEASURED = ("voc.", "sun.", "esc50.", "finetune.", "detection.", "pretrain.")
 
 
@@ -91,7 +93,10 @@ def read_run(source: str, files: Mapping[str, str]) -> Run:
         elif path.endswith("_classes.csv"):
             scores |= {f"{name}.{key}": value for key, value in _read_classes(f"{source}: {path}", text)}
     numbers = {key: value for key, value in scores.items() if isinstance(value, int | float) and math.isfinite(value)}
-    return Run(source, _read_flat_yaml(f"{source}: params.yaml", files.get("params.yaml", "{}")), numbers)
+    params = _read_flat_yaml(f"{source}: params.yaml", files.get("params.yaml", "{}"))
+    if "labels.txt" in files:
+        params[LABELS] = " ".join(files["labels.txt"].split())
+    return Run(source, params, numbers)
 
 
 def reason_to_leave_out(run: Run, files: Mapping[str, str]) -> str | None:
@@ -110,7 +115,8 @@ def reason_to_leave_out(run: Run, files: Mapping[str, str]) -> str | None:
 
 def folder_files(folder: Path) -> dict[str, str]:
     """The text of what makes a run, by path within `folder`."""
-    paths = [folder / "params.yaml", folder / "dvc.lock", *sorted((folder / "metrics").glob("*"))]
+    paths = [folder / name for name in ("params.yaml", "dvc.lock", "labels.txt")]
+    paths += sorted((folder / "metrics").glob("*"))
     try:
         return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths if _wanted(path)}
     except (OSError, UnicodeDecodeError) as error:
@@ -125,7 +131,7 @@ def revision_files(root: Path, revision: str) -> dict[str, str]:
     if revision.startswith("-"):
         raise EarshotError(f"{revision}: is no revision; wanted a branch, a tag or a commit")
     listed = _git(root, "ls-tree", "--name-only", revision, "--", "params.yaml", "dvc.lock", "metrics/")
-    paths = [path for path in listed.splitlines() if path.endswith((".yaml", ".lock", ".json", ".csv"))]
+    paths = [path for path in listed.splitlines() if path.endswith(KINDS)]
     return {path: _git(root, "show", f"{revision}:./{path}") for path in paths}
 
 
@@ -145,7 +151,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _wanted(path: Path) -> bool:
-    return path.is_file() and path.suffix in (".yaml", ".lock", ".json", ".csv")
+    return path.is_file() and path.suffix in KINDS
 
 
 def _git(root: Path, *words: str) -> str:

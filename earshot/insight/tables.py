@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.insight.charts import draw_classes, draw_sweep
-from earshot.insight.ideas import PLAIN, UNTRAINED, Params, agree, idea, setting, told
+from earshot.insight.ideas import PLAIN, UNTRAINED, Params, agree, idea, setting, told, training_steps
 from earshot.insight.published import Published, Row, published_tables
 from earshot.insight.runs import Collection, Run, collect
 from earshot.pipeline.errors import EarshotError
@@ -139,10 +139,10 @@ def grouped(table: Published, runs: Iterable[Run]) -> list[Group]:
         row = table.row_of(run.params)
         published = recipe_params((row and row.recipe) or table.recipe)
         own_idea = idea(run.params, table.sweep)
-        own_setting = {
-            key: AS_PUBLISHED if published.get(key) == value else value
-            for key, value in setting(run.params, table.benchmarks, table.sweep).items()
-        }
+        own_setting = setting(run.params, table.benchmarks, table.sweep)
+        for key, value in (published | training_steps(published)).items():
+            if key in own_setting and own_setting[key] == value:
+                own_setting[key] = AS_PUBLISHED
         name = _name(row, own_idea, published)
         key = json.dumps([name, own_idea, own_setting], sort_keys=True)
         groups.setdefault(key, Group(row, name, own_idea, own_setting)).runs.append(run)
