@@ -1,0 +1,263 @@
+"""Fine-tuning trains what its mode says, keeps its protocol, goes on after a kill, and refuses what is not whole."""
+
+import csv
+import json
+import os
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, run_stage
+from striped_pictures import VOC_CLASSES, write_voc_tree
+
+from earshot.evaluation.benchmark import Question
+from earshot.evaluation.finetune import FineTuning, VocTask, evaluate, renew, score_pictures
+from earshot.evaluation.metrics import mean_average_precision
+from earshot.evaluation.voc import read_tree
+from earshot.networks.backbones import build_network
+from earshot.networks.files import load_encoder, save_architecture, save_weights
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.params import load_params
+from earshot.pipeline.settings import settings
+from earshot.training import trainer
+from earshot.training.augmentation import Augmentation, crop_frames
+from earshot.training.chance import generator
+from earshot.training.trainer import Plan, Trainer
+
+SIDE = 64
+CROPS = Augmentation(crop=0.1, crop_largest=0.5, flip=True)
+SIZES = {"train": 9, "val": 7, "test": 8}
+PLAN = partial(
+    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, clip_norm=10.0, precision="bf16", seed=0, optimiser="sgd",
+    schedule="steps", drops=2, drop=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch):
+    """Work this small loses by threads and processes."""
+    monkeypatch.setenv("EARSHOT_THREADS", "1")
+    monkeypatch.setenv("EARSHOT_WORKERS", "1")
+    settings.cache_clear()
+    torch.set_num_threads(1)
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("voc")
+    write_voc_tree(folder, SIZES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> Path:
+    """A folder of encoders: encoder and wrong_sound are alike, random is another network."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for name, seed in {"encoder": 0, "wrong_sound": 0, "random": 1}.items():
+        torch.manual_seed(seed)
+        network = build_network("alexnet", classes=5, width=0.1, image_size=SIDE, dropout=0.2)
+        save_weights(folder, name, network)
+    save_architecture(folder, network)
+    return folder
+
+
+@pytest.fixture
+def ask(tree, encoders, tmp_path):
+    """A question of few steps; parameters by keyword."""
+
+    def question(scratch: str = "scratch", **changes: object) -> Question:
+        few = {"steps": 6, "batch": 4, "crops": 2} | changes
+        params = load_params(REPOSITORY / "params.yaml", [f"evaluate.finetune.{k}={v}" for k, v in few.items()])
+        (tmp_path / scratch).mkdir(exist_ok=True)
+        return Question(tree, encoders, params.evaluate.finetune, 0, "texture", {}, tmp_path / scratch)
+
+    return question
+
+
+def trained(encoders: Path, tree: Path, mode: str, checkpoint: Path) -> tuple[dict, dict]:
+    """The state of a network with new fully connected layers before and after a few steps in a mode."""
+    network = load_encoder(encoders)
+    renew(network, len(VOC_CLASSES), mode, seed=0)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    task = VocTask(network, read_tree(tree)[1]["train"], CROPS, batch=4, steps=3, seed=0)
+    Trainer(task, PLAN(), checkpoint).train("x")
+    return before, network.state_dict()
+
+
+def test_mode_head_changes_the_fully_connected_layers_alone_and_mode_all_every_weight(tmp_path, encoders, tree):
+    head = load_encoder(encoders).fully_connected_names
+    for mode in ("head", "all"):
+        before, after = trained(encoders, tree, mode, tmp_path / mode)
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        of_head = {name for name in before if name.startswith(head)}
+        statistics = {name for name in before if "running" in name or "num_batches" in name or "channel_" in name}
+        assert len(of_head) == 6 and len(statistics) > 15
+        assert changed == (of_head if mode == "head" else set(before) - statistics)
+
+
+def test_the_fully_connected_layers_start_anew_and_alike_for_every_encoder(encoders):
+    networks = [load_encoder(encoders, name) for name in ("encoder", "random")]
+    old = networks[0].fully_connected[0].state_dict()
+    old = {name: tensor.clone() for name, tensor in old.items()}
+    for network in networks:
+        renew(network, 3, "head", seed=0)
+    first, second = (network.fully_connected for network in networks)
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(one.state_dict()[name], other.state_dict()[name]) for name in one.state_dict())
+    assert not torch.equal(first[0].state_dict()["weight"], old["weight"])
+    assert first[-1].out_features == 3
+
+
+def test_difficult_labels_have_no_gradient(encoders, tree):
+    network = load_encoder(encoders)
+    renew(network, 3, "head", seed=0)
+    task = VocTask(network, read_tree(tree)[1]["train"], CROPS, batch=4, steps=1, seed=0)
+    pictures, _ = next(task.batches(range(1)))
+    labels = torch.tensor([[1.0, 0, -1], [0, 0, -1], [-1, 0, 1], [1, 0, -1]])
+    loss, _ = task.loss((pictures, labels))
+    loss.backward()
+    assert loss.item() == pytest.approx(7 / 4 * np.log(2))  # the new output says nothing yet: seven labels at even odds
+    # with a score of 0 the gradient is 1/2 for a class not shown and -1/2 for one shown, a quarter of it a picture
+    assert network.fully_connected[-1].bias.grad.tolist() == pytest.approx([-1 / 8, 0, 1 / 4])
+    assert task.loss((pictures, torch.zeros(4, 3)))[0].item() == 0
+
+
+def test_every_picture_comes_once_before_any_comes_again(encoders, tree):
+    files, labels = read_tree(tree)[1]["train"]
+    task = VocTask(load_encoder(encoders), (files, labels), CROPS, batch=4, steps=9, seed=0)
+    shown = np.concatenate([task._places(number) for number in range(9)]).reshape(4, 9)
+    assert all(sorted(order) == list(range(9)) for order in shown.tolist())
+    assert len({tuple(order) for order in shown.tolist()}) == 4
+
+
+def test_crops_show_a_share_of_the_picture_between_the_two_parameters(ask):
+    question = ask(crop_smallest=0.2, crop_largest=0.3)
+    changes = FineTuning(question, ([], None), ([], None), []).augmentation().draw(1000, np.random.default_rng(0))
+    assert changes.boxes[:, 0].min() == pytest.approx(0.2, abs=0.001)
+    assert changes.boxes[:, 0].max() == pytest.approx(0.3, abs=0.001)
+    assert 400 < changes.mirrored.sum() < 600
+
+
+def test_several_crops_of_one_decoded_picture_are_the_crops_of_the_picture(tree):
+    frames = [file.read_bytes() for file in read_tree(tree)[1]["train"][0][:2]]
+    changes = CROPS.draw(6, np.random.default_rng(0))
+    together = crop_frames(frames, SIDE, changes, crops=3)
+    assert torch.equal(together, crop_frames([frame for frame in frames for _ in range(3)], SIDE, changes))
+    assert len({picture.numpy().tobytes() for picture in together}) == 6
+
+
+def test_scores_of_a_picture_are_summed_over_its_crops(encoders, tree):
+    network, files = load_encoder(encoders), read_tree(tree)[1]["train"][0][:5]
+    torch.nn.init.normal_(network.fully_connected[-1].weight)
+    changes = CROPS.draw(15, generator("test crops", 0, 0))
+    with torch.inference_mode():
+        scores = network(crop_frames([file.read_bytes() for file in files], SIDE, changes, crops=3))
+    summed = scores.view(5, 3, -1).sum(1).numpy()
+    found = score_pictures(network, files, CROPS, 3, seed=0)
+    np.testing.assert_allclose(found, summed, atol=0.03 * np.abs(summed).max())  # bfloat16
+
+
+def test_eight_pictures_are_learned_by_heart(tmp_path, encoders, tree):
+    files, labels = (part[:8] for part in read_tree(tree)[1]["train"])
+    network = load_encoder(encoders, "random")
+    renew(network, len(VOC_CLASSES), "all", seed=0)
+    task = VocTask(network, (files, labels), CROPS, batch=8, steps=150, seed=0)
+    Trainer(task, PLAN(), tmp_path / "checkpoint").train("x")
+    assert mean_average_precision(score_pictures(network, files, CROPS, 10, seed=0), labels) > 0.9
+
+
+def test_every_score_stands_beside_its_controls(ask):
+    answer = evaluate(ask())
+    scores = {f"{prefix}map_{mode}" for prefix in ("", "wrong_sound_", "random_") for mode in ("head", "all")}
+    assert set(answer.metrics) == scores | {"chance", "steps"}
+    assert answer.metrics["steps"] == 6
+    for mode in ("head", "all"):  # the same weights see the same crops, whatever they are called
+        assert answer.metrics[f"map_{mode}"] == answer.metrics[f"wrong_sound_map_{mode}"]
+    assert [row["class"] for row in answer.classes] == list(VOC_CLASSES)
+    for metric in scores:
+        column = [row[metric.replace("map", "ap", 1)] for row in answer.classes]
+        assert np.mean(column) == pytest.approx(answer.metrics[metric])
+    assert answer.protocol == "VOC2007 fine-tuning, 11-point mAP after 6 steps"
+    assert answer.scores.count("(random ") == 2 and "chance" in answer.scores
+
+
+def test_a_mode_that_is_not_asked_for_is_not_trained(ask):
+    assert not [key for key in evaluate(ask(modes="[head]")).metrics if key.endswith("_all")]
+
+
+def test_a_killed_evaluation_goes_on_where_it_was_and_ends_with_the_same_scores(ask, monkeypatch):
+    wanted = evaluate(ask("whole"))
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    steps, step = [], Trainer._step
+
+    def counted(self, batch):
+        if len(steps) == 9:
+            raise KeyboardInterrupt  # in the second of six trainings, half way
+        steps.append(self.progress.step)
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(ask("killed"))
+    steps.append(None)
+    assert evaluate(ask("killed")) == wanted
+    assert steps[10:] == [3, 4, 5, *range(6), *range(6), *range(6), *range(6)]
+    assert not list(ask("killed").scratch.glob("*checkpoint*"))
+
+
+@pytest.mark.slow
+def test_workers_and_threads_do_not_change_the_scores(ask, monkeypatch):
+    wanted = evaluate(ask("one"))
+    monkeypatch.setenv("EARSHOT_THREADS", "3")
+    monkeypatch.setenv("EARSHOT_WORKERS", "2")
+    settings.cache_clear()
+    assert evaluate(ask("several")) == wanted
+
+
+def spoil_picture(tree: Path) -> None:
+    (tree / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").write_bytes(b"no picture")
+
+
+SPOILED = [
+    (lambda q: shutil.rmtree(q.tree / "VOCdevkit"), "holds no VOC2007, wanted VOCdevkit/VOC"),
+    (lambda q: (q.tree / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").unlink(), r"000003.jpg: no such picture"),
+    (lambda q: spoil_picture(q.tree), r"000003.jpg: cannot be read as a JPEG"),
+    (lambda q: (q.encoder / "random.safetensors").unlink(), r"random.safetensors: cannot be read"),
+    (lambda q: (q.encoder / "encoder.json").write_text("{}"), r"encoder.json: "),
+]
+
+
+@pytest.mark.parametrize(("damage", "told"), SPOILED, ids=[told for _, told in SPOILED])
+def test_a_tree_or_an_encoder_that_is_not_whole_is_refused_by_name(damage, told, ask, tmp_path):
+    whole = ask()
+    copies = {name: shutil.copytree(getattr(whole, name), tmp_path / name) for name in ("tree", "encoder")}
+    spoiled = replace(whole, **copies)
+    damage(spoiled)
+    with pytest.raises(EarshotError, match=told):
+        evaluate(spoiled)
+
+
+def test_crops_from_large_to_small_are_refused(ask):
+    with pytest.raises(EarshotError, match=r"crop_smallest is 0.6, wanted at most crop_largest, which is 0.5"):
+        evaluate(ask(crop_smallest=0.6))
+
+
+def test_the_stage_writes_scores_and_a_row_a_class(tiny_root, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(tiny_root, root, copy_function=os.link)
+    few = {"steps": 2, "batch": 4, "crops": 1}
+    sets = [word for key, value in few.items() for word in ("--set", f"evaluate.finetune.{key}={value}")]
+    closing = run_stage("evaluate", root, "--benchmark", "finetune", *sets)
+    assert closing.startswith("VOC2007 fine-tuning, 11-point mAP after 2 steps: head 0.")
+    metrics = json.loads((root / "metrics/finetune.json").read_text())
+    with (root / "metrics/finetune_classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {"map_head", "map_all", "random_map_head", "wrong_sound_map_all", "chance"} < set(metrics)
+    assert len(rows) == 20 and all(0 <= float(row["random_ap_all"]) <= 1 for row in rows)
+    assert not list((root / ".earshot/evaluate-finetune").iterdir())
