@@ -62,11 +62,12 @@ def load_encoder(folder: Path, name: str = "encoder") -> Network:
     if name not in ENCODERS:
         raise EarshotError(f"{folder}: no encoder is called {name!r}; the names are {', '.join(ENCODERS)}")
     described, file = folder / ARCHITECTURE_FILE, folder / f"{name}.safetensors"
+    architecture = _read_architecture(described)
     try:
         with torch.device("meta"):  # no memory is taken before the file is known to fit
-            network = build_network(**_read_architecture(described))
+            network = build_network(**architecture)
     except EarshotError as error:
-        raise error if str(described) in str(error) else EarshotError(f"{described}: {error}") from None
+        raise EarshotError(f"{described}: {error}") from None
     wanted = network.state_dict()
     with _opened(file, "run the stage pretrain again") as weights:
         _compare(file, _shapes(weights), wanted, f"the network of {ARCHITECTURE_FILE}")
