@@ -152,6 +152,8 @@ def grouped(table: Published, runs: Iterable[Run]) -> list[Group]:
 
 def _name(row: Row | None, own: Params, published: Params) -> str:
     """The published row's name, or none; and in words where the idea is not the published one."""
+    if row is None and own == RANDOM_WEIGHTS:
+        return "random weights"
     if row and row.weights:
         return row.name
     differs = {key: value for key, value in own.items() if published.get(key) != value}
