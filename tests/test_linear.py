@@ -51,6 +51,17 @@ def test_the_classifier_is_the_one_of_scikit_learn(shape):
             np.testing.assert_allclose(found[place, :, column], theirs.decision_function(centred), atol=2e-3)
 
 
+def test_rows_that_collapsed_onto_a_line_are_told_apart_all_the_same():
+    """In float32 their Gram matrix is not positive definite: the last layer of a control may be so."""
+    draw = torch.Generator().manual_seed(0)
+    places = torch.randn(400, 1, generator=draw).abs() ** 4
+    features = places @ torch.rand(1, 512, generator=draw)
+    labels = (places - places.median()).sign()
+    scores = fit(features, labels, GRID, feature_scale(features)).scores(features)
+    assert np.isfinite(scores).all()
+    assert mean_average_precision(scores[0], labels.numpy()) > 0.99
+
+
 @pytest.mark.parametrize("shape", [(300, 20), (150, 700)], ids=["more rows than dimensions", "fewer"])
 def test_every_objective_is_near_its_minimum(shape):
     features, labels = _rows(*shape)

@@ -37,8 +37,9 @@ MOST_STEPS = 1000
 USUAL_STEPS = 40
 EIGENVALUES = 128
 LINE_STEPS = 3  # Newton steps on a convex, piecewise quadratic function of one variable
-# Added to the diagonal of the Gram matrix, as a share of its mean: above the rounding of float32, far below any 1 / C.
-JITTER = 1e-5
+# Added to the diagonal of the Gram matrix, as a share of its mean: the first that is above the rounding of float32,
+# which is larger where a few directions hold all the variance. All but the last are far below any 1 / C.
+JITTERS = 1e-5, 1e-4, 1e-3, 1e-2
 COLUMNS_AT_ONCE = 1024  # problems solved together: bounds the memory where there are hundreds of classes
 
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -150,8 +151,14 @@ def _refit(train: tuple[Tensor, Tensor], scale: float, choice: tuple[float, ...]
 def _gram_factor(rows: Tensor) -> Tensor:
     """The lower triangular L (n, n) with L L^T = rows rows^T, decomposed in float64."""
     gram = (rows @ rows.T).double()
-    gram.diagonal().add_(JITTER * gram.diagonal().mean().clamp(min=1e-30))
-    return torch.linalg.cholesky(gram).to(rows.dtype)
+    mean, added = gram.diagonal().mean().clamp(min=1e-30), 0.0
+    for jitter in JITTERS:
+        gram.diagonal().add_((jitter - added) * mean)
+        added = jitter
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if not failed:
+            break
+    return factor.to(rows.dtype)
 
 
 def _solve(rows: Tensor, signs: Tensor, ridges: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
