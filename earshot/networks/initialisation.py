@@ -36,7 +36,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 RIDGE = 1e-3  # added to the variances of the principal components, as a share of an input's mean variance
 SMALLEST = 1e-6  # variance of a component, as a share of the same, below which it is rounding
 BIAS = 0.1  # mean of every output before its ReLU
-ROWS = 100  # inputs that are clustered, for each centroid
+ROWS = 50  # inputs that are clustered, for each centroid
 ITERATIONS = 15
 # Values of the largest map of all pictures together, 2 GB: 1,700 pictures for AlexNet at 227 px, 160 for VGG-16.
 LARGEST_MAP = 2**29
