@@ -78,10 +78,21 @@ def start(*words, **more):
     return subprocess.Popen([sys.executable, *words], cwd=REPOSITORY, env=environment | more, **pipes)
 
 
+def torchrun_words(file):
+    return [
+        "-m",
+        "torch.distributed.run",
+        "--master-port",
+        str(torchrun.free_port()),
+        "--nproc-per-node",
+        "2",
+        str(file),
+    ]
+
+
 def run_torchrun(file, code, *arguments):
     file.write_text(code)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(file)]
-    process = start(*words, *arguments)
+    process = start(*torchrun_words(file), *arguments)
     _, told = process.communicate()
     assert process.returncode == 0, told
 
@@ -163,13 +174,12 @@ def test_the_stage_in_two_processes_learns_what_it_learns_in_one(root, tmp_path)
 def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes(root, tmp_path):
     script = tmp_path / "checkpointed.py"
     script.write_text(CHECKPOINTED)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, killed):
         place.mkdir()
         link_tables(root, place)
-    assert start(*words, *arguments(whole)).wait() == 0
-    process = start(*words, *arguments(killed))
+    assert start(*torchrun_words(script), *arguments(whole)).wait() == 0
+    process = start(*torchrun_words(script), *arguments(killed))
     while not list(killed.glob(".earshot/pretrain/*/*.checkpoint.safetensors")):
         time.sleep(0.01)
         assert process.poll() is None
@@ -178,7 +188,7 @@ def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes
     process.wait()
     assert not (killed / "models").exists()
     time.sleep(2)  # the processes that torchrun had started end with it
-    again = start(*words, *arguments(killed))
+    again = start(*torchrun_words(script), *arguments(killed))
     assert again.wait() == 0, again.stderr.read()
     for path in (whole / "models/pretrain").iterdir():
         assert path.read_bytes() == (killed / "models/pretrain" / path.name).read_bytes(), path.name

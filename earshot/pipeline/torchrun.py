@@ -6,6 +6,7 @@ The first process is the run: it locks, writes and prints. The others join it.
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 
@@ -34,7 +35,8 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.disable()  # a process that fails says so itself
-    words = ["--standalone", "--nproc-per-node", str(processes), "--module", module, *arguments]
+    # Not --standalone, whose rendezvous takes minutes of processor time in a process of thousands of modules.
+    words = ["--master-port", str(free_port()), "--nproc-per-node", str(processes), "--module", module, *arguments]
     try:
         run.run(run.parse_args(words))
     except SignalException:
@@ -46,6 +48,13 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> int:
             raise EarshotError(f"{found}; finished work is kept: run it again and it goes on") from None
         return failure.exitcode
     return 0
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 @contextlib.contextmanager
