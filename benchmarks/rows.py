@@ -46,7 +46,7 @@ UNREAD = ("sample.esc50_sounds=1", *(f"evaluate.{benchmark}.layers=[{LAYER}]" fo
 # of the moments, half the epochs are as many steps.
 TRUE_KINDS = "true-kinds"
 ONE = "pretrain.control=false"
-HALF = "pretrain.epochs=4"
+HALF = "pretrain.epochs=10"
 RESNET = ("pretrain.backbone=resnet18", "pretrain.width=1")
 ROWS = {
     "cluster": (),
