@@ -178,7 +178,7 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
     metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
     names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
     assert list(metrics) == [*names, "colour_accuracy", "C_pool5", "chance"]
-    assert metrics["accuracy_pool5"] == metrics["random_accuracy_pool5"] > 0.6
+    assert metrics["accuracy_pool5"] == metrics["random_accuracy_pool5"] > 0.45
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
     assert [row["class"] for row in classes] == [name[1:] for name in SUN_CLASSES]
     assert np.mean([float(row["accuracy_pool5"]) for row in classes]) == pytest.approx(
