@@ -15,7 +15,6 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
 HUE_TURNS = 1 / 4  # of a whole turn at jitter 1: the proportion of SimCLR (Chen 2020, appendix A), .2 for .8
-CPU_PICTURES = 8  # recoloured at once on a CPU; more leave the cache
 
 # Luma and the two chroma axes of NTSC. Hue turns the chroma plane, saturation scales it, luma and greys stay.
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -115,13 +114,15 @@ def recolour(pictures: Tensor, changes: Changes) -> Tensor:
     grey = torch.as_tensor(changes.brightness * (1 - changes.contrast), **like)
     luma = torch.as_tensor(RGB_TO_YIQ[0], **like)
     changed = torch.empty_like(pictures)
-    several = len(pictures) if pictures.is_cuda else CPU_PICTURES
+    several = len(pictures) if pictures.is_cuda else 1  # one picture and its colours stay in the cache of a CPU
+    values = torch.empty((several, 3, pictures[0, 0].numel()), **like)
+    colours = torch.empty_like(values)
     for start in range(0, len(pictures), several):
         part = slice(start, start + several)
-        values = pictures[part].flatten(2).float()  # (several, 3, height * width)
-        offset = (values.mean(2) @ luma * grey[part])[:, None, None]
-        colours = torch.bmm(matrices[part], values).add_(offset)
-        changed[part] = colours.clamp_(0, 255).round_().view_as(changed[part])
+        values.copy_(pictures[part].flatten(2))
+        offset = (values.mean(2) @ luma * grey[part] + 0.5)[:, None, None]  # a half, since what follows cuts
+        torch.baddbmm(offset, matrices[part], values, out=colours)
+        changed[part] = colours.clamp_(0, 255).view_as(changed[part])
     return changed
 
 
