@@ -1,13 +1,14 @@
-"""PASCAL VOC2007 detection with Fast R-CNN on the convolutions of an encoder (Owens 2016, Table 2b).
+"""PASCAL VOC2007 detection with Fast R-CNN on the weights of an encoder (Owens 2016, section 4.2 and Table 2b).
 
-The encoder's convolutions run once over a picture; of every proposal its part of conv5 is pooled to the map that the
-encoder's hidden layers read (Girshick 2015, section 2.1), and two new output layers say what it shows and how the box
-moves. Everything trains, but for batch norm, whose statistics and gains stay as they came. 11-point mAP on test, a
-detection being right that overlaps an object by half or more; difficult objects ignored.
+Convolutions and hidden layers start with the encoder's weights and train, all of them; batch norm keeps the statistics
+and gains it came with. A step shows regions of a few pictures of train + val at one scale, mirrored half of the time:
+a quarter on objects, difficult ones too, the others beside them (Girshick 2015, section 2.3). The score is the 11-point
+mAP on test, where a detection is right that overlaps an object by half or more, and difficult objects do not count.
+What of a detector's scores counts as a detection is as in Fast R-CNN's release. Ours: gradients are clipped, and box
+offsets are divided by constants instead of their deviations on the training set.
 
-The training is Krähenbühl 2016's, without its random scales: steps of two pictures with 64 regions each, a quarter of
-them on objects, all objects, difficult ones too. Which region shows an object, its loss, and what of the scores counts
-as a detection are Girshick's. Ours: box offsets are divided by constants instead of the deviations of the training set.
+Beside the scores of the networks stands chance, that of all proposals as detections of every class. Nothing is chosen
+by a score: steps and rates are parameters, and all networks see the same regions in the same order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -151,31 +152,36 @@ class DetectionTask:
 
 
 def evaluate(question: Question) -> Answer:
-    """The scores of the trained network and its controls, each trained to detect, and of proposals of no class."""
+    """The scores of the trained network and its controls, each trained to detect, and of proposals of every class."""
     detection = prepared(question)
-    scratch, names, shards = question.scratch, detection.names, detection.shards()
-    numbers = range(len(names) * len(shards))
-    map_shards(partial(train, detection=detection), range(len(names)), scratch / "trained", title="training detectors")
-    map_shards(partial(test, detection=detection), numbers, scratch / "tested", title="detecting")
+    names, tests = detection.names, range(len(detection.names) * len(detection.shards()))
+    training, testing = (partial(work, detection=detection) for work in (train_detector, detect_shard))
+    map_shards(training, range(len(names)), question.scratch / "finished" / "training", title="training detectors")
+    map_shards(testing, tests, question.scratch / "finished" / "testing", title="detecting")
 
+    proposed = [detection.proposals.of(file.stem, o.width, o.height) for file, o in detection.test.pairs()]
     found = {f"{PREFIXES[name]}map": read_detections(detection, name) for name in names}
-    proposed = [detection.proposals.of(f.stem, o.width, o.height) for f, o in detection.test.pairs()]
-    constant = [Found(boxes, np.zeros(len(boxes))) for boxes in proposed]
-    found["chance"] = [constant] * len(detection.classes)
-    shown = [
-        [shown_of(objects, number) for objects in detection.test.objects] for number in range(len(found["chance"]))
-    ]
-    precisions = {m: [detection_precision(*both) for both in zip(f, shown, strict=True)] for m, f in found.items()}
+    found["chance"] = [[Found(boxes, np.zeros(len(boxes))) for boxes in proposed]] * len(detection.classes)
+    precisions, rows = score(found, detection)
     metrics = {metric: float(np.mean(values)) for metric, values in precisions.items()}
+    told = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in metrics.items())
     metrics["proposals_recall"] = recall(proposed, detection.test.objects)
     metrics["steps"] = question.params.steps
+    return Answer(metrics, rows, f"{PROTOCOL} after {question.params.steps} steps", told)
+
+
+def score(
+    found: dict[str, list[list[Found]]], detection: Detection
+) -> tuple[dict[str, list[float]], list[dict[str, object]]]:
+    """The average precision of each class by each detector, and as a row a class, with the number of its objects."""
+    shown = [[shown_of(each, number) for each in detection.test.objects] for number in range(len(detection.classes))]
+    precisions = {m: [detection_precision(*both) for both in zip(f, shown, strict=True)] for m, f in found.items()}
     rows = [
         {"class": name, "objects": sum(int((~each.difficult).sum()) for each in shown[number])}
         | {metric.replace("map", "ap"): values[number] for metric, values in precisions.items()}
         for number, name in enumerate(detection.classes)
     ]
-    told = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in list(metrics.items())[: len(found)])
-    return Answer(metrics, rows, f"{PROTOCOL} after {question.params.steps} steps", told)
+    return precisions, rows
 
 
 def prepared(question: Question) -> Detection:
@@ -184,7 +190,7 @@ def prepared(question: Question) -> Detection:
     Raises EarshotError for a tree that is not whole, and for pictures too small for the network.
     """
     encoders = load_encoders(question.encoder)
-    _check_size(encoders[""], question.params.shorter_side)
+    check_size(encoders[""], question.params.shorter_side)
     classes, splits = read_tree(question.tree)
     files = {"trainval": splits["train"][0] + splits["val"][0], "test": splits["test"][0]}
     require_pictures([file for part in files.values() for file in part])
@@ -208,7 +214,7 @@ def read_pictures(files: Sequence[Path], classes: Sequence[str]) -> Pictures:
     return Pictures(files, [read_objects(annotation_of(file), classes) for file in files])
 
 
-def train(number: int, detection: Detection) -> dict[str, int]:
+def train_detector(number: int, detection: Detection) -> dict[str, int]:
     """Train one detector, from where it was interrupted; its checkpoint keeps it."""
     trained_detector(detection, detection.names[number], position=number + 1)
     return {"detectors": 1}
@@ -237,7 +243,7 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
     return detector.eval()
 
 
-def test(number: int, detection: Detection) -> dict[str, int]:
+def detect_shard(number: int, detection: Detection) -> dict[str, int]:
     """Write what one detector finds in one shard of the test pictures."""
     shard, place = divmod(number, len(detection.names))
     detector = trained_detector(detection, detection.names[place])
@@ -297,7 +303,8 @@ def read_annotated(file: Path, objects: Objects) -> Tensor:
 
 
 @torch.no_grad()
-def _check_size(network: Network, side: int) -> None:
+def check_size(network: Network, side: int) -> None:
+    """Raise EarshotError where nothing is left of a picture of that side after the network's convolutions."""
     try:
         network.convolve(network.normalise(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
     except (RuntimeError, ValueError):

@@ -1,0 +1,504 @@
+"""Detection: average precision of boxes worked by hand, what is read and refused, and a detector that learns."""
+
+import csv
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from conftest import REPOSITORY
+from PIL import Image
+
+from earshot.corpus.world.causes import KINDS
+from earshot.corpus.world.scenes import SeenObject
+from earshot.corpus.world.voc import annotation, render_voc
+from earshot.evaluation import detection
+from earshot.evaluation.benchmark import Question
+from earshot.evaluation.detection import Detection, evaluate, read_pictures, shown_places
+from earshot.evaluation.fast_rcnn import FastRcnn, draw_regions, moved, offsets_between, scaled
+from earshot.evaluation.metrics import Found, Shown, detection_precision, judge_detections, overlap
+from earshot.evaluation.objects import Objects, annotation_of, read_objects
+from earshot.evaluation.pictures import read_picture
+from earshot.evaluation.proposals import clean_boxes, from_files, searched, selective_search
+from earshot.networks.backbones import build_network
+from earshot.networks.files import save_architecture, save_weights
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.params import load_params
+from earshot.pipeline.settings import settings
+from earshot.training import trainer
+from earshot.training.batch_norm import estimate_batch_norm
+from stages.evaluate import STAGE, main
+
+CLASSES = ("cow", "dog")
+COLOURS = {"cow": (220, 40, 40), "dog": (40, 60, 220)}
+WIDTH, HEIGHT, SIDE = 96, 72, 64
+SIZES = {"train": 6, "val": 4, "test": 5}
+YEAR, MAIN = "VOCdevkit/VOC2007", "ImageSets/Main"
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch):
+    """Work this small loses by threads and processes."""
+    monkeypatch.setenv("EARSHOT_THREADS", "1")
+    monkeypatch.setenv("EARSHOT_WORKERS", "1")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def write_scene(year: Path, number: int) -> list[SeenObject]:
+    """A grey picture with a red cow and a blue dog, plain rectangles, at places drawn by the number."""
+    rng, seen = np.random.default_rng(number), []
+    picture = rng.integers(110, 140, (HEIGHT, WIDTH, 3))
+    for place, kind in enumerate(CLASSES):
+        wide, high = rng.integers(20, 36, 2)
+        left, top = 4 + 46 * place + rng.integers(0, 8), rng.integers(2, 30)
+        box = tuple(int(edge) for edge in (left, top, left + wide, top + high))
+        picture[box[1] : box[3], box[0] : box[2]] = COLOURS[kind]
+        seen.append(SeenObject(kind, box, truncated=False, difficult=number % 5 == 4 and kind == "dog"))
+    file = year / "JPEGImages" / f"{number:06d}.jpg"
+    for folder in (file.parent, annotation_of(file).parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.astype(np.uint8)).save(file, quality=95)
+    annotation_of(file).write_text(annotation(number, picture, seen))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """VOC2007 in small."""
+    tree, number = tmp_path_factory.mktemp("voc"), 0
+    year = tree / YEAR
+    (year / MAIN).mkdir(parents=True)
+    for split, size in SIZES.items():
+        names = {f"{number + place:06d}": write_scene(year, number + place) for place in range(1, size + 1)}
+        (year / MAIN / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+        for kind in CLASSES:
+            lines = [f"{n} {0 if seen[CLASSES.index(kind)].difficult else 1:2d}\n" for n, seen in names.items()]
+            (year / MAIN / f"{kind}_{split}.txt").write_text("".join(lines))
+        number += size
+    return tree
+
+
+@pytest.fixture
+def tree(tmp_path, whole) -> Path:
+    """A copy of the tree that a test may spoil."""
+    return shutil.copytree(whole, tmp_path / "tree")
+
+
+def write_encoders(folder: Path, **names: int) -> Path:
+    """A folder of encoders with random weights from these seeds."""
+    folder.mkdir(exist_ok=True)
+    for name, seed in names.items():
+        torch.manual_seed(seed)
+        network = build_network("alexnet", classes=5, width=0.1, image_size=SIDE, dropout=0.2)
+        save_weights(folder, name, network)
+    save_architecture(folder, network)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> Path:
+    """encoder and wrong_sound are alike, random is another network."""
+    return write_encoders(tmp_path_factory.mktemp("encoders"), encoder=0, wrong_sound=0, random=1)
+
+
+def params_of(**changes: object):
+    few = {"steps": 4, "regions": 16, "proposals_kept": 60, "shorter_side": 72, "longest_side": 96} | changes
+    return load_params(REPOSITORY / "params.yaml", [f"evaluate.detection.{k}={v}" for k, v in few.items()])
+
+
+@pytest.fixture
+def ask(whole, encoders, tmp_path):
+    """A question of few steps; parameters by keyword."""
+
+    def question(scratch: str = "scratch", tree: Path = whole, **changes: object) -> Question:
+        (tmp_path / scratch).mkdir(exist_ok=True)
+        params = params_of(**changes).evaluate.detection
+        return Question(tree, encoders, params, 0, "texture", {}, tmp_path / scratch)
+
+    return question
+
+
+def boxes_of(*rows: tuple[float, ...]) -> np.ndarray:
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+def shown_at(*rows: tuple[float, ...], difficult: tuple[bool, ...] | None = None) -> Shown:
+    return Shown(boxes_of(*rows), np.array(difficult or (False,) * len(rows), bool))
+
+
+HERE, THERE = (0, 0, 10, 10), (50, 50, 60, 60)  # two objects of 10 x 10 px
+NEARLY = (0, 0, 10, 8)  # overlaps HERE by .8
+HALF = (0, 0, 10, 5)  # by exactly .5
+LESS = (0, 0, 10, 4)  # by .4
+
+
+def test_overlap_counts_whole_pixels_as_voc_does():
+    # The pixels 1 to 10 of both directions, and 6 to 15: 5 x 5 pixels shared of 100 + 100 - 25.
+    first, second = boxes_of((0, 0, 10, 10)), boxes_of((5, 5, 15, 15), (0, 0, 10, 10), (10, 0, 20, 10))
+    np.testing.assert_allclose(overlap(first, second), [[25 / 175, 1, 0]])
+    assert overlap(first, boxes_of()).shape == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "objects", "judged"),
+    [
+        ([HERE, THERE], [0.9, 0.8], shown_at(HERE, THERE), [1, 1]),
+        ([LESS, HALF], [0.9, 0.8], shown_at(HERE), [-1, 1]),  # half is enough
+        ([NEARLY, HERE], [0.9, 0.8], shown_at(HERE), [1, -1]),  # of two the better score, not the better box
+        ([NEARLY, HERE], [0.8, 0.9], shown_at(HERE), [-1, 1]),
+        ([HERE, HERE, HERE], [0.5, 0.5, 0.5], shown_at(HERE), [1, -1, -1]),  # a tie has one winner
+        ([HERE, HERE, THERE], [0.9, 0.8, 0.7], shown_at(HERE, THERE, difficult=(True, False)), [0, 0, 1]),
+        # A detection is compared with the nearest object alone: the first shows the difficult one, which is nearer.
+        ([(0, 0, 10, 9)], [0.9], shown_at((0, 0, 10, 6), HERE, difficult=(False, True)), [0]),
+        # Both are nearest to HERE: the second is wrong, although it overlaps the other object by half too.
+        ([HERE, (0, 0, 10, 9)], [0.9, 0.8], shown_at(HERE, (0, 0, 10, 5)), [1, -1]),
+        ([THERE], [0.9], shown_at(), [-1]),
+        ([], [], shown_at(HERE), []),
+    ],
+)
+def test_detections_of_a_picture_are_judged_as_worked_by_hand(boxes, scores, objects, judged):
+    assert judge_detections(Found(boxes_of(*boxes), np.array(scores, float)), objects).tolist() == judged
+
+
+def test_precision_of_detections_over_pictures_worked_by_hand():
+    shown = [shown_at(HERE, THERE), shown_at(HERE), shown_at(HERE, difficult=(True,)), shown_at()]
+    found = [
+        Found(boxes_of(HERE, HERE), np.array([0.9, 0.6])),  # right, a second time; THERE is never found
+        Found(boxes_of(NEARLY), np.array([0.7])),  # right
+        Found(boxes_of(HERE), np.array([0.8])),  # difficult: does not count
+        Found(boxes_of(HERE), np.array([0.95])),  # nothing is there
+    ]
+    # In order: wrong, right, right, wrong; of 3 objects. Precision 1/2 at recall 1/3, 2/3 at 2/3, recall 1 never.
+    assert detection_precision(found, shown) == pytest.approx(7 / 11 * 2 / 3)
+    assert detection_precision(found[1:2], shown[1:2]) == 1
+    # Equal scores enter together, whatever the order of pictures: 2 of 4 that count.
+    level = [Found(each.boxes, np.zeros(len(each.scores))) for each in found]
+    for order in ([0, 1, 2, 3], [3, 0, 2, 1]):
+        mixed = detection_precision([level[n] for n in order], [shown[n] for n in order])
+        assert mixed == pytest.approx(7 / 11 * 2 / 4)
+
+
+def test_a_class_without_detections_scores_nothing_and_one_without_objects_is_refused():
+    nothing = Found(boxes_of(), np.empty(0))
+    assert detection_precision([nothing], [shown_at(HERE)]) == 0
+    with pytest.raises(ValueError, match="no picture is positive"):
+        detection_precision([nothing], [shown_at(HERE, difficult=(True,))])
+
+
+def test_an_annotation_gives_boxes_as_edges_with_flags(tmp_path):
+    objects = [SeenObject("cow", (0, 2, 96, 72), True, False), SeenObject("cat", (1, 1, 9, 9), False, False)]
+    objects.append(SeenObject("dog", (5, 6, 6, 7), False, True))
+    (tmp_path / "1.xml").write_text(annotation(1, np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects))
+    read = read_objects(tmp_path / "1.xml", CLASSES)
+    assert (read.width, read.height) == (WIDTH, HEIGHT)
+    assert read.boxes.tolist() == [[0, 2, 96, 72], [5, 6, 6, 7]]  # the cat is of no class of the lists
+    assert (read.classes.tolist(), read.difficult.tolist(), read.truncated.tolist()) == (
+        [0, 1], [False, True], [True, False],
+    )  # fmt: skip
+
+
+LAUGHS = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]>'
+ODD_ANNOTATIONS = [
+    (lambda text: LAUGHS + text, "declares a document type"),
+    (lambda text: text[:-20], "is not XML"),
+    (lambda text: "", "is not XML"),
+    (lambda text: text + " " * (1 << 20), "bytes, wanted an annotation of at most"),
+    (lambda text: text.replace("<xmax>96<", "<xmax>97<"), r"bndbox/xmax is '97', wanted a number from 1 to 96"),
+    (lambda text: text.replace("<xmin>1<", "<xmin>0<"), r"bndbox/xmin is '0'"),
+    (lambda text: text.replace("<xmin>1<", "<xmin>nan<"), r"bndbox/xmin is 'nan'"),
+    (lambda text: text.replace("<ymin>3<", "<ymin>72<").replace(">72</ymax", ">70</ymax"), "a box goes from 1, 72 to"),
+    (lambda text: text.replace("<width>96<", "<width>1e9<"), "size/width is '1e9'"),
+    (lambda text: text.replace("<difficult>0</difficult>", ""), "without difficult"),
+    (lambda text: text.replace("<truncated>1<", "<truncated>maybe<"), "truncated is 'maybe', wanted 0 or 1"),
+    (lambda text: text.replace("<name>cow</name>", ""), "without name"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), ODD_ANNOTATIONS, ids=[told for _, told in ODD_ANNOTATIONS])
+def test_an_odd_annotation_is_refused_by_name(change, told, tmp_path):
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    text = annotation(1, picture, [SeenObject("cow", (0, 2, 96, 72), True, False)])
+    assert change(text) != text
+    (tmp_path / "1.xml").write_text(change(text))
+    with pytest.raises(EarshotError, match=rf"1\.xml: .*{told}"):
+        read_objects(tmp_path / "1.xml", CLASSES)
+
+
+def test_an_annotation_in_another_encoding_cannot_hide_a_document_type(tmp_path):
+    (tmp_path / "1.xml").write_bytes(f'<?xml version="1.0" encoding="utf-16"?>{LAUGHS}<a>&c;</a>'.encode("utf-16"))
+    with pytest.raises(EarshotError, match=r"1\.xml: cannot be read"):
+        read_objects(tmp_path / "1.xml", CLASSES)
+
+
+def test_the_real_annotations_are_read(real_data):
+    folder = real_data / "voc2007" / "VOCdevkit" / "VOC2007" / "Annotations"
+    objects = [read_objects(file, ("person", "car")) for file in sorted(folder.glob("*.xml"))]
+    assert len(objects) == 600
+    assert sum(len(each.boxes) for each in objects) > 500
+    assert any(each.difficult.any() for each in objects)
+
+
+def test_boxes_are_clipped_and_neither_repeated_nor_empty():
+    rows = boxes_of((5, 5, 20, 30), (-4, -4, 10, 10), (5, 5, 20, 30), (200, 5, 210, 9), (0, 0, 10, 10), (3, 3, 3.5, 9))
+    assert clean_boxes(rows, 96, 25).tolist() == [[5, 5, 20, 25], [0, 0, 10, 10]]
+
+
+def test_selective_search_finds_the_same_in_the_same_order_and_the_objects_of_a_picture(whole):
+    file = whole / YEAR / "JPEGImages/000001.jpg"
+    picture = np.asarray(Image.open(file))[..., ::-1].copy()
+    boxes = selective_search(picture)
+    np.testing.assert_array_equal(boxes, selective_search(picture))
+    objects = read_objects(annotation_of(file), CLASSES)
+    assert (overlap(objects.boxes, boxes).max(1) > 0.8).all()
+    assert (boxes == clean_boxes(boxes, WIDTH, HEIGHT)).all()
+
+
+def test_a_large_picture_is_searched_smaller_and_its_boxes_fit_it(monkeypatch):
+    monkeypatch.setattr("earshot.evaluation.proposals.LONGEST_SEARCHED", 60)
+    picture = np.full((140, 180, 3), 90, np.uint8)
+    picture[40:100, 60:140] = (40, 200, 40)
+    boxes = selective_search(picture)
+    assert overlap(boxes_of((60, 40, 140, 100), (0, 0, 180, 140)), boxes).max(1).min() > 0.9
+
+
+def write_released(tree: Path, part: str, names: list[str], found: list[np.ndarray], **changes: object) -> Path:
+    """A file in the layout of Fast R-CNN's release."""
+    cells = {"images": np.empty((len(names), 1), object), "boxes": np.empty((1, len(names)), object)}
+    for place, (name, rows) in enumerate(zip(names, found, strict=True)):
+        cells["images"][place, 0], cells["boxes"][0, place] = name, rows
+    file = tree / "selective_search_data" / f"voc_2007_{part}.mat"
+    file.parent.mkdir(exist_ok=True)
+    scipy.io.savemat(file, {name: value for name, value in (cells | changes).items() if value is not None})
+    return file
+
+
+def test_released_proposals_are_read_by_name_in_their_order(tmp_path):
+    rows = np.array([[1, 1, 72, 96], [3, 5, 10, 20], [3, 5, 10, 20], [70, 90, 80, 200]], np.uint16)
+    for part in ("trainval", "test"):
+        write_released(tmp_path, part, ["000007", "000003"], [rows[:1], rows])
+    parts = {part: [Path("JPEGImages/000003.jpg")] for part in ("trainval", "test")}
+    (tmp_path / "scratch").mkdir()
+    proposals = from_files(tmp_path, parts, 2000, tmp_path / "scratch")
+    assert proposals.of("000003", WIDTH, HEIGHT).tolist() == [[0, 0, 96, 72], [4, 2, 20, 10], [89, 69, 96, 72]]
+    assert len(replace(proposals, kept=1).of("000003", WIDTH, HEIGHT)) == 1
+
+
+ODD_FILES = [
+    (lambda tree: None, r"voc_2007_trainval\.mat: cannot be read"),
+    (lambda tree: write_released(tree, "trainval", [], []).write_bytes(b"MATLAB 7.3 MAT-file" * 20), "cannot be read"),
+    (lambda tree: write_released(tree, "trainval", ["1"], [np.ones((2, 4))], images=None), "holds 0 images"),
+    (lambda tree: write_released(tree, "trainval", ["1"], [np.ones((2, 4))], boxes=np.ones((1, 4))), "holds 1 images"),
+    (lambda tree: write_released(tree, "trainval", ["1"], [np.ones((2, 5))]), r"boxes 1 are float64 \(2, 5\)"),
+    (lambda tree: write_released(tree, "trainval", ["1"], [np.full((2, 4), np.nan)]), "boxes 1 are"),
+    (lambda tree: write_released(tree, "trainval", ["2"], [np.ones((2, 4))]), "says nothing of picture 1"),
+]
+
+
+@pytest.mark.parametrize(("damage", "told"), ODD_FILES, ids=[told for _, told in ODD_FILES])
+def test_proposals_of_another_layout_are_refused_by_name(damage, told, tmp_path):
+    damage(tmp_path)
+    with pytest.raises(EarshotError, match=told):
+        from_files(tmp_path, {"trainval": [Path("1.jpg")]}, 2000, tmp_path)
+
+
+def test_offsets_bring_a_box_to_its_object_and_back():
+    regions = torch.tensor([[0.0, 0, 10, 20], [5, 5, 25, 15]])
+    targets = torch.tensor([[2.0, 4, 12, 30], [5, 5, 25, 15]])
+    offsets = offsets_between(regions, targets)
+    torch.testing.assert_close(moved(regions, offsets), targets)
+    assert offsets[1].tolist() == [0, 0, 0, 0]
+    # The middle goes from (5, 10) to (7, 17), the size from 10 x 20 to 10 x 26; scaled by .1 .1 .2 .2.
+    torch.testing.assert_close(offsets[0], torch.tensor([2.0, 3.5, 0, math.log(1.3) / 0.2]))
+    assert torch.isfinite(moved(regions, torch.full((2, 4), 1e4))).all()
+
+
+def test_regions_are_a_quarter_objects_and_background_near_them():
+    objects = Objects(100, 100, boxes_of(HERE, THERE), np.array([0, 1]), np.zeros(2, bool), np.zeros(2, bool))
+    near, far = [(0, 0, 10, 2 + n / 40) for n in range(80)], [(80, 0, 90, 10)] * 20
+    candidates = boxes_of(*[HERE] * 30, *[THERE] * 30, *near, *far)
+    rows, classes, nearest = draw_regions(candidates, objects, 64, np.random.default_rng(0))
+    most = overlap(candidates, objects.boxes).max(1)[rows]
+    assert len(rows) == len(set(rows)) == 64
+    assert (classes > 0).sum() == 16
+    assert ((most >= 0.5) == (classes > 0)).all()
+    assert (most >= 0.1).all()
+    assert set(classes[:16]) == {1, 2}
+    assert (nearest[classes == 2] == 1).all()
+
+
+def test_every_picture_is_shown_before_one_comes_again(ask):
+    question = ask(pictures=3)
+    shown = [place for step in range(8) for place in shown_places(question, 4, step)]
+    assert all(sorted(shown[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
+    assert shown != shown_places(replace(question, seed=1), 4, 0) + shown[3:]
+
+
+def test_a_picture_is_scaled_to_its_shorter_side_unless_it_becomes_too_long():
+    picture = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    assert scaled(picture, 50, 200).shape == (3, 50, 100)
+    assert scaled(picture, 150, 200).shape == (3, 100, 200)
+    assert scaled(picture, 150, 400).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
+def test_a_region_reads_the_maps_it_touches_and_no_other(name):
+    torch.manual_seed(0)
+    width = 0.1 if name == "alexnet" else 1.0
+    detector = FastRcnn(build_network(name, classes=3, width=width, image_size=SIDE, dropout=0), 2, seed=0).eval()
+    side, network = detector.network.pooled_side, detector.network
+    maps = torch.rand(1, 4, 8, 8)
+    network.convolve = lambda _: maps  # the pooling alone is asked
+    picture = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    whole = torch.tensor([[0.0, 0, 1, 1]])
+    torch.testing.assert_close(detector._pool(picture, whole), torch.nn.functional.adaptive_max_pool2d(maps, side))
+    part = torch.tensor([[0.25, 0.5, 0.5, 0.75]])  # positions 2 and 3 across, 4 and 5 down
+    assert detector._pool(picture, part).amax((2, 3)).equal(maps[:, :, 4:6, 2:4].amax((2, 3)))
+    flipped, mirrored = maps.flip(-1), whole.new_tensor([[0.5, 0.5, 0.75, 0.75]])
+    network.convolve = lambda _: flipped
+    assert detector._pool(picture, mirrored).amax((2, 3)).equal(maps[:, :, 4:6, 2:4].amax((2, 3)))
+
+
+def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
+    question = ask(learning_rate=0.05)
+    work = detection.prepared(question)
+    before = FastRcnn(detection.load_encoder(question.encoder, "encoder"), 2, question.seed)
+    after = detection.trained_detector(work, "encoder")
+    frozen = {f"network.{name}" for name, module in before.network.named_modules() if module in before.batch_norms()}
+    frozen.add(f"network.{before.network.fully_connected_names[-1]}")
+    for name, values in after.state_dict().items():
+        kept = name.rpartition(".")[0] in frozen or "channel_" in name
+        assert values.equal(before.state_dict()[name]) == kept, name
+
+
+def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(ask, monkeypatch):
+    answer = evaluate(ask("whole"))
+    metrics = answer.metrics
+    assert list(metrics) == ["map", "wrong_sound_map", "random_map", "chance", "proposals_recall", "steps"]
+    assert metrics["map"] == metrics["wrong_sound_map"]
+    assert 0 < metrics["chance"] < 0.2
+    assert metrics["proposals_recall"] > 0.9
+    assert [(row["class"], row["objects"]) for row in answer.classes] == [("cow", 5), ("dog", 4)]
+    assert np.mean([row["ap"] for row in answer.classes]) == pytest.approx(metrics["map"])
+
+    step, steps = trainer.Trainer._step, []
+
+    def dies(self, batch):
+        if len(steps) == 6:
+            self._save()
+            raise KeyboardInterrupt
+        steps.append(self.progress.step)
+        return step(self, batch)
+
+    monkeypatch.setattr(trainer.Trainer, "_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(ask("killed"))
+
+    def goes_on(self, batch):
+        steps.append(self.progress.step)
+        return step(self, batch)
+
+    monkeypatch.setattr(trainer.Trainer, "_step", goes_on)
+    monkeypatch.setattr("earshot.evaluation.proposals.selective_search", None)  # all is searched
+    assert evaluate(ask("killed")) == answer
+    assert steps == [0, 1, 2, 3] * 3
+
+
+def test_scores_do_not_depend_on_the_number_of_workers(ask, monkeypatch):
+    alone = evaluate(ask("alone"))
+    monkeypatch.setenv("EARSHOT_WORKERS", "2")
+    monkeypatch.setenv("EARSHOT_THREADS", "2")
+    settings.cache_clear()
+    assert evaluate(ask("together")) == alone
+
+
+def overfit(files: list[Path], classes: list[str], folder: Path, width: float, **changes: object) -> float:
+    """The mAP on the very pictures on which a detector was trained."""
+    torch.manual_seed(0)
+    network = build_network("alexnet", classes=5, width=width, image_size=SIDE, dropout=0)
+    estimate_batch_norm(network, [torch.stack([read_picture(file, SIDE, SIDE) for file in files])])
+    save_architecture(folder, network)
+    save_weights(folder, "encoder", network)
+    # Enlarged, since regions that touch the same positions of conv5 cannot be told apart.
+    changes = {"pictures": 4, "regions": 256, "proposals_kept": 300, "longest_side": 512, "drops": 1} | changes
+    params = params_of(learning_rate=0.02, **changes).evaluate.detection
+    question = Question(folder, folder, params, 0, "texture", {}, folder)
+    pictures = read_pictures(files, classes)
+    proposals = searched(files, 300, folder)
+    work = Detection(question, classes, pictures, pictures, proposals, ["encoder"])
+    detection.trained_detector(work, "encoder")
+    detection.detect_shard(0, work)
+    precisions, _ = detection.score({"map": detection.read_detections(work, "encoder")}, work)
+    return float(np.mean(precisions["map"]))
+
+
+def test_a_detector_learns_eight_rendered_pictures_by_heart(tmp_path):
+    render_voc(tmp_path, 0, range(1, 9), picture_size=128)
+    files = sorted((tmp_path / YEAR / "JPEGImages").glob("*.jpg"))
+    there = {kind for file in files for kind in KINDS if len(read_objects(annotation_of(file), [kind]).boxes)}
+    assert overfit(files, sorted(there), tmp_path, 0.25, steps=300, shorter_side=256) > 0.9
+
+
+@pytest.mark.slow
+def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
+    sizes = {"shorter_side": 128, "longest_side": 256}
+    params = params_of(steps=20, proposals_kept=200, regions=64, **sizes).evaluate.detection
+    answer = evaluate(Question(real_data / "voc2007", encoders, params, 0, "texture", {}, tmp_path))
+    assert len(answer.classes) == 20
+    assert answer.metrics["proposals_recall"] > 0.6
+    assert answer.metrics["map"] == answer.metrics["wrong_sound_map"]
+
+
+def run_stage(root: Path, tree: Path, encoder: Path, **changes: object) -> None:
+    root.mkdir(exist_ok=True)
+    sets = [f"evaluate.detection.{k}={v}" for k, v in ({"tree": tree, "encoder": encoder} | changes).items()]
+    params = ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root)]
+    STAGE.run(main, ["--benchmark", "detection", *params, *(word for each in sets for word in ("--set", each))])
+
+
+def test_the_stage_writes_scores_and_a_row_a_class(tmp_path, whole, encoders, capsys):
+    few = {"steps": 2, "regions": 8, "proposals_kept": 20, "shorter_side": 72}
+    run_stage(tmp_path / "root", whole, encoders, **few)
+    metrics = json.loads((tmp_path / "root/metrics/detection.json").read_text())
+    assert metrics["steps"] == 2
+    with (tmp_path / "root/metrics/detection_classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["class", "objects", "ap", "wrong_sound_ap", "random_ap", "chance"]
+    assert "VOC2007 Fast R-CNN, 11-point mAP after 2 steps: map " in capsys.readouterr().out
+
+
+SPOILED = [
+    (lambda tree: shutil.rmtree(tree / YEAR / "ImageSets"), {}, "holds no VOC2007"),
+    (lambda tree: (tree / YEAR / "Annotations/000003.xml").unlink(), {}, r"000003\.xml: cannot be read"),
+    (lambda tree: (tree / YEAR / "JPEGImages/000003.jpg").unlink(), {}, r"000003\.jpg: no such picture"),
+    (lambda tree: None, {"proposals": "files"}, r"voc_2007_trainval\.mat: cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("damage", "changes", "told"), SPOILED, ids=[told for *_, told in SPOILED])
+def test_a_tree_that_is_not_whole_is_refused_by_name(damage, changes, told, tmp_path, tree, encoders):
+    damage(tree)
+    with pytest.raises(SystemExit, match=told) as refused:
+        run_stage(tmp_path / "root", tree, encoders, **changes)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "root" / "metrics").exists()
+
+
+def test_pictures_of_which_a_network_leaves_nothing_are_refused():
+    network = build_network("alexnet", classes=5, width=0.1, image_size=SIDE, dropout=0)
+    network.convolutions.append(torch.nn.Conv2d(26, 26, 5))
+    detection.check_size(network, 128)
+    with pytest.raises(EarshotError, match="shorter_side is 64 px, of which the convolutions leave nothing"):
+        detection.check_size(network, 64)
+
+
+def test_a_picture_that_is_not_as_large_as_annotated_is_refused(ask, tree):
+    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(tree / YEAR / "JPEGImages/000012.jpg")
+    with pytest.raises(EarshotError, match=r"000012\.jpg: has 96 x 73 px, but its annotation says 96 x 72"):
+        evaluate(ask(tree=tree))
