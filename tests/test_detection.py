@@ -426,8 +426,15 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     save_architecture(folder, network)
     save_weights(folder, "encoder", network)
     # Enlarged, since regions that touch the same positions of conv5 cannot be told apart.
-    changes = {"pictures": 4, "regions": 256, "proposals_kept": 300, "longest_side": 512, "drops": 1} | changes
-    params = params_of(learning_rate=0.02, **changes).evaluate.detection
+    large = {
+        "pictures": 4,
+        "regions": 256,
+        "proposals_kept": 300,
+        "longest_side": 512,
+        "learning_rate": 0.01,
+        "drops": 1,
+    }
+    params = params_of(**large | changes).evaluate.detection
     question = Question(folder, folder, params, 0, "texture", {}, folder)
     pictures = read_pictures(files, classes)
     proposals = searched(files, 300, folder)
@@ -438,11 +445,17 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     return float(np.mean(precisions["map"]))
 
 
+def test_a_detector_learns_four_pictures_by_heart(whole, tmp_path):
+    files = sorted((whole / YEAR / "JPEGImages").glob("*.jpg"))[:4]
+    assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=60, shorter_side=160) > 0.9
+
+
+@pytest.mark.slow
 def test_a_detector_learns_eight_rendered_pictures_by_heart(tmp_path):
     render_voc(tmp_path, 0, range(1, 9), picture_size=128)
     files = sorted((tmp_path / YEAR / "JPEGImages").glob("*.jpg"))
     there = {kind for file in files for kind in KINDS if len(read_objects(annotation_of(file), [kind]).boxes)}
-    assert overfit(files, sorted(there), tmp_path, 0.25, steps=300, shorter_side=256) > 0.9
+    assert overfit(files, sorted(there), tmp_path, 0.25, steps=200, shorter_side=256) > 0.9
 
 
 @pytest.mark.slow
