@@ -252,7 +252,7 @@ def test_validation_measures_all_labelled_frames_of_its_split(root):
 def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
     task = OneBatch()
     task.loss = lambda batch: (OneBatch.loss(task, batch)[0] * math.nan, torch.tensor(0.0))
-    with pytest.raises(EarshotError, match=r"step 10 of 30: the loss is nan.*lower pretrain.learning_rate \(0.002\)"):
+    with pytest.raises(EarshotError, match=r"step 10 of 30: the loss is nan.*lower learning_rate \(0.002\)"):
         Trainer(task, PLAN, tmp_path / "c").train("")
     assert not (tmp_path / "c").exists()
 

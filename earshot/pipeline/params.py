@@ -162,7 +162,6 @@ class Finetune(Benchmark):
     """PASCAL VOC2007 classification by training on: the fully connected layers, and the whole network."""
 
     modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False)]
-    resize: Pixels
     steps: Positive
     batch: Annotated[int, Field(ge=2)]
     learning_rate: Amount

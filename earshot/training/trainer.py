@@ -218,7 +218,7 @@ class Trainer:
         if not math.isfinite(self.progress.loss):
             raise EarshotError(
                 f"step {self.progress.step} of {self.steps}: the loss is {self.progress.loss}, wanted a number; lower "
-                f"pretrain.learning_rate ({self.plan.learning_rate}) or pretrain.clip_norm ({self.plan.clip_norm})"
+                f"learning_rate ({self.plan.learning_rate}) or clip_norm ({self.plan.clip_norm})"
             )
 
     def _save(self) -> None:
