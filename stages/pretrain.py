@@ -211,7 +211,7 @@ def train(number: int, pretraining: Pretraining, names: list[str]) -> dict[str, 
         "train_accuracy": final.get("train_accuracy"),
         "epochs": pretraining.params.epochs,
         "epoch_kept": kept,
-        "moments_trained_on": task.training.moments,
+        "moments_trained_on": task.training.items,
         "images_per_second": progress.step * task.training.batch / progress.seconds if progress.step else None,
     }
     with write_atomically(_result(pretraining, name)) as growing:

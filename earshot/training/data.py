@@ -1,16 +1,8 @@
-"""Frames with labels, read from the tables of scenes and labels a few row groups at a time.
+"""Frames with labels, read from the tables of scenes and labels a few row groups at a time."""
 
-Every batch is a pure function of the seed and its number: an interrupted training goes on with the very batch that was
-next, and any number of threads may prepare batches ahead.
-"""
-
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,19 +11,17 @@ import pyarrow.parquet as pq
 
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import shard_paths
-from earshot.training.chance import generator
+from earshot.training.batches import Batches
 
 # Moments whose frames are mixed with each other: about 90 MB of JPEG at 256 px, from ten or more row groups drawn from
 # the whole corpus. Two pools are held at a time.
 POOL_MOMENTS = 4096
 
-Batch = tuple[list[bytes], np.ndarray]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+LabelledFrame = tuple[bytes, int]
 
 
 @dataclass(frozen=True)
-class RowGroup:
+class LabelledRowGroup:
     """The labelled moments of one row group of a shard of scenes.
 
     Args:
@@ -47,6 +37,13 @@ class RowGroup:
     moments: np.ndarray
     labels: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self) -> list[LabelledFrame]:
+        """The frames with their labels, in order."""
+        return list(zip(self.frames(), self.labels.tolist(), strict=True))
+
     def frames(self) -> list[bytes]:
         """The JPEG frames of the labelled moments, in order."""
         with pq.ParquetFile(self.shard) as file:
@@ -56,7 +53,7 @@ class RowGroup:
         return [rows.values[place].as_py() for place in places.tolist()]
 
 
-def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, values: int) -> list[RowGroup]:
+def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, values: int) -> list[LabelledRowGroup]:
     """Where the frames of a split are, with the labels that training may use.
 
     Args:
@@ -79,84 +76,17 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, value
     return groups
 
 
-class Frames:
-    """Batches of JPEG frames and their labels, by number.
+class Frames(Batches[LabelledFrame]):
+    """Labelled JPEG frames in batches, by number."""
 
-    With a seed, every epoch draws the row groups in a new order, mixes them a pool at a time, and leaves out the
-    moments that do not fill a last batch; batch n of epoch e is number e * batches_per_epoch + n. Without one, the
-    frames come once, in the table's order, and the last batch may be short. Threads may ask at the same time.
-    """
-
-    def __init__(self, groups: Sequence[RowGroup], *, batch: int, seed: int | None, pool: int = POOL_MOMENTS) -> None:
-        self.groups = [group for group in groups if len(group.labels)]
-        self.sizes = np.array([len(group.labels) for group in self.groups], dtype=np.int64)
-        self.seed, self.pool = seed, pool
-        self.moments = int(self.sizes.sum())
-        self.batch = min(batch, self.moments)
-        full, rest = divmod(self.moments, max(self.batch, 1))
-        self.batches_per_epoch = full + (1 if rest and seed is None else 0)
-        self._pools: dict[tuple[int, int], Batch] = {}
-        self._lock = threading.Lock()
+    def __init__(
+        self, groups: Sequence[LabelledRowGroup], *, batch: int, seed: int | None, pool: int = POOL_MOMENTS
+    ) -> None:
+        super().__init__(groups, batch=batch, seed=seed, pool=pool)
 
     def labels(self) -> np.ndarray:
         """The labels of all moments, int64 (moments,)."""
         return np.concatenate([np.empty(0, np.int64), *(group.labels for group in self.groups)])
-
-    def __getitem__(self, number: int) -> Batch:
-        """Batch `number`: the frames, and their labels as int64 (frames,)."""
-        epoch, place = divmod(number, self.batches_per_epoch)
-        start, end = place * self.batch, min((place + 1) * self.batch, self.moments)
-        order, starts, ends = self._plan(epoch)
-        frames: list[bytes] = []
-        labels = []
-        for pool, (first, last) in enumerate(zip(starts, ends, strict=True)):
-            if first < end and start < last:
-                pool_frames, pool_labels = self._load(epoch, pool, order[pool])
-                part = slice(max(start - first, 0), min(end, last) - first)
-                frames += pool_frames[part]
-                labels.append(pool_labels[part])
-        return frames, np.concatenate(labels)
-
-    def _plan(self, epoch: int) -> tuple[list[np.ndarray], list[int], list[int]]:
-        """The row groups of each pool of an epoch, and the moments before and up to the end of each pool."""
-        order = np.arange(len(self.groups))
-        if self.seed is not None:
-            order = generator("row groups", self.seed, epoch).permutation(order)
-        ends = np.cumsum(self.sizes[order])
-        pool_numbers = (ends - self.sizes[order]) // self.pool
-        cuts = np.flatnonzero(np.diff(pool_numbers)) + 1
-        pool_ends = [*(ends[cuts - 1]).tolist(), self.moments]
-        return np.split(order, cuts), [0, *pool_ends[:-1]], pool_ends
-
-    def _load(self, epoch: int, pool: int, numbers: np.ndarray) -> Batch:
-        """A pool's frames and labels, mixed; the two that were loaded last are kept."""
-        with self._lock:
-            if (epoch, pool) not in self._pools:
-                while len(self._pools) > 1:
-                    del self._pools[next(iter(self._pools))]
-                frames = [frame for number in numbers for frame in self.groups[number].frames()]
-                labels = np.concatenate([self.groups[number].labels for number in numbers])
-                if self.seed is not None:
-                    mixed = generator("pool", self.seed, epoch, pool).permutation(len(frames))
-                    frames, labels = [frames[place] for place in mixed.tolist()], labels[mixed]
-                self._pools[epoch, pool] = frames, labels
-            return self._pools[epoch, pool]
-
-
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`work(item)` for every item, in order, prepared by threads while the caller is busy with earlier ones."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as executor:
-        try:
-            for item in items:
-                waiting.append(executor.submit(work, item))
-                if len(waiting) > threads + 1:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
@@ -176,7 +106,7 @@ def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
     return pa.table({"clip_id": table["clip_id"], "moment": table["moment"], "label": table[label], "used": used})
 
 
-def _row_groups(scenes: Path, labels: Path, table: pa.Table) -> Iterator[RowGroup]:
+def _row_groups(scenes: Path, labels: Path, table: pa.Table) -> Iterator[LabelledRowGroup]:
     """The row groups of a shard of scenes with the rows of the table of labels that belong to each."""
     place = 0
     _check_columns(scenes, ["clip_id", "times", "frames"], "extract")
@@ -192,7 +122,7 @@ def _row_groups(scenes: Path, labels: Path, table: pa.Table) -> Iterator[RowGrou
                 raise EarshotError(f"{labels}: {found}; run the stages describe and label again")
             used = part["used"].to_numpy()
             values = part["label"].to_numpy()[used].astype(np.int64)
-            yield RowGroup(scenes, number, clips[used], moments[used], values)
+            yield LabelledRowGroup(scenes, number, clips[used], moments[used], values)
             place += len(clips)
     if place != len(table):
         found = f"{len(table)} rows for the {place} frames of {scenes}"

@@ -17,8 +17,9 @@ from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 from earshot.training import processes
 from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
+from earshot.training.batches import ahead
 from earshot.training.chance import generator
-from earshot.training.data import Frames, RowGroup, ahead, labelled_frames
+from earshot.training.data import Frames, LabelledFrame, LabelledRowGroup, labelled_frames
 
 Pictures = tuple[Tensor, Tensor]
 
@@ -85,7 +86,7 @@ class LabelledScenes:
     column: str
     kind: Labels
 
-    def split(self, name: str) -> list[RowGroup]:
+    def split(self, name: str) -> list[LabelledRowGroup]:
         """Where the frames of a split are, `train` or `val`, with their labels."""
         return labelled_frames(self.scenes, self.labels, split=name, label=self.column, values=self.kind.values)
 
@@ -104,8 +105,8 @@ class LabelTask:
         self.scenes, self.kind = table.scenes, table.kind
         self.training = Frames(table.split("train"), batch=batch, seed=seed)
         self.validation = Frames(table.split("val"), batch=batch, seed=None)
-        if self.training.moments < 2:
-            found = f"{self.training.moments} moments to train on in column {table.column}"
+        if self.training.items < 2:
+            found = f"{self.training.items} moments to train on in column {table.column}"
             raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")
         self.batches_per_epoch = self.training.batches_per_epoch
         self.part = processes.part(self.training.batch)
@@ -123,12 +124,12 @@ class LabelTask:
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the middle squares of all labelled frames of the validation split."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        batches = self.validation.batches_per_epoch if self.validation.moments else 0
+        batches = self.validation.batches_per_epoch if self.validation.items else 0
         numbers = range(processes.rank(), batches, processes.count())
         for batch in ahead(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.loss(batch)) * len(batch[1])
         processes.total(sums)
-        loss, right = (sums / self.validation.moments).tolist() if self.validation.moments else (None, None)
+        loss, right = (sums / self.validation.items).tolist() if self.validation.items else (None, None)
         return {"val_loss": loss, "val_accuracy": right}
 
     def majority(self) -> float | None:
@@ -137,18 +138,19 @@ class LabelTask:
         return self.kind.majority(self.training.labels(), labels) if len(labels) else None
 
     def _training_batch(self, number: int) -> Pictures:
-        frames, labels = self.training[number]
-        changes = self.augmentation.draw(len(frames), generator("augmentation", self.seed, number))
-        changes, labels = changes[self.part], torch.from_numpy(labels[self.part])
-        return recolour(self._crop(frames[self.part], changes), changes), labels.to(self.device)
+        moments = self.training[number]
+        changes = self.augmentation.draw(len(moments), generator("augmentation", self.seed, number))[self.part]
+        pictures, labels = self._pictures(moments[self.part], changes)
+        return recolour(pictures, changes), labels
 
     def _validation_batch(self, number: int) -> Pictures:
-        frames, labels = self.validation[number]
-        return self._crop(frames, None), torch.from_numpy(labels).to(self.device)
+        return self._pictures(self.validation[number], None)
 
-    def _crop(self, frames: list[bytes], changes: Changes | None) -> Tensor:
+    def _pictures(self, moments: list[LabelledFrame], changes: Changes | None) -> Pictures:
+        frames, labels = zip(*moments, strict=True)
         try:
-            return crop_frames(frames, self.network.image_size, changes).to(self.device)
+            pictures = crop_frames(frames, self.network.image_size, changes)
+            return pictures.to(self.device), torch.tensor(labels).to(self.device)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise EarshotError(f"{self.scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None

@@ -1,0 +1,102 @@
+"""Batches by number, of what lies in the row groups of a table, read a few row groups at a time.
+
+Every batch is a pure function of the seed and its number: an interrupted training goes on with the very batch that was
+next, and any number of threads may prepare batches ahead.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from earshot.training.chance import generator
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class RowGroup(Protocol[Item]):
+    """One row group of a shard, of which a training uses some rows."""
+
+    def __len__(self) -> int:
+        """How many items it yields."""
+
+    def read(self) -> list[Item]:
+        """The items, in order."""
+
+
+class Batches(Generic[Item]):
+    """Items of row groups in batches, by number.
+
+    With a seed, every epoch draws the row groups in a new order, mixes them a pool at a time, and leaves out the items
+    that do not fill a last batch; batch n of epoch e is number e * batches_per_epoch + n. Without one, the items come
+    once, in the table's order, and the last batch may be short. Threads may ask at the same time.
+
+    Args:
+        pool: items that are mixed with each other; two pools are held at a time.
+    """
+
+    def __init__(self, groups: Sequence[RowGroup[Item]], *, batch: int, seed: int | None, pool: int) -> None:
+        self.groups = [group for group in groups if len(group)]
+        self.sizes = np.array([len(group) for group in self.groups], dtype=np.int64)
+        self.seed, self.pool = seed, pool
+        self.items = int(self.sizes.sum())
+        self.batch = min(batch, self.items)
+        full, rest = divmod(self.items, max(self.batch, 1))
+        self.batches_per_epoch = full + (1 if rest and seed is None else 0)
+        self._pools: dict[tuple[int, int], list[Item]] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, number: int) -> list[Item]:
+        """The items of batch `number`."""
+        epoch, place = divmod(number, self.batches_per_epoch)
+        start, end = place * self.batch, min((place + 1) * self.batch, self.items)
+        order, starts, ends = self._plan(epoch)
+        items: list[Item] = []
+        for pool, (first, last) in enumerate(zip(starts, ends, strict=True)):
+            if first < end and start < last:
+                items += self._load(epoch, pool, order[pool])[max(start - first, 0) : min(end, last) - first]
+        return items
+
+    def _plan(self, epoch: int) -> tuple[list[np.ndarray], list[int], list[int]]:
+        """The row groups of each pool of an epoch, and the items before and up to the end of each pool."""
+        order = np.arange(len(self.groups))
+        if self.seed is not None:
+            order = generator("row groups", self.seed, epoch).permutation(order)
+        ends = np.cumsum(self.sizes[order])
+        pool_numbers = (ends - self.sizes[order]) // self.pool
+        cuts = np.flatnonzero(np.diff(pool_numbers)) + 1
+        pool_ends = [*(ends[cuts - 1]).tolist(), self.items]
+        return np.split(order, cuts), [0, *pool_ends[:-1]], pool_ends
+
+    def _load(self, epoch: int, pool: int, numbers: np.ndarray) -> list[Item]:
+        """A pool's items, mixed; the two pools that were loaded last are kept."""
+        with self._lock:
+            if (epoch, pool) not in self._pools:
+                while len(self._pools) > 1:
+                    del self._pools[next(iter(self._pools))]
+                items = [item for number in numbers for item in self.groups[number].read()]
+                if self.seed is not None:
+                    mixed = generator("pool", self.seed, epoch, pool).permutation(len(items))
+                    items = [items[place] for place in mixed.tolist()]
+                self._pools[epoch, pool] = items
+            return self._pools[epoch, pool]
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`work(item)` for every item, in order, prepared by threads while the caller is busy with earlier ones."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as executor:
+        try:
+            for item in items:
+                waiting.append(executor.submit(work, item))
+                if len(waiting) > threads + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
