@@ -109,6 +109,8 @@ def what_is_wanted(params, places: tuple[float, ...]) -> Wanted:
         shortest=params.shortest,
         longest=params.minutes_limit * 60,
         pixels=round(params.megapixels_limit * 1e6),
+        sequence_rate=params.sequence_rate,
+        sequence_size=params.sequence_size,
     )
 
 

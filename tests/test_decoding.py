@@ -1,5 +1,6 @@
 """Decoding: whatever a video is like, its pictures and its sound come out right and on one clock, or it is refused."""
 
+import io
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from odd_media import (
     render,
     samples,
 )
+from PIL import Image
 
 from earshot.corpus.ledger import Refusal
 from earshot.media.child import Decoder
@@ -102,6 +104,16 @@ def test_frames_carry_their_own_times_at_a_variable_rate(tmp_path):
     within = (np.array(decoded.times) > 0.6) & (np.array(decoded.times) < SECONDS - 0.6)
     assert len(set(decoded.times)) < SECONDS * FRAME_RATE / 2
     assert np.abs(read + 16 / 40 - np.array(decoded.times))[within].max() < 1 / FRAME_RATE
+
+
+def test_a_sequence_is_on_the_clock_of_the_moments_and_changes_none_of_them(tmp_path):
+    path = render(tmp_path / "a.mp4", picture=flashing(), sound=beeping())
+    alone, both = decode(path), decode(path, sequence_rate=6.0, sequence_size=32)
+    assert alone.sequence == [] and both.frames == alone.frames and both.times == alone.times
+    assert len(both.sequence) == int(both.duration * 6.0)
+    bright = [np.asarray(Image.open(io.BytesIO(jpeg))).mean() > 128 for jpeg in both.sequence]
+    assert bright.index(True) == np.ceil(FLASH * 6.0)  # a picture shows what is seen at number / rate
+    assert min(Image.open(io.BytesIO(both.sequence[0])).size) == 32
 
 
 def test_moments_lie_where_the_whole_window_fits(tmp_path):

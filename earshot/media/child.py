@@ -22,6 +22,7 @@ from earshot.corpus.ledger import Refusal
 from earshot.media.decoding import Decoded, Wanted, decode_clip
 
 MEMORY_LIMIT = 2 << 30  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
+PARTS = ("sound", "frames", "sequence")  # of an answer: their sizes stand in its line, their bytes follow in this order
 OUT_OF_MEMORY = 77  # exit status; the clip may be innocent, so a fresh child tries it again
 PR_SET_PDEATHSIG = 1  # prctl(2)
 COMMAND = (sys.executable, "-c", "from earshot.media.child import serve; serve()")
@@ -91,8 +92,8 @@ class Decoder:
         answer = json.loads(_line(child.stdout))
         if "refusal" in answer:
             raise Refusal(*answer["refusal"])
-        sound, *frames = [_exactly(child.stdout, size) for size in answer.pop("sizes")]
-        return Decoded(frames=frames, sound=sound, **answer)
+        parts = {name: [_exactly(child.stdout, size) for size in answer.pop(name)] for name in PARTS}
+        return Decoded(**answer | parts | {"sound": parts["sound"][0]})
 
     def _start(self) -> subprocess.Popen:
         environment = os.environ | {
@@ -176,9 +177,10 @@ def _answer(request: dict[str, Any], answers: BinaryIO) -> None:
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     else:
-        parts = [decoded.pop("sound"), *decoded.pop("frames")]
-        answers.write(json.dumps(decoded | {"sizes": [len(part) for part in parts]}).encode() + b"\n")
-        answers.writelines(parts)
+        parts = decoded | {"sound": [decoded["sound"]]}
+        sizes = {name: [len(part) for part in parts[name]] for name in PARTS}
+        answers.write(json.dumps(decoded | sizes).encode() + b"\n")
+        answers.writelines(part for name in PARTS for part in parts[name])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -44,7 +44,8 @@ class Wanted:
     """What to take from a clip.
 
     `places` in [0, 1) say where the moments are between the earliest and the latest possible; `window` is the sound
-    around a moment in seconds, `shortest` and `longest` bound the clip in seconds, `pixels` its picture.
+    around a moment in seconds, `shortest` and `longest` bound the clip in seconds, `pixels` its picture. A sequence
+    has `sequence_rate` frames a second from beginning to end, 0 for none, of short side `sequence_size`.
     """
 
     places: tuple[float, ...]
@@ -54,6 +55,8 @@ class Wanted:
     shortest: float
     longest: float
     pixels: int
+    sequence_rate: float = 0.0
+    sequence_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Decoded:
     sound: bytes
     sound_rate: int
     sound_channels: int
+    sequence: list[bytes]
+    sequence_rate: float
 
 
 def decode_clip(file: BinaryIO, wanted: Wanted) -> Decoded:
@@ -81,14 +86,27 @@ def decode_clip(file: BinaryIO, wanted: Wanted) -> Decoded:
         start, end = max(sound.start, clock.start), min(sound.end, clock.end)
         _check_duration(end - start, wanted)
         samples = sound.between(start, end)
-        painter = Painter(wanted.frame_size, wanted.jpeg_quality, _pixel_aspect(video))
+        sizes = {True: wanted.frame_size, False: wanted.sequence_size}
+        painters = {single: Painter(size, wanted.jpeg_quality, _pixel_aspect(video)) for single, size in sizes.items()}
         first, last = moment_span(wanted.window, end - start)
-        asked = [start + first + place * (last - first) for place in wanted.places]
-        times, jpegs = [], []
-        for appeared, frame in _seen(_frames(video, clock.packets), asked):
-            times.append(min(max(appeared - start, first), last))  # a frame from before was still to be seen
-            jpegs.append(painter.jpeg(frame))
-        return Decoded(end - start, jpegs, times, encode_flac(samples, sound.rate), sound.rate, samples.shape[1])
+        asked = [(start + first + place * (last - first), True) for place in wanted.places]
+        asked = sorted([*asked, *((start + time, False) for time in sequence_times(wanted, end - start))])
+        times: list[float] = []
+        jpegs: dict[bool, list[bytes]] = {True: [], False: []}
+        shown = _seen(_frames(video, clock.packets), [time for time, _ in asked])
+        for (appeared, frame), (_, single) in zip(shown, asked, strict=True):
+            if single:
+                times.append(min(max(appeared - start, first), last))  # a frame from before was still to be seen
+            jpegs[single].append(painters[single].jpeg(frame))
+        flac = encode_flac(samples, sound.rate)
+        return Decoded(
+            end - start, jpegs[True], times, flac, sound.rate, samples.shape[1], jpegs[False], wanted.sequence_rate
+        )
+
+
+def sequence_times(wanted: Wanted, duration: float) -> list[float]:
+    """When the frames of a clip's sequence are seen, in seconds from its beginning."""
+    return [number / wanted.sequence_rate for number in range(int(duration * wanted.sequence_rate))]
 
 
 def moment_span(window: float, duration: float) -> tuple[float, float]:

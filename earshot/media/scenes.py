@@ -6,10 +6,11 @@
 | duration | seconds for which there is both picture and sound; time 0 is where both have begun |
 | frames, times | JPEG pictures and the time of each in seconds, in order |
 | sound, sound_rate, sound_channels | FLAC of the whole clip from time 0 on, at its own rate, mono or stereo |
+| sequence, sequence_rate | JPEG pictures of the whole clip from time 0 on, so many a second; none where the rate is 0 |
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,8 @@ SCHEMA = pa.schema(
         ("sound", pa.binary()),
         ("sound_rate", pa.int32()),
         ("sound_channels", pa.int8()),
+        ("sequence", pa.list_(pa.binary())),
+        ("sequence_rate", pa.float64()),
     ]
 )
 ROW_GROUP = 100  # clips; read singly, larger groups are slow to draw from at random
@@ -49,11 +52,13 @@ class Scene:
     sound: bytes
     sound_rate: int
     sound_channels: int
+    sequence: list[bytes] = field(default_factory=list)
+    sequence_rate: float = 0.0
 
     @property
     def size(self) -> int:
         """Bytes of pictures and sound."""
-        return len(self.sound) + sum(len(frame) for frame in self.frames)
+        return len(self.sound) + sum(len(frame) for frame in [*self.frames, *self.sequence])
 
 
 def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
@@ -101,6 +106,8 @@ def _table(group: list[Scene]) -> pa.Table:
         "sound": binary_column([scene.sound for scene in group]),
         "sound_rate": number_column([scene.sound_rate for scene in group], pa.int32()),
         "sound_channels": number_column([scene.sound_channels for scene in group], pa.int8()),
+        "sequence": _lists([scene.sequence for scene in group], binary_column),
+        "sequence_rate": number_column([scene.sequence_rate for scene in group], pa.float64()),
     }
     return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 

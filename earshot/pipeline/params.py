@@ -69,6 +69,8 @@ class Extract(Group):
     times: Literal["random", "even"]
     frame_size: Pixels
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    sequence_rate: Annotated[float, Field(ge=0, le=60)]
+    sequence_size: Pixels
     window: Amount
     shortest: Amount
     clip_seconds: Amount
