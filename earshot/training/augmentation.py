@@ -79,8 +79,8 @@ class Changes:
     brightness: np.ndarray
     contrast: np.ndarray
 
-    def __getitem__(self, part: slice) -> "Changes":
-        """What happens to a part of the pictures."""
+    def __getitem__(self, part: slice | np.ndarray) -> "Changes":
+        """What happens to a part of the pictures, or to those of these numbers, (pictures,)."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Changes(**{name: None if value is None else value[part] for name, value in values.items()})
 

@@ -67,7 +67,8 @@ class Batches(Generic[Item]):
         if self.seed is not None:
             order = generator("row groups", self.seed, epoch).permutation(order)
         ends = np.cumsum(self.sizes[order])
-        pool_numbers = (ends - self.sizes[order]) // self.pool
+        last = max(self.items // self.pool - 1, 0)  # what is less than a pool at the end goes into the one before
+        pool_numbers = np.minimum((ends - self.sizes[order]) // self.pool, last)
         cuts = np.flatnonzero(np.diff(pool_numbers)) + 1
         pool_ends = [*(ends[cuts - 1]).tolist(), self.items]
         return np.split(order, cuts), [0, *pool_ends[:-1]], pool_ends
@@ -79,11 +80,15 @@ class Batches(Generic[Item]):
                 while len(self._pools) > 1:
                     del self._pools[next(iter(self._pools))]
                 items = [item for number in numbers for item in self.groups[number].read()]
-                if self.seed is not None:
-                    mixed = generator("pool", self.seed, epoch, pool).permutation(len(items))
-                    items = [items[place] for place in mixed.tolist()]
-                self._pools[epoch, pool] = items
+                self._pools[epoch, pool] = self._mixed(items, epoch, pool)
             return self._pools[epoch, pool]
+
+    def _mixed(self, items: list[Item], epoch: int, pool: int) -> list[Item]:
+        """The items of a pool in the order of their batches."""
+        if self.seed is None:
+            return items
+        order = generator("pool", self.seed, epoch, pool).permutation(len(items))
+        return [items[place] for place in order.tolist()]
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

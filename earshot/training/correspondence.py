@@ -1,0 +1,386 @@
+"""The correspondence task: do a picture and a sound belong together? (Arandjelovic & Zisserman 2017, section 2).
+
+In an epoch every clip gives one pair that belongs together and one that does not (Kim 2020), side by side in a batch.
+The sound of a pair that does not is what would be a right one for some frame of the clip it comes from: sounds of both
+kinds are cut alike, on one grid, and neither sense alone can tell them apart.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from earshot.labels.control import deal_clips, draw_clips
+from earshot.media.slices import sound_slice
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.settings import settings
+from earshot.pipeline.shards import shard_paths
+from earshot.training import processes
+from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
+from earshot.training.batches import Batches, ahead
+from earshot.training.chance import generator
+
+# Clips that are mixed, and among which the sounds that do not belong are dealt: some 300 MB at ten frames of 256 px and
+# ten seconds of stereo. Two pools are held at a time.
+POOL_CLIPS = 256
+COLUMNS = ("clip_id", "group", "duration", "sound", "sound_rate")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What pairs are made of: a clip's frames with their times in seconds, its sequence, and its sound."""
+
+    clip_id: str
+    group: str
+    duration: float
+    sound: bytes
+    frames: Sequence[bytes]
+    times: Sequence[float]
+    sequence: Sequence[bytes] = ()
+    sequence_rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a network takes of a clip; the attributes of the same names of a correspondence network.
+
+    Args:
+        image_size: px.
+        frames: pictures a pair: 1, or the length of a sequence.
+        sound_samples, sound_rate, sound_channels: of the slice of sound.
+    """
+
+    image_size: int
+    frames: int
+    sound_samples: int
+    sound_rate: int
+    sound_channels: int
+
+    @classmethod
+    def by(cls, network: nn.Module) -> "Wanted":
+        return cls(**{name: getattr(network, name) for name in cls.__dataclass_fields__})
+
+    @property
+    def seconds(self) -> float:
+        """Of sound in a pair."""
+        return self.sound_samples / self.sound_rate
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which pairs are made; the values of `correspond` of the same names.
+
+    Args:
+        positives: `overlapping`, any slice of sound that the frame's time lies in (L3), or `centred` on it (AVE).
+        negatives: `other-group`, or `shifted`: the sound of the same clip, `shift` seconds away or more (multisensory).
+        grid: seconds; every slice begins at a multiple of it.
+        shift: seconds.
+    """
+
+    positives: str
+    negatives: str
+    grid: float
+    shift: float
+
+    def start(self, clip: Clip, time: float, seconds: float, chance: float) -> float:
+        """Where a slice of `seconds` begins that belongs to the frame at `time`; `chance` in [0, 1) picks it."""
+        last = int((clip.duration - seconds) / self.grid + 1e-6)
+        if self.positives == "centred":
+            number = round((time - seconds / 2) / self.grid)
+        else:
+            first = max(int(np.ceil((time - seconds) / self.grid - 1e-6)), 0)
+            number = first + int(chance * (max(min(int(time / self.grid), last) - first, 0) + 1))
+        return min(max(number, 0), max(last, 0)) * self.grid
+
+
+class Pairs(NamedTuple):
+    """Pictures uint8 (pairs, 3, s, s) or (pairs, frames, 3, s, s), sounds float32 (pairs, samples) or (pairs, 2,
+    samples), and which belong together, float32 (pairs,).
+    """
+
+    pictures: Tensor
+    sounds: Tensor
+    together: Tensor
+
+
+@dataclass(frozen=True)
+class ClipRowGroup:
+    """The clips of one row group of a shard of scenes that a split uses.
+
+    Args:
+        shard: the file of scenes.
+        number: of the row group in it.
+        rows: of the clips, (clips,).
+        sequence: whether sequences are wanted, and not single frames.
+        dealt: for the wrong-sound control, the row of the clip whose sound each has, (clips,).
+    """
+
+    shard: Path
+    number: int
+    rows: np.ndarray
+    sequence: bool
+    dealt: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self) -> list[Clip]:
+        """The clips, in order."""
+        pictures = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
+        with pq.ParquetFile(self.shard) as file:
+            table = file.read_row_group(self.number, columns=[*COLUMNS, *pictures], use_threads=False)
+        rows = table.take(pa.array(self.rows)).to_pylist()
+        heard = rows if self.dealt is None else table.take(pa.array(self.dealt)).to_pylist()
+        return [_clip(row, other) for row, other in zip(rows, heard, strict=True)]
+
+
+def _clip(row: dict[str, Any], heard: dict[str, Any]) -> Clip:
+    """A clip with the sound of a row that may be another's; it lasts as long as there are both."""
+    return Clip(
+        clip_id=row["clip_id"],
+        group=row["group"],
+        duration=min(row["duration"], heard["duration"]),
+        sound=heard["sound"],
+        frames=row.get("frames", ()),
+        times=row.get("times", ()),
+        sequence=row.get("sequence", ()),
+        sequence_rate=row.get("sequence_rate", 0.0),
+    )
+
+
+def clips_of(
+    scenes: Path, wanted: Wanted, sampling: Sampling, *, split: str, wrong_sound: int | None = None
+) -> list[ClipRowGroup]:
+    """Where the clips of a split are that last long enough for a pair.
+
+    Args:
+        scenes: folder of the table.
+        split: `train`, `val` or `test`.
+        wrong_sound: for the control, the seed by which every clip gets the sound of a clip of another group of its row
+            group, for good; clips of row groups of one group alone are left out. None leaves sounds where they are.
+
+    Raises:
+        EarshotError: a shard cannot be read, or its sequences are not those that the network wants.
+    """
+    found = []
+    for shard in shard_paths(scenes, ".parquet"):
+        try:
+            with pq.ParquetFile(shard) as file:
+                columns = ["group", "split", "duration", *(["sequence_rate"] if wanted.frames > 1 else [])]
+                for number in range(file.num_row_groups):
+                    table = file.read_row_group(number, columns=columns, use_threads=False)
+                    rows = np.flatnonzero((np.array(table["split"]) == split) & _lasts(shard, table, wanted, sampling))
+                    dealt = None
+                    if wrong_sound is not None and len(rows):
+                        drawn = generator("wrong sound", wrong_sound, int(shard.stem), number)
+                        others = deal_to_others(np.array(table["group"])[rows], drawn)
+                        rows, dealt = rows[others >= 0], rows[others[others >= 0]]
+                    found.append(ClipRowGroup(shard, number, rows, wanted.frames > 1, dealt))
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise EarshotError(f"{shard}: cannot be read ({reason}); run the stage extract again") from None
+    return found
+
+
+def _lasts(shard: Path, table: pa.Table, wanted: Wanted, sampling: Sampling) -> np.ndarray:
+    """Which clips of a row group are long enough, bool (clips,)."""
+    durations = table["duration"].to_numpy()
+    shift = sampling.shift if sampling.negatives == "shifted" else 0
+    if wanted.frames == 1:
+        return durations >= wanted.seconds
+    rates = table["sequence_rate"].to_numpy()
+    for rate in np.unique(rates).tolist():
+        if abs(rate * wanted.seconds - wanted.frames) > 1:
+            asked = (
+                f"{wanted.frames} frames in {wanted.seconds:.2f} s, so {wanted.frames / wanted.seconds:.2f} a second"
+            )
+            found = f"sequences of {rate:g} frames a second" if rate else "no sequences"
+            raise EarshotError(f"{shard}: holds {found}, the network wants {asked}; set extract.sequence_rate")
+    needed = np.ceil((wanted.frames + 1) + shift * rates)
+    return (durations >= wanted.seconds + shift) & (durations * rates >= needed)
+
+
+def deal_to_others(groups: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    """For each clip the place of a clip of another group, int64 (clips,); -1 for all where there is but one group."""
+    numbers = np.unique(groups, return_inverse=True)[1]
+    if numbers.max(initial=0) == 0:
+        return np.full(len(groups), -1)
+    dealt = deal_clips(numbers, np.ones(len(groups), np.int64), drawn)
+    return draw_clips(numbers, drawn) if dealt is None else dealt
+
+
+class PairedClips(Batches[tuple[Clip, Clip]]):
+    """Batches of clips, each with a clip of another group whose sound does not belong to it.
+
+    With a seed others are dealt anew in every epoch; without one the batches are those of a test, ever the same.
+    """
+
+    def __init__(self, groups: Sequence[ClipRowGroup], *, batch: int, seed: int | None, pool: int = POOL_CLIPS) -> None:
+        super().__init__(groups, batch=batch, seed=seed, pool=pool)
+
+    def _mixed(self, items: list, epoch: int, pool: int) -> list:
+        clips = super()._mixed(items, epoch, pool)
+        drawn = generator("others", 0 if self.seed is None else self.seed, epoch, pool)
+        dealt = deal_to_others(np.array([clip.group for clip in clips]), drawn)
+        if (dealt < 0).any():
+            found = f"{len(clips)} clips, all of the group {clips[0].group!r}"
+            raise EarshotError(f"{self.groups[0].shard.parent}: {found}, wanted clips of other groups to tell it from")
+        return [(clip, clips[other]) for clip, other in zip(clips, dealt, strict=True)]
+
+
+def make_pairs(
+    clips: Sequence[tuple[Clip, Clip]],
+    wanted: Wanted,
+    sampling: Sampling,
+    chances: np.ndarray,
+    changes: Changes | None = None,
+    gains: np.ndarray | None = None,
+) -> Pairs:
+    """Of every clip a pair that belongs together and, after all of those, one that does not.
+
+    Args:
+        clips: each with the clip whose sound does not belong to it.
+        wanted: what the network takes.
+        sampling: which pairs.
+        chances: in [0, 1), (clips, 6).
+        changes: of each pair's pictures; None shows their middle squares.
+        gains: of each pair's sound, (2 * clips,).
+    """
+    places = [
+        _place(clip, other, together, wanted, sampling, row[part])
+        for together, part in ((True, slice(0, 3)), (False, slice(3, 6)))
+        for (clip, other), row in zip(clips, chances, strict=True)
+    ]
+    jpegs = [jpeg for pictures, _, _ in places for jpeg in pictures]
+    each = None if changes is None else changes[np.repeat(np.arange(len(places)), wanted.frames)]
+    pictures = crop_frames(jpegs, wanted.image_size, each)
+    if each is not None:
+        pictures = recolour(pictures, each)
+    cut = {"samples": wanted.sound_samples, "rate": wanted.sound_rate, "channels": wanted.sound_channels}
+    sounds = np.stack([sound_slice(heard.sound, start, **cut) for _, heard, start in places])
+    if gains is not None:
+        sounds *= gains.reshape(-1, *[1] * (sounds.ndim - 1)).astype(np.float32)
+    together = torch.cat([torch.ones(len(clips)), torch.zeros(len(clips))])
+    if wanted.frames > 1:
+        pictures = pictures.unflatten(0, (len(places), wanted.frames))
+    return Pairs(pictures, torch.from_numpy(sounds), together)
+
+
+def _place(
+    clip: Clip, other: Clip, together: bool, wanted: Wanted, sampling: Sampling, chances: np.ndarray
+) -> tuple[Sequence[bytes], Clip, float]:
+    """The pictures of a pair, the clip whose sound is heard, and where that begins."""
+    if wanted.frames > 1:
+        return _place_in_sequence(clip, other, together, wanted, sampling, chances)
+    frame = int(chances[0] * len(clip.frames))
+    heard = clip if together else other
+    time = clip.times[frame] if together else other.times[int(chances[1] * len(other.times))]
+    return [clip.frames[frame]], heard, sampling.start(heard, time, wanted.seconds, chances[2])
+
+
+def _place_in_sequence(
+    clip: Clip, other: Clip, together: bool, wanted: Wanted, sampling: Sampling, chances: np.ndarray
+) -> tuple[Sequence[bytes], Clip, float]:
+    """As `_place`, where the pictures are a part of the clip's sequence and begin when the sound does."""
+    rate = clip.sequence_rate
+    heard = other if sampling.negatives == "other-group" and not together else clip
+    ends = [
+        min(len(c.sequence) - wanted.frames, int((c.duration - wanted.seconds) * rate + 1e-6)) for c in (clip, heard)
+    ]
+    if sampling.negatives == "shifted":
+        # Two beginnings at least a shift apart, either first: each alone is distributed as the other. A pair that
+        # belongs together has one of them twice.
+        apart = int(np.ceil(sampling.shift * rate))
+        first = int(chances[0] * (ends[0] - apart + 1))
+        second = first + apart + int(chances[1] * (ends[0] - apart - first + 1))
+        seen, sounding = (first, second) if chances[2] < 0.5 else (second, first)
+    else:
+        seen, sounding = int(chances[0] * (ends[0] + 1)), int(chances[1] * (ends[1] + 1))
+    start = (seen if together else sounding) / rate
+    return clip.sequence[seen : seen + wanted.frames], heard, start
+
+
+class CorrespondenceTask:
+    """Pairs of the training split as a task for the trainer.
+
+    Raises:
+        EarshotError: fewer than two clips that are long enough.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        scenes: Path,
+        sampling: Sampling,
+        augmentation: Augmentation,
+        *,
+        volume: float,
+        batch: int,
+        seed: int,
+        wrong_sound: bool = False,
+    ) -> None:
+        self.network, self.sampling, self.augmentation = network, sampling, augmentation
+        self.scenes, self.volume, self.seed = scenes, volume, seed
+        self.wanted = Wanted.by(network)
+        kind = {"wrong_sound": seed if wrong_sound else None}
+        training, validation = (
+            clips_of(scenes, self.wanted, sampling, split=name, **kind) for name in ("train", "val")
+        )
+        self.training = PairedClips(training, batch=batch // 2, seed=seed)
+        self.validation = PairedClips(validation, batch=batch // 2, seed=None)
+        if self.training.items < 2:
+            found = f"{self.training.items} clips to train on that last the network's {self.wanted.seconds:.2f} s"
+            raise EarshotError(f"{scenes}: {found}, wanted 2 or more")
+        self.batches_per_epoch = self.training.batches_per_epoch
+        self.part = processes.part(self.training.batch)
+        self.device = next(network.parameters()).device
+
+    def batches(self, numbers: range) -> Iterator[Pairs]:
+        """Pairs of this process's part of the batches, on the network's device."""
+        return ahead(self._training_batch, numbers, settings().threads)
+
+    def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy, and the share of right answers."""
+        log_odds = self.network(batch.pictures, batch.sounds).float()
+        right = ((log_odds > 0) == (batch.together > 0)).float().mean()
+        return functional.binary_cross_entropy_with_logits(log_odds, batch.together), right
+
+    def validate(self) -> dict[str, float | None]:
+        """Loss and accuracy on the pairs of the validation split."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        batches = self.validation.batches_per_epoch if self.validation.items > 1 else 0
+        numbers = range(processes.rank(), batches, processes.count())
+        for batch in ahead(self._validation_batch, numbers, settings().threads):
+            sums += torch.stack(self.loss(batch)) * len(batch.together)
+        processes.total(sums)
+        loss, right = (sums / (2 * self.validation.items)).tolist() if batches else (None, None)
+        return {"val_loss": loss, "val_accuracy": right}
+
+    def _training_batch(self, number: int) -> Pairs:
+        clips = self.training[number]
+        drawn = generator("pairs", self.seed, number)
+        chances, loudness = drawn.random((len(clips), 6)), drawn.random((2, len(clips)))
+        changes = self.augmentation.draw(2 * len(clips), drawn)
+        own = np.arange(len(clips))[self.part]
+        gains = 1 + self.volume * (2 * loudness[:, own].ravel() - 1)
+        changes = changes[np.concatenate([own, len(clips) + own])]
+        return self._made(clips[self.part], chances[self.part], changes, gains)
+
+    def _validation_batch(self, number: int) -> Pairs:
+        clips = self.validation[number]
+        return self._made(clips, generator("held-out pairs", number).random((len(clips), 6)))
+
+    def _made(self, clips: list, *how: Any) -> Pairs:
+        try:
+            made = make_pairs(clips, self.wanted, self.sampling, *how)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise EarshotError(f"{self.scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
+        return Pairs(*(tensor.to(self.device) for tensor in made))
