@@ -422,7 +422,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     """The mAP on the very pictures on which a detector was trained."""
     torch.manual_seed(0)
     network = build_network("alexnet", classes=5, width=width, image_size=SIDE, dropout=0)
-    estimate_batch_norm(network, [torch.stack([read_picture(file, SIDE, SIDE) for file in files])])
+    estimate_batch_norm(network, [(torch.stack([read_picture(file, SIDE, SIDE) for file in files]),)])
     save_architecture(folder, network)
     save_weights(folder, "encoder", network)
     # Enlarged, since regions that touch the same positions of conv5 cannot be told apart.

@@ -268,7 +268,7 @@ def test_estimated_batch_norm_is_the_average_over_the_batches():
     torch.manual_seed(0)
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
     batches = torch.randn(4, 5, 3, 6, 6) * 2 + 1
-    estimate_batch_norm(network, batches)
+    estimate_batch_norm(network, [(batch,) for batch in batches])
     assert not network.training
     assert network[0].momentum == 0.1
     torch.testing.assert_close(network[0].running_mean, batches.mean((0, 1, 3, 4)))

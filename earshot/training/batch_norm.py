@@ -8,8 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @torch.no_grad()
-def estimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set all running means and variances of a network to their averages over batches of pictures, in place.
+def estimate_batch_norm(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
+    """Set all running means and variances of a network to their averages over batches of its inputs, in place.
 
     Weights do not change; the network is left in eval mode.
     """
@@ -19,8 +19,8 @@ def estimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the plain average of all batches
     network.train()
-    for pictures in batches:
-        network(pictures)
+    for inputs in batches:
+        network(*inputs)
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -5,6 +5,8 @@ The sound of a pair that does not is what would be a right one for some frame of
 kinds are cut alike, on one grid, and neither sense alone can tell them apart.
 """
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ from earshot.training.chance import generator
 # Clips that are mixed, and among which the sounds that do not belong are dealt: some 300 MB at ten frames of 256 px and
 # ten seconds of stereo. Two pools are held at a time.
 POOL_CLIPS = 256
+CHANCE = math.log(2)  # the loss of a network that cannot tell
+STUCK_STEPS, STUCK = 500, 0.003  # steps after which, and how near to chance, a training loss counts as stuck
+COLLAPSED = 1e-3  # spread of embeddings that all but coincide
 COLUMNS = ("clip_id", "group", "duration", "sound", "sound_rate")
 
 
@@ -338,8 +343,9 @@ class CorrespondenceTask:
         if self.training.items < 2:
             found = f"{self.training.items} clips to train on that last the network's {self.wanted.seconds:.2f} s"
             raise EarshotError(f"{scenes}: {found}, wanted 2 or more")
-        self.batches_per_epoch = self.training.batches_per_epoch
+        self.batch, self.batches_per_epoch = 2 * self.training.batch, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch)
+        self._alarms: set[str] = set()
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Pairs]:
@@ -353,15 +359,44 @@ class CorrespondenceTask:
         return functional.binary_cross_entropy_with_logits(log_odds, batch.together), right
 
     def validate(self) -> dict[str, float | None]:
-        """Loss and accuracy on the pairs of the validation split."""
+        """Loss and accuracy on the pairs of the validation split, and the spread of the last batch's embeddings."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         batches = self.validation.batches_per_epoch if self.validation.items > 1 else 0
         numbers = range(processes.rank(), batches, processes.count())
+        spreads: dict[str, float | None] = {"picture_spread": None, "sound_spread": None}
         for batch in ahead(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.loss(batch)) * len(batch.together)
+            spreads = self._spreads(batch)
         processes.total(sums)
         loss, right = (sums / (2 * self.validation.items)).tolist() if batches else (None, None)
-        return {"val_loss": loss, "val_accuracy": right}
+        return {"val_loss": loss, "val_accuracy": right} | spreads
+
+    def watch(self, history: Sequence[dict[str, Any]]) -> None:
+        """Warn, once each, of a loss that stays at chance and of embeddings that fall together."""
+        row = history[-1]
+        steps = row["epoch"] * self.batches_per_epoch
+        alarms = {
+            "stuck": steps >= STUCK_STEPS and row["train_loss"] > CHANCE - STUCK,
+            "collapsed": any((row[f"{sense}_spread"] or 1) < COLLAPSED for sense in ("picture", "sound")),
+        }
+        told = {
+            "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {CHANCE:.4f}",
+            "collapsed": f"the embeddings of a sense all but coincide after {steps} steps",
+        }
+        for name, alarm in alarms.items():
+            if alarm and name not in self._alarms:
+                self._alarms.add(name)
+                advice = "the network learns nothing: try another correspond.learning_rate, or more clips"
+                warnings.warn(f"{told[name]}; {advice}", stacklevel=2)
+
+    def _spreads(self, batch: Pairs) -> dict[str, float]:
+        """How far apart the embeddings of each sense lie: 1 less the length of the mean of their directions."""
+        embeddings = {
+            "picture": self.network.embed_pictures(batch.pictures),
+            "sound": self.network.embed_sounds(batch.sounds),
+        }
+        means = {sense: functional.normalize(rows.float(), dim=1).mean(0) for sense, rows in embeddings.items()}
+        return {f"{sense}_spread": 1 - float(mean.norm()) for sense, mean in means.items()}
 
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]

@@ -108,7 +108,7 @@ class LabelTask:
         if self.training.items < 2:
             found = f"{self.training.items} moments to train on in column {table.column}"
             raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")
-        self.batches_per_epoch = self.training.batches_per_epoch
+        self.batch, self.batches_per_epoch = self.training.batch, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch)
         self.device = next(network.parameters()).device
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
@@ -28,6 +28,7 @@ from earshot.training.checkpoints import load_checkpoint, save_checkpoint
 CHECKPOINT_SECONDS = 20.0  # between two checkpoints; changes no result
 MOMENTUM = 0.9  # of SGD, as AlexNet was trained (Krizhevsky 2012, section 5)
 CHANGING = {"lr", "betas"}  # what a schedule changes in the optimiser
+BEST = {"best": ("val_accuracy", 1), "lowest-loss": ("val_loss", -1)}  # what is measured, and whether more is better
 CHECK_STEPS = 50  # between looks at the loss: on a GPU each look waits for the device
 
 
@@ -36,7 +37,8 @@ class Task(Protocol):
 
     `network` holds everything that has weights, of which those that require gradients are trained, and
     `batches_per_epoch` says how long an epoch is. A task may also have a method `prepare()`, called whenever the
-    network was put into training mode: it keeps parts of it, frozen batch norms say, in eval mode.
+    network was put into training mode: it keeps parts of it, frozen batch norms say, in eval mode; and a method
+    `watch(history)`, called after every epoch, which warns of what goes wrong.
     """
 
     network: nn.Module
@@ -63,9 +65,10 @@ class Plan:
         clip_norm: longest gradient.
         precision: `bf16` (autocast) or `float32`.
         seed: of everything drawn in a step.
-        optimiser: `adamw`, or `sgd` with momentum.
+        optimiser: `adamw`, `adam` with the decay in the gradient, or `sgd` with momentum.
         schedule: `onecycle`, or `steps`: the rate is multiplied by `drop`, `drops` times, evenly over the training.
-        keep: the weights of the `last` epoch, or of the `best`: the first of those with the highest val_accuracy.
+        keep: the weights of the `last` epoch, of the `best`, the first of those with the highest val_accuracy, or of
+            that of `lowest-loss`.
     """
 
     epochs: int
@@ -98,10 +101,11 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, float | None]] = field(default_factory=list)
 
-    def best_epoch(self) -> int | None:
-        """The first epoch with the highest val_accuracy, from 1; None where none was measured."""
-        measured = [row for row in self.history if row.get("val_accuracy") is not None]
-        return max(measured, key=lambda row: row["val_accuracy"])["epoch"] if measured else None
+    def best_epoch(self, keep: str) -> int | None:
+        """The first epoch with the highest val_accuracy, or lowest val_loss, from 1; None where none was measured."""
+        measured, sign = BEST[keep]
+        rows = [row for row in self.history if row.get(measured) is not None]
+        return max(rows, key=lambda row: sign * row[measured])["epoch"] if rows else None
 
 
 class Trainer:
@@ -159,7 +163,7 @@ class Trainer:
 
     def epoch_kept(self) -> int:
         """The epoch whose weights the network has after training, from 1; 0 where none was done."""
-        best = self.progress.best_epoch() if self.plan.keep == "best" else None
+        best = self.progress.best_epoch(self.plan.keep) if self.plan.keep in BEST else None
         return best or len(self.progress.history)
 
     def validate(self) -> dict[str, float | None]:
@@ -203,7 +207,9 @@ class Trainer:
             "learning_rate": rate,
         }
         self.progress.history.append(row)
-        if self.plan.keep == "best" and self.progress.best_epoch() == row["epoch"]:
+        if watch := getattr(self.task, "watch", None):
+            watch(self.progress.history)
+        if self.plan.keep in BEST and self.progress.best_epoch(self.plan.keep) == row["epoch"]:
             self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.progress.loss = self.progress.right = 0.0
         self._sums.zero_()
@@ -260,11 +266,12 @@ def _no_denormals() -> Iterator[None]:
 def _optimiser(plan: Plan, parameters: list[nn.Parameter]) -> Optimizer:
     if plan.optimiser == "sgd":
         return SGD(parameters, plan.learning_rate, momentum=MOMENTUM, weight_decay=plan.weight_decay, fused=True)
-    return AdamW(parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+    kind = {"adam": Adam, "adamw": AdamW}[plan.optimiser]
+    return kind(parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
 
 
 def _schedule(plan: Plan, optimiser: Optimizer, steps: int) -> LRScheduler:
     if plan.schedule == "steps":
         return LambdaLR(optimiser, lambda step: plan.drop ** min((plan.drops + 1) * step // steps, plan.drops))
-    cycled = plan.optimiser == "adamw"  # OneCycle turns beta 1 too; the momentum of SGD stays
+    cycled = plan.optimiser != "sgd"  # OneCycle turns beta 1 too; the momentum of SGD stays
     return OneCycleLR(optimiser, plan.learning_rate, total_steps=steps, cycle_momentum=cycled)

@@ -1,0 +1,280 @@
+"""Pairs: what belongs together overlaps in time, what does not is another group's, and both are cut alike."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from earshot.corpus.split import split_of
+from earshot.media.scenes import Scene, write_scenes
+from earshot.media.slices import sound_slice
+from earshot.pipeline.errors import EarshotError
+from earshot.training.augmentation import Augmentation
+from earshot.training.chance import generator
+from earshot.training.correspondence import (
+    Clip,
+    CorrespondenceTask,
+    PairedClips,
+    Sampling,
+    Wanted,
+    clips_of,
+    deal_to_others,
+    make_pairs,
+)
+
+RATE, SECONDS = 4000, 4.0
+WANTED = Wanted(image_size=32, frames=1, sound_samples=4000, sound_rate=RATE, sound_channels=1)
+SEQUENCE = Wanted(image_size=32, frames=5, sound_samples=4000, sound_rate=RATE, sound_channels=2)
+CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=1.0)
+SHIFTED = replace(CENTRED, negatives="shifted")
+
+
+def picture(grey: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 32), (grey, grey, grey)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def flac(samples: np.ndarray, rate: int = RATE) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def ramp(number: int) -> np.ndarray:
+    """A sound whose samples say whose it is and when: clip number in the sign's place, time in the value."""
+    time = np.arange(int(RATE * SECONDS)) / RATE
+    return np.stack([time / 10, np.full_like(time, number / 1000)], axis=1)
+
+
+def write_clips(folder, groups, shard_clips=1000):
+    """Scenes of clips; the picture's grey is the clip's number, its sound tells number and time."""
+    for shard, start in enumerate(range(0, len(groups), shard_clips)):
+        rows = [
+            Scene(
+                clip_id=f"clip_{number}",
+                group=groups[number],
+                duration=SECONDS,
+                frames=[picture(number)] * 2,
+                times=[1.0, 2.5],
+                sound=flac(ramp(number)),
+                sound_rate=RATE,
+                sound_channels=2,
+                sequence=[picture(10 * place) for place in range(20)],
+                sequence_rate=5.0,
+            )
+            for number in range(start, min(start + shard_clips, len(groups)))
+        ]
+        write_scenes(folder / f"{shard:05d}.parquet", rows)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    write_clips(folder, [f"group_{number // 2}" for number in range(160)], shard_clips=90)
+    return folder
+
+
+def heard(sound: np.ndarray) -> tuple[int, float, float]:
+    """Of a stereo slice the clip, and when it begins and ends."""
+    times = sound[0] * 10
+    return round(float(sound[1].mean()) * 1000), float(times[0]), float(times[-1])
+
+
+@given(
+    st.floats(1.0, 20.0), st.floats(0, 1), st.floats(0, 0.999), st.sampled_from(["centred", "overlapping"]),
+    st.sampled_from([0.04, 0.1, 1 / 3]),
+)  # fmt: skip
+def test_a_slice_overlaps_its_frame_lies_in_the_clip_and_on_the_grid(duration, share, chance, positives, grid):
+    clip = Clip("a", "g", duration, b"", [], [])
+    time = share * duration
+    start = replace(CENTRED, positives=positives, grid=grid).start(clip, time, 1.0, chance)
+    assert -1e-9 <= start <= max(duration - 1.0, 0) + 1e-6
+    assert abs(start / grid - round(start / grid)) < 1e-6
+    assert start - grid <= time <= start + 1.0 + grid
+
+
+def test_overlapping_slices_begin_anywhere_over_the_frame_and_centred_ones_around_it():
+    clip = Clip("a", "g", 10.0, b"", [], [])
+    overlapping = replace(CENTRED, positives="overlapping")
+    starts = [overlapping.start(clip, 5.0, 1.0, chance) for chance in np.linspace(0, 0.999, 500)]
+    assert min(starts) == pytest.approx(4.0) and max(starts) == pytest.approx(5.0)
+    assert CENTRED.start(clip, 5.0, 1.0, 0.7) == pytest.approx(4.5, abs=0.02)
+
+
+def pairs_of(scenes, wanted=WANTED, sampling=CENTRED, seed=0, batch=16, split="train", **how):
+    batches = PairedClips(clips_of(scenes, wanted, sampling, split=split, **how), batch=batch, seed=seed)
+    for number in range(batches.batches_per_epoch):
+        clips = batches[number]
+        yield clips, make_pairs(clips, wanted, sampling, generator("t", number).random((len(clips), 6)))
+
+
+def test_what_belongs_together_is_of_one_clip_and_the_rest_of_another_group(scenes):
+    stereo = replace(WANTED, sound_channels=2)
+    seen, greys = [], []
+    for clips, pairs in pairs_of(scenes, stereo):
+        assert pairs.together.tolist() == [1.0] * 16 + [0.0] * 16
+        for (own, other), sound in zip(clips * 2, pairs.sounds.numpy(), strict=True):
+            seen.append((own.clip_id, own.group, other.group, *heard(sound)))
+        greys += pairs.pictures[:, 0, 0, 0].tolist()
+    assert len(seen) > 100
+    for place, ((clip_id, group, other, number, start, end), grey) in enumerate(zip(seen, greys, strict=True)):
+        own = int(clip_id.removeprefix("clip_"))
+        assert abs(grey - own) <= 2  # JPEG
+        assert split_of(group) == "train"
+        if place % 32 < 16:
+            assert number == own
+        else:
+            assert f"group_{number // 2}" == other != group
+        assert end - start == pytest.approx(1.0, abs=0.01)
+        assert min(abs(start + 0.5 - time) for time in (1.0, 2.5)) < 0.03  # cut as a right one is
+
+
+def test_each_sound_is_heard_as_often_in_either_kind_of_pair(scenes):
+    batches = PairedClips(clips_of(scenes, WANTED, CENTRED, split="train"), batch=16, seed=1, pool=10**6)
+    items = batches._load(0, 0, np.arange(len(batches.groups)))
+    assert sorted(own.clip_id for own, _ in items) == sorted(other.clip_id for _, other in items)
+
+
+def test_test_pairs_are_the_same_every_time_and_training_pairs_are_not(scenes):
+    groups = clips_of(scenes, WANTED, CENTRED, split="train")
+    one, two = (PairedClips(groups, batch=8, seed=None) for _ in range(2))
+    assert [b.clip_id for _, b in one[0]] == [b.clip_id for _, b in two[0]]
+    trained = PairedClips(groups, batch=8, seed=0)
+    epochs = {
+        own.clip_id: other.clip_id for number in range(trained.batches_per_epoch) for own, other in trained[number]
+    }
+    later = [pair for n in range(trained.batches_per_epoch) for pair in trained[trained.batches_per_epoch + n]]
+    assert sum(epochs.get(own.clip_id) == other.clip_id for own, other in later) < len(later) / 4
+
+
+def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
+    starts = {1.0: [], 0.0: []}
+    for clips, pairs in pairs_of(scenes, SEQUENCE, SHIFTED):
+        assert pairs.pictures.shape[1:] == (5, 3, 32, 32)
+        rows = zip(clips * 2, pairs.pictures, pairs.sounds.numpy(), pairs.together.tolist(), strict=True)
+        for (own, _), pictures, sound, together in rows:
+            number, start, _ = heard(sound)
+            seen = round(float(pictures[0].float().mean()) / 10) / 5
+            assert number == int(own.clip_id.removeprefix("clip_"))
+            assert abs(start - seen) < 0.01 if together else abs(start - seen) >= 0.99
+            starts[together].append((seen, start))
+    apart = np.array(starts[0.0])
+    assert abs(apart[:, 0].mean() - apart[:, 1].mean()) < 0.3  # neither sense tells the kinds apart by its time
+
+
+def test_the_control_hears_one_clip_of_another_group_for_good(scenes):
+    found = []
+    for seed in (0, 1):
+        dealt = {}
+        for clips, pairs in pairs_of(scenes, replace(WANTED, sound_channels=2), seed=seed, wrong_sound=5):
+            for (own, _), sound in zip(clips, pairs.sounds.numpy()[: len(clips)], strict=True):
+                number = heard(sound)[0]
+                assert f"group_{number // 2}" != own.group
+                assert split_of(f"group_{number // 2}") == "train"
+                dealt[own.clip_id] = number
+        found.append(dealt)
+    common = found[0].keys() & found[1].keys()
+    assert len(common) > 50
+    assert all(found[0][clip] == found[1][clip] for clip in common)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 99))
+def test_no_clip_is_dealt_its_own_group(groups, seed):
+    groups = np.array(groups)
+    dealt = deal_to_others(groups, np.random.default_rng(seed))
+    if len(set(groups.tolist())) == 1:
+        assert (dealt == -1).all()
+    else:
+        assert (groups[dealt] != groups).all()
+
+
+def test_clips_of_one_group_cannot_be_told_from_another(tmp_path):
+    write_clips(tmp_path, ["group_0"] * 8)
+    split = split_of("group_0")
+    with pytest.raises(EarshotError, match=r"8 clips, all of the group 'group_0', wanted clips of other groups"):
+        next(pairs_of(tmp_path, split=split, batch=4))
+
+
+def test_a_network_that_sees_motion_needs_sequences_of_its_rate(tmp_path):
+    write_clips(tmp_path, ["a", "b"])
+    with pytest.raises(EarshotError, match="sequences of 5 frames a second, the network wants 30 frames in 1.00 s"):
+        clips_of(tmp_path, replace(SEQUENCE, frames=30), SHIFTED, split="train")
+
+
+@pytest.mark.parametrize(("own", "rate"), [(20_000, 48_000), (44_100, 21_000), (48_000, 48_000), (11_127, 48_000)])
+def test_a_slice_of_a_tone_is_that_tone_at_the_rate_asked_for(own, rate):
+    time = np.arange(3 * own) / own
+    tone = np.sin(2 * np.pi * 500 * time) * 0.5
+    found = sound_slice(flac(tone, own), 1.0, samples=rate, rate=rate, channels=1)
+    wanted = np.sin(2 * np.pi * 500 * (1 + np.arange(rate) / rate)) * 0.5
+    middle = slice(rate // 20, -rate // 20)
+    assert np.abs(found - wanted)[middle].max() < 0.005
+
+
+def test_beyond_the_end_there_is_silence_and_mono_is_heard_from_both_sides():
+    found = sound_slice(flac(np.full(RATE, 0.5)), 0.5, samples=RATE, rate=RATE, channels=2)
+    assert found.shape == (2, RATE)
+    assert (found[0] == found[1]).all()
+    assert found[0, : RATE // 2].min() > 0.49 and (found[0, RATE // 2 + 1 :] == 0).all()
+
+
+class Comparing(nn.Module):
+    """Tells pairs by the clip's number: grey of the picture, level of the second channel."""
+
+    image_size, frames, sound_samples, sound_rate, sound_channels = 32, 1, 4000, RATE, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, pictures, sounds):
+        grey, level = pictures.float().mean((1, 2, 3)), sounds[:, 1].mean(1) * 1000
+        return self.scale * (3 - (grey - level).abs())
+
+    def embed_pictures(self, pictures):
+        return pictures.float().flatten(1)
+
+    def embed_sounds(self, sounds):
+        return torch.ones(len(sounds), 3)
+
+
+def task_of(scenes, **how):
+    options = {"volume": 0.0, "batch": 32, "seed": 0} | how
+    return CorrespondenceTask(Comparing(), scenes, CENTRED, Augmentation(), **options)
+
+
+def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes):
+    with torch.inference_mode():
+        assert task_of(scenes).validate()["val_accuracy"] > 0.95
+        assert task_of(scenes, wrong_sound=True).validate()["val_accuracy"] < 0.6
+
+
+def test_batches_do_not_depend_on_the_threads_and_volume_changes_sounds_alone(scenes):
+    quiet, loud = task_of(scenes), task_of(scenes, volume=0.5)
+    for one, other in zip(quiet.batches(range(3)), map(quiet._training_batch, range(3)), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    one, other = quiet._training_batch(0), loud._training_batch(0)
+    assert torch.equal(one.pictures, other.pictures)
+    gains = other.sounds[:, 1, 100] / one.sounds[:, 1, 100].clamp(min=1e-9)
+    heard = one.sounds[:, 1, 100] > 0.005
+    assert 0.5 <= gains[heard].min() < 0.8 and 1.2 < gains[heard].max() <= 1.5
+
+
+def test_a_loss_at_chance_and_embeddings_that_coincide_raise_an_alarm_once(scenes):
+    task = task_of(scenes)
+    row = {"epoch": 1000, "train_loss": 0.6931, "picture_spread": 0.5, "sound_spread": 1e-6}
+    with pytest.warns(UserWarning) as told:
+        task.watch([row])
+        task.watch([row])
+    assert len(told) == 2
+    assert any("0.6931" in str(w.message) and "chance is 0.6931" in str(w.message) for w in told)
+    with torch.inference_mode():
+        assert task.validate()["sound_spread"] < 1e-6
