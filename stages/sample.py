@@ -3,8 +3,9 @@
     python -m stages.sample
     python -m stages.sample --set sample.clips=100 --set sample.seed=1
 
-Writes data/sample: corpus/ (manifest.csv and videos/*.mp4), voc/ (the layout of VOC2007), sun/ (of SUN397) and esc50/
-(of ESC-50). Pictures and sounds of the trees come from the same world as the corpus, from instances that are not in it.
+Writes data/sample: corpus/ (manifest.csv and videos/*.mp4), ontology.json (the tree of what its annotations name, in
+AudioSet's format), voc/ (the layout of VOC2007), sun/ (of SUN397), esc50/ (of ESC-50) and localisation/ (of VGG-SS).
+Pictures and sounds of the trees come from the same world as the corpus, from instances that are not in it.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 from earshot.corpus.world.causes import KINDS
 from earshot.corpus.world.corpus import render_corpus, write_manifest
 from earshot.corpus.world.esc50 import FOLDS, recordings, render_esc50, write_table
+from earshot.corpus.world.localisation import render_localisation, write_boxes
+from earshot.corpus.world.ontology import write_ontology
 from earshot.corpus.world.sun import pictures_a_category, render_sun, write_partitions
 from earshot.corpus.world.voc import render_voc, write_image_sets
 from earshot.pipeline.params import Sample
@@ -33,6 +36,7 @@ def main(run: Run) -> str:
         *shares("voc", range(1, pictures + 1), 4 * sample.shard_clips),
         *shares("sun", range(scenes), 4 * sample.shard_clips),
         *shares("esc50", range(len(KINDS) * FOLDS * sounds), 4 * sample.shard_clips),
+        *shares("localisation", range(sample.localisation), 2 * sample.shard_clips),
     ]
     run.map_shards(partial(render_part, parts, sample, folder), range(len(parts)), title="rendering")
 
@@ -40,10 +44,13 @@ def main(run: Run) -> str:
     write_image_sets(folder / "voc", train=sample.voc_train, val=sample.voc_val, test=sample.voc_test)
     write_partitions(folder / "sun", sample.seed, sample.sun_images)
     write_table(folder / "esc50", recordings(sounds))
+    write_boxes(folder / "localisation", sample.localisation)
+    write_ontology(folder)
     run.place("data/sample")
     return (
         f"{sample.clips:,} videos of {len(KINDS)} kinds of scene rendered; for the benchmarks {pictures:,} annotated "
-        f"pictures (voc), {scenes:,} scenes (sun) and {len(recordings(sounds)):,} recordings (esc50)"
+        f"pictures (voc), {scenes:,} scenes (sun), {len(recordings(sounds)):,} recordings (esc50) and "
+        f"{sample.localisation:,} pictures with their sound (localisation)"
     )
 
 
@@ -73,6 +80,8 @@ def render_part(parts: Sequence[Part], sample: Sample, folder: Path, number: int
         case "esc50":
             listed = recordings(sample.esc50_sounds)
             render_esc50(folder / tree, sample.seed, [listed[item] for item in items])
+        case "localisation":
+            render_localisation(folder / tree, sample.seed, items, picture_size=size)
     return {tree: len(items)}
 
 

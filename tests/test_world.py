@@ -1,6 +1,7 @@
 """The sample world: what is seen and what is heard share a cause, and nothing else tells the kind."""
 
 import csv
+import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from earshot.corpus.world.causes import draw_cause, generator
 from earshot.corpus.world.drawing import Colours, Place, Sketch
 from earshot.corpus.world.esc50 import FOLDS, recordings
 from earshot.corpus.world.listening import LOUDEST, QUIETEST
+from earshot.corpus.world.localisation import plan_picture, render_pair
 from earshot.corpus.world.media import write_video
 from earshot.corpus.world.scenes import plan_clip, seen_object
 from earshot.corpus.world.sights import draw
@@ -68,6 +70,9 @@ def test_no_instance_of_the_corpus_is_in_a_benchmark():
     }
     sounds = {draw_cause(generator(0, "esc50", kind, source), KINDS[kind]).instance
               for kind in range(10) for source in range(100)}  # fmt: skip
+    located = {cause.instance for number in range(1000) for cause in plan_picture(0, number)[1] if cause}
+    assert not corpus & located
+    assert not (pictures | sounds) & located
     assert len(corpus) == sum(len(_causes(plan_clip(0, number))) for number in range(3000))
     assert not corpus & pictures
     assert not corpus & sounds
@@ -257,7 +262,7 @@ def rendered(tmp_path_factory):
     """data/sample of a very small run of the stage, through its command line."""
     root = tmp_path_factory.mktemp("root")
     pictures = {"picture_size": 64, "voc_train": 6, "voc_val": 5, "voc_test": 4, "sun_images": 2}
-    small = {"clips": 3, "shard_clips": 2, "seconds": 4.0, "esc50_sounds": 1, **pictures}
+    small = {"clips": 3, "shard_clips": 2, "seconds": 4.0, "esc50_sounds": 1, "localisation": 5, **pictures}
     changes = [part for key, value in small.items() for part in ("--set", f"sample.{key}={value}")]
     sample.STAGE.run(sample.main, ["--root", str(root), *changes])
     return root / "data" / "sample"
@@ -324,3 +329,48 @@ def test_the_table_of_esc50_lists_every_recording(rendered):
         assert KINDS[int(row["target"])] == row["category"]
     described = soundfile.info(rendered / "esc50" / "audio" / rows[0]["filename"])
     assert (described.samplerate, described.channels, described.frames) == (44_100, 1, 220_500)
+
+
+def test_what_is_heard_stands_anywhere_and_half_the_time_beside_a_silent_source():
+    plans = [plan_picture(3, number) for number in range(600)]
+    assert [heard.kind for heard, _ in plans[:10]] == list(KINDS)
+    places = np.array([[cause is heard for cause in places] for heard, places in plans])
+    assert np.all(np.abs(places.mean(0) - 1 / 3) < 0.07)
+    silent = [sum(cause is not None for cause in places) == 2 for _, places in plans]
+    assert 0.43 < np.mean(silent) < 0.57
+    assert all(len({cause.kind for cause in places if cause}) == sum(map(bool, places)) for _, places in plans)
+
+
+def test_the_middle_of_a_picture_shows_what_is_heard_less_often_than_not():
+    shown = []
+    for number in range(30):
+        picture, sound, heard = render_pair(0, number, picture_size=64)
+        (left, top, right, bottom), (height, width) = heard.box, picture.shape[:2]
+        assert heard.kind == plan_picture(0, number)[0].kind
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        assert sound.shape == (2 * RATE,)
+        shown.append(left <= width / 2 <= right and top <= height / 2 <= bottom)
+    assert 0.1 < np.mean(shown) < 0.6
+
+
+def test_the_boxes_are_listed_as_vgg_ss_lists_them(rendered):
+    tree = rendered / "localisation"
+    listed = json.loads((tree / "vggss.json").read_text())
+    assert sorted(path.name for path in tree.iterdir()) == ["audio", "frames", "vggss.json"]
+    assert [entry["class"] for entry in listed] == list(KINDS[:5])
+    for entry in listed:
+        with Image.open(tree / "frames" / f"{entry['file']}.jpg") as picture:
+            assert min(picture.size) == 64
+        assert soundfile.info(tree / "audio" / f"{entry['file']}.wav").duration >= 1
+        ((left, top, right, bottom),) = entry["bbox"]
+        assert 0 <= left < right <= 1
+        assert 0 <= top < bottom <= 1
+
+
+def test_the_annotations_of_the_corpus_are_leaves_of_its_ontology(rendered):
+    entries = json.loads((rendered / "ontology.json").read_text())
+    children = [child for entry in entries for child in entry["child_ids"]]
+    assert len(set(children)) == len(children)  # a tree
+    assert set(children) < {entry["id"] for entry in entries}
+    assert {entry["name"] for entry in entries if not entry["child_ids"]} == set(KINDS)

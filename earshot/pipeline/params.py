@@ -44,6 +44,7 @@ class Sample(Group):
     voc_test: Positive
     sun_images: Positive
     esc50_sounds: Positive
+    localisation: Positive
 
 
 class Corpus(Group):
@@ -113,8 +114,8 @@ class Pretrain(Group):
     image_size: Annotated[int, Field(ge=63, le=1024)]  # smaller ones leave nothing after the pools
     batch: Annotated[int, Field(ge=2)]
     epochs: Count
-    keep: Literal["last", "best"]
-    optimiser: Literal["adamw", "sgd"]
+    keep: Literal["last", "best", "lowest-loss"]
+    optimiser: Literal["adamw", "adam", "sgd"]
     schedule: Literal["onecycle", "steps"]
     drops: Count
     drop: Share
@@ -128,6 +129,38 @@ class Pretrain(Group):
     jitter: Share
     grey: Share
     flip: bool
+    control: bool
+
+
+class Correspond(Group):
+    """Training a network to tell whether a picture and a sound belong together."""
+
+    network: Literal["l3", "ave", "avol", "multisensory"]
+    width: Annotated[float, Field(ge=1 / 64, le=4)]
+    stride: Literal[1, 2]
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    frames: Positive
+    positives: Literal["centred", "overlapping"]
+    negatives: Literal["other-group", "shifted"]
+    grid: Amount
+    shift: Amount
+    batch: Annotated[int, Field(ge=4, multiple_of=2)]
+    epochs: Count
+    keep: Literal["last", "best", "lowest-loss"]
+    optimiser: Literal["adamw", "adam", "sgd"]
+    schedule: Literal["onecycle", "steps"]
+    drops: Count
+    drop: Share
+    learning_rate: Amount
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip_norm: Amount
+    precision: Literal["bf16", "float32"]
+    threads: Positive
+    crop: Annotated[float, Field(gt=0, le=1)]
+    jitter: Share
+    grey: Share
+    flip: bool
+    volume: Annotated[float, Field(ge=0, lt=1)]
     control: bool
 
 
@@ -216,6 +249,7 @@ class Params(Group):
     texture: Texture
     label: Label
     pretrain: Pretrain
+    correspond: Correspond
     evaluate: Evaluate
 
 

@@ -1,5 +1,6 @@
 """Scenes of the sample world: which causes there are, how they stand in the picture, and what of them is heard."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,11 +63,16 @@ def sides(short: int, ratio: float) -> tuple[int, int]:
     return (long, short) if ratio >= 1 else (short, long)
 
 
-def stand(rng: np.random.Generator, causes: list[Cause], width: int, height: int) -> list[Visible]:
-    """Places for causes beside each other along the long side, the larger the fewer there are; the rest at random."""
+def stand(rng: np.random.Generator, causes: Sequence[Cause | None], width: int, height: int) -> list[Visible]:
+    """Places for causes beside each other along the long side, the larger the fewer there are; the rest at random.
+
+    None leaves a place empty.
+    """
     short, slots = min(width, height), len(causes)
     visible = []
     for slot, cause in enumerate(causes):
+        if cause is None:
+            continue
         along, across = (slot + rng.uniform(0.3, 0.7)) / slots, rng.uniform(0.33, 0.67)
         x, y = (along * width, across * height) if width >= height else (across * width, along * height)
         scale = short * rng.uniform(0.24, 0.46) * (1.0, 0.85, 0.68)[min(slots, 3) - 1]
@@ -103,7 +109,7 @@ def seen_object(kind: str, box: np.ndarray, covering: list[np.ndarray], width: i
 class View:
     """One picture's world: backdrop and silent things drawn once, the sources and what is before them at any time."""
 
-    def __init__(self, seed: int, purpose: str, number: int, causes: list[Cause], size: tuple[int, int]):
+    def __init__(self, seed: int, purpose: str, number: int, causes: Sequence[Cause | None], size: tuple[int, int]):
         self.key = (seed, purpose, number)
         self.width, self.height = size
         rng = self._generator("view")
@@ -113,7 +119,7 @@ class View:
             draw_silent_thing(self.image, rng, place_anywhere(rng, *fine, 0.08, 0.3), 0.1)
         self.visible = stand(rng, causes, *fine)
         self.colours = [self._colours(rng, each.place) for each in self.visible]
-        self.occluders = [self._occluder(rng) for _ in range(int(rng.random() < OCCLUDED) * len(causes))]
+        self.occluders = [self._occluder(rng) for _ in range(int(rng.random() < OCCLUDED) * len(self.visible))]
 
     def _colours(self, rng: np.random.Generator, place: Place) -> Colours:
         return colours_apart(rng, brightness_at(self.image, place), CONTRAST)
