@@ -35,8 +35,8 @@ from earshot.networks.network import Network
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards, write_atomically
+from earshot.training.batches import ahead
 from earshot.training.chance import generator
-from earshot.training.data import ahead
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP"

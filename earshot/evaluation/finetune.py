@@ -34,8 +34,8 @@ from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards, write_atomically
 from earshot.training.augmentation import Augmentation, Changes, crop_frames
+from earshot.training.batches import ahead
 from earshot.training.chance import generator
-from earshot.training.data import ahead
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 fine-tuning, 11-point mAP"
