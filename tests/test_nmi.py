@@ -1,0 +1,59 @@
+"""Normalised mutual information of clusters: by hand, for embeddings that know the classes, and at random."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from annotated_scenes import TEST_GROUPS, Telling, write_annotated
+
+from earshot.evaluation import moments
+from earshot.evaluation.benchmark import Question
+from earshot.evaluation.nmi import cluster, evaluate, largest_share, random_nmi
+from earshot.pipeline.errors import EarshotError
+
+
+def test_clusters_are_those_of_the_embeddings():
+    rng = np.random.default_rng(0)
+    classes = np.arange(60) % 3
+    embeddings = np.eye(3)[classes] + 0.01 * rng.normal(size=(60, 3))
+    labels = cluster(embeddings, 3, seed=0)
+    assert len({(a, b) for a, b in zip(classes, labels, strict=True)}) == 3
+
+
+def test_more_clusters_than_clips_are_refused():
+    with pytest.raises(EarshotError, match="2 rows are too few for 3 clusters"):
+        cluster(np.ones((2, 4)), 3, seed=0)
+
+
+def test_random_clusters_score_as_theory_has_it():
+    # For n clips, the bias of the mutual information of r classes and c clusters is (r - 1)(c - 1) / 2n nats.
+    classes = np.arange(20_000) % 5
+    expected = (5 - 1) * (8 - 1) / (2 * 20_000) / ((np.log(5) + np.log(8)) / 2)
+    assert random_nmi(classes, 8, seed=0) == pytest.approx(expected, rel=0.25)
+    assert random_nmi(classes[:40], 8, seed=0) > 0.1  # few clips: high
+
+
+def test_the_largest_share_of_a_class_is_that_of_one_cluster():
+    assert largest_share(np.array([2, 2, 0, 2])) == 0.75
+
+
+def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tmp_path, monkeypatch):
+    kinds = [("surf", 40), ("rain", 120), ("bell", 220)]
+    clips = 24
+    said = [[kinds[number % 3][0], "fire"][: 1 + number % 2] for number in range(clips)]  # only the first counts
+    greys = [kinds[number % 3][1] + number // 3 % 4 for number in range(clips)]
+    levels = [0.02 * (1 + number // 3) for number in range(clips)]  # even among the classes
+    write_annotated(tmp_path, greys, levels, said, TEST_GROUPS[:clips])
+    networks = {"": Telling(), "random_": Telling(pictures={0: [0.5], 255: [0.7]})}
+    monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
+    data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
+    answer = evaluate(Question(data / "scenes", tmp_path, params, 0, "", {}, tmp_path, data / "annotations", tmp_path))
+    metrics = answer.metrics
+    assert metrics["nmi_picture"] == pytest.approx(1)
+    assert metrics["nmi_sound"] < 0.3
+    assert metrics["random_nmi_picture"] < 0.9
+    assert 0 < metrics["chance"] < 0.4
+    assert (metrics["clusters"], metrics["clips"]) == (3, clips)
+    assert [(row["class"], row["clips"], row["share_picture"]) for row in answer.classes] == [
+        ("bell", 8, 1.0), ("rain", 8, 1.0), ("surf", 8, 1.0),
+    ]  # fmt: skip
