@@ -22,6 +22,7 @@ Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 Layer = Literal["max5", "pool5", "fc6", "fc7"]
+Split = Literal["train", "val", "test"]
 
 
 class Group(BaseModel):
@@ -226,6 +227,30 @@ class Detection(Benchmark):
     clip_norm: Amount
 
 
+class Retrieval(Benchmark):
+    """Retrieval across and within the senses, among annotated clips."""
+
+    split: Split
+    k: Positive
+
+
+class Nmi(Benchmark):
+    """Clusters of embeddings against what humans said of the clips."""
+
+    split: Split
+    clusters: Annotated[int, Field(ge=2)]
+
+
+class Units(Benchmark):
+    """Units of the towers that prefer a class."""
+
+    split: Split
+
+
+class Localisation(Benchmark):
+    """Where a sound comes from in a picture, against boxes."""
+
+
 class Evaluate(Group):
     """One group a benchmark; a benchmark that is left out is not run."""
 
@@ -234,6 +259,10 @@ class Evaluate(Group):
     esc50: Esc50 | None = None
     finetune: Finetune | None = None
     detection: Detection | None = None
+    retrieval: Retrieval | None = None
+    nmi: Nmi | None = None
+    units: Units | None = None
+    localisation: Localisation | None = None
 
 
 class Params(Group):
