@@ -87,13 +87,13 @@ def evaluate(question: Question) -> Answer:
                 parts[prefix + metric].append(values)
         parts["whole_peak"][-1] = (truths > 0).mean((1, 2))
         empty += int((~truths.any((1, 2))).sum())
-    scores = {name: np.concatenate(values) for name, values in parts.items()}
+    found = {name: np.concatenate(values) for name, values in parts.items()}
+    scores = {name: (values >= 0.5).astype(float) if "ciou" in name else values for name, values in found.items()}
     metrics: dict[str, Any] = {}
     for name, values in scores.items():
+        metrics[name] = float(values.mean())
         if "ciou" in name:
-            metrics |= {name: float(np.mean(values >= 0.5)), name.replace("ciou", "auc"): area_under(values)}
-        else:
-            metrics[name] = float(values.mean())
+            metrics[name.replace("ciou", "auc")] = area_under(found[name])
     told = [f"{metric} {metrics[metric]:.3f} (random {metrics[f'random_{metric}']:.3f}, centre "
             f"{metrics[f'centre_{metric}']:.3f})" for metric in ("peak", "ciou_median", "auc_median")]  # fmt: skip
     rows = class_rows([[picture.kind] for picture in pictures], scores)
