@@ -58,7 +58,7 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
     for network in networks.values():
         if network.frames != 1:
             found = f"{network.architecture['name']}, which sees {network.frames} pictures at a time"
-            raise EarshotError(f"{folder}: holds {found}; this benchmark wants l3, ave or avol")
+            raise EarshotError(f"{folder}: holds {found}; this benchmark wants one of single pictures: l3, ave or avol")
         network.to(chosen_device(), memory_format=torch.channels_last)
     return networks
 
