@@ -54,7 +54,9 @@ def test_a_network_of_sequences_is_refused(tmp_path, monkeypatch):
     network = Telling()
     network.frames = 63
     monkeypatch.setattr(moments, "load_correspondence", lambda folder, name: network)
-    with pytest.raises(EarshotError, match="telling, which sees 63 pictures at a time; .* wants one of single pictures"):
+    with pytest.raises(
+        EarshotError, match="telling, which sees 63 pictures at a time; this benchmark wants one of single"
+    ):
         moments.load_correspondences(tmp_path)
 
 
