@@ -6,6 +6,7 @@ of them. detection: Fast R-CNN on their convolutions. Sound (esc50): linear SVMs
 
 reads   evaluate.<benchmark>.tree      the benchmark in its official layout
         evaluate.<benchmark>.encoder   what is measured: a folder of encoders, or earshot/sound for the descriptor
+        data/annotations, corpus.ontology    where the benchmark is clips of the corpus
 writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv
 
     python -m stages.evaluate --benchmark voc
@@ -16,7 +17,7 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv
 
 import torch
 
-from earshot.evaluation import detection, esc50, finetune, sun, voc
+from earshot.evaluation import correspondence, detection, esc50, finetune, localisation, nmi, retrieval, sun, units, voc
 from earshot.evaluation.benchmark import Question
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
@@ -28,7 +29,16 @@ BENCHMARKS = {
     "esc50": esc50.evaluate,
     "finetune": finetune.evaluate,
     "detection": detection.evaluate,
+    "correspondence": correspondence.evaluate,
+    "retrieval": retrieval.evaluate,
+    "nmi": nmi.evaluate,
+    "units": units.evaluate,
+    "localisation": localisation.evaluate,
 }
+
+# Benchmarks on clips of the corpus; dvc.yaml, which has one list for all, declares these inputs for every benchmark.
+ON_SCENES = ("correspondence", "retrieval", "nmi", "units")
+ANNOTATIONS = "data/annotations"
 
 
 def inputs(params: View, benchmark: str | None) -> list[str]:
@@ -36,12 +46,13 @@ def inputs(params: View, benchmark: str | None) -> list[str]:
     asked = getattr(params.evaluate, benchmark or "")
     if asked is None:
         raise EarshotError(f"evaluate.{benchmark} is not among the parameters; add it with its tree and encoder")
-    return [path for path in (asked.tree, asked.encoder) if not path.startswith("earshot/")]
+    paths = [asked.tree, asked.encoder, *([ANNOTATIONS, params.corpus.ontology] if benchmark in ON_SCENES else [])]
+    return [path for path in paths if not path.startswith("earshot/")]
 
 
 STAGE = Stage(
     name="evaluate",
-    params=("seed", "descriptor", "texture", "evaluate.{choice}"),
+    params=("seed", "descriptor", "texture", "corpus.ontology", "evaluate.{choice}"),
     reads=inputs,
     metrics=("{choice}",),
     plots=("{choice}_classes",),
@@ -61,6 +72,8 @@ def main(run: Run) -> str:
             descriptor=run.params.descriptor,
             switches=run.params.texture.model_dump(),
             scratch=run.scratch,
+            annotations=run.path(ANNOTATIONS),
+            ontology=run.path(run.params.corpus.ontology),
         )
     )
     run.write_metrics(run.choice, answer.metrics)

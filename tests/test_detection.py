@@ -120,7 +120,7 @@ def ask(whole, encoders, tmp_path):
     def question(scratch: str = "scratch", tree: Path = whole, **changes: object) -> Question:
         (tmp_path / scratch).mkdir(exist_ok=True)
         params = params_of(**changes).evaluate.detection
-        return Question(tree, encoders, params, 0, "texture", {}, tmp_path / scratch)
+        return Question(tree, encoders, params, 0, "texture", {}, tmp_path / scratch, tmp_path, tmp_path)
 
     return question
 
@@ -368,7 +368,7 @@ def test_a_region_reads_the_maps_it_touches_and_no_other(name):
 def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
     question = ask(learning_rate=0.05)
     work = detection.prepared(question)
-    before = FastRcnn(detection.load_encoder(question.encoder, "encoder"), 2, question.seed)
+    before = FastRcnn(detection.load_network(question.encoder, "encoder"), 2, question.seed)
     after = detection.trained_detector(work, "encoder")
     frozen = {f"network.{name}" for name, module in before.network.named_modules() if module in before.batch_norms()}
     frozen.add(f"network.{before.network.fully_connected_names[-1]}")
@@ -435,7 +435,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
         "drops": 1,
     }
     params = params_of(**large | changes).evaluate.detection
-    question = Question(folder, folder, params, 0, "texture", {}, folder)
+    question = Question(folder, folder, params, 0, "texture", {}, folder, folder, folder)
     pictures = read_pictures(files, classes)
     proposals = searched(files, 300, folder)
     work = Detection(question, classes, pictures, pictures, proposals, ["encoder"])
@@ -462,7 +462,7 @@ def test_a_detector_learns_eight_rendered_pictures_by_heart(tmp_path):
 def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
     sizes = {"shorter_side": 128, "longest_side": 256}
     params = params_of(steps=20, proposals_kept=200, regions=64, **sizes).evaluate.detection
-    answer = evaluate(Question(real_data / "voc2007", encoders, params, 0, "texture", {}, tmp_path))
+    answer = evaluate(Question(real_data / "voc2007", encoders, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path))
     assert len(answer.classes) == 20
     assert answer.metrics["proposals_recall"] > 0.6
     assert answer.metrics["map"] == answer.metrics["wrong_sound_map"]

@@ -75,7 +75,9 @@ def ask(tree, encoders, tmp_path):
         few = {"steps": 6, "batch": 4, "crops": 2} | changes
         params = load_params(REPOSITORY / "params.yaml", [f"evaluate.finetune.{k}={v}" for k, v in few.items()])
         (tmp_path / scratch).mkdir(exist_ok=True)
-        return Question(tree, encoders, params.evaluate.finetune, 0, "texture", {}, tmp_path / scratch)
+        return Question(
+            tree, encoders, params.evaluate.finetune, 0, "texture", {}, tmp_path / scratch, tmp_path, tmp_path
+        )
 
     return question
 

@@ -12,10 +12,12 @@ from earshot.pipeline.params import load_params, read_yaml
 from earshot.pipeline.stage import Stage
 
 REPOSITORY = Path(__file__).parent.parent
+# What some benchmarks read, and dvc.yaml, which has one list for all, declares for every one.
+EVERY_BENCHMARK = {"data/annotations", "data/sample/ontology.json"}
 DVC = read_yaml(REPOSITORY / "dvc.yaml")["stages"]
 PARAMS = load_params(REPOSITORY / "params.yaml")
 BENCHMARKS = list(read_yaml(REPOSITORY / "params.yaml")["evaluate"])
-STAGES = [(name, None) for name in ("sample", "download", "extract", "describe", "label", "pretrain")]
+STAGES = [(name, None) for name in ("sample", "download", "extract", "describe", "label", "pretrain", "correspond")]
 STAGES += [("evaluate", benchmark) for benchmark in BENCHMARKS]
 
 
@@ -23,7 +25,7 @@ def _declared(name: str, choice: str | None) -> dict:
     """The stage in dvc.yaml, its templates filled in, each list as plain names."""
     entry = DVC[name]["do"] if choice else DVC[name]
     values = {"${corpus.manifest}": PARAMS.corpus.manifest, "${corpus.clips}": PARAMS.corpus.clips}
-    values["${pretrain.weights}"] = PARAMS.pretrain.weights
+    values |= {"${pretrain.weights}": PARAMS.pretrain.weights, "${corpus.ontology}": PARAMS.corpus.ontology}
     if choice:
         benchmark = getattr(PARAMS.evaluate, choice)
         values |= {"${key}": choice, "${item.tree}": benchmark.tree, "${item.encoder}": benchmark.encoder}
@@ -60,7 +62,8 @@ def test_a_stage_declares_in_dvc_yaml_what_it_declares_in_its_script(name, choic
     assert sorted(metrics) == sorted(f"metrics/{file}" for file in stage.metric_files(choice))
     inputs = stage.inputs(stage.view(PARAMS, choice), choice)
     data = [path for path in declared["deps"] if not path.startswith(("stages/", "earshot/"))]
-    assert sorted(set(data)) == sorted(set(inputs))
+    needless = EVERY_BENCHMARK - set(inputs) if name == "evaluate" else set()
+    assert set(data) - needless == set(inputs)
 
 
 @pytest.mark.parametrize("name", list(DVC))

@@ -11,12 +11,13 @@ class Question:
     """What to measure.
 
     Args:
-        tree: the benchmark's folder in its official layout.
+        tree: the benchmark's folder in its official layout, or a folder of scenes.
         encoder: a folder of encoders, as the stage pretrain writes it.
         params: the benchmark's own parameters.
         seed: for whatever the protocol draws.
         descriptor, switches: how sound is described, for benchmarks of sound.
         scratch: a folder for unfinished work, for benchmarks that train: a killed evaluation goes on from there.
+        annotations, ontology: what humans said of the clips of scenes, and the classes they could name.
     """
 
     tree: Path
@@ -26,6 +27,8 @@ class Question:
     descriptor: str
     switches: Mapping[str, str]
     scratch: Path
+    annotations: Path
+    ontology: Path
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from earshot.evaluation.pictures import PREFIXES, load_encoders, read_whole_pict
 from earshot.evaluation.proposals import Proposals, from_files, searched
 from earshot.evaluation.voc import read_tree
 from earshot.networks.device import chosen_device
-from earshot.networks.files import load_encoder
+from earshot.networks.files import load_network
 from earshot.networks.network import Network
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
@@ -189,7 +189,7 @@ def prepared(question: Question) -> Detection:
 
     Raises EarshotError for a tree that is not whole, and for pictures too small for the network.
     """
-    encoders = load_encoders(question.encoder)
+    encoders = load_encoders(question.encoder, load_network)
     check_size(encoders[""], question.params.shorter_side)
     classes, splits = read_tree(question.tree)
     files = {"trainval": splits["train"][0] + splits["val"][0], "test": splits["test"][0]}
@@ -224,7 +224,7 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
     """The detector of an encoder after all its steps, those done before taken from its checkpoint; in eval mode."""
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
     p, seed = detection.question.params, detection.question.seed
-    detector = FastRcnn(load_encoder(detection.question.encoder, name), len(detection.classes), seed)
+    detector = FastRcnn(load_network(detection.question.encoder, name), len(detection.classes), seed)
     detector = detector.to(chosen_device(), memory_format=torch.channels_last)
     plan = Plan(
         epochs=1,

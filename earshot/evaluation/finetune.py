@@ -28,7 +28,7 @@ from earshot.evaluation.metrics import average_precisions, mean_average_precisio
 from earshot.evaluation.pictures import PREFIXES, load_encoders, require_pictures
 from earshot.evaluation.voc import Split, read_tree
 from earshot.networks.device import chosen_device
-from earshot.networks.files import load_encoder
+from earshot.networks.files import load_network
 from earshot.networks.network import Network
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
@@ -139,7 +139,7 @@ class VocTask:
 def evaluate(question: Question) -> Answer:
     """The scores of the trained network and its controls, trained on in each mode, and of constant scores."""
     _check(question.params)
-    encoders = load_encoders(question.encoder)
+    encoders = load_encoders(question.encoder, load_network)
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
     classes, splits = read_tree(question.tree)
     require_pictures([file for files, _ in splits.values() for file in files])
@@ -169,7 +169,7 @@ def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
     name, mode = tuning.trainings[number]
     p, seed = tuning.question.params, tuning.question.seed
-    network = load_encoder(tuning.question.encoder, name)
+    network = load_network(tuning.question.encoder, name)
     renew(network, tuning.train[1].shape[1], mode, seed)
     network = network.to(chosen_device(), memory_format=torch.channels_last)
     task = VocTask(network, tuning.train, tuning.augmentation(), batch=p.batch, steps=p.steps, seed=seed)

@@ -1,7 +1,8 @@
 """From picture files to rows of features: of an encoder's layers, or of colours."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -18,16 +19,18 @@ from earshot.pipeline.errors import EarshotError
 BATCH = 64
 # What stands before a metric's name for each of the encoders that a folder may hold.
 PREFIXES = {"encoder": "", "wrong_sound": "wrong_sound_", "random": "random_"}
+Loaded = TypeVar("Loaded", bound=nn.Module)
 COLOUR_STEPS = 8  # of each of red, green and blue
 
 
-def load_encoders(folder: Path) -> dict[str, nn.Module]:
+def load_encoders(folder: Path, load: Callable[[Path, str], Loaded] = load_encoder) -> dict[str, Loaded]:
     """The trained network of a folder, the same architecture with random weights, and the control where it was trained.
 
-    The keys are the prefixes of their metrics. Raises EarshotError as `load_encoder` does.
+    The keys are the prefixes of their metrics. `load` is one of those of earshot/networks/files, for networks of other
+    kinds. Raises EarshotError as it does.
     """
     there = [name for name in PREFIXES if name != "wrong_sound" or (folder / "wrong_sound.safetensors").exists()]
-    return {PREFIXES[name]: load_encoder(folder, name) for name in there}
+    return {PREFIXES[name]: load(folder, name) for name in there}
 
 
 def read_whole_picture(file: Path) -> Tensor:

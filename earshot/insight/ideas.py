@@ -32,6 +32,8 @@ PLAIN = {LABELS: None, "label.control": "none", "pretrain.initialisation": "rand
 # How the work is cut, what runs beside it, and limits: none changes the score of a picture.
 INDIFFERENT = ("download", "corpus.accept_pending", "sample.shard_clips", "sample.esc50_sounds", "extract.shard_clips")
 INDIFFERENT += ("extract.clip_seconds", "label.memory_megabytes", "pretrain.threads", "pretrain.control", "evaluate")
+INDIFFERENT += ("extract.sequence_rate", "extract.sequence_size", "sample.localisation", "corpus.ontology")
+INDIFFERENT += ("correspond",)
 OF_A_BENCHMARK = ("layers", "modes", "encoder")  # which scores are computed, and of what this pipeline trained
 OF_THE_NETWORK = ("pretrain.backbone", "pretrain.initialisation", "pretrain.weights", "pretrain.image_size")
 OWN_NETWORKS = ("alexnet", "caffenet")  # the others come in width 1 alone

@@ -13,11 +13,13 @@ from earshot.pipeline.errors import EarshotError
 
 # A row of the table: what it is called, and what stands before the metric's name in the files.
 ROWS = {"sound": "", "wrong sound": "wrong_sound_", "random weights": "random_"}
+NAMES = {"map": "mAP", "accuracy": "accuracy"}  # of a score that is a benchmark's only one
 PICTURES = {
     "voc": ("VOC2007, mAP", "map"),
     "sun": ("SUN397, accuracy", "accuracy"),
     "finetune": ("VOC2007, fine-tuned", "map"),
     "detection": ("VOC2007, detection", "map"),
+    "correspondence": ("Correspondence", "accuracy"),
 }
 
 
@@ -41,7 +43,7 @@ def read_metrics(root: Path, name: str) -> dict[str, float]:
 def picture_table(title: str, metric: str, values: Mapping[str, float]) -> list[str]:
     """Lines: a layer or mode a column, the trained network and its controls a row each."""
     columns = [key.removeprefix(metric) for key in values if key == metric or key.startswith(f"{metric}_")]
-    lines = [f"{title:<20}" + "".join(f"{column.removeprefix('_') or 'mAP':>8}" for column in columns)]
+    lines = [f"{title:<20}" + "".join(f"{column.removeprefix('_') or NAMES[metric]:>10}" for column in columns)]
     for name, prefix in ROWS.items():
         scores = [values.get(f"{prefix}{metric}{column}") for column in columns]
         if any(score is not None for score in scores):
@@ -84,7 +86,7 @@ NEXT = [
 
 
 def _score(value: float | None) -> str:
-    return f"{'':>8}" if value is None else f"{value:>8.3f}"
+    return f"{'':>10}" if value is None else f"{value:>10.3f}"
 
 
 def _shown(key: str) -> bool:

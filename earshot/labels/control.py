@@ -40,9 +40,7 @@ def deal_sounds(
     return source
 
 
-def _deal_split(
-    groups: np.ndarray, clips: np.ndarray, name: str, generator: np.random.Generator
-) -> np.ndarray | None:
+def _deal_split(groups: np.ndarray, clips: np.ndarray, name: str, generator: np.random.Generator) -> np.ndarray | None:
     starts = np.flatnonzero(np.r_[True, clips[1:] != clips[:-1]])
     sizes = np.diff(np.r_[starts, len(clips)])
     if (groups == groups[0]).all():

@@ -18,7 +18,9 @@ from safetensors.torch import save
 from torch import nn
 
 from earshot.networks.backbones import build_network
-from earshot.networks.network import Network
+from earshot.networks.correspondence import CORRESPONDENCES, Correspondence, build_correspondence
+from earshot.networks.network import Network, PictureEncoder
+from earshot.networks.two_towers import TwoTowers
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import write_atomically
 
@@ -28,16 +30,27 @@ OPTIONAL = ("num_batches_tracked", "channel_mean", "channel_deviation")  # names
 PICKLES = (b"PK", b"\x80")  # how torch's own files begin
 
 # Type and range of each value of an architecture: a damaged or hostile file must not be able to ask for a huge network.
-ARCHITECTURE_RANGES = {
+WIDTHS = (float, 1 / 64, 4)
+TOWER_RANGES = {"width": WIDTHS, "stride": (int, 1, 2), "image_size": (int, 16, 1024)}
+CLASSIFIER_RANGES = {
     "classes": (int, 1, 100_000),
-    "width": (float, 1 / 64, 4),
+    "width": WIDTHS,
     "image_size": (int, 63, 1024),
     "dropout": (float, 0, 0.99),
+}
+# By name; every other is a classifier of the stage pretrain.
+RANGES = dict.fromkeys(CORRESPONDENCES, TOWER_RANGES) | {
+    "multisensory": {
+        "width": WIDTHS,
+        "image_size": (int, 16, 1024),
+        "frames": (int, 2, 1000),
+        "sound_samples": (int, 1000, 1_000_000),
+    }
 }
 
 
 def save_architecture(folder: Path, network: nn.Module) -> None:
-    """Write encoder.json, from which `load_encoder` builds the network again."""
+    """Write encoder.json, from which a network of any kind is built again."""
     with write_atomically(folder / ARCHITECTURE_FILE) as path:
         path.write_text(json.dumps(network.architecture, indent=2) + "\n")
 
@@ -49,27 +62,56 @@ def save_weights(folder: Path, name: str, network: nn.Module) -> None:
         path.write_bytes(save(tensors))
 
 
-def load_encoder(folder: Path, name: str = "encoder") -> Network:
+def load_encoder(folder: Path, name: str = "encoder") -> PictureEncoder:
     """The network of a folder with the weights called `name`, on the CPU, in eval mode.
 
     Args:
-        folder: what the stage pretrain wrote, models/pretrain for one.
+        folder: what the stage pretrain or correspond wrote, models/pretrain for one.
         name: `encoder`, `wrong_sound` (the control) or `random` (the weights before training).
 
     Raises:
-        EarshotError: a file is missing, damaged, or does not hold the tensors that the architecture needs.
+        EarshotError: a file is missing, damaged, or does not hold the tensors that the architecture needs; or the
+            network sees no single pictures.
     """
+    wanted = "has no layers for single pictures; wanted l3, ave, avol or a network of the stage pretrain"
+    return _load(folder, name, Network | TwoTowers, wanted)
+
+
+def load_network(folder: Path, name: str = "encoder") -> Network:
+    """As `load_encoder`, for what is to be trained on: a classifier of the stage pretrain.
+
+    Raises:
+        EarshotError: as `load_encoder`, and for a correspondence network, which has no fully connected layers to renew.
+    """
+    return _load(folder, name, Network, "is a correspondence network; wanted one of the stage pretrain to train on")
+
+
+def load_correspondence(folder: Path, name: str = "encoder") -> Correspondence:
+    """As `load_encoder`, for a network of the stage correspond: its towers, what joins them, and how it hears.
+
+    Raises:
+        EarshotError: as `load_encoder`, and for a network of another kind.
+    """
+    return _load(folder, name, Correspondence, "is no correspondence network; wanted l3, ave, avol or multisensory")
+
+
+def _load(folder: Path, name: str, kind: Any, otherwise: str) -> Any:
+    """A network of that kind; `otherwise` says of any other what is wrong with it, before its weights are read."""
     if name not in ENCODERS:
         raise EarshotError(f"{folder}: no encoder is called {name!r}; the names are {', '.join(ENCODERS)}")
     described, file = folder / ARCHITECTURE_FILE, folder / f"{name}.safetensors"
     architecture = _read_architecture(described)
+    corresponds = architecture["name"] in CORRESPONDENCES
+    build, stage = (build_correspondence, "correspond") if corresponds else (build_network, "pretrain")
     try:
         with torch.device("meta"):  # no memory is taken before the file is known to fit
-            network = build_network(**architecture)
+            network = build(**architecture)
     except EarshotError as error:
         raise EarshotError(f"{described}: {error}") from None
+    if not isinstance(network, kind):
+        raise EarshotError(f"{described}: {architecture['name']} {otherwise}")
     wanted = network.state_dict()
-    with _opened(file, "run the stage pretrain again") as weights:
+    with _opened(file, f"run the stage {stage} again") as weights:
         _compare(file, _shapes(weights), wanted, f"the network of {ARCHITECTURE_FILE}")
         found = {key: weights.get_tensor(key) for key in wanted}
     for key, tensor in found.items():
@@ -113,18 +155,21 @@ def load_weights(network: Network, file: Path) -> None:
 
 
 def _read_architecture(path: Path) -> dict:
+    wrote = "the stage pretrain or correspond"
     try:
         found = json.loads(path.read_text())
     except OSError as error:
-        raise EarshotError(f"{path}: cannot be read ({error.strerror}); the stage pretrain writes it") from None
+        raise EarshotError(f"{path}: cannot be read ({error.strerror}); {wrote} writes it") from None
     except ValueError as error:
-        raise EarshotError(f"{path}: is not JSON ({error}); run the stage pretrain again") from None
+        raise EarshotError(f"{path}: is not JSON ({error}); run {wrote} again") from None
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         name = found.get("name") if isinstance(found, dict) else found
-        raise EarshotError(f"{path}: name is {name!r:.60}; wanted a network's, such as alexnet")
-    if set(found) != {"name", *ARCHITECTURE_RANGES}:
-        raise EarshotError(f"{path}: holds {', '.join(sorted(found))}; wanted name, {', '.join(ARCHITECTURE_RANGES)}")
-    for key, (kind, lowest, highest) in ARCHITECTURE_RANGES.items():
+        raise EarshotError(f"{path}: name is {name!r:.60}; wanted a network's, such as alexnet or ave")
+    ranges = RANGES.get(found["name"], CLASSIFIER_RANGES)
+    if set(found) != {"name", *ranges}:
+        held = ", ".join(sorted(set(found) - {"name"}))
+        raise EarshotError(f"{path}: {found['name']:.60} holds {held:.200}; wanted {', '.join(ranges)}")
+    for key, (kind, lowest, highest) in ranges.items():
         value = found[key]
         right = isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
         if not right or not lowest <= value <= highest:

@@ -13,42 +13,16 @@ CHANNEL_MEAN = (123.675, 116.28, 103.53)
 CHANNEL_DEVIATION = (58.395, 57.12, 57.375)
 
 
-class Network(nn.Module, ABC):
-    """A convolutional network over pictures as they are decoded: uint8, (pictures, 3, image_size, image_size).
-
-    A picture runs through `normalise`, `convolve`, `pool`, `hidden` and the output layer. A detector may take a picture
-    of any size through the first two and cut regions of pooled_side x pooled_side out of conv5 for `hidden`.
+class PictureEncoder(nn.Module, ABC):
+    """What probes see of any network over pictures as they are decoded: uint8, (pictures, 3, image_size, image_size).
 
     Args:
-        name: of the architecture, as `pretrain.backbone` gives it.
-        classes: number of outputs.
-        width: factor on all channels and hidden units.
         image_size: side of the pictures in px.
-        dropout: probability at the dropouts among the fully connected layers.
-
-    Attributes:
-        architecture: the arguments, from which `build_network` makes the network again.
-        stride: px of the picture from one position of conv5 to the next.
-        pooled_side: positions along one side of the maps that `hidden` is given when a picture is classified.
-        fully_connected_names: the fully connected layers in order, the output layer last.
-        left_out: modules that the architecture has elsewhere and not here: auxiliary classifiers.
     """
 
-    stride: int
-    pooled_side: int
-    fully_connected_names: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
-
-    def __init__(self, name: str, *, classes: int, width: float, image_size: int, dropout: float) -> None:
+    def __init__(self, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
-        self.architecture = {
-            "name": name,
-            "classes": classes,
-            "width": width,
-            "image_size": image_size,
-            "dropout": dropout,
-        }
         self.register_buffer("channel_mean", torch.tensor(CHANNEL_MEAN).view(3, 1, 1))
         self.register_buffer("channel_deviation", torch.tensor(CHANNEL_DEVIATION).view(3, 1, 1))
 
@@ -57,20 +31,8 @@ class Network(nn.Module, ABC):
         """The conv5 maps after their nonlinearity, (pictures, channels, height, width), of pictures of any size."""
 
     @abstractmethod
-    def pool(self, conv5: Tensor) -> Tensor:
-        """The maps that `hidden` reads, of the conv5 maps."""
-
-    @abstractmethod
-    def hidden(self, pooled: Tensor) -> Tensor:
-        """What the output layer reads, (pictures, units), of maps (pictures, channels, pooled_side, pooled_side)."""
-
-    @abstractmethod
     def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The LAYERS with their values in the order in which they are computed, each when it is asked for."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Scores of the classes, (pictures, classes), of uint8 pictures (pictures, 3, image_size, image_size)."""
-        return self.scores(self.hidden(self.pool(self.convolve(self.normalise(self._checked(images))))))
 
     def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
         """Activations after the nonlinearity, a flat row a picture, of the layers asked for.
@@ -99,6 +61,62 @@ class Network(nn.Module, ABC):
         """Float pictures of zero mean and unit variance, channel by channel, of uint8 pictures of any size."""
         return (images - self.channel_mean) / self.channel_deviation
 
+    def _checked(self, images: Tensor) -> Tensor:
+        wanted = (3, self.image_size, self.image_size)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
+            found = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pictures, {wanted})")
+        return images
+
+
+class Network(PictureEncoder):
+    """A convolutional classifier of pictures.
+
+    A picture runs through `normalise`, `convolve`, `pool`, `hidden` and the output layer. A detector may take a picture
+    of any size through the first two and cut regions of pooled_side x pooled_side out of conv5 for `hidden`.
+
+    Args:
+        name: of the architecture, as `pretrain.backbone` gives it.
+        classes: number of outputs.
+        width: factor on all channels and hidden units.
+        image_size: side of the pictures in px.
+        dropout: probability at the dropouts among the fully connected layers.
+
+    Attributes:
+        architecture: the arguments, from which `build_network` makes the network again.
+        stride: px of the picture from one position of conv5 to the next.
+        pooled_side: positions along one side of the maps that `hidden` is given when a picture is classified.
+        fully_connected_names: the fully connected layers in order, the output layer last.
+        left_out: modules that the architecture has elsewhere and not here: auxiliary classifiers.
+    """
+
+    stride: int
+    pooled_side: int
+    fully_connected_names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    def __init__(self, name: str, *, classes: int, width: float, image_size: int, dropout: float) -> None:
+        super().__init__(image_size)
+        self.architecture = {
+            "name": name,
+            "classes": classes,
+            "width": width,
+            "image_size": image_size,
+            "dropout": dropout,
+        }
+
+    @abstractmethod
+    def pool(self, conv5: Tensor) -> Tensor:
+        """The maps that `hidden` reads, of the conv5 maps."""
+
+    @abstractmethod
+    def hidden(self, pooled: Tensor) -> Tensor:
+        """What the output layer reads, (pictures, units), of maps (pictures, channels, pooled_side, pooled_side)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores of the classes, (pictures, classes), of uint8 pictures (pictures, 3, image_size, image_size)."""
+        return self.scores(self.hidden(self.pool(self.convolve(self.normalise(self._checked(images))))))
+
     def scores(self, hidden: Tensor) -> Tensor:
         """Scores of the classes, (pictures, classes), of what `hidden` gives."""
         return self.fully_connected[-1](hidden)
@@ -120,17 +138,10 @@ class Network(nn.Module, ABC):
         setattr(self.get_submodule(parent), name, _zero_output(self.fully_connected[-1], classes))
         self.architecture["classes"] = classes
 
-    def _checked(self, images: Tensor) -> Tensor:
-        wanted = (3, self.image_size, self.image_size)
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
-            found = f"{images.dtype} of shape {tuple(images.shape)}"
-            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pictures, {wanted})")
-        return images
-
 
 def initialise(module: nn.Module) -> None:
     """Gaussian weights that keep the variance through a ReLU (He 2015, equation 10), biases zero; in place."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

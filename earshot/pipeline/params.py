@@ -54,6 +54,7 @@ class Corpus(Group):
     manifest: str
     clips: str
     accept_pending: bool
+    ontology: str
 
 
 class Download(Group):
@@ -141,6 +142,7 @@ class Correspond(Group):
     stride: Literal[1, 2]
     image_size: Annotated[int, Field(ge=32, le=1024)]
     frames: Positive
+    sound_samples: Positive
     positives: Literal["centred", "overlapping"]
     negatives: Literal["other-group", "shifted"]
     grid: Amount
@@ -227,6 +229,18 @@ class Detection(Benchmark):
     clip_norm: Amount
 
 
+class Correspondence(Benchmark):
+    """Whether pictures and sounds of held-out clips belong together."""
+
+    positives: Literal["centred", "overlapping"]
+    negatives: Literal["other-group", "shifted"]
+    grid: Amount
+    shift: Amount
+    supervised_epochs: Count
+    supervised_batch: Annotated[int, Field(ge=4, multiple_of=2)]
+    supervised_learning_rate: Amount
+
+
 class Retrieval(Benchmark):
     """Retrieval across and within the senses, among annotated clips."""
 
@@ -259,6 +273,7 @@ class Evaluate(Group):
     esc50: Esc50 | None = None
     finetune: Finetune | None = None
     detection: Detection | None = None
+    correspondence: Correspondence | None = None
     retrieval: Retrieval | None = None
     nmi: Nmi | None = None
     units: Units | None = None

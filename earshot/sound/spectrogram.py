@@ -22,7 +22,7 @@ FLOOR = 1e-8
 class Spectrogram(nn.Module):
     """Natural logarithms of power: waveforms (n, 48000) become float32 (n, 1, 257, 199), frequency by time.
 
-    They are computed on the waveforms' device, and in float32 under autocast too.
+    They are computed on the waveforms' device; autocast leaves transforms and logarithms in float32.
 
     Raises:
         ValueError: waveforms of another type or shape.
@@ -40,5 +40,4 @@ class Spectrogram(nn.Module):
         if waveforms.dtype != torch.float32 or waveforms.dim() != 2 or waveforms.shape[1] != SAMPLES:
             found = f"{waveforms.dtype} of shape {tuple(waveforms.shape)}"
             raise ValueError(f"waveforms are {found}; a spectrogram wants torch.float32 of shape (n, {SAMPLES})")
-        with torch.autocast(waveforms.device.type, enabled=False):
-            return self.power(waveforms).clamp(min=FLOOR).log()[:, None]  # (n, 1, 257, 199)
+        return self.power(waveforms).clamp(min=FLOOR).log()[:, None]  # (n, 1, 257, 199)

@@ -363,7 +363,7 @@ class CorrespondenceTask:
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         batches = self.validation.batches_per_epoch if self.validation.items > 1 else 0
         numbers = range(processes.rank(), batches, processes.count())
-        spreads: dict[str, float | None] = {"picture_spread": None, "sound_spread": None}
+        spreads: dict[str, float] = {}
         for batch in ahead(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.loss(batch)) * len(batch.together)
             spreads = self._spreads(batch)
@@ -377,7 +377,7 @@ class CorrespondenceTask:
         steps = row["epoch"] * self.batches_per_epoch
         alarms = {
             "stuck": steps >= STUCK_STEPS and row["train_loss"] > CHANCE - STUCK,
-            "collapsed": any((row[f"{sense}_spread"] or 1) < COLLAPSED for sense in ("picture", "sound")),
+            "collapsed": any(row.get(f"{sense}_spread", 1) < COLLAPSED for sense in ("picture", "sound")),
         }
         told = {
             "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {CHANCE:.4f}",
@@ -391,12 +391,14 @@ class CorrespondenceTask:
 
     def _spreads(self, batch: Pairs) -> dict[str, float]:
         """How far apart the embeddings of each sense lie: 1 less the length of the mean of their directions."""
+        if self.wanted.frames > 1:
+            return {}  # the senses meet before anything could be compared
         embeddings = {
             "picture": self.network.embed_pictures(batch.pictures),
             "sound": self.network.embed_sounds(batch.sounds),
         }
         means = {sense: functional.normalize(rows.float(), dim=1).mean(0) for sense, rows in embeddings.items()}
-        return {f"{sense}_spread": 1 - float(mean.norm()) for sense, mean in means.items()}
+        return {f"{sense}_spread": 1 - float(mean.norm().detach()) for sense, mean in means.items()}
 
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]

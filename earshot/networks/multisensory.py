@@ -1,0 +1,160 @@
+"""The multisensory network of Owens & Efros (2018): 3-d convolutions over frames, joined early by the waveform's.
+
+Layer by layer as in the authors' released code, with these differences. Max pooling to fixed lengths takes the
+place of fractional pooling, whose places are drawn; batch norm is the usual one; convolutions that batch norm follows
+have no biases; and pictures are normalised by ImageNet's mean and deviation, as those of the other networks are.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from earshot.networks.network import initialise
+from earshot.networks.senses import Correspondence
+from earshot.networks.towers import scaled
+
+RATE = 21_000  # Hz
+FRAMES = 125  # 4.2 s at 29.97 frames a second
+SAMPLES = 87_588  # round(125 * 21000 / 29.97)
+COMPRESSION = 255.0  # of loudness
+
+# How convolutions of a waveform and of a sequence of pictures are made.
+KINDS = {1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d), 3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d)}
+
+Size = int | tuple[int, ...]
+
+
+class Multisensory(Correspondence):
+    """Tells whether a sequence of frames and a stereo waveform run at the same time.
+
+    The sound's maps are pooled to the length of the frames', repeated at every position, and concatenated with them;
+    all later layers see both. The score is one logit of the mean over times and positions: the same logit at every
+    position is a map of where the sound comes from, whose mean is the score.
+
+    Args:
+        width: factor on all channels.
+        image_size: side of the pictures in px.
+        frames: of a sequence; fewer for the same sound are a lower frame rate, with which training begins.
+        sound_samples: of either channel of the waveform, at 21 kHz.
+    """
+
+    sound_rate, sound_channels = RATE, 2
+
+    def __init__(
+        self, *, width: float = 1.0, image_size: int = 224, frames: int = FRAMES, sound_samples: int = SAMPLES
+    ) -> None:
+        arguments = {"width": width, "frames": frames, "sound_samples": sound_samples}
+        super().__init__("multisensory", image_size=image_size, **arguments)
+        self.frames, self.sound_samples = frames, sound_samples
+        base = scaled(64, width)
+        self.sound = nn.Sequential(
+            _convolved(1, 2, base, 65, 4),
+            nn.MaxPool1d(4, ceil_mode=True),
+            Residual(1, base, 2 * base, 15, 4),
+            Residual(1, 2 * base, 2 * base, 15, 4),
+            Residual(1, 2 * base, 4 * base, 15, 4),
+        )
+        self.sound_last = _convolved(1, 4 * base, 2 * base, 3, 1)
+        self.pictures = nn.Sequential(
+            _convolved(3, 3, base, (5, 7, 7), 2),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1)),
+            Residual(3, base, base, 3, 1),
+            Residual(3, base, base, 3, 2),
+        )
+        self.merge = nn.Sequential(
+            _convolved(3, 3 * base, 8 * base, 1, 1), nn.Conv3d(8 * base, 2 * base, 1, bias=False)
+        )
+        self.merge_norm = nn.BatchNorm3d(2 * base)
+        self.both = nn.Sequential(
+            Residual(3, 2 * base, 2 * base, 3, 1),
+            Residual(3, 2 * base, 2 * base, 3, 1),
+            Residual(3, 2 * base, 4 * base, 3, 2),
+            Residual(3, 4 * base, 4 * base, 3, 1),
+            Residual(3, 4 * base, 8 * base, 3, (1, 2, 2)),
+            Residual(3, 8 * base, 8 * base, 3, 1),
+        )
+        self.logit = nn.Linear(8 * base, 1)
+        self.apply(initialise)
+        nn.init.zeros_(self.logit.weight)  # at first all pairs are equally likely
+
+    def to(self, *where, memory_format: torch.memory_format | None = None, **options) -> "Multisensory":
+        """As of any module; `channels_last`, which is a layout of single pictures, is passed over."""
+        return super().to(*where, **options)
+
+    def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        joined = self.joined(pictures, sounds)
+        return self.logit(joined.mean((2, 3, 4))).float()[:, 0]
+
+    def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        """The class activation map, averaged over time: float32 (pairs, height, width); its mean is the score."""
+        joined = self.joined(pictures, sounds).mean(2)  # (pairs, 512 w, height, width)
+        return self.logit(joined.movedim(1, -1)).float()[..., 0]
+
+    def joined(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        """The last maps: (pairs, 512 w, times, height, width), 16 x 7 x 7 positions at the paper's size."""
+        seen = self.pictures(self.normalise(self._checked(pictures)).transpose(1, 2))  # (pairs, 64 w, 32, 28, 28)
+        heard = self.heard(sounds, seen.shape[2])  # (pairs, 128 w, 32)
+        heard = heard[..., None, None].expand(-1, -1, *seen.shape[2:])
+        both = torch.cat([seen, heard], dim=1)  # (pairs, 192 w, 32, 28, 28)
+        kept = seen.shape[1]
+        short = torch.cat([both[:, :kept], both[:, -kept:]], dim=1)  # (pairs, 128 w, 32, 28, 28)
+        return self.both(torch.relu(self.merge_norm(self.merge(both) + short)))
+
+    def heard(self, sounds: Tensor, times: int) -> Tensor:
+        """What is heard at each of so many times: (pairs, 128 w, times)."""
+        self._check_sounds(sounds)
+        maps = self.sound(compressed(sounds))  # (pairs, 256 w, 86)
+        return self.sound_last(functional.adaptive_max_pool1d(maps, times))
+
+    def _checked(self, images: Tensor) -> Tensor:
+        wanted = (self.frames, 3, self.image_size, self.image_size)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
+            found = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pairs, {wanted})")
+        return images
+
+
+class Residual(nn.Module):
+    """Two convolutions and a shortcut: one of kernel 1 where the channels differ, or the map as it is.
+
+    Args:
+        dimensions: 1 for sounds, 3 for sequences.
+        channels, wide: of the input and the output.
+        kernel: of both convolutions.
+        stride: of the first, and of the shortcut.
+    """
+
+    def __init__(self, dimensions: int, channels: int, wide: int, kernel: int, stride: Size) -> None:
+        super().__init__()
+        convolution, norm, pool = KINDS[dimensions]
+        if channels == wide:
+            self.short = pool(1, stride)
+        else:
+            self.short = nn.Sequential(convolution(channels, wide, 1, stride, bias=False), norm(wide))
+        self.first = _convolved(dimensions, channels, wide, kernel, stride)
+        self.second = convolution(wide, wide, kernel, padding=_middle(kernel), bias=False)
+        self.norm = norm(wide)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.second(self.first(maps)) + self.short(maps)))
+
+
+def compressed(waveforms: Tensor) -> Tensor:
+    """Waveforms in [-1, 1] with their loudness compressed: sign(x) log(1 + 255 |x|) / log 256."""
+    return waveforms.sign() * torch.log1p(COMPRESSION * waveforms.abs()) / math.log1p(COMPRESSION)
+
+
+def _convolved(dimensions: int, channels: int, wide: int, kernel: Size, stride: Size) -> nn.Sequential:
+    convolution, norm, _ = KINDS[dimensions]
+    return nn.Sequential(
+        convolution(channels, wide, kernel, stride, padding=_middle(kernel), bias=False),
+        norm(wide),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _middle(kernel: Size) -> Size:
+    """The padding at which an odd kernel stands in the middle: as many positions are left as strides begin."""
+    return kernel // 2 if isinstance(kernel, int) else tuple(size // 2 for size in kernel)

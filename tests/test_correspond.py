@@ -1,0 +1,121 @@
+"""The stage correspond, through its command line: what it writes, its control, and that a kill leaves no trace."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from safetensors.torch import load_file
+from test_correspondence import write_world
+from test_correspondence_task import write_clips
+
+from earshot.networks.files import load_correspondence
+from earshot.pipeline.settings import settings
+from stages.correspond import STAGE, main
+
+SMALL = ["correspond.width=0.0625", "correspond.image_size=32", "correspond.batch=16", "correspond.epochs=2"]
+# The stage with a checkpoint after every step, in one process, which ends itself by SIGKILL after the fifth step.
+KILLED = """
+import os, signal, sys
+from earshot.training import trainer
+trainer.CHECKPOINT_SECONDS = 0
+step = trainer.Trainer._step
+def killed(self, batch):
+    if self.progress.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch)
+trainer.Trainer._step = killed
+from stages.correspond import STAGE, main
+STAGE.run(main, sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_process():
+    """Train in this process: two workers would take longer to start than to train."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EARSHOT_WORKERS", "1")
+        patch.setenv("EARSHOT_DEVICE", "cpu")
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A small world's tables; never written to."""
+    root = tmp_path_factory.mktemp("world")
+    write_world(root / "data", 60)
+    return root / "data" / "scenes"
+
+
+def arguments(root, *changes):
+    sets = [word for change in [*SMALL, *changes] for word in ("--set", change)]
+    return ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+
+
+def rooted(world, root):
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "scenes").symlink_to(world)
+    return root
+
+
+def correspond(root, *changes):
+    STAGE.run(main, arguments(root, *changes))
+    return json.loads((root / "metrics/correspond.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def done(world, tmp_path_factory):
+    """The stage, run once."""
+    root = rooted(world, tmp_path_factory.mktemp("done") / "root")
+    correspond(root)
+    return root
+
+
+def weights(root, name):
+    return load_file(root / "models/correspond" / f"{name}.safetensors")
+
+
+def test_it_writes_both_trainings_their_beginning_and_the_history(done):
+    metrics = json.loads((done / "metrics/correspond.json").read_text())
+    assert {"val_accuracy", "wrong_sound_val_accuracy", "chance", "clips_trained_on"} <= set(metrics)
+    assert metrics["pairs_per_second"] > 0
+    assert len((done / "metrics/correspond_history.csv").read_text().splitlines()) == 3
+    found = {name: weights(done, name) for name in ("encoder", "wrong_sound", "random")}
+    key = "picture_tower.conv1_1.weight"
+    assert not torch.equal(found["encoder"][key], found["random"][key])
+    assert not torch.equal(found["encoder"][key], found["wrong_sound"][key])
+    assert torch.equal(found["encoder"]["sound_mean"], found["random"]["sound_mean"])
+    assert load_correspondence(done / "models/correspond").architecture["name"] == "ave"
+
+
+def test_a_killed_training_ends_with_the_same_weights(done, world, tmp_path):
+    root = rooted(world, tmp_path / "root")
+    command = [sys.executable, "-c", KILLED, *arguments(root, "correspond.control=false")]
+    environment = {"EARSHOT_WORKERS": "1", "EARSHOT_DEVICE": "cpu", "PATH": "", "PYTHONPATH": str(REPOSITORY)}
+    killed = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (root / "models/correspond").exists()
+    correspond(root, "correspond.control=false")
+    kept, again = weights(done, "encoder"), weights(root, "encoder")
+    assert all(torch.equal(kept[key], again[key]) for key in kept)
+    assert not (root / "models/correspond/wrong_sound.safetensors").exists()
+
+
+def test_motion_needs_sequences_and_is_told_which(tmp_path, capsys):
+    write_clips(tmp_path / "data/scenes", [f"group_{number}" for number in range(20)])
+    with pytest.raises(SystemExit) as ended:
+        correspond(tmp_path, "correspond.network=multisensory", "correspond.negatives=shifted")
+    assert "set extract.sequence_rate" in str(ended.value)
+
+
+def test_a_corpus_of_one_clip_is_refused(tmp_path):
+    write_clips(tmp_path / "data/scenes", ["group_0"])
+    with pytest.raises(SystemExit, match=r"clips to train on that last the network's 1.00 s, wanted 2 or more"):
+        correspond(tmp_path)

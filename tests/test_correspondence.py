@@ -1,0 +1,149 @@
+"""The benchmark of correspondence: pairs of held-out clips, and the baselines that may read annotations."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from test_correspondence_task import CENTRED, RATE, SECONDS, Comparing, flac, picture
+
+from earshot.corpus.split import split_of
+from earshot.evaluation.benchmark import Question
+from earshot.evaluation.correspondence import (
+    Annotations,
+    best_threshold,
+    evaluate,
+    held_out_pairs,
+    ranked_above,
+    score_pairs,
+)
+from earshot.media.annotations import write_annotations
+from earshot.media.scenes import Scene, write_scenes
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.files import save_architecture, save_weights
+from earshot.pipeline.errors import EarshotError
+
+KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: grey of the picture, Hz of the tone
+PARAMS = {
+    "positives": "centred",
+    "negatives": "other-group",
+    "grid": 0.04,
+    "shift": 1.0,
+    "supervised_epochs": 0,
+    "supervised_batch": 32,
+    "supervised_learning_rate": 0.003,
+}
+
+
+def write_world(root, clips):
+    """Clips of two kinds that are plain to see and to hear, a group each, and what was said of them."""
+    time = np.arange(int(RATE * SECONDS)) / RATE
+    rows = []
+    for number in range(clips):
+        kind = list(KINDS)[number % 2]
+        grey, pitch = KINDS[kind]
+        rows.append(
+            Scene(
+                clip_id=f"clip_{number}_{kind}",
+                group=f"group_{number}",
+                duration=SECONDS,
+                frames=[picture(grey + number % 7)] * 2,
+                times=[1.0, 2.5],
+                sound=flac(0.4 * np.sin(2 * np.pi * (pitch + number) * time)),
+                sound_rate=RATE,
+                sound_channels=1,
+            )
+        )
+    write_scenes(root / "scenes" / "00000.parquet", rows)
+    write_annotations(root / "said" / "00000.parquet", {row.clip_id: [row.clip_id.split("_")[2]] for row in rows})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    write_world(root, 240)
+    torch.manual_seed(0)
+    network = build_correspondence("ave", width=1 / 16, image_size=32)
+    for name in ("encoder", "random"):
+        save_weights(root / "models", name, network)
+    save_architecture(root / "models", network)
+    return root
+
+
+def question(world, scratch, **changes):
+    paths = {"annotations": world / "said", "ontology": world, "scratch": scratch}
+    params = SimpleNamespace(**PARAMS | changes)
+    return Question(world / "scenes", world / "models", params, 0, "texture", {}, **paths)
+
+
+def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
+    answer = evaluate(question(world, tmp_path))
+    assert answer.metrics["pairs"] == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240))
+    assert answer.metrics["accuracy"] == answer.metrics["random_accuracy"]
+    assert 0.2 < answer.metrics["accuracy"] < 0.8
+    assert answer.metrics == evaluate(question(world, tmp_path)).metrics
+
+
+def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
+    network = Comparing()
+    network.sound_channels = 1
+    pairs = list(held_out_pairs(network, world / "scenes", CENTRED, "test"))
+    together = torch.cat([each.together for each in pairs])
+    assert together.mean() == 0.5
+    assert len(together) == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240)) > 30
+
+
+@pytest.mark.slow
+def test_the_baselines_learn_what_annotations_tell(world, tmp_path):
+    """Two kinds: a sound of another group is of the other kind half of the time, so three of four pairs can be told."""
+    answer = evaluate(question(world, tmp_path, supervised_epochs=12))
+    assert answer.metrics["direct_accuracy"] > 0.65
+    assert answer.metrics["supervised_accuracy"] > 0.65
+    assert {row["network"] for row in answer.classes} == {"trained", "random", "direct", "supervised"}
+
+
+def test_a_network_that_knows_scores_what_belongs_together_higher(world):
+    class Knowing(Comparing):
+        sound_channels = 1
+
+        def forward(self, pictures, sounds):
+            light = pictures.float().mean((1, 2, 3)) > 120
+            crossings = (sounds[:, 1:] * sounds[:, :-1] < 0).float().sum(1)
+            return self.scale * torch.where(light == (crossings > 1800), 1.0, -1.0)
+
+    scores, together = score_pairs(Knowing(), world / "scenes", CENTRED, "test")
+    assert (scores[together] > 0).all()
+    assert 0.3 < (scores[~together] > 0).mean() < 0.7
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=60))
+def test_ranking_is_the_area_under_the_roc_curve(rows):
+    scores, together = (np.array(column) for column in zip(*rows, strict=True))
+    if 0 < together.sum() < len(together):
+        assert ranked_above(scores, together) == pytest.approx(roc_auc_score(together, scores))
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=40))
+def test_no_threshold_tells_more(rows):
+    scores, together = (np.array(column) for column in zip(*rows, strict=True))
+    found = ((scores > best_threshold(scores, together)) == together).mean()
+    assert found == max(((scores > edge - 0.5) == together).mean() for edge in range(-6, 8))
+
+
+def test_every_annotation_of_a_clip_counts_alike_and_one_kind_is_too_few(tmp_path):
+    write_annotations(tmp_path / "00000.parquet", {"a": ["rain", "bell"], "b": ["bell"], "c": []})
+    annotations = Annotations.read(tmp_path)
+    assert annotations.names == ["bell", "rain"]
+    found = annotations.targets([SimpleNamespace(clip_id=name) for name in "abc"])
+    assert found.tolist() == [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]
+    write_annotations(tmp_path / "00000.parquet", {"a": ["rain"]})
+    with pytest.raises(EarshotError, match=r"1 different annotations of 1 clips, wanted two .* supervised_epochs=0"):
+        Annotations.read(tmp_path)
+
+
+def test_metrics_are_plain_numbers(world, tmp_path):
+    json.dumps(evaluate(question(world, tmp_path)).metrics)

@@ -1,0 +1,591 @@
+"""Correspondence networks have the papers' shapes and learn; their files give back the same numbers or are refused."""
+
+import json
+from collections.abc import Iterable
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from earshot.networks.correspondence import CORRESPONDENCES, Correspondence, build_correspondence
+from earshot.networks.files import load_correspondence, load_encoder, load_network, save_architecture, save_weights
+from earshot.networks.multisensory import Multisensory, compressed
+from earshot.networks.network import LAYERS
+from earshot.networks.towers import Tower, pooled
+from earshot.networks.two_towers import AVENet, AVOLNet, TwoTowers
+from earshot.pipeline.errors import EarshotError
+
+TOWERS = ["l3", "ave", "avol"]
+PAPERS_STRIDE = {"l3": 1, "ave": 2, "avol": 2, "multisensory": 2}
+# A picture of 64 px is 4 x 4 at conv4_2; 8 frames are 2 times after the 3-d strides; 16,800 samples are 0.8 s.
+SMALL = {"width": 1 / 16, "image_size": 64, "frames": 8, "sound_samples": 16_800}
+COMPUTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def build(name: str, **changes: object) -> Correspondence:
+    torch.manual_seed(0)
+    return build_correspondence(name, **SMALL | changes)
+
+
+def at_papers_size(name: str) -> Correspondence:
+    torch.manual_seed(0)
+    return build_correspondence(name, width=1, image_size=224, stride=PAPERS_STRIDE[name])
+
+
+def pairs_for(network: Correspondence, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures with a bright bar whose place is that of the tone in the sound."""
+    drawn = torch.Generator().manual_seed(1)
+    places = torch.linspace(0, 1, count)
+    several = network.frames > 1
+    shape = (count, *([network.frames] if several else []), 3, network.image_size, network.image_size)
+    pictures = torch.randint(0, 80, shape, dtype=torch.uint8, generator=drawn)
+    bar = (torch.arange(network.image_size) / network.image_size - places[:, None]).abs() < 0.15
+    pictures += 150 * bar[:, None, None].unsqueeze(1 if several else 0).reshape(count, *[1] * (len(shape) - 2), -1)
+    times = torch.arange(network.sound_samples) / network.sound_rate
+    sounds = 0.3 * torch.sin(2 * torch.pi * 300 * 2 ** (4 * places[:, None]) * times)
+    sounds += 0.02 * torch.randn(sounds.shape, generator=drawn)
+    return pictures, sounds[:, None].expand(-1, 2, -1) if network.sound_channels == 2 else sounds
+
+
+def maps_at(network: nn.Module, *inputs: torch.Tensor) -> dict[str, tuple[int, ...]]:
+    """The shape of what every convolution, linear layer and pool gives, without the batch."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, (*COMPUTED, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)):
+            module.register_forward_hook(lambda _, given, made, name=name: found.update({name: tuple(made.shape[1:])}))
+    network(*inputs)
+    return found
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(values.numel() for values in module.parameters())
+
+
+def on_meta(name: str, stride: int | None = None) -> tuple[Correspondence, torch.Tensor, torch.Tensor]:
+    """A network of the papers' size that takes no memory, with two pairs for it."""
+    with torch.device("meta"):
+        network = build_correspondence(name, width=1, image_size=224, stride=stride or PAPERS_STRIDE[name]).eval()
+        frames = [network.frames] if network.frames > 1 else []
+        channels = [2] if network.sound_channels == 2 else []
+        pictures = torch.zeros(2, *frames, 3, 224, 224, dtype=torch.uint8)
+        return network, pictures, torch.zeros(2, *channels, network.sound_samples)
+
+
+@pytest.mark.parametrize(
+    ("stride", "pictures", "sounds"),
+    [
+        (1, (224, 112, 56, 28), ((257, 199), (128, 99), (64, 49), (32, 24))),
+        (2, (112, 56, 28, 14), ((129, 100), (64, 50), (32, 25), (16, 12))),
+    ],
+)
+def test_both_towers_have_the_papers_maps_at_every_layer(stride, pictures, sounds):
+    network, *inputs = on_meta("l3", stride)
+    found = maps_at(network, *inputs)
+    for tower, sides in (("picture_tower", [(side, side) for side in pictures]), ("sound_tower", sounds)):
+        for block, (channels, side) in enumerate(zip((64, 128, 256, 512), sides, strict=True), 1):
+            for place in (1, 2):
+                assert found[f"{tower}.conv{block}_{place}"] == (channels, *side)
+            if block < 4:
+                assert found[f"{tower}.pool{block}"] == (channels, *sides[block]) if stride == 1 else True
+                assert found[f"{tower}.pool{block}"][0] == channels
+        assert f"{tower}.pool4" not in found  # the head pools over all positions instead
+    assert network.picture_maps(inputs[0]).shape == (2, 512, pictures[3], pictures[3])
+    assert network.sound_maps(inputs[1]).shape == (2, 512, *sounds[3])
+
+
+HEADS = {
+    "l3": {"fc1": (128,), "fc2": (2,)},
+    "ave": {"embed_picture.0": (128,), "embed_picture.2": (128,), "embed_sound.0": (128,), "embed_sound.2": (128,)},
+    "avol": {"embed_positions.0": (128, 14, 14), "embed_positions.2": (128, 14, 14), "embed_sound.0": (128,)}
+    | {"embed_sound.2": (128,)},
+}
+# Of one 3x3 tower without its first layer: 9 (64 64 + 64 128 + 128 128 + 128 256 + 256 256 + 256 512 + 512 512)
+# = 9 * 520,192 weights, and two of batch norm for each of 2 (64 + 128 + 256 + 512) = 1920 channels.
+REST_OF_A_TOWER = 9 * 520_192 + 2 * 1920
+BOTH_TOWERS = 2 * REST_OF_A_TOWER + 9 * (3 + 1) * 64  # colours and spectrograms
+EMBED = (512 * 128 + 128) + (128 * 128 + 128)  # of one sense: 82,176
+PARAMETERS = {
+    "l3": BOTH_TOWERS + (1024 * 128 + 128) + (128 * 2 + 2),  # 9,504,898
+    "ave": BOTH_TOWERS + 2 * EMBED + (2 + 2),
+    "avol": BOTH_TOWERS + 2 * EMBED + (1 + 1),
+}
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_heads_and_parameters_are_the_papers(name):
+    network, *inputs = on_meta(name)
+    found = maps_at(network, *inputs)
+    assert {layer: shape for layer, shape in found.items() if "tower" not in layer} == HEADS[name]
+    assert network(*inputs).shape == (2,)
+    assert parameters(network) == PARAMETERS[name]
+
+
+# Weights of kernels times channels in and out, and two for each channel of a batch norm.
+MULTISENSORY = {
+    "sound.0": 65 * 2 * 64 + 2 * 64,
+    "sound.2": 15 * 64 * 128 + 15 * 128 * 128 + 64 * 128 + 3 * 2 * 128,  # with a shortcut of kernel 1
+    "sound.3": 2 * 15 * 128 * 128 + 2 * 2 * 128,
+    "sound.4": 15 * 128 * 256 + 15 * 256 * 256 + 128 * 256 + 3 * 2 * 256,
+    "sound_last": 3 * 256 * 128 + 2 * 128,
+    "pictures.0": 5 * 7 * 7 * 3 * 64 + 2 * 64,
+    "pictures.2": 2 * 27 * 64 * 64 + 2 * 2 * 64,
+    "pictures.3": 2 * 27 * 64 * 64 + 2 * 2 * 64,
+    "merge": (64 + 128) * 512 + 2 * 512 + 512 * 128,
+    "merge_norm": 2 * 128,
+    "both.0": 2 * 27 * 128 * 128 + 2 * 2 * 128,
+    "both.1": 2 * 27 * 128 * 128 + 2 * 2 * 128,
+    "both.2": 27 * 128 * 256 + 27 * 256 * 256 + 128 * 256 + 3 * 2 * 256,
+    "both.3": 2 * 27 * 256 * 256 + 2 * 2 * 256,
+    "both.4": 27 * 256 * 512 + 27 * 512 * 512 + 256 * 512 + 3 * 2 * 512,
+    "both.5": 2 * 27 * 512 * 512 + 2 * 2 * 512,
+    "logit": 512 + 1,
+}
+# 125 frames, halved three times in time by the layers that halve, and in space by those and the pool.
+MULTISENSORY_MAPS = {
+    "sound.0.0": (64, 21_897),
+    "sound.1": (64, 5475),
+    "sound.2.second": (128, 1369),
+    "sound.3.second": (128, 343),
+    "sound.4.second": (256, 86),
+    "sound_last.0": (128, 32),
+    "pictures.0.0": (64, 63, 112, 112),
+    "pictures.1": (64, 63, 56, 56),
+    "pictures.2.second": (64, 63, 56, 56),
+    "pictures.3.second": (64, 32, 28, 28),
+    "merge.0.0": (512, 32, 28, 28),
+    "merge.1": (128, 32, 28, 28),
+    "both.0.second": (128, 32, 28, 28),
+    "both.1.second": (128, 32, 28, 28),
+    "both.2.second": (256, 16, 14, 14),
+    "both.3.second": (256, 16, 14, 14),
+    "both.4.second": (512, 16, 7, 7),
+    "both.5.second": (512, 16, 7, 7),
+    "logit": (1,),
+}
+
+
+def test_the_multisensory_network_has_the_released_codes_layers_and_parameters():
+    network, *inputs = on_meta("multisensory")
+    found = maps_at(network, *inputs)
+    assert {layer: found[layer] for layer in MULTISENSORY_MAPS} == MULTISENSORY_MAPS
+    assert {layer: parameters(network.get_submodule(layer)) for layer in MULTISENSORY} == MULTISENSORY
+    assert parameters(network) == sum(MULTISENSORY.values()) == 36_048_961
+    assert network.sounding_map(*inputs).shape == (2, 7, 7)
+
+
+def receptive_fields(layers: Iterable[str], network: nn.Module, given: torch.Tensor) -> dict[str, list[int]]:
+    """How far along each axis the middle unit of every layer sees, by the gradient of a linear copy of the network."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d):
+                average = getattr(nn, type(child).__name__.replace("Max", "Avg"))
+                setattr(module, name, average(child.kernel_size, child.stride, child.padding, child.ceil_mode))
+            elif isinstance(child, nn.ReLU | nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                setattr(module, name, nn.Identity())
+            elif isinstance(child, COMPUTED):
+                nn.init.constant_(child.weight, 1 / child.weight[0].numel())
+    made: dict[str, torch.Tensor] = {}
+    for name in layers:
+        network.get_submodule(name).register_forward_hook(lambda _, given, out, name=name: made.update({name: out}))
+    given = given.double().requires_grad_()
+    network.double()(given)
+    fields = {}
+    for name, out in made.items():
+        middle = out[0, 0][tuple(side // 2 for side in out.shape[2:])]
+        seen = torch.autograd.grad(middle, given, retain_graph=True)[0][0, 0] != 0
+        axes = range(seen.dim())
+        spread = [seen.amax([other for other in axes if other != axis]) if seen.dim() > 1 else seen for axis in axes]
+        fields[name] = [int(along.sum()) for along in spread]
+    return fields
+
+
+# A 3x3 convolution adds 2 positions of its input, a pool 1; from block to block positions are twice as far apart.
+FIELDS = {
+    1: {"conv1_1": 3, "conv1_2": 5, "pool1": 6, "conv2_1": 10, "conv2_2": 14, "pool2": 16, "conv3_1": 24}
+    | {"conv3_2": 32, "pool3": 36, "conv4_1": 52, "conv4_2": 68},
+    2: {"conv1_1": 3, "conv1_2": 7, "pool1": 9, "conv2_1": 17, "conv2_2": 25, "pool2": 29, "conv3_1": 45}
+    | {"conv3_2": 61, "pool3": 69, "conv4_1": 101, "conv4_2": 133},
+}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_towers_units_see_as_far_as_worked_out_by_hand(stride):
+    tower = Tower(1, width=1 / 64, stride=stride)
+    found = receptive_fields(FIELDS[stride], tower, torch.ones(1, 1, 224, 224))
+    assert found == {layer: [side, side] for layer, side in FIELDS[stride].items()}
+
+
+# Frames and px: 5 x 7 x 7 at stride 2; the pool adds 2 positions of 2 px, a convolution 2 of 2 or 4 frames, 4 or 8 px.
+SEQUENCE_FIELDS = {"0.0": (5, 7, 7), "1": (5, 11, 11), "2": (13, 27, 27), "3": (25, 51, 51)}
+SOUND_FIELDS = {"0.0": 65, "1": 65 + 3 * 4, "2": 77 + 14 * 16 + 14 * 64, "3": 1197 + 14 * 64 + 14 * 256}
+SOUND_FIELDS["4"] = 5677 + 14 * 256 + 14 * 1024  # 23,597 samples, 1.12 s
+
+
+def test_the_multisensory_networks_units_see_as_far_as_worked_out_by_hand():
+    network = Multisensory(width=1 / 64, image_size=64, frames=32)
+    found = receptive_fields(SEQUENCE_FIELDS, network.pictures, torch.ones(1, 3, 32, 112, 112))
+    assert {layer: tuple(sides) for layer, sides in found.items()} == SEQUENCE_FIELDS
+    found = receptive_fields(SOUND_FIELDS, network.sound, torch.ones(1, 2, 87_588))
+    assert found == {layer: [samples] for layer, samples in SOUND_FIELDS.items()}
+
+
+SLOW = {"l3", "multisensory"}  # at the papers' size
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in PAPERS_STRIDE]
+)
+def test_one_step_of_training_at_the_papers_size_changes_all_weights_but_the_dead(name):
+    network = at_papers_size(name)
+    give_scores(network)
+    inputs = pairs_for(network, 1 if name == "multisensory" else 2)
+    before = {key: values.clone() for key, values in network.named_parameters()}
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-2)
+    log_odds = network(*inputs)
+    together = torch.arange(len(log_odds)) % 2
+    functional.binary_cross_entropy_with_logits(log_odds, together.float()).backward()
+    optimiser.step()
+    assert torch.isfinite(log_odds).all()
+    for key, values in network.named_parameters():
+        assert torch.isfinite(values).all(), key
+        assert not torch.equal(values, before[key]), key
+
+
+def give_scores(network: Correspondence) -> None:
+    """A last layer that is not zero."""
+    for last in ("fc2", "logit"):
+        if hasattr(network, last):
+            nn.init.normal_(getattr(network, last).weight)
+
+
+@pytest.mark.parametrize("name", CORRESPONDENCES)
+def test_every_network_learns_one_batch_by_heart(name):
+    network = build(name, width=1 / 8, image_size=32).train()
+    pictures, sounds = pairs_for(network, 4)
+    network.fit_sound_scale(sounds)
+    sounds = torch.cat([sounds, sounds.roll(2, 0)])
+    pictures, together = torch.cat([pictures, pictures]), torch.arange(8) < 4
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(20):
+        log_odds = network(pictures, sounds)
+        loss = functional.binary_cross_entropy_with_logits(log_odds, together.float())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(0.693, abs=0.35)
+    assert ((log_odds > 0) == together).all()
+    assert losses[-1] < 0.4
+
+
+@pytest.mark.parametrize("name", CORRESPONDENCES)
+def test_weights_depend_on_the_seed_alone(name):
+    one, other = (build(name).state_dict() for _ in range(2))
+    assert all(torch.equal(values, other[key]) for key, values in one.items())
+    torch.manual_seed(1)
+    another = build_correspondence(name, **SMALL).state_dict()
+    assert any(not torch.equal(values, one[key]) for key, values in another.items())
+
+
+@pytest.mark.parametrize("name", CORRESPONDENCES)
+def test_half_precision_gives_log_odds_of_float32_near_those_of_full(name):
+    network = build(name).eval()
+    give_scores(network)
+    inputs = pairs_for(network, 3)
+    with torch.inference_mode():
+        whole = network(*inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(*inputs)
+    assert half.dtype == whole.dtype == torch.float32
+    assert torch.allclose(half, whole, atol=0.1, rtol=0.1)
+
+
+def test_ave_begins_with_near_means_match_and_says_when_the_sign_has_turned():
+    for seed in range(5):
+        torch.manual_seed(seed)
+        network = AVENet(width=1 / 16, image_size=32)
+        assert network.near_means_match()
+        near, far = network.fc3(torch.tensor([[0.2], [1.8]])).diff(dim=1)
+        assert near > 0 > far
+    with torch.no_grad():
+        network.fc3.weight.neg_()
+    assert not network.near_means_match()
+
+
+def test_aves_log_odds_fall_with_the_distance_of_embeddings_of_length_one():
+    network = build("ave").eval()
+    pictures, sounds = pairs_for(network, 4)
+    seen, heard = network.embed_pictures(pictures), network.embed_sounds(sounds)
+    assert seen.shape == heard.shape == (4, 8)
+    for embeddings in (seen, heard):
+        assert torch.allclose(embeddings.norm(dim=1), torch.ones(4))
+    distances = (seen - heard).norm(dim=1)
+    weights, biases = network.fc3.weight[:, 0], network.fc3.bias
+    wanted = (weights[1] - weights[0]) * distances + biases[1] - biases[0]
+    assert torch.allclose(network(pictures, sounds), wanted, atol=1e-5)
+
+
+def test_ave_has_gradients_where_a_picture_and_a_sound_coincide():
+    network = build("ave")
+    for part in (network.embed_picture, network.embed_sound):
+        nn.init.zeros_(part[2].weight)
+        nn.init.ones_(part[2].bias)
+    network(*pairs_for(network, 2)).sum().backward()
+    assert all(torch.isfinite(values.grad).all() for values in network.parameters())
+
+
+def test_avols_log_odds_are_the_best_position_of_its_map():
+    network = build("avol").eval()
+    pictures, sounds = pairs_for(network, 3)
+    found = network.sounding_map(pictures, sounds)
+    assert found.shape == (3, 4, 4)
+    assert torch.equal(network(pictures, sounds), found.amax((1, 2)))
+    places = network.embed_positions(torch.relu(network.picture_maps(pictures)))
+    heard = network.embed_sound(torch.relu(network.sound_maps(sounds)).amax((2, 3)))
+    product = (places[1, :, 2, 3] * heard[1]).sum()
+    scale, bias = network.scale.item(), network.bias.item()
+    assert found[1, 2, 3].item() == pytest.approx(scale * product.item() + bias, rel=1e-4)
+    assert scale > 0
+
+
+def test_avols_map_of_one_picture_does_not_depend_on_the_others():
+    network = build("avol").eval()
+    pictures, sounds = pairs_for(network, 3)
+    together, alone = network.sounding_map(pictures, sounds), network.sounding_map(pictures[1:2], sounds[1:2])
+    assert torch.allclose(together[1:2], alone, atol=1e-5)
+
+
+def test_the_mean_of_the_class_activation_map_is_the_score():
+    network = build("multisensory").eval()
+    give_scores(network)
+    pictures, sounds = pairs_for(network, 2)
+    found = network.sounding_map(pictures, sounds)
+    assert found.shape == (2, 2, 2)
+    assert torch.allclose(found.mean((1, 2)), network(pictures, sounds), atol=1e-4)
+
+
+def test_the_multisensory_network_hears_both_channels_and_when():
+    network = build("multisensory").eval()
+    give_scores(network)
+    pictures, sounds = pairs_for(network, 2)
+    before = network(pictures, sounds)
+    for changed in (sounds.clone(), sounds.clone()):
+        changed[0, 1, :8000] = 0
+        assert network(pictures, changed)[0] != before[0]
+        assert torch.allclose(network(pictures, changed)[1], before[1], atol=1e-5)
+
+
+def test_a_quarter_of_the_frames_takes_the_same_weights_and_sounds():
+    with torch.device("meta"):
+        few = build_correspondence("multisensory", width=1, image_size=224, frames=32)
+        whole = build_correspondence("multisensory", width=1, image_size=224)
+        found = maps_at(few, torch.zeros(1, 32, 3, 224, 224, dtype=torch.uint8), torch.zeros(1, 2, 87_588))
+    assert {key: v.shape for key, v in few.state_dict().items()} == {k: v.shape for k, v in whole.state_dict().items()}
+    assert found["sound_last.0"] == (128, 8)
+    assert found["both.5.second"] == (512, 4, 7, 7)
+
+
+def test_loudness_is_compressed_as_the_paper_says():
+    found = compressed(torch.tensor([-1.0, 0.0, 0.1, 1.0]))
+    assert found.tolist() == pytest.approx([-1, 0, 0.59099, 1], abs=1e-5)  # log(26.5) / log(256)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_training_sounds_set_the_scale_of_spectrograms(name):
+    network = build(name)
+    _, sounds = pairs_for(network, 70)  # more than are scaled at once
+    network.fit_sound_scale(sounds * torch.linspace(0.1, 1, 70)[:, None])
+    values = network.spectrogram(sounds * torch.linspace(0.1, 1, 70)[:, None])
+    assert network.sound_mean.item() == pytest.approx(values.mean().item(), rel=1e-4)
+    assert network.sound_deviation.item() == pytest.approx(values.std().item(), rel=1e-4)
+    seen = []
+    network.sound_tower.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network.sound_maps(sounds[:2])
+    wanted = (network.spectrogram(sounds[:2]) - values.mean()) / values.std()
+    assert torch.allclose(seen[0], wanted, atol=1e-3)
+
+
+def test_silence_sets_no_scale():
+    with pytest.raises(EarshotError, match="3 training sounds are all alike or silent"):
+        build("ave").fit_sound_scale(torch.zeros(3, 48_000))
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_pictures_have_the_layers_that_are_probed(name):
+    network = build(name, width=1 / 8, image_size=128).eval()
+    pictures, _ = pairs_for(network, 2)
+    with torch.inference_mode():
+        features = network.features(pictures)
+        conv5 = torch.relu(network.picture_maps(pictures))  # (2, 64, 8, 8)
+        assert torch.equal(network.convolve(network.normalise(pictures)), conv5)
+        assert torch.equal(features["max5"], conv5.amax((2, 3)))
+        assert torch.equal(features["pool5"], functional.max_pool2d(conv5, 2).flatten(1))
+        assert torch.allclose(features["fc7"], network.embed_pictures(pictures), atol=1e-6)
+    sizes = [features[layer].shape[1] for layer in LAYERS]
+    assert sizes == [64, 64 * 16, *((64, 64) if name == "l3" else (16, 16))]
+    for layer in LAYERS:
+        assert torch.equal(network.features(pictures, (layer,))[layer], features[layer])
+
+
+def test_at_the_papers_size_the_probed_map_has_8192_dimensions_and_the_sounds_6144():
+    for stride in (1, 2):
+        network, pictures, sounds = on_meta("l3", stride)
+        assert network.features(pictures, ("pool5",))["pool5"].shape == (2, 8192)
+        assert pooled(network.sound_maps(sounds), 4, 3).shape == (2, 6144)
+
+
+def test_what_a_network_does_not_have_is_refused_with_one_that_does():
+    for name in ("l3", "ave"):
+        network = build(name)
+        with pytest.raises(EarshotError, match=f"{name} has no map of where a sound .* wanted avol or multisensory"):
+            network.sounding_map(*pairs_for(network, 1))
+    network = build("multisensory")
+    pictures, sounds = pairs_for(network, 1)
+    refused = [
+        (lambda: network.embed_pictures(pictures), "embedding"),
+        (lambda: network.embed_sounds(sounds), "embedding"),
+        (lambda: network.picture_maps(pictures), "tower of pictures"),
+        (lambda: network.sound_maps(sounds), "tower of spectrograms"),
+        (lambda: network.features(pictures), "layers for single pictures"),
+    ]
+    for ask, thing in refused:
+        with pytest.raises(EarshotError, match=f"multisensory has no {thing}.*; wanted l3, ave or avol"):
+            ask()
+
+
+def test_other_names_sizes_and_inputs_are_refused():
+    with pytest.raises(EarshotError, match="correspond.network is 'l2'; wanted l3, ave, avol, multisensory"):
+        build("l2")
+    with pytest.raises(EarshotError, match="correspond.image_size is 15; ave wants 16 px or more"):
+        build("ave", image_size=15)
+    assert build("ave", image_size=16, stride=2).eval()(*pairs_for(build("ave", image_size=16), 1)).shape == (1,)
+    for name in ("ave", "multisensory"):
+        network = build(name)
+        pictures, sounds = pairs_for(network, 1)
+        with pytest.raises(ValueError, match="pictures are torch.float32 of shape"):
+            network(pictures.float(), sounds)
+        with pytest.raises(ValueError, match="waveforms are torch.float32 of shape"):
+            network(pictures, sounds[..., 1:])
+
+
+@pytest.mark.parametrize("name", CORRESPONDENCES)
+def test_a_network_may_be_laid_out_for_convolutions(name):
+    network = build(name).eval()
+    give_scores(network)
+    inputs = pairs_for(network, 2)
+    before = network(*inputs)
+    assert torch.allclose(network.to("cpu", memory_format=torch.channels_last)(*inputs), before, atol=1e-4)
+
+
+@pytest.fixture(params=CORRESPONDENCES)
+def folder(request, tmp_path):
+    """A folder of encoders as the stage correspond writes it, none of whose numbers is what it was at first."""
+    network = changed(request.param)
+    save_architecture(tmp_path, network)
+    for name in ("encoder", "random"):
+        save_weights(tmp_path, name, network)
+    return tmp_path
+
+
+def changed(name: str) -> Correspondence:
+    network = build(name)
+    drawn = torch.Generator().manual_seed(2)
+    for values in [*network.parameters(), *network.buffers()]:
+        values.data += (0.1 * torch.rand(values.shape, generator=drawn)).to(values.dtype)
+    return network
+
+
+def test_a_loaded_network_gives_the_same_numbers(folder):
+    name = json.loads((folder / "encoder.json").read_text())["name"]
+    network, loaded = changed(name).eval(), load_correspondence(folder, "random")
+    inputs = pairs_for(network, 2)
+    assert not loaded.training
+    assert torch.equal(loaded(*inputs), network(*inputs))
+    if isinstance(network, TwoTowers):
+        assert torch.equal(loaded.embed_pictures(inputs[0]), network.embed_pictures(inputs[0]))
+        assert torch.equal(loaded.embed_sounds(inputs[1]), network.embed_sounds(inputs[1]))
+        assert loaded.sound_deviation == network.sound_deviation != 1
+    else:
+        assert torch.equal(loaded.sounding_map(*inputs), network.sounding_map(*inputs))
+    assert loaded.architecture == network.architecture
+    loaded.train()(*inputs).sum().backward()  # and can be trained on
+
+
+def test_probes_of_pictures_load_what_has_a_tower_of_pictures(folder):
+    name = json.loads((folder / "encoder.json").read_text())["name"]
+    if name == "multisensory":
+        with pytest.raises(EarshotError, match="encoder.json: multisensory has no layers for single pictures"):
+            load_encoder(folder)
+    else:
+        network = changed(name).eval()
+        pictures, _ = pairs_for(network, 2)
+        found = load_encoder(folder, "random").features(pictures, LAYERS)
+        for layer, values in network.features(pictures, LAYERS).items():
+            assert torch.equal(found[layer], values)
+
+
+def test_what_trains_on_refuses_a_correspondence_network(folder):
+    with pytest.raises(EarshotError, match="encoder.json: .* is a correspondence network; wanted one of the stage pre"):
+        load_network(folder)
+
+
+def rewrite(folder, **changes) -> None:
+    found = json.loads((folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps({k: v for k, v in (found | changes).items() if v is not None}))
+
+
+DAMAGES = {
+    "avol": {
+        "another network": (
+            {"name": "alexnet"},
+            "encoder.json: alexnet holds image_size, stride, width; wanted .*classes",
+        ),
+        "a classifier": (
+            {"name": "alexnet", "stride": None, "classes": 2, "dropout": 0.5},
+            "encoder.json: alexnet is no correspondence network; wanted l3, ave, avol or multisensory",
+        ),
+        "no stride": ({"stride": None}, "encoder.json: avol holds image_size, width; wanted width, stride, image_size"),
+        "a huge width": ({"width": 1e6}, "encoder.json: width is 1000000.0; wanted a float from 0.015625 to 4"),
+        "no number": ({"width": float("nan")}, "encoder.json: width is nan; wanted a float"),
+        "stride 3": ({"stride": 3}, "encoder.json: stride is 3; wanted a int from 1 to 2"),
+        "half a stride": ({"stride": 1.0}, "encoder.json: stride is 1.0; wanted a int"),
+        "a huge picture": ({"image_size": 10**9}, "encoder.json: image_size is 1000000000; wanted a int from 16 to"),
+        "another width": ({"width": 0.1}, r"encoder.safetensors: .* has shape \(4, 3, 3, 3\); the network of"),
+    },
+    "multisensory": {
+        "many frames": ({"frames": 10**9}, "encoder.json: frames is 1000000000; wanted a int from 2 to"),
+        "a long sound": ({"sound_samples": 10**12}, "encoder.json: sound_samples is 1000000000000; wanted a int"),
+        "true": ({"frames": True}, "encoder.json: frames is True; wanted a int"),
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), [(name, damage) for name, those in DAMAGES.items() for damage in those])
+def test_a_hostile_architecture_is_refused_by_name(name, damage, tmp_path):
+    network = changed(name)
+    save_architecture(tmp_path, network)
+    save_weights(tmp_path, "encoder", network)
+    changes, message = DAMAGES[name][damage]
+    rewrite(tmp_path, **changes)
+    with pytest.raises(EarshotError, match=message):
+        load_correspondence(tmp_path)
+
+
+def test_a_frontend_that_is_missing_from_the_weights_is_refused(tmp_path):
+    network = changed("ave")
+    save_architecture(tmp_path, network)
+    save_weights(tmp_path, "encoder", network)
+    tensors = load_file(tmp_path / "encoder.safetensors")
+    del tensors["sound_deviation"]
+    save_file(tensors, tmp_path / "encoder.safetensors")
+    with pytest.raises(EarshotError, match="has no tensor sound_deviation, which the network of encoder.json wants"):
+        load_correspondence(tmp_path)
+
+
+def test_avol_at_two_strides_has_maps_of_two_sizes():
+    for stride, side in ((1, 8), (2, 4)):
+        network = AVOLNet(width=1 / 16, image_size=64, stride=stride).eval()
+        assert network.sounding_map(*pairs_for(network, 1)).shape == (1, side, side)
