@@ -86,7 +86,7 @@ class Correspondence(PictureEncoder):
         Raises:
             EarshotError: the network has no such map.
         """
-        raise self._lacks("map of where a sound comes from", "avol or multisensory")
+        raise self._lacks("map of where a sound comes from", "l3, ave, avol or multisensory")
 
     def fit_sound_scale(self, waveforms: Tensor) -> None:
         """Set the scale of what the network hears from training sounds, once, where it depends on them."""

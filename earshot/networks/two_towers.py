@@ -71,6 +71,20 @@ class TwoTowers(Correspondence):
         spectrograms = (self.spectrogram(sounds) - self.sound_mean) / self.sound_deviation
         return self.sound_tower(spectrograms)
 
+    def compare(self, seen: Tensor, heard: Tensor) -> Tensor:
+        """Log-odds, float32 (pairs,), of what the towers give at their strongest, both (pairs, channels)."""
+        raise NotImplementedError(f"{self.name} compares position by position")
+
+    def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        """What the network would say if all of the picture gave what each of its positions gives.
+
+        The papers have a map for AVOL alone; this is the others' own comparison, position by position.
+        """
+        seen = torch.relu(self.picture_maps(pictures))  # (pairs, channels, height, width)
+        heard = strongest(self.sound_maps(sounds))[:, None, None].expand(-1, *seen.shape[2:], -1)
+        odds = self.compare(seen.permute(0, 2, 3, 1).flatten(0, 2), heard.flatten(0, 2))
+        return odds.view(len(seen), *seen.shape[2:])
+
     @torch.no_grad()
     def fit_sound_scale(self, waveforms: Tensor) -> None:
         """Set the mean and the deviation of spectrograms to those of these training sounds, (sounds, 48000).
@@ -120,8 +134,10 @@ class L3Net(TwoTowers):
         nn.init.zeros_(self.fc2.weight)  # at first all pairs are equally likely
 
     def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        both = torch.cat([strongest(self.picture_maps(pictures)), strongest(self.sound_maps(sounds))], dim=1)
-        return _log_odds(self.fc2(torch.relu(self.fc1(both))))
+        return self.compare(strongest(self.picture_maps(pictures)), strongest(self.sound_maps(sounds)))
+
+    def compare(self, seen: Tensor, heard: Tensor) -> Tensor:
+        return _log_odds(self.fc2(torch.relu(self.fc1(torch.cat([seen, heard], dim=1)))))
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         return strongest(self.picture_maps(pictures)).float()
@@ -153,7 +169,11 @@ class AVENet(TwoTowers):
             self.fc3.bias.copy_(-AVE_EVEN * half[:, 0])
 
     def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        distances = torch.linalg.vector_norm(self.embed_pictures(pictures) - self.embed_sounds(sounds), dim=1)
+        return self.compare(strongest(self.picture_maps(pictures)), strongest(self.sound_maps(sounds)))
+
+    def compare(self, seen: Tensor, heard: Tensor) -> Tensor:
+        one, other = _of_length_one(self.embed_picture(seen)), _of_length_one(self.embed_sound(heard))
+        distances = torch.linalg.vector_norm(one - other, dim=1)
         # The second score minus the first, in float32: autocast would round a distance to eight bits.
         return distances * self.fc3.weight.diff(dim=0)[0, 0] + self.fc3.bias.diff()[0]
 
