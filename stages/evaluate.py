@@ -2,7 +2,8 @@
 
 Pictures (voc, sun): linear SVMs on layers of the trained network, of the wrong-sound control, of the same architecture
 with random weights, and on a colour histogram. finetune: these networks trained on, their fully connected layers or all
-of them. detection: Fast R-CNN on their convolutions. Sound (esc50): linear SVMs on the descriptor itself.
+of them. detection: Fast R-CNN on their convolutions. imagenet: a linear layer on their pooled convolutions. Sound
+(esc50, dcase): linear SVMs on the sound tower of a correspondence network, or on the descriptor itself.
 
 reads   evaluate.<benchmark>.tree      the benchmark in its official layout
         evaluate.<benchmark>.encoder   what is measured: a folder of encoders, or earshot/sound for the descriptor
@@ -13,11 +14,25 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv
     python -m stages.evaluate --benchmark voc --set evaluate.voc.tree=/path/to/VOCdevkit
     python -m stages.evaluate --benchmark finetune --set evaluate.finetune.modes=[head]
     python -m stages.evaluate --benchmark esc50 --set descriptor=mfcc
+    python -m stages.evaluate --benchmark esc50 --set evaluate.esc50.encoder=models/correspond
 """
 
 import torch
 
-from earshot.evaluation import correspondence, detection, esc50, finetune, localisation, nmi, retrieval, sun, units, voc
+from earshot.evaluation import (
+    correspondence,
+    dcase,
+    detection,
+    esc50,
+    finetune,
+    imagenet,
+    localisation,
+    nmi,
+    retrieval,
+    sun,
+    units,
+    voc,
+)
 from earshot.evaluation.benchmark import Question
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
@@ -34,6 +49,8 @@ BENCHMARKS = {
     "nmi": nmi.evaluate,
     "units": units.evaluate,
     "localisation": localisation.evaluate,
+    "dcase": dcase.evaluate,
+    "imagenet": imagenet.evaluate,
 }
 
 # Benchmarks on clips of the corpus; dvc.yaml, which has one list for all, declares these inputs for every benchmark.

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,45 +219,6 @@ def test_a_part_of_esc50_may_name_its_only_table_as_it_likes(trees):
     shutil.copy(trees["esc50"] / "meta/esc2.csv", trees["esc50"] / "meta/esc3.csv")
     with pytest.raises(EarshotError, match=r"esc50\.csv: cannot be read"):
         esc50.read_table(trees["esc50"])
-
-
-def test_esc50_never_shows_the_test_fold_to_the_choice_of_c(monkeypatch):
-    seen = []
-    probe = esc50.cross_validated_probe
-
-    def watched(train, folds, test, *rest, **named):
-        seen.append((len(train[0]), sorted(set(folds)), len(test), train[0].mean(0), train[0].std(0)))
-        return probe(train, folds, test, *rest, **named)
-
-    monkeypatch.setattr(esc50, "cross_validated_probe", watched)
-    targets, folds = np.arange(30) % 3, np.arange(30) // 3 % 5 + 1
-    features = torch.randn(30, 4, 6, generator=torch.Generator().manual_seed(0)) * 50 + 7
-    features[:, :, 5] = 3  # a dimension that never changes
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        by_fold, told = esc50.classify(features, targets, folds, "x")
-    assert [(rows, inner, asked) for rows, inner, asked, *_ in seen] == [
-        (96, [each for each in range(1, 6) if each != fold], 24) for fold in range(1, 6)
-    ]
-    for *_, mean, deviation in seen:  # z-scored on the training windows alone
-        np.testing.assert_allclose(mean, 0, atol=1e-5)
-        np.testing.assert_allclose(deviation, [1, 1, 1, 1, 1, 0], atol=1e-5)
-    assert np.mean(by_fold) == pytest.approx(told.mean())
-    assert told.mean() < 0.7  # labels that nothing tells
-
-
-def test_trailing_digital_zeros_of_a_recording_change_nothing(tmp_path):
-    noise = np.random.default_rng(0).uniform(-0.2, 0.2, 16_000 * 5)
-    noise[-1] = 0.1
-    soundfile.write(tmp_path / "noise.wav", noise, 16_000)
-    soundfile.write(tmp_path / "padded.wav", np.append(noise, np.zeros(16_000 * 3)), 16_000)
-    soundfile.write(tmp_path / "bark.wav", np.append(noise[-8_000:], np.zeros(16_000 * 4)), 16_000)
-    heard = [esc50.describe_recording(tmp_path / f"{name}.wav", 3, "spectrum", {}) for name in ("noise", "padded")]
-    np.testing.assert_array_equal(*heard)
-    assert not np.array_equal(heard[0][0], heard[0][2])  # windows at different places
-    bark = esc50.describe_recording(tmp_path / "bark.wav", 3, "spectrum", {})  # half a second of sound
-    assert bark.shape == (3, 32)
-    assert np.isfinite(bark).all()
 
 
 def test_features_do_not_depend_on_how_pictures_are_batched(voc_whole, encoder, monkeypatch):

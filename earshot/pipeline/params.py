@@ -190,10 +190,25 @@ class Sun(Benchmark):
 
 
 class Esc50(Benchmark):
-    """ESC-50 with linear SVMs on a descriptor."""
+    """ESC-50 with linear SVMs on a sound tower, or on a descriptor where `encoder` is earshot/sound."""
 
-    encoder: Literal["earshot/sound"]
     windows: Positive
+
+
+class Dcase(Benchmark):
+    """DCASE acoustic scenes with linear SVMs on a sound tower, or on a descriptor."""
+
+    windows: Positive
+
+
+class Imagenet(Benchmark):
+    """A linear layer on pooled features, for any tree with a folder of pictures a class."""
+
+    resize: Pixels
+    epochs: Positive
+    batch: Positive
+    learning_rate: Amount
+    weight_decay: Annotated[float, Field(ge=0)]
 
 
 class Finetune(Benchmark):
@@ -278,6 +293,8 @@ class Evaluate(Group):
     nmi: Nmi | None = None
     units: Units | None = None
     localisation: Localisation | None = None
+    dcase: Dcase | None = None
+    imagenet: Imagenet | None = None
 
 
 class Params(Group):

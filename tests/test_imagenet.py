@@ -1,0 +1,207 @@
+"""The linear probe on folders of classes: its features, its layer, trees of two kinds, and killed measurements."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from PIL import Image
+
+from earshot.evaluation import imagenet
+from earshot.evaluation.benchmark import Question
+from earshot.evaluation.pictures import read_picture
+from earshot.networks.alexnet import AlexNet
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.files import load_encoder, save_architecture, save_weights
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.params import Imagenet
+from earshot.pipeline.settings import settings
+from stages.evaluate import STAGE, main
+
+CLASSES = {"n01440764": 0, "n02102040": 1, "n03394916": 2}
+SETTINGS = {"resize": 48, "epochs": 15, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch) -> Iterator[None]:
+    """Work this small loses by threads and processes."""
+    monkeypatch.setenv("EARSHOT_THREADS", "1")
+    monkeypatch.setenv("EARSHOT_WORKERS", "1")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def draw_picture(file: Path, kind: int, seed: int) -> None:
+    """A square of the class's colour somewhere on noise."""
+    rng = np.random.default_rng(seed)
+    picture = rng.integers(0, 120, (60, 80, 3), np.uint8)
+    row, column = rng.integers(0, 30, 2)
+    picture[row : row + 30, column : column + 30, kind] = 255
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(file, "JPEG", quality=90)
+
+
+def write_encoders(folder: Path, network: torch.nn.Module) -> Path:
+    save_architecture(folder, network)
+    for name in ("encoder", "random"):
+        save_weights(folder, name, network)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    network = build_correspondence("l3", width=1 / 8, stride=2, image_size=32)
+    return write_encoders(tmp_path_factory.mktemp("correspond"), network)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    """ImageNet's folders in small: 10 pictures a class to train on, 4 to ask."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    for part, count in (("train", 10), ("val", 4)):
+        for name, kind in CLASSES.items():
+            for number in range(count):
+                draw_picture(folder / part / name / f"{name}_{number}.JPEG", kind, number + 100 * len(part))
+    return folder
+
+
+@pytest.fixture
+def ask(tree, encoder, tmp_path):
+    def question(**changes: object) -> Question:
+        params = Imagenet(tree=str(tree), encoder=str(encoder), **SETTINGS | changes)
+        return Question(tree, encoder, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+
+    return question
+
+
+def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encoder, capsys):
+    values = {"tree": tree, "encoder": encoder} | SETTINGS
+    sets = [word for key, value in values.items() for word in ("--set", f"evaluate.imagenet.{key}={value}")]
+    root = tmp_path / "root"
+    root.mkdir()
+    STAGE.run(
+        main, ["--benchmark", "imagenet", "--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+    )
+    metrics = json.loads((root / "metrics/imagenet.json").read_text())
+    assert list(metrics) == ["accuracy", "random_accuracy", "chance", "pictures_train", "pictures_test"]
+    assert metrics["accuracy"] == metrics["random_accuracy"] > 0.7
+    assert (metrics["pictures_train"], metrics["pictures_test"]) == (30, 12)
+    with (root / "metrics/imagenet_classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(CLASSES)
+    assert np.mean([float(row["accuracy"]) for row in rows]) == pytest.approx(metrics["accuracy"], abs=1e-5)
+    assert "(random" in capsys.readouterr().out
+    assert not list(root.rglob("*.npy"))  # gigabytes at the paper's size
+
+
+def test_features_are_the_last_map_after_the_relu_of_the_whole_picture_pooled_to_4_by_4(ask, tree, encoder, tmp_path):
+    question, pictures = ask(resize=128), imagenet.read_tree(tree)
+    place = tmp_path / "features"
+    place.mkdir()
+    (place / "00000.json").write_text(json.dumps(pictures.files[:3]))
+    imagenet.describe_shard(0, "encoder", question, place)
+    network = load_encoder(encoder)
+    batch = torch.stack([read_picture(Path(file), 128, 128) for file in pictures.files[:3]])
+    with torch.inference_mode():  # (3, 64, 8, 8)
+        maps = torch.relu(network.picture_tower((batch - network.channel_mean) / network.channel_deviation))
+    wanted = torch.nn.functional.max_pool2d(maps, 2).flatten(1)
+    found = imagenet.Features([place / "00000.npy"])
+    assert found.dimensions == 64 * 16
+    np.testing.assert_allclose(found[np.array([2, 0])], wanted[[2, 0]], rtol=2e-3, atol=1e-3)
+
+
+def test_rows_come_from_the_right_file_whatever_their_order(ask, tree, monkeypatch):
+    whole = imagenet.measured("encoder", ask(), imagenet.read_tree(tree))
+    monkeypatch.setattr(imagenet, "SHARD", 7)
+    again = imagenet.measured("random", ask(), imagenet.read_tree(tree))  # the same weights, in six files
+    np.testing.assert_array_equal(again, whole)
+
+
+def test_a_killed_measurement_goes_on_where_it_was(ask, tree, monkeypatch):
+    monkeypatch.setattr(imagenet, "SHARD", 16)
+    question, pictures, described = ask(), imagenet.read_tree(tree), []
+    describe = imagenet.describe_shard
+
+    def counted(shard, **how):
+        described.append(shard)
+        if len(described) == 2:
+            raise KeyboardInterrupt
+        return describe(shard, **how)
+
+    monkeypatch.setattr(imagenet, "describe_shard", counted)
+    with pytest.raises(KeyboardInterrupt):
+        imagenet.measured("encoder", question, pictures)
+    told = imagenet.measured("encoder", question, pictures)
+    assert described == [0, 1, 1, 2]
+    np.testing.assert_array_equal(imagenet.measured("encoder", question, pictures), told)
+    assert described == [0, 1, 1, 2]  # a measured encoder is not measured again
+    np.testing.assert_array_equal(imagenet.measured("random", ask(), pictures), told)
+
+
+def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
+    drawn = np.random.default_rng(0)
+    labels = drawn.integers(0, 3, 400)
+    rows = drawn.standard_normal((400, 20)) * 5
+    rows[np.arange(400), labels] += 30
+    np.save(tmp_path / "00000.npy", rows.astype(np.float16))
+    features = imagenet.Features([tmp_path / "00000.npy"])
+    params = Imagenet(tree="", encoder="", resize=32, epochs=5, batch=32, learning_rate=0.03, weight_decay=0.0)
+    question = Question(tmp_path, tmp_path, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+    for given, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
+        pictures = imagenet.Pictures([""] * 400, ["a", "b", "c"], given, train=300)
+        layer, scale = imagenet.train_linear(features, pictures, question)
+        told = imagenet.ask(layer, scale, features, pictures)
+        assert told.shape == (100,)
+        assert lowest <= told.mean() <= highest
+
+
+def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(200):
+            (tmp_path / name / f"{number}.jpg").touch()
+        (tmp_path / name / "notes.txt").touch()
+    found = imagenet.read_tree(tmp_path)
+    assert len(found.files) == len(set(found.files)) == 400
+    assert 300 <= found.train <= 340  # four fifths
+    for name in ("cat", "dog"):
+        (tmp_path / name / "200.jpg").touch()  # one more changes no other's side
+    more = imagenet.read_tree(tmp_path)
+    assert set(found.files[: found.train]) <= set(more.files[: more.train])
+    assert set(found.files[found.train :]) <= set(more.files[more.train :])
+
+
+def test_a_classifiers_conv5_is_probed_too(tree, tmp_path):
+    torch.manual_seed(0)
+    folder = write_encoders(tmp_path, AlexNet(classes=2, width=0.1, image_size=64))
+    params = Imagenet(tree=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
+    question = Question(tree, folder, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+    assert imagenet.measured("encoder", question, imagenet.read_tree(tree)).shape == (12,)
+
+
+def test_a_tree_of_another_layout_is_refused_by_name(tmp_path, tree):
+    with pytest.raises(EarshotError, match="holds 0 classes and 0 pictures to ask, wanted train and val with a folder"):
+        imagenet.read_tree(tmp_path / "nothing")
+    for name in CLASSES:
+        draw_picture(tmp_path / "train" / name / "a.JPEG", 0, 0)
+    draw_picture(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0, 0)  # as it is unpacked, without folders
+    with pytest.raises(EarshotError, match="holds 3 classes and 0 pictures to ask"):
+        imagenet.read_tree(tmp_path)
+    draw_picture(tmp_path / "val" / "n09999999" / "a.JPEG", 0, 0)
+    with pytest.raises(EarshotError, match="no picture of n09999999 trains, but some are asked"):
+        imagenet.read_tree(tmp_path)
+
+
+def test_a_file_that_is_no_picture_is_named(ask, tree, encoder, tmp_path):
+    pictures = imagenet.read_tree(tree)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xffnothing")
+    pictures.files[4] = str(broken)
+    with pytest.raises(EarshotError, match=r"broken\.jpg: cannot be read as a picture"):
+        imagenet.measured("encoder", ask(), pictures)
