@@ -146,4 +146,5 @@ def test_every_annotation_of_a_clip_counts_alike_and_one_kind_is_too_few(tmp_pat
 
 
 def test_metrics_are_plain_numbers(world, tmp_path):
-    json.dumps(evaluate(question(world, tmp_path)).metrics)
+    metrics = evaluate(question(world, tmp_path)).metrics
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
