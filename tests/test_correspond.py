@@ -16,7 +16,8 @@ from earshot.networks.files import load_correspondence
 from earshot.pipeline.settings import settings
 from stages.correspond import STAGE, main
 
-SMALL = ["correspond.width=0.0625", "correspond.image_size=32", "correspond.batch=16", "correspond.epochs=2"]
+SMALL = ["correspond.network=ave", "correspond.width=0.0625", "correspond.image_size=32", "correspond.batch=16"]
+SMALL += ["correspond.epochs=2"]
 # The stage with a checkpoint after every step, in one process, which ends itself by SIGKILL after the fifth step.
 KILLED = """
 import os, signal, sys

@@ -141,7 +141,7 @@ def test_every_annotation_of_a_clip_counts_alike_and_one_kind_is_too_few(tmp_pat
     found = annotations.targets([SimpleNamespace(clip_id=name) for name in "abc"])
     assert found.tolist() == [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]
     write_annotations(tmp_path / "00000.parquet", {"a": ["rain"]})
-    with pytest.raises(EarshotError, match=r"1 different annotations of 1 clips, wanted two .* supervised_epochs=0"):
+    with pytest.raises(EarshotError, match=r"1 different annotations of 1 clips, wanted two .*supervised_epochs=0"):
         Annotations.read(tmp_path)
 
 

@@ -14,9 +14,10 @@ from conftest import REPOSITORY
 
 from earshot.pipeline.recipe import apply_recipes
 
-EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain"]
+EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
+OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localisation")]
 OF_PICTURES = ["evaluate@detection", "evaluate@finetune", "evaluate@sun", "evaluate@voc"]
-EVERY_STAGE += [*OF_PICTURES, "evaluate@esc50"]
+EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50"]
 GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 

@@ -209,6 +209,13 @@ def test_broken_metrics_are_refused_by_name(file, content, tmp_path):
         main(["--folder", str(tmp_path / "run"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
 
 
+def test_a_table_of_networks_is_passed_over(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    (run / "metrics" / "correspondence_classes.csv").write_text("network,accuracy\ntrained,0.5\n")
+    main(["--folder", str(run), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    assert "1 runs" in capsys.readouterr().out
+
+
 def test_what_is_no_folder_of_runs_or_no_revision_is_refused(tmp_path):
     with pytest.raises(EarshotError, match="holds no run"):
         collect(tmp_path, [tmp_path], False, [])

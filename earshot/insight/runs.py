@@ -173,7 +173,10 @@ def _read_json(name: str, text: str) -> dict[str, Any]:
 
 def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
     """Every number of a table of classes, by `<class>.<column>`."""
-    for row in csv.DictReader(text.splitlines()):
+    rows = csv.DictReader(text.splitlines())
+    if rows.fieldnames and rows.fieldnames[0] == "network":
+        return  # correspondence has a row a network, whose scores stand in its metrics too
+    for row in rows:
         if not row.get("class"):
             raise EarshotError(f"{name}: a row has no class; run the stage that writes it")
         for column, value in row.items():
