@@ -6,12 +6,27 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from earshot.pipeline.recipe import apply_recipes
+from earshot.pipeline.settings import settings
 
 REPOSITORY = Path(__file__).parent.parent
 STAGES = ["sample", "download", "extract", "describe", "label", "pretrain"]
+
+
+@pytest.fixture(scope="module")
+def one_process():
+    """Train in this process: two workers would take longer to start than to train."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EARSHOT_WORKERS", "1")
+        patch.setenv("EARSHOT_DEVICE", "cpu")
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from test_correspondence import write_world
 from test_correspondence_task import write_clips
 
 from earshot.networks.files import load_correspondence
-from earshot.pipeline.settings import settings
 from stages.correspond import STAGE, main
 
+pytestmark = pytest.mark.usefixtures("one_process")
 SMALL = ["correspond.network=ave", "correspond.width=0.0625", "correspond.image_size=32", "correspond.batch=16"]
 SMALL += ["correspond.epochs=2"]
 # The stage with a checkpoint after every step, in one process, which ends itself by SIGKILL after the fifth step.
@@ -32,19 +32,6 @@ trainer.Trainer._step = killed
 from stages.correspond import STAGE, main
 STAGE.run(main, sys.argv[1:])
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_process():
-    """Train in this process: two workers would take longer to start than to train."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EARSHOT_WORKERS", "1")
-        patch.setenv("EARSHOT_DEVICE", "cpu")
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

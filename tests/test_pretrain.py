@@ -21,9 +21,9 @@ from labelled_scenes import write_striped_tables
 from safetensors.torch import load_file
 
 from earshot.networks.files import load_encoder
-from earshot.pipeline.settings import settings
 from stages.pretrain import STAGE, main
 
+pytestmark = pytest.mark.usefixtures("one_process")
 SMALL = ["clusters=3", "pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=3"]
 # The stage with a checkpoint after every step, in one process.
 CHECKPOINTED = """
@@ -33,19 +33,6 @@ trainer.CHECKPOINT_SECONDS = 0
 from stages.pretrain import STAGE, main
 STAGE.run(main, sys.argv[1:])
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_process():
-    """Train in this process: two workers would take longer to start than to train."""
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EARSHOT_WORKERS", "1")
-        patch.setenv("EARSHOT_DEVICE", "cpu")
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
