@@ -105,7 +105,7 @@ def write_beginning(corresponding: Corresponding) -> None:
     network = build_correspondence(p.network, **sizes)
     pairs = shown(corresponding.task("encoder", network))
     network.fit_sound_scale(torch.cat([pair.sounds for pair in pairs]))
-    estimate_batch_norm(network, [(pair.pictures, pair.sounds) for pair in pairs])
+    estimate_batch_norm(network, [pair[:4] for pair in pairs])
     save_weights(corresponding.models, "random", network)
     save_architecture(corresponding.models, network)
     corresponding.save_beginning(network)

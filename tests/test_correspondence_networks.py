@@ -98,7 +98,7 @@ def test_both_towers_have_the_papers_maps_at_every_layer(stride, pictures, sound
 HEADS = {
     "l3": {"fc1": (128,), "fc2": (2,)},
     "ave": {"embed_picture.0": (128,), "embed_picture.2": (128,), "embed_sound.0": (128,), "embed_sound.2": (128,)},
-    "avol": {"embed_positions.0": (128, 14, 14), "embed_positions.2": (128, 14, 14), "embed_sound.0": (128,)}
+    "avol": {"embed_position.0": (14, 14, 128), "embed_position.2": (14, 14, 128), "embed_sound.0": (128,)}
     | {"embed_sound.2": (128,)},
 }
 # Of one 3x3 tower without its first layer: 9 (64 64 + 64 128 + 128 128 + 128 256 + 256 256 + 256 512 + 512 512)
@@ -304,6 +304,18 @@ def test_half_precision_gives_log_odds_of_float32_near_those_of_full(name):
     assert torch.allclose(half, whole, atol=0.1, rtol=0.1)
 
 
+@pytest.mark.parametrize("name", CORRESPONDENCES)
+def test_pairs_that_share_pictures_and_sounds_are_told_as_each_by_itself(name):
+    network = build(name).eval()
+    give_scores(network)
+    pictures, sounds = pairs_for(network, 3)
+    seen, heard = torch.tensor([0, 1, 2, 0, 2]), torch.tensor([0, 1, 2, 1, 0])
+    with torch.inference_mode():
+        found, wanted = network(pictures, sounds, seen, heard), network(pictures[seen], sounds[heard])
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    assert found.std() > 0
+
+
 def test_ave_begins_with_near_means_match_and_says_when_the_sign_has_turned():
     for seed in range(5):
         torch.manual_seed(seed)
@@ -344,9 +356,9 @@ def test_avols_log_odds_are_the_best_position_of_its_map():
     found = network.sounding_map(pictures, sounds)
     assert found.shape == (3, 4, 4)
     assert torch.equal(network(pictures, sounds), found.amax((1, 2)))
-    places = network.embed_positions(torch.relu(network.picture_maps(pictures)))
+    places = network.embed_position(torch.relu(network.picture_maps(pictures)).permute(0, 2, 3, 1))
     heard = network.embed_sound(torch.relu(network.sound_maps(sounds)).amax((2, 3)))
-    product = (places[1, :, 2, 3] * heard[1]).sum()
+    product = (places[1, 2, 3] * heard[1]).sum()
     scale, bias = network.scale.item(), network.bias.item()
     assert found[1, 2, 3].item() == pytest.approx(scale * product.item() + bias, rel=1e-4)
     assert scale > 0
@@ -438,7 +450,7 @@ def test_at_the_papers_size_the_probed_map_has_8192_dimensions_and_the_sounds_61
         assert pooled(network.sound_maps(sounds), 4, 3).shape == (2, 6144)
 
 
-@pytest.mark.parametrize("name", ["l3", "ave"])
+@pytest.mark.parametrize("name", TOWERS)
 def test_a_map_says_what_the_network_says_of_a_picture_that_is_everywhere_alike(name):
     network = build(name).eval()
     for parameter in network.parameters():

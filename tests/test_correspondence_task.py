@@ -121,9 +121,9 @@ def test_what_belongs_together_is_of_one_clip_and_the_rest_of_another_group(scen
     seen, greys = [], []
     for clips, pairs in pairs_of(scenes, stereo):
         assert pairs.together.tolist() == [1.0] * 16 + [0.0] * 16
-        for (own, other), sound in zip(clips * 2, pairs.sounds.numpy(), strict=True):
+        for (own, other), sound in zip(clips * 2, pairs.sounds[pairs.heard].numpy(), strict=True):
             seen.append((own.clip_id, own.group, other.group, *heard(sound)))
-        greys += pairs.pictures[:, 0, 0, 0].tolist()
+        greys += pairs.pictures[pairs.seen, 0, 0, 0].tolist()
     assert len(seen) > 100
     for place, ((clip_id, group, other, number, start, end), grey) in enumerate(zip(seen, greys, strict=True)):
         own = int(clip_id.removeprefix("clip_"))
@@ -137,10 +137,27 @@ def test_what_belongs_together_is_of_one_clip_and_the_rest_of_another_group(scen
         assert min(abs(start + 0.5 - time) for time in (1.0, 2.5)) < 0.03  # cut as a right one is
 
 
-def test_each_sound_is_heard_as_often_in_either_kind_of_pair(scenes):
-    batches = PairedClips(clips_of(scenes, WANTED, CENTRED, split="train"), batch=16, seed=1, pool=10**6)
-    items = batches._load(0, 0, np.arange(len(batches.groups)))
-    assert sorted(own.clip_id for own, _ in items) == sorted(other.clip_id for _, other in items)
+def test_each_picture_and_each_sound_is_in_one_pair_of_either_kind(scenes):
+    for clips, pairs in pairs_of(scenes):
+        assert sorted(own.clip_id for own, _ in clips) == sorted(other.clip_id for _, other in clips)
+        assert len(pairs.pictures) == len(pairs.sounds) == 16
+        for numbers in (pairs.seen, pairs.heard):
+            right, wrong = numbers.split(16)
+            assert right.tolist() == sorted(wrong.tolist()) == list(range(16))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_where_a_batch_has_but_one_group_the_others_are_from_beyond_it(scenes, batch):
+    stereo, beyond = replace(WANTED, sound_channels=2), 0
+    for clips, pairs in pairs_of(scenes, stereo, seed=None, batch=batch):
+        beyond += len(pairs.sounds) - len(clips)
+        rows = zip(clips * 2, pairs.pictures[pairs.seen], pairs.sounds[pairs.heard], pairs.together, strict=True)
+        for (own, _), shown, sound, together in rows:
+            number, start, _ = heard(sound.numpy())
+            assert abs(shown.float().mean() - int(own.clip_id.removeprefix("clip_"))) <= 2
+            assert (f"group_{number // 2}" == own.group) == bool(together)
+            assert min(abs(start + 0.5 - time) for time in (1.0, 2.5)) < 0.03
+    assert beyond > 50 if batch < 3 else beyond < 50
 
 
 def test_test_pairs_are_the_same_every_time_and_training_pairs_are_not(scenes):
@@ -159,7 +176,8 @@ def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
     starts = {1.0: [], 0.0: []}
     for clips, pairs in pairs_of(scenes, SEQUENCE, SHIFTED):
         assert pairs.pictures.shape[1:] == (5, 3, 32, 32)
-        rows = zip(clips * 2, pairs.pictures, pairs.sounds.numpy(), pairs.together.tolist(), strict=True)
+        shown, sounds = pairs.pictures[pairs.seen], pairs.sounds[pairs.heard].numpy()
+        rows = zip(clips * 2, shown, sounds, pairs.together.tolist(), strict=True)
         for (own, _), pictures, sound, together in rows:
             number, start, _ = heard(sound)
             seen = round(float(pictures[0].float().mean()) / 10) / 5
@@ -235,9 +253,9 @@ class Comparing(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
 
-    def forward(self, pictures, sounds):
+    def forward(self, pictures, sounds, seen, heard):
         grey, level = pictures.float().mean((1, 2, 3)), sounds[:, 1].mean(1) * 1000
-        return self.scale * (3 - (grey - level).abs())
+        return self.scale * (3 - (grey[seen] - level[heard]).abs())
 
     def embed_pictures(self, pictures):
         return pictures.float().flatten(1)

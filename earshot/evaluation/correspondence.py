@@ -91,7 +91,7 @@ def score_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: str
     """The log-odds of every pair of a split, and which belong together, both (pairs,)."""
     network = network.to(chosen_device(), memory_format=torch.channels_last).eval()
     pairs = held_out_pairs(network, scenes, sampling, split)
-    found = [(network(each.pictures, each.sounds).float().cpu(), each.together.cpu()) for each in pairs]
+    found = [(network(*each[:4]).float().cpu(), each.together.cpu()) for each in pairs]
     scores, together = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     return scores, together > 0
 
@@ -144,7 +144,7 @@ def begin(task: CorrespondenceTask) -> None:
     """Give a random network the scale of the sounds and the batch-norm statistics of training pairs."""
     pairs = list(task.batches(range(min(task.batches_per_epoch, -(-SHOWN // task.batch)))))
     task.network.fit_sound_scale(torch.cat([pair.sounds for pair in pairs]))
-    estimate_batch_norm(task.network, [(pair.pictures, pair.sounds) for pair in pairs])
+    estimate_batch_norm(task.network, [pair[:4] for pair in pairs])
 
 
 def train(question: Question, task: Any, name: str) -> None:
@@ -221,9 +221,9 @@ class AnnotationTask:
     def batches(self, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures or sounds, and the shares of the names in their clips."""
         for number, pairs in zip(numbers, self.pairs.batches(numbers), strict=True):
-            chosen = self.pairs.training[number]
-            clips = [own for own, _ in chosen] + [own if self.sense == "pictures" else other for own, other in chosen]
-            yield getattr(pairs, self.sense), self.annotations.targets(clips).to(self.pairs.device)
+            clips = [clip for clip, _ in self.pairs.training[number]]
+            inputs = getattr(pairs, self.sense)[: len(clips)]
+            yield inputs, self.annotations.targets(clips).to(self.pairs.device)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Cross-entropy, and the share of the clips of which the most likely name was said."""
@@ -273,7 +273,7 @@ def agreement(
     network.eval()
     for pairs in held_out_pairs(network, scenes, sampling, split):
         seen, heard = (towers[sense].eval()(getattr(pairs, sense)).softmax(1) for sense in SENSES)
-        products.append((seen * heard).sum(1).cpu())
+        products.append((seen[pairs.seen] * heard[pairs.heard]).sum(1).cpu())
         together.append(pairs.together.cpu())
     return torch.cat(products).numpy(), torch.cat(together).numpy() > 0
 

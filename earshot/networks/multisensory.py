@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.networks.network import initialise
-from earshot.networks.senses import Correspondence
+from earshot.networks.senses import Correspondence, chosen
 from earshot.networks.towers import scaled
 
 RATE = 21_000  # Hz
@@ -83,8 +83,10 @@ class Multisensory(Correspondence):
         """As of any module; `channels_last`, which is a layout of single pictures, is passed over."""
         return super().to(*where, **options)
 
-    def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        joined = self.joined(pictures, sounds)
+    def forward(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> Tensor:
+        joined = self.joined(pictures, sounds, seen, heard)
         return self.logit(joined.mean((2, 3, 4))).float()[:, 0]
 
     def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
@@ -92,27 +94,29 @@ class Multisensory(Correspondence):
         joined = self.joined(pictures, sounds).mean(2)  # (pairs, 512 w, height, width)
         return self.logit(joined.movedim(1, -1)).float()[..., 0]
 
-    def joined(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+    def joined(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> Tensor:
         """The last maps: (pairs, 512 w, times, height, width), 16 x 7 x 7 positions at the paper's size."""
-        seen = self.pictures(self.normalise(self._checked(pictures)).transpose(1, 2))  # (pairs, 64 w, 32, 28, 28)
-        heard = self.heard(sounds, seen.shape[2])  # (pairs, 128 w, 32)
-        heard = heard[..., None, None].expand(-1, -1, *seen.shape[2:])
-        both = torch.cat([seen, heard], dim=1)  # (pairs, 192 w, 32, 28, 28)
-        kept = seen.shape[1]
+        pictures = self.pictures(self.normalise(self._checked(pictures)).transpose(1, 2))  # (n, 64 w, 32, 28, 28)
+        sounds = self.heard_at(sounds, pictures.shape[2])  # (n, 128 w, 32)
+        pictures, sounds = chosen(pictures, seen), chosen(sounds, heard)[..., None, None]
+        both = torch.cat([pictures, sounds.expand(-1, -1, *pictures.shape[2:])], dim=1)  # (pairs, 192 w, 32, 28, 28)
+        kept = pictures.shape[1]
         short = torch.cat([both[:, :kept], both[:, -kept:]], dim=1)  # (pairs, 128 w, 32, 28, 28)
         return self.both(torch.relu(self.merge_norm(self.merge(both) + short)))
 
-    def heard(self, sounds: Tensor, times: int) -> Tensor:
-        """What is heard at each of so many times: (pairs, 128 w, times)."""
+    def heard_at(self, sounds: Tensor, times: int) -> Tensor:
+        """What is heard at each of so many times: (sounds, 128 w, times)."""
         self._check_sounds(sounds)
-        maps = self.sound(compressed(sounds))  # (pairs, 256 w, 86)
+        maps = self.sound(compressed(sounds))  # (sounds, 256 w, 86)
         return self.sound_last(functional.adaptive_max_pool1d(maps, times))
 
     def _checked(self, images: Tensor) -> Tensor:
         wanted = (self.frames, 3, self.image_size, self.image_size)
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
             found = f"{images.dtype} of shape {tuple(images.shape)}"
-            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pairs, {wanted})")
+            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pictures, {wanted})")
         return images
 
 

@@ -12,6 +12,11 @@ from earshot.networks.towers import SMALLEST_SIDE
 from earshot.pipeline.errors import EarshotError
 
 
+def chosen(rows: Tensor, numbers: Tensor | None) -> Tensor:
+    """The rows of these numbers, or all, once each."""
+    return rows if numbers is None else rows[numbers]
+
+
 class Correspondence(PictureEncoder):
     """A network that tells whether pictures and sounds belong together.
 
@@ -45,8 +50,15 @@ class Correspondence(PictureEncoder):
         self.architecture = {"name": name, "image_size": image_size, **arguments}
 
     @abstractmethod
-    def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        """Log-odds that each pair belongs together, float32 (pairs,), of uint8 pictures and float32 waveforms."""
+    def forward(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> Tensor:
+        """Log-odds that each pair belongs together, float32 (pairs,), of uint8 pictures and float32 waveforms.
+
+        Args:
+            pictures, sounds: of the pairs, one each; or each once, for several pairs that share them.
+            seen, heard: then the number of each pair's picture and sound, int64 (pairs,).
+        """
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions).

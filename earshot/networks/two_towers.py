@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.networks.network import initialise
-from earshot.networks.senses import Correspondence
+from earshot.networks.senses import Correspondence, chosen
 from earshot.networks.towers import EMBEDDING, Tower, pooled, scaled, strongest
 from earshot.pipeline.errors import EarshotError
 from earshot.sound.spectrogram import RATE, SAMPLES, Spectrogram
@@ -71,19 +71,36 @@ class TwoTowers(Correspondence):
         spectrograms = (self.spectrogram(sounds) - self.sound_mean) / self.sound_deviation
         return self.sound_tower(spectrograms)
 
-    def compare(self, seen: Tensor, heard: Tensor) -> Tensor:
-        """Log-odds, float32 (pairs,), of what the towers give at their strongest, both (pairs, channels)."""
-        raise NotImplementedError(f"{self.name} compares position by position")
+    def forward(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> Tensor:
+        pictures = self.project_picture(strongest(self.picture_maps(pictures)))
+        sounds = self.project_sound(strongest(self.sound_maps(sounds)))
+        return self.compare(chosen(pictures, seen), chosen(sounds, heard))
 
     def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
         """What the network would say if all of the picture gave what each of its positions gives.
 
-        The papers have a map for AVOL alone; this is the others' own comparison, position by position.
+        The papers have a map for AVOL alone; for the others this is their own comparison, position by position.
         """
-        seen = torch.relu(self.picture_maps(pictures))  # (pairs, channels, height, width)
-        heard = strongest(self.sound_maps(sounds))[:, None, None].expand(-1, *seen.shape[2:], -1)
-        odds = self.compare(seen.permute(0, 2, 3, 1).flatten(0, 2), heard.flatten(0, 2))
-        return odds.view(len(seen), *seen.shape[2:])
+        sounds = self.project_sound(strongest(self.sound_maps(sounds)))
+        return self.compare(self.project_positions(pictures), sounds[:, None, None])
+
+    def project_positions(self, pictures: Tensor) -> Tensor:
+        """What is compared with sounds at each position of conv4_2: (pictures, height, width, units)."""
+        return self.project_picture(torch.relu(self.picture_maps(pictures)).permute(0, 2, 3, 1))
+
+    @abstractmethod
+    def project_picture(self, channels: Tensor) -> Tensor:
+        """What of the picture tower's `channels` (..., channels) is compared with sounds: (..., units)."""
+
+    @abstractmethod
+    def project_sound(self, channels: Tensor) -> Tensor:
+        """What of the sound tower's `channels` (..., channels) is compared with pictures: (..., units)."""
+
+    @abstractmethod
+    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        """Log-odds that they belong together, float32 (...), of (..., units) that broadcast with each other."""
 
     @torch.no_grad()
     def fit_sound_scale(self, waveforms: Tensor) -> None:
@@ -133,11 +150,15 @@ class L3Net(TwoTowers):
     def balance(self) -> None:
         nn.init.zeros_(self.fc2.weight)  # at first all pairs are equally likely
 
-    def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        return self.compare(strongest(self.picture_maps(pictures)), strongest(self.sound_maps(sounds)))
+    def project_picture(self, channels: Tensor) -> Tensor:
+        return channels
 
-    def compare(self, seen: Tensor, heard: Tensor) -> Tensor:
-        return _log_odds(self.fc2(torch.relu(self.fc1(torch.cat([seen, heard], dim=1)))))
+    def project_sound(self, channels: Tensor) -> Tensor:
+        return channels
+
+    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        both = torch.cat(torch.broadcast_tensors(pictures, sounds), dim=-1)
+        return self.fc2(torch.relu(self.fc1(both))).float().diff(dim=-1)[..., 0]
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         return strongest(self.picture_maps(pictures)).float()
@@ -168,20 +189,22 @@ class AVENet(TwoTowers):
             self.fc3.weight.copy_(half)
             self.fc3.bias.copy_(-AVE_EVEN * half[:, 0])
 
-    def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        return self.compare(strongest(self.picture_maps(pictures)), strongest(self.sound_maps(sounds)))
+    def project_picture(self, channels: Tensor) -> Tensor:
+        return _of_length_one(self.embed_picture(channels))
 
-    def compare(self, seen: Tensor, heard: Tensor) -> Tensor:
-        one, other = _of_length_one(self.embed_picture(seen)), _of_length_one(self.embed_sound(heard))
-        distances = torch.linalg.vector_norm(one - other, dim=1)
+    def project_sound(self, channels: Tensor) -> Tensor:
+        return _of_length_one(self.embed_sound(channels))
+
+    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        distances = torch.linalg.vector_norm(pictures - sounds, dim=-1)
         # The second score minus the first, in float32: autocast would round a distance to eight bits.
         return distances * self.fc3.weight.diff(dim=0)[0, 0] + self.fc3.bias.diff()[0]
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        return _of_length_one(self.embed_picture(strongest(self.picture_maps(pictures))))
+        return self.project_picture(strongest(self.picture_maps(pictures)))
 
     def embed_sounds(self, sounds: Tensor) -> Tensor:
-        return _of_length_one(self.embed_sound(strongest(self.sound_maps(sounds))))
+        return self.project_sound(strongest(self.sound_maps(sounds)))
 
     def near_means_match(self) -> bool:
         """Whether a smaller distance raises the log-odds of a match: the sign that the last layer must keep."""
@@ -204,10 +227,9 @@ class AVOLNet(TwoTowers):
     name = "avol"
 
     def join(self, channels: int, units: int) -> None:
-        self.embed_positions = nn.Sequential(
-            nn.Conv2d(channels, units, 1), nn.ReLU(inplace=True), nn.Conv2d(units, units, 1)
+        self.embed_position, self.embed_sound = (
+            nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
         )
-        self.embed_sound = nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units))
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
 
     def balance(self) -> None:
@@ -215,32 +237,33 @@ class AVOLNet(TwoTowers):
         # are the mean product of the units, some tenths.
         nn.init.constant_(self.scale, 1 / self.embed_sound[2].out_features)
 
-    def forward(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        return self.sounding_map(pictures, sounds).amax((1, 2))
+    def forward(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> Tensor:
+        positions = self.project_positions(pictures)
+        sounds = self.project_sound(strongest(self.sound_maps(sounds)))
+        return self.compare(chosen(positions, seen), chosen(sounds, heard)[:, None, None]).amax((1, 2))
 
-    def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        places = self.embed_positions(torch.relu(self.picture_maps(pictures)))  # (pairs, 128 w, side, side)
-        heard = self.embed_sound(strongest(self.sound_maps(sounds)))  # (pairs, 128 w)
+    def project_picture(self, channels: Tensor) -> Tensor:
+        return self.embed_position(channels)
+
+    def project_sound(self, channels: Tensor) -> Tensor:
+        return self.embed_sound(channels)
+
+    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
         # In float32: autocast would round a matrix product to eight bits.
-        products = (places.float() * heard.float()[..., None, None]).sum(1)
-        return self.scale * products + self.bias
+        return self.scale * (pictures.float() * sounds.float()).sum(-1) + self.bias
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
         return self.probed(self.convolve(self.normalise(self._checked(pictures))))[1]
 
     def embed_sounds(self, sounds: Tensor) -> Tensor:
-        return _of_length_one(self.embed_sound(strongest(self.sound_maps(sounds))))
+        return _of_length_one(self.project_sound(strongest(self.sound_maps(sounds))))
 
     def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = torch.relu(self.embed_positions[0](conv5))
-        return hidden.amax((2, 3)), _of_length_one(self.embed_positions[2](hidden).amax((2, 3)))
-
-
-def _log_odds(scores: Tensor) -> Tensor:
-    """float32 (pairs,) of two scores (pairs, 2): that the pair does not belong together, and that it does."""
-    scores = scores.float()
-    return scores[:, 1] - scores[:, 0]
+        hidden = torch.relu(self.embed_position[0](conv5.permute(0, 2, 3, 1)))
+        return hidden.amax((1, 2)), _of_length_one(self.embed_position[2](hidden).amax((1, 2)))
 
 
 def _of_length_one(embeddings: Tensor) -> Tensor:
-    return functional.normalize(embeddings.float())
+    return functional.normalize(embeddings.float(), dim=-1)
