@@ -15,10 +15,6 @@ Writes rows.csv into the folder, prints it, and states for every ordering of the
 
 import argparse
 import csv
-import os
-import shutil
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -29,14 +25,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.worlds import REPOSITORY, link, render, spread, stage, write_params
 from earshot.corpus.world.causes import KINDS
 from earshot.insight.scores import read_metrics
 from earshot.labels.table import write_table
 from earshot.media.annotations import read_annotations
 from earshot.pipeline.params import load_params
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-RECIPE = REPOSITORY / "recipes" / "sample-large.yaml"
+RECIPE = "sample-large"
 LAYER = "pool5"  # no other is computed
 CLUSTERS = 15  # where a row does not say otherwise; the world has ten kinds
 SCORES = {"voc": "map", "sun": "accuracy"}
@@ -85,34 +81,15 @@ ORDERINGS = (
 )
 
 
-def write_params(root: Path, seed: int, changes: Iterable[str]) -> None:
-    """params.yaml of a row: the recipe, the seeds, and what makes the row."""
-    root.mkdir(parents=True, exist_ok=True)
-    changes = [f"clusters={CLUSTERS}", f"seed={seed}", f"sample.seed={seed}", *UNREAD, *changes]
-    settings = [word for change in changes for word in ("--set", change)]
-    command = ["-m", "earshot.pipeline.recipe", str(RECIPE), "--params", str(REPOSITORY / "params.yaml")]
-    run([*command, "--output", str(root / "params.yaml"), *settings], root)
-
-
-def run(command: Sequence[str], root: Path, workers: int = 1) -> None:
-    """A command of the project, with so many processes; what it prints goes to log.txt in the folder."""
-    environment = os.environ | {"EARSHOT_WORKERS": str(workers), "EARSHOT_THREADS": str(workers)}
-    with (root / "log.txt").open("a") as log:
-        subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=True, stdout=log, stderr=log, env=environment)
-
-
-def stage(words: str, root: Path, workers: int = 1) -> None:
-    """One stage under a root."""
-    run(["-m", *f"stages.{words}".split(), "--params", str(root / "params.yaml"), "--root", str(root)], root, workers)
+def settings_of(name: str | None, changes: Sequence[str]) -> list[str]:
+    """What is set for a row, or for the world of all."""
+    return [f"clusters={CLUSTERS}", *UNREAD, *changes, *(ROWS[name] if name else ())]
 
 
 def make_world(root: Path, seed: int, changes: Sequence[str], descriptors: Iterable[str], workers: int) -> None:
     """Render, extract and describe a world; its tables of sounds are kept by descriptor."""
-    if not (root / "data" / "scenes").exists():
-        write_params(root, seed, changes)
-        for name in ("sample", "download", "extract"):
-            stage(name, root, workers)
-        shutil.rmtree(root / "data" / "clips")
+    write_params(root, RECIPE, seed, settings_of(None, changes))
+    render(root, workers)
     for descriptor in descriptors:
         kept = root / "described" / descriptor / "sounds"
         if not kept.exists():
@@ -124,7 +101,7 @@ def make_world(root: Path, seed: int, changes: Sequence[str], descriptors: Itera
 def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmarks: Sequence[str]) -> str:
     """The stages of one row that are not done yet, on the tables of the world; how long they took."""
     root, started = world.parent / name, time.monotonic()
-    write_params(root, seed, [*changes, *ROWS[name]])
+    write_params(root, RECIPE, seed, settings_of(name, changes))
     descriptor = load_params(root / "params.yaml").descriptor
     for table in ("scenes", "sample", "annotations"):
         link(root / "data" / table, world / "data" / table)
@@ -138,13 +115,6 @@ def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmark
         if not (root / "metrics" / f"{benchmark}.json").exists():
             stage(f"evaluate --benchmark {benchmark}", root)
     return f"seed {seed}, {name}: {(time.monotonic() - started) / 60:.1f} minutes"
-
-
-def link(place: Path, target: Path) -> None:
-    """Let `place` stand for the folder `target`."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        place.symlink_to(target)
 
 
 def tell_kinds(root: Path) -> None:
@@ -204,12 +174,6 @@ def report(lines: list[dict]) -> None:
             margins = [scores[upper][seed][benchmark] - scores[lower][seed][benchmark] for seed in seeds]
             won = sum(margin > 0 for margin in margins)
             print(f"{title}, {benchmark}: in {won} of {len(seeds)} seeds, by {spread(margins)}")
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from earshot.sound.spectrogram import RATE, SAMPLES, Spectrogram
 
 PROBED_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
 SCALED_AT_ONCE = 64  # spectrograms, 13 MB
-# With which AVE's last layer begins, ours: log-odds are 4 (1.414 - distance). The root of 2 is the distance of
+# With which AVE's last layer begins, ours: log-odds are 2 (1.414 - distance). The root of 2 is the distance of
 # directions that have nothing in common, near which all pairs are at first: they begin even, not pulled to one side.
-AVE_STEEPNESS, AVE_EVEN = 4.0, 2**0.5
+AVE_STEEPNESS, AVE_EVEN = 2.0, 2**0.5
 
 
 class TwoTowers(Correspondence):
