@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from earshot.insight.ideas import agree, idea, setting
+from earshot.insight.ideas import PRETRAIN, agree
 from earshot.insight.published import published_tables
 from earshot.insight.runs import collect
 from earshot.insight.tables import Score, main, recipe_params, sections
@@ -135,10 +135,11 @@ def test_labels_that_the_pipeline_does_not_make_are_an_idea_of_their_own(tmp_pat
 
 def test_settings_agree_where_both_have_a_value():
     cluster, kmeans = recipe_params("owens-cluster"), recipe_params("owens-kmeans")
-    assert agree(setting(cluster, {"voc"}), setting(kmeans, {"voc"}))
-    assert not agree(setting(cluster, {"voc"}), setting(cluster | {"evaluate.voc.resize": 300}, {"voc"}))
-    assert agree(setting(cluster, {"voc"}), setting(cluster | {"evaluate.sun.resize": 300}, {"voc"}))
-    assert idea(kmeans) == {
+    own, scaled = PRETRAIN.setting(cluster, {"voc"}), cluster | {"evaluate.voc.resize": 300}
+    assert agree(own, PRETRAIN.setting(kmeans, {"voc"}))
+    assert not agree(own, PRETRAIN.setting(scaled, {"voc"}))
+    assert agree(own, PRETRAIN.setting(cluster | {"evaluate.sun.resize": 300}, {"voc"}))
+    assert PRETRAIN.idea(kmeans) == {
         "pretrain.initialisation": "kmeans",
         "pretrain.weights": "earshot/networks",
         "pretrain.epochs": 0,

@@ -4,85 +4,184 @@ Runs may stand in one table where only their ideas and seeds differ. So a settin
 score, and a parameter that a run does not use (the clusters of a binary code) belongs to neither.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Params = Mapping[str, Any]  # flat, by dotted name
 
 SEEDS = ("seed", "sample.seed")
 LABELS = "labels"  # no parameter: where labels are none that the pipeline makes, what they are, from labels.txt
-# By what the rows of a table are told apart. No pretraining at all is an idea, the number of epochs is a setting.
-IDEAS = (
-    LABELS,
-    "descriptor",
-    "clusters",
-    "label.model",
-    "label.components",
-    "label.threshold",
-    "label.textons",
-    "label.control",
-    "pretrain.initialisation",
-    "pretrain.weights",
-)
-UNTRAINED = "pretrain.epochs"
 STEPS = "steps, as epochs of half the moments"  # that the distance filter keeps: what rows with and without have alike
 NO_WEIGHTS = "earshot/networks"
-# What a row of a table does unless it says otherwise.
-PLAIN = {LABELS: None, "label.control": "none", "pretrain.initialisation": "random", "pretrain.weights": NO_WEIGHTS}
-# How the work is cut, what runs beside it, and limits: none changes the score of a picture.
-INDIFFERENT = ("download", "corpus.accept_pending", "sample.shard_clips", "sample.esc50_sounds", "extract.shard_clips")
-INDIFFERENT += ("extract.clip_seconds", "label.memory_megabytes", "pretrain.threads", "pretrain.control", "evaluate")
-INDIFFERENT += ("extract.sequence_rate", "extract.sequence_size", "sample.localisation", "corpus.ontology")
-INDIFFERENT += ("correspond",)
-OF_A_BENCHMARK = ("layers", "modes", "encoder")  # which scores are computed, and of what this pipeline trained
-OF_THE_NETWORK = ("pretrain.backbone", "pretrain.initialisation", "pretrain.weights", "pretrain.image_size")
 OWN_NETWORKS = ("alexnet", "caffenet")  # the others come in width 1 alone
-UNUSED = {
+UNUSED_OF_LABELS = {
     "clusters": ("label.components", "label.threshold", "label.textons"),
     "binary": ("clusters", "label.distance_filter", "label.iterations", "label.restarts", "label.textons"),
     "textons": ("descriptor", "texture", "label.components", "label.threshold", "label.scale"),
 }
+# How the work is cut, what runs beside it, and limits: none changes a score. What a benchmark is told counts for it.
+INDIFFERENT = ("download", "corpus.accept_pending", "sample.shard_clips", "sample.esc50_sounds", "extract.shard_clips")
+INDIFFERENT += ("extract.clip_seconds", "sample.localisation", "corpus.ontology", "evaluate")
+OF_A_BENCHMARK = ("layers", "modes", "encoder")  # which scores are computed, and of what this pipeline trained
 
 
-def used(params: Params) -> dict[str, Any]:
-    """The parameters that this run uses."""
-    unused = [*UNUSED.get(params.get("label.model"), ())]
+@dataclass(frozen=True)
+class Training:
+    """One of the pipeline's two trainings, and what of a run's parameters is an idea of it.
+
+    Args:
+        stage: of which it is the work; the group of its parameters, and its folder in models/.
+        ideas: by what the rows of a table are told apart. No training at all is an idea, the number of epochs a
+            setting.
+        plain: what a row does unless it says otherwise.
+        of_the_network: of the parameters of the stage, those on which random weights depend.
+        indifferent: what changes no score of its networks.
+    """
+
+    stage: str
+    ideas: tuple[str, ...]
+    plain: Params
+    of_the_network: tuple[str, ...]
+    indifferent: tuple[str, ...]
+
+    @property
+    def untrained(self) -> str:
+        """The parameter that is 0 where nothing was trained."""
+        return f"{self.stage}.epochs"
+
+    def is_random(self, idea: Params) -> bool:
+        """Whether this idea is not to train at all, nor to begin with anything but random weights."""
+        plain = all(idea.get(key, value) == value for key, value in self.plain.items())
+        return idea.get(self.untrained) == 0 and plain
+
+    def used(self, params: Params) -> dict[str, Any]:
+        """The parameters that this run uses."""
+        unused = [*self.indifferent, *(_unused_by_labels if self is PRETRAIN else _unused_by_pairs)(params)]
+        if params.get(self.untrained) == 0:
+            unused += [LABELS, "descriptor", "texture", "clusters", "label"]
+            kept = (*self.of_the_network, self.untrained)
+            unused += [key for key in params if key.startswith(f"{self.stage}.") and key not in kept]
+        return {key: value for key, value in params.items() if not _among(key, unused)}
+
+    def idea(self, params: Params, more: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The parameters that make the run's idea; `more` names further ones that a table tells its rows apart by."""
+        found = {key: value for key, value in self.used(params).items() if key in (*self.ideas, *more)}
+        return found | ({self.untrained: 0} if params.get(self.untrained) == 0 else {})
+
+    def setting(self, params: Params, benchmarks: set[str], more: tuple[str, ...] = ()) -> dict[str, Any]:
+        """All else that can change a score on one of `benchmarks`, but for the seeds."""
+        apart = {*self.idea(params, more), *SEEDS}
+        if self is PRETRAIN:
+            apart.add(self.untrained)  # its steps stand for it
+        own = {key: value for key, value in self.used(params).items() if key not in apart}
+        groups = [f"evaluate.{name}" for name in benchmarks]
+        measured = {key: value for key, value in own.items() if _among(key, groups)}
+        return {
+            **self.steps(params),
+            **{key: value for key, value in own.items() if not _among(key, INDIFFERENT)},
+            **{key: value for key, value in measured.items() if not key.endswith(OF_A_BENCHMARK)},
+        }
+
+    def steps(self, params: Params) -> dict[str, float]:
+        """How long was pretrained, in epochs of half the moments; nothing where nothing was."""
+        if self is not PRETRAIN:
+            return {}
+        filtered = params.get("label.distance_filter") and params.get("label.model") != "binary"
+        epochs = params.get(self.untrained)
+        return {STEPS: epochs if filtered else 2 * epochs} if epochs else {}
+
+
+PRETRAIN = Training(
+    stage="pretrain",
+    ideas=(
+        LABELS,
+        "descriptor",
+        "clusters",
+        "label.model",
+        "label.components",
+        "label.threshold",
+        "label.textons",
+        "label.control",
+        "pretrain.initialisation",
+        "pretrain.weights",
+    ),
+    plain={
+        LABELS: None,
+        "label.control": "none",
+        "pretrain.initialisation": "random",
+        "pretrain.weights": NO_WEIGHTS,
+    },
+    of_the_network=(
+        "pretrain.backbone",
+        "pretrain.width",
+        "pretrain.image_size",
+        "pretrain.initialisation",
+        "pretrain.weights",
+    ),
+    indifferent=(
+        "label.memory_megabytes",
+        "pretrain.threads",
+        "pretrain.control",
+        "extract.sequence_rate",
+        "extract.sequence_size",
+        "correspond",
+    ),
+)
+CORRESPOND = Training(
+    stage="correspond",
+    ideas=(
+        "correspond.network",
+        "correspond.positives",
+        "correspond.negatives",
+        "correspond.crop",
+        "correspond.jitter",
+        "correspond.grey",
+        "correspond.flip",
+        "correspond.volume",
+    ),
+    plain={},
+    of_the_network=(
+        "correspond.network",
+        "correspond.width",
+        "correspond.stride",
+        "correspond.image_size",
+        "correspond.frames",
+        "correspond.sound_samples",
+    ),
+    indifferent=(
+        "descriptor",
+        "clusters",
+        "texture",
+        "label",
+        "pretrain",
+        "correspond.threads",
+        "correspond.control",
+        "extract.window",
+    ),
+)
+TRAININGS = {training.stage: training for training in (PRETRAIN, CORRESPOND)}
+
+
+def _unused_by_labels(params: Params) -> Iterator[str]:
+    yield from UNUSED_OF_LABELS.get(params.get("label.model"), ())
     if LABELS in params:
-        unused += ["descriptor", "texture", "clusters", "label"]
+        yield from ("descriptor", "texture", "clusters", "label")
     if params.get("descriptor") != "texture":
-        unused.append("texture")
+        yield "texture"
     if params.get("pretrain.backbone") not in OWN_NETWORKS:
-        unused.append("pretrain.width")
-    if params.get(UNTRAINED) == 0:
-        unused += [LABELS, "descriptor", "texture", "clusters", "label"]
-        network = (*OF_THE_NETWORK, "pretrain.width", UNTRAINED)
-        unused += [key for key in params if key.startswith("pretrain.") and key not in network]
-    return {key: value for key, value in params.items() if not _among(key, unused)}
+        yield "pretrain.width"
 
 
-def idea(params: Params, more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The parameters that make the run's idea; `more` names further ones that a table tells its rows apart by."""
-    found = {key: value for key, value in used(params).items() if key in (*IDEAS, *more)}
-    return found | ({UNTRAINED: 0} if params.get(UNTRAINED) == 0 else {})
-
-
-def setting(params: Params, benchmarks: set[str], more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """All else that can change a score on one of `benchmarks`, but for the seeds."""
-    apart = {*idea(params, more), *SEEDS, UNTRAINED}
-    own = {key: value for key, value in used(params).items() if key not in apart}
-    measured = {key: value for key, value in own.items() if _among(key, [f"evaluate.{name}" for name in benchmarks])}
-    return {
-        **training_steps(params),
-        **{key: value for key, value in own.items() if not _among(key, INDIFFERENT)},
-        **{key: value for key, value in measured.items() if not key.endswith(OF_A_BENCHMARK)},
-    }
-
-
-def training_steps(params: Params) -> dict[str, float]:
-    """How long was trained, in epochs of half the moments; nothing for a run that was not trained."""
-    filtered = params.get("label.distance_filter") and params.get("label.model") != "binary"
-    epochs = params.get(UNTRAINED)
-    return {STEPS: epochs if filtered else 2 * epochs} if epochs else {}
+def _unused_by_pairs(params: Params) -> Iterator[str]:
+    if params.get("correspond.network") == "multisensory":
+        yield from ("correspond.stride", "extract.frames", "extract.times", "extract.frame_size")
+    else:
+        yield from ("correspond.frames", "correspond.sound_samples", "extract.sequence_rate", "extract.sequence_size")
+    if params.get("correspond.negatives") != "shifted":
+        yield "correspond.shift"
+    if params.get("correspond.schedule") == "onecycle":
+        yield from ("correspond.drops", "correspond.drop")
 
 
 def agree(one: Params, other: Params) -> bool:

@@ -2,7 +2,7 @@
 
 A row is the paper's own idea, which `run` tells by its parameters, or somebody else's network, which fills the row when
 a file of its weights is evaluated: `pretrain.epochs=0` and a `pretrain.weights` named by the row's word `weights`, as
-`../networks/tracking.safetensors`.
+`../networks/tracking.safetensors`. A row that has neither can only be quoted.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from earshot.insight.ideas import PLAIN, UNTRAINED, Params
+from earshot.insight.ideas import TRAININGS, Params, Training
 from earshot.pipeline.params import read_yaml
 
 FOLDER = Path(__file__).parent / "published"
@@ -26,14 +26,14 @@ class Row:
     weights: str | None = None
     recipe: str | None = None
 
-    def knows(self, params: Params) -> bool:
+    def knows(self, params: Params, training: Training) -> bool:
         """Whether a run with these parameters is one of this row."""
-        untrained = params.get(UNTRAINED) == 0
+        untrained = params.get(training.untrained) == 0
         if self.weights:
             return untrained and PurePath(str(params.get("pretrain.weights"))).stem == self.weights
-        if self.run is None or untrained != (UNTRAINED in self.run):
+        if self.run is None or untrained != (training.untrained in self.run):
             return False
-        return all(params.get(key) == value for key, value in {**PLAIN, **self.run}.items())
+        return all(params.get(key) == value for key, value in {**training.plain, **self.run}.items())
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Published:
         classes: whether a column is a class, and so others stand for them on a tree with other classes.
         sweep: what the rows differ by beside ideas: the parameter that a sweep varies, and what its curves are told by.
         among: what a run must be to stand in the table at all.
+        trained: the stage whose networks are measured.
     """
 
     name: str
@@ -58,6 +59,12 @@ class Published:
     classes: bool = False
     sweep: tuple[str, ...] = ()
     among: Params | None = None
+    trained: str = "pretrain"
+
+    @property
+    def training(self) -> Training:
+        """That of which the table shows networks."""
+        return TRAININGS[self.trained]
 
     @property
     def benchmarks(self) -> set[str]:
@@ -65,14 +72,21 @@ class Published:
         return {key.partition(".")[0].removesuffix("_classes") for key in self.columns.values()}
 
     def admits(self, params: Params) -> bool:
-        """Whether a run with these parameters may stand in the table."""
-        wanted = {**PLAIN, **self.among} if self.among else {}
-        trained = not self.among or params.get(UNTRAINED) != 0
+        """Whether a run with these parameters may stand in the table, which shows what one stage trained."""
+        if any(params.get(f"evaluate.{name}.encoder", self.encoder) != self.encoder for name in self.benchmarks):
+            return False
+        wanted = {**self.training.plain, **self.among} if self.among else {}
+        trained = not self.among or params.get(self.training.untrained) != 0
         return trained and all(params.get(key) == value for key, value in wanted.items())
+
+    @property
+    def encoder(self) -> str:
+        """What its benchmarks measure."""
+        return f"models/{self.trained}"
 
     def row_of(self, params: Params) -> Row | None:
         """The row that a run with these parameters is of."""
-        return next((row for row in self.rows if row.knows(params)), None)
+        return next((row for row in self.rows if row.knows(params, self.training)), None)
 
 
 @cache

@@ -26,7 +26,8 @@ from earshot.pipeline.recipe import flatten
 EXPERIMENTS = re.compile(r"(\S+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+)")
 
 KINDS = (".yaml", ".lock", ".txt", ".json", ".csv")
-MEASURED = ("voc.", "sun.", "esc50.", "finetune.", "detection.", "pretrain.")
+MEASURED = ("voc.", "sun.", "esc50.", "finetune.", "detection.", "pretrain.", "correspondence.", "retrieval.", "nmi.")
+MEASURED += ("dcase.", "imagenet.", "localisation.")
 
 
 @dataclass(frozen=True)

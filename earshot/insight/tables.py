@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.insight.charts import draw_classes, draw_sweep
-from earshot.insight.ideas import PLAIN, UNTRAINED, Params, agree, idea, setting, told, training_steps
+from earshot.insight.ideas import TRAININGS, Params, agree, told
 from earshot.insight.published import Published, Row, published_tables
 from earshot.insight.runs import Collection, Run, collect
 from earshot.pipeline.errors import EarshotError
@@ -32,8 +32,12 @@ from earshot.pipeline.recipe import flatten, recipe_values
 from earshot.pipeline.shards import write_atomically
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CONTROLS = {"random weights": "random_", "wrong sound": "wrong_sound_"}
-RANDOM_WEIGHTS = {key: PLAIN[key] for key in ("pretrain.initialisation", "pretrain.weights")} | {UNTRAINED: 0}
+CONTROLS = {
+    "random weights": "random_",
+    "wrong sound": "wrong_sound_",
+    "supervised direct": "direct_",
+    "supervised pretraining": "supervised_",
+}
 AS_PUBLISHED = "as published"
 RENDERED = "data/sample/"
 DO_NOT_COMPARE = "Measured on the rendered world: these scores compare with each other, not with the published ones."
@@ -138,21 +142,21 @@ def grouped(table: Published, runs: Iterable[Run]) -> list[Group]:
     for run in runs:
         row = table.row_of(run.params)
         published = recipe_params((row and row.recipe) or table.recipe)
-        own_idea = idea(run.params, table.sweep)
-        own_setting = setting(run.params, table.benchmarks, table.sweep)
-        for key, value in (published | training_steps(published)).items():
+        own_idea = table.training.idea(run.params, table.sweep)
+        own_setting = table.training.setting(run.params, table.benchmarks, table.sweep)
+        for key, value in (published | table.training.steps(published)).items():
             if key in own_setting and own_setting[key] == value:
                 own_setting[key] = AS_PUBLISHED
-        name = _name(row, own_idea, published)
+        name = _name(table, row, own_idea, published)
         key = json.dumps([name, own_idea, own_setting], sort_keys=True)
         groups.setdefault(key, Group(row, name, own_idea, own_setting)).runs.append(run)
     rows = [*table.rows, None]
     return sorted(groups.values(), key=lambda group: (rows.index(group.row), group.idea.get("clusters", 0), group.name))
 
 
-def _name(row: Row | None, own: Params, published: Params) -> str:
+def _name(table: Published, row: Row | None, own: Params, published: Params) -> str:
     """The published row's name, or none; and in words where the idea is not the published one."""
-    if row is None and own == RANDOM_WEIGHTS:
+    if row is None and table.training.is_random(own):
         return "random weights"
     if row and row.weights:
         return row.name
@@ -184,9 +188,9 @@ def lines(section: Section) -> list[Line]:
         if shown and columns == section.table.columns:
             made.append(Line(row.name, "published", dict(zip(columns, row.scores, strict=True))))
         for group in section.groups:
-            made += _measured(group, columns) if group.row is row else []
+            made += _measured(section, group) if group.row is row else []
     for group in section.groups:
-        made += [] if group.row else _measured(group, columns)
+        made += [] if group.row else _measured(section, group)
     runs = [run for group in section.groups for run in group.runs]
     for name, metric in (("colour histogram", "colour_{}"), ("chance", "chance")):
         keys = {title: _key_without_layer(key, metric) for title, key in columns.items()}
@@ -195,10 +199,11 @@ def lines(section: Section) -> list[Line]:
     return made
 
 
-def _measured(group: Group, columns: Mapping[str, str]) -> list[Line]:
+def _measured(section: Section, group: Group) -> list[Line]:
     """The line of a group's runs, and those of its controls; the runs of random weights are their own."""
+    columns = section.columns
     made = [Line(group.name, "ours", {title: group.score(key) for title, key in columns.items()})]
-    if group.idea == RANDOM_WEIGHTS:
+    if section.table.training.is_random(group.idea):
         return made
     for name, prefix in CONTROLS.items():
         scores = {title: group.score(control_key(key, prefix)) for title, key in columns.items()}
@@ -285,11 +290,19 @@ def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) ->
             if run in group.runs
         ]
         seeds = dict(zip(("seed", "world"), run.seeds, strict=True))
-        rows.append({"run": run.source, **seeds, "idea": told(idea(run.params)), "rows": "; ".join(places)})
+        rows.append({"run": run.source, **seeds, "idea": told(ideas(run)), "rows": "; ".join(places)})
     for reason in collection.left_out:
         source, _, words = reason.partition(": ")
         rows.append({"run": source, "seed": "", "world": "", "idea": "", "rows": f"left out: {words}"})
     return _csv(rows)
+
+
+def ideas(run: Run) -> dict[str, Any]:
+    """The ideas of the trainings whose networks the run measured."""
+    measured = {key.partition(".")[0] for key in run.scores}
+    encoders = {run.params.get(f"evaluate.{name}.encoder", "models/pretrain") for name in measured}
+    trainings = [training for name, training in TRAININGS.items() if f"models/{name}" in encoders]
+    return {key: value for training in trainings for key, value in training.idea(run.params).items()}
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
