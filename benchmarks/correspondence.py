@@ -26,7 +26,7 @@ from benchmarks.worlds import REPOSITORY, link, render, spread, stage, write_par
 from earshot.insight.scores import read_metrics
 
 RECIPE = "sample-correspond"
-TOWERS = "models/correspond"
+ENCODER = "models/correspond"
 LAYER = "pool5"
 # What makes a row. The wrong-sound control is trained beside one of them: it takes as long as the network itself.
 ONE = "correspond.control=false"
@@ -34,7 +34,22 @@ ROWS = {
     "ave": ("correspond.network=ave",),
     "l3": ("correspond.network=l3", "correspond.positives=overlapping", ONE),
     "avol": ("correspond.network=avol", ONE),
+    "multisensory": (
+        "correspond.network=multisensory",
+        "correspond.width=0.125",
+        "correspond.image_size=48",
+        "correspond.frames=8",
+        "correspond.sound_samples=33600",
+        "correspond.batch=64",
+        "correspond.epochs=20",
+        "correspond.learning_rate=0.001",
+        ONE,
+    ),
 }
+# Only for multisensory, which sees sequences and embeds neither sense alone.
+SEQUENCES = ("extract.sequence_rate=5", "extract.sequence_size=64")
+ALONE = {"multisensory": ("correspondence",)}
+TOWERS = ("ave", "l3", "avol")
 DIRECTIONS = ("picture_sound", "sound_picture", "picture_picture", "sound_sound")
 # The scores that are kept, by benchmark, and beside which value of the same benchmark each stands.
 RETRIEVAL = tuple(f"ndcg30_{direction}" for direction in DIRECTIONS)
@@ -58,14 +73,14 @@ CLAIMS = (
     ),
     *(
         (f"{row}: {key.removeprefix('ndcg30_')} above its floor", ("retrieval", key), (row, ""), (row, BESIDE))
-        for row in ROWS
+        for row in TOWERS
         for key in RETRIEVAL
     ),
-    *((f"{row}: sounds told above random", ("esc50", "accuracy"), (row, ""), (row, "random_")) for row in ROWS),
+    *((f"{row}: sounds told above random", ("esc50", "accuracy"), (row, ""), (row, "random_")) for row in TOWERS),
     ("avol: peak on the source above the centre's", ("localisation", "peak"), ("avol", ""), ("avol", BESIDE)),
     *(
         (f"{row}: {benchmark} above {NETWORKS[control]}", (benchmark, key), (row, ""), (row, control))
-        for row in ROWS
+        for row in TOWERS
         for benchmark, key in (("voc", f"map_{LAYER}"), ("sun", f"accuracy_{LAYER}"))
         for control in ("random_", "wrong_sound_")
     ),
@@ -74,9 +89,9 @@ CLAIMS = (
 
 def settings_of(row: str | None, changes: Iterable[str]) -> list[str]:
     """What is set for a row, or for the world of all."""
-    encoders = [f"evaluate.{benchmark}.encoder={TOWERS}" for benchmark in SCORES]
+    encoders = [f"evaluate.{benchmark}.encoder={ENCODER}" for benchmark in SCORES]
     layers = [f"evaluate.{benchmark}.layers=[{LAYER}]" for benchmark in ("voc", "sun")]
-    return [*encoders, *layers, *changes, *(ROWS[row] if row else ())]
+    return [*encoders, *layers, *SEQUENCES, *changes, *(ROWS[row] if row else ())]
 
 
 def run_row(row: str, world: Path, seed: int, changes: Sequence[str]) -> str:
@@ -87,7 +102,7 @@ def run_row(row: str, world: Path, seed: int, changes: Sequence[str]) -> str:
         link(root / "data" / table, world / "data" / table)
     if not (root / "metrics" / "correspond.json").exists():
         stage("correspond", root)
-    for benchmark in SCORES:
+    for benchmark in ALONE.get(row, SCORES):
         if not (root / "metrics" / f"{benchmark}.json").exists():
             stage(f"evaluate --benchmark {benchmark}", root)
     return f"seed {seed}, {row}: {(time.monotonic() - started) / 60:.1f} minutes"
@@ -100,7 +115,7 @@ def collect(folder: Path, seeds: Iterable[int], rows: Iterable[str]) -> list[dic
         for row in rows:
             root = folder / f"seed-{seed}" / row
             values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
-            if not all(values.values()):
+            if not all(values[benchmark] for benchmark in ALONE.get(row, SCORES)):
                 continue
             for prefix, network in NETWORKS.items():
                 if f"{prefix}accuracy" in values["correspondence"]:
@@ -119,7 +134,8 @@ def report(lines: list[dict[str, Any]]) -> None:
     names = [*found]
     print(f"{'':<32}" + "".join(f"{row + ', ' + network:>19}" for row, network in names))
     for key in (f"{benchmark} {key}" for benchmark, keys in SCORES.items() for key in keys):
-        told = [spread([each[key] for each in found[name].values()]) for name in names]
+        values = [[each[key] for each in found[name].values() if each[key] is not None] for name in names]
+        told = [spread(each) if each else "-" for each in values]
         print(f"{key:<32}" + "".join(f"{text:>19}" for text in told))
     print()
     networks = NETWORKS | {BESIDE: BESIDE}

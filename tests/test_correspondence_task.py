@@ -15,6 +15,7 @@ from torch import nn
 from earshot.corpus.split import split_of
 from earshot.media.scenes import Scene, write_scenes
 from earshot.media.slices import sound_slice
+from earshot.networks.correspondence import build_correspondence
 from earshot.pipeline.errors import EarshotError
 from earshot.training.augmentation import Augmentation
 from earshot.training.chance import generator
@@ -242,6 +243,24 @@ def test_beyond_the_end_there_is_silence_and_mono_is_heard_from_both_sides():
     assert found.shape == (2, RATE)
     assert (found[0] == found[1]).all()
     assert found[0, : RATE // 2].min() > 0.49 and (found[0, RATE // 2 + 1 :] == 0).all()
+
+
+@pytest.mark.slow
+def test_the_multisensory_network_learns_the_shifts_of_eight_clips_by_heart(tmp_path):
+    groups = [name for name in map(str, range(100)) if split_of(name) == "train"]
+    write_clips(tmp_path, groups[:8])
+    torch.manual_seed(0)
+    network = build_correspondence("multisensory", width=1 / 16, image_size=32, frames=5, sound_samples=21_000)
+    task = CorrespondenceTask(network, tmp_path, SHIFTED, Augmentation(), volume=0.0, batch=16, seed=0)
+    batch = next(iter(task.batches(range(1))))
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss, right = task.loss(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert len(batch.pictures) == 8 and len(batch.sounds) == 16
+    assert right == 1 and loss < 0.1
 
 
 class Comparing(nn.Module):
