@@ -280,3 +280,44 @@ def test_experiments_and_branches_are_collected_with_their_classes(tmp_path, mon
     assert scores["experiment with-5"] == {"voc.map_pool5": 0.05, "voc_classes.cow.ap_pool5": 0.05}
     alone = collect(repository.folder, [], False, ["fifteen"])
     assert [run.scores["voc.map_pool5"] for run in alone.runs] == [0.3, 0.15]
+
+
+def write_correspondence(folder: Path, *changes: str, **scores: float) -> None:
+    """A run of a correspondence network on the rendered world, and one of pretrain in the same folder's VOC."""
+    (folder / "metrics").mkdir(parents=True)
+    recipes = [REPOSITORY / "recipes" / f"{name}.yaml" for name in ("kim-instruments-ave", "sample-correspond")]
+    apply_recipes(recipes, PARAMS, folder / "params.yaml", changes)
+    retrieval = {f"ndcg30_{name}": 0.7 for name in ("picture_sound", "sound_picture", "picture_picture", "sound_sound")}
+    for name, values in {
+        "retrieval": retrieval | {"random_ndcg30_picture_sound": 0.5, "floor_ndcg30": 0.4},
+        "correspondence": {"accuracy": 0.75, "wrong_sound_accuracy": 0.5, "direct_accuracy": 0.6, "chance": 0.5}
+        | scores,
+        "voc": {"map_pool5": 0.3},
+    }.items():
+        (folder / "metrics" / f"{name}.json").write_text(json.dumps(values))
+
+
+def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys):
+    write_correspondence(tmp_path / "runs" / "ave")
+    write_correspondence(tmp_path / "runs" / "aug", "correspond.volume=0.1", accuracy=0.8)
+    write_run(tmp_path / "runs" / "pretrained", 0.5)
+    main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
+    assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= found and "mahadev-1" not in found
+    pool5 = [row for row in read_csv(tmp_path / "tables" / "owens-2a.csv") if row["kind"] == "ours"]
+    assert [row["mean"] for row in pool5] == ["50"]  # VOC of models/correspond is no score of pretrain
+    rows = {
+        (row["method"], row["kind"]): row["mean"] for row in read_csv(tmp_path / "tables" / "kim-2-instruments.csv")
+    }
+    plain = "AVE-Net"
+    assert rows[plain, "published"] == "72.8" and rows[plain, "ours"] == "75"
+    assert rows[plain, "wrong sound"] == "50" and rows[plain, "supervised direct"] == "60"
+    assert [mean for (name, kind), mean in rows.items() if kind == "ours" and name.startswith("AVE-Net + Aug.")] == [
+        "80"
+    ]
+    retrieval = (tmp_path / "tables" / "kim-1-instruments.md").read_text()
+    assert "Measured on the rendered world" in retrieval
+    assert "| random ranking | control | 1 | 40.0 | 40.0 | 40.0 | 40.0 |" in retrieval
+    ideas = {row["run"].rpartition("/")[2]: row["idea"] for row in read_csv(tmp_path / "tables" / "runs.csv")}
+    assert "correspond.network=ave" in ideas["ave"] and "clusters" not in ideas["ave"]
+    assert "clusters=30" in ideas["pretrained"] and "correspond" not in ideas["pretrained"]

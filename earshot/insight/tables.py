@@ -38,8 +38,10 @@ CONTROLS = {
     "supervised direct": "direct_",
     "supervised pretraining": "supervised_",
 }
+# What stands beside all rows alike.
+ALIKE = {"colour histogram": "colour_{}", "random ranking": "floor_{}", "chance": "chance"}
 AS_PUBLISHED = "as published"
-RENDERED = "data/sample/"
+RENDERED, SCENES = "data/sample/", "data/scenes"
 DO_NOT_COMPARE = "Measured on the rendered world: these scores compare with each other, not with the published ones."
 
 
@@ -97,8 +99,8 @@ class Section:
         """Whether the scores come from trees of the rendered world, or a pretext accuracy from its corpus."""
         run = self.groups[0].runs[0]
         measured = {key.partition(".")[0] for key in run.scores} & self.table.benchmarks
-        trees = [run.params.get(f"evaluate.{name}.tree") for name in measured - {"pretrain"}]
-        if "pretrain" in measured and run.params.get("corpus.clips") == "data/clips":
+        trees = [run.params.get(f"evaluate.{name}.tree", SCENES) for name in measured]  # pretrain has none
+        if SCENES in trees and run.params.get("corpus.clips") == "data/clips":
             trees.append(run.params.get("corpus.manifest"))
         return any(str(tree).startswith(RENDERED) for tree in trees)
 
@@ -192,7 +194,7 @@ def lines(section: Section) -> list[Line]:
     for group in section.groups:
         made += [] if group.row else _measured(section, group)
     runs = [run for group in section.groups for run in group.runs]
-    for name, metric in (("colour histogram", "colour_{}"), ("chance", "chance")):
+    for name, metric in ALIKE.items():
         keys = {title: _key_without_layer(key, metric) for title, key in columns.items()}
         scores = {title: over_seeds(runs, key) for title, key in keys.items() if key not in columns.values()}
         made += [Line(name, "control", {title: scores.get(title) for title in columns})] if any(scores.values()) else []
@@ -300,7 +302,7 @@ def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) ->
 def ideas(run: Run) -> dict[str, Any]:
     """The ideas of the trainings whose networks the run measured."""
     measured = {key.partition(".")[0] for key in run.scores}
-    encoders = {run.params.get(f"evaluate.{name}.encoder", "models/pretrain") for name in measured}
+    encoders = {run.params.get(f"evaluate.{name}.encoder", f"models/{name}") for name in measured}
     trainings = [training for name, training in TRAININGS.items() if f"models/{name}" in encoders]
     return {key: value for training in trainings for key, value in training.idea(run.params).items()}
 
