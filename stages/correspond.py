@@ -4,6 +4,7 @@ Beside it the wrong-sound control learns the same of clips whose sounds were dea
 reaches did not come from sound. Both begin with the same random weights, which are kept too.
 
 reads   data/scenes
+        correspond.weights    a safetensors file, where it names one
 writes  models/correspond    encoder, wrong_sound and random as safetensors, encoder.json with their architecture: both
                              towers, what joins them, and how sound becomes a spectrogram
         metrics/correspond.json, metrics/correspond_history.csv
@@ -25,17 +26,29 @@ import torch
 from torch import nn
 
 from earshot.networks.correspondence import build_correspondence
-from earshot.networks.files import load_correspondence, save_architecture, save_weights
-from earshot.pipeline.stage import Run, Stage
+from earshot.networks.files import (
+    load_correspondence,
+    load_correspondence_weights,
+    save_architecture,
+    save_weights,
+)
+from earshot.pipeline.stage import Run, Stage, View
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.correspondence import CorrespondenceTask, Pairs, Sampling
 from earshot.training.encoders import SHOWN, EncoderTraining, closing_line, train_all, train_together, write_results
 
+
+def inputs(params: View, choice: str | None) -> list[str]:
+    """The scenes, and the weights to begin with, where they are a file and not the code itself."""
+    weights = params.correspond.weights
+    return ["data/scenes", *([] if weights.startswith("earshot/") else [weights])]
+
+
 STAGE = Stage(
     name="correspond",
     params=("seed", "correspond"),
-    reads=("data/scenes",),
+    reads=inputs,
     writes=("models/correspond",),
     metrics=("correspond",),
     plots=("correspond_history",),
@@ -45,6 +58,8 @@ STAGE = Stage(
 @dataclass(frozen=True)
 class Corresponding(EncoderTraining):
     """Training on pairs of pictures and sounds."""
+
+    weights: Path | None
 
     items = "pairs"
 
@@ -56,6 +71,7 @@ class Corresponding(EncoderTraining):
             params=run.params.correspond,
             models=run.out("models/correspond"),
             scratch=run.scratch,
+            weights=next((run.path(name) for name in inputs(run.params, None)[1:]), None),
         )
 
     def names(self) -> list[str]:
@@ -108,6 +124,8 @@ def write_beginning(corresponding: Corresponding) -> None:
     estimate_batch_norm(network, [pair[:4] for pair in pairs])
     save_weights(corresponding.models, "random", network)
     save_architecture(corresponding.models, network)
+    if corresponding.weights:
+        load_correspondence_weights(network, corresponding.weights)
     corresponding.save_beginning(network)
 
 

@@ -96,6 +96,31 @@ def test_a_killed_training_ends_with_the_same_weights(done, world, tmp_path):
     assert not (root / "models/correspond/wrong_sound.safetensors").exists()
 
 
+def test_weights_of_a_file_are_where_training_begins(done, world, tmp_path):
+    root = rooted(world, tmp_path / "root")
+    given = root / "given.safetensors"
+    given.write_bytes((done / "models/correspond/encoder.safetensors").read_bytes())
+    correspond(root, "correspond.epochs=0", "correspond.weights=given.safetensors", "seed=1")
+    kept, found = load_file(given), weights(root, "encoder")
+    assert all(torch.equal(kept[key], found[key]) for key in kept)
+    assert not torch.equal(
+        weights(root, "random")["picture_tower.conv1_1.weight"], kept["picture_tower.conv1_1.weight"]
+    )
+    for changes, told in (
+        (("correspond.weights=none.safetensors",), "none.safetensors"),
+        (
+            ("correspond.weights=given.safetensors", "correspond.width=0.125"),
+            "correspond.network=ave of this width wants",
+        ),
+        (
+            ("correspond.weights=given.safetensors", "correspond.network=l3"),
+            "which correspond.network=l3 of this width",
+        ),
+    ):
+        with pytest.raises(SystemExit, match=told):
+            correspond(root, *changes)
+
+
 def test_motion_needs_sequences_and_is_told_which(tmp_path, capsys):
     write_clips(tmp_path / "data/scenes", [f"group_{number}" for number in range(20)])
     with pytest.raises(SystemExit) as ended:

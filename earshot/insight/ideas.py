@@ -132,6 +132,7 @@ CORRESPOND = Training(
     stage="correspond",
     ideas=(
         "correspond.network",
+        "correspond.weights",
         "correspond.positives",
         "correspond.negatives",
         "correspond.crop",
@@ -140,9 +141,10 @@ CORRESPOND = Training(
         "correspond.flip",
         "correspond.volume",
     ),
-    plain={},
+    plain={"correspond.weights": NO_WEIGHTS},
     of_the_network=(
         "correspond.network",
+        "correspond.weights",
         "correspond.width",
         "correspond.stride",
         "correspond.image_size",

@@ -110,16 +110,34 @@ def _load(folder: Path, name: str, kind: Any, otherwise: str) -> Any:
         raise EarshotError(f"{described}: {error}") from None
     if not isinstance(network, kind):
         raise EarshotError(f"{described}: {architecture['name']} {otherwise}")
+    found = _read_state(file, network, f"the network of {ARCHITECTURE_FILE}", f"run the stage {stage} again")
+    network.load_state_dict(found, assign=True)
+    return network.eval()
+
+
+def _read_state(file: Path, network: nn.Module, whose: str, advice: str) -> dict[str, torch.Tensor]:
+    """All of a network's tensors from a file that has just these."""
     wanted = network.state_dict()
-    with _opened(file, f"run the stage {stage} again") as weights:
-        _compare(file, _shapes(weights), wanted, f"the network of {ARCHITECTURE_FILE}")
+    with _opened(file, advice) as weights:
+        _compare(file, _shapes(weights), wanted, whose)
         found = {key: weights.get_tensor(key) for key in wanted}
     for key, tensor in found.items():
         if tensor.dtype != wanted[key].dtype:
             raise EarshotError(f"{file}: {key} is {tensor.dtype}; the network wants {wanted[key].dtype}")
         _check_finite(file, key, tensor)
-    network.load_state_dict(found, assign=True)
-    return network.eval()
+    return found
+
+
+def load_correspondence_weights(network: Correspondence, file: Path) -> None:
+    """Fill a correspondence network, in place, with those of one that was trained at another size of its inputs.
+
+    So the multisensory network goes on at the full frame rate from a quarter of it (Owens & Efros 2018).
+
+    Raises:
+        EarshotError: the file is missing, damaged, or does not hold just the tensors of the network.
+    """
+    whose = f"correspond.network={network.architecture['name']} of this width"
+    network.load_state_dict(_read_state(file, network, whose, "mend correspond.weights"))
 
 
 def load_weights(network: Network, file: Path) -> None:

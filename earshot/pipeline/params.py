@@ -138,6 +138,7 @@ class Correspond(Group):
     """Training a network to tell whether a picture and a sound belong together."""
 
     network: Literal["l3", "ave", "avol", "multisensory"]
+    weights: str
     width: Annotated[float, Field(ge=1 / 64, le=4)]
     stride: Literal[1, 2]
     image_size: Annotated[int, Field(ge=32, le=1024)]
