@@ -122,6 +122,7 @@ def write_beginning(corresponding: Corresponding) -> None:
     pairs = shown(corresponding.task("encoder", network))
     network.fit_sound_scale(torch.cat([pair.sounds for pair in pairs]))
     estimate_batch_norm(network, [pair[:4] for pair in pairs])
+    network.even_out(*pairs[0][:4])
     save_weights(corresponding.models, "random", network)
     save_architecture(corresponding.models, network)
     if corresponding.weights:

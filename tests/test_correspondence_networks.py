@@ -316,6 +316,17 @@ def test_pairs_that_share_pictures_and_sounds_are_told_as_each_by_itself(name):
     assert found.std() > 0
 
 
+@pytest.mark.parametrize("name", CORRESPONDENCES)
+def test_pairs_are_even_before_training(name):
+    network = build(name, width=1 / 8, image_size=64).eval()
+    inputs = pairs_for(network, 8)
+    network.even_out(*inputs)
+    with torch.inference_mode():
+        assert abs(network(*inputs).mean()) < 0.3
+        if name == "avol":
+            assert abs(network(*inputs).mean()) < 1e-5
+
+
 def test_ave_begins_with_near_means_match_and_says_when_the_sign_has_turned():
     for seed in range(5):
         torch.manual_seed(seed)

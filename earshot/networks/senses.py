@@ -104,6 +104,11 @@ class Correspondence(PictureEncoder):
         """Set the scale of what the network hears from training sounds, once, where it depends on them."""
         self._check_sounds(waveforms)
 
+    def even_out(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> None:
+        """Make the log-odds of such pairs even before training, where weights as drawn lean to one side."""
+
     def convolve(self, normalised: Tensor) -> Tensor:
         raise self._lacks("layers for single pictures", "l3, ave or avol")
 

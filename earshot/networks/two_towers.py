@@ -237,6 +237,13 @@ class AVOLNet(TwoTowers):
         # are the mean product of the units, some tenths.
         nn.init.constant_(self.scale, 1 / self.embed_sound[2].out_features)
 
+    @torch.no_grad()
+    def even_out(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> None:
+        # Of many positions the best one is well above 0 by chance: training would first pull all of them down.
+        self.bias -= self(pictures, sounds, seen, heard).mean()
+
     def forward(
         self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> Tensor:
