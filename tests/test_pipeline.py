@@ -25,7 +25,8 @@ def _declared(name: str, choice: str | None) -> dict:
     """The stage in dvc.yaml, its templates filled in, each list as plain names."""
     entry = DVC[name]["do"] if choice else DVC[name]
     values = {"${corpus.manifest}": PARAMS.corpus.manifest, "${corpus.clips}": PARAMS.corpus.clips}
-    values |= {"${pretrain.weights}": PARAMS.pretrain.weights, "${corpus.ontology}": PARAMS.corpus.ontology}
+    values |= {"${pretrain.weights}": PARAMS.pretrain.weights, "${correspond.weights}": PARAMS.correspond.weights}
+    values |= {"${corpus.ontology}": PARAMS.corpus.ontology}
     if choice:
         benchmark = getattr(PARAMS.evaluate, choice)
         values |= {"${key}": choice, "${item.tree}": benchmark.tree, "${item.encoder}": benchmark.encoder}
