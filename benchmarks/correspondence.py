@@ -5,7 +5,8 @@
 
 A seed is another world and another training. Its world is rendered once; every row then runs the very stages of the
 pipeline, with recipes/sample-correspond.yaml and what makes the row, in a folder of its own with params.yaml and
-metrics/. What is there is not run again.
+metrics/. What is there is not run again. All are tested on the same pairs, whose sounds lie around the frame, as AVE and
+AVOL are trained; L3 is trained as its paper has it, on sounds that overlap it anywhere.
 
 Writes correspondence.csv into the folder, a line a seed and network (trained, on wrong sounds, with random weights),
 prints means and deviations over the seeds, and says of every claim how it came out.
@@ -43,8 +44,8 @@ ROWS = {
         "correspond.frames=8",
         "correspond.sound_samples=33600",
         "correspond.batch=64",
-        "correspond.epochs=20",
-        "correspond.learning_rate=0.001",
+        "correspond.epochs=70",
+        "correspond.learning_rate=0.0003",
         ONE,
     ),
 }
