@@ -5,8 +5,8 @@
 
 A seed is another world and another training. Its world is rendered once; every row then runs the very stages of the
 pipeline, with recipes/sample-correspond.yaml and what makes the row, in a folder of its own with params.yaml and
-metrics/. What is there is not run again. All are tested on the same pairs, whose sounds lie around the frame, as AVE and
-AVOL are trained; L3 is trained as its paper has it, on sounds that overlap it anywhere.
+metrics/. What is there is not run again. All are tested on the same pairs, whose sounds lie around the frame, as those
+that AVE and AVOL are trained on; L3 is trained on sounds that overlap it anywhere, as its paper has it.
 
 Writes correspondence.csv into the folder, a line a seed and network (trained, on wrong sounds, with random weights),
 prints means and deviations over the seeds, and says of every claim how it came out.
