@@ -13,6 +13,8 @@ from test_correspondence import write_world
 from test_correspondence_task import write_clips
 
 from earshot.networks.files import load_correspondence
+from earshot.training.augmentation import Augmentation
+from earshot.training.correspondence import CorrespondenceTask, Sampling
 from stages.correspond import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -119,6 +121,18 @@ def test_weights_of_a_file_are_where_training_begins(done, world, tmp_path):
     ):
         with pytest.raises(SystemExit, match=told):
             correspond(root, *changes)
+
+
+def test_avol_begins_between_the_two_answers(world, tmp_path):
+    """The best of its many positions would otherwise say of all pairs alike that they belong together."""
+    root = rooted(world, tmp_path / "root")
+    correspond(root, "correspond.epochs=0", "correspond.network=avol")
+    network = load_correspondence(root / "models/correspond")
+    sampling = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=1.0)
+    task = CorrespondenceTask(network, root / "data/scenes", sampling, Augmentation(), volume=0.0, batch=16, seed=1)
+    with torch.inference_mode():
+        found = network(*next(task.batches(range(1)))[:4]).mean()
+    assert abs(found) < abs(found - network.bias.detach()) / 4  # other pairs than those that it was made even on
 
 
 def test_motion_needs_sequences_and_is_told_which(tmp_path, capsys):

@@ -4,7 +4,7 @@ Runs may stand in one table where only their ideas and seeds differ. So a settin
 score, and a parameter that a run does not use (the clusters of a binary code) belongs to neither.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class Training:
         plain: what a row does unless it says otherwise.
         of_the_network: of the parameters of the stage, those on which random weights depend.
         indifferent: what changes no score of its networks.
+        unused: of a run's parameters, those that its training does not use.
+        steps: how long a run trained, where epochs of different lengths do not say it; else nothing.
     """
 
     stage: str
@@ -44,6 +46,8 @@ class Training:
     plain: Params
     of_the_network: tuple[str, ...]
     indifferent: tuple[str, ...]
+    unused: Callable[[Params], Iterator[str]]
+    steps: Callable[[Params], dict[str, float]]
 
     @property
     def untrained(self) -> str:
@@ -57,7 +61,7 @@ class Training:
 
     def used(self, params: Params) -> dict[str, Any]:
         """The parameters that this run uses."""
-        unused = [*self.indifferent, *(_unused_by_labels if self is PRETRAIN else _unused_by_pairs)(params)]
+        unused = [*self.indifferent, *self.unused(params)]
         if params.get(self.untrained) == 0:
             unused += [LABELS, "descriptor", "texture", "clusters", "label"]
             kept = (*self.of_the_network, self.untrained)
@@ -71,25 +75,45 @@ class Training:
 
     def setting(self, params: Params, benchmarks: set[str], more: tuple[str, ...] = ()) -> dict[str, Any]:
         """All else that can change a score on one of `benchmarks`, but for the seeds."""
-        apart = {*self.idea(params, more), *SEEDS}
-        if self is PRETRAIN:
-            apart.add(self.untrained)  # its steps stand for it
+        apart, steps = {*self.idea(params, more), *SEEDS}, self.steps(params)
+        if steps:
+            apart.add(self.untrained)
         own = {key: value for key, value in self.used(params).items() if key not in apart}
         groups = [f"evaluate.{name}" for name in benchmarks]
         measured = {key: value for key, value in own.items() if _among(key, groups)}
         return {
-            **self.steps(params),
+            **steps,
             **{key: value for key, value in own.items() if not _among(key, INDIFFERENT)},
             **{key: value for key, value in measured.items() if not key.endswith(OF_A_BENCHMARK)},
         }
 
-    def steps(self, params: Params) -> dict[str, float]:
-        """How long was pretrained, in epochs of half the moments; nothing where nothing was."""
-        if self is not PRETRAIN:
-            return {}
-        filtered = params.get("label.distance_filter") and params.get("label.model") != "binary"
-        epochs = params.get(self.untrained)
-        return {STEPS: epochs if filtered else 2 * epochs} if epochs else {}
+
+def _unused_by_labels(params: Params) -> Iterator[str]:
+    yield from UNUSED_OF_LABELS.get(params.get("label.model"), ())
+    if LABELS in params:
+        yield from ("descriptor", "texture", "clusters", "label")
+    if params.get("descriptor") != "texture":
+        yield "texture"
+    if params.get("pretrain.backbone") not in OWN_NETWORKS:
+        yield "pretrain.width"
+
+
+def _unused_by_pairs(params: Params) -> Iterator[str]:
+    if params.get("correspond.network") == "multisensory":
+        yield from ("correspond.stride", "extract.frames", "extract.times", "extract.frame_size")
+    else:
+        yield from ("correspond.frames", "correspond.sound_samples", "extract.sequence_rate", "extract.sequence_size")
+    if params.get("correspond.negatives") != "shifted":
+        yield "correspond.shift"
+    if params.get("correspond.schedule") == "onecycle":
+        yield from ("correspond.drops", "correspond.drop")
+
+
+def _label_steps(params: Params) -> dict[str, float]:
+    """How long was pretrained, in epochs of half the moments; nothing where nothing was."""
+    filtered = params.get("label.distance_filter") and params.get("label.model") != "binary"
+    epochs = params.get("pretrain.epochs")
+    return {STEPS: epochs if filtered else 2 * epochs} if epochs else {}
 
 
 PRETRAIN = Training(
@@ -127,6 +151,8 @@ PRETRAIN = Training(
         "extract.sequence_size",
         "correspond",
     ),
+    unused=_unused_by_labels,
+    steps=_label_steps,
 )
 CORRESPOND = Training(
     stage="correspond",
@@ -161,29 +187,10 @@ CORRESPOND = Training(
         "correspond.control",
         "extract.window",
     ),
+    unused=_unused_by_pairs,
+    steps=lambda params: {},
 )
 TRAININGS = {training.stage: training for training in (PRETRAIN, CORRESPOND)}
-
-
-def _unused_by_labels(params: Params) -> Iterator[str]:
-    yield from UNUSED_OF_LABELS.get(params.get("label.model"), ())
-    if LABELS in params:
-        yield from ("descriptor", "texture", "clusters", "label")
-    if params.get("descriptor") != "texture":
-        yield "texture"
-    if params.get("pretrain.backbone") not in OWN_NETWORKS:
-        yield "pretrain.width"
-
-
-def _unused_by_pairs(params: Params) -> Iterator[str]:
-    if params.get("correspond.network") == "multisensory":
-        yield from ("correspond.stride", "extract.frames", "extract.times", "extract.frame_size")
-    else:
-        yield from ("correspond.frames", "correspond.sound_samples", "extract.sequence_rate", "extract.sequence_size")
-    if params.get("correspond.negatives") != "shifted":
-        yield "correspond.shift"
-    if params.get("correspond.schedule") == "onecycle":
-        yield from ("correspond.drops", "correspond.drop")
 
 
 def agree(one: Params, other: Params) -> bool:

@@ -3,7 +3,7 @@
 In an epoch every clip gives one pair that belongs together and one that does not (Kim 2020), side by side in a batch.
 Both have the same picture, and the sound of the one that does not is that of another clip of the batch, where it
 belongs: sounds of both kinds are cut alike, on one grid, and neither sense alone can tell them apart. A picture and a
-sound that two pairs share go through their towers once, which makes a step twice as fast.
+sound that two pairs share go through their towers once, which halves the towers' work.
 """
 
 import math
@@ -414,7 +414,7 @@ class CorrespondenceTask:
         for name, alarm in alarms.items():
             if alarm and name not in self._alarms:
                 self._alarms.add(name)
-                advice = "the network learns nothing: try another correspond.learning_rate, or more clips"
+                advice = "the network has learned nothing so far: try another correspond.learning_rate, or more clips"
                 warnings.warn(f"{told[name]}; {advice}", stacklevel=2)
 
     def _spreads(self, batch: Pairs) -> dict[str, float]:
