@@ -17,7 +17,8 @@ import shutil
 from collections import Counter
 from functools import partial
 
-from earshot.corpus.download import Job, deal, download_shard
+from earshot.corpus.dealing import deal
+from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import check_cookies
 from earshot.corpus.manifest import manifest_file
 from earshot.pipeline.errors import EarshotError

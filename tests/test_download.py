@@ -21,7 +21,8 @@ from media_server import MediaServer, drip, endless, lie, say, serve, stall, sta
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
 from earshot.corpus.cutting import cut, measure
-from earshot.corpus.download import Job, deal, download_shard
+from earshot.corpus.dealing import deal
+from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import _refusal, fetch
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import Refusal, read_ledger

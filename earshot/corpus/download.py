@@ -5,27 +5,23 @@ nothing is asked for twice. A shard becomes a tar file (the WebDataset conventio
 """
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import stat
 import tarfile
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from earshot.corpus.cutting import cut
+from earshot.corpus.dealing import read_asked
 from earshot.corpus.fetching import fetch
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
-from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows
-from earshot.pipeline.errors import EarshotError
+from earshot.corpus.manifest import ManifestRow
 from earshot.pipeline.shards import shard_name, write_atomically
 
 JOURNAL = "journal.jsonl"
@@ -49,38 +45,6 @@ class Job:
     accept_pending: bool
 
 
-def deal(manifest: Path, folder: Path, size: int) -> int:
-    """Deal the rows of a manifest into files of `size` rows, a file a shard; return the number of shards.
-
-    Raises EarshotError for a manifest without rows or with a clip that is asked for twice.
-    """
-    hashes = array("q")  # eight bytes a clip: a million clips are looked over for doubles in 8 MB
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = (row for _, row in numbered_rows(manifest))
-    number = 0
-    while batch := list(itertools.islice(rows, size)):
-        hashes.extend(hash(row.clip_id) for row in batch)
-        with write_atomically(folder / f"{shard_name(number)}.jsonl") as growing:
-            growing.write_text("".join(json.dumps(asdict(row)) + "\n" for row in batch), encoding="utf-8")
-        number += 1
-    if not number:
-        raise EarshotError(f"{manifest_file(manifest)}: holds no clips below its header; add rows")
-    _check_doubles(manifest, np.frombuffer(hashes, dtype=np.int64))
-    return number
-
-
-def _check_doubles(manifest: Path, hashes: np.ndarray) -> None:
-    values, counts = np.unique(hashes, return_counts=True)
-    doubles = set(values[counts > 1].tolist())
-    seen: dict[str, int] = {}
-    for line, row in numbered_rows(manifest) if doubles else ():
-        if hash(row.clip_id) in doubles and seen.setdefault(row.clip_id, line) != line:
-            raise EarshotError(
-                f"{manifest_file(manifest)}, line {line}: clip {row.clip_id} is asked for on line {seen[row.clip_id]} "
-                "already; leave one out, or give the source another name"
-            )
-
-
 def download_shard(job: Job, number: int) -> dict[str, int]:
     """Get what is still missing of one shard, write its ledger, and its tar file once no row is pending.
 
@@ -90,7 +54,7 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
     ledger, tar, folder = job.out / "ledger" / f"{name}.csv", job.out / f"{name}.tar", job.clips / name
     rows = read_ledger(ledger) if ledger.exists() else []
     if not rows or _pending(rows):
-        rows = _get_all(job, _read_asked(job.asked / f"{name}.jsonl"), folder)
+        rows = _get_all(job, read_asked(job.asked / f"{name}.jsonl"), folder)
         if job.accept_pending or not _pending(rows):
             _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
         write_ledger(ledger, rows)
@@ -102,11 +66,6 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
 
 def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
     return [row for row in rows if row.status == "pending"]
-
-
-def _read_asked(path: Path) -> list[ManifestRow]:
-    values = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [ManifestRow(**value | {"annotations": tuple(value["annotations"])}) for value in values]
 
 
 def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
