@@ -1,45 +1,63 @@
 """Download: a manifest becomes shards of clips, cut to the seconds asked for, and a ledger of what became of each.
 
-reads   corpus.manifest    a csv file (AudioSet, VGGSound, or plain with url,start,end or path,start,end), or a folder
-                           with manifest.csv and the media that it names
-writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row a clip
+reads   corpus.manifest    one of manifests/*.json, which names a published list; a csv or Parquet file (AudioSet,
+                           VGGSound, Kinetics, or plain with url,start,end or path,start,end); or a folder with
+                           manifest.csv and the media that it names
+        corpus.select.ontology, where it names a file
+writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row a clip; for
+                           published lists lists.json, with their checksums
         metrics/download.json
 
     python -m stages.download
-    python -m stages.download --set corpus.manifest=balanced_train_segments.csv
+    python -m stages.download --set corpus.manifest=manifests/audioset-balanced.json
+    python -m stages.download --set corpus.manifest=mine.csv --set corpus.select.clips=1000
     python -m stages.download --set corpus.accept_pending=true
 
 Where clips are pending (the network, a limit of the site) it ends with an error, after all others are settled; run
 again, it asks for those alone. Cookies and a proxy are settings: EARSHOT_COOKIES, EARSHOT_PROXY.
 """
 
+import json
 import shutil
+import warnings
 from collections import Counter
 from functools import partial
 
 from earshot.corpus.dealing import deal
 from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import check_cookies
-from earshot.corpus.manifest import manifest_file
+from earshot.corpus.ontology import read_ontology
+from earshot.corpus.published import open_manifest
+from earshot.corpus.selection import Selection
 from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import map_shards
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.shards import map_shards, write_atomically
+from earshot.pipeline.stage import Run, Stage, View
+
+
+def inputs(params: View, choice: str | None) -> list[str]:
+    """The manifest, and the ontology that classes are selected by, where there is one."""
+    ontology = params.corpus.select.ontology
+    return [params.corpus.manifest, *([] if ontology.startswith("earshot/") else [ontology])]
+
 
 STAGE = Stage(
     name="download",
-    params=("corpus.manifest", "corpus.accept_pending", "download"),
+    params=("corpus.manifest", "corpus.select", "corpus.accept_pending", "download"),
     finishing=("corpus.accept_pending",),
-    reads=lambda params, _: (params.corpus.manifest,),
+    reads=inputs,
     writes=("data/clips",),
     metrics=("download",),
 )
 
 
 def main(run: Run) -> str:
-    download, manifest = run.params.download, run.path(run.params.corpus.manifest)
+    download = run.params.download
     check_cookies()
+    manifest = open_manifest(run.path(run.params.corpus.manifest), run.shared_scratch / "lists")
+    for told in manifest.unknown():
+        warnings.warn(told, stacklevel=1)
     job = Job(
-        media=manifest_file(manifest).parent,
+        media=manifest.file.parent,
         asked=run.scratch / "asked",
         clips=run.scratch / "clips",
         out=run.out("data/clips"),
@@ -47,17 +65,28 @@ def main(run: Run) -> str:
         megabytes=download.megabytes_limit,
         accept_pending=run.params.corpus.accept_pending,
     )
-    shards = deal(manifest, job.asked, download.shard_clips)
+    shards = deal(manifest, job.asked, download.shard_clips, selection(run))
     # A shard with pending clips is done again in the next run, so markers of finished shards last for this run only.
     markers = run.scratch / "this-run"
     shutil.rmtree(markers, ignore_errors=True)
     counts = map_shards(partial(download_shard, job), range(shards), markers, title="downloading")
     if counts["clips_pending"] and not job.accept_pending:
         raise EarshotError(pending(counts, job))
+    if manifest.is_published:
+        with write_atomically(job.out / "lists.json") as growing:
+            growing.write_text(json.dumps(manifest.record(), indent=2) + "\n")
     run.place("data/clips")
     refused = {name: counts[name] for name in sorted(counts) if name.startswith("refused_")}
     run.write_metrics("download", {name: counts[name] for name in TOTALS} | refused)
     return closing(counts, refused)
+
+
+def selection(run: Run) -> Selection:
+    """What the parameters want of the manifest."""
+    wanted = run.params.corpus.select
+    files = inputs(run.params, None)[1:]
+    ontology = read_ontology(run.path(files[0])) if files and wanted.classes else None
+    return Selection(wanted.classes, wanted.clips, wanted.seed, ontology)
 
 
 TOTALS = ("clips_asked", "clips_kept", "clips_pending")

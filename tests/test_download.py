@@ -26,7 +26,7 @@ from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import _refusal, fetch
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import Refusal, read_ledger
-from earshot.pipeline.errors import EarshotError
+from earshot.corpus.published import open_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GREY_STEP, TONE_STEP = 20, 100  # a second of the test video: levels of grey, Hz of the tone
@@ -349,7 +349,7 @@ def job_for(folder, **changes):
 
 def run_shard(folder, **changes):
     job = job_for(folder, **changes)
-    assert deal(folder, job.asked, 100) == 1
+    assert deal(open_manifest(folder, folder / "lists"), job.asked, 100) == 1
     return download_shard(job, 0), {row.clip_id: row for row in read_ledger(job.out / "ledger" / "00000.csv")}
 
 
@@ -403,19 +403,6 @@ def test_a_server_that_drips_is_given_up_in_time(media, tmp_path):
     with MediaServer({"a.mp4": drip(media / "whole.mp4", 0.5)}) as server:
         counts, _ = run_shard(manifest(tmp_path, [f"{server.address('a.mp4')},0,12"]), seconds=2.0)
     assert counts == {"clips_asked": 1, "clips_kept": 0, "refused_timeout": 1}
-
-
-def test_a_clip_that_is_asked_for_twice_is_named(tmp_path):
-    folder = manifest(tmp_path, ["a.mp4,0,5", "b.mp4,0,5", "a.mp4,0,7"], "path,start,end")
-    with pytest.raises(EarshotError, match="line 4: clip a_0 is asked for on line 2 already"):
-        deal(folder, tmp_path / "asked", 2)
-
-
-def test_a_manifest_is_dealt_into_shards_in_order(tmp_path):
-    folder = manifest(tmp_path, [f"{number}.mp4,0,5" for number in range(5)], "path,start,end")
-    assert deal(folder, tmp_path / "asked", 2) == 3
-    dealt = [path.read_text().count("\n") for path in sorted((tmp_path / "asked").iterdir())]
-    assert dealt == [2, 2, 1]
 
 
 # The stage

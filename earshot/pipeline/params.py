@@ -48,10 +48,20 @@ class Sample(Group):
     localisation: Positive
 
 
+class Select(Group):
+    """Which clips of the manifest are asked for."""
+
+    classes: Annotated[tuple[str, ...], Field(strict=False)]
+    ontology: str
+    clips: Count
+    seed: Seed
+
+
 class Corpus(Group):
     """Where clips come from."""
 
     manifest: str
+    select: Select
     clips: str
     accept_pending: bool
     ontology: str

@@ -60,6 +60,11 @@ class Run:
     choice: str | None
     _done: set[str] = field(default_factory=set)
 
+    @property
+    def shared_scratch(self) -> Path:
+        """Where work waits that other runs can use too; it stays when this run's own scratch goes."""
+        return self.scratch.parents[1]
+
     def path(self, name: str) -> Path:
         """Where an input is: relative to the root, or as the parameter has it when absolute."""
         return self.root / name
