@@ -30,7 +30,8 @@ from statistics import median
 
 import av
 
-from earshot.media.clips import Clip, list_shards, write_listing
+from earshot.media.clips import Clip, write_listing
+from earshot.media.folders import clips_in_folder
 from earshot.pipeline.params import load_params
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
@@ -161,7 +162,7 @@ def main() -> None:
     material = os.environ.get("EARSHOT_REAL_DATA")
     if not material:
         sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds clips")
-    clips = [clip for shard in list_shards(Path(material).resolve() / "clips", 1000) for clip in shard]
+    clips = list(clips_in_folder(Path(material).resolve() / "clips"))
     measured = []
     for measure in (measure_cost, measure_workers, measure_memory):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """Extract: clips become scenes, a few frames of each and all of its sound.
 
-Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`), or any folder of videos in any format that FFmpeg reads,
-sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`. Every file ends as a row or as
-a refusal with its reason.
+Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`, those of video2dataset too), or any folder of videos in any
+format that FFmpeg reads, sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`, and
+so may a .json beside a video. Every file ends as a row or as a refusal with its reason.
 
 Writes data/scenes (a row a clip: pictures with their times, sound, group, split), data/scenes/ledger (a row for every
 clip, kept or refused), data/annotations (what humans said of the clips, which training never reads) and
@@ -20,8 +20,9 @@ from pathlib import Path
 from earshot.corpus.ledger import LedgerRow, Refusal, count, write_ledger
 from earshot.media.annotations import write_annotations
 from earshot.media.child import Decoder
-from earshot.media.clips import Clip, list_shards, read_listing, write_listing
+from earshot.media.clips import Clip, read_listing
 from earshot.media.decoding import Wanted
+from earshot.media.listing import list_shards
 from earshot.media.scenes import Scene, write_scenes
 from earshot.pipeline.shards import shard_name
 from earshot.pipeline.stage import Run, Stage
@@ -36,9 +37,8 @@ STAGE = Stage(
 
 
 def main(run: Run) -> str:
-    shards = list_shards(run.path(run.params.corpus.clips), run.params.extract.shard_clips)
-    for number, clips in enumerate(shards):
-        write_listing(listing_path(run.scratch, number), clips)
+    listing = partial(listing_path, run.scratch)
+    shards = list_shards(run.path(run.params.corpus.clips), run.params.extract.shard_clips, listing)
     extract = partial(
         extract_shard,
         scratch=run.scratch,
@@ -47,7 +47,7 @@ def main(run: Run) -> str:
         params=run.params.extract,
         seed=run.params.seed,
     )
-    counts = run.map_shards(extract, range(len(shards)), title="extracting")
+    counts = run.map_shards(extract, range(shards), title="extracting")
     run.place("data/scenes")
     run.place("data/annotations")
     refused = {name: number for name, number in sorted(counts.items()) if name.startswith("refused_")}
@@ -82,7 +82,7 @@ def extract_clips(clips: list[Clip], decoder: Decoder, params, seed: int, ledger
             ledger.append(LedgerRow(clip.clip_id, clip.source, "refused", refusal.reason, refusal.detail))
         else:
             ledger.append(LedgerRow(clip.clip_id, clip.source, "kept"))
-            yield Scene(clip_id=clip.clip_id, group=clip.group, **vars(decoded))
+            yield Scene(clip_id=clip.clip_id, group=clip.group or clip.clip_id, **vars(decoded))
 
 
 def places(clip_id: str, frames: int, times: str, seed: int) -> tuple[float, ...]:
