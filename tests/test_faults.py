@@ -1,0 +1,267 @@
+"""No bad input crashes a stage, hangs it past its limit, writes outside its root, or has it open what it points at.
+
+The inputs are those of `bad_media`: 100 of them by default, 2,000 in the long run.
+"""
+
+import csv
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from bad_media import BadInput, bad_input, seed_files
+from conftest import REPOSITORY
+from media_server import MediaServer
+
+from earshot.corpus.ledger import LedgerRow, printable, read_ledger
+
+CLIP_SECONDS = 10  # the limit of one clip
+# A stage may take the time of all its limits; nothing near it was ever seen.
+SECONDS_AN_INPUT, SECONDS_TO_START = 1.0, 60
+SMALL = ("extract.frame_size=32", "extract.frames=2", "extract.window=1.5", "extract.shortest=1.5")
+COUNTS = [100, pytest.param(2000, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory) -> dict[str, bytes]:
+    """A sound file of each container."""
+    return seed_files(tmp_path_factory.mktemp("seeds"))
+
+
+class Elsewhere:
+    """What inputs point at and nothing may touch: a file, and a server. Used as a context."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "secret.mp4"
+        self.opened = 0
+        self.server = MediaServer()
+        self._ending = threading.Event()
+
+    def __enter__(self) -> "Elsewhere":
+        # A pipe with a name tells when somebody opens it to read: only then can it be opened to write.
+        os.mkfifo(self.file)
+        self._watch = threading.Thread(target=self._watching, daemon=True)
+        self._watch.start()
+        self.server.__enter__()
+        return self
+
+    @contextmanager
+    def untouched(self, root: Path) -> Iterator[None]:
+        """Checks at the end that nothing here was opened or asked, and that all that was written is below `root`."""
+        root.mkdir(exist_ok=True)
+        before = outside(self.file.parent, root)
+        yield
+        time.sleep(0.05)  # the watch looks once more
+        assert self.opened == 0
+        assert not self.server.requests
+        assert outside(self.file.parent, root) == before
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._watch.join()
+        self.server.__exit__()
+
+    def _watching(self) -> None:
+        while not self._ending.wait(0.01):
+            try:
+                descriptor = os.open(self.file, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                continue
+            self.opened += 1
+            os.close(descriptor)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the file and of the server, as playlists write them."""
+        file, address = str(self.file), self.server.address("secret.mp4")
+        schemes = ("subfile,,start,0,end,99,,:", "concat:", "async:", "cache:", "crypto:", "pipe:")
+        return [file, f"file://{file}", f"file:{file}", address, *(scheme + file for scheme in schemes)]
+
+
+def outside(folder: Path, root: Path) -> set[tuple[str, int]]:
+    """Every name in `folder` and in the repository but below `root`, with the time of its last change."""
+    found = set()
+    for top in (folder, REPOSITORY):
+        for place, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if not (name.startswith(".") or name == "__pycache__")]
+            folders[:] = [name for name in folders if Path(place, name) != root]
+            found |= {(os.path.join(place, name), os.lstat(os.path.join(place, name)).st_mtime_ns) for name in names}
+    return found
+
+
+def command(name: str, root: Path, changes: Iterable[str]) -> list[str]:
+    """The command line of a stage."""
+    place = ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root)]
+    return [sys.executable, "-m", f"stages.{name}", *place, *(word for change in changes for word in ("--set", change))]
+
+
+def stage(name: str, root: Path, inputs: int, *changes: str) -> str:
+    """Run a stage as users do and see that it ends well, in time, with no traceback; its closing line."""
+    seconds = SECONDS_TO_START + inputs * SECONDS_AN_INPUT
+    done = subprocess.run(command(name, root, changes), cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def ledger(folder: Path) -> list[LedgerRow]:
+    return [row for path in sorted(folder.glob("*.csv")) for row in read_ledger(path)]
+
+
+def inputs_of(count: int, seeds: dict[str, bytes], targets: list[str]) -> list[BadInput]:
+    return [bad_input(number, seeds, targets) for number in range(count)]
+
+
+def tar(path: Path, inputs: Iterable[BadInput]) -> None:
+    """A shard whose members climb out of it, by name, in one of three cases."""
+    with tarfile.open(path, "w") as archive:
+        for number, each in enumerate(inputs):
+            climbing = ("", "../" * 9 + "tmp/", "/tmp/")[number % 3]
+            member = tarfile.TarInfo(climbing + each.name.encode("utf-8", "replace").decode())
+            member.size = len(each.content)
+            archive.addfile(member, io.BytesIO(each.content))
+
+
+def check_outcomes(rows: Iterable[LedgerRow], inputs: Iterable[BadInput]) -> None:
+    """Some faults leave nothing of use, others may be survived (a wrong bit in a picture); odd names do no harm."""
+    outcomes: dict[str, Counter] = {}
+    for row, each in zip(rows, inputs, strict=True):
+        outcomes.setdefault(each.fault.partition(":")[0], Counter())[row.status, row.reason] += 1
+    for fault, found in outcomes.items():
+        print(f"{fault}: " + ", ".join(f"{number} {' '.join(what).strip()}" for what, number in found.most_common()))
+    kept = {fault: found["kept", ""] for fault, found in outcomes.items()}
+    assert kept["pointing"] == kept["noise"] == 0
+    assert kept["name"] == outcomes["name"].total()
+    assert kept["flipped bits"] > 0
+
+
+def extract_and_describe(root: Path, corpus: Path, count: int) -> list[LedgerRow]:
+    limits = (f"extract.clip_seconds={CLIP_SECONDS}", "extract.shard_clips=25")
+    stage("extract", root, count, f"corpus.clips={corpus}", *SMALL, *limits)
+    stage("describe", root, count, *SMALL)
+    return ledger(root / "data/scenes/ledger")
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_bad_files_in_a_folder_are_refused_or_survived(seeds, tmp_path, count):
+    corpus, root = tmp_path / "corpus", tmp_path / "root"
+    corpus.mkdir()
+    with Elsewhere(tmp_path) as elsewhere:
+        inputs = inputs_of(count, seeds, elsewhere.targets)
+        for each in inputs:
+            (corpus / each.name).write_bytes(each.content)
+        with elsewhere.untouched(root):
+            rows = extract_and_describe(root, corpus, count)
+    check_outcomes(in_order(rows, inputs), inputs)
+
+
+def in_order(rows: Iterable[LedgerRow], inputs: Iterable[BadInput]) -> list[LedgerRow]:
+    """The rows of inputs, by the names that a ledger gives their files."""
+    by_source = {row.source: row for row in rows}
+    return [by_source[printable(each.name)] for each in inputs]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_bad_members_of_tar_shards_are_refused_or_survived(seeds, tmp_path, count):
+    corpus, root = tmp_path / "corpus", tmp_path / "root"
+    corpus.mkdir()
+    with Elsewhere(tmp_path) as elsewhere:
+        inputs = inputs_of(count, seeds, elsewhere.targets)
+        for number in range(0, count, 50):
+            tar(corpus / f"{number // 50:05d}.tar", inputs[number : number + 50])
+        with elsewhere.untouched(root):
+            rows = extract_and_describe(root, corpus, count)
+    check_outcomes(rows, inputs)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_bad_sources_of_a_manifest_are_refused_or_survived(seeds, tmp_path, count):
+    corpus, root = tmp_path / "corpus", tmp_path / "root"
+    corpus.mkdir()
+    with Elsewhere(tmp_path) as elsewhere:
+        inputs = [each for each in inputs_of(count, seeds, elsewhere.targets) if can_be_listed(each.name)]
+        with open(corpus / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(("path", "start", "end"))
+            for each in inputs:
+                (corpus / each.name).write_bytes(each.content)
+                table.writerow((each.name, 0.2, 1.8))
+        with elsewhere.untouched(root):
+            limits = (f"download.seconds_limit={CLIP_SECONDS}", "download.shard_clips=25")
+            stage("download", root, count, f"corpus.manifest={corpus}", *limits)
+            rows = ledger(root / "data/clips/ledger")
+            stage("extract", root, count, *SMALL)
+    check_outcomes(in_order(rows, inputs), inputs)
+
+
+def can_be_listed(name: str) -> bool:
+    """Whether a manifest can name such a file: as text, with no space around it, below its folder on any system."""
+    return name.isascii() and name.strip() == name and "\\" not in name
+
+
+# With what is left of a small disk a stage ends with a reason; when there is room again it goes on.
+SMALL_DISK = """
+set -e
+mount -t tmpfs -o size=32m none "$1"
+cp -r "$2/." "$1"
+left=$(df --output=avail --block-size=1K "$1" | tail -1)
+head -c $((left - 48))K /dev/zero > "$1/ballast"
+shift 2
+"$@" && exit 99
+rm "$ROOT/ballast"
+"$@"
+cp -r "$ROOT/data" "$ROOT/metrics" "$TARGET"
+"""
+
+
+MADE = {"download": "data/clips", "extract": "data/scenes", "describe": "data/sounds"}
+
+
+@pytest.fixture(scope="module")
+def plain(seeds, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A root on a disk with room, in which the stages have run, and the parameters that were changed."""
+    corpus, root = tmp_path_factory.mktemp("corpus"), tmp_path_factory.mktemp("plain")
+    for number in range(24):
+        (corpus / f"clip{number}.mp4").write_bytes(seeds["mp4"])
+    (corpus / "manifest.csv").write_text("path,start,end\n" + "".join(f"clip{n}.mp4,0.2,1.8\n" for n in range(24)))
+    changes = [*SMALL, f"corpus.manifest={corpus}", "download.shard_clips=4"]
+    for name in MADE:
+        stage(name, root, 24, *changes)
+    return root, changes
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_full_disk_stops_a_stage_with_a_reason_and_nothing_is_lost(plain, tmp_path, name):
+    space = ["unshare", "--mount", "--map-root-user"]
+    if not shutil.which("unshare") or subprocess.run([*space, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a small disk")
+    (finished, changes), full, before, target = plain, tmp_path / "full", tmp_path / "before", tmp_path / "target"
+    for folder in (full, before, target):
+        folder.mkdir()
+    names = [*MADE]
+    for earlier in names[: names.index(name)]:
+        shutil.copytree(finished / MADE[earlier], before / MADE[earlier])
+    script = [*space, "sh", "-c", SMALL_DISK, "sh", str(full), str(before), *command(name, full, changes)]
+    environment = os.environ | {"ROOT": str(full), "TARGET": str(target)}
+    done = subprocess.run(script, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "No space left on device; finished work is kept: mend it and run again" in done.stderr
+    assert "Traceback" not in done.stderr
+    made = contents(target / MADE[name])
+    assert made and made == contents(finished / MADE[name])
+    metrics = f"metrics/{name}.json"
+    assert (target / metrics).read_bytes() == (finished / metrics).read_bytes()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
