@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
 from conftest import REPOSITORY
 from media_server import MediaServer, endless, lie, say, serve, status
+from odd_media import MP4, render
 
 from earshot.corpus import published
 from earshot.corpus.published import open_manifest, read_published
@@ -235,3 +238,29 @@ def test_the_checksums_are_those_of_the_published_lists(real_data, name):
     (said,) = read_published(REPOSITORY / "manifests" / f"{name}.json").lists
     assert (said.sha256, said.bytes) == (hashlib.sha256(data).hexdigest(), len(data))
     assert said.address.endswith(AT_HAND[name].rpartition("/")[2])
+
+
+# The stage
+
+
+def test_the_stage_fetches_a_named_list_and_asks_for_what_is_selected(tmp_path):
+    render(tmp_path / "v.mp4", *MP4, "-t", 2)
+    text = "url,start,end,label\n"
+    with MediaServer({f"{n}.mp4": serve(tmp_path / "v.mp4") for n in range(6)}) as server:
+        text += "".join(f"{server.address(f'{n}.mp4')},0,2,{'dog' if n % 2 else 'rain'}\n" for n in range(6))
+        server.behaviours["list.csv"] = say(text.encode(), "text/csv")
+        (tmp_path / "manifests").mkdir()
+        file = named(tmp_path / "manifests", listed(server.address("list.csv")))
+        chosen = ["--set", "corpus.select.classes=[dog]", "--set", "corpus.select.clips=2"]
+        command = [sys.executable, "-m", "stages.download", "--root", tmp_path, "--params", REPOSITORY / "params.yaml"]
+        command += ["--set", "corpus.manifest=manifests/named.json", *chosen]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        asked = {name for name in server.requests if name.endswith(".mp4")}
+    assert done.stdout == "2 of 2 clips kept; left out: none\n"
+    assert f"download: {file}: no checksum is known" in done.stderr
+    assert len(asked) == 2 and asked < {"1.mp4", "3.mp4", "5.mp4"}
+    record = json.loads((tmp_path / "data" / "clips" / "lists.json").read_text())
+    assert record == [listed(server.address("list.csv"), text)]
+    assert not list((tmp_path / ".earshot" / "download").iterdir())
+    assert len(list((tmp_path / ".earshot" / "lists").glob("unknown-*-list.csv"))) == 1
