@@ -14,6 +14,7 @@ import pytest
 from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peak_memory import measured
 
 from earshot.corpus.dealing import deal, merged, read_asked, shard_sizes
 from earshot.corpus.manifest import read_manifest
@@ -225,18 +226,13 @@ def test_two_million_rows_are_dealt_in_a_minute_of_processor_time(tmp_path):
         file.write("url,start,end,annotations\n")
         for n in range(2_000_000):
             file.write(f"https://www.youtube.com/watch?v={n * 7919 % 1_500_007:011d},{n % 1000},{n % 1000 + 10},a;b\n")
-    code = (
-        "import resource, sys; from pathlib import Path; from earshot.corpus.dealing import deal;"
-        "from earshot.corpus.published import open_manifest;"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "shards = deal(open_manifest(Path(sys.argv[1]), Path('x')), Path(sys.argv[2]), 250);"
-        "used = resource.getrusage(resource.RUSAGE_SELF);"
-        "print(shards, used.ru_utime + used.ru_stime, (used.ru_maxrss - before) / 1024)"
+    imports = (
+        "from pathlib import Path; from earshot.corpus.dealing import deal\n"
+        "from earshot.corpus.published import open_manifest"
     )
-    command = [sys.executable, "-c", code, tmp_path / "list.csv", tmp_path / "asked"]
-    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    shards, seconds, megabytes = map(float, done.stdout.split())
-    print(done.stdout)
+    work = "deal(open_manifest(Path(sys.argv[1]), Path('x')), Path(sys.argv[2]), 250)"
+    shards, megabytes, seconds = measured(imports, work, tmp_path / "list.csv", tmp_path / "asked")
+    print(f"2,000,000 rows: {shards} shards, {megabytes:.0f} MB, {seconds:.0f} s")
     assert 8000 <= shards <= 8200
     assert seconds < 120 and megabytes < 400
     read = Counter(len(path.read_bytes().splitlines()) for path in (tmp_path / "asked").glob("*.jsonl"))

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -14,6 +12,7 @@ from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_media import render
+from peak_memory import measured
 
 from earshot.media import listing
 from earshot.media.child import Decoder
@@ -275,7 +274,7 @@ def test_what_is_known_to_be_something_else_is_no_clip():
 @pytest.mark.parametrize("kind", ["files", "tars"])
 def test_memory_is_flat_from_a_thousand_to_a_hundred_thousand_clips(tmp_path, kind):
     def peak(count: int) -> float:
-        """Megabytes that listing so many clips takes."""
+        """Megabytes at the peak of listing so many clips."""
         root = tmp_path / str(count)
         root.mkdir()
         (tmp_path / "clip").write_bytes(b"a clip")
@@ -292,15 +291,11 @@ def test_memory_is_flat_from_a_thousand_to_a_hundred_thousand_clips(tmp_path, ki
         if kind == "files":
             rows = (f"{n // 1000 * 1000:06d}/video-{n:012d}.mp4,group {n},a word\n" for n in range(count))
             (root / "manifest.csv").write_text("file,group,label\n" + "".join(rows))
-        code = (
-            "import resource, sys; from pathlib import Path; from earshot.media.listing import list_shards;"
-            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; folder = Path(sys.argv[2]);"
-            "shards = list_shards(Path(sys.argv[1]), 250, lambda number: folder / f'{number}.json');"
-            "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
-        )
-        command = [sys.executable, "-c", code, root, tmp_path / f"listings-{count}"]
-        return float(subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout)
+        imports = "from pathlib import Path; from earshot.media.listing import list_shards"
+        work = "list_shards(Path(sys.argv[1]), 250, lambda number: Path(sys.argv[2]) / f'{number}.json')"
+        shards, megabytes, seconds = measured(imports, work, root, tmp_path / f"listings-{count}")
+        print(f"{count:,} clips of {kind}: {shards} shards, {megabytes:.1f} MB, {seconds:.1f} s")
+        return megabytes
 
     few, many = peak(1_000), peak(100_000)
-    print(f"{kind}: {few:.1f} MB for 1,000 clips, {many:.1f} MB for 100,000")
     assert many < few + 20

@@ -7,6 +7,8 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from earshot.corpus.manifest import read_manifest
 from earshot.pipeline.errors import EarshotError
@@ -183,7 +185,48 @@ def test_memory_does_not_grow_with_parquet(tmp_path):
         before = pa.total_allocated_bytes()
         return max(pa.total_allocated_bytes() for _ in manifest) - before
 
-    assert peak(100_000) < peak(10_000) + 1_000_000
+    assert peak(40_000) < peak(10_000) + 500_000
+
+
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.floats().map(str),
+    st.sampled_from(
+        ["0", "10", "--PJHxphWEs", "a.mp4", "../a.mp4", "https://[::1", "https://youtu.be/--PJHxphWEs", '"', ""]
+    ),
+)
+HEADERS = ("", "path,start,end", "url,start,end,group,label", "label,youtube_id,time_start,time_end,split,is_cc")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(HEADERS), st.lists(st.lists(CELLS, min_size=1, max_size=6), min_size=1, max_size=3), st.binary())
+def test_whatever_a_list_holds_is_read_or_refused_by_file(tmp_path_factory, header, cells, tail):
+    text = "\n".join([header, *(",".join(row) for row in cells)])
+    for data in (text.encode("utf-8", "replace"), text.encode("utf-8", "replace") + tail, b"PAR1" + tail):
+        file = write(tmp_path_factory.getbasetemp(), data, "any.csv")
+        try:
+            rows = list(read_manifest(file))
+        except EarshotError as error:
+            assert "any.csv" in str(error)
+        else:
+            assert all(row.start < row.end and row.clip_id and row.group for row in rows)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.one_of(st.none(), CELLS), min_size=1, max_size=4),
+    st.one_of(st.lists(st.floats()), st.lists(st.integers(-5, 10**7)), st.lists(CELLS), st.lists(st.binary())),
+)
+def test_whatever_parquet_holds_is_read_or_refused_by_row(tmp_path_factory, paths, starts):
+    paths = [path.encode("utf-8", "replace").decode() if path is not None else None for path in paths]
+    starts = [s.encode("utf-8", "replace").decode() if isinstance(s, str) else s for s in (starts * 4)[: len(paths)]]
+    if len(starts) < len(paths):
+        return
+    file = parquet(tmp_path_factory.getbasetemp(), "any.parquet", path=paths, start=starts, end=[20] * len(paths))
+    try:
+        assert len(list(read_manifest(file))) == len(paths)
+    except EarshotError as error:
+        assert "any.parquet, row " in str(error)
 
 
 def test_a_folder_stands_for_the_manifest_in_it(tmp_path):

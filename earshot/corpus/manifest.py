@@ -201,7 +201,7 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
                     raise EarshotError(f"{file}, row {number}: {error}") from None
             if not number:
                 raise EarshotError(f"{file}: holds no rows; wanted a list of clips")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise EarshotError(f"{file}: cannot be read as Parquet ({str(error)[:200]}); write the file again") from None
 
 
