@@ -229,6 +229,15 @@ def test_tars_lie_in_folders_and_may_be_links_within_and_without(tmp_path):
     }
 
 
+def test_a_compressed_tar_among_others_does_not_vanish(tmp_path):
+    tar(tmp_path / "tars" / "00000.tar", {"a.mp4": b""})
+    with pytest.raises(EarshotError, match="holds no videos; .* not compressed"):
+        listed(touch(tmp_path / "packed", "00001.tar.gz"))
+    first, second = listed(touch(tmp_path / "tars", "00001.tar.gz"))
+    assert (first[0].source, first[0].refusal) == ("00000.tar/a.mp4", None)
+    assert (second[0].source, second[0].refusal[0]) == ("00001.tar.gz", "unsupported")
+
+
 def test_videos_beside_tars_are_named(tmp_path):
     tar(tmp_path / "tars" / "x" / "0.tar", {"a.mp4": b""})
     touch(tmp_path / "tars", "y/z.mp4")
@@ -277,7 +286,6 @@ def test_memory_is_flat_from_a_thousand_to_a_hundred_thousand_clips(tmp_path, ki
         """Megabytes at the peak of listing so many clips."""
         root = tmp_path / str(count)
         root.mkdir()
-        (tmp_path / "clip").write_bytes(b"a clip")
         for number in range(0, count, 1000):
             names = [f"video-{clip:012d}" for clip in range(number, number + 1000)]
             if kind == "tars":
@@ -287,7 +295,7 @@ def test_memory_is_flat_from_a_thousand_to_a_hundred_thousand_clips(tmp_path, ki
                 continue
             (root / f"{number:06d}").mkdir()
             for name in names:
-                os.link(tmp_path / "clip", root / f"{number:06d}" / f"{name}.mp4")
+                (root / f"{number:06d}" / f"{name}.mp4").touch()
         if kind == "files":
             rows = (f"{n // 1000 * 1000:06d}/video-{n:012d}.mp4,group {n},a word\n" for n in range(count))
             (root / "manifest.csv").write_text("file,group,label\n" + "".join(rows))

@@ -16,7 +16,7 @@ import numpy as np
 from earshot.corpus.selection import stable_hash
 from earshot.media.clips import Clip, may_be_clip, read_listing, write_listing
 from earshot.media.folders import clips_in_folder, walk
-from earshot.media.tars import clips_in_tar
+from earshot.media.tars import PACKED, clips_in_tar
 from earshot.pipeline.errors import EarshotError
 
 DIGITS = 8  # of the hash that tells apart clips whose names come to the same
@@ -40,25 +40,27 @@ def list_shards(root: Path, shard_clips: int, listing: Callable[[int], Path]) ->
         names.extend(stable_hash(clip.clip_id) for clip in clips)
         begins.append(len(names))
     if not names:
-        raise EarshotError(f"{root}: holds no videos; corpus.clips wants a folder of videos or of tar shards")
+        raise EarshotError(f"{root}: holds no videos; corpus.clips wants a folder of them, or of tars, not compressed")
     _tell_apart(listing, np.frombuffer(names, np.uint64), begins)
     return len(begins) - 1
 
 
 def _tars(root: Path) -> list[str]:
-    """The relative names of the tar files below `root`.
+    """The relative names of the tar files below `root`; beside them compressed ones count too, to be refused.
 
     Raises EarshotError where there are videos too.
     """
-    loose, tars = None, []
+    loose, tars, packed = None, [], []
     for name in walk(root):
         if name.lower().endswith(".tar"):
             tars.append(name)
+        elif PACKED.search(name):
+            packed.append(name)
         elif loose is None and may_be_clip(PurePosixPath(name).name):
             loose = name
         if tars and loose:
             raise EarshotError(f"{root}: holds tar shards and also {loose}; keep one kind in the folder")
-    return tars
+    return sorted(tars + packed) if tars else []
 
 
 def _batches(clips: Iterator[Clip], size: int) -> Iterator[list[Clip]]:

@@ -14,14 +14,15 @@ from earshot.media.clips import Clip, clip_name, may_be_clip
 from earshot.media.sidecars import SIDECAR_LIMIT, failure, read_json, said_of
 
 SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # beside a video it is part of the sample
+PACKED = re.compile(r"\.(tar\.(bz2|gz|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
 BESIDE = (".txt", ".cls")  # a caption, a class
 
 
 def clips_in_tar(root: Path, source: str) -> Iterator[Clip]:
     """The clips of one tar file below `root`; a shard that breaks off ends with a refusal of its own."""
     path, whole = root / source, False
-    if not path.is_file():  # a link to nowhere, a pipe
-        yield Clip(clip_name(source), "", path, 0, 0, (), source, ("unreadable", "the shard is not a file"))
+    if problem := _problem(path):
+        yield Clip(clip_name(source), "", path, 0, 0, (), source, problem)
         return
     with open(path, "rb") as file:
         try:
@@ -34,6 +35,15 @@ def clips_in_tar(root: Path, source: str) -> Iterator[Clip]:
             pass
     if not whole:
         yield Clip(clip_name(source), "", path, 0, 0, (), source, ("unreadable", "the shard is damaged or breaks off"))
+
+
+def _problem(path: Path) -> tuple[str, str] | None:
+    """Reason and detail where a file is not to be opened as a tar at all."""
+    if not path.is_file():  # a link to nowhere, a pipe
+        return "unreadable", "the shard is not a file"
+    if PACKED.search(path.name):
+        return "unsupported", "the shard is compressed, and its clips cannot be read where they lie; unpack it to .tar"
+    return None
 
 
 def _members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
