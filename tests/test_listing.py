@@ -263,6 +263,17 @@ def test_containers_of_every_kind_are_decoded_where_they_lie(tmp_path):
     assert all(scene.duration == pytest.approx(5, abs=0.2) for scene in scenes)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("a./\\\n\udce9é ", max_size=5), max_size=6), st.sampled_from(["", ".mp4", ".json"]))
+def test_members_may_be_called_anything(tmp_path_factory, names, suffix):
+    root = tmp_path_factory.mktemp("odd") / "tars"
+    tar(root / "0.tar", {"fine.mp4": b"fine"} | {name + suffix: b"{}" for name in names})
+    (clips,) = listed(root)
+    assert len({clip.clip_id for clip in clips}) == len(clips)
+    assert "fine" in {clip.clip_id for clip in clips}
+    assert all(clip.clip_id and "/" not in clip.clip_id and "\n" not in clip.clip_id for clip in clips)
+
+
 @pytest.mark.parametrize("facts", [b"[" * 100_000, b"\xff", b'"text"', b"{" + b" " * (1 << 20) + b"}"])
 def test_facts_that_cannot_be_read_cost_their_clip_alone(tmp_path, facts):
     tar(tmp_path / "tars" / "0.tar", {"0.mp4": b"", "0.json": facts, "1.mp4": b"", "2.json": facts})

@@ -4,7 +4,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from earshot.corpus.ledger import printable
@@ -51,8 +51,9 @@ def may_be_clip(name: str) -> bool:
 
 def clip_name(name: str) -> str:
     """A file's relative name without its last suffix, of letters, digits, dots, hyphens and underscores."""
-    stem = unicodedata.normalize("NFC", str(PurePosixPath(name).with_suffix("")))
-    return re.sub(r"[^\w.-]+", "_", stem)
+    path = PurePosixPath(name)
+    stem = str(path.with_suffix("")) if path.name else "_"  # a member of a tar may be called "." or nothing at all
+    return re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", stem))
 
 
 def one_line(value: object) -> str:
@@ -63,7 +64,7 @@ def one_line(value: object) -> str:
 def write_listing(path: Path, clips: Sequence[Clip]) -> None:
     """Keep a shard's clips for the worker that will read them."""
     with write_atomically(path) as growing:
-        growing.write_text(json.dumps([asdict(clip) | {"path": str(clip.path)} for clip in clips]))
+        growing.write_text(json.dumps([vars(clip) | {"path": str(clip.path)} for clip in clips]))
 
 
 def read_listing(path: Path) -> list[Clip]:

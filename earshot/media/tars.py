@@ -4,6 +4,7 @@ Clips are read where they lie in the tar. A sample of video2dataset that has no 
 a refusal.
 """
 
+import posixpath
 import re
 import tarfile
 from collections.abc import Iterator
@@ -115,7 +116,7 @@ class _Shard:
 
 
 def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    return posixpath.splitext(name)[0]
 
 
 def _is_sound(name: str) -> bool:
