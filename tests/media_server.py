@@ -18,10 +18,11 @@ class _Server(ThreadingHTTPServer):
 
 
 class MediaServer:
-    """Answers every name as `behaviours` has it, 404 otherwise; used as a context."""
+    """Answers every name as `behaviours` has it, and the others with `otherwise` (default: 404); used as a context."""
 
-    def __init__(self, behaviours: dict[str, Behaviour] | None = None) -> None:
+    def __init__(self, behaviours: dict[str, Behaviour] | None = None, otherwise: Behaviour | None = None) -> None:
         self.behaviours = behaviours or {}
+        self.otherwise = otherwise or status(404)
         self.requests: Counter[str] = Counter()
         self.ending = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -49,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         media = self.server.media
         media.requests[name] += 1
         try:
-            media.behaviours.get(name, status(404))(self)
+            media.behaviours.get(name, media.otherwise)(self)
         except ConnectionError:
             self.close_connection = True
 

@@ -26,6 +26,7 @@ from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import _refusal, fetch
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import Refusal, read_ledger
+from earshot.corpus.pace import Pace
 from earshot.pipeline.errors import EarshotError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -148,6 +149,15 @@ def test_a_playlist_is_not_followed(media, tmp_path, playlist):
 # The fetch
 
 
+def pace_in(folder, **changes):
+    """A pace without limit, and hardly any patience: a test that waits for a site fails by its reason."""
+    return Pace(**{"file": folder / "pace.sqlite", "requests_per_hour": 0.0, "backoff": 0.1, "patience": 2.0} | changes)
+
+
+def ask(address, folder, seconds=60):
+    fetch(address, folder / "fetched", megabytes=3, seconds=seconds, visit=pace_in(folder).visit(address))
+
+
 @pytest.fixture(scope="module")
 def server(media):
     behaviours = {
@@ -199,7 +209,7 @@ def server(media):
 def test_what_a_server_does_has_its_reason(server, tmp_path, name, reason):
     patience = 2 if name in ("stalled.mp4", "halfway.mp4") else 60
     with pytest.raises(Refusal) as refusal:
-        fetch(server.address(name), tmp_path / "fetched", megabytes=3, seconds=patience)
+        ask(server.address(name), tmp_path, patience)
     assert refusal.value.reason == reason, refusal.value.detail
 
 
@@ -215,7 +225,7 @@ def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
     )
     behaviours = {name: serve(media / name) for name in ("silent.mp4", "blind.mp4")}
     with MediaServer(behaviours | {"all.mpd": say(listing.encode(), "application/dash+xml")}) as server:
-        fetch(server.address("all.mpd"), tmp_path / "fetched", megabytes=3, seconds=60)
+        ask(server.address("all.mpd"), tmp_path)
         assert server.requests == {"all.mpd": 1, "silent.mp4": 1, "blind.mp4": 1}
     cut(sorted((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 7)
@@ -225,7 +235,7 @@ def test_a_video_in_pieces_is_put_together(media, tmp_path):
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\nwhole.ts\n#EXT-X-ENDLIST\n"
     behaviours = {"all.m3u8": say(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
     with MediaServer(behaviours) as server:
-        fetch(server.address("all.m3u8"), tmp_path / "fetched", megabytes=3, seconds=60)
+        ask(server.address("all.m3u8"), tmp_path)
     cut(list((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 7)
 
@@ -236,7 +246,7 @@ def test_a_video_in_pieces_is_put_together(media, tmp_path):
 )
 def test_only_http_is_asked(tmp_path, address):
     with pytest.raises(Refusal, match="unsupported"):
-        fetch(address, tmp_path / "fetched", megabytes=3, seconds=60)
+        fetch(address, tmp_path / "fetched", megabytes=3, seconds=60, visit=None)
     assert not (tmp_path / "fetched").exists()
 
 
@@ -244,7 +254,7 @@ def test_a_refused_connection_is_the_network(tmp_path):
     with MediaServer() as closed:
         address = closed.address("a.mp4")
     with pytest.raises(Refusal, match="network"):
-        fetch(address, tmp_path / "fetched", megabytes=3, seconds=60)
+        ask(address, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +353,7 @@ def manifest(folder, rows, header="url,start,end"):
 
 
 def job_for(folder, **changes):
-    values = {"seconds": 60.0, "megabytes": 50.0, "accept_pending": False} | changes
+    values = {"seconds": 60.0, "megabytes": 50.0, "accept_pending": False, "pace": pace_in(folder)} | changes
     return Job(folder, folder / "asked", folder / "clips", folder / "out", **values)
 
 
@@ -379,7 +389,9 @@ def test_local_files_give_a_row_each_and_none_from_outside_the_folder(media, tmp
         about = json.load(tar.extractfile("whole_0.json"))
     asked = {"source": "whole.mp4", "start": 0.0, "end": 12.0, "group": "whole", "annotations": []}
     assert about == {**asked, "seconds": 12.0}
-    assert not (corpus / "clips" / "00000").exists(), "what is in the tar file is not kept twice"
+    assert [path.name for path in (corpus / "clips" / "00000").iterdir()] == ["journal.jsonl"], (
+        "what is in the tar file is not kept twice"
+    )
 
 
 def test_the_tar_file_depends_on_nothing_but_the_clips(media, tmp_path):
@@ -420,12 +432,14 @@ def test_a_manifest_is_dealt_into_shards_in_order(tmp_path):
 
 # The stage
 
+AT_ONCE = {"EARSHOT_REQUESTS_PER_HOUR": "0", "EARSHOT_BACKOFF": "0.2", "EARSHOT_PATIENCE": "1"}
+
 
 def stage(root, *changes, **where):
     command = [sys.executable, "-m", "stages.download", "--root", root, "--params", REPOSITORY / "params.yaml"]
     for change in ("corpus.manifest=corpus", *changes):
         command += ["--set", change]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EARSHOT_WORKERS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EARSHOT_WORKERS": "1", **AT_ONCE}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, **where
     )
