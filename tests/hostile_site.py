@@ -6,7 +6,12 @@ every clip is known, and the log tells what was asked when.
 """
 
 import email.utils
+import json
+import os
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,8 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import imageio_ffmpeg
 from media_server import Behaviour, MediaServer, lie, serve, stall, status
 
+from earshot.corpus.ledger import read_ledger
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SECONDS = 1.0  # of every clip
 TEMPERS = ("patient", "seconds", "date", "silent", "forbidding")
 NEAR = 0.5  # seconds between what a server has sent and what its client has done about it, on a busy machine
 
@@ -171,3 +181,91 @@ def too_early(log: list[Request]) -> int:
         waits = (past.until for past in log[:number] if past.at + NEAR < request.at)
         early += any(request.at < until - 0.01 for until in waits)
     return early
+
+
+def render(folder: Path) -> dict[str, Path]:
+    """Tiny media: one that is kept, one without sound, one that is none."""
+    paths = {name: folder / f"{name}.mp4" for name in ("good", "silent", "garbage")}
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"]
+    picture = ["-f", "lavfi", "-i", "testsrc=size=32x32:rate=5:duration=1", "-pix_fmt", "yuv420p"]
+    sound = ["-f", "lavfi", "-i", "sine=sample_rate=8000:duration=1", "-c:a", "aac", "-b:a", "16k"]
+    subprocess.run([*command, *picture, str(paths["silent"])], check=True)
+    subprocess.run([*command, *sound[:4], *picture[:4], *picture[4:], *sound[4:], str(paths["good"])], check=True)
+    paths["garbage"].write_bytes(random.Random(0).randbytes(3000))
+    return paths
+
+
+class Downloads:
+    """Runs of the stage under one root, as a user would start them, some of them killed."""
+
+    def __init__(self, root: Path, requests_per_hour: float, **environment: str) -> None:
+        self.root = root
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "EARSHOT_WORKERS": "2",
+            "EARSHOT_REQUESTS_PER_HOUR": str(requests_per_hour),
+            "EARSHOT_BACKOFF": "0.5",
+            "EARSHOT_PATIENCE": "3",
+            **environment,
+        }
+
+    def start(self, *more: str) -> subprocess.Popen:
+        """Start a run."""
+        place = ["--root", str(self.root), "--params", str(REPOSITORY / "params.yaml")]
+        sets = ["corpus.manifest=manifest.csv", "download.seconds_limit=20", "download.shard_clips=40"]
+        command = [sys.executable, "-m", "stages.download", *place, *(f"--set={value}" for value in sets), *more]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, start_new_session=True, **pipes)
+
+    def run(self, *more: str) -> tuple[int, str, str]:
+        """A run to its end: exit status, what it said, what it complained of."""
+        process = self.start(*more)
+        out, err = process.communicate()
+        return process.returncode, out, err
+
+    def kill(self, seconds: float) -> None:
+        """A run that is killed after so many seconds, and with it, in the end, whatever it has started."""
+        process = self.start()
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    def status(self) -> dict:
+        """What --status --json says."""
+        code, out, err = self.run("--status", "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+def download_all(web: HostileWeb, downloads: Downloads, *, kills: int, runs: int, chance: random.Random) -> int:
+    """Kill so many runs, then run until nothing is pending but what never comes; return how many runs that took."""
+    web.manifest(downloads.root / "manifest.csv", SECONDS)
+    for _ in range(kills):
+        downloads.kill(chance.uniform(3, 12))
+    pending = sum(outcome[0] == "pending" for outcome in web.expected.values())
+    for number in range(1, runs + 1):
+        code, _, error = downloads.run()
+        assert code == (1 if pending else 0) or "pending" in error, error
+        assert "Traceback" not in error, error
+        facts = downloads.status()
+        if sum(value for name, value in facts.items() if name.startswith("pending")) <= pending:
+            return number
+        time.sleep(3)  # a site may be out of temper for longer than is waited for
+    raise AssertionError(f"after {runs} runs: {facts}")
+
+
+def outcomes(root: Path) -> dict[str, tuple[str, str]]:
+    """What became of each clip, by the ledger of a run that has ended."""
+    rows = [row for path in sorted((root / "data/clips/ledger").glob("*.csv")) for row in read_ledger(path)]
+    return {row.source: (row.status, row.reason) for row in rows}
+
+
+def unlike(found: dict[str, tuple[str, str]], expected: dict[str, tuple[str, str]]) -> dict[str, tuple]:
+    """The clips of which something else became than ought to: what became of them, and what ought to.
+
+    What never comes is pending for what its site said last, which may also be that it blocks.
+    """
+    compared = {source: (found.get(source), outcome) for source, outcome in expected.items()}
+    both_wait = {source for source, (one, other) in compared.items() if one and one[0] == other[0] == "pending"}
+    return {source: pair for source, pair in compared.items() if pair[0] != pair[1] and source not in both_wait}

@@ -3,8 +3,8 @@
 A clip is written beside a journal of outcomes as soon as it is there, so that after a kill, or while some are pending,
 nothing is asked for twice. A shard becomes a tar file (the WebDataset convention) when all its clips are settled.
 
-What may pass is tried again in the same run. "Forbidden" is believed only when the site then gives a video that it gave
-before and forbids this one once more: most often it is how a site says that it has had enough of us.
+What may pass is tried again in the same run. "Forbidden" is believed only when the site forbids a video a second time
+while it goes on giving, before and after, one that it has given: most often a site means that it has had enough.
 """
 
 import hashlib
@@ -190,9 +190,7 @@ def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, s
     """
     row, doubted = item
     try:
-        if doubted:
-            _check_site(job, row.source, folder / FETCHED)
-        sources = [_local_file(job, row.source)] if row.is_local else _fetched(job, row.source, folder / FETCHED)
+        sources = _sources(job, row, folder / FETCHED, doubted)
         seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
     except Held as held:
         return "held", held.reason, held.detail
@@ -210,6 +208,20 @@ def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, s
     with write_atomically(folder / f"{row.clip_id}.json") as growing:
         growing.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     return "kept", "", f"{seconds:.2f} s"
+
+
+def _sources(job: Job, row: ManifestRow, folder: Path, doubted: bool) -> list[Path]:
+    """The files to cut a clip from; where it was forbidden before, with a look at what else the site gives."""
+    if row.is_local:
+        return [_local_file(job, row.source)]
+    if doubted:
+        _check_site(job, row.source, folder)
+    try:
+        return _fetched(job, row.source, folder)
+    except Refusal as refusal:
+        if doubted and refusal.reason == "forbidden":
+            _check_site(job, row.source, folder)  # a block may have begun just now
+        raise
 
 
 def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
