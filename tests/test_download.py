@@ -138,6 +138,93 @@ def test_what_a_cut_cannot_give_has_its_reason_and_leaves_no_file(media, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+# Picture and sound, together
+
+FLASH = 5.0  # seconds into the video: for a fifth of a second it is white, and beeps
+
+
+@pytest.fixture(scope="module")
+def flashes(tmp_path_factory):
+    """Eight seconds of darkness and silence but for one flash and beep, in several containers, whole and apart."""
+    folder = tmp_path_factory.mktemp("flashes")
+    now = f"between(t,{FLASH},{FLASH + 0.2})"
+    dark = f"color=black:size=64x48:rate=25:duration=8,drawbox=color=white:t=fill:enable='{now}'"
+    beep = f"aevalsrc='if({now},0.8*sin(2*PI*1000*t),0)':sample_rate=44100:duration=8"
+    form = ["-pix_fmt", "yuv420p", "-bf", "2", "-g", "60", "-c:a", "aac"]
+    whole = render(folder / "whole.mp4", "-f", "lavfi", "-i", dark, "-f", "lavfi", "-i", beep, *form)
+    render(folder / "whole.mkv", "-i", str(whole), "-c", "copy")
+    render(folder / "whole.ts", "-i", str(whole), "-c", "copy")
+    render(folder / "picture.mp4", "-i", str(whole), "-c", "copy", "-an")
+    render(folder / "sound.mkv", "-i", str(whole), "-c", "copy", "-vn")
+    late = ["-vn", "-af", "atrim=start=2", "-c:a", "flac"]
+    render(folder / "late.mkv", "-i", str(whole), *late)
+    render(folder / "late.mp4", "-i", str(whole), "-af", "atrim=start=2", "-c:v", "copy", "-c:a", "aac")
+    return folder
+
+
+def flash_and_beep(clip):
+    """When the first white picture is shown and when the sound sets in, in seconds."""
+    with av.open(str(clip)) as file:
+        flash = next(frame.time for frame in file.decode(video=0) if frame.to_ndarray()[:48].mean() > 128)
+    with av.open(str(clip)) as file:
+        for frame in file.decode(audio=0):
+            loud = np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.3)
+            if len(loud):
+                return flash, frame.time + loud[0] / frame.sample_rate
+    raise AssertionError("no beep")
+
+
+@pytest.mark.parametrize("start", [0, 2.99, 4.3])
+@pytest.mark.parametrize(
+    "names", [["whole.mp4"], ["whole.mkv"], ["whole.ts"], ["picture.mp4", "sound.mkv"], ["picture.mp4", "late.mkv"]]
+)
+def test_picture_and_sound_stay_together(flashes, tmp_path, names, start):
+    if "late.mkv" in names and start < 2:
+        with pytest.raises(Refusal, match="bad-cut.*the sound at (1.98|2.00) s"):
+            cut([flashes / name for name in names], start, 7, tmp_path / "clip.mp4")
+        return
+    cut([flashes / name for name in names], start, 7, tmp_path / "clip.mp4")
+    flash, beep = flash_and_beep(tmp_path / "clip.mp4")
+    assert flash == pytest.approx(FLASH - start, abs=0.05)  # a picture lasts 0.04 s
+    assert beep == pytest.approx(FLASH - start, abs=0.03)
+
+
+def test_a_clip_whose_sound_begins_late_is_a_bad_cut_though_nothing_is_cut(flashes, tmp_path):
+    with pytest.raises(Refusal, match="bad-cut.*the picture begins at 0.00 s, the sound at (1.98|2.00) s"):
+        cut([flashes / "late.mp4"], 0, 8, tmp_path / "clip.mp4")
+    cut([flashes / "late.mp4"], 3, 8, tmp_path / "clip.mp4")
+    assert flash_and_beep(tmp_path / "clip.mp4") == (pytest.approx(2, abs=0.05), pytest.approx(2, abs=0.03))
+
+
+def test_picture_and_sound_of_real_clips_stay_together(real_data, tmp_path):
+    """What is heard and seen in the middle of a real clip is heard and seen at the same moment of its cut."""
+    clips = sorted((real_data / "clips").glob("*.mp4"))[::8]
+    assert clips
+    for number, clip in enumerate(clips):
+        cut([clip], 0.77, 1.77, tmp_path / f"{number}.mp4")
+        sound, part = waveform(clip), waveform(tmp_path / f"{number}.mp4")
+        expected = round(0.77 * 8000)
+        middle = part[2000:6000]
+        scores = [middle @ sound[at + 2000 : at + 6000] for at in range(expected - 400, expected + 400)]
+        assert abs(np.argmax(scores) - 400) <= 0.02 * 8000 or np.abs(middle).max() < 0.01, clip.name
+        before, after = picture_at(clip, 0.77 + 0.5), picture_at(tmp_path / f"{number}.mp4", 0.5)
+        assert np.abs(before - after).mean() < 8, clip.name
+
+
+def waveform(clip):
+    """The sound of a clip at 8 kHz, one channel, from its time 0 on."""
+    decode = ["-nostdin", "-loglevel", "error", "-i", str(clip), "-vn", "-ac", "1", "-ar", "8000", "-f", "f32le", "-"]
+    done = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *decode], capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.float32)
+
+
+def picture_at(clip, seconds):
+    """The picture that is shown at a time, small and grey."""
+    with av.open(str(clip)) as file:
+        shown = [frame for frame in file.decode(video=0) if frame.time <= seconds + 0.001]
+        return shown[-1].reformat(64, 48, "gray").to_ndarray().astype(float)
+
+
 @pytest.mark.parametrize("playlist", ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:12,\nwhole.mp4\n"])
 def test_a_playlist_is_not_followed(media, tmp_path, playlist):
     (tmp_path / "whole.mp4").symlink_to(media / "whole.mp4")

@@ -28,6 +28,7 @@ READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 
 COPY_TOLERANCE = 0.1  # seconds by which a whole file may differ from what was asked and still be copied as it is
 CUT_TOLERANCE = 0.25  # seconds by which a cut may differ: one picture at 5 a second and one frame of AAC
+OFFSET_TOLERANCE = 0.25  # seconds that one of picture and sound may begin before the other
 LEAST_SHARE = 0.5  # of the seconds asked for must exist where the source ends before the clip does
 SHORTEST = 0.5  # seconds; below it there is no sound to describe
 
@@ -49,13 +50,17 @@ class Track:
 
 @dataclass(frozen=True)
 class Source:
-    """What a media file says of itself: first picture track, first sound track, length in seconds where known."""
+    """What a media file says of itself: first picture track, first sound track, length in seconds where known.
+
+    `begins` is the time, in seconds of its own clock, at which the earlier of its tracks begins.
+    """
 
     path: Path
     container: str
     picture: Track | None
     sound: Track | None
     seconds: float | None
+    begins: float
 
 
 def look(path: Path) -> Source:
@@ -66,7 +71,8 @@ def look(path: Path) -> Source:
     with _opened(path) as media:
         pictures = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         seconds = media.duration / av.time_base if media.duration else None
-        return Source(path, media.format.name, _track(pictures), _track(media.streams.audio), seconds)
+        begins = (media.start_time or 0) / av.time_base
+        return Source(path, media.format.name, _track(pictures), _track(media.streams.audio), seconds, begins)
 
 
 def measure(path: Path) -> tuple[Span | None, Span | None]:
@@ -91,10 +97,11 @@ def measure(path: Path) -> tuple[Span | None, Span | None]:
 def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> float:
     """Write seconds `start` to `end` as mp4 with H.264 and AAC to `target`; return the seconds that it lasts.
 
-    Picture and sound may come from two files. A source that ends early gives what it has, where that is at least half
-    of what was asked for.
+    Picture and sound may come from two files, which then share one clock. A source that ends early gives what it has,
+    where that is at least half of what was asked for.
 
-    Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for.
+    Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for:
+    of another length, or with picture and sound that do not begin together.
     """
     looks = [look(path) for path in sources]
     picture = next((source for source in looks if source.picture), None)
@@ -107,13 +114,13 @@ def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> floa
             shutil.copyfile(picture.path, growing)
             return _checked(growing, wanted, 2 * COPY_TOLERANCE, "unreadable")
         try:
-            _run_ffmpeg(picture, sound, {"ss": start}, {"t": end - start}, growing)
+            _run_ffmpeg(picture, sound, start, {"t": end - start}, growing)
             return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
         except Refusal as refusal:
             if refusal.reason == "unreadable":
                 raise
         # A source without an index of its key frames cannot be entered anywhere: read all that comes before.
-        _run_ffmpeg(picture, sound, {}, {"ss": start, "t": end - start}, growing)
+        _run_ffmpeg(picture, sound, 0.0, {"ss": start, "t": end - start}, growing)
         return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut")
 
 
@@ -150,11 +157,20 @@ def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
     return whole and form == ("mov", "h264", "aac")
 
 
-def _run_ffmpeg(picture: Source, sound: Source, reading: dict, writing: dict, target: Path) -> None:
-    """Transcode under ffmpeg's options for `reading` each input and for `writing`."""
+def _entering(source: Source, enter: float) -> dict[str, float]:
+    """ffmpeg's options to read a source from `enter` on, in seconds after the earlier of two sources has begun.
+
+    ffmpeg takes each input to begin at 0, so one that begins after `enter` is put where it belongs.
+    """
+    return {"ss": enter} if enter > 0 else {"itsoffset": -enter} if enter < 0 else {}
+
+
+def _run_ffmpeg(picture: Source, sound: Source, enter: float, writing: dict, target: Path) -> None:
+    """Transcode from `enter` seconds on, under ffmpeg's options for `writing`."""
     # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
+    zero = min(picture.begins, sound.begins)
     inputs = {
-        source: ffmpeg.input(str(source.path), threads=1, **READING, **reading)
+        source: ffmpeg.input(str(source.path), threads=1, **READING, **_entering(source, enter + zero - source.begins))
         for source in dict.fromkeys([picture, sound])
     }
     # H.264 in yuv420p has even sides.
@@ -191,4 +207,7 @@ def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str, latest
     begin, seconds = max(picture.start, sound.start), max(picture.end, sound.end) - min(picture.start, sound.start)
     if abs(seconds - wanted) > tolerance or (latest is not None and begin > latest):
         raise Refusal(otherwise, f"{seconds:.2f} s are there, wanted {wanted:.2f} s")
+    if abs(picture.start - sound.start) > OFFSET_TOLERANCE:
+        apart = f"the picture begins at {picture.start:.2f} s, the sound at {sound.start:.2f} s"
+        raise Refusal("bad-cut", f"{apart}, wanted at most {OFFSET_TOLERANCE:g} s between them")
     return seconds

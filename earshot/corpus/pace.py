@@ -221,8 +221,8 @@ class Visit:
             if held > self.pace.patience:
                 self._held = True
                 raise Held(host.reason, f"{name} is not asked again before {clock(host.until)}")
-            wait = max(held, host.next - now)
-            if wait <= 0:
+            wait = max(0.0, held, host.next - now)
+            if not wait:
                 self._take(host, now)
             return wait
 
