@@ -55,6 +55,7 @@ def main(run: Run) -> str:
         out=run.out("data/clips"),
         seconds=download.seconds_limit,
         megabytes=download.megabytes_limit,
+        fetch=download.fetch,
         accept_pending=run.params.corpus.accept_pending,
         pace=pace,
     )

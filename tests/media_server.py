@@ -24,6 +24,7 @@ class MediaServer:
         self.behaviours = behaviours or {}
         self.otherwise = otherwise or status(404)
         self.requests: Counter[str] = Counter()
+        self.parts: Counter[str] = Counter()  # bytes of the ranges that were asked for, with both their ends
         self.ending = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.media = self
@@ -77,6 +78,8 @@ def serve(path: Path, *, ranges: bool = True) -> Behaviour:
             return
         first = int(asked[1])
         last = min(int(asked[2] or len(body)), len(body) - 1)
+        if asked[2]:
+            handler.server.media.parts[handler.path.lstrip("/")] += last + 1 - first
         handler.answer(206, body[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(body)}")
 
     return behave

@@ -327,6 +327,121 @@ def test_a_video_in_pieces_is_put_together(media, tmp_path):
     assert is_second(tmp_path / "clip.mp4", 7)
 
 
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory):
+    """A minute of noise with a key frame each second, some 3 MB: second n is grey 4 n + 10 on average."""
+    folder = tmp_path_factory.mktemp("long")
+    grey = "color=black:size=96x72:rate=8:duration=60,geq=lum='4*floor(T)+20*random(1)':cb=128:cr=128"
+    tone = "aevalsrc='0.5*sin(2*PI*(200+100*mod(floor(t),12))*t)':sample_rate=16000:duration=60"
+    form = ["-pix_fmt", "yuv420p", "-g", "8", "-c:a", "aac", "-b:v", "400k"]
+    behind = render(folder / "behind.mp4", "-f", "lavfi", "-i", grey, "-f", "lavfi", "-i", tone, *form)
+    render(folder / "whole.mkv", "-i", str(behind), "-c", "copy")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["behind.mp4", "whole.mkv"])
+def test_a_section_is_cut_to_the_second_from_the_few_bytes_around_it(long_video, tmp_path, name):
+    with MediaServer({"a.mp4": serve(long_video / name)}) as server:
+        ((clip, row),) = sections(server, tmp_path, ["a.mp4,41,44"])
+        sent, requests = server.parts["a.mp4"], server.requests["a.mp4"]
+    assert row.status == "kept", row
+    assert about_second(clip) == (41, 44)
+    assert sent < 0.5 * (long_video / name).stat().st_size
+    assert requests <= 6
+    for span in measure(clip):
+        assert (span.start, span.end) == (pytest.approx(0, abs=0.1), pytest.approx(3, abs=0.1))
+
+
+def sections(server, folder, rows):
+    """Clips and ledger rows of a manifest whose sources are names on a server, fetched as sections."""
+    rows = [f"{server.address(row.partition(',')[0])},{row.partition(',')[2]}" for row in rows]
+    _, ledger = run_shard(manifest(folder, rows), fetch="section")
+    if (folder / "out" / "00000.tar").exists():
+        with tarfile.open(folder / "out" / "00000.tar") as tar:
+            tar.extractall(folder / "clips", filter="data")
+    return [(folder / "clips" / f"{clip_id}.mp4", row) for clip_id, row in ledger.items()]
+
+
+def about_second(clip):
+    """The seconds of the long video on which a clip begins and ends, by its pictures."""
+    with av.open(str(clip)) as file:
+        levels = [frame.to_ndarray()[:72].mean() for frame in file.decode(video=0)]
+    return tuple(round((levels[at] - 10) / 4) + (at < 0) for at in (0, -1))
+
+
+def test_a_section_of_picture_and_sound_apart_keeps_them_together(flashes, tmp_path):
+    listing = (
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT8S"><Period>'
+        '<AdaptationSet mimeType="video/mp4"><Representation id="p" codecs="avc1.4d401e" width="640" height="360" '
+        'bandwidth="100000"><BaseURL>picture.mp4</BaseURL></Representation></AdaptationSet>'
+        '<AdaptationSet mimeType="audio/mp4"><Representation id="s" codecs="mp4a.40.2" bandwidth="64000">'
+        "<BaseURL>late.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>"
+    )
+    behaviours = {name: serve(flashes / name) for name in ("picture.mp4", "late.mkv")}
+    with MediaServer(behaviours | {"all.mpd": say(listing.encode(), "application/dash+xml")}) as server:
+        ((clip, row),) = sections(server, tmp_path, ["all.mpd,3.3,7"])
+        assert server.parts.keys() == {"picture.mp4", "late.mkv"}
+    assert row.status == "kept", row
+    assert flash_and_beep(clip) == (pytest.approx(FLASH - 3.3, abs=0.05), pytest.approx(FLASH - 3.3, abs=0.03))
+
+
+def test_a_server_without_parts_gives_the_whole_once_for_all_its_clips(media, tmp_path):
+    with MediaServer({"a.mp4": serve(media / "whole.mp4", ranges=False)}) as server:
+        outcomes = sections(server, tmp_path, ["a.mp4,2,4", "a.mp4,7,9"])
+        assert server.requests["a.mp4"] == 4, "what it is, a part, and then again what it is and the whole"
+    for (clip, row), second in zip(outcomes, (2, 7), strict=True):
+        assert row.status == "kept" and is_second(clip, second)
+
+
+def torn_range(path):
+    """A file of which every range breaks off halfway."""
+
+    def behave(handler):
+        body = path.read_bytes()
+        first = (
+            int(handler.headers["Range"].removeprefix("bytes=").partition("-")[0]) if handler.headers["Range"] else 0
+        )
+        last = min(first + 262143, len(body) - 1)
+        handler.close_connection = True
+        told = {"Content_Range": f"bytes {first}-{last}/{len(body)}", "Content_Length": last + 1 - first}
+        handler.answer(206, body[first : (first + last) // 2], **told)
+
+    return behave
+
+
+def false_range(path):
+    """A file that gives another part of itself than the one asked for."""
+    return lambda handler: handler.answer(206, path.read_bytes()[:100], Content_Range="bytes 7-106/50000")
+
+
+def test_sections_that_cannot_be_had_have_their_reasons(media, tmp_path):
+    playlist = b"#EXTM3U\n#EXTINF:12,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+    concat = tmp_path / "concat"
+    concat.write_bytes(b"ffconcat version 1.0\nfile /etc/hostname\n" + bytes(1000))
+    behaviours = {
+        "torn.mp4": torn_range(media / "whole.mp4"),
+        "false.mp4": false_range(media / "whole.mp4"),
+        "concat.mp4": serve(concat),
+        "garbage.mp4": serve(media / "garbage.mp4"),
+        "silent.mp4": serve(media / "silent.mp4"),
+        "short.mp4": serve(media / "whole.mp4"),
+        "list.mp4": say(playlist),
+    }
+    with MediaServer(behaviours) as server:
+        rows = [f"{name},{'30,40' if name == 'short.mp4' else '2,4'}" for name in [*behaviours, "none.mp4"]]
+        ledger = {Path(row.source).name: row for _, row in sections(server, tmp_path / "corpus", rows)}
+    assert {name: row.reason for name, row in ledger.items()} == {
+        "torn.mp4": "network",
+        "false.mp4": "unreadable",
+        "concat.mp4": "unreadable",
+        "garbage.mp4": "unreadable",
+        "silent.mp4": "no-sound",
+        "short.mp4": "bad-cut",
+        "list.mp4": "unreadable",
+        "none.mp4": "not-found",
+    }
+
+
 @pytest.mark.parametrize(
     "address",
     ["file:///etc/hostname", "ftp://127.0.0.1/a", "data:text/plain,x", "ytsearch:rain", "/etc/hostname", "http:a", ""],
@@ -440,7 +555,13 @@ def manifest(folder, rows, header="url,start,end"):
 
 
 def job_for(folder, **changes):
-    values = {"seconds": 60.0, "megabytes": 50.0, "accept_pending": False, "pace": pace_in(folder)} | changes
+    values = {
+        "seconds": 60.0,
+        "megabytes": 50.0,
+        "fetch": "whole",
+        "accept_pending": False,
+        "pace": pace_in(folder),
+    } | changes
     return Job(folder, folder / "asked", folder / "clips", folder / "out", **values)
 
 

@@ -94,11 +94,20 @@ def measure(path: Path) -> tuple[Span | None, Span | None]:
     return seconds.get("video"), seconds.get("audio")
 
 
-def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> float:
+def cut(
+    sources: Sequence[Path],
+    start: float,
+    end: float,
+    target: Path,
+    *,
+    origin: float | None = None,
+    length: float | None = None,
+) -> float:
     """Write seconds `start` to `end` as mp4 with H.264 and AAC to `target`; return the seconds that it lasts.
 
     Picture and sound may come from two files, which then share one clock. A source that ends early gives what it has,
-    where that is at least half of what was asked for.
+    where that is at least half of what was asked for. Of sources that hold only a section of the whole, `origin` tells
+    the time on their clock from which `start` and `end` count, and `length` the seconds of the whole where known.
 
     Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for:
     of another length, or with picture and sound that do not begin together.
@@ -108,19 +117,21 @@ def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> floa
     sound = next((source for source in looks if source.sound), None)
     if picture is None or sound is None:
         raise Refusal(*(("no-video", "no picture track") if picture is None else ("no-sound", "no sound track")))
-    wanted = _seconds_to_be_had(start, end, max(picture.seconds or 0, sound.seconds or 0))
+    whole, origin = origin is None, min(picture.begins, sound.begins) if origin is None else origin
+    length = max(picture.seconds or 0, sound.seconds or 0) if whole else length or 0
+    wanted = _seconds_to_be_had(start, end, length)
     with write_atomically(target) as growing:
-        if picture is sound and _is_the_clip(picture, start, wanted):
+        if whole and picture is sound and _is_the_clip(picture, start, wanted):
             shutil.copyfile(picture.path, growing)
             return _checked(growing, wanted, 2 * COPY_TOLERANCE, "unreadable")
         try:
-            _run_ffmpeg(picture, sound, start, {"t": end - start}, growing)
+            _run_ffmpeg(picture, sound, origin + start, {"t": end - start}, growing)
             return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
         except Refusal as refusal:
             if refusal.reason == "unreadable":
                 raise
         # A source without an index of its key frames cannot be entered anywhere: read all that comes before.
-        _run_ffmpeg(picture, sound, 0.0, {"ss": start, "t": end - start}, growing)
+        _run_ffmpeg(picture, sound, origin, {"ss": start, "t": end - start}, growing)
         return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut")
 
 
@@ -158,19 +169,19 @@ def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
 
 
 def _entering(source: Source, enter: float) -> dict[str, float]:
-    """ffmpeg's options to read a source from `enter` on, in seconds after the earlier of two sources has begun.
+    """ffmpeg's options to read a source from `enter` on, in seconds of its clock.
 
     ffmpeg takes each input to begin at 0, so one that begins after `enter` is put where it belongs.
     """
+    enter -= source.begins
     return {"ss": enter} if enter > 0 else {"itsoffset": -enter} if enter < 0 else {}
 
 
 def _run_ffmpeg(picture: Source, sound: Source, enter: float, writing: dict, target: Path) -> None:
-    """Transcode from `enter` seconds on, under ffmpeg's options for `writing`."""
+    """Transcode from `enter` on, in seconds of the clock of both sources, under ffmpeg's options for `writing`."""
     # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
-    zero = min(picture.begins, sound.begins)
     inputs = {
-        source: ffmpeg.input(str(source.path), threads=1, **READING, **_entering(source, enter + zero - source.begins))
+        source: ffmpeg.input(str(source.path), threads=1, **READING, **_entering(source, enter))
         for source in dict.fromkeys([picture, sound])
     }
     # H.264 in yuv420p has even sides.

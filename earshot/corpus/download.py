@@ -7,6 +7,7 @@ What may pass is tried again in the same run. "Forbidden" is believed only when 
 while it goes on giving, before and after, one that it has given: most often a site means that it has had enough.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import stat
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,12 @@ from typing import NamedTuple
 
 from earshot.corpus.cutting import cut
 from earshot.corpus.dealing import read_asked
-from earshot.corpus.fetching import check_address, fetch
+from earshot.corpus.fetching import check_address, fetch, fetch_section
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.pace import FAILING, Held, Host, Pace, clock, site_of
+from earshot.corpus.section import NoRanges, Section
 from earshot.pipeline.shards import shard_name, write_atomically
 
 JOURNAL = "journal.jsonl"
@@ -41,7 +43,7 @@ class Job:
 
     `media` is the folder that local paths start from, `asked` and `clips` hold what is asked for and what has come,
     shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip, `pace` the
-    requests to each site.
+    requests to each site; `fetch` says whether the `whole` of a source comes or only the `section` with the clip.
     """
 
     media: Path
@@ -50,6 +52,7 @@ class Job:
     out: Path
     seconds: float
     megabytes: float
+    fetch: str
     accept_pending: bool
     pace: Pace
 
@@ -190,8 +193,9 @@ def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, s
     """
     row, doubted = item
     try:
-        sources = _sources(job, row, folder / FETCHED, doubted)
-        seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
+        source = _source(job, row, folder / FETCHED, doubted)
+        target = folder / f"{row.clip_id}.mp4"
+        seconds = cut(source.paths, row.start, row.end, target, origin=source.origin, length=source.seconds)
     except Held as held:
         return "held", held.reason, held.detail
     except Refusal as refusal:
@@ -210,33 +214,47 @@ def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, s
     return "kept", "", f"{seconds:.2f} s"
 
 
-def _sources(job: Job, row: ManifestRow, folder: Path, doubted: bool) -> list[Path]:
+def _source(job: Job, row: ManifestRow, folder: Path, doubted: bool) -> Section:
     """The files to cut a clip from; where it was forbidden before, with a look at what else the site gives."""
     if row.is_local:
-        return [_local_file(job, row.source)]
+        return Section([_local_file(job, row.source)])
     if doubted:
         _check_site(job, row.source, folder)
     try:
-        return _fetched(job, row.source, folder)
+        return _fetched_section(job, row, folder) if job.fetch == "section" else _fetched(job, row.source, folder)
     except Refusal as refusal:
         if doubted and refusal.reason == "forbidden":
             _check_site(job, row.source, folder)  # a block may have begun just now
         raise
 
 
-def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
+def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
+    """The part of a source that one clip is cut from, or the whole where the server has no parts to give."""
+    if not _whole(row.source, folder).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(NoRanges):
+            return _visit(job, row.source, partial(fetch_section, folder=folder, start=row.start, end=row.end))
+    return _fetched(job, row.source, folder)
+
+
+def _whole(address: str, folder: Path) -> Path:
+    """The folder for the files behind an address."""
+    return folder / hashlib.sha256(address.encode()).hexdigest()
+
+
+def _fetched(job: Job, address: str, folder: Path) -> Section:
     """The files behind an address, in `folder`, which holds one source: clips of one video in a row fetch it once.
 
     A source that is refused is remembered there as well.
     """
-    whole = folder / hashlib.sha256(address.encode()).hexdigest()
+    whole = _whole(address, folder)
     refused = whole.with_suffix(".json")
     if refused.exists():
         raise Refusal(*json.loads(refused.read_text(encoding="utf-8")))
     if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            _visit(job, address, folder / "growing")
+            _visit(job, address, partial(fetch, folder=folder / "growing"))
         except Held:
             raise
         except Refusal as refusal:
@@ -245,19 +263,23 @@ def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
                 growing.write_text(json.dumps(refusal.args), encoding="utf-8")
             raise
         os.replace(folder / "growing", whole)
-    return sorted(whole.iterdir())
+    return Section(sorted(whole.iterdir()))
 
 
-def _visit(job: Job, address: str, folder: Path, *, only_try: bool = False) -> None:
+def _visit(job: Job, address: str, fetching: Callable[..., Section | None]) -> Section | None:
     """Fetch what is behind an address, and tell the pace of the site how it went."""
     check_address(address)
     visit = job.pace.visit(address)
     try:
-        fetch(address, folder, megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_try=only_try)
+        fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
     except Refusal as refusal:
         visit.failed(refusal.reason)
         raise
+    except NoRanges:
+        visit.failed("unsupported")
+        raise
     visit.gave(address)
+    return fetched
 
 
 def _check_site(job: Job, address: str, folder: Path) -> None:
@@ -267,7 +289,7 @@ def _check_site(job: Job, address: str, folder: Path) -> None:
         raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        _visit(job, given, folder / "try", only_try=True)
+        _visit(job, given, partial(fetch, folder=folder / "try", only_try=True))
     except Held:
         raise
     except Refusal as refusal:

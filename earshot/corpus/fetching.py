@@ -1,10 +1,12 @@
 """Fetching the video behind an address, through yt-dlp as a library, and telling why one cannot be had.
 
-The whole source comes, at the smallest size that will do, and is cut afterwards as any local file is: cuts are exact
-whether or not a server can send a part, and ffmpeg never talks to the network. yt-dlp runs without ffmpeg, plugins,
-cache and configuration files of the user, and none of its requests leaves without a permit (earshot.corpus.pace).
+The whole source comes, at the smallest size that will do, or only a section of it, and is cut afterwards as any local
+file is: cuts are exact whether or not a server can send a part, and ffmpeg never talks to the network. yt-dlp runs
+without ffmpeg, plugins, cache and configuration files of the user, and none of its requests leaves without a permit
+(earshot.corpus.pace).
 """
 
+import contextlib
 import errno
 import http.cookiejar
 import itertools
@@ -22,6 +24,7 @@ import requests
 
 from earshot.corpus.ledger import Refusal
 from earshot.corpus.pace import FAILING, Visit, site_of
+from earshot.corpus.section import NoRanges, Section, copy_section
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 
@@ -131,23 +134,45 @@ def fetch(
 
     Raises Refusal with the reason of the site, the server or the network.
     """
-    check_address(address)
-    folder.mkdir(parents=True)
-    options = _options(folder, seconds) | {"progress_hooks": [_SizeLimit(megabytes)], "test": only_try}
-    try:
-        with _Downloader(options, visit) as downloader:
-            info = downloader.extract_info(address, download=False)
-            _check_info(info)
-            downloads = downloader.process_ie_result(info, download=True).get("requested_downloads") or []
-    except Refusal:
-        raise
-    except Exception as error:  # extractors of a thousand sites raise whatever they like
-        raise _refusal(error, visit.trouble) from None
+    more = {"progress_hooks": [_SizeLimit(megabytes)], "test": only_try}
+    with _asked(address, folder, seconds, visit, more) as (downloader, info):
+        downloads = downloader.process_ie_result(info, download=True).get("requested_downloads") or []
     paths = {Path(download["filepath"]) for download in downloads}
     for path in set(folder.iterdir()) - paths:
         path.unlink()
     if not paths or not all(path.is_file() for path in paths):
         raise Refusal("network", "the download ended without a file")
+
+
+def fetch_section(
+    address: str, folder: Path, start: float, end: float, *, megabytes: float, seconds: float, visit: Visit
+) -> Section:
+    """As `fetch`, but only what lies between `start` and `end`, in seconds.
+
+    Raises Refusal, and NoRanges where the server only gives the whole.
+    """
+    with _asked(address, folder, seconds, visit, {"simulate": True}) as (downloader, info):
+        info = downloader.process_ie_result(info, download=True)
+        formats = [info | form for form in info.get("requested_downloads") or []]  # which lack what they share
+        return copy_section(downloader, formats, folder, start, end, megabytes)
+
+
+@contextlib.contextmanager
+def _asked(
+    address: str, folder: Path, seconds: float, visit: Visit, more: dict
+) -> Iterator[tuple[yt_dlp.YoutubeDL, dict]]:
+    """A downloader, and what it was told of the video behind an address; whatever it raises becomes a Refusal."""
+    check_address(address)
+    folder.mkdir(parents=True)
+    try:
+        with _Downloader(_options(folder, seconds) | more, visit) as downloader:
+            info = downloader.extract_info(address, download=False)
+            _check_info(info)
+            yield downloader, info
+    except (Refusal, NoRanges):
+        raise
+    except Exception as error:  # extractors of a thousand sites raise whatever they like
+        raise _refusal(error, visit.trouble) from None
 
 
 def check_cookies() -> None:
