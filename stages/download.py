@@ -13,8 +13,13 @@ writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger
     python -m stages.download --set corpus.manifest=mine.csv --set corpus.select.clips=1000
     python -m stages.download --set corpus.accept_pending=true
 
-Where clips are pending (the network, a limit of the site) it ends with an error, after all others are settled; run
-again, it asks for those alone. Cookies and a proxy are settings: EARSHOT_COOKIES, EARSHOT_PROXY.
+Each site gets so many requests an hour (EARSHOT_REQUESTS_PER_HOUR), from all workers and machines that share the
+scratch folder; one that limits or blocks is left alone for as long as it asks, or longer and longer. Where clips are
+pending (the network, a limit of the site) the stage ends with an error, after all others are settled; run again, it
+asks for those alone. Cookies and a proxy are settings: EARSHOT_COOKIES, EARSHOT_PROXY.
+
+    python -m stages.download --status          what is kept, left out, pending, and the hours left; also in mid-run
+    python -m stages.download --status --json
 """
 
 import json
@@ -23,14 +28,17 @@ import warnings
 from collections import Counter
 from functools import partial
 
-from earshot.corpus.dealing import deal
+from earshot.corpus.dealing import deal, read_asked
 from earshot.corpus.download import Job, download_shard
-from earshot.corpus.fetching import check_cookies
+from earshot.corpus.fetching import check_cookies, check_js_runtime
 from earshot.corpus.ontology import read_ontology
+from earshot.corpus.pace import Pace, clock
+from earshot.corpus.progress import progress
 from earshot.corpus.published import open_manifest
 from earshot.corpus.selection import Selection
 from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import map_shards, write_atomically
+from earshot.pipeline.settings import settings
+from earshot.pipeline.shards import map_shards, shard_name, write_atomically
 from earshot.pipeline.stage import Run, Stage, View
 
 
@@ -53,7 +61,9 @@ STAGE = Stage(
 def main(run: Run) -> str:
     download = run.params.download
     check_cookies()
-    manifest = open_manifest(run.path(run.params.corpus.manifest), run.shared_scratch / "lists")
+    pace = pace_of(run)
+    pace.check()
+    manifest = open_manifest(run.path(run.params.corpus.manifest), run.scratch_root / "lists")
     for told in manifest.unknown():
         warnings.warn(told, stacklevel=1)
     job = Job(
@@ -63,9 +73,13 @@ def main(run: Run) -> str:
         out=run.out("data/clips"),
         seconds=download.seconds_limit,
         megabytes=download.megabytes_limit,
+        fetch=download.fetch,
         accept_pending=run.params.corpus.accept_pending,
+        pace=pace,
     )
     shards = deal(manifest, job.asked, download.shard_clips, selection(run))
+    asked = (row for number in range(shards) for row in read_asked(job.asked / f"{shard_name(number)}.jsonl"))
+    check_js_runtime(row.source for row in asked if not row.is_local)
     # A shard with pending clips is done again in the next run, so markers of finished shards last for this run only.
     markers = run.scratch / "this-run"
     shutil.rmtree(markers, ignore_errors=True)
@@ -92,12 +106,26 @@ def selection(run: Run) -> Selection:
 TOTALS = ("clips_asked", "clips_kept", "clips_pending")
 
 
+def pace_of(run: Run) -> Pace:
+    """The pace that all runs with this scratch folder share."""
+    now = settings()
+    return Pace(run.scratch_root / "pace.sqlite", now.requests_per_hour, now.backoff, now.patience)
+
+
+def status(run: Run) -> dict[str, int | float | str]:
+    """What a run has done so far, and what it has to wait for."""
+    held = {f"held {host.host}": f"{host.reason}, until {clock(host.until)}" for host in pace_of(run).held().values()}
+    return progress(run.scratch / "asked", run.scratch / "clips", run.root / "data/clips/ledger") | held
+
+
 def pending(counts: Counter[str], job: Job) -> str:
     """What to say when clips are pending."""
+    held = [host for host in job.pace.held().values() if job.pace.too_long(host)]
+    when = f"after {clock(min(host.until for host in held))}" if held else "later"
     reasons = ", ".join(f"{counts[name]} {name[8:]}" for name in sorted(counts) if name.startswith("pending_"))
     return (
         f"{counts['clips_pending']} of {counts['clips_asked']} clips are pending ({reasons}; {job.out / 'ledger'}): "
-        "run again later and these alone are asked for, or go on without them with corpus.accept_pending=true"
+        f"run again {when} and these alone are asked for, or go on without them with corpus.accept_pending=true"
     )
 
 
@@ -110,4 +138,4 @@ def closing(counts: Counter[str], refused: dict[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    STAGE.run(main)
+    STAGE.run(main, status=status)

@@ -2,30 +2,39 @@
 
 A clip is written beside a journal of outcomes as soon as it is there, so that after a kill, or while some are pending,
 nothing is asked for twice. A shard becomes a tar file (the WebDataset convention) when all its clips are settled.
+
+What may pass is tried again in the same run. "Forbidden" is believed only when the site forbids a video a second time
+while it goes on giving, before and after, one that it has given: most often a site means that it has had enough.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import stat
 import tarfile
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from earshot.corpus.cutting import cut
 from earshot.corpus.dealing import read_asked
-from earshot.corpus.fetching import fetch
+from earshot.corpus.fetching import check_address, fetch, fetch_section
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
+from earshot.corpus.pace import FAILING, Held, Host, Pace, clock, site_of
+from earshot.corpus.section import NoRanges, Section
 from earshot.pipeline.shards import shard_name, write_atomically
 
 JOURNAL = "journal.jsonl"
 FETCHED = "fetched"  # the folder of the address last fetched, beside the clips
+TRIES = 3  # that a clip has in one run
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Job:
     """How the clips of a manifest are had, and where they go.
 
     `media` is the folder that local paths start from, `asked` and `clips` hold what is asked for and what has come,
-    shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip.
+    shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip, `pace` the
+    requests to each site; `fetch` says whether the `whole` of a source comes or only the `section` with the clip.
     """
 
     media: Path
@@ -42,7 +52,9 @@ class Job:
     out: Path
     seconds: float
     megabytes: float
+    fetch: str
     accept_pending: bool
+    pace: Pace
 
 
 def download_shard(job: Job, number: int) -> dict[str, int]:
@@ -59,7 +71,9 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
             _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
         write_ledger(ledger, rows)
     if not _pending(rows):
-        shutil.rmtree(folder, ignore_errors=True)  # all of it is in the tar file
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.name != JOURNAL:
+                path.unlink()  # it is in the tar file
     waiting = Counter(f"pending_{row.reason}" for row in _pending(rows))
     return count(rows, total="clips_asked") | waiting
 
@@ -69,37 +83,121 @@ def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
 
 
 def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
-    """A ledger row for every row asked for: from the journal what is settled, the others by asking now."""
+    """A ledger row for every row asked for: from the journal what is settled, the others by asking now.
+
+    What may pass is asked for again after the others, unless its site is held for longer than is waited for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    settled = {row.clip_id: row for row in _read_journal(folder / JOURNAL) if row.status != "pending"}
-    missing = [row for row in asked if row.clip_id not in settled]
-    with open(folder / JOURNAL, "a", encoding="utf-8") as journal:
-        for row, result in guarded_map(partial(_get, job, folder), missing, seconds=job.seconds):
-            outcome = _lost(result, job.seconds) if isinstance(result, Lost) else result
-            settled[row.clip_id] = LedgerRow(row.clip_id, row.source, *outcome)
-            journal.write("\n" + json.dumps(asdict(settled[row.clip_id])))
-            journal.flush()
-    shutil.rmtree(folder / FETCHED, ignore_errors=True)
-    return [settled[row.clip_id] for row in asked]
+    outcomes = _settled(folder / JOURNAL)
+    for refused in (folder / FETCHED).glob("*.json"):
+        refused.unlink()  # it may have passed
+    doubted: set[str] = set()
+    with Journal(folder / JOURNAL) as journal:
+        for tries in range(TRIES):
+            missing = [row for row in asked if row.clip_id not in outcomes or outcomes[row.clip_id].status == "pending"]
+            if not missing:
+                break
+            held = {name: host for name, host in job.pace.held().items() if job.pace.too_long(host)}
+            left = {row.clip_id: _held(row, held) for row in missing}
+            to_ask = [row for row in missing if not left[row.clip_id]]
+            if tries and any(outcomes[row.clip_id].reason == "network" for row in to_ask):
+                time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
+            for row in missing:
+                if left[row.clip_id] and row.clip_id not in outcomes:
+                    outcomes[row.clip_id] = journal.add(row, *left[row.clip_id])
+            items = [(row, row.clip_id in doubted) for row in to_ask]
+            for (row, sure), result in guarded_map(partial(_get, job, folder), items, seconds=job.seconds):
+                outcome = _lost(result, job.seconds) if isinstance(result, Lost) else tuple(result)
+                if outcome[0] == "held":
+                    if row.clip_id in outcomes:
+                        continue  # it was asked before in this run, and has its own reason
+                    outcome = ("pending", *outcome[1:])
+                if outcome[:2] == ("refused", "forbidden") and not row.is_local and not sure:
+                    doubted.add(row.clip_id)
+                    outcome = ("pending", "blocked", f"{outcome[2]}; a block of the site, or this video alone?")
+                outcomes[row.clip_id] = journal.add(row, *outcome)
+            shutil.rmtree(folder / FETCHED, ignore_errors=True)
+    return [outcomes[row.clip_id] for row in asked]
 
 
-def _read_journal(path: Path) -> Iterator[LedgerRow]:
-    """The outcomes so far; a line that a kill has cut off is as good as not written."""
+def _settled(path: Path) -> dict[str, LedgerRow]:
+    """The outcomes in a journal that are for good, by clip; the file is left with these alone."""
+    entries = {entry.row.clip_id: entry for entry in read_journal(path)}
+    settled = [entry for entry in entries.values() if entry.row.status != "pending"]
+    with write_atomically(path) as growing, Journal(growing) as journal:
+        for entry in settled:
+            journal.write(entry)
+    return {entry.row.clip_id: entry.row for entry in settled}
+
+
+def _held(row: ManifestRow, held: dict[str, Host]) -> tuple[str, str, str] | None:
+    """The outcome of a row whose site is not asked in this run."""
+    host = None if row.is_local else held.get(_site(row.source))
+    return host and ("pending", host.reason, f"{host.host} is not asked again before {clock(host.until)}")
+
+
+def _site(address: str) -> str:
+    try:
+        return site_of(address)
+    except ValueError:
+        return ""
+
+
+class Entry(NamedTuple):
+    """A line of a journal: when, in seconds of Unix time, and what."""
+
+    at: float
+    row: LedgerRow
+
+
+class Journal:
+    """The outcomes of a shard's clips, written as they come; the last one of a clip counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> "Journal":
+        self._file = open(self.path, "a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, asked: ManifestRow, status: str, reason: str, detail: str) -> LedgerRow:
+        """Note what became of a clip; return its row."""
+        row = LedgerRow(asked.clip_id, asked.source, status, reason, detail)
+        self.write(Entry(round(time.time(), 1), row))
+        return row
+
+    def write(self, entry: Entry) -> None:
+        """Write a line; a kill afterwards does not lose it."""
+        self._file.write("\n" + json.dumps({"at": entry.at, **asdict(entry.row)}))
+        self._file.flush()
+
+
+def read_journal(path: Path) -> Iterator[Entry]:
+    """The outcomes so far, in order; a line that a kill has cut off is as good as not written."""
     for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
-            yield LedgerRow(**json.loads(line))
+            values = json.loads(line)
+            yield Entry(values.pop("at"), LedgerRow(**values))
         except ValueError:
             continue
 
 
-def _get(job: Job, folder: Path, row: ManifestRow) -> tuple[str, str, str]:
+def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, str, str]:
     """Get one clip into `folder`, with the json beside it that goes into the tar.
 
-    Returns status, reason and detail for the ledger.
+    With the row comes whether it was forbidden before. Returns status, reason and detail for the ledger; the status
+    is held where it was not asked.
     """
+    row, doubted = item
     try:
-        sources = [_local_file(job, row.source)] if row.is_local else _fetched(job, row.source, folder / FETCHED)
-        seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
+        source = _source(job, row, folder / FETCHED, doubted)
+        target = folder / f"{row.clip_id}.mp4"
+        seconds = cut(source.paths, row.start, row.end, target, origin=source.origin, length=source.seconds)
+    except Held as held:
+        return "held", held.reason, held.detail
     except Refusal as refusal:
         status = "pending" if refusal.reason in PENDING_REASONS else "refused"
         return status, refusal.reason, refusal.detail
@@ -116,14 +214,86 @@ def _get(job: Job, folder: Path, row: ManifestRow) -> tuple[str, str, str]:
     return "kept", "", f"{seconds:.2f} s"
 
 
-def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
-    """The files behind an address, in `folder`, which holds one source: clips of one video in a row fetch it once."""
-    whole = folder / hashlib.sha256(address.encode()).hexdigest()
+def _source(job: Job, row: ManifestRow, folder: Path, doubted: bool) -> Section:
+    """The files to cut a clip from; where it was forbidden before, with a look at what else the site gives."""
+    if row.is_local:
+        return Section([_local_file(job, row.source)])
+    if doubted:
+        _check_site(job, row.source, folder)
+    try:
+        return _fetched_section(job, row, folder) if job.fetch == "section" else _fetched(job, row.source, folder)
+    except Refusal as refusal:
+        if doubted and refusal.reason == "forbidden":
+            _check_site(job, row.source, folder)  # a block may have begun just now
+        raise
+
+
+def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
+    """The part of a source that one clip is cut from, or the whole where the server has no parts to give."""
+    if not _whole(row.source, folder).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(NoRanges):
+            return _visit(job, row.source, partial(fetch_section, folder=folder, start=row.start, end=row.end))
+    return _fetched(job, row.source, folder)
+
+
+def _whole(address: str, folder: Path) -> Path:
+    """The folder for the files behind an address."""
+    return folder / hashlib.sha256(address.encode()).hexdigest()
+
+
+def _fetched(job: Job, address: str, folder: Path) -> Section:
+    """The files behind an address, in `folder`, which holds one source: clips of one video in a row fetch it once.
+
+    A source that is refused is remembered there as well.
+    """
+    whole = _whole(address, folder)
+    refused = whole.with_suffix(".json")
+    if refused.exists():
+        raise Refusal(*json.loads(refused.read_text(encoding="utf-8")))
     if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        fetch(address, folder / "growing", megabytes=job.megabytes, seconds=job.seconds)
+        try:
+            _visit(job, address, partial(fetch, folder=folder / "growing"))
+        except Held:
+            raise
+        except Refusal as refusal:
+            folder.mkdir(exist_ok=True)
+            with write_atomically(refused) as growing:
+                growing.write_text(json.dumps(refusal.args), encoding="utf-8")
+            raise
         os.replace(folder / "growing", whole)
-    return sorted(whole.iterdir())
+    return Section(sorted(whole.iterdir()))
+
+
+def _visit(job: Job, address: str, fetching: Callable[..., Section | None]) -> Section | None:
+    """Fetch what is behind an address, and tell the pace of the site how it went."""
+    check_address(address)
+    visit = job.pace.visit(address)
+    try:
+        fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
+    except Refusal as refusal:
+        visit.failed(refusal.reason)
+        raise
+    except NoRanges:
+        visit.failed("unsupported")
+        raise
+    visit.gave(address)
+    return fetched
+
+
+def _check_site(job: Job, address: str, folder: Path) -> None:
+    """Raise Refusal as blocked unless the site gives what it has given before, and so blocks nobody."""
+    given = job.pace.given(site_of(address))
+    if given is None:
+        raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        _visit(job, given, partial(fetch, folder=folder / "try", only_try=True))
+    except Held:
+        raise
+    except Refusal as refusal:
+        raise Refusal("blocked", f"forbidden, as is now what the site has given before: {refusal.detail}") from None
 
 
 def _lost(lost: Lost, seconds: float) -> tuple[str, str, str]:

@@ -71,6 +71,7 @@ class Download(Group):
     """From a manifest to tar shards."""
 
     shard_clips: Positive
+    fetch: Literal["whole", "section"]
     seconds_limit: Amount
     megabytes_limit: Amount
 

@@ -13,6 +13,10 @@ NAMES = {
     "EARSHOT_PROCESSES": "processes that train one network, on a GPU each or on the CPU (default: 1)",
     "EARSHOT_DEVICE": "auto, cpu or cuda (default: auto)",
     "EARSHOT_SCRATCH": "folder where unfinished work waits (default: .earshot under the root)",
+    "EARSHOT_REQUESTS_PER_HOUR": "requests that each site gets in an hour, 0: no limit (default: 1000)",
+    "EARSHOT_BACKOFF": "seconds that a site which limits us is left alone at first, doubling (default: 60)",
+    "EARSHOT_PATIENCE": "seconds that downloading waits for such a site before it leaves the rest (default: 900)",
+    "EARSHOT_JS_RUNTIME": "JavaScript for YouTube: deno, node, bun or quickjs; or node:/usr/bin/node (default: deno)",
     "EARSHOT_COOKIES": "a Netscape cookies file for yt-dlp (default: none)",
     "EARSHOT_PROXY": "a proxy address for yt-dlp (default: none)",
     "EARSHOT_REAL_DATA": "folder of real clips, recordings and photographs for the tests (default: those tests skip)",
@@ -28,6 +32,10 @@ class Settings:
     processes: int
     device: str
     scratch: Path | None
+    requests_per_hour: float
+    backoff: float
+    patience: float
+    js_runtime: str | None
     cookies: Path | None
     proxy: str | None
 
@@ -51,6 +59,11 @@ def settings() -> Settings:
         processes=_count("EARSHOT_PROCESSES", 1),
         device=device,
         scratch=_path("EARSHOT_SCRATCH"),
+        # YouTube bears a thousand player requests an hour from a guest, three a video; here every request counts.
+        requests_per_hour=_amount("EARSHOT_REQUESTS_PER_HOUR", 1000),
+        backoff=_amount("EARSHOT_BACKOFF", 60),
+        patience=_amount("EARSHOT_PATIENCE", 900),
+        js_runtime=_js_runtime(),
         cookies=_path("EARSHOT_COOKIES"),
         proxy=os.environ.get("EARSHOT_PROXY") or None,
     )
@@ -61,6 +74,24 @@ def _count(name: str, default: int) -> int:
     if not text.isdigit() or int(text) < 1:
         raise EarshotError(f"{name} is {text!r}, wanted a whole number of at least 1")
     return int(text)
+
+
+def _amount(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise EarshotError(f"{name} is {text!r}, wanted a number of at least 0")
+    return value
+
+
+def _js_runtime() -> str | None:
+    text = os.environ.get("EARSHOT_JS_RUNTIME") or None
+    if text and text.partition(":")[0] not in ("deno", "node", "bun", "quickjs"):
+        raise EarshotError(f"EARSHOT_JS_RUNTIME is {text!r}, wanted deno, node, bun or quickjs, or one with its path")
+    return text
 
 
 def _path(name: str) -> Path | None:

@@ -61,8 +61,8 @@ class Run:
     _done: set[str] = field(default_factory=set)
 
     @property
-    def shared_scratch(self) -> Path:
-        """Where work waits that other runs can use too; it stays when this run's own scratch goes."""
+    def scratch_root(self) -> Path:
+        """The folder with the scratch folders of all work, and what lasts longer than one run."""
         return self.scratch.parents[1]
 
     def path(self, name: str) -> Path:
@@ -156,6 +156,7 @@ class Stage:
         arguments: Sequence[str] | None = None,
         *,
         join: Callable[[Run], None] | None = None,
+        status: Callable[[Run], Mapping[str, Any]] | None = None,
     ) -> None:
         """The command line: check everything, do `main`, print its closing line; a user's mistake is one line.
 
@@ -163,11 +164,15 @@ class Stage:
             main: the stage; returns the closing line.
             arguments: of the command line.
             join: what further processes do, where torchrun or EARSHOT_PROCESSES starts several for a stage that has it.
+            status: for a stage that can tell how far it is: what `--status` prints, also while a run goes on.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
-        options = self._parser(main).parse_args(arguments)
+        options = self._parser(main, status).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
+            if getattr(options, "status", False):
+                _tell(status(self._prepare(options)), options.json)
+                return
             if join and settings().processes > 1 and not torchrun.is_started():
                 sys.exit(torchrun.launch(f"stages.{self.name}", arguments, settings().processes))
             with torchrun.one_speaks():
@@ -183,7 +188,7 @@ class Stage:
             place = error.filename or options.root
             sys.exit(f"{self.name}: {place}: {error.strerror}; finished work is kept: mend it and run again")
 
-    def _parser(self, main: Callable) -> argparse.ArgumentParser:
+    def _parser(self, main: Callable, status: Callable | None) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
@@ -196,6 +201,9 @@ class Stage:
         add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
         add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
+        if status:
+            add("--status", action="store_true", help="only tell how far the work is; a run may go on meanwhile")
+            add("--json", action="store_true", help="with --status: as JSON")
         return parser
 
     def _run(self, main: Callable[[Run], str], join: Callable[[Run], None] | None, options: Any) -> None:
@@ -206,6 +214,7 @@ class Stage:
             warnings.simplefilter("ignore")  # the first process warns
             join(run)
             return
+        run.scratch.mkdir(parents=True, exist_ok=True)
         with _locked(run.scratch):
             closing = main(run)
             run.check_complete()
@@ -226,7 +235,6 @@ class Stage:
         values = {key: _plain(_lookup(params, key)) for key in keys}
         label = f"{self.name}-{choice}" if choice else self.name
         scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
-        scratch.mkdir(parents=True, exist_ok=True)
         return Run(self, view, root, scratch, choice)
 
 
@@ -239,6 +247,16 @@ def _locked(scratch: Path) -> Iterator[None]:
         except BlockingIOError:
             raise EarshotError(f"{scratch}: another run is doing this very work; wait for it or end it") from None
         yield
+
+
+def _tell(facts: Mapping[str, Any], as_json: bool) -> None:
+    """Print what a stage tells of its state: a line a fact, or JSON."""
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}")
 
 
 def _fill(text: str, choice: str | None) -> str:
