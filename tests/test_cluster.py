@@ -23,9 +23,10 @@ from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 
 STARTING_SECONDS = 120.0  # of a scheduler or a worker, on a machine that is busy
-# One death may be chance, the second is not: what Dask allows by default, 3, takes as many starts of a worker.
-ALLOWED_FAILURES = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
-SPREAD = ("extract", "describe", "label")
+# A shard that a worker dies of is put aside at once. Dask by default allows 3 more, each with the start of a worker.
+ALLOWED_FAILURES = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+pytestmark = pytest.mark.filterwarnings("ignore:.*workers died; . shards? are tried once more")
+SPREAD = ["extract", pytest.param("describe", marks=pytest.mark.slow), pytest.param("label", marks=pytest.mark.slow)]
 
 
 class Cluster:
@@ -205,12 +206,12 @@ def test_a_stage_gives_the_bytes_of_the_local_pool_though_workers_are_killed(run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", SPREAD)
+@pytest.mark.parametrize("stage", ["extract", "describe", "label"])
 def test_a_stage_whose_workers_are_killed_at_random_gives_the_bytes_of_the_local_pool(
     running, tiny_root, tmp_path, stage
 ):
     draw = random.Random(stage)
-    for _ in range(6):
+    for _ in range(3):
         root = fresh(tiny_root, tmp_path / "root", stage)
         environment = os.environ | {"EARSHOT_CLUSTER": running.address}
         process = subprocess.Popen(command(stage, root), cwd=REPOSITORY, env=environment)
@@ -218,7 +219,7 @@ def test_a_stage_whose_workers_are_killed_at_random_gives_the_bytes_of_the_local
             time.sleep(draw.uniform(1, 8))
             for worker in draw.sample(running.workers(), 1):
                 worker.kill()
-        # Chance may kill a shard's workers twice: then it is named, and the next run goes on.
+        # Chance may kill a shard's worker twice: then it is named, and the next run goes on.
         if process.returncode:
             run_stage(stage, root)
         assert contents(root, stage) == contents(tiny_root, stage)

@@ -72,10 +72,10 @@ def run_on_cluster(
 ) -> list[int]:
     """Do `work(number)` for every number on the workers of the scheduler at `address`; return those that killed theirs.
 
-    A number is given up when more of its workers died than the scheduler allows (Dask's setting
-    distributed.scheduler.allowed-failures, 3). As many are in hand at a time as the workers have threads. `scratch` is
-    a folder that workers write below, `reads` are the files and folders that they read; `done` is called when a number
-    is done.
+    A number is put aside when more of its workers died than the scheduler allows (Dask's setting
+    distributed.scheduler.allowed-failures, 3); in the end those are tried once more, alone. As many are in hand at a
+    time as the workers have threads. `scratch` is a folder that workers write below, `reads` are the files and folders
+    that they read; `done` is called when a number is done.
 
     Raises whatever `work` raises; EarshotError where there is no scheduler, no worker for five minutes, or a worker
     that has other code or sees other files.
@@ -111,19 +111,28 @@ class _Cluster:
     def run(self, work: Callable[[int], None], numbers: Sequence[int], done: Callable[[], object]) -> list[int]:
         """As `run_on_cluster`."""
         packed = cloudpickle.dumps(partial(_do, work, self.ground))
-        waiting, hand, died = deque(numbers), {}, []
+        given_up = self._do_all(packed, numbers, len(numbers), done)
+        if given_up:
+            # Not one of them need be at fault: workers that are lost together hand a shard from one to the next.
+            text = f"{self.address}: workers died; {len(given_up)} shards are tried once more, one at a time"
+            warnings.warn(text, stacklevel=5)
+        return self._do_all(packed, given_up, 1, done)
+
+    def _do_all(self, work: bytes, numbers: Sequence[int], at_once: int, done: Callable[[], object]) -> list[int]:
+        """Do all numbers, so many at once or as many as there are threads; return those that are given up."""
+        waiting, hand, given_up = deque(numbers), {}, []
         while waiting or hand:
-            for _ in range(min(self._threads() - len(hand), len(waiting))):
+            for _ in range(min(self._threads(), at_once, len(hand) + len(waiting)) - len(hand)):
                 number = waiting.popleft()
                 key = f"earshot-{number}-{uuid.uuid4().hex}"  # Dask takes the same key for the same, finished work
-                hand[self.client.submit(OPEN_AND_DO, packed, number, key=key, pure=False)] = number
+                hand[self.client.submit(OPEN_AND_DO, work, number, key=key, pure=False)] = number
             for future in self._ended(hand):
                 number = hand.pop(future)
                 if self._is_done(future):
                     done()
                 else:
-                    died.append(number)
-        return sorted(died)
+                    given_up.append(number)
+        return sorted(given_up)
 
     def _threads(self) -> int:
         """How many threads the workers have, after those that are new were looked at."""
