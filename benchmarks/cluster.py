@@ -6,7 +6,8 @@
 Takes two minutes of a free machine's two processors. Reads the folder clips under the one that EARSHOT_REAL_DATA names,
 extracts ten frames of 256 px (as in the papers) and all the sound, and starts a scheduler and two workers of its own.
 Other work on the machine slows what is measured on the clock, so everything is also measured in time of the processors:
-of all processes, the stage's, its workers', their decoders', the scheduler's. What is compared runs in turns.
+of all processes, the stage's, its workers', their decoders', the scheduler's. What is compared runs in turns. On a very
+busy machine both mislead: a cluster that waits still talks to itself, a few hundredths of a processor all the while.
 
 - a second worker: clips a second with two workers over clips a second with one. By the processors: how much more
   processor time the same clips take when two workers share the machine, as the gain that two free processors give
@@ -27,14 +28,12 @@ from statistics import median
 
 import psutil
 
-from benchmarks.extract import PAPERS, extract
-from earshot.media.clips import list_shards, write_listing
+from benchmarks.extract import PAPERS, deal, extract, real_clips
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
-from stages.extract import listing_path
 
 REPOSITORY = Path(__file__).parent.parent
-SHARDS, ROUNDS, WORKERS = 10, 4, 2
+SHARDS, WORKERS = 10, 2
 GAIN, COST = 1.7, 1.1
 
 
@@ -97,16 +96,15 @@ def measured(folder: Path, cluster: Cluster, on_cluster: bool, workers: int) -> 
     return seconds
 
 
-def measure(clips: list, folder: Path, cluster: Cluster) -> list[dict[str, tuple[float, float]]]:
+def measure(clips: list, rounds: int, folder: Path, cluster: Cluster) -> list[dict[str, tuple[float, float]]]:
     """Seconds by the processors and by the clock of each kind of run, a round after the other."""
-    for number in range(SHARDS):
-        write_listing(listing_path(folder, number), clips[number::SHARDS])
+    deal(clips, SHARDS, folder)
     kinds: dict[str, Callable[[], tuple[float, float]]] = {
         "one": partial(measured, folder, cluster, False, 1),
         "two": partial(measured, folder, cluster, False, WORKERS),
         "dask": partial(measured, folder, cluster, True, WORKERS),
     }
-    return [{name: run() for name, run in kinds.items()} for _ in range(ROUNDS)]
+    return [{name: run() for name, run in kinds.items()} for _ in range(rounds)]
 
 
 def report(rounds: list[dict[str, tuple[float, float]]]) -> list[str]:
@@ -134,15 +132,14 @@ def main() -> None:
     """Measure everything and print it; with --assert, fail where a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--clips", type=int, help="how many of the clips (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="of one run of each kind (default: 3)")
     options = parser.parse_args()
-    material = os.environ.get("EARSHOT_REAL_DATA")
-    if not material:
-        sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds clips")
-    clips = [clip for shard in list_shards(Path(material).resolve() / "clips", 1000) for clip in shard]
+    clips = real_clips()
     with tempfile.TemporaryDirectory() as name:
         cluster = Cluster(Path(name))
         try:
-            rounds = measure(clips, Path(name), cluster)
+            rounds = measure(clips[: options.clips], options.rounds, Path(name), cluster)
         finally:
             cluster.end()
     faults = report(rounds)

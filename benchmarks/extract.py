@@ -38,6 +38,20 @@ PARAMS = Path(__file__).parent.parent / "params.yaml"
 PAPERS = ("extract.frames=10", "extract.frame_size=256")
 
 
+def real_clips() -> list[Clip]:
+    """The clips in the folder of real material; ends the process where none is named."""
+    material = os.environ.get("EARSHOT_REAL_DATA")
+    if not material:
+        sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds clips")
+    return [clip for shard in list_shards(Path(material).resolve() / "clips", 1000) for clip in shard]
+
+
+def deal(clips: list[Clip], shards: int, folder: Path) -> None:
+    """List clips of all kinds for each shard."""
+    for number in range(shards):
+        write_listing(listing_path(folder, number), clips[number::shards])
+
+
 def processor_time() -> float:
     """Seconds of processor time of this process and of its children that have ended."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -69,7 +83,7 @@ def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, 
 
 def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
     """Ratios of cost, by the processors and by the clock, one a round; all clips are one shard."""
-    write_listing(listing_path(folder, 0), clips)
+    deal(clips, 1, folder)
     ratios = []
     for _ in range(ROUNDS):
         alone, whole = timed(partial(decode_only, clips)), timed(partial(extract, 0, folder, PAPERS))
@@ -82,7 +96,7 @@ def measure_memory(clips: list[Clip], folder: Path) -> list[float]:
     small = sorted(clips, key=lambda clip: clip.size)[:20]
     peaks = []
     for count in (CLIPS, CLIPS * TIMES):
-        write_listing(listing_path(folder, 0), [small[i % len(small)] for i in range(count)])
+        deal([small[i % len(small)] for i in range(count)], 1, folder)
         command = [sys.executable, "-m", "benchmarks.extract", "--peak", str(folder)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks.append(json.loads(done.stdout))
@@ -117,10 +131,7 @@ def main() -> None:
     if options.peak:
         print(json.dumps(peak(options.peak)))
         return
-    material = os.environ.get("EARSHOT_REAL_DATA")
-    if not material:
-        sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds clips")
-    clips = [clip for shard in list_shards(Path(material).resolve() / "clips", 1000) for clip in shard]
+    clips = real_clips()
     measured = []
     for measure in (measure_cost, measure_memory):
         with tempfile.TemporaryDirectory() as folder:

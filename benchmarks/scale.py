@@ -236,7 +236,7 @@ def main() -> None:
         folder = Path(name)
         clips = render_clips(folder / "rendered")
         heads = ["stage", "seconds", "clips/s", "cpu ms", "own MB", "MB", "disk MB", "files"]
-        print("{:>9} {:<10}{:>9}{:>8}{:>9}{:>9}{:>9}{:>10}{:>7}".format("clips", *heads))
+        print("{:>9} {:<10}{:>9}{:>8}{:>9}{:>9}{:>9}{:>10}{:>7}".format("clips", *heads), flush=True)
         faults = report([measure(folder, clips, rows) for rows in options.rows])
     if options.demand and faults:
         sys.exit("does not hold: " + "; ".join(faults))
