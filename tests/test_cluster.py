@@ -54,7 +54,8 @@ class Cluster:
         return self.processes[-1]
 
     def worker(self, *words: str, **environment: str) -> subprocess.Popen:
-        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard", *words, **environment)
+        here = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder)]
+        return self.start("worker", self.address, *here, *words, **environment)
 
     def workers(self) -> list[psutil.Process]:
         """The processes that do the work, which others start again."""

@@ -185,7 +185,10 @@ class _Cluster:
 
     def _is_done(self, future: Future) -> bool:
         """Whether the shard is done, or else has killed its workers; raises what its work has raised."""
-        error = future.exception()
+        try:
+            error = future.exception()
+        except CancelledError:
+            raise self._lost() from None
         if error is None or isinstance(error, KilledWorker):
             return error is None
         self._threads()  # the fault may be that of a worker which has just joined
