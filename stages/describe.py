@@ -34,6 +34,7 @@ STAGE = Stage(
     reads=("data/scenes",),
     writes=("data/sounds",),
     metrics=("describe",),
+    spreads=True,
 )
 ROW_GROUP = 100  # moments
 IDENTITY = ("clip_id", "group", "split")

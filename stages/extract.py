@@ -33,6 +33,7 @@ STAGE = Stage(
     reads=lambda params, _: (params.corpus.clips,),
     writes=("data/scenes", "data/annotations"),
     metrics=("extract",),
+    spreads=True,
 )
 
 

@@ -55,6 +55,7 @@ STAGE = Stage(
     reads=("data/sounds", "data/scenes"),
     writes=("data/labels", "models/labeler"),
     metrics=("label",),
+    spreads=True,
 )
 
 

@@ -1,6 +1,7 @@
 """What changes how a run is done but never its result: environment variables EARSHOT_*, read here and nowhere else."""
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from earshot.pipeline.errors import EarshotError
 
 NAMES = {
     "EARSHOT_WORKERS": "processes that map over shards (default: the processors this process may use)",
+    "EARSHOT_CLUSTER": "a Dask scheduler, tcp://host:8786, whose workers map over shards instead (default: none)",
     "EARSHOT_THREADS": "threads of one training or evaluating process (default: the same)",
     "EARSHOT_PROCESSES": "processes that train one network, on a GPU each or on the CPU (default: 1)",
     "EARSHOT_DEVICE": "auto, cpu or cuda (default: auto)",
@@ -28,6 +30,7 @@ class Settings:
     """How this run is done on this machine."""
 
     workers: int
+    cluster: str | None
     threads: int
     processes: int
     device: str
@@ -55,6 +58,7 @@ def settings() -> Settings:
         raise EarshotError(f"EARSHOT_DEVICE is {device!r}, wanted auto, cpu or cuda")
     return Settings(
         workers=_count("EARSHOT_WORKERS", processors),
+        cluster=_address("EARSHOT_CLUSTER"),
         threads=_count("EARSHOT_THREADS", processors),
         processes=_count("EARSHOT_PROCESSES", 1),
         device=device,
@@ -92,6 +96,13 @@ def _js_runtime() -> str | None:
     if text and text.partition(":")[0] not in ("deno", "node", "bun", "quickjs"):
         raise EarshotError(f"EARSHOT_JS_RUNTIME is {text!r}, wanted deno, node, bun or quickjs, or one with its path")
     return text
+
+
+def _address(name: str) -> str | None:
+    text = os.environ.get(name)
+    if text and not re.fullmatch(r"(tcp|tls)://\S+:\d+", text):
+        raise EarshotError(f"{name} is {text!r}, wanted the address of a Dask scheduler such as tcp://host:8786")
+    return text or None
 
 
 def _path(name: str) -> Path | None:

@@ -80,9 +80,17 @@ class Run:
     def map_shards(self, work: Work, numbers: Sequence[int], *, title: str) -> Counter[str]:
         """Do `work(number)` for every shard that is not finished yet; return the summed counts of all.
 
-        A second call in the same stage needs another title: finished shards are kept under it.
+        They are done on the cluster that EARSHOT_CLUSTER names where the stage spreads, else on this machine. A second
+        call in the same stage needs another title: finished shards are kept under it.
         """
-        return map_shards(work, numbers, self.scratch / "finished" / title.replace(" ", "-"), title=title)
+        return map_shards(
+            work,
+            numbers,
+            self.scratch / "finished" / title.replace(" ", "-"),
+            title=title,
+            cluster=settings().cluster if self.stage.spreads else None,
+            reads=[self.path(name) for name in self.stage.inputs(self.params, self.choice)],
+        )
 
     def place(self, name: str) -> None:
         """Put the finished output `name` under the root, whole."""
@@ -125,7 +133,8 @@ class Stage:
 
     `params`, `reads`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option named by
     `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes of finished
-    work: with another value of theirs a run goes on where the last one stopped.
+    work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its shards over
+    the machines of a cluster.
     """
 
     name: str
@@ -136,6 +145,7 @@ class Stage:
     metrics: Sequence[str] = ()
     plots: Sequence[str] = ()
     choices: tuple[str, Sequence[str]] | None = None
+    spreads: bool = False
 
     def metric_files(self, choice: str | None) -> list[str]:
         """The files under metrics/ that this stage writes."""
