@@ -31,10 +31,10 @@ from statistics import median
 import av
 
 from earshot.media.clips import Clip, list_shards, write_listing
-from earshot.pipeline.params import load_params
+from earshot.pipeline.params import Extract, load_params
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
-from stages.extract import extract_shard, listing_path
+from stages.extract import Extraction, extract_shard
 
 ROUNDS = 4
 SHARDS = 6
@@ -71,8 +71,13 @@ def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, 
     """Extract a listed shard; the counts also tell the milliseconds of processor time."""
     params = load_params(PARAMS, overrides).extract
     before = processor_time()
-    counts = extract_shard(number, folder, folder / "scenes", folder / "annotations", params, seed=0)
+    counts = extract_shard(extraction(folder, params), number)
     return counts | {"milliseconds": round(1000 * (processor_time() - before))}
+
+
+def extraction(folder: Path, params: Extract | None = None) -> Extraction:
+    """Where everything is."""
+    return Extraction(folder, folder / "scenes", folder / "annotations", params, seed=0)
 
 
 def nothing(number: int) -> dict[str, int]:
@@ -82,7 +87,7 @@ def nothing(number: int) -> dict[str, int]:
 
 def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
     """Ratios of cost, by the processors and by the clock, one a round; all clips are one shard."""
-    write_listing(listing_path(folder, 0), clips)
+    write_listing(extraction(folder).listing(0), clips)
     ratios = []
     for _ in range(ROUNDS):
         alone, whole = timed(partial(decode_only, clips)), timed(partial(extract, 0, folder, PAPERS))
@@ -93,7 +98,7 @@ def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
 def measure_workers(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
     """Gains from a second worker, by the processors and by the clock, one a round."""
     for number in range(SHARDS):
-        write_listing(listing_path(folder, number), clips[number::SHARDS])
+        write_listing(extraction(folder).listing(number), clips[number::SHARDS])
     gains = []
     for _ in range(ROUNDS):
         (alone, alone_clock), (both, both_clock) = all_shards(1, folder), all_shards(2, folder)
@@ -120,7 +125,7 @@ def measure_memory(clips: list[Clip], folder: Path) -> list[float]:
     small = sorted(clips, key=lambda clip: clip.size)[:20]
     peaks = []
     for count in (CLIPS, CLIPS * TIMES):
-        write_listing(listing_path(folder, 0), [small[i % len(small)] for i in range(count)])
+        write_listing(extraction(folder).listing(0), [small[i % len(small)] for i in range(count)])
         command = [sys.executable, "-m", "benchmarks.extract", "--peak", str(folder)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks.append(json.loads(done.stdout))

@@ -2,7 +2,8 @@
 
 reads   corpus.manifest    a csv file (AudioSet, VGGSound, or plain with url,start,end or path,start,end), or a folder
                            with manifest.csv and the media that it names
-writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row a clip
+writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row a clip,
+                           asked/00000.jsonl with what the manifest says of each
         metrics/download.json
 
     python -m stages.download
@@ -17,12 +18,13 @@ import shutil
 from collections import Counter
 from functools import partial
 
+from earshot.corpus.completeness import ASKED
 from earshot.corpus.dealing import deal
 from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import check_cookies
 from earshot.corpus.manifest import manifest_file
 from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import map_shards
+from earshot.pipeline.shards import link_tree, map_shards
 from earshot.pipeline.stage import Run, Stage
 
 STAGE = Stage(
@@ -54,6 +56,7 @@ def main(run: Run) -> str:
     counts = map_shards(partial(download_shard, job), range(shards), markers, title="downloading")
     if counts["clips_pending"] and not job.accept_pending:
         raise EarshotError(pending(counts, job))
+    link_tree(job.asked, job.out / ASKED)
     run.place("data/clips")
     refused = {name: counts[name] for name in sorted(counts) if name.startswith("refused_")}
     run.write_metrics("download", {name: counts[name] for name in TOTALS} | refused)
