@@ -29,8 +29,8 @@ import av
 
 from earshot.media.clips import Clip, write_listing
 from earshot.media.folders import clips_in_folder
-from earshot.pipeline.params import load_params
-from stages.extract import extract_shard, listing_path
+from earshot.pipeline.params import Extract, load_params
+from stages.extract import Extraction, extract_shard
 
 ROUNDS = 4
 CLIPS, TIMES = 120, 4  # more than a row group holds, so that growth would be that of the shard
@@ -50,7 +50,7 @@ def real_clips() -> list[Clip]:
 def deal(clips: list[Clip], shards: int, folder: Path) -> None:
     """List clips of all kinds for each shard."""
     for number in range(shards):
-        write_listing(listing_path(folder, number), clips[number::shards])
+        write_listing(extraction(folder).listing(number), clips[number::shards])
 
 
 def processor_time() -> float:
@@ -79,7 +79,12 @@ def decode_only(clips: list[Clip]) -> None:
 def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, int]:
     """Extract a listed shard; return its counts."""
     params = load_params(PARAMS, overrides).extract
-    return extract_shard(number, folder, folder / "scenes", folder / "annotations", params, seed=0)
+    return extract_shard(extraction(folder, params), number)
+
+
+def extraction(folder: Path, params: Extract | None = None) -> Extraction:
+    """Where everything is."""
+    return Extraction(folder, folder / "scenes", folder / "annotations", params, seed=0)
 
 
 def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:

@@ -32,6 +32,7 @@ STAGE = Stage(
     name="describe",
     params=("descriptor", "texture", "extract.window", "extract.shortest"),
     reads=("data/scenes",),
+    clips="data/scenes",
     writes=("data/sounds",),
     metrics=("describe",),
     spreads=True,

@@ -4,8 +4,9 @@ reads   corpus.manifest    one of manifests/*.json, which names a published list
                            VGGSound, Kinetics, or plain with url,start,end or path,start,end); or a folder with
                            manifest.csv and the media that it names
         corpus.select.ontology, where it names a file
-writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row a clip; for
-                           published lists lists.json, with their checksums
+writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row a clip,
+                           asked/00000.jsonl with what the manifest says of each; for published lists lists.json, with
+                           their checksums
         metrics/download.json
 
     python -m stages.download
@@ -28,6 +29,7 @@ import warnings
 from collections import Counter
 from functools import partial
 
+from earshot.corpus.completeness import ASKED
 from earshot.corpus.dealing import deal, read_asked
 from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import check_cookies, check_js_runtime
@@ -38,7 +40,7 @@ from earshot.corpus.published import open_manifest
 from earshot.corpus.selection import Selection
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
-from earshot.pipeline.shards import map_shards, shard_name, write_atomically
+from earshot.pipeline.shards import link_tree, map_shards, shard_name, write_atomically
 from earshot.pipeline.stage import Run, Stage, View
 
 
@@ -89,6 +91,7 @@ def main(run: Run) -> str:
     if manifest.is_published:
         with write_atomically(job.out / "lists.json") as growing:
             growing.write_text(json.dumps(manifest.record(), indent=2) + "\n")
+    link_tree(job.asked, job.out / ASKED)
     run.place("data/clips")
     refused = {name: counts[name] for name in sorted(counts) if name.startswith("refused_")}
     run.write_metrics("download", {name: counts[name] for name in TOTALS} | refused)

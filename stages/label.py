@@ -53,6 +53,7 @@ STAGE = Stage(
     name="label",
     params=("seed", "descriptor", "clusters", "label"),
     reads=("data/sounds", "data/scenes"),
+    clips="data/scenes",
     writes=("data/labels", "models/labeler"),
     metrics=("label",),
     spreads=True,

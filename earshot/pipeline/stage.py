@@ -12,11 +12,12 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from pydantic import BaseModel
 
 from earshot.pipeline import torchrun
 from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import fingerprint
+from earshot.pipeline.fingerprint import fingerprint, list_hash
 from earshot.pipeline.params import Params, load_params
 from earshot.pipeline.settings import NAMES, settings
 from earshot.pipeline.shards import Work, end_with, link_tree, map_shards, write_atomically
 
 # The inputs, or what tells them from the parameters and the choice.
 Reads = Sequence[str] | Callable[[Any, str | None], Sequence[str]]
+CLIPS_FILE = "clips.json"  # in every output, and in what it was made from: the hash of the list of clips
 
 
 class View:
@@ -58,6 +60,7 @@ class Run:
     root: Path
     scratch: Path
     choice: str | None
+    clips_hash: str | None = None  # of the list of clips that the numbers of this run come from, where they do
     _done: set[str] = field(default_factory=set)
 
     @property
@@ -92,16 +95,24 @@ class Run:
             reads=[self.path(name) for name in self.stage.inputs(self.params, self.choice)],
         )
 
+    def name_clips(self, clip_ids: Iterable[str]) -> None:
+        """Say which clips there are, for the stage that decides it: all that is placed or measured then carries it."""
+        self.clips_hash = list_hash(clip_ids)
+
     def place(self, name: str) -> None:
-        """Put the finished output `name` under the root, whole."""
+        """Put the finished output `name` under the root, whole, with the hash of the clips that it comes from."""
+        if self.clips_hash:
+            with write_atomically(self.out(name) / CLIPS_FILE) as growing:
+                growing.write_text(json.dumps({"clips_hash": self.clips_hash}) + "\n")
         for leftover in self.out(name).rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         link_tree(self.out(name), self.root / name)
         self._done.add(name)
 
     def write_metrics(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write metrics/<name>.json: flat, in the order given, floats rounded to six digits."""
+        """Write metrics/<name>.json: flat, in the order given, floats rounded to six digits, and last `clips_hash`."""
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+        rounded |= {"clips_hash": self.clips_hash} if self.clips_hash else {}
         self._write_metric(f"{name}.json", json.dumps(rounded, indent=2, allow_nan=False) + "\n")
 
     def write_plot(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -134,13 +145,15 @@ class Stage:
     `params`, `reads`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option named by
     `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes of finished
     work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its shards over
-    the machines of a cluster.
+    the machines of a cluster. `clips` is the one input that tells which clips the stage's numbers come from, or a
+    function of parameters and choice as `reads` may be.
     """
 
     name: str
     params: Sequence[str]
     finishing: Sequence[str] = ()
     reads: Reads = ()
+    clips: str | Callable[[Any, str | None], str] = ""
     writes: Sequence[str] = ()
     metrics: Sequence[str] = ()
     plots: Sequence[str] = ()
@@ -245,7 +258,25 @@ class Stage:
         values = {key: _plain(_lookup(params, key)) for key in keys}
         label = f"{self.name}-{choice}" if choice else self.name
         scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
-        return Run(self, view, root, scratch, choice)
+        clips = self.clips(view, choice) if callable(self.clips) else self.clips
+        return Run(self, view, root, scratch, choice, read_clips_hash(root / clips) if clips else None)
+
+
+def read_clips_hash(folder: Path) -> str | None:
+    """The hash of the list of clips that an output comes from; None for what does not come from clips.
+
+    Raises EarshotError where its file is damaged.
+    """
+    file = folder / CLIPS_FILE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["clips_hash"]
+        if not re.fullmatch("[0-9a-f]{16}", found):
+            raise ValueError(f"{found!r:.40} is no hash")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EarshotError(f"{file}: cannot be read ({error!r:.100}); run the stage that writes {folder}") from None
+    return found
 
 
 @contextlib.contextmanager
