@@ -51,9 +51,9 @@ def clips_in_folder(root: Path) -> Iterator[Clip]:
         if not _read_manifest(root / MANIFEST, said):
             yield from (_with_sidecar(root, _clip(root, name)) for name in files)
             return
-        first, count, named = "", 0, 0
+        first, count, named, above = "", 0, 0, root.resolve().name
         for name in files:
-            row, clip = _lookup(said, root, name), _clip(root, name)
+            row, clip = _lookup(said, above, name), _clip(root, name)
             first, count, named = first or name, count + 1, named + (row is not None)
             yield replace(clip, group=row.group, annotations=row.annotations) if row else _with_sidecar(root, clip)
         if count and not named:
@@ -63,20 +63,23 @@ def clips_in_folder(root: Path) -> Iterator[Clip]:
 def _clip(root: Path, source: str) -> Clip:
     path = root / source
     clip = Clip(clip_name(source), "", path, 0, 0, source=source)
-    if not path.resolve().is_relative_to(root.resolve()):
+    if _leads_out(root, path):
         return replace(clip, refusal=("unsupported", "a link that leads out of the folder"))
     if not path.is_file():
         return replace(clip, refusal=("unsupported", "not a regular file"))
     return replace(clip, size=path.stat().st_size)
 
 
+def _leads_out(root: Path, path: Path) -> bool:
+    """Whether a file is a link to somewhere else; folders on the way to it are none, since links are not followed."""
+    return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
+
+
 def _with_sidecar(root: Path, clip: Clip) -> Clip:
     """A .json of another kind than ours and video2dataset's says nothing: anything may lie in a folder."""
     path = clip.path.with_suffix(".json")
     try:
-        if not path.is_file() or path.stat().st_size > SIDECAR_LIMIT:
-            return clip
-        if not path.resolve().is_relative_to(root.resolve()):
+        if not path.is_file() or path.stat().st_size > SIDECAR_LIMIT or _leads_out(root, path):
             return clip
         said = said_of(read_json(path.read_bytes()))
     except (OSError, ValueError):
@@ -110,9 +113,9 @@ def _values(row: dict[str, str]) -> tuple[str, str]:
     return one_line(row.get("group")), json.dumps([one_line(part) for part in cell.split(";") if part.strip()])
 
 
-def _lookup(said: sqlite3.Connection, root: Path, source: str) -> Said | None:
-    """What the manifest says of a file, whose rows start from the manifest's folder or from the folder above it."""
-    for name in (source, f"{root.resolve().name}/{source}"):
+def _lookup(said: sqlite3.Connection, above: str, source: str) -> Said | None:
+    """What the manifest says of a file; rows start from the manifest's folder, or from above it with its name."""
+    for name in (source, f"{above}/{source}"):
         row = said.execute("select group_name, annotations from said where file = ?", (_key(name),)).fetchone()
         if row:
             return Said(row[0], tuple(json.loads(row[1])))
