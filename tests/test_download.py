@@ -643,14 +643,24 @@ def test_a_manifest_is_dealt_into_shards_in_order(tmp_path):
 AT_ONCE = {"EARSHOT_REQUESTS_PER_HOUR": "0", "EARSHOT_BACKOFF": "0.2", "EARSHOT_PATIENCE": "1"}
 
 
-def stage(root, *changes, **where):
+def stage(root, *changes, status=False, **where):
     command = [sys.executable, "-m", "stages.download", "--root", root, "--params", REPOSITORY / "params.yaml"]
     for change in ("corpus.manifest=corpus", *changes):
         command += ["--set", change]
+    command += ["--status", "--json"] if status else []
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EARSHOT_WORKERS": "1", **AT_ONCE}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, **where
     )
+
+
+def told(root):
+    """The counts that --status tells of, as JSON."""
+    code, out, error = finish(stage(root, status=True))
+    assert code == 0, error
+    return {
+        name: value for name, value in json.loads(out).items() if not name.startswith(("clips_an", "hours", "held"))
+    }
 
 
 def finish(process):
@@ -672,6 +682,8 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         assert "3 of 7 clips are pending (2 network, 1 rate-limited;" in error
         assert "Traceback" not in error
         assert not (tmp_path / "data").exists()
+        facts = {"clips_asked": 7, "clips_kept": 2, "pending_network": 2, "pending_rate-limited": 1}
+        assert told(tmp_path) == facts | {"refused_not-found": 1, "refused_unreadable": 1, "not_yet_asked": 0}
 
         server.requests.clear()
         server.behaviours |= {name: serve(media / "front.mp4") for name in ("c.mp4", "e.mp4")}
@@ -687,6 +699,7 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         "refused_not-found": 1,
         "refused_unreadable": 1,
     }
+    assert told(tmp_path)["clips_kept"] == 4
     rows = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
     assert Counter(row.status for row in rows) == {"kept": 4, "refused": 2, "pending": 1}
     with tarfile.open(tmp_path / "data/clips/00000.tar") as tar:
@@ -705,6 +718,8 @@ def test_a_run_that_is_killed_goes_on_with_the_clip_that_it_was_at(media, tmp_pa
         deadline = time.monotonic() + 60
         while server.requests["c.mp4"] < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
+        facts = {"clips_asked": 3, "clips_kept": 2, "not_yet_asked": 1}
+        assert told(tmp_path) == facts, "a run that goes on hinders nobody from asking"
         process.kill()
         process.communicate()
         deadline = time.monotonic() + 20
