@@ -638,6 +638,28 @@ def test_a_manifest_is_dealt_into_shards_in_order(tmp_path):
     assert dealt == [2, 2, 1]
 
 
+def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path):
+    behaviours = {f"{number}.mp4": status(503) for number in range(8)}
+    behaviours |= {name: serve(media / "whole.mp4") for name in ("first.mp4", "last.mp4")}
+    with MediaServer(behaviours) as server:
+        names = ["first.mp4", *(f"{number}.mp4" for number in range(8)), "last.mp4"]
+        rows = [f"{server.address(name)},0,12" for name in names]
+        counts, _ = run_shard(manifest(tmp_path, rows), pace=pace_in(tmp_path, backoff=5.0, patience=0.4))
+    assert counts["clips_kept"] == 2
+    assert counts["pending_network"] == 8
+
+
+def test_what_was_asked_for_longest_ago_has_its_turn_first(media, tmp_path):
+    with MediaServer({"limits.mp4": status(429), "b.mp4": serve(media / "whole.mp4")}) as server:
+        rows = [f"{server.address(name)},0,12" for name in ("limits.mp4", "b.mp4")]
+        changes = {"pace": pace_in(tmp_path, backoff=3.0, patience=0.1)}
+        counts, ledger = run_shard(manifest(tmp_path, rows), **changes)
+        assert counts["pending_rate-limited"] == 2 and server.requests["b.mp4"] == 0
+        time.sleep(3.7)
+        counts, _ = run_shard(tmp_path, **changes)
+        assert counts["clips_kept"] == 1
+
+
 # The stage
 
 AT_ONCE = {"EARSHOT_REQUESTS_PER_HOUR": "0", "EARSHOT_BACKOFF": "0.2", "EARSHOT_PATIENCE": "1"}

@@ -28,7 +28,7 @@ from earshot.corpus.fetching import check_address, fetch, fetch_section
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.pace import FAILING, Held, Host, Pace, clock, site_of
+from earshot.corpus.pace import FAILING, Held, Host, Pace, Visit, clock, site_of
 from earshot.corpus.section import NoRanges, Section
 from earshot.pipeline.shards import shard_name, write_atomically
 
@@ -88,13 +88,18 @@ def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow
     What may pass is asked for again after the others, unless its site is held for longer than is waited for.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Those that were asked longest ago come first: one that always fails, and so holds up its site, starves no other.
+    asked_at = {entry.row.clip_id: entry.at for entry in read_journal(folder / JOURNAL)}
+    in_turn = sorted(asked, key=lambda row: asked_at.get(row.clip_id, 0.0))
     outcomes = _settled(folder / JOURNAL)
     for refused in (folder / FETCHED).glob("*.json"):
         refused.unlink()  # it may have passed
     doubted: set[str] = set()
     with Journal(folder / JOURNAL) as journal:
         for tries in range(TRIES):
-            missing = [row for row in asked if row.clip_id not in outcomes or outcomes[row.clip_id].status == "pending"]
+            missing = [
+                row for row in in_turn if row.clip_id not in outcomes or outcomes[row.clip_id].status == "pending"
+            ]
             if not missing:
                 break
             held = {name: host for name, host in job.pace.held().items() if job.pace.too_long(host)}
@@ -104,14 +109,15 @@ def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow
                 time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
             for row in missing:
                 if left[row.clip_id] and row.clip_id not in outcomes:
-                    outcomes[row.clip_id] = journal.add(row, *left[row.clip_id])
+                    outcomes[row.clip_id] = journal.add(row, *left[row.clip_id], at=asked_at.get(row.clip_id, 0.0))
             items = [(row, row.clip_id in doubted) for row in to_ask]
             for (row, sure), result in guarded_map(partial(_get, job, folder), items, seconds=job.seconds):
                 outcome = _lost(result, job.seconds) if isinstance(result, Lost) else tuple(result)
                 if outcome[0] == "held":
                     if row.clip_id in outcomes:
                         continue  # it was asked before in this run, and has its own reason
-                    outcome = ("pending", *outcome[1:])
+                    outcomes[row.clip_id] = journal.add(row, "pending", *outcome[1:], at=asked_at.get(row.clip_id, 0.0))
+                    continue
                 if outcome[:2] == ("refused", "forbidden") and not row.is_local and not sure:
                     doubted.add(row.clip_id)
                     outcome = ("pending", "blocked", f"{outcome[2]}; a block of the site, or this video alone?")
@@ -163,10 +169,10 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, asked: ManifestRow, status: str, reason: str, detail: str) -> LedgerRow:
-        """Note what became of a clip; return its row."""
+    def add(self, asked: ManifestRow, status: str, reason: str, detail: str, at: float | None = None) -> LedgerRow:
+        """Note what became of a clip, now or when it was last asked for; return its row."""
         row = LedgerRow(asked.clip_id, asked.source, status, reason, detail)
-        self.write(Entry(round(time.time(), 1), row))
+        self.write(Entry(round(time.time(), 1) if at is None else at, row))
         return row
 
     def write(self, entry: Entry) -> None:
@@ -233,7 +239,8 @@ def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
     if not _whole(row.source, folder).exists():
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(NoRanges):
-            return _visit(job, row.source, partial(fetch_section, folder=folder, start=row.start, end=row.end))
+            where = {"folder": folder / "growing", "start": row.start, "end": row.end}
+            return _visit(job, row.source, folder, partial(fetch_section, **where))
     return _fetched(job, row.source, folder)
 
 
@@ -254,7 +261,7 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
     if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            _visit(job, address, partial(fetch, folder=folder / "growing"))
+            _visit(job, address, folder, partial(fetch, folder=folder / "growing"))
         except Held:
             raise
         except Refusal as refusal:
@@ -266,13 +273,16 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
     return Section(sorted(whole.iterdir()))
 
 
-def _visit(job: Job, address: str, fetching: Callable[..., Section | None]) -> Section | None:
+def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Section | None]) -> Section | None:
     """Fetch what is behind an address, and tell the pace of the site how it went."""
     check_address(address)
     visit = job.pace.visit(address)
     try:
         fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
     except Refusal as refusal:
+        if visit.suspects(refusal.reason):
+            with contextlib.suppress(Refusal):
+                _try_given(job, visit, folder)
         visit.failed(refusal.reason)
         raise
     except NoRanges:
@@ -282,17 +292,25 @@ def _visit(job: Job, address: str, fetching: Callable[..., Section | None]) -> S
     return fetched
 
 
+def _try_given(job: Job, visit: Visit, folder: Path) -> None:
+    """Fetch the beginning of the video that a site gave last, to see whether it is well; raise Refusal as `fetch`."""
+    given = job.pace.given(visit.site)
+    shutil.rmtree(folder, ignore_errors=True)
+    fetch(given, folder / "try", megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_try=True)
+    visit.gave(given)
+
+
 def _check_site(job: Job, address: str, folder: Path) -> None:
     """Raise Refusal as blocked unless the site gives what it has given before, and so blocks nobody."""
-    given = job.pace.given(site_of(address))
-    if given is None:
+    visit = job.pace.visit(address)
+    if job.pace.given(visit.site) is None:
         raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        _visit(job, given, partial(fetch, folder=folder / "try", only_try=True))
+        _try_given(job, visit, folder)
     except Held:
         raise
     except Refusal as refusal:
+        visit.failed(refusal.reason)
         raise Refusal("blocked", f"forbidden, as is now what the site has given before: {refusal.detail}") from None
 
 
