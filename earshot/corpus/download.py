@@ -28,7 +28,7 @@ from earshot.corpus.fetching import check_address, fetch, fetch_section
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.pace import FAILING, Held, Host, Pace, Visit, clock, site_of
+from earshot.corpus.pace import FAILING, Held, Pace, Visit, clock, site_of
 from earshot.corpus.section import NoRanges, Section
 from earshot.pipeline.shards import shard_name, write_atomically
 
@@ -82,73 +82,6 @@ def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
     return [row for row in rows if row.status == "pending"]
 
 
-def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
-    """A ledger row for every row asked for: from the journal what is settled, the others by asking now.
-
-    What may pass is asked for again after the others, unless its site is held for longer than is waited for.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Those that were asked longest ago come first: one that always fails, and so holds up its site, starves no other.
-    asked_at = {entry.row.clip_id: entry.at for entry in read_journal(folder / JOURNAL)}
-    in_turn = sorted(asked, key=lambda row: asked_at.get(row.clip_id, 0.0))
-    outcomes = _settled(folder / JOURNAL)
-    for refused in (folder / FETCHED).glob("*.json"):
-        refused.unlink()  # it may have passed
-    doubted: set[str] = set()
-    with Journal(folder / JOURNAL) as journal:
-        for tries in range(TRIES):
-            missing = [
-                row for row in in_turn if row.clip_id not in outcomes or outcomes[row.clip_id].status == "pending"
-            ]
-            if not missing:
-                break
-            held = {name: host for name, host in job.pace.held().items() if job.pace.too_long(host)}
-            left = {row.clip_id: _held(row, held) for row in missing}
-            to_ask = [row for row in missing if not left[row.clip_id]]
-            if tries and any(outcomes[row.clip_id].reason == "network" for row in to_ask):
-                time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
-            for row in missing:
-                if left[row.clip_id] and row.clip_id not in outcomes:
-                    outcomes[row.clip_id] = journal.add(row, *left[row.clip_id], at=asked_at.get(row.clip_id, 0.0))
-            items = [(row, row.clip_id in doubted) for row in to_ask]
-            for (row, sure), result in guarded_map(partial(_get, job, folder), items, seconds=job.seconds):
-                outcome = _lost(result, job.seconds) if isinstance(result, Lost) else tuple(result)
-                if outcome[0] == "held":
-                    if row.clip_id in outcomes:
-                        continue  # it was asked before in this run, and has its own reason
-                    outcomes[row.clip_id] = journal.add(row, "pending", *outcome[1:], at=asked_at.get(row.clip_id, 0.0))
-                    continue
-                if outcome[:2] == ("refused", "forbidden") and not row.is_local and not sure:
-                    doubted.add(row.clip_id)
-                    outcome = ("pending", "blocked", f"{outcome[2]}; a block of the site, or this video alone?")
-                outcomes[row.clip_id] = journal.add(row, *outcome)
-            shutil.rmtree(folder / FETCHED, ignore_errors=True)
-    return [outcomes[row.clip_id] for row in asked]
-
-
-def _settled(path: Path) -> dict[str, LedgerRow]:
-    """The outcomes in a journal that are for good, by clip; the file is left with these alone."""
-    entries = {entry.row.clip_id: entry for entry in read_journal(path)}
-    settled = [entry for entry in entries.values() if entry.row.status != "pending"]
-    with write_atomically(path) as growing, Journal(growing) as journal:
-        for entry in settled:
-            journal.write(entry)
-    return {entry.row.clip_id: entry.row for entry in settled}
-
-
-def _held(row: ManifestRow, held: dict[str, Host]) -> tuple[str, str, str] | None:
-    """The outcome of a row whose site is not asked in this run."""
-    host = None if row.is_local else held.get(_site(row.source))
-    return host and ("pending", host.reason, f"{host.host} is not asked again before {clock(host.until)}")
-
-
-def _site(address: str) -> str:
-    try:
-        return site_of(address)
-    except ValueError:
-        return ""
-
-
 class Entry(NamedTuple):
     """A line of a journal: when, in seconds of Unix time, and what."""
 
@@ -189,6 +122,89 @@ def read_journal(path: Path) -> Iterator[Entry]:
             yield Entry(values.pop("at"), LedgerRow(**values))
         except ValueError:
             continue
+
+
+def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
+    """A ledger row for every row asked for: from the journal what is settled, the others by asking now.
+
+    What may pass is asked for again after the others, unless its site is held for longer than is waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last = _last_entries(folder / JOURNAL)
+    for refused in (folder / FETCHED).glob("*.json"):
+        refused.unlink()  # it may have passed
+    with Journal(folder / JOURNAL) as journal:
+        asking = _Asking(job, folder, journal, last)
+        for tries in range(TRIES):
+            missing = asking.missing(asked)
+            if not missing:
+                break
+            if tries and any(asking.outcomes[row.clip_id].reason == "network" for row in missing):
+                time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
+            asking.ask(missing)
+            shutil.rmtree(folder / FETCHED, ignore_errors=True)
+    return [asking.outcomes[row.clip_id] for row in asked]
+
+
+def _last_entries(path: Path) -> dict[str, Entry]:
+    """The last entry of each clip in a journal; the file is left with these alone."""
+    entries = {entry.row.clip_id: entry for entry in read_journal(path)}
+    with write_atomically(path) as growing, Journal(growing) as journal:
+        for entry in entries.values():
+            journal.write(entry)
+    return entries
+
+
+class _Asking:
+    """One run's work on a shard: `outcomes` by clip, from the last entries of its journal on."""
+
+    def __init__(self, job: Job, folder: Path, journal: Journal, last: dict[str, Entry]) -> None:
+        self.job, self.folder, self.journal = job, folder, journal
+        self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if entry.row.status != "pending"}
+        self._asked_at = {clip_id: entry.at for clip_id, entry in last.items()}
+        self._doubted: set[str] = set()  # forbidden, which may be a block
+
+    def missing(self, asked: list[ManifestRow]) -> list[ManifestRow]:
+        """The rows that are not settled and whose sites may be asked; those of other sites are noted as pending.
+
+        Those that were asked longest ago come first: one that always fails, and so holds up its site, starves no other.
+        """
+        held = {name: host for name, host in self.job.pace.held().items() if self.job.pace.too_long(host)}
+        missing = []
+        for row in sorted(asked, key=lambda row: self._asked_at.get(row.clip_id, 0.0)):
+            outcome = self.outcomes.get(row.clip_id)
+            if outcome is None or outcome.status == "pending":
+                host = None if row.is_local else held.get(_site(row.source))
+                if host:
+                    self._note_held(row, host.reason, f"{host.host} is not asked again before {clock(host.until)}")
+                else:
+                    missing.append(row)
+        return missing
+
+    def ask(self, rows: list[ManifestRow]) -> None:
+        """Ask for each row once."""
+        items = [(row, row.clip_id in self._doubted) for row in rows]
+        for (row, sure), result in guarded_map(partial(_get, self.job, self.folder), items, seconds=self.job.seconds):
+            status, reason, detail = _lost(result, self.job.seconds) if isinstance(result, Lost) else result
+            if status == "held":
+                self._note_held(row, reason, detail)
+                continue
+            if (status, reason) == ("refused", "forbidden") and not row.is_local and not sure:
+                self._doubted.add(row.clip_id)
+                status, reason, detail = "pending", "blocked", f"{detail}; a block of the site, or this video alone?"
+            self.outcomes[row.clip_id] = self.journal.add(row, status, reason, detail)
+
+    def _note_held(self, row: ManifestRow, reason: str, detail: str) -> None:
+        if row.clip_id not in self.outcomes:  # what was asked in this run has its own reason
+            at = self._asked_at.get(row.clip_id, 0.0)
+            self.outcomes[row.clip_id] = self.journal.add(row, "pending", reason, detail, at=at)
+
+
+def _site(address: str) -> str:
+    try:
+        return site_of(address)
+    except ValueError:
+        return ""
 
 
 def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, str, str]:
