@@ -625,19 +625,51 @@ def test_a_server_that_drips_is_given_up_in_time(media, tmp_path):
     assert counts == {"clips_asked": 1, "clips_kept": 0, "refused_timeout": 1}
 
 
+def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path):
+    behaviours = {f"{number}.mp4": status(503) for number in range(8)}
+    behaviours |= {name: serve(media / "whole.mp4") for name in ("first.mp4", "last.mp4")}
+    with MediaServer(behaviours) as server:
+        names = ["first.mp4", *(f"{number}.mp4" for number in range(8)), "last.mp4"]
+        rows = [f"{server.address(name)},0,12" for name in names]
+        counts, _ = run_shard(manifest(tmp_path, rows), pace=pace_in(tmp_path, backoff=5.0, patience=0.4))
+    assert counts["clips_kept"] == 2
+    assert counts["pending_network"] == 8
+
+
+def test_what_was_asked_for_longest_ago_has_its_turn_first(media, tmp_path):
+    with MediaServer({"limits.mp4": status(429), "b.mp4": serve(media / "whole.mp4")}) as server:
+        rows = [f"{server.address(name)},0,12" for name in ("limits.mp4", "b.mp4")]
+        changes = {"pace": pace_in(tmp_path, backoff=3.0, patience=0.1)}
+        counts, ledger = run_shard(manifest(tmp_path, rows), **changes)
+        assert counts["pending_rate-limited"] == 2 and server.requests["b.mp4"] == 0
+        time.sleep(3.7)
+        counts, _ = run_shard(tmp_path, **changes)
+        assert counts["clips_kept"] == 1
+
+
 # The stage
 
 AT_ONCE = {"EARSHOT_REQUESTS_PER_HOUR": "0", "EARSHOT_BACKOFF": "0.2", "EARSHOT_PATIENCE": "1"}
 
 
-def stage(root, *changes, **where):
+def stage(root, *changes, status=False, **where):
     command = [sys.executable, "-m", "stages.download", "--root", root, "--params", REPOSITORY / "params.yaml"]
     for change in ("corpus.manifest=corpus", *changes):
         command += ["--set", change]
+    command += ["--status", "--json"] if status else []
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EARSHOT_WORKERS": "1", **AT_ONCE}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, **where
     )
+
+
+def told(root):
+    """The counts that --status tells of, as JSON."""
+    code, out, error = finish(stage(root, status=True))
+    assert code == 0, error
+    return {
+        name: value for name, value in json.loads(out).items() if not name.startswith(("clips_an", "hours", "held"))
+    }
 
 
 def finish(process):
@@ -659,6 +691,8 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         assert "3 of 7 clips are pending (2 network, 1 rate-limited;" in error
         assert "Traceback" not in error
         assert not (tmp_path / "data").exists()
+        facts = {"clips_asked": 7, "clips_kept": 2, "pending_network": 2, "pending_rate-limited": 1}
+        assert told(tmp_path) == facts | {"refused_not-found": 1, "refused_unreadable": 1, "not_yet_asked": 0}
 
         server.requests.clear()
         server.behaviours |= {name: serve(media / "front.mp4") for name in ("c.mp4", "e.mp4")}
@@ -674,6 +708,7 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         "refused_not-found": 1,
         "refused_unreadable": 1,
     }
+    assert told(tmp_path)["clips_kept"] == 4
     rows = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
     assert Counter(row.status for row in rows) == {"kept": 4, "refused": 2, "pending": 1}
     with tarfile.open(tmp_path / "data/clips/00000.tar") as tar:
@@ -692,6 +727,8 @@ def test_a_run_that_is_killed_goes_on_with_the_clip_that_it_was_at(media, tmp_pa
         deadline = time.monotonic() + 60
         while server.requests["c.mp4"] < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
+        facts = {"clips_asked": 3, "clips_kept": 2, "not_yet_asked": 1}
+        assert told(tmp_path) == facts, "a run that goes on hinders nobody from asking"
         process.kill()
         process.communicate()
         deadline = time.monotonic() + 20

@@ -28,7 +28,7 @@ from earshot.corpus.fetching import check_address, fetch, fetch_section
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.pace import FAILING, Held, Host, Pace, clock, site_of
+from earshot.corpus.pace import FAILING, Held, Pace, Visit, clock, site_of
 from earshot.corpus.section import NoRanges, Section
 from earshot.pipeline.shards import shard_name, write_atomically
 
@@ -82,67 +82,6 @@ def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
     return [row for row in rows if row.status == "pending"]
 
 
-def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
-    """A ledger row for every row asked for: from the journal what is settled, the others by asking now.
-
-    What may pass is asked for again after the others, unless its site is held for longer than is waited for.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    outcomes = _settled(folder / JOURNAL)
-    for refused in (folder / FETCHED).glob("*.json"):
-        refused.unlink()  # it may have passed
-    doubted: set[str] = set()
-    with Journal(folder / JOURNAL) as journal:
-        for tries in range(TRIES):
-            missing = [row for row in asked if row.clip_id not in outcomes or outcomes[row.clip_id].status == "pending"]
-            if not missing:
-                break
-            held = {name: host for name, host in job.pace.held().items() if job.pace.too_long(host)}
-            left = {row.clip_id: _held(row, held) for row in missing}
-            to_ask = [row for row in missing if not left[row.clip_id]]
-            if tries and any(outcomes[row.clip_id].reason == "network" for row in to_ask):
-                time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
-            for row in missing:
-                if left[row.clip_id] and row.clip_id not in outcomes:
-                    outcomes[row.clip_id] = journal.add(row, *left[row.clip_id])
-            items = [(row, row.clip_id in doubted) for row in to_ask]
-            for (row, sure), result in guarded_map(partial(_get, job, folder), items, seconds=job.seconds):
-                outcome = _lost(result, job.seconds) if isinstance(result, Lost) else tuple(result)
-                if outcome[0] == "held":
-                    if row.clip_id in outcomes:
-                        continue  # it was asked before in this run, and has its own reason
-                    outcome = ("pending", *outcome[1:])
-                if outcome[:2] == ("refused", "forbidden") and not row.is_local and not sure:
-                    doubted.add(row.clip_id)
-                    outcome = ("pending", "blocked", f"{outcome[2]}; a block of the site, or this video alone?")
-                outcomes[row.clip_id] = journal.add(row, *outcome)
-            shutil.rmtree(folder / FETCHED, ignore_errors=True)
-    return [outcomes[row.clip_id] for row in asked]
-
-
-def _settled(path: Path) -> dict[str, LedgerRow]:
-    """The outcomes in a journal that are for good, by clip; the file is left with these alone."""
-    entries = {entry.row.clip_id: entry for entry in read_journal(path)}
-    settled = [entry for entry in entries.values() if entry.row.status != "pending"]
-    with write_atomically(path) as growing, Journal(growing) as journal:
-        for entry in settled:
-            journal.write(entry)
-    return {entry.row.clip_id: entry.row for entry in settled}
-
-
-def _held(row: ManifestRow, held: dict[str, Host]) -> tuple[str, str, str] | None:
-    """The outcome of a row whose site is not asked in this run."""
-    host = None if row.is_local else held.get(_site(row.source))
-    return host and ("pending", host.reason, f"{host.host} is not asked again before {clock(host.until)}")
-
-
-def _site(address: str) -> str:
-    try:
-        return site_of(address)
-    except ValueError:
-        return ""
-
-
 class Entry(NamedTuple):
     """A line of a journal: when, in seconds of Unix time, and what."""
 
@@ -163,10 +102,10 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, asked: ManifestRow, status: str, reason: str, detail: str) -> LedgerRow:
-        """Note what became of a clip; return its row."""
+    def add(self, asked: ManifestRow, status: str, reason: str, detail: str, at: float | None = None) -> LedgerRow:
+        """Note what became of a clip, now or when it was last asked for; return its row."""
         row = LedgerRow(asked.clip_id, asked.source, status, reason, detail)
-        self.write(Entry(round(time.time(), 1), row))
+        self.write(Entry(round(time.time(), 1) if at is None else at, row))
         return row
 
     def write(self, entry: Entry) -> None:
@@ -183,6 +122,89 @@ def read_journal(path: Path) -> Iterator[Entry]:
             yield Entry(values.pop("at"), LedgerRow(**values))
         except ValueError:
             continue
+
+
+def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
+    """A ledger row for every row asked for: from the journal what is settled, the others by asking now.
+
+    What may pass is asked for again after the others, unless its site is held for longer than is waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last = _last_entries(folder / JOURNAL)
+    for refused in (folder / FETCHED).glob("*.json"):
+        refused.unlink()  # it may have passed
+    with Journal(folder / JOURNAL) as journal:
+        asking = _Asking(job, folder, journal, last)
+        for tries in range(TRIES):
+            missing = asking.missing(asked)
+            if not missing:
+                break
+            if tries and any(asking.outcomes[row.clip_id].reason == "network" for row in missing):
+                time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
+            asking.ask(missing)
+            shutil.rmtree(folder / FETCHED, ignore_errors=True)
+    return [asking.outcomes[row.clip_id] for row in asked]
+
+
+def _last_entries(path: Path) -> dict[str, Entry]:
+    """The last entry of each clip in a journal; the file is left with these alone."""
+    entries = {entry.row.clip_id: entry for entry in read_journal(path)}
+    with write_atomically(path) as growing, Journal(growing) as journal:
+        for entry in entries.values():
+            journal.write(entry)
+    return entries
+
+
+class _Asking:
+    """One run's work on a shard: `outcomes` by clip, from the last entries of its journal on."""
+
+    def __init__(self, job: Job, folder: Path, journal: Journal, last: dict[str, Entry]) -> None:
+        self.job, self.folder, self.journal = job, folder, journal
+        self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if entry.row.status != "pending"}
+        self._asked_at = {clip_id: entry.at for clip_id, entry in last.items()}
+        self._doubted: set[str] = set()  # forbidden, which may be a block
+
+    def missing(self, asked: list[ManifestRow]) -> list[ManifestRow]:
+        """The rows that are not settled and whose sites may be asked; those of other sites are noted as pending.
+
+        Those that were asked longest ago come first: one that always fails, and so holds up its site, starves no other.
+        """
+        held = {name: host for name, host in self.job.pace.held().items() if self.job.pace.too_long(host)}
+        missing = []
+        for row in sorted(asked, key=lambda row: self._asked_at.get(row.clip_id, 0.0)):
+            outcome = self.outcomes.get(row.clip_id)
+            if outcome is None or outcome.status == "pending":
+                host = None if row.is_local else held.get(_site(row.source))
+                if host:
+                    self._note_held(row, host.reason, f"{host.host} is not asked again before {clock(host.until)}")
+                else:
+                    missing.append(row)
+        return missing
+
+    def ask(self, rows: list[ManifestRow]) -> None:
+        """Ask for each row once."""
+        items = [(row, row.clip_id in self._doubted) for row in rows]
+        for (row, sure), result in guarded_map(partial(_get, self.job, self.folder), items, seconds=self.job.seconds):
+            status, reason, detail = _lost(result, self.job.seconds) if isinstance(result, Lost) else result
+            if status == "held":
+                self._note_held(row, reason, detail)
+                continue
+            if (status, reason) == ("refused", "forbidden") and not row.is_local and not sure:
+                self._doubted.add(row.clip_id)
+                status, reason, detail = "pending", "blocked", f"{detail}; a block of the site, or this video alone?"
+            self.outcomes[row.clip_id] = self.journal.add(row, status, reason, detail)
+
+    def _note_held(self, row: ManifestRow, reason: str, detail: str) -> None:
+        if row.clip_id not in self.outcomes:  # what was asked in this run has its own reason
+            at = self._asked_at.get(row.clip_id, 0.0)
+            self.outcomes[row.clip_id] = self.journal.add(row, "pending", reason, detail, at=at)
+
+
+def _site(address: str) -> str:
+    try:
+        return site_of(address)
+    except ValueError:
+        return ""
 
 
 def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, str, str]:
@@ -233,7 +255,8 @@ def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
     if not _whole(row.source, folder).exists():
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(NoRanges):
-            return _visit(job, row.source, partial(fetch_section, folder=folder, start=row.start, end=row.end))
+            where = {"folder": folder / "growing", "start": row.start, "end": row.end}
+            return _visit(job, row.source, folder, partial(fetch_section, **where))
     return _fetched(job, row.source, folder)
 
 
@@ -254,7 +277,7 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
     if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            _visit(job, address, partial(fetch, folder=folder / "growing"))
+            _visit(job, address, folder, partial(fetch, folder=folder / "growing"))
         except Held:
             raise
         except Refusal as refusal:
@@ -266,13 +289,16 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
     return Section(sorted(whole.iterdir()))
 
 
-def _visit(job: Job, address: str, fetching: Callable[..., Section | None]) -> Section | None:
+def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Section | None]) -> Section | None:
     """Fetch what is behind an address, and tell the pace of the site how it went."""
     check_address(address)
     visit = job.pace.visit(address)
     try:
         fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
     except Refusal as refusal:
+        if visit.suspects(refusal.reason):
+            with contextlib.suppress(Refusal):
+                _try_given(job, visit, folder)
         visit.failed(refusal.reason)
         raise
     except NoRanges:
@@ -282,17 +308,25 @@ def _visit(job: Job, address: str, fetching: Callable[..., Section | None]) -> S
     return fetched
 
 
+def _try_given(job: Job, visit: Visit, folder: Path) -> None:
+    """Fetch the beginning of the video that a site gave last, to see whether it is well; raise Refusal as `fetch`."""
+    given = job.pace.given(visit.site)
+    shutil.rmtree(folder, ignore_errors=True)
+    fetch(given, folder / "try", megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_try=True)
+    visit.gave(given)
+
+
 def _check_site(job: Job, address: str, folder: Path) -> None:
     """Raise Refusal as blocked unless the site gives what it has given before, and so blocks nobody."""
-    given = job.pace.given(site_of(address))
-    if given is None:
+    visit = job.pace.visit(address)
+    if job.pace.given(visit.site) is None:
         raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        _visit(job, given, partial(fetch, folder=folder / "try", only_try=True))
+        _try_given(job, visit, folder)
     except Held:
         raise
     except Refusal as refusal:
+        visit.failed(refusal.reason)
         raise Refusal("blocked", f"forbidden, as is now what the site has given before: {refusal.detail}") from None
 
 

@@ -213,6 +213,13 @@ class Visit:
                 host.until, host.since = max(host.until, until), time.time()
                 host.reason = "blocked" if reason == "forbidden" else reason
 
+    def suspects(self, reason: str) -> bool:
+        """Whether with one more failure for this reason the site would be held, though it may be its videos alone."""
+        if self._held or self._named or not (failing := FAILING.get(reason)) or not failing.spared:
+            return False
+        with self.pace._changing(self.site) as host:
+            return bool(host.given) and host.failures >= failing.spared
+
     def _wait(self, name: str) -> float:
         """Seconds until `name` may be asked; where it is 0, the permit is given."""
         with self.pace._changing(name) as host:
