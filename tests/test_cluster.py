@@ -251,7 +251,7 @@ def test_without_workers_or_scheduler_the_run_ends_with_a_line(tmp_path, monkeyp
     alone = Cluster(tmp_path)
     try:
         with pytest.raises(
-            EarshotError, match=r"no worker for 1 s; .* python -m dask worker tcp://127\.0\.0\.1:\d+ --nth"
+            EarshotError, match=r"no worker for 1 s; .*python -m dask worker tcp://127\.0\.0\.1:\d+ --nth"
         ):
             map_over(alone, tmp_path, partial(work_on, tmp_path))
         alone.worker("--no-nanny")
