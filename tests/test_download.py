@@ -20,6 +20,7 @@ import pytest
 from media_server import MediaServer, drip, endless, lie, say, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
+from earshot.corpus.completeness import asked_shards, never_had
 from earshot.corpus.cutting import cut, measure
 from earshot.corpus.dealing import deal
 from earshot.corpus.download import Job, download_shard
@@ -711,6 +712,8 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
     assert told(tmp_path)["clips_kept"] == 4
     rows = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
     assert Counter(row.status for row in rows) == {"kept": 4, "refused": 2, "pending": 1}
+    missing = [became for shard in asked_shards(tmp_path / "data/clips") for _, _, became in never_had(*shard)]
+    assert sorted(missing) == ["pending", "refused_not-found", "refused_unreadable"]
     with tarfile.open(tmp_path / "data/clips/00000.tar") as tar:
         tar.extractall(tmp_path, filter="data")
     clips = sorted(tmp_path.glob("*.mp4"))
