@@ -1,6 +1,6 @@
 """The scores of a run as a small table, every one beside its controls, and where to look next.
 
-python -m earshot.insight.scores [--root DIR]
+    python -m earshot.insight.scores [--root DIR]
 """
 
 import argparse
