@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import REPOSITORY, run_stage
+from dask.distributed import Client
 from shard_work import die_at, fail_at, work_on
 from test_kill import command, contents, finished_shards, fresh, placed_shards
 
@@ -57,10 +58,11 @@ class Cluster:
         here = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder)]
         return self.start("worker", self.address, *here, *words, **environment)
 
-    def workers(self) -> list[psutil.Process]:
-        """The processes that do the work, which others start again."""
-        family = [one for process in self.processes[1:] for one in _descendants(process.pid)]
-        return [one for one in family if "spawn_main" in " ".join(_words(one))]
+    def workers(self, at_least: int = 0) -> list[int]:
+        """The processes that do the work and have started: a nanny gives up one that dies before, and ends."""
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(at_least or 1, timeout=STARTING_SECONDS)
+            return [pid for pid in client.run(os.getpid, on_error="return").values() if isinstance(pid, int)]
 
     @staticmethod
     def wait_for(holds) -> None:
@@ -84,18 +86,12 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory) -> Iterator[Cluster]:
     """A scheduler with two workers that are started again when they die."""
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     made.worker("--nworkers", "2")
+    made.workers(at_least=2)
     yield made
     made.end()
 
@@ -198,7 +194,7 @@ def test_a_stage_gives_the_bytes_of_the_local_pool_though_workers_are_killed(run
     )
     running.wait_for(lambda: finished_shards(root, stage) or process.poll() is not None)
     for worker in running.workers():
-        worker.kill()
+        os.kill(worker, signal.SIGKILL)
     before = finished_shards(root, stage)
     assert process.wait(STARTING_SECONDS) == 0
     assert contents(root, stage) == contents(tiny_root, stage)
@@ -216,10 +212,10 @@ def test_a_stage_whose_workers_are_killed_at_random_gives_the_bytes_of_the_local
         root = fresh(tiny_root, tmp_path / "root", stage)
         environment = os.environ | {"EARSHOT_CLUSTER": running.address}
         process = subprocess.Popen(command(stage, root), cwd=REPOSITORY, env=environment)
-        while process.poll() is None:
+        for _ in range(4):
             time.sleep(draw.uniform(1, 8))
-            for worker in draw.sample(running.workers(), 1):
-                worker.kill()
+            os.kill(draw.choice(running.workers()), signal.SIGKILL)
+        process.wait(2 * STARTING_SECONDS)
         # Chance may kill a shard's worker twice: then it is named, and the next run goes on.
         if process.returncode:
             run_stage(stage, root)
