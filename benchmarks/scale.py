@@ -5,7 +5,7 @@
 
 Tiny clips (4 s at 64 px, one frame kept) go through the real stages: a manifest of local files, download with its
 ledger, extract, describe; then DVC takes note of all of it and is asked what has changed. A few hundred clips are
-rendered, and each is there under many names. Measured for every number of clips:
+rendered, and each is there under many names, so duplicates are not looked for. Measured for every number of clips:
 
 - seconds by the clock and of the processors, per clip; other work on the machine slows the first, and the second less
 - peak resident memory of the stage's own process, and of the largest of its workers and their decoders
@@ -42,7 +42,7 @@ cost: {rows} clips.
 reach: Flat memory, even time.
 params:
   corpus: {{manifest: {manifest}}}
-  extract: {{frames: 1, frame_size: 64}}
+  extract: {{frames: 1, frame_size: 64, quality: {{duplicate: ignore}}}}
 """
 
 
