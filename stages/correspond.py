@@ -49,6 +49,7 @@ STAGE = Stage(
     name="correspond",
     params=("seed", "correspond"),
     reads=inputs,
+    clips="data/scenes",
     writes=("models/correspond",),
     metrics=("correspond",),
     plots=("correspond_history",),

@@ -32,8 +32,10 @@ STAGE = Stage(
     name="describe",
     params=("descriptor", "texture", "extract.window", "extract.shortest"),
     reads=("data/scenes",),
+    clips="data/scenes",
     writes=("data/sounds",),
     metrics=("describe",),
+    spreads=True,
 )
 ROW_GROUP = 100  # moments
 IDENTITY = ("clip_id", "group", "split")

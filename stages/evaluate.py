@@ -8,7 +8,8 @@ of them. detection: Fast R-CNN on their convolutions. imagenet: a linear layer o
 reads   evaluate.<benchmark>.tree      the benchmark in its official layout
         evaluate.<benchmark>.encoder   what is measured: a folder of encoders, or earshot/sound for the descriptor
         data/annotations, corpus.ontology    where the benchmark is clips of the corpus
-writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv
+writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the scores stand clips_hash, of the list of
+        clips that the encoder was trained on, and items_hash, of the list of test items
 
     python -m stages.evaluate --benchmark voc
     python -m stages.evaluate --benchmark voc --set evaluate.voc.tree=/path/to/VOCdevkit
@@ -35,6 +36,7 @@ from earshot.evaluation import (
 )
 from earshot.evaluation.benchmark import Question
 from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Run, Stage, View
 
@@ -71,6 +73,7 @@ STAGE = Stage(
     name="evaluate",
     params=("seed", "descriptor", "texture", "corpus.ontology", "evaluate.{choice}"),
     reads=inputs,
+    clips=lambda params, benchmark: getattr(params.evaluate, benchmark).encoder,
     metrics=("{choice}",),
     plots=("{choice}_classes",),
     choices=("benchmark", tuple(BENCHMARKS)),
@@ -93,7 +96,7 @@ def main(run: Run) -> str:
             ontology=run.path(run.params.corpus.ontology),
         )
     )
-    run.write_metrics(run.choice, answer.metrics)
+    run.write_metrics(run.choice, answer.metrics | {"items_hash": list_hash(answer.items)})
     run.write_plot(f"{run.choice}_classes", answer.classes)
     return f"{answer.protocol}: {answer.scores}"
 

@@ -1,29 +1,39 @@
 """Extract: clips become scenes, a few frames of each and all of its sound.
 
-Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`), or any folder of videos in any format that FFmpeg reads,
-sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`. Every file ends as a row or as
-a refusal with its reason.
+Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`, those of video2dataset too), or any folder of videos in any
+format that FFmpeg reads, sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`, and
+so may a .json beside a video. Every file ends as a row or as a refusal with its reason. What decodes and yet may be of
+no use (silent, still, clipped, or a duplicate) is refused, flagged or let be, as `extract.quality` says; duplicates are
+told when all clips are extracted, by their fingerprints.
 
-Writes data/scenes (a row a clip: pictures with their times, sound, group, split), data/scenes/ledger (a row for every
-clip, kept or refused), data/annotations (what humans said of the clips, which training never reads) and
-metrics/extract.json.
+Writes data/scenes (a row a clip: pictures with their times, sound, group, split, flags), data/scenes/ledger (a row for
+every clip, kept or refused), data/scenes/clips.json (the hash of the list of clips, which every metric carries from
+here on), data/annotations (what humans said of the clips, which training never reads), metrics/extract.json, and
+metrics/completeness.csv: of the clips asked for, by split and class, how many there are and why the others are not.
 
     python -m stages.extract
     python -m stages.extract --set corpus.clips=/path/to/videos --set extract.frames=10 --set extract.frame_size=256
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from earshot.corpus.ledger import LedgerRow, Refusal, count, write_ledger
-from earshot.media.annotations import write_annotations
+from earshot.corpus.completeness import asked_shards, never_had, read_outcomes, write_outcomes
+from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
+from earshot.media.annotations import read_annotations, write_annotations
 from earshot.media.child import Decoder
-from earshot.media.clips import Clip, list_shards, read_listing, write_listing
+from earshot.media.clips import Clip, read_listing
 from earshot.media.decoding import Wanted
-from earshot.media.scenes import Scene, write_scenes
-from earshot.pipeline.shards import shard_name
+from earshot.media.duplicates import read_duplicates, write_duplicates
+from earshot.media.listing import list_shards
+from earshot.media.quality import judge
+from earshot.media.scenes import Scene, read_scenes, rewrite_scenes, with_flag, without, write_scenes
+from earshot.pipeline.shards import shard_name, shard_paths
 from earshot.pipeline.stage import Run, Stage
 
 STAGE = Stage(
@@ -32,42 +42,152 @@ STAGE = Stage(
     reads=lambda params, _: (params.corpus.clips,),
     writes=("data/scenes", "data/annotations"),
     metrics=("extract",),
+    spreads=True,
+    plots=("completeness",),
 )
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """What the workers are given: where listings wait, where tables grow, and how."""
+
+    scratch: Path
+    scenes: Path
+    annotations: Path
+    params: Any
+    seed: int
+
+    def listing(self, number: int) -> Path:
+        """Where the list of a shard's clips waits for its worker."""
+        return self.scratch / "clips" / f"{shard_name(number)}.json"
+
+    def table(self, number: int) -> Path:
+        """A shard of scenes."""
+        return self.scenes / f"{shard_name(number)}.parquet"
+
+    def ledger(self, number: int) -> Path:
+        """The ledger of a shard."""
+        return self.scenes / "ledger" / f"{shard_name(number)}.csv"
+
+    def outcomes(self, name: str) -> Path:
+        """What became of clips, by split and class."""
+        return self.scratch / "outcomes" / f"{name}.json"
+
+    @property
+    def duplicates(self) -> Path:
+        """The folder of the lists of duplicates, a shard each."""
+        return self.scratch / "duplicates"
+
+
 def main(run: Run) -> str:
-    shards = list_shards(run.path(run.params.corpus.clips), run.params.extract.shard_clips)
-    for number, clips in enumerate(shards):
-        write_listing(listing_path(run.scratch, number), clips)
-    extract = partial(
-        extract_shard,
+    corpus = run.path(run.params.corpus.clips)
+    extraction = Extraction(
         scratch=run.scratch,
         scenes=run.out("data/scenes"),
         annotations=run.out("data/annotations"),
         params=run.params.extract,
         seed=run.params.seed,
     )
-    counts = run.map_shards(extract, range(len(shards)), title="extracting")
+    shards = list_shards(corpus, run.params.extract.shard_clips, extraction.listing)
+    numbers = range(shards)
+    run.map_shards(partial(extract_shard, extraction), numbers, title="extracting")
+    find_duplicates(extraction)
+    counts = run.map_shards(partial(finish_shard, extraction), numbers, title="looking them over")
+    asked = asked_shards(corpus)
+    if asked:
+        run.map_shards(partial(miss_shard, extraction, asked), range(len(asked)), title="looking for the others")
+    run.name_clips(clip_id for number in numbers for clip_id in clip_ids(extraction.table(number)))
     run.place("data/scenes")
     run.place("data/annotations")
-    refused = {name: number for name, number in sorted(counts.items()) if name.startswith("refused_")}
+    told = {name: counts[name] for name in sorted(counts) if name.startswith(("flagged_", "refused_"))}
     kept = {name: counts[name] for name in ("clips_in", "clips_kept", "moments")}
-    run.write_metrics("extract", kept | refused)
-    return closing_line(kept, refused)
+    run.write_metrics("extract", kept | told)
+    outcomes = [extraction.outcomes(shard_name(number)) for number in numbers]
+    outcomes += [extraction.outcomes(path.stem + MISSING) for path, _ in asked]
+    run.write_plot("completeness", read_outcomes(outcomes).rows())
+    return closing_line(kept, told)
 
 
-def extract_shard(number: int, scratch: Path, scenes: Path, annotations: Path, params, seed: int) -> dict[str, int]:
-    """Extract the clips of one shard into its files; return the counts of its ledger and of its moments."""
-    clips = read_listing(listing_path(scratch, number))
+MISSING = "-missing"
+
+
+def extract_shard(extraction: Extraction, number: int) -> dict[str, int]:
+    """Extract the clips of one shard into its files; return the counts of its ledger."""
+    params = extraction.params
+    clips = read_listing(extraction.listing(number))
     ledger: list[LedgerRow] = []
     with Decoder(params.clip_seconds) as decoder:
-        rows = extract_clips(clips, decoder, params, seed, ledger)
-        write_scenes(scenes / f"{shard_name(number)}.parquet", rows)
-    write_ledger(scenes / "ledger" / f"{shard_name(number)}.csv", ledger)
+        rows = extract_clips(clips, decoder, params, extraction.seed, ledger)
+        write_scenes(extraction.table(number), rows)
+    write_ledger(extraction.ledger(number), ledger)
     kept = {row.clip_id for row in ledger if row.status == "kept"}
     said = {clip.clip_id: clip.annotations for clip in clips if clip.clip_id in kept}
-    write_annotations(annotations / f"{shard_name(number)}.parquet", said)
-    return count(ledger) | {"moments": len(kept) * params.frames}
+    write_annotations(extraction.annotations / extraction.table(number).name, said)
+    return count(ledger)
+
+
+def find_duplicates(extraction: Extraction) -> None:
+    """List the duplicates of all shards, once: shards change when they are refused or flagged."""
+    quality, finished = extraction.params.quality, extraction.duplicates / "finished"
+    if quality.duplicate == "ignore" or finished.exists():
+        return
+    shards = shard_paths(extraction.scenes, ".parquet")
+    write_duplicates(shards, extraction.duplicates, quality.duplicate_sound, quality.duplicate_picture)
+    finished.touch()
+
+
+def finish_shard(extraction: Extraction, number: int) -> dict[str, int]:
+    """Refuse or flag the duplicates of one shard, and count what became of its clips; return the metrics' counts.
+
+    Done again, it changes nothing.
+    """
+    outcome_of_duplicates = extraction.params.quality.duplicate
+    found = {} if outcome_of_duplicates == "ignore" else read_duplicates(extraction.duplicates, number)
+    if found and outcome_of_duplicates == "refuse":
+        refuse(extraction, number, found)
+    elif found:
+        rewrite_scenes(extraction.table(number), partial(with_flag, clip_ids=found, flag="duplicate"))
+    ledger = read_ledger(extraction.ledger(number))
+    became = {row.clip_id: outcome(row) for row in ledger}
+    clips = read_listing(extraction.listing(number))
+    of_each = ((clip.group or clip.clip_id, clip.annotations, became[clip.clip_id]) for clip in clips)
+    write_outcomes(extraction.outcomes(shard_name(number)), of_each)
+    counts = count(ledger)
+    return counts | flags(extraction.table(number)) | {"moments": counts["clips_kept"] * extraction.params.frames}
+
+
+def refuse(extraction: Extraction, number: int, duplicates: dict[str, str]) -> None:
+    """Take the duplicates out of one shard's tables, and give each its refusal in the ledger."""
+    rewrite_scenes(extraction.table(number), partial(without, clip_ids=duplicates))
+    annotations = extraction.annotations / extraction.table(number).name
+    said = read_annotations(annotations)
+    write_annotations(annotations, {clip: texts for clip, texts in said.items() if clip not in duplicates})
+    rows = [
+        replace(row, status="refused", reason="duplicate", detail=duplicates[row.clip_id])
+        if row.clip_id in duplicates
+        else row
+        for row in read_ledger(extraction.ledger(number))
+    ]
+    write_ledger(extraction.ledger(number), rows)
+
+
+def flags(table: Path) -> dict[str, int]:
+    """How many clips of a shard have which flag, under the names of the metrics."""
+    found = Counter(flag for group in read_scenes(table, ["flags"]) for row in group["flags"] for flag in row.as_py())
+    return {f"flagged_{flag}": number for flag, number in found.items()}
+
+
+def miss_shard(extraction: Extraction, asked: list[tuple[Path, Path]], number: int) -> dict[str, int]:
+    """Count what became of the clips that were asked for and never came."""
+    listed, ledger = asked[number]
+    write_outcomes(extraction.outcomes(listed.stem + MISSING), never_had(listed, ledger))
+    return {}
+
+
+def clip_ids(table: Path) -> Iterator[str]:
+    """The clips of a shard."""
+    for group in read_scenes(table, ["clip_id"]):
+        yield from group["clip_id"].to_pylist()
 
 
 def extract_clips(clips: list[Clip], decoder: Decoder, params, seed: int, ledger: list[LedgerRow]) -> Iterator[Scene]:
@@ -78,11 +198,13 @@ def extract_clips(clips: list[Clip], decoder: Decoder, params, seed: int, ledger
                 raise Refusal(*clip.refusal)
             wanted = what_is_wanted(params, places(clip.clip_id, params.frames, params.times, seed))
             decoded = decoder.decode(clip.path, clip.offset, clip.size, wanted)
+            flags = judge(decoded.measured, params.quality)
         except Refusal as refusal:
             ledger.append(LedgerRow(clip.clip_id, clip.source, "refused", refusal.reason, refusal.detail))
         else:
             ledger.append(LedgerRow(clip.clip_id, clip.source, "kept"))
-            yield Scene(clip_id=clip.clip_id, group=clip.group, **vars(decoded))
+            group = clip.group or clip.clip_id
+            yield Scene(clip_id=clip.clip_id, group=group, flags=flags, **vars(decoded))
 
 
 def places(clip_id: str, frames: int, times: str, seed: int) -> tuple[float, ...]:
@@ -114,16 +236,13 @@ def what_is_wanted(params, places: tuple[float, ...]) -> Wanted:
     )
 
 
-def listing_path(scratch: Path, number: int) -> Path:
-    """Where the list of a shard's clips waits for its worker."""
-    return scratch / "clips" / f"{shard_name(number)}.json"
-
-
-def closing_line(kept: dict[str, int], refused: dict[str, int]) -> str:
-    """What came out and what was left out."""
+def closing_line(kept: dict[str, int], told: dict[str, int]) -> str:
+    """What came out, what is flagged, and what was left out."""
     line = f"{kept['clips_kept']:,} of {kept['clips_in']:,} clips kept, {kept['moments']:,} moments"
-    reasons = ", ".join(f"{number:,} {name.removeprefix('refused_')}" for name, number in refused.items())
-    return f"{line}; refused: {reasons} (why: data/scenes/ledger)" if refused else line
+    for prefix, where in (("flagged_", "data/scenes"), ("refused_", "why: data/scenes/ledger")):
+        found = [f"{number:,} {name.removeprefix(prefix)}" for name, number in told.items() if name.startswith(prefix)]
+        line += f"; {prefix[:-1]}: {', '.join(found)} ({where})" if found else ""
+    return line
 
 
 if __name__ == "__main__":

@@ -53,8 +53,10 @@ STAGE = Stage(
     name="label",
     params=("seed", "descriptor", "clusters", "label"),
     reads=("data/sounds", "data/scenes"),
+    clips="data/scenes",
     writes=("data/labels", "models/labeler"),
     metrics=("label",),
+    spreads=True,
 )
 
 

@@ -49,6 +49,7 @@ STAGE = Stage(
     name="pretrain",
     params=("seed", "clusters", "label.model", "label.components", "pretrain"),
     reads=inputs,
+    clips="data/scenes",
     writes=("models/pretrain",),
     metrics=("pretrain",),
     plots=("history",),

@@ -18,11 +18,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class MediaServer:
-    """Answers every name as `behaviours` has it, 404 otherwise; used as a context."""
+    """Answers every name as `behaviours` has it, and the others with `otherwise` (default: 404); used as a context."""
 
-    def __init__(self, behaviours: dict[str, Behaviour] | None = None) -> None:
+    def __init__(self, behaviours: dict[str, Behaviour] | None = None, otherwise: Behaviour | None = None) -> None:
         self.behaviours = behaviours or {}
+        self.otherwise = otherwise or status(404)
         self.requests: Counter[str] = Counter()
+        self.parts: Counter[str] = Counter()  # bytes of the ranges that were asked for, with both their ends
         self.ending = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.media = self
@@ -49,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         media = self.server.media
         media.requests[name] += 1
         try:
-            media.behaviours.get(name, status(404))(self)
+            media.behaviours.get(name, media.otherwise)(self)
         except ConnectionError:
             self.close_connection = True
 
@@ -76,6 +78,8 @@ def serve(path: Path, *, ranges: bool = True) -> Behaviour:
             return
         first = int(asked[1])
         last = min(int(asked[2] or len(body)), len(body) - 1)
+        if asked[2]:
+            handler.server.media.parts[handler.path.lstrip("/")] += last + 1 - first
         handler.answer(206, body[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(body)}")
 
     return behave

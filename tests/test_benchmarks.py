@@ -19,6 +19,7 @@ from earshot.evaluation.pictures import colour_features, layer_features, load_en
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.files import load_encoder, save_architecture, save_weights
 from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
 from stages.evaluate import STAGE, main
 
@@ -176,7 +177,13 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
     changes = {"evaluate__sun__tree": sun_whole, "evaluate__sun__encoder": encoder, "evaluate__sun__resize": SIDE}
     metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
     names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
-    assert list(metrics) == [*names, "colour_accuracy", "C_pool5", "chance"]
+    assert list(metrics) == [*names, "colour_accuracy", "C_pool5", "chance", "items_hash"]
+    asked = [
+        f"{split}/SUN397{name}"
+        for split in range(1, 4)
+        for name in (sun_whole / "Partitions" / f"Testing_{split:02d}.txt").read_text().split()
+    ]
+    assert metrics["items_hash"] == list_hash(asked)
     assert metrics["accuracy_pool5"] == metrics["random_accuracy_pool5"] > 0.45
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
     assert [row["class"] for row in classes] == [name[1:] for name in SUN_CLASSES]
@@ -207,7 +214,9 @@ def test_sun_draws_as_many_of_the_official_fifty_as_asked_by_the_seed(tmp_path):
 def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, esc50_whole, capsys):
     changes = {"evaluate__esc50__tree": esc50_whole, "evaluate__esc50__windows": 2, "descriptor": "mfcc"}
     metrics, classes = run_stage(tmp_path / "root", "esc50", **changes)
-    assert metrics == {"accuracy": 1, "accuracy_spread": 0, "spectrum_accuracy": 1, "chance": 0.5}
+    asked = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
+    scores = {"accuracy": 1, "accuracy_spread": 0, "spectrum_accuracy": 1, "chance": 0.5}
+    assert metrics == scores | {"items_hash": asked}  # the descriptor was trained on no clips
     assert [row["class"] for row in classes] == ["dog", "chainsaw"]  # by number, not by name
     assert "mfcc 1.000, spectrum 1.000; chance 0.500" in capsys.readouterr().out
 

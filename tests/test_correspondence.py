@@ -85,6 +85,7 @@ def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
     assert answer.metrics["pairs"] == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240))
     assert answer.metrics["accuracy"] == answer.metrics["random_accuracy"]
     assert 0.2 < answer.metrics["accuracy"] < 0.8
+    assert 2 * len(set(answer.items)) == answer.metrics["pairs"]
     assert answer.metrics == evaluate(question(world, tmp_path)).metrics
 
 

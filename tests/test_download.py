@@ -20,13 +20,15 @@ import pytest
 from media_server import MediaServer, drip, endless, lie, say, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
+from earshot.corpus.completeness import asked_shards, never_had
 from earshot.corpus.cutting import cut, measure
 from earshot.corpus.dealing import deal
 from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import _refusal, fetch
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import Refusal, read_ledger
-from earshot.pipeline.errors import EarshotError
+from earshot.corpus.pace import Pace
+from earshot.corpus.published import open_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GREY_STEP, TONE_STEP = 20, 100  # a second of the test video: levels of grey, Hz of the tone
@@ -137,6 +139,93 @@ def test_what_a_cut_cannot_give_has_its_reason_and_leaves_no_file(media, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+# Picture and sound, together
+
+FLASH = 5.0  # seconds into the video: for a fifth of a second it is white, and beeps
+
+
+@pytest.fixture(scope="module")
+def flashes(tmp_path_factory):
+    """Eight seconds of darkness and silence but for one flash and beep, in several containers, whole and apart."""
+    folder = tmp_path_factory.mktemp("flashes")
+    now = f"between(t,{FLASH},{FLASH + 0.2})"
+    dark = f"color=black:size=64x48:rate=25:duration=8,drawbox=color=white:t=fill:enable='{now}'"
+    beep = f"aevalsrc='if({now},0.8*sin(2*PI*1000*t),0)':sample_rate=44100:duration=8"
+    form = ["-pix_fmt", "yuv420p", "-bf", "2", "-g", "60", "-c:a", "aac"]
+    whole = render(folder / "whole.mp4", "-f", "lavfi", "-i", dark, "-f", "lavfi", "-i", beep, *form)
+    render(folder / "whole.mkv", "-i", str(whole), "-c", "copy")
+    render(folder / "whole.ts", "-i", str(whole), "-c", "copy")
+    render(folder / "picture.mp4", "-i", str(whole), "-c", "copy", "-an")
+    render(folder / "sound.mkv", "-i", str(whole), "-c", "copy", "-vn")
+    late = ["-vn", "-af", "atrim=start=2", "-c:a", "flac"]
+    render(folder / "late.mkv", "-i", str(whole), *late)
+    render(folder / "late.mp4", "-i", str(whole), "-af", "atrim=start=2", "-c:v", "copy", "-c:a", "aac")
+    return folder
+
+
+def flash_and_beep(clip):
+    """When the first white picture is shown and when the sound sets in, in seconds."""
+    with av.open(str(clip)) as file:
+        flash = next(frame.time for frame in file.decode(video=0) if frame.to_ndarray()[:48].mean() > 128)
+    with av.open(str(clip)) as file:
+        for frame in file.decode(audio=0):
+            loud = np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.3)
+            if len(loud):
+                return flash, frame.time + loud[0] / frame.sample_rate
+    raise AssertionError("no beep")
+
+
+@pytest.mark.parametrize("start", [0, 2.99, 4.3])
+@pytest.mark.parametrize(
+    "names", [["whole.mp4"], ["whole.mkv"], ["whole.ts"], ["picture.mp4", "sound.mkv"], ["picture.mp4", "late.mkv"]]
+)
+def test_picture_and_sound_stay_together(flashes, tmp_path, names, start):
+    if "late.mkv" in names and start < 2:
+        with pytest.raises(Refusal, match="bad-cut.*the sound at (1.98|2.00) s"):
+            cut([flashes / name for name in names], start, 7, tmp_path / "clip.mp4")
+        return
+    cut([flashes / name for name in names], start, 7, tmp_path / "clip.mp4")
+    flash, beep = flash_and_beep(tmp_path / "clip.mp4")
+    assert flash == pytest.approx(FLASH - start, abs=0.05)  # a picture lasts 0.04 s
+    assert beep == pytest.approx(FLASH - start, abs=0.03)
+
+
+def test_a_clip_whose_sound_begins_late_is_a_bad_cut_though_nothing_is_cut(flashes, tmp_path):
+    with pytest.raises(Refusal, match="bad-cut.*the picture begins at 0.00 s, the sound at (1.98|2.00) s"):
+        cut([flashes / "late.mp4"], 0, 8, tmp_path / "clip.mp4")
+    cut([flashes / "late.mp4"], 3, 8, tmp_path / "clip.mp4")
+    assert flash_and_beep(tmp_path / "clip.mp4") == (pytest.approx(2, abs=0.05), pytest.approx(2, abs=0.03))
+
+
+def test_picture_and_sound_of_real_clips_stay_together(real_data, tmp_path):
+    """What is heard and seen in the middle of a real clip is heard and seen at the same moment of its cut."""
+    clips = sorted((real_data / "clips").glob("*.mp4"))[::8]
+    assert clips
+    for number, clip in enumerate(clips):
+        cut([clip], 0.77, 1.77, tmp_path / f"{number}.mp4")
+        sound, part = waveform(clip), waveform(tmp_path / f"{number}.mp4")
+        expected = round(0.77 * 8000)
+        middle = part[2000:6000]
+        scores = [middle @ sound[at + 2000 : at + 6000] for at in range(expected - 400, expected + 400)]
+        assert abs(np.argmax(scores) - 400) <= 0.02 * 8000 or np.abs(middle).max() < 0.01, clip.name
+        before, after = picture_at(clip, 0.77 + 0.5), picture_at(tmp_path / f"{number}.mp4", 0.5)
+        assert np.abs(before - after).mean() < 8, clip.name
+
+
+def waveform(clip):
+    """The sound of a clip at 8 kHz, one channel, from its time 0 on."""
+    decode = ["-nostdin", "-loglevel", "error", "-i", str(clip), "-vn", "-ac", "1", "-ar", "8000", "-f", "f32le", "-"]
+    done = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *decode], capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.float32)
+
+
+def picture_at(clip, seconds):
+    """The picture that is shown at a time, small and grey."""
+    with av.open(str(clip)) as file:
+        shown = [frame for frame in file.decode(video=0) if frame.time <= seconds + 0.001]
+        return shown[-1].reformat(64, 48, "gray").to_ndarray().astype(float)
+
+
 @pytest.mark.parametrize("playlist", ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:12,\nwhole.mp4\n"])
 def test_a_playlist_is_not_followed(media, tmp_path, playlist):
     (tmp_path / "whole.mp4").symlink_to(media / "whole.mp4")
@@ -146,6 +235,15 @@ def test_a_playlist_is_not_followed(media, tmp_path, playlist):
 
 
 # The fetch
+
+
+def pace_in(folder, **changes):
+    """A pace without limit, and hardly any patience: a test that waits for a site fails by its reason."""
+    return Pace(**{"file": folder / "pace.sqlite", "requests_per_hour": 0.0, "backoff": 0.1, "patience": 2.0} | changes)
+
+
+def ask(address, folder, seconds=60):
+    fetch(address, folder / "fetched", megabytes=3, seconds=seconds, visit=pace_in(folder).visit(address))
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +297,7 @@ def server(media):
 def test_what_a_server_does_has_its_reason(server, tmp_path, name, reason):
     patience = 2 if name in ("stalled.mp4", "halfway.mp4") else 60
     with pytest.raises(Refusal) as refusal:
-        fetch(server.address(name), tmp_path / "fetched", megabytes=3, seconds=patience)
+        ask(server.address(name), tmp_path, patience)
     assert refusal.value.reason == reason, refusal.value.detail
 
 
@@ -215,7 +313,7 @@ def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
     )
     behaviours = {name: serve(media / name) for name in ("silent.mp4", "blind.mp4")}
     with MediaServer(behaviours | {"all.mpd": say(listing.encode(), "application/dash+xml")}) as server:
-        fetch(server.address("all.mpd"), tmp_path / "fetched", megabytes=3, seconds=60)
+        ask(server.address("all.mpd"), tmp_path)
         assert server.requests == {"all.mpd": 1, "silent.mp4": 1, "blind.mp4": 1}
     cut(sorted((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 7)
@@ -225,9 +323,124 @@ def test_a_video_in_pieces_is_put_together(media, tmp_path):
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\nwhole.ts\n#EXT-X-ENDLIST\n"
     behaviours = {"all.m3u8": say(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
     with MediaServer(behaviours) as server:
-        fetch(server.address("all.m3u8"), tmp_path / "fetched", megabytes=3, seconds=60)
+        ask(server.address("all.m3u8"), tmp_path)
     cut(list((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 7)
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory):
+    """A minute of noise with a key frame each second, some 3 MB: second n is grey 4 n + 10 on average."""
+    folder = tmp_path_factory.mktemp("long")
+    grey = "color=black:size=96x72:rate=8:duration=60,geq=lum='4*floor(T)+20*random(1)':cb=128:cr=128"
+    tone = "aevalsrc='0.5*sin(2*PI*(200+100*mod(floor(t),12))*t)':sample_rate=16000:duration=60"
+    form = ["-pix_fmt", "yuv420p", "-g", "8", "-c:a", "aac", "-b:v", "400k"]
+    behind = render(folder / "behind.mp4", "-f", "lavfi", "-i", grey, "-f", "lavfi", "-i", tone, *form)
+    render(folder / "whole.mkv", "-i", str(behind), "-c", "copy")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["behind.mp4", "whole.mkv"])
+def test_a_section_is_cut_to_the_second_from_the_few_bytes_around_it(long_video, tmp_path, name):
+    with MediaServer({"a.mp4": serve(long_video / name)}) as server:
+        ((clip, row),) = sections(server, tmp_path, ["a.mp4,41,44"])
+        sent, requests = server.parts["a.mp4"], server.requests["a.mp4"]
+    assert row.status == "kept", row
+    assert about_second(clip) == (41, 44)
+    assert sent < 0.5 * (long_video / name).stat().st_size
+    assert requests <= 6
+    for span in measure(clip):
+        assert (span.start, span.end) == (pytest.approx(0, abs=0.1), pytest.approx(3, abs=0.1))
+
+
+def sections(server, folder, rows):
+    """Clips and ledger rows of a manifest whose sources are names on a server, fetched as sections."""
+    rows = [f"{server.address(row.partition(',')[0])},{row.partition(',')[2]}" for row in rows]
+    _, ledger = run_shard(manifest(folder, rows), fetch="section")
+    if (folder / "out" / "00000.tar").exists():
+        with tarfile.open(folder / "out" / "00000.tar") as tar:
+            tar.extractall(folder / "clips", filter="data")
+    return [(folder / "clips" / f"{clip_id}.mp4", row) for clip_id, row in ledger.items()]
+
+
+def about_second(clip):
+    """The seconds of the long video on which a clip begins and ends, by its pictures."""
+    with av.open(str(clip)) as file:
+        levels = [frame.to_ndarray()[:72].mean() for frame in file.decode(video=0)]
+    return tuple(round((levels[at] - 10) / 4) + (at < 0) for at in (0, -1))
+
+
+def test_a_section_of_picture_and_sound_apart_keeps_them_together(flashes, tmp_path):
+    listing = (
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT8S"><Period>'
+        '<AdaptationSet mimeType="video/mp4"><Representation id="p" codecs="avc1.4d401e" width="640" height="360" '
+        'bandwidth="100000"><BaseURL>picture.mp4</BaseURL></Representation></AdaptationSet>'
+        '<AdaptationSet mimeType="audio/mp4"><Representation id="s" codecs="mp4a.40.2" bandwidth="64000">'
+        "<BaseURL>late.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>"
+    )
+    behaviours = {name: serve(flashes / name) for name in ("picture.mp4", "late.mkv")}
+    with MediaServer(behaviours | {"all.mpd": say(listing.encode(), "application/dash+xml")}) as server:
+        ((clip, row),) = sections(server, tmp_path, ["all.mpd,3.3,7"])
+        assert server.parts.keys() == {"picture.mp4", "late.mkv"}
+    assert row.status == "kept", row
+    assert flash_and_beep(clip) == (pytest.approx(FLASH - 3.3, abs=0.05), pytest.approx(FLASH - 3.3, abs=0.03))
+
+
+def test_a_server_without_parts_gives_the_whole_once_for_all_its_clips(media, tmp_path):
+    with MediaServer({"a.mp4": serve(media / "whole.mp4", ranges=False)}) as server:
+        outcomes = sections(server, tmp_path, ["a.mp4,2,4", "a.mp4,7,9"])
+        assert server.requests["a.mp4"] == 4, "what it is, a part, and then again what it is and the whole"
+    for (clip, row), second in zip(outcomes, (2, 7), strict=True):
+        assert row.status == "kept" and is_second(clip, second)
+
+
+def torn_range(path):
+    """A file of which every range breaks off halfway."""
+
+    def behave(handler):
+        body = path.read_bytes()
+        first = (
+            int(handler.headers["Range"].removeprefix("bytes=").partition("-")[0]) if handler.headers["Range"] else 0
+        )
+        last = min(first + 262143, len(body) - 1)
+        handler.close_connection = True
+        told = {"Content_Range": f"bytes {first}-{last}/{len(body)}", "Content_Length": last + 1 - first}
+        handler.answer(206, body[first : (first + last) // 2], **told)
+
+    return behave
+
+
+def false_range(path):
+    """A file that gives another part of itself than the one asked for."""
+    return lambda handler: handler.answer(206, path.read_bytes()[:100], Content_Range="bytes 7-106/50000")
+
+
+def test_sections_that_cannot_be_had_have_their_reasons(media, tmp_path):
+    playlist = b"#EXTM3U\n#EXTINF:12,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+    concat = tmp_path / "concat"
+    concat.write_bytes(b"ffconcat version 1.0\nfile /etc/hostname\n" + bytes(1000))
+    behaviours = {
+        "torn.mp4": torn_range(media / "whole.mp4"),
+        "false.mp4": false_range(media / "whole.mp4"),
+        "concat.mp4": serve(concat),
+        "garbage.mp4": serve(media / "garbage.mp4"),
+        "silent.mp4": serve(media / "silent.mp4"),
+        "short.mp4": serve(media / "whole.mp4"),
+        "list.mp4": say(playlist),
+    }
+    with MediaServer(behaviours) as server:
+        rows = [f"{name},{'30,40' if name == 'short.mp4' else '2,4'}" for name in [*behaviours, "none.mp4"]]
+        ledger = {Path(row.source).name: row for _, row in sections(server, tmp_path / "corpus", rows)}
+    assert {name: row.reason for name, row in ledger.items()} == {
+        "torn.mp4": "network",
+        "false.mp4": "unreadable",
+        "concat.mp4": "unreadable",
+        "garbage.mp4": "unreadable",
+        "silent.mp4": "no-sound",
+        "short.mp4": "bad-cut",
+        "list.mp4": "unreadable",
+        "none.mp4": "not-found",
+    }
 
 
 @pytest.mark.parametrize(
@@ -236,7 +449,7 @@ def test_a_video_in_pieces_is_put_together(media, tmp_path):
 )
 def test_only_http_is_asked(tmp_path, address):
     with pytest.raises(Refusal, match="unsupported"):
-        fetch(address, tmp_path / "fetched", megabytes=3, seconds=60)
+        fetch(address, tmp_path / "fetched", megabytes=3, seconds=60, visit=None)
     assert not (tmp_path / "fetched").exists()
 
 
@@ -244,7 +457,7 @@ def test_a_refused_connection_is_the_network(tmp_path):
     with MediaServer() as closed:
         address = closed.address("a.mp4")
     with pytest.raises(Refusal, match="network"):
-        fetch(address, tmp_path / "fetched", megabytes=3, seconds=60)
+        ask(address, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -343,13 +556,19 @@ def manifest(folder, rows, header="url,start,end"):
 
 
 def job_for(folder, **changes):
-    values = {"seconds": 60.0, "megabytes": 50.0, "accept_pending": False} | changes
+    values = {
+        "seconds": 60.0,
+        "megabytes": 50.0,
+        "fetch": "whole",
+        "accept_pending": False,
+        "pace": pace_in(folder),
+    } | changes
     return Job(folder, folder / "asked", folder / "clips", folder / "out", **values)
 
 
 def run_shard(folder, **changes):
     job = job_for(folder, **changes)
-    assert deal(folder, job.asked, 100) == 1
+    assert deal(open_manifest(folder, folder / "lists"), job.asked, 100) == 1
     return download_shard(job, 0), {row.clip_id: row for row in read_ledger(job.out / "ledger" / "00000.csv")}
 
 
@@ -379,7 +598,9 @@ def test_local_files_give_a_row_each_and_none_from_outside_the_folder(media, tmp
         about = json.load(tar.extractfile("whole_0.json"))
     asked = {"source": "whole.mp4", "start": 0.0, "end": 12.0, "group": "whole", "annotations": []}
     assert about == {**asked, "seconds": 12.0}
-    assert not (corpus / "clips" / "00000").exists(), "what is in the tar file is not kept twice"
+    assert [path.name for path in (corpus / "clips" / "00000").iterdir()] == ["journal.jsonl"], (
+        "what is in the tar file is not kept twice"
+    )
 
 
 def test_the_tar_file_depends_on_nothing_but_the_clips(media, tmp_path):
@@ -405,30 +626,51 @@ def test_a_server_that_drips_is_given_up_in_time(media, tmp_path):
     assert counts == {"clips_asked": 1, "clips_kept": 0, "refused_timeout": 1}
 
 
-def test_a_clip_that_is_asked_for_twice_is_named(tmp_path):
-    folder = manifest(tmp_path, ["a.mp4,0,5", "b.mp4,0,5", "a.mp4,0,7"], "path,start,end")
-    with pytest.raises(EarshotError, match="line 4: clip a_0 is asked for on line 2 already"):
-        deal(folder, tmp_path / "asked", 2)
+def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path):
+    behaviours = {f"{number}.mp4": status(503) for number in range(8)}
+    behaviours |= {name: serve(media / "whole.mp4") for name in ("first.mp4", "last.mp4")}
+    with MediaServer(behaviours) as server:
+        names = ["first.mp4", *(f"{number}.mp4" for number in range(8)), "last.mp4"]
+        rows = [f"{server.address(name)},0,12" for name in names]
+        counts, _ = run_shard(manifest(tmp_path, rows), pace=pace_in(tmp_path, backoff=5.0, patience=0.4))
+    assert counts["clips_kept"] == 2
+    assert counts["pending_network"] == 8
 
 
-def test_a_manifest_is_dealt_into_shards_in_order(tmp_path):
-    folder = manifest(tmp_path, [f"{number}.mp4,0,5" for number in range(5)], "path,start,end")
-    assert deal(folder, tmp_path / "asked", 2) == 3
-    dealt = [path.read_text().count("\n") for path in sorted((tmp_path / "asked").iterdir())]
-    assert dealt == [2, 2, 1]
+def test_what_was_asked_for_longest_ago_has_its_turn_first(media, tmp_path):
+    with MediaServer({"limits.mp4": status(429), "b.mp4": serve(media / "whole.mp4")}) as server:
+        rows = [f"{server.address(name)},0,12" for name in ("limits.mp4", "b.mp4")]
+        changes = {"pace": pace_in(tmp_path, backoff=3.0, patience=0.1)}
+        counts, ledger = run_shard(manifest(tmp_path, rows), **changes)
+        assert counts["pending_rate-limited"] == 2 and server.requests["b.mp4"] == 0
+        time.sleep(3.7)
+        counts, _ = run_shard(tmp_path, **changes)
+        assert counts["clips_kept"] == 1
 
 
 # The stage
 
+AT_ONCE = {"EARSHOT_REQUESTS_PER_HOUR": "0", "EARSHOT_BACKOFF": "0.2", "EARSHOT_PATIENCE": "1"}
 
-def stage(root, *changes, **where):
+
+def stage(root, *changes, status=False, **where):
     command = [sys.executable, "-m", "stages.download", "--root", root, "--params", REPOSITORY / "params.yaml"]
     for change in ("corpus.manifest=corpus", *changes):
         command += ["--set", change]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EARSHOT_WORKERS": "1"}
+    command += ["--status", "--json"] if status else []
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "EARSHOT_WORKERS": "1", **AT_ONCE}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, **where
     )
+
+
+def told(root):
+    """The counts that --status tells of, as JSON."""
+    code, out, error = finish(stage(root, status=True))
+    assert code == 0, error
+    return {
+        name: value for name, value in json.loads(out).items() if not name.startswith(("clips_an", "hours", "held"))
+    }
 
 
 def finish(process):
@@ -450,6 +692,8 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         assert "3 of 7 clips are pending (2 network, 1 rate-limited;" in error
         assert "Traceback" not in error
         assert not (tmp_path / "data").exists()
+        facts = {"clips_asked": 7, "clips_kept": 2, "pending_network": 2, "pending_rate-limited": 1}
+        assert told(tmp_path) == facts | {"refused_not-found": 1, "refused_unreadable": 1, "not_yet_asked": 0}
 
         server.requests.clear()
         server.behaviours |= {name: serve(media / "front.mp4") for name in ("c.mp4", "e.mp4")}
@@ -465,8 +709,11 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         "refused_not-found": 1,
         "refused_unreadable": 1,
     }
+    assert told(tmp_path)["clips_kept"] == 4
     rows = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
     assert Counter(row.status for row in rows) == {"kept": 4, "refused": 2, "pending": 1}
+    missing = [became for shard in asked_shards(tmp_path / "data/clips") for _, _, became in never_had(*shard)]
+    assert sorted(missing) == ["pending", "refused_not-found", "refused_unreadable"]
     with tarfile.open(tmp_path / "data/clips/00000.tar") as tar:
         tar.extractall(tmp_path, filter="data")
     clips = sorted(tmp_path.glob("*.mp4"))
@@ -483,6 +730,8 @@ def test_a_run_that_is_killed_goes_on_with_the_clip_that_it_was_at(media, tmp_pa
         deadline = time.monotonic() + 60
         while server.requests["c.mp4"] < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
+        facts = {"clips_asked": 3, "clips_kept": 2, "not_yet_asked": 1}
+        assert told(tmp_path) == facts, "a run that goes on hinders nobody from asking"
         process.kill()
         process.communicate()
         deadline = time.monotonic() + 20

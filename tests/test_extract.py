@@ -17,14 +17,18 @@ from odd_media import LOSSLESS, MP4, TONE, render
 from earshot.corpus.ledger import read_ledger
 from earshot.corpus.split import split_of
 from earshot.media.annotations import read_annotations
-from earshot.media.clips import list_shards, read_listing, write_listing
+from earshot.media.clips import read_listing, write_listing
+from earshot.media.folders import clips_in_folder
+from earshot.media.listing import list_shards
 from earshot.media.scenes import SCHEMA, Scene, read_scenes, write_scenes
 from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
 from stages.extract import STAGE, main, places
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
-QUICK = ("extract.frame_size=32", "extract.window=1.0", "extract.shard_clips=4")
+# The rendered clips show one pattern, so that each is the duplicate of the others.
+QUICK = ("extract.frame_size=32", "extract.window=1.0", "extract.shard_clips=4", "extract.quality.duplicate=ignore")
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +83,12 @@ def tar(path: Path, files: dict[str, bytes]) -> None:
             archive.addfile(member, io.BytesIO(data))
 
 
+def listed(folder: Path, size: int, listings: Path) -> list:
+    """The clips of a corpus as the stage lists them."""
+    count = list_shards(folder, size, lambda number: listings / f"{number}.json")
+    return [clip for number in range(count) for clip in read_listing(listings / f"{number}.json")]
+
+
 def test_every_file_is_a_row_or_a_refusal_and_the_counts_add_up(tmp_path, media, capsys):
     extract(tmp_path, media)
     rows = ledger(tmp_path)
@@ -90,6 +100,7 @@ def test_every_file_is_a_row_or_a_refusal_and_the_counts_add_up(tmp_path, media,
         "moments": 12,
         "refused_no-sound": 1,
         "refused_unreadable": 1,
+        "clips_hash": list_hash(["v0", "v1", "v2", "v3"]),
     }
     assert [row["clip_id"] for row in scenes(tmp_path)] == [f"v{number}" for number in range(4)]
     assert "4 of 6 clips kept, 12 moments; refused: 1 no-sound, 1 unreadable" in capsys.readouterr().out
@@ -159,16 +170,16 @@ def test_sub_folders_and_odd_names_count_and_clip_ids_are_unique(tmp_path, media
         shutil.copy(media / "v0.mp4", folder / name)
     for aside in (".hidden.mp4", "notes.txt", "a.srt", "deep/thumbnail.JPG"):
         (folder / aside).write_text("not a clip")
-    clips = [clip for shard in list_shards(folder, 3) for clip in shard]
+    clips = listed(folder, 3, tmp_path / "all")
     ids = [clip.clip_id for clip in clips]
     assert len(set(ids)) == len(ids) == 8
     assert {"deep_er_b", "it_s_c_d", "Käse", "_"} < set(ids)
     (folder / "a.mkv").unlink()
-    assert "a" in [clip.clip_id for shard in list_shards(folder, 3) for clip in shard]
+    assert "a" in [clip.clip_id for clip in listed(folder, 3, tmp_path / "without")]
     before = {clip.source: clip.clip_id for clip in clips}
     shutil.copy(media / "v0.mp4", folder / "a.avi")
     shutil.copy(media / "v0.mp4", folder / "a.mkv")
-    after = {clip.source: clip.clip_id for shard in list_shards(folder, 3) for clip in shard}
+    after = {clip.source: clip.clip_id for clip in listed(folder, 3, tmp_path / "more")}
     assert {source: after[source] for source in before} == before  # names do not depend on who else shares them
     extract(tmp_path, folder)
     assert metrics(tmp_path)["clips_kept"] == 9
@@ -255,11 +266,11 @@ def test_a_corpus_that_cannot_be_meant_is_refused_in_a_line(tmp_path, files, mes
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(EarshotError, match=message):
-        list_shards(tmp_path, 10)
+        listed(tmp_path, 10, tmp_path / ".listings")
 
 
 def test_listings_come_back_as_they_were_written(tmp_path, media):
-    (clips,) = list_shards(media, 100)
+    clips = list(clips_in_folder(media))
     clips[0] = replace(clips[0], refusal=("unsupported", "x"), annotations=("a", "b"), source="caf\udce9")
     write_listing(tmp_path / "00000.json", clips)
     assert read_listing(tmp_path / "00000.json") == clips
@@ -308,4 +319,5 @@ def test_all_real_clips_are_kept_with_the_groups_of_their_manifest(tmp_path, rea
     with open(real_data / "clips" / "manifest.csv", newline="") as file:
         groups = {Path(row["file"]).stem: row["group"] for row in csv.DictReader(file)}
     assert {row["clip_id"]: row["group"] for row in scenes(tmp_path)} == groups
-    assert metrics(tmp_path) == {"clips_in": len(groups), "clips_kept": len(groups), "moments": 10 * len(groups)}
+    counts = {"clips_in": len(groups), "clips_kept": len(groups), "moments": 10 * len(groups)}
+    assert metrics(tmp_path) == counts | {"clips_hash": list_hash(groups)}

@@ -27,7 +27,13 @@ from earshot.corpus.ledger import LedgerRow, printable, read_ledger
 CLIP_SECONDS = 10  # the limit of one clip
 # A stage may take the time of all its limits; nothing near it was ever seen.
 SECONDS_AN_INPUT, SECONDS_TO_START = 1.0, 60
-SMALL = ("extract.frame_size=32", "extract.frames=2", "extract.window=1.5", "extract.shortest=1.5")
+SMALL = (
+    "extract.quality.duplicate=ignore",
+    "extract.frame_size=32",
+    "extract.frames=2",
+    "extract.window=1.5",
+    "extract.shortest=1.5",
+)
 COUNTS = [100, pytest.param(2000, marks=pytest.mark.slow)]
 
 

@@ -15,8 +15,10 @@ from conftest import REPOSITORY, run_stage
 OUTPUTS = {
     "extract": ["data/scenes", "data/annotations"],
     "describe": ["data/sounds"],
+    "label": ["data/labels", "models/labeler"],
     "pretrain": ["models/pretrain"],
 }
+SOON = ["extract", "describe", pytest.param("label", marks=pytest.mark.slow), "pretrain"]
 TIMED = {"metrics/pretrain.json": "images_per_second"}  # the one metric that a clock decides
 KILLED_WHILE_PLACING = """
 import os, signal, sys
@@ -98,7 +100,7 @@ def kill_and_rerun(tiny_root: Path, folder: Path, stage: str, kills: int) -> int
     return killed
 
 
-@pytest.mark.parametrize("stage", OUTPUTS)
+@pytest.mark.parametrize("stage", SOON)
 def test_a_killed_stage_ends_as_if_nothing_had_happened(tiny_root, tmp_path, stage):
     assert kill_and_rerun(tiny_root, tmp_path, stage, kills=2) >= 1
 
@@ -109,7 +111,7 @@ def test_a_stage_killed_twenty_times_ends_as_if_nothing_had_happened(tiny_root, 
     assert kill_and_rerun(tiny_root, tmp_path, stage, kills=25) >= 20
 
 
-@pytest.mark.parametrize("stage", OUTPUTS)
+@pytest.mark.parametrize("stage", SOON)
 def test_a_stage_killed_between_writing_and_placing_does_no_shard_again(tiny_root, tmp_path, stage):
     root = fresh(tiny_root, tmp_path / "root", stage)
     code = [sys.executable, "-c", KILLED_WHILE_PLACING.format(stage=stage), *arguments(root)]

@@ -4,7 +4,11 @@ import os
 import tracemalloc
 from itertools import islice
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from earshot.corpus.manifest import read_manifest
 from earshot.pipeline.errors import EarshotError
@@ -48,6 +52,16 @@ def test_vggsounds_list_of_files_has_the_start_in_the_name(tmp_path):
     assert row.annotations == ("playing hammond organ",)
 
 
+def test_kinetics_rows_have_their_own_start_and_end_and_may_have_no_label(tmp_path):
+    text = "label,youtube_id,time_start,time_end,split,is_cc\n"
+    text += 'air drumming,--nQbRBEz2s,104,114,val,0\n"cooking, eating",-3B32lodo2M,59,69,train,0\n'
+    first, second = rows(tmp_path, text)
+    assert (first.clip_id, first.group, first.start, first.end) == ("--nQbRBEz2s_104000", "--nQbRBEz2s", 104, 114)
+    assert (first.annotations, second.annotations) == (("air drumming",), ("cooking, eating",))
+    (row,) = rows(tmp_path, "youtube_id,time_start,time_end,split\n--nQbRBEz2s,0,10,test\n")
+    assert row.annotations == ()
+
+
 def test_a_plain_table_may_have_its_columns_in_any_order_and_others_beside(tmp_path):
     header = "notes,end,start,path,Group,annotations\n"
     first, second = rows(tmp_path, header + "x,4.5,2.25,videos/one.mp4,beach,surf; gull\ny,2,0,videos/two.mp4,,\n")
@@ -60,6 +74,7 @@ def test_youtube_addresses_of_every_form_name_the_same_video(tmp_path):
     forms = ("www.youtube.com/watch?v={}", "youtu.be/{}?t=3", "m.youtube.com/watch?app=desktop&v={}&t=1s")
     text = "url,start,end\n" + "".join(f"https://{form.format('--PJHxphWEs')},30,40\n" for form in forms)
     assert {row.clip_id for row in rows(tmp_path, text)} == {"--PJHxphWEs_30000"}
+    assert {row.source for row in rows(tmp_path, text)} == {"https://www.youtube.com/watch?v=--PJHxphWEs"}
 
 
 def test_clip_ids_are_safe_file_names_and_differ_where_sources_do(tmp_path):
@@ -94,9 +109,14 @@ def test_a_path_out_of_the_manifests_folder_is_refused(tmp_path, path):
         (AUDIOSET + "short, 0, 10, x\n", "line 6: YTID 'short'"),
         (AUDIOSET + "--PJHxphWEs, 0, 10\n", "line 6: 3 fields, wanted 4"),
         ("---g-f_I2yQ,1,people marching,test\n---g-f_I2yQ,one,people marching,test\n", "line 2: start 'one'"),
-        ("name,when\nx,1\n", "line 1: found 'name,when', wanted AudioSet's"),
+        ("name,when\nx,1\n", "line 1: found 'name,when', wanted the rows of AudioSet"),
         ('path,start,end\n"a.mp4,0,1\n', "not a CSV row"),
         (b"path,start,end\na.mp4,0,1\n\xff\xfe.mp4,0,1\n", "not UTF-8"),
+        ("label,youtube_id,time_start,split\nx,--nQbRBEz2s,0,val\n", "line 1: the column time_end is missing"),
+        ("youtube_id,time_start,time_end\n--nQbRBEz2s,0,1\nbad,0,1\n", "line 3: youtube_id 'bad'"),
+        ("youtube_id,time_start,time_end\n--nQbRBEz2s,soon,1\n", "line 2: time_start 'soon'"),
+        ("Category&VideoID&Quality&StartTime&EndTime\nBell&RUhOCu3LNXM&good&0&10\n", "take manifests/ave.json"),
+        ("path,start,end\n" + "a" * (1 << 20), "line 2: longer than 1,048,576 characters"),
         ("", "holds no rows"),
         ("# nothing here\n\n", "holds no rows"),
     ],
@@ -108,9 +128,113 @@ def test_the_first_bad_row_is_named_by_file_line_and_field(tmp_path, text, said)
     assert "list.csv" in str(error.value)
 
 
+def parquet(folder, name="list.parquet", **columns):
+    pq.write_table(pa.table(columns), folder / name, row_group_size=2)
+    return folder / name
+
+
+def test_parquet_has_the_columns_of_the_plain_table(tmp_path):
+    columns = {
+        "notes": ["x", "y", None], "URL": ["https://youtu.be/--PJHxphWEs", None, ""], "path": [None, "b.mp4", "c.mp4"],
+        "start": [0.0, 2.25, 4.0], "end": [10, 20, 30], "group": ["g", None, ""],
+    }  # fmt: skip
+    of_texts = parquet(tmp_path, "a.parquet", **columns, annotations=["surf; gull", None, ""])
+    of_lists = parquet(tmp_path, "b", **columns, annotations=[["surf", "gull"], None, []])
+    assert list(read_manifest(of_texts)) == list(read_manifest(of_lists))
+    first, second, third = read_manifest(of_texts)
+    assert (first.clip_id, first.group, first.annotations) == ("--PJHxphWEs_0", "g", ("surf", "gull"))
+    assert (second.source, second.is_local, second.start, second.end) == ("b.mp4", True, 2.25, 20.0)
+    assert (third.group, third.annotations) == ("c", ())
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"path": ["a.mp4"] * 3, "start": [0.0, 1, 2], "end": [1, 2, None]}, "row 3: end '': wanted seconds"),
+        ({"path": ["a.mp4"] * 3, "start": [0.0, 1, 2], "end": [1, 1, 3]}, "row 2: end 1: wanted more than start"),
+        ({"path": ["a.mp4"] * 2, "start": ["0", "one"], "end": ["1", "2"]}, "row 2: start 'one'"),
+        ({"path": ["a.mp4", "../b.mp4"], "start": [0, 0], "end": [1, 1]}, "row 2: path '../b.mp4'"),
+        ({"path": [b"a.mp4"], "start": [0], "end": [1]}, "row 1: path \"b'a.mp4'\": wanted a text or a number"),
+        ({"path": ["a"], "start": [0], "end": [1], "label": [["a;b"]]}, "row 1: label 'a;b': wanted texts without"),
+        ({"path": ["a"], "start": [0], "label": ["x"]}, "the column end is missing"),
+        ({"when": ["a"], "start": [0]}, "has the columns when, start; wanted url,start,end"),
+        ({"path": pa.array([], pa.string()), "start": pa.array([], "f8"), "end": pa.array([], "f8")}, "holds no rows"),
+    ],
+)
+def test_a_bad_value_of_parquet_is_named_by_file_row_and_column(tmp_path, columns, said):
+    with pytest.raises(EarshotError) as error:
+        list(read_manifest(parquet(tmp_path, **columns)))
+    assert "list.parquet" in str(error.value) and said in str(error.value)
+
+
+def test_damaged_parquet_is_refused_in_a_line(tmp_path):
+    whole = parquet(tmp_path, path=["a.mp4"] * 100, start=list(range(100)), end=list(range(1, 101))).read_bytes()
+    for damaged in (whole[:-20], whole[:4], whole[:8] + bytes(200) + whole[208:]):
+        with pytest.raises(EarshotError, match="list.parquet: cannot be read as Parquet"):
+            list(read_manifest(write(tmp_path, damaged, "list.parquet")))
+
+
+def test_memory_does_not_grow_with_parquet(tmp_path):
+    def peak(rows):
+        file = tmp_path / f"{rows}.parquet"
+        names = [f"videos/{number:09d}.mp4" for number in range(rows)]
+        table = pa.table({"path": names, "start": [0.0] * rows, "end": [10.0] * rows})
+        pq.write_table(table, file, row_group_size=5000)
+        manifest = read_manifest(file)
+        next(manifest)
+        before = pa.total_allocated_bytes()
+        return max(pa.total_allocated_bytes() for _ in manifest) - before
+
+    assert peak(40_000) < peak(10_000) + 500_000
+
+
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.floats().map(str),
+    st.sampled_from(
+        ["0", "10", "--PJHxphWEs", "a.mp4", "../a.mp4", "https://[::1", "https://youtu.be/--PJHxphWEs", '"', ""]
+    ),
+)
+HEADERS = ("", "path,start,end", "url,start,end,group,label", "label,youtube_id,time_start,time_end,split,is_cc")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(HEADERS), st.lists(st.lists(CELLS, min_size=1, max_size=6), min_size=1, max_size=3), st.binary())
+def test_whatever_a_list_holds_is_read_or_refused_by_file(tmp_path_factory, header, cells, tail):
+    text = "\n".join([header, *(",".join(row) for row in cells)])
+    for data in (text.encode("utf-8", "replace"), text.encode("utf-8", "replace") + tail, b"PAR1" + tail):
+        file = write(tmp_path_factory.getbasetemp(), data, "any.csv")
+        try:
+            rows = list(read_manifest(file))
+        except EarshotError as error:
+            assert "any.csv" in str(error)
+        else:
+            assert all(row.start < row.end and row.clip_id and row.group for row in rows)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.one_of(st.none(), CELLS), min_size=1, max_size=4),
+    st.one_of(st.lists(st.floats()), st.lists(st.integers(-5, 10**7)), st.lists(CELLS), st.lists(st.binary())),
+)
+def test_whatever_parquet_holds_is_read_or_refused_by_row(tmp_path_factory, paths, starts):
+    paths = [path.encode("utf-8", "replace").decode() if path is not None else None for path in paths]
+    starts = [s.encode("utf-8", "replace").decode() if isinstance(s, str) else s for s in (starts * 4)[: len(paths)]]
+    if len(starts) < len(paths):
+        return
+    file = parquet(tmp_path_factory.getbasetemp(), "any.parquet", path=paths, start=starts, end=[20] * len(paths))
+    try:
+        assert len(list(read_manifest(file))) == len(paths)
+    except EarshotError as error:
+        assert "any.parquet, row " in str(error)
+
+
 def test_a_folder_stands_for_the_manifest_in_it(tmp_path):
     write(tmp_path, "path,start,end\na.mp4,0,1\n", "manifest.csv")
     assert [row.source for row in read_manifest(tmp_path)] == ["a.mp4"]
+    (tmp_path / "of").mkdir()
+    parquet(tmp_path / "of", "manifest.parquet", path=["b.mp4"], start=[0], end=[1])
+    assert [row.source for row in read_manifest(tmp_path / "of")] == ["b.mp4"]
     with pytest.raises(EarshotError, match=r"manifest\.csv: no such file"):
         list(read_manifest(tmp_path / "elsewhere" / "manifest.csv"))
 

@@ -27,6 +27,7 @@ def _declared(name: str, choice: str | None) -> dict:
     values = {"${corpus.manifest}": PARAMS.corpus.manifest, "${corpus.clips}": PARAMS.corpus.clips}
     values |= {"${pretrain.weights}": PARAMS.pretrain.weights, "${correspond.weights}": PARAMS.correspond.weights}
     values |= {"${corpus.ontology}": PARAMS.corpus.ontology}
+    values |= {"${corpus.select.ontology}": PARAMS.corpus.select.ontology}
     if choice:
         benchmark = getattr(PARAMS.evaluate, choice)
         values |= {"${key}": choice, "${item.tree}": benchmark.tree, "${item.encoder}": benchmark.encoder}

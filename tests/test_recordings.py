@@ -19,6 +19,7 @@ from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.towers import pooled
 from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
 from stages.evaluate import STAGE, main
 
@@ -208,7 +209,9 @@ def test_esc50_scores_a_sound_tower_beside_its_controls(tmp_path, encoder, capsy
     with (tree / "meta" / "esc50.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
     metrics, classes = run_stage(tmp_path / "root", "esc50", tree, encoder=encoder)
-    assert list(metrics) == ["accuracy", "accuracy_spread", "wrong_sound_accuracy", "random_accuracy", "chance"]
+    names = ["accuracy", "accuracy_spread", "wrong_sound_accuracy", "random_accuracy", "chance"]
+    assert list(metrics) == [*names, "items_hash"]
+    assert metrics["items_hash"] == list_hash(f"audio/{name}" for name, *_ in rows)
     assert metrics["accuracy"] == metrics["random_accuracy"] == metrics["wrong_sound_accuracy"] > 0.8
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
     assert [row["class"] for row in classes] == list(SCENES)

@@ -1,5 +1,7 @@
 """Shards: work is done once, in any order, and survives the death of a worker."""
 
+import itertools
+import multiprocessing
 import os
 import signal
 from functools import partial
@@ -92,3 +94,49 @@ def test_a_placed_folder_replaces_the_old_one_whole_and_shares_its_bytes(tmp_pat
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert left == ["scratch", "scratch/a", "target", "target/a"]
     assert os.path.samefile(tmp_path / "scratch/a", tmp_path / "target/a")
+
+
+def _placed_and_killed(source: Path, target: Path, steps: int) -> None:
+    """Place a folder in a process that is killed before its `steps`-th change of the file system."""
+    left = itertools.count(1)
+
+    def counted(change):
+        def step(*arguments, **options):
+            if next(left) == steps:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return change(*arguments, **options)
+
+        return step
+
+    for name in ("mkdir", "link", "rename", "replace", "rmdir", "unlink"):
+        setattr(os, name, counted(getattr(os, name)))
+    link_tree(source, target)
+
+
+def test_placing_that_is_killed_at_any_step_is_done_whole_the_next_time(tmp_path):
+    new, old = {"a": "1", "ledger/b": "2"}, {"a": "0", "c": "3"}
+    ends = []
+    for steps in range(1, 30):
+        root = tmp_path / str(steps)
+        for folder, files in (("scratch", new), ("target", old)):
+            for name, content in files.items():
+                (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / folder / name).write_text(content)
+        process = multiprocessing.get_context("fork").Process(
+            target=_placed_and_killed, args=(root / "scratch", root / "target", steps)
+        )
+        process.start()
+        process.join()
+        ends.append(process.exitcode)
+        if (root / "target").exists():
+            assert _files(root / "target") in (new, old)
+        link_tree(root / "scratch", root / "target")
+        assert _files(root / "target") == _files(root / "scratch") == new
+        assert sorted(path.name for path in root.iterdir()) == ["scratch", "target"]
+        if process.exitcode == 0:
+            break
+    assert ends[-1] == 0 and set(ends[:-1]) == {-signal.SIGKILL} and len(ends) > 8
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.params import load_params
 from earshot.pipeline.stage import Run, Stage
 
@@ -39,6 +41,24 @@ def test_a_stage_places_its_outputs_and_leaves_no_scratch(root, capsys):
     assert (root / "data/out/00000.txt").read_text() == "7"
     assert json.loads((root / "metrics/count.json").read_text()) == {"clusters": 7, "share": 0.333333}
     assert not list((root / ".earshot/count").iterdir())
+
+
+def test_the_hash_of_the_clips_goes_from_stage_to_stage_and_into_every_metric(tmp_path):
+    def begin(run: Run) -> str:
+        run.name_clips(["b", "a"])
+        return _main(run)
+
+    on_clips = replace(STAGE, reads=("data/out",), clips="data/out", writes=("data/out",))
+    (tmp_path / "data/in").mkdir(parents=True)
+    STAGE.run(begin, _arguments(tmp_path))
+    wanted = {"clips_hash": list_hash(["a", "b"])}
+    for _ in range(2):
+        assert json.loads((tmp_path / "data/out/clips.json").read_text()) == wanted
+        assert json.loads((tmp_path / "metrics/count.json").read_text()).items() > wanted.items()
+        on_clips.run(_main, _arguments(tmp_path))
+    (tmp_path / "data/out/clips.json").write_text('{"clips_hash": "../../x"}')
+    with pytest.raises(SystemExit, match=r"clips\.json: cannot be read .*; run the stage that writes .*data/out"):
+        on_clips.run(_main, _arguments(tmp_path))
 
 
 def test_a_parameter_that_is_not_declared_cannot_be_read():

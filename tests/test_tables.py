@@ -20,7 +20,7 @@ PARAMS = (REPOSITORY / "params.yaml").read_text()
 CLASSES = [key.split(".")[1] for key in TABLES["owens-2c"].columns.values()]
 
 
-def write_run(folder: Path, pool5: float = 0.5, *changes: str, size: str = "sample-large", **more: float) -> Path:
+def write_run(folder: Path, pool5: float = 0.5, *changes: str, size: str = "sample-large", **more: float | str) -> Path:
     """A run as the stages leave it, with params.yaml and metrics/."""
     (folder / "metrics").mkdir(parents=True)
     apply_recipes([REPOSITORY / "recipes" / f"{size}.yaml"], PARAMS, folder / "params.yaml", changes)
@@ -218,6 +218,21 @@ def test_a_table_of_networks_is_passed_over(tmp_path, capsys):
     (run / "metrics" / "correspondence_classes.csv").write_text("network,accuracy\ntrained,0.5\n")
     main(["--folder", str(run), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
     assert "1 runs" in capsys.readouterr().out
+
+
+def test_runs_of_one_world_and_different_clips_are_named(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    write_run(runs / "one", 0.5, clips_hash="a" * 16)
+    write_run(runs / "two", 0.6, "seed=1", clips_hash="a" * 16)
+    write_run(runs / "other world", 0.6, "seed=1", "sample.seed=1", clips_hash="b" * 16)
+    command = ["--folder", str(runs), "--root", str(tmp_path), "--output", str(tmp_path / "tables")]
+    main(command)
+    assert "should have the same" not in capsys.readouterr().out
+    write_run(runs / "some missing", 0.6, "seed=2", clips_hash="c" * 16)
+    main(command)
+    told = f"should have the same clips to train on for voc have different ones ({'a' * 16}, {'c' * 16})"
+    assert told in capsys.readouterr().out
+    assert told in (tmp_path / "tables" / "owens-2a.md").read_text()
 
 
 def test_what_is_no_folder_of_runs_or_no_revision_is_refused(tmp_path):

@@ -28,6 +28,7 @@ READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 
 COPY_TOLERANCE = 0.1  # seconds by which a whole file may differ from what was asked and still be copied as it is
 CUT_TOLERANCE = 0.25  # seconds by which a cut may differ: one picture at 5 a second and one frame of AAC
+OFFSET_TOLERANCE = 0.25  # seconds that one of picture and sound may begin before the other
 LEAST_SHARE = 0.5  # of the seconds asked for must exist where the source ends before the clip does
 SHORTEST = 0.5  # seconds; below it there is no sound to describe
 
@@ -49,13 +50,17 @@ class Track:
 
 @dataclass(frozen=True)
 class Source:
-    """What a media file says of itself: first picture track, first sound track, length in seconds where known."""
+    """What a media file says of itself: first picture track, first sound track, length in seconds where known.
+
+    `begins` is the time, in seconds of its own clock, at which the earlier of its tracks begins.
+    """
 
     path: Path
     container: str
     picture: Track | None
     sound: Track | None
     seconds: float | None
+    begins: float
 
 
 def look(path: Path) -> Source:
@@ -66,7 +71,8 @@ def look(path: Path) -> Source:
     with _opened(path) as media:
         pictures = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         seconds = media.duration / av.time_base if media.duration else None
-        return Source(path, media.format.name, _track(pictures), _track(media.streams.audio), seconds)
+        begins = (media.start_time or 0) / av.time_base
+        return Source(path, media.format.name, _track(pictures), _track(media.streams.audio), seconds, begins)
 
 
 def measure(path: Path) -> tuple[Span | None, Span | None]:
@@ -88,32 +94,44 @@ def measure(path: Path) -> tuple[Span | None, Span | None]:
     return seconds.get("video"), seconds.get("audio")
 
 
-def cut(sources: Sequence[Path], start: float, end: float, target: Path) -> float:
+def cut(
+    sources: Sequence[Path],
+    start: float,
+    end: float,
+    target: Path,
+    *,
+    origin: float | None = None,
+    length: float | None = None,
+) -> float:
     """Write seconds `start` to `end` as mp4 with H.264 and AAC to `target`; return the seconds that it lasts.
 
-    Picture and sound may come from two files. A source that ends early gives what it has, where that is at least half
-    of what was asked for.
+    Picture and sound may come from two files, which then share one clock. A source that ends early gives what it has,
+    where that is at least half of what was asked for. Of sources that hold only a section of the whole, `origin` tells
+    the time on their clock from which `start` and `end` count, and `length` the seconds of the whole where known.
 
-    Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for.
+    Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for:
+    of another length, or with picture and sound that do not begin together.
     """
     looks = [look(path) for path in sources]
     picture = next((source for source in looks if source.picture), None)
     sound = next((source for source in looks if source.sound), None)
     if picture is None or sound is None:
         raise Refusal(*(("no-video", "no picture track") if picture is None else ("no-sound", "no sound track")))
-    wanted = _seconds_to_be_had(start, end, max(picture.seconds or 0, sound.seconds or 0))
+    whole, origin = origin is None, min(picture.begins, sound.begins) if origin is None else origin
+    length = max(picture.seconds or 0, sound.seconds or 0) if whole else length or 0
+    wanted = _seconds_to_be_had(start, end, length)
     with write_atomically(target) as growing:
-        if picture is sound and _is_the_clip(picture, start, wanted):
+        if whole and picture is sound and _is_the_clip(picture, start, wanted):
             shutil.copyfile(picture.path, growing)
             return _checked(growing, wanted, 2 * COPY_TOLERANCE, "unreadable")
         try:
-            _run_ffmpeg(picture, sound, {"ss": start}, {"t": end - start}, growing)
+            _run_ffmpeg(picture, sound, origin + start, {"t": end - start}, growing)
             return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
         except Refusal as refusal:
             if refusal.reason == "unreadable":
                 raise
         # A source without an index of its key frames cannot be entered anywhere: read all that comes before.
-        _run_ffmpeg(picture, sound, {}, {"ss": start, "t": end - start}, growing)
+        _run_ffmpeg(picture, sound, origin, {"ss": start, "t": end - start}, growing)
         return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut")
 
 
@@ -150,11 +168,20 @@ def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
     return whole and form == ("mov", "h264", "aac")
 
 
-def _run_ffmpeg(picture: Source, sound: Source, reading: dict, writing: dict, target: Path) -> None:
-    """Transcode under ffmpeg's options for `reading` each input and for `writing`."""
+def _entering(source: Source, enter: float) -> dict[str, float]:
+    """ffmpeg's options to read a source from `enter` on, in seconds of its clock.
+
+    ffmpeg takes each input to begin at 0, so one that begins after `enter` is put where it belongs.
+    """
+    enter -= source.begins
+    return {"ss": enter} if enter > 0 else {"itsoffset": -enter} if enter < 0 else {}
+
+
+def _run_ffmpeg(picture: Source, sound: Source, enter: float, writing: dict, target: Path) -> None:
+    """Transcode from `enter` on, in seconds of the clock of both sources, under ffmpeg's options for `writing`."""
     # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
     inputs = {
-        source: ffmpeg.input(str(source.path), threads=1, **READING, **reading)
+        source: ffmpeg.input(str(source.path), threads=1, **READING, **_entering(source, enter))
         for source in dict.fromkeys([picture, sound])
     }
     # H.264 in yuv420p has even sides.
@@ -191,4 +218,7 @@ def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str, latest
     begin, seconds = max(picture.start, sound.start), max(picture.end, sound.end) - min(picture.start, sound.start)
     if abs(seconds - wanted) > tolerance or (latest is not None and begin > latest):
         raise Refusal(otherwise, f"{seconds:.2f} s are there, wanted {wanted:.2f} s")
+    if abs(picture.start - sound.start) > OFFSET_TOLERANCE:
+        apart = f"the picture begins at {picture.start:.2f} s, the sound at {sound.start:.2f} s"
+        raise Refusal("bad-cut", f"{apart}, wanted at most {OFFSET_TOLERANCE:g} s between them")
     return seconds

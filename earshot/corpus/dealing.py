@@ -1,51 +1,170 @@
-"""Dealing the rows of a manifest into shards, before anything is asked for."""
+"""Dealing the rows of a manifest into shards, before anything is asked for.
 
-import itertools
+Rows of one source come next to each other and into one shard, so that the source is fetched once; sources keep the
+order of the manifest, and rows the order within their source. The rows wait in a file meanwhile: in memory a row is
+forty bytes of hashes and offsets, whatever it holds.
+"""
+
 import json
+import os
+import tempfile
+import warnings
 from array import array
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows
+from earshot.corpus.manifest import ManifestRow, is_parquet
+from earshot.corpus.selection import Selection, stable_hash
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import shard_name, write_atomically
 
+if TYPE_CHECKING:  # which needs the libraries of the network, and processes that read shards do not
+    from earshot.corpus.published import Manifest
 
-def deal(manifest: Path, folder: Path, size: int) -> int:
-    """Deal the rows of a manifest into files of `size` rows, a file a shard; return the number of shards.
 
-    Raises EarshotError for a manifest without rows or with a clip that is asked for twice.
+def deal(manifest: "Manifest", folder: Path, size: int, selection: Selection | None = None) -> int:
+    """Deal the selected rows of a manifest into files of at most `size` rows, a file a shard; return their number.
+
+    A source with more rows than `size` is split. Rows of a published list that ask for one clip again are joined, with
+    all annotations.
+
+    Raises EarshotError for a row that cannot be understood, for a manifest without rows, as `Selection.check` does, and
+    for a clip that a list of the user's own asks for twice.
     """
-    hashes = array("q")  # eight bytes a clip: a million clips are looked over for doubles in 8 MB
+    selection = selection or Selection()
     folder.mkdir(parents=True, exist_ok=True)
-    rows = (row for _, row in numbered_rows(manifest))
-    number = 0
-    while batch := list(itertools.islice(rows, size)):
-        hashes.extend(hash(row.clip_id) for row in batch)
-        with write_atomically(folder / f"{shard_name(number)}.jsonl") as growing:
-            growing.write_text("".join(json.dumps(asdict(row)) + "\n" for row in batch), encoding="utf-8")
-        number += 1
-    if not number:
-        raise EarshotError(f"{manifest_file(manifest)}: holds no clips below its header; add rows")
-    _check_doubles(manifest, np.frombuffer(hashes, dtype=np.int64))
+    with tempfile.TemporaryFile(dir=folder) as file:
+        rows = _spool(manifest, selection, file)
+        order, lengths = merged(rows.chosen(selection.clips), np.frombuffer(rows.sources, np.uint64))
+        begin = number = 0
+        for number, count in enumerate(shard_sizes(lengths, size), 1):
+            with write_atomically(folder / f"{shard_name(number - 1)}.jsonl") as growing:
+                growing.write_bytes(b"".join(rows.read(position) for position in order[begin : begin + count]))
+            begin += count
     return number
-
-
-def _check_doubles(manifest: Path, hashes: np.ndarray) -> None:
-    values, counts = np.unique(hashes, return_counts=True)
-    doubles = set(values[counts > 1].tolist())
-    seen: dict[str, int] = {}
-    for line, row in numbered_rows(manifest) if doubles else ():
-        if hash(row.clip_id) in doubles and seen.setdefault(row.clip_id, line) != line:
-            raise EarshotError(
-                f"{manifest_file(manifest)}, line {line}: clip {row.clip_id} is asked for on line {seen[row.clip_id]} "
-                "already; leave one out, or give the source another name"
-            )
 
 
 def read_asked(path: Path) -> list[ManifestRow]:
     """The rows of one shard, as `deal` wrote them."""
-    values = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [ManifestRow(**value | {"annotations": tuple(value["annotations"])}) for value in values]
+    return [_row(line) for line in path.read_bytes().splitlines()]
+
+
+def merged(chosen: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The chosen rows, those of one source next to each other.
+
+    Args:
+        chosen: positions of rows, rising, (rows,).
+        sources: the source of every row as a number, chosen or not.
+
+    Returns:
+        The positions in their new order, (rows,), and the number of rows of each source, (sources,).
+    """
+    _, first, source = np.unique(sources[chosen], return_index=True, return_inverse=True)
+    order = chosen[np.argsort(first[source], kind="stable")]
+    return order, np.bincount(source)[np.argsort(first)]
+
+
+def shard_sizes(lengths: np.ndarray, size: int) -> Iterator[int]:
+    """The rows of each shard of at most `size`, where only sources longer than that are split."""
+    filled = 0
+    for length in memoryview(np.ascontiguousarray(lengths, np.int64)):  # an array's own items would be numpy's
+        if filled and filled + min(length, size) > size:
+            yield filled
+            filled = 0
+        filled += length
+        while filled >= size:
+            yield size
+            filled -= size
+    if filled:
+        yield filled
+
+
+@dataclass
+class _Rows:
+    """The rows of a manifest: lines of a file, where each begins there, and eight bytes of each thing that counts."""
+
+    file: BinaryIO
+    begins: array = field(default_factory=lambda: array("Q", [0]))  # and where the last one ends
+    lines: array = field(default_factory=lambda: array("Q"))  # of the manifest
+    clips: array = field(default_factory=lambda: array("Q"))
+    sources: array = field(default_factory=lambda: array("Q"))
+    ranks: array = field(default_factory=lambda: array("Q"))
+    joined: dict[int, bytes] = field(default_factory=dict)  # rows that have taken in later ones
+    dropped: list[int] = field(default_factory=list)  # those later ones
+
+    def add(self, line: int, row: ManifestRow, rank: int) -> None:
+        text = _text(row)
+        self.file.write(text)
+        self.begins.append(self.begins[-1] + len(text))
+        self.lines.append(line)
+        self.clips.append(stable_hash(row.clip_id))
+        self.sources.append(stable_hash(row.source))
+        self.ranks.append(rank)
+
+    def read(self, position: int) -> bytes:
+        begin, end = self.begins[position], self.begins[position + 1]
+        return self.joined.get(position) or os.pread(self.file.fileno(), end - begin, begin)
+
+    def chosen(self, most: int) -> np.ndarray:
+        """The positions of all rows, or of the `most` with the lowest ranks, rising."""
+        kept = np.delete(np.arange(len(self.clips)), self.dropped)
+        if not 0 < most < len(kept):
+            return kept
+        ranks = np.frombuffer(self.ranks, np.uint64)[kept]
+        return np.sort(kept[np.argsort(ranks, kind="stable")[:most]])
+
+
+def _text(row: ManifestRow) -> bytes:
+    values = [row.clip_id, row.source, row.start, row.end, row.group, row.annotations, row.is_local]
+    return json.dumps(values).encode() + b"\n"
+
+
+def _spool(manifest: "Manifest", selection: Selection, file: BinaryIO) -> _Rows:
+    """The rows that have the classes wanted, every clip once."""
+    rows, line = _Rows(file), 0
+    for line, row in manifest.rows():
+        if selection.takes(row):
+            rows.add(line, row, selection.rank(row))
+    if not line:
+        raise EarshotError(f"{manifest.file}: holds no clips below its header; add rows")
+    selection.check(manifest.file)
+    file.flush()
+    _check_doubles(manifest, rows)
+    if selection.clips > len(rows.clips) - len(rows.dropped):
+        have = len(rows.clips) - len(rows.dropped)
+        warnings.warn(f"{manifest.file}: {have:,} clips are there, {selection.clips:,} are wanted", stacklevel=2)
+    return rows
+
+
+def _check_doubles(manifest: "Manifest", rows: _Rows) -> None:
+    """Join the rows of one clip in a published list; refuse them in a list of the user's own, who can mend it."""
+    hashes = np.frombuffer(rows.clips, np.uint64)
+    values, counts = np.unique(hashes, return_counts=True)
+    seen: dict[str, int] = {}
+    for position in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
+        row = _row(rows.read(position))
+        first = seen.setdefault(row.clip_id, position)
+        if first == position:
+            continue
+        if not manifest.is_published:
+            unit = "row" if is_parquet(manifest.file) else "line"
+            raise EarshotError(
+                f"{manifest.file}, {unit} {rows.lines[position]}: clip {row.clip_id} is asked for on {unit} "
+                f"{rows.lines[first]} already; leave one out, or give the source another name"
+            )
+        before = _row(rows.read(first))
+        said = tuple(dict.fromkeys((*before.annotations, *row.annotations)))
+        rows.joined[first] = _text(replace(before, annotations=said))
+        rows.dropped.append(position)
+    if rows.dropped:
+        last = _row(rows.read(rows.dropped[-1])).clip_id
+        warnings.warn(f"{manifest.file}: {len(rows.dropped):,} rows ask for a clip again, such as {last}", stacklevel=2)
+
+
+def _row(text: bytes) -> ManifestRow:
+    value = json.loads(text)
+    return ManifestRow(*value[:5], tuple(value[5]), value[6])

@@ -2,30 +2,39 @@
 
 A clip is written beside a journal of outcomes as soon as it is there, so that after a kill, or while some are pending,
 nothing is asked for twice. A shard becomes a tar file (the WebDataset convention) when all its clips are settled.
+
+What may pass is tried again in the same run. "Forbidden" is believed only when the site forbids a video a second time
+while it goes on giving, before and after, one that it has given: most often a site means that it has had enough.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import stat
 import tarfile
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from earshot.corpus.cutting import cut
 from earshot.corpus.dealing import read_asked
-from earshot.corpus.fetching import fetch
+from earshot.corpus.fetching import check_address, fetch, fetch_section
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
+from earshot.corpus.pace import FAILING, Held, Pace, Visit, clock, site_of
+from earshot.corpus.section import NoRanges, Section
 from earshot.pipeline.shards import shard_name, write_atomically
 
 JOURNAL = "journal.jsonl"
 FETCHED = "fetched"  # the folder of the address last fetched, beside the clips
+TRIES = 3  # that a clip has in one run
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Job:
     """How the clips of a manifest are had, and where they go.
 
     `media` is the folder that local paths start from, `asked` and `clips` hold what is asked for and what has come,
-    shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip.
+    shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip, `pace` the
+    requests to each site; `fetch` says whether the `whole` of a source comes or only the `section` with the clip.
     """
 
     media: Path
@@ -42,7 +52,9 @@ class Job:
     out: Path
     seconds: float
     megabytes: float
+    fetch: str
     accept_pending: bool
+    pace: Pace
 
 
 def download_shard(job: Job, number: int) -> dict[str, int]:
@@ -59,7 +71,9 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
             _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
         write_ledger(ledger, rows)
     if not _pending(rows):
-        shutil.rmtree(folder, ignore_errors=True)  # all of it is in the tar file
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.name != JOURNAL:
+                path.unlink()  # it is in the tar file
     waiting = Counter(f"pending_{row.reason}" for row in _pending(rows))
     return count(rows, total="clips_asked") | waiting
 
@@ -68,38 +82,144 @@ def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
     return [row for row in rows if row.status == "pending"]
 
 
-def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
-    """A ledger row for every row asked for: from the journal what is settled, the others by asking now."""
-    folder.mkdir(parents=True, exist_ok=True)
-    settled = {row.clip_id: row for row in _read_journal(folder / JOURNAL) if row.status != "pending"}
-    missing = [row for row in asked if row.clip_id not in settled]
-    with open(folder / JOURNAL, "a", encoding="utf-8") as journal:
-        for row, result in guarded_map(partial(_get, job, folder), missing, seconds=job.seconds):
-            outcome = _lost(result, job.seconds) if isinstance(result, Lost) else result
-            settled[row.clip_id] = LedgerRow(row.clip_id, row.source, *outcome)
-            journal.write("\n" + json.dumps(asdict(settled[row.clip_id])))
-            journal.flush()
-    shutil.rmtree(folder / FETCHED, ignore_errors=True)
-    return [settled[row.clip_id] for row in asked]
+class Entry(NamedTuple):
+    """A line of a journal: when, in seconds of Unix time, and what."""
+
+    at: float
+    row: LedgerRow
 
 
-def _read_journal(path: Path) -> Iterator[LedgerRow]:
-    """The outcomes so far; a line that a kill has cut off is as good as not written."""
+class Journal:
+    """The outcomes of a shard's clips, written as they come; the last one of a clip counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> "Journal":
+        self._file = open(self.path, "a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, asked: ManifestRow, status: str, reason: str, detail: str, at: float | None = None) -> LedgerRow:
+        """Note what became of a clip, now or when it was last asked for; return its row."""
+        row = LedgerRow(asked.clip_id, asked.source, status, reason, detail)
+        self.write(Entry(round(time.time(), 1) if at is None else at, row))
+        return row
+
+    def write(self, entry: Entry) -> None:
+        """Write a line; a kill afterwards does not lose it."""
+        self._file.write("\n" + json.dumps({"at": entry.at, **asdict(entry.row)}))
+        self._file.flush()
+
+
+def read_journal(path: Path) -> Iterator[Entry]:
+    """The outcomes so far, in order; a line that a kill has cut off is as good as not written."""
     for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
-            yield LedgerRow(**json.loads(line))
+            values = json.loads(line)
+            yield Entry(values.pop("at"), LedgerRow(**values))
         except ValueError:
             continue
 
 
-def _get(job: Job, folder: Path, row: ManifestRow) -> tuple[str, str, str]:
+def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
+    """A ledger row for every row asked for: from the journal what is settled, the others by asking now.
+
+    What may pass is asked for again after the others, unless its site is held for longer than is waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last = _last_entries(folder / JOURNAL)
+    for refused in (folder / FETCHED).glob("*.json"):
+        refused.unlink()  # it may have passed
+    with Journal(folder / JOURNAL) as journal:
+        asking = _Asking(job, folder, journal, last)
+        for tries in range(TRIES):
+            missing = asking.missing(asked)
+            if not missing:
+                break
+            if tries and any(asking.outcomes[row.clip_id].reason == "network" for row in missing):
+                time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
+            asking.ask(missing)
+            shutil.rmtree(folder / FETCHED, ignore_errors=True)
+    return [asking.outcomes[row.clip_id] for row in asked]
+
+
+def _last_entries(path: Path) -> dict[str, Entry]:
+    """The last entry of each clip in a journal; the file is left with these alone."""
+    entries = {entry.row.clip_id: entry for entry in read_journal(path)}
+    with write_atomically(path) as growing, Journal(growing) as journal:
+        for entry in entries.values():
+            journal.write(entry)
+    return entries
+
+
+class _Asking:
+    """One run's work on a shard: `outcomes` by clip, from the last entries of its journal on."""
+
+    def __init__(self, job: Job, folder: Path, journal: Journal, last: dict[str, Entry]) -> None:
+        self.job, self.folder, self.journal = job, folder, journal
+        self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if entry.row.status != "pending"}
+        self._asked_at = {clip_id: entry.at for clip_id, entry in last.items()}
+        self._doubted: set[str] = set()  # forbidden, which may be a block
+
+    def missing(self, asked: list[ManifestRow]) -> list[ManifestRow]:
+        """The rows that are not settled and whose sites may be asked; those of other sites are noted as pending.
+
+        Those that were asked longest ago come first: one that always fails, and so holds up its site, starves no other.
+        """
+        held = {name: host for name, host in self.job.pace.held().items() if self.job.pace.too_long(host)}
+        missing = []
+        for row in sorted(asked, key=lambda row: self._asked_at.get(row.clip_id, 0.0)):
+            outcome = self.outcomes.get(row.clip_id)
+            if outcome is None or outcome.status == "pending":
+                host = None if row.is_local else held.get(_site(row.source))
+                if host:
+                    self._note_held(row, host.reason, f"{host.host} is not asked again before {clock(host.until)}")
+                else:
+                    missing.append(row)
+        return missing
+
+    def ask(self, rows: list[ManifestRow]) -> None:
+        """Ask for each row once."""
+        items = [(row, row.clip_id in self._doubted) for row in rows]
+        for (row, sure), result in guarded_map(partial(_get, self.job, self.folder), items, seconds=self.job.seconds):
+            status, reason, detail = _lost(result, self.job.seconds) if isinstance(result, Lost) else result
+            if status == "held":
+                self._note_held(row, reason, detail)
+                continue
+            if (status, reason) == ("refused", "forbidden") and not row.is_local and not sure:
+                self._doubted.add(row.clip_id)
+                status, reason, detail = "pending", "blocked", f"{detail}; a block of the site, or this video alone?"
+            self.outcomes[row.clip_id] = self.journal.add(row, status, reason, detail)
+
+    def _note_held(self, row: ManifestRow, reason: str, detail: str) -> None:
+        if row.clip_id not in self.outcomes:  # what was asked in this run has its own reason
+            at = self._asked_at.get(row.clip_id, 0.0)
+            self.outcomes[row.clip_id] = self.journal.add(row, "pending", reason, detail, at=at)
+
+
+def _site(address: str) -> str:
+    try:
+        return site_of(address)
+    except ValueError:
+        return ""
+
+
+def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, str, str]:
     """Get one clip into `folder`, with the json beside it that goes into the tar.
 
-    Returns status, reason and detail for the ledger.
+    With the row comes whether it was forbidden before. Returns status, reason and detail for the ledger; the status
+    is held where it was not asked.
     """
+    row, doubted = item
     try:
-        sources = [_local_file(job, row.source)] if row.is_local else _fetched(job, row.source, folder / FETCHED)
-        seconds = cut(sources, row.start, row.end, folder / f"{row.clip_id}.mp4")
+        source = _source(job, row, folder / FETCHED, doubted)
+        target = folder / f"{row.clip_id}.mp4"
+        seconds = cut(source.paths, row.start, row.end, target, origin=source.origin, length=source.seconds)
+    except Held as held:
+        return "held", held.reason, held.detail
     except Refusal as refusal:
         status = "pending" if refusal.reason in PENDING_REASONS else "refused"
         return status, refusal.reason, refusal.detail
@@ -116,14 +236,98 @@ def _get(job: Job, folder: Path, row: ManifestRow) -> tuple[str, str, str]:
     return "kept", "", f"{seconds:.2f} s"
 
 
-def _fetched(job: Job, address: str, folder: Path) -> list[Path]:
-    """The files behind an address, in `folder`, which holds one source: clips of one video in a row fetch it once."""
-    whole = folder / hashlib.sha256(address.encode()).hexdigest()
+def _source(job: Job, row: ManifestRow, folder: Path, doubted: bool) -> Section:
+    """The files to cut a clip from; where it was forbidden before, with a look at what else the site gives."""
+    if row.is_local:
+        return Section([_local_file(job, row.source)])
+    if doubted:
+        _check_site(job, row.source, folder)
+    try:
+        return _fetched_section(job, row, folder) if job.fetch == "section" else _fetched(job, row.source, folder)
+    except Refusal as refusal:
+        if doubted and refusal.reason == "forbidden":
+            _check_site(job, row.source, folder)  # a block may have begun just now
+        raise
+
+
+def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
+    """The part of a source that one clip is cut from, or the whole where the server has no parts to give."""
+    if not _whole(row.source, folder).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(NoRanges):
+            where = {"folder": folder / "growing", "start": row.start, "end": row.end}
+            return _visit(job, row.source, folder, partial(fetch_section, **where))
+    return _fetched(job, row.source, folder)
+
+
+def _whole(address: str, folder: Path) -> Path:
+    """The folder for the files behind an address."""
+    return folder / hashlib.sha256(address.encode()).hexdigest()
+
+
+def _fetched(job: Job, address: str, folder: Path) -> Section:
+    """The files behind an address, in `folder`, which holds one source: clips of one video in a row fetch it once.
+
+    A source that is refused is remembered there as well.
+    """
+    whole = _whole(address, folder)
+    refused = whole.with_suffix(".json")
+    if refused.exists():
+        raise Refusal(*json.loads(refused.read_text(encoding="utf-8")))
     if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        fetch(address, folder / "growing", megabytes=job.megabytes, seconds=job.seconds)
+        try:
+            _visit(job, address, folder, partial(fetch, folder=folder / "growing"))
+        except Held:
+            raise
+        except Refusal as refusal:
+            folder.mkdir(exist_ok=True)
+            with write_atomically(refused) as growing:
+                growing.write_text(json.dumps(refusal.args), encoding="utf-8")
+            raise
         os.replace(folder / "growing", whole)
-    return sorted(whole.iterdir())
+    return Section(sorted(whole.iterdir()))
+
+
+def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Section | None]) -> Section | None:
+    """Fetch what is behind an address, and tell the pace of the site how it went."""
+    check_address(address)
+    visit = job.pace.visit(address)
+    try:
+        fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
+    except Refusal as refusal:
+        if visit.suspects(refusal.reason):
+            with contextlib.suppress(Refusal):
+                _try_given(job, visit, folder)
+        visit.failed(refusal.reason)
+        raise
+    except NoRanges:
+        visit.failed("unsupported")
+        raise
+    visit.gave(address)
+    return fetched
+
+
+def _try_given(job: Job, visit: Visit, folder: Path) -> None:
+    """Fetch the beginning of the video that a site gave last, to see whether it is well; raise Refusal as `fetch`."""
+    given = job.pace.given(visit.site)
+    shutil.rmtree(folder, ignore_errors=True)
+    fetch(given, folder / "try", megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_try=True)
+    visit.gave(given)
+
+
+def _check_site(job: Job, address: str, folder: Path) -> None:
+    """Raise Refusal as blocked unless the site gives what it has given before, and so blocks nobody."""
+    visit = job.pace.visit(address)
+    if job.pace.given(visit.site) is None:
+        raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
+    try:
+        _try_given(job, visit, folder)
+    except Held:
+        raise
+    except Refusal as refusal:
+        visit.failed(refusal.reason)
+        raise Refusal("blocked", f"forbidden, as is now what the site has given before: {refusal.detail}") from None
 
 
 def _lost(lost: Lost, seconds: float) -> tuple[str, str, str]:

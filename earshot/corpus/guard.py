@@ -2,7 +2,8 @@
 
 A decoder that hangs in native code hears no signal handler and no exception: only a process of its own can be ended.
 One process does item after item; when an item outlasts its time or takes the process down, only that item is lost, and
-a fresh process goes on with the next. It answers in JSON, so that its parent runs nothing that it says.
+a fresh process goes on with the next. It answers in JSON, so that its parent runs nothing that it says. Time that the
+work waits on purpose (`pause`) is not counted.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 STARTING_SECONDS = 120.0  # a fresh process may take to import what it needs, on a machine that is busy
+LONGEST_PAUSES = 86400.0  # seconds that one item may pause in all: a process that was taken over might go on for ever
 ANSWER_BYTES = 1 << 24  # the most that an answer may have; the words of a site may be a whole page
 SERVE = "from earshot.corpus.guard import serve; serve()"
 
@@ -84,12 +87,31 @@ def _process(work: Callable, items: list) -> Iterator[tuple[subprocess.Popen, Co
         process.wait()
 
 
+def pause(seconds: float) -> None:
+    """Sleep; in work that is guarded, without counting it against the time that an item may take."""
+    if _answers:
+        _answers.send_bytes(json.dumps({"pause": seconds}).encode())
+    time.sleep(seconds)
+
+
+_answers: Connection | None = None  # of this process, where it is a guarded one
+
+
 def _receive(process: subprocess.Popen, answers: Connection, seconds: float) -> dict[str, Any] | Lost:
+    """The next answer, or what became of the process; every pause that it tells of puts off the end of its time."""
+    end, last = time.monotonic() + seconds, time.monotonic() + seconds + LONGEST_PAUSES
     try:
-        return json.loads(answers.recv_bytes(ANSWER_BYTES)) if answers.poll(seconds) else Lost(hung=True)
+        while answers.poll(max(0.0, min(end, last) - time.monotonic())):
+            answer = json.loads(answers.recv_bytes(ANSWER_BYTES))
+            if not isinstance(answer, dict) or len(answer.keys() & {"result", "error", "pause"}) != 1:
+                return Lost(hung=False)
+            if "pause" not in answer:
+                return answer
+            end += max(0.0, float(answer["pause"]))
+        return Lost(hung=True)
     except EOFError:
         return Lost(hung=False, exit_code=process.wait())
-    except (OSError, ValueError):  # too long, cut off, or no JSON
+    except (OSError, ValueError, TypeError):  # too long, cut off, or not what is answered
         return Lost(hung=False)
 
 
@@ -104,7 +126,9 @@ def serve() -> None:
     """What the process does: read the work and the items, send an answer for each, end when the parent is gone."""
     work, items = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    global _answers
     with Connection(int(sys.argv[1]), readable=False) as answers:
+        _answers = answers
         answers.send_bytes(json.dumps({"result": "ready"}).encode())
         for item in items:
             answers.send_bytes(json.dumps(_answer(work, item)).encode())

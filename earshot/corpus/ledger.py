@@ -14,11 +14,14 @@ from earshot.pipeline.shards import write_atomically
 
 # What the file itself is guilty of; extract and download both find these.
 MEDIA_REASONS = ("unreadable", "no-video", "no-sound", "too-short", "timeout", "too-large", "unsupported")
+# What a clip that decodes may lack, where the parameters refuse it for that; only extract finds these.
+QUALITY_REASONS = ("silent", "still", "clipped", "duplicate")
 # What the place a clip comes from says, for good.
 SOURCE_REASONS = ("private", "removed", "geo-blocked", "age-restricted", "not-found", "forbidden", "bad-cut")
 # What may pass: the clip is asked for again in the next run.
 PENDING_REASONS = ("rate-limited", "blocked", "network")
-REASONS = MEDIA_REASONS + SOURCE_REASONS + PENDING_REASONS
+REFUSED_REASONS = MEDIA_REASONS + QUALITY_REASONS + SOURCE_REASONS
+REASONS = REFUSED_REASONS + PENDING_REASONS
 
 STATUSES = ("kept", "refused", "pending")
 DETAIL_LENGTH = 200  # characters; a decoder's message may be a page long
@@ -53,7 +56,7 @@ class LedgerRow:
     detail: str = ""
 
     def __post_init__(self) -> None:
-        allowed = {"kept": ("",), "refused": MEDIA_REASONS + SOURCE_REASONS, "pending": PENDING_REASONS}
+        allowed = {"kept": ("",), "refused": REFUSED_REASONS, "pending": PENDING_REASONS}
         if self.status not in allowed:
             raise ValueError(f"ledger: clip {self.clip_id!r} has status {self.status!r}, not one of {STATUSES}")
         if self.reason not in allowed[self.status]:
@@ -102,9 +105,11 @@ def count(rows: Iterable[LedgerRow], *, total: str = "clips_in") -> dict[str, in
     add up.
     """
     rows = list(rows)
-    outcomes = Counter(_outcome(row) for row in rows)
-    return {total: len(rows), "clips_kept": 0, **dict(sorted(outcomes.items()))}
+    outcomes = Counter(outcome(row) for row in rows)
+    named = {name if name.startswith("refused_") else f"clips_{name}": number for name, number in outcomes.items()}
+    return {total: len(rows), "clips_kept": 0, **dict(sorted(named.items()))}
 
 
-def _outcome(row: LedgerRow) -> str:
-    return f"refused_{row.reason}" if row.status == "refused" else f"clips_{row.status}"
+def outcome(row: LedgerRow) -> str:
+    """What became of a clip: kept, pending, or refused_<reason>."""
+    return f"refused_{row.reason}" if row.status == "refused" else row.status

@@ -1,12 +1,16 @@
 """Manifests: the lists of clips that people publish and write, read as one stream of rows.
 
-Four kinds are told apart by their first row:
+Kinds of CSV are told apart by their first row:
 
 - AudioSet's segments: `YTID, start, end, "label,label"`, comment lines above;
 - VGGSound's table: `YTID,start,label,split`, no header, 10 s a clip;
 - VGGSound's list of files: `YTID_000030.mp4,label`, the start in the name, 10 s a clip;
+- Kinetics' table: `label,youtube_id,time_start,time_end,split` and maybe `is_cc`; lists of test clips have no label;
 - a plain table with a header: `url,start,end` or `path,start,end`, and where wanted `group` and `annotations`
   (or `label`; several are separated by semicolons). Other columns are left alone.
+
+A Parquet file has the columns of the plain table, `annotations` as such a text or as a list of texts. The address of a
+YouTube video is brought to one form, whatever form it is written in.
 """
 
 import csv
@@ -17,6 +21,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
 from earshot.pipeline.errors import EarshotError
@@ -33,6 +38,13 @@ YOUTUBE_ADDRESS = re.compile(
 )
 VGGSOUND_FILE = re.compile(r"([\w-]{11})_(\d{6})\.mp4", re.ASCII)
 TEXT_COLUMNS = ("annotations", "labels", "label")
+PLAIN_COLUMNS = ("url", "path", "start", "end", "group", *TEXT_COLUMNS)
+KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end")
+AVE_COLUMNS = "category&videoid&quality&starttime&endtime"
+LINE_LIMIT = 1 << 20  # characters; a file without line ends is no list
+PARQUET_MAGIC = b"PAR1"
+PARQUET_ROWS = 1000  # that are in memory at once, beside the compressed row group
+NAMES = ("manifest.csv", "manifest.parquet")  # what a folder has for a manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,41 +64,61 @@ class ManifestRow:
     is_local: bool
 
 
-class _BadField(Exception):
+class BadField(ValueError):
     """What is wrong with one field of a row; the reader knows file and line."""
 
 
 def manifest_file(manifest: Path) -> Path:
-    """The csv file of a manifest: itself, or manifest.csv in a folder.
+    """The file of a manifest: itself, or manifest.csv or manifest.parquet in a folder.
 
     Raises EarshotError where there is none.
     """
-    file = manifest / "manifest.csv" if manifest.is_dir() else manifest
-    if not file.is_file():
-        raise EarshotError(f"{file}: no such file; corpus.manifest is a csv file or a folder with manifest.csv")
+    names = [manifest / name for name in NAMES] if manifest.is_dir() else [manifest]
+    file = next((name for name in names if name.is_file()), None)
+    if file is None:
+        wanted = "a csv or Parquet file, a folder with manifest.csv, or one of manifests/*.json"
+        raise EarshotError(f"{names[0]}: no such file; corpus.manifest is {wanted}")
     return file
 
 
 def read_manifest(manifest: Path) -> Iterator[ManifestRow]:
     """The rows of a manifest in order, one at a time: memory does not grow with its length.
 
-    Raises EarshotError, naming file, line and field, for the first row that cannot be understood.
+    Raises EarshotError, naming file, line (of Parquet: row) and field, for the first row that cannot be understood.
     """
     for _, row in numbered_rows(manifest):
         yield row
 
 
 def numbered_rows(manifest: Path) -> Iterator[tuple[int, ManifestRow]]:
-    """As `read_manifest`, with the line in the file on which each row ends."""
+    """As `read_manifest`, with the line in the file on which each row ends, or of Parquet the row, both from 1."""
     file = manifest_file(manifest)
-    with open(file, newline="", encoding="utf-8-sig") as lines:
-        reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    yield from _parquet_rows(file) if is_parquet(file) else _csv_rows(file)
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether a file begins as Parquet does."""
+    with open(file, "rb") as beginning:
+        return beginning.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
+    with open(file, newline="", encoding="utf-8-sig") as text:
+        reader = csv.reader(_lines(file, text), skipinitialspace=True, strict=True)
         try:
             yield from _rows(file, reader)
         except UnicodeDecodeError:
             raise EarshotError(f"{file}, after line {reader.line_num}: not UTF-8 text; save it as UTF-8") from None
         except csv.Error as error:
             raise EarshotError(f"{file}, line {reader.line_num}: not a CSV row ({error}); mend the line") from None
+
+
+def _lines(file: Path, text: TextIO) -> Iterator[str]:
+    """The lines of a text, none of them longer than a list's can be."""
+    for number, line in enumerate(iter(lambda: text.readline(LINE_LIMIT), ""), 1):
+        if len(line) == LINE_LIMIT:
+            raise EarshotError(f"{file}, line {number}: longer than {LINE_LIMIT:,} characters; wanted a list of clips")
+        yield line
 
 
 def _rows(file: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, ManifestRow]]:
@@ -100,37 +132,95 @@ def _rows(file: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, Manife
     for fields in records if _is_header(header) else itertools.chain([first], records):
         try:
             yield reader.line_num, parse([field.strip() for field in fields])
-        except _BadField as error:
+        except BadField as error:
             raise EarshotError(f"{file}, line {reader.line_num}: {error}") from None
 
 
 def _is_header(header: list[str]) -> bool:
-    return "url" in header or "path" in header
+    return "url" in header or "path" in header or "youtube_id" in header
 
 
 def _recognise(file: Path, line: int, first: list[str], header: list[str]) -> Callable[[list[str]], ManifestRow]:
     """The parser of this kind of manifest."""
     if _is_header(header):
-        missing = [name for name in ("start", "end") if name not in header]
-        if missing or len(set(header)) < len(header):
-            problem = f"the column {missing[0]} is missing" if missing else "a column is there twice"
-            raise EarshotError(f"{file}, line {line}: {problem}; wanted url,start,end or path,start,end")
-        return lambda fields: _plain(fields, header)
+        plain = "youtube_id" not in header
+        _check_columns(f"{file}, line {line}", header, ("start", "end") if plain else KINETICS_COLUMNS)
+        parse = _plain if plain else _kinetics
+        return lambda fields: parse(_by_name(fields, header))
     if VGGSOUND_FILE.fullmatch(first[0].strip()):
         return _vggsound_file
     if YOUTUBE_ID.fullmatch(first[0].strip()) and len(first) >= 3:
         return _audioset if _is_number(first[2]) else _vggsound
+    if header[0] == AVE_COLUMNS:
+        raise EarshotError(
+            f"{file}: AVE's list does not say where in a video its clips begin; take manifests/ave.json, which looks it"
+            " up in AudioSet's lists, or write a manifest with python -m earshot.corpus.subsets ave"
+        )
     shown = ",".join(first)[:60]
     raise EarshotError(
-        f"{file}, line {line}: found {shown!r}, wanted AudioSet's or VGGSound's rows or a header with url,start,end "
-        "or path,start,end; add that header"
+        f"{file}, line {line}: found {shown!r}, wanted the rows of AudioSet, VGGSound or Kinetics or a header with "
+        "url,start,end or path,start,end; add that header"
     )
+
+
+def _check_columns(where: str, header: list[str], needed: tuple[str, ...]) -> None:
+    missing = [name for name in needed if name not in header]
+    if missing or len(set(header)) < len(header):
+        problem = f"the column {missing[0]} is missing" if missing else "a column is there twice"
+        wanted = "url,start,end or path,start,end" if "start" in needed else "label,youtube_id,time_start,time_end"
+        raise EarshotError(f"{where}: {problem}; wanted {wanted}")
+
+
+def _by_name(fields: list[str], header: list[str]) -> dict[str, str]:
+    if len(fields) != len(header):
+        raise BadField(f"{len(fields)} fields, the header has {len(header)}; quote a field that holds a comma")
+    return dict(zip(header, fields, strict=True))
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
+    # Here, because every process that works on strangers' media imports this module and none of them wants Arrow.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as table:
+            names = table.schema_arrow.names
+            header = [name.strip().lower() for name in names]
+            if "url" not in header and "path" not in header:
+                found = ", ".join(names)[:200] or "nothing"
+                raise EarshotError(f"{file}: has the columns {found}; wanted url,start,end or path,start,end")
+            _check_columns(str(file), header, ("start", "end"))
+            columns = [name for name, plain in zip(names, header, strict=True) if plain in PLAIN_COLUMNS]
+            batches = table.iter_batches(PARQUET_ROWS, columns=columns)
+            records = (record for batch in batches for record in batch.to_pylist())
+            number = 0
+            for number, record in enumerate(records, 1):
+                try:
+                    yield number, _plain({name.strip().lower(): _cell(name, record[name]) for name in record})
+                except BadField as error:
+                    raise EarshotError(f"{file}, row {number}: {error}") from None
+            if not number:
+                raise EarshotError(f"{file}: holds no rows; wanted a list of clips")
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise EarshotError(f"{file}: cannot be read as Parquet ({str(error)[:200]}); write the file again") from None
+
+
+def _cell(column: str, value: Any) -> str:
+    """A cell of Parquet as one of CSV has it."""
+    if isinstance(value, list) and column.strip().lower() in TEXT_COLUMNS:
+        wrong = next((word for word in value if not isinstance(word, str) or ";" in word), None)
+        if wrong is not None:
+            raise BadField(f"{column} {wrong!r}: wanted texts without semicolons")
+        return ";".join(value)
+    if value is not None and not isinstance(value, str | int | float):
+        raise BadField(f"{column} {str(value)[:60]!r}: wanted a text or a number, found a {type(value).__name__}")
+    return "" if value is None else str(value).strip()
 
 
 def _audioset(fields: list[str]) -> ManifestRow:
     """`YTID, start, end, "label,label"`."""
     if len(fields) != 4:
-        raise _BadField(f"{len(fields)} fields, wanted 4: YTID, start, end, labels")
+        raise BadField(f"{len(fields)} fields, wanted 4: YTID, start, end, labels")
     labels = tuple(label.strip() for label in fields[3].split(",") if label.strip())
     return _youtube(fields[0], _seconds("start", fields[1]), _seconds("end", fields[2]), labels)
 
@@ -138,7 +228,7 @@ def _audioset(fields: list[str]) -> ManifestRow:
 def _vggsound(fields: list[str]) -> ManifestRow:
     """`YTID,start,label,split`; the split is not ours to follow, groups are split by their hash."""
     if len(fields) not in (3, 4):
-        raise _BadField(f"{len(fields)} fields, wanted 4: YTID,start,label,split")
+        raise BadField(f"{len(fields)} fields, wanted 4: YTID,start,label,split")
     start = _seconds("start", fields[1])
     return _youtube(fields[0], start, start + VGGSOUND_SECONDS, (fields[2],))
 
@@ -147,25 +237,36 @@ def _vggsound_file(fields: list[str]) -> ManifestRow:
     """`YTID_000030.mp4,label`."""
     match = VGGSOUND_FILE.fullmatch(fields[0])
     if not match or len(fields) != 2:
-        raise _BadField(f"file {fields[0]!r}: wanted two fields, such as --PJHxphWEs_000030.mp4,label")
+        raise BadField(f"file {fields[0]!r}: wanted two fields, such as --PJHxphWEs_000030.mp4,label")
     start = float(match[2])
     return _youtube(match[1], start, start + VGGSOUND_SECONDS, (fields[1],))
 
 
-def _youtube(video: str, start: float, end: float, annotations: tuple[str, ...]) -> ManifestRow:
+def youtube_address(video: str) -> str:
+    """The page of a YouTube video, in the one form that rows have."""
+    return f"https://www.youtube.com/watch?v={video}"
+
+
+def _youtube(video: str, start: float, end: float, annotations: tuple[str, ...], *, field: str = "YTID") -> ManifestRow:
     if not YOUTUBE_ID.fullmatch(video):
-        raise _BadField(f"YTID {video!r}: wanted the 11 letters, digits, - and _ of a YouTube video")
-    return _row(f"https://www.youtube.com/watch?v={video}", video, start, end, video, annotations, is_local=False)
+        raise BadField(f"{field} {video!r}: wanted the 11 letters, digits, - and _ of a YouTube video")
+    return _row(youtube_address(video), video, start, end, video, annotations, is_local=False)
 
 
-def _plain(fields: list[str], header: list[str]) -> ManifestRow:
-    if len(fields) != len(header):
-        raise _BadField(f"{len(fields)} fields, the header has {len(header)}; quote a field that holds a comma")
-    values = dict(zip(header, fields, strict=True))
+def _kinetics(values: dict[str, str]) -> ManifestRow:
+    """`label,youtube_id,time_start,time_end,split`; the split is not ours to follow, groups are split by their hash."""
+    start, end = _seconds("time_start", values["time_start"]), _seconds("time_end", values["time_end"])
+    label = values.get("label", "")
+    return _youtube(values["youtube_id"], start, end, (label,) if label else (), field="youtube_id")
+
+
+def _plain(values: dict[str, str]) -> ManifestRow:
     path, address = values.get("path", ""), values.get("url", "")
     if bool(path) == bool(address):
-        raise _BadField("path and url: " + ("both are given" if path else "nothing is given") + ", wanted one of them")
+        raise BadField("path and url: " + ("both are given" if path else "nothing is given") + ", wanted one of them")
     name = path_name(path) if path else address_name(address)
+    if YOUTUBE_ADDRESS.match(address):
+        address = youtube_address(name)
     text = next((values[column] for column in TEXT_COLUMNS if values.get(column)), "")
     annotations = tuple(part.strip() for part in text.split(";") if part.strip())
     start, end = _seconds("start", values["start"]), _seconds("end", values["end"])
@@ -176,14 +277,14 @@ def _row(
     source: str, name: str, start: float, end: float, group: str, annotations: tuple[str, ...], *, is_local: bool
 ) -> ManifestRow:
     if end <= start:
-        raise _BadField(f"end {end:g}: wanted more than start, {start:g}")
+        raise BadField(f"end {end:g}: wanted more than start, {start:g}")
     return ManifestRow(f"{name}_{round(start * 1000)}", source, start, end, group, annotations, is_local)
 
 
 def _seconds(field: str, text: str) -> float:
     value = float(text) if _is_number(text) else -1.0
     if not 0 <= value <= LONGEST:
-        raise _BadField(f"{field} {text!r}: wanted seconds from 0 to {LONGEST:,.0f}")
+        raise BadField(f"{field} {text!r}: wanted seconds from 0 to {LONGEST:,.0f}")
     return value
 
 
@@ -203,7 +304,7 @@ def address_name(address: str) -> str:
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise _BadField(f"url {address!r}: {error}") from None
+        raise BadField(f"url {address!r}: {error}") from None
     last = unquote(parts.path).rstrip("/").rpartition("/")[2]
     return _safe(posixpath.splitext(last)[0] or parts.netloc, address)
 
@@ -211,11 +312,11 @@ def address_name(address: str) -> str:
 def path_name(path: str) -> str:
     """The name of a local file in a clip_id: its path without the suffix, and a hash where that might not be unique.
 
-    Raises _BadField for a path that leaves the manifest's folder.
+    Raises BadField for a path that leaves the manifest's folder.
     """
     parts = path.split("/")
     if path.startswith("/") or ".." in parts or "\0" in path or "\\" in path:
-        raise _BadField(f"path {path!r}: wanted a path below the manifest's folder, with / and without ..")
+        raise BadField(f"path {path!r}: wanted a path below the manifest's folder, with / and without ..")
     stem, suffix = posixpath.splitext(path)
     name = stem.replace("/", "-")
     if suffix.lower() == ".mp4" and re.fullmatch(rf"[\w-]{{1,{NAME_LENGTH}}}", name, re.ASCII):

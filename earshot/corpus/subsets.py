@@ -27,12 +27,13 @@ import argparse
 import csv
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from earshot.corpus.manifest import YOUTUBE_ID, read_manifest
+from earshot.corpus.ave import read_ave
+from earshot.corpus.manifest import read_manifest, youtube_address
 from earshot.corpus.ontology import Ontology, read_ontology
 from earshot.corpus.split import SPLITS, split_of
 from earshot.pipeline.errors import EarshotError
@@ -40,7 +41,6 @@ from earshot.pipeline.shards import write_atomically
 
 MOST = 50  # classes of Kim's Instruments
 ANIMAL = "Animal"
-AVE_SECONDS = 10.0
 HEADER = ("url", "path", "start", "end", "group", "annotations")
 
 # The classes of metadata/tags.cls in github.com/kyuyeonpooh/objects-that-sound, without Animal, which is there for the
@@ -126,22 +126,9 @@ def ave(metadata: Path) -> list[Row]:
 
     Raises EarshotError for a line that is none of `class&video&quality&start&end`.
     """
-    starts = {}
-    if list((metadata / "audioset").glob("*_segments.csv")):
-        starts = {row.video: row.start for row in audioset_rows(metadata)}
-    said: dict[str, list[str]] = defaultdict(list)
-    file = metadata / "ave" / "Annotations.txt"
-    for number, line in enumerate(_lines(file), 1):
-        fields = line.split("&")
-        if number == 1 and fields[0] == "Category":
-            continue
-        if len(fields) != 5 or not YOUTUBE_ID.fullmatch(fields[1]):
-            raise EarshotError(f"{file}, line {number}: {line!r:.80}, wanted class&video&quality&start&end")
-        said[fields[1]] += [fields[0]] if fields[0] not in said[fields[1]] else []
-    return [
-        Row(video, start := starts.get(video, 0.0), start + AVE_SECONDS, tuple(names), video not in starts)
-        for video, names in said.items()
-    ]
+    lists = sorted((metadata / "audioset").glob("*_segments.csv"))
+    rows = (row for _, row in read_ave(metadata / "ave" / "Annotations.txt", lists))
+    return [Row(row.group, row.start, row.end, row.annotations, row.is_local) for row in rows]
 
 
 def kinetics_sounds(metadata: Path) -> list[Row]:
@@ -188,7 +175,7 @@ def write_subset(rows: Iterable[Row], output: Path) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(HEADER)
         for row in rows:
-            place = ("", f"{row.video}.mp4") if row.is_file else (f"https://www.youtube.com/watch?v={row.video}", "")
+            place = ("", f"{row.video}.mp4") if row.is_file else (youtube_address(row.video), "")
             table.writerow([*place, f"{row.start:g}", f"{row.end:g}", row.video, ";".join(row.annotations)])
 
 

@@ -40,12 +40,14 @@ class Answer:
         classes: a row a class with the same scores.
         protocol: the protocol's name, for the closing line.
         scores: the scores to show in the closing line, beside their controls.
+        items: the names of all that was asked, such as pictures or clips; their order does not matter.
     """
 
     metrics: dict[str, Any]
     classes: list[dict[str, Any]]
     protocol: str
     scores: str
+    items: Sequence[str]
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:

@@ -73,7 +73,9 @@ def evaluate(question: Question) -> Answer:
     names = [key.removesuffix("accuracy") for key in metrics if key.endswith("accuracy")]
     rows = [{"network": name.strip("_") or "trained", "accuracy": metrics[f"{name}accuracy"]} for name in names]
     told = [f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f}" for row in rows]
-    return Answer(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance 0.500")
+    groups = clips_of(question.tree, Wanted.by(network), sampling, split="test")
+    asked = [clip_id for group in groups for clip_id in group.clip_ids()]
+    return Answer(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance 0.500", asked)
 
 
 def ranked_above(scores: np.ndarray, together: np.ndarray) -> float:

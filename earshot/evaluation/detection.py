@@ -167,7 +167,8 @@ def evaluate(question: Question) -> Answer:
     told = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in metrics.items())
     metrics["proposals_recall"] = recall(proposed, detection.test.objects)
     metrics["steps"] = question.params.steps
-    return Answer(metrics, rows, f"{PROTOCOL} after {question.params.steps} steps", told)
+    asked = [file.stem for file in detection.test.files]
+    return Answer(metrics, rows, f"{PROTOCOL} after {question.params.steps} steps", told, asked)
 
 
 def score(

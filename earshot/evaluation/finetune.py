@@ -161,7 +161,7 @@ def evaluate(question: Question) -> Answer:
     metrics["chance"] = mean_average_precision(np.zeros_like(labels), labels)
     metrics["steps"] = question.params.steps
     protocol = f"{PROTOCOL} after {question.params.steps} steps"
-    return Answer(metrics, rows, protocol, beside_random(metrics, "map", modes))
+    return Answer(metrics, rows, protocol, beside_random(metrics, "map", modes), [file.stem for file in tuning.test[0]])
 
 
 def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:

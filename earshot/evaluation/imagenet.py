@@ -78,7 +78,8 @@ def evaluate(question: Question) -> Answer:
     metrics["chance"] = 1 / len(pictures.classes)
     metrics |= {"pictures_train": pictures.train, "pictures_test": len(asked)}
     said = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f}); chance {metrics['chance']:.3f}"
-    return Answer(metrics, rows, f"{PROTOCOL} on {question.tree.name}", said)
+    names = [str(Path(file).relative_to(question.tree)) for file in pictures.files[pictures.train :]]
+    return Answer(metrics, rows, f"{PROTOCOL} on {question.tree.name}", said, names)
 
 
 def measured(name: str, question: Question, pictures: Pictures) -> np.ndarray:

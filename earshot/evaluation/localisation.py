@@ -98,7 +98,8 @@ def evaluate(question: Question) -> Answer:
             f"{metrics[f'centre_{metric}']:.3f})" for metric in ("peak", "ciou_median", "auc_median")]  # fmt: skip
     rows = class_rows([[picture.kind] for picture in pictures], scores)
     metrics |= {"pictures": len(pictures), "pictures_without_box": empty}
-    return Answer(metrics, rows, f"{PROTOCOL}, {len(pictures):,} pictures", ", ".join(told))
+    asked = [picture.frame.stem for picture in pictures]
+    return Answer(metrics, rows, f"{PROTOCOL}, {len(pictures):,} pictures", ", ".join(told), asked)
 
 
 def score(maps: np.ndarray, truths: np.ndarray) -> dict[str, np.ndarray]:

@@ -42,7 +42,7 @@ def evaluate(question: Question) -> Answer:
     told = [f"{sense} {metrics[f'nmi_{sense}']:.3f} (random network {metrics[f'random_nmi_{sense}']:.3f})"
             for sense in ("picture", "sound")]  # fmt: skip
     scores = f"{', '.join(told)}; clusters at random {metrics['chance']:.3f}"
-    return Answer(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores)
+    return Answer(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores, moments.clips)
 
 
 def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:

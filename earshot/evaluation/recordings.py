@@ -92,7 +92,8 @@ def evaluate_recordings(
             row[metric] = float(right[asked == number].mean())
         said.append(f"{name} {metrics[metric]:.3f}")
     metrics["chance"] = 1 / len(classes)
-    return Answer(metrics, rows, protocol, f"{', '.join(said)}; chance {metrics['chance']:.3f}")
+    names = [str(files[place].relative_to(question.tree)) for split in splits for place in split.test]
+    return Answer(metrics, rows, protocol, f"{', '.join(said)}; chance {metrics['chance']:.3f}", names)
 
 
 def ways(question: Question) -> dict[str, tuple[str, Describe]]:

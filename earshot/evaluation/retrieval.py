@@ -59,7 +59,7 @@ def evaluate(question: Question) -> Answer:
     told = [_told(metrics, f"ndcg{k}", asked, found) for asked, found in DIRECTIONS]
     told.append(f"in random order {metrics[f'floor_ndcg{k}']:.3f}")
     protocol = f"retrieval among {len(drawn):,} clips, nDCG@{k}, gain max({constant} - d, 0)"
-    return Answer(metrics, class_rows(annotations, scores), protocol, ", ".join(told))
+    return Answer(metrics, class_rows(annotations, scores), protocol, ", ".join(told), moments.clips)
 
 
 def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> np.ndarray:

@@ -32,8 +32,10 @@ def evaluate(question: Question) -> Answer:
     scores: dict[str, list[float]] = defaultdict(list)
     costs: dict[str, list[float]] = defaultdict(list)
     right: dict[str, list[np.ndarray]] = defaultdict(list)
+    asked: list[str] = []
     for split in range(1, SPLITS + 1):
         classes, train, test = read_split(question.tree, split, question.params.images, question.seed)
+        asked += [f"{split}/{file.relative_to(question.tree)}" for file in test[0]]
         for metric, features in split_features(encoders, train[0] + test[0], question, split):
             probe, correct = probe_split(features, train[1], test[1], f"sun split {split} {metric}")
             scores[metric].append(float(correct.mean()))
@@ -45,7 +47,8 @@ def evaluate(question: Question) -> Answer:
     metrics["chance"] = 1 / len(classes)
     by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
     rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
-    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", beside_random(metrics, "accuracy", layers))
+    scored = beside_random(metrics, "accuracy", layers)
+    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked)
 
 
 def split_features(encoders: dict[str, nn.Module], files: list[Path], question: Question, split: int):

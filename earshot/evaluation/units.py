@@ -49,7 +49,7 @@ def evaluate(question: Question) -> Answer:
         for sense in ("picture", "sound")
     ]
     protocol = f"{PROTOCOL}, 4 (3) of the top {TOP} of {len(moments.clips):,} clips"
-    return Answer(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(told)}")
+    return Answer(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(told)}", moments.clips)
 
 
 def annotation_table(annotations: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:

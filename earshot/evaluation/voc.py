@@ -47,7 +47,8 @@ def evaluate(question: Question) -> Answer:
                 metrics[f"C_{layer}"] = cost
     probe(colour_features(files, resize, encoders[""].image_size), "voc colours", "colour_map")
     metrics["chance"] = mean_average_precision(np.zeros_like(labels[2]), labels[2])
-    return Answer(metrics, rows, PROTOCOL, beside_random(metrics, "map", question.params.layers))
+    asked = [file.stem for file in splits["test"][0]]
+    return Answer(metrics, rows, PROTOCOL, beside_random(metrics, "map", question.params.layers), asked)
 
 
 def probe_splits(features: Tensor, labels: Sequence[np.ndarray], name: str) -> tuple[float, np.ndarray]:

@@ -11,7 +11,7 @@ import math
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from earshot.pipeline.recipe import flatten
 EXPERIMENTS = re.compile(r"(\S+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+)")
 
 KINDS = (".yaml", ".lock", ".txt", ".json", ".csv")
+LISTS = (".clips_hash", ".items_hash")
 MEASURED = ("voc.", "sun.", "esc50.", "finetune.", "detection.", "pretrain.", "correspondence.", "retrieval.", "nmi.")
 MEASURED += ("dcase.", "imagenet.", "localisation.")
 
@@ -38,11 +39,14 @@ class Run:
         source: where it was found.
         params: by dotted name.
         scores: by `<benchmark>.<metric>`, and of a class by `<benchmark>_classes.<class>.<metric>`, as written: 0 to 1.
+        lists: by `<benchmark>.clips_hash` the hash of the list of clips that was trained on, by
+            `<benchmark>.items_hash` that of the items asked; runs that differ in them do not compare.
     """
 
     source: str
     params: dict[str, Any]
     scores: dict[str, float]
+    lists: dict[str, str] = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[Any, ...]:
@@ -97,7 +101,8 @@ def read_run(source: str, files: Mapping[str, str]) -> Run:
     params = _read_flat_yaml(f"{source}: params.yaml", files.get("params.yaml", "{}"))
     if "labels.txt" in files:
         params[LABELS] = " ".join(files["labels.txt"].split())
-    return Run(source, params, numbers)
+    lists = {key: value for key, value in scores.items() if key.endswith(LISTS) and isinstance(value, str)}
+    return Run(source, params, numbers, lists)
 
 
 def reason_to_leave_out(run: Run, files: Mapping[str, str]) -> str | None:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ CONTROLS = {
 ALIKE = {"colour histogram": "colour_{}", "random ranking": "floor_{}", "chance": "chance"}
 AS_PUBLISHED = "as published"
 RENDERED, SCENES = "data/sample/", "data/scenes"
+OTHER_LISTS = "Runs that should have the same {} for {} have different ones ({}): what is missing may tell."
+# By the key of a list's hash: of what it is, and how many of a run's seeds decide it (test items may be drawn).
+LISTS = {"clips_hash": ("clips to train on", 1), "items_hash": ("items to ask", 2)}
 DO_NOT_COMPARE = "Measured on the rendered world: these scores compare with each other, not with the published ones."
 
 
@@ -93,6 +97,19 @@ class Section:
     def differences(self) -> dict[str, Any]:
         """Where the setting is not the paper's."""
         return {key: value for key, value in self.setting.items() if value != AS_PUBLISHED}
+
+    @property
+    def other_lists(self) -> list[str]:
+        """In words, where runs come from different lists of clips or items that should be the same."""
+        told = []
+        for place, (name, (what, seeds)) in product(sorted(self.table.benchmarks), LISTS.items()):
+            found: dict[tuple[Any, ...], set[str]] = {}
+            for run in (run for group in self.groups for run in group.runs if f"{place}.{name}" in run.lists):
+                found.setdefault(run.seeds[-seeds:], set()).add(run.lists[f"{place}.{name}"])
+            differing = [lists for lists in found.values() if len(lists) > 1]
+            if differing:
+                told.append(OTHER_LISTS.format(what, place, ", ".join(sorted(set.union(*differing)))))
+        return told
 
     @property
     def rendered(self) -> bool:
@@ -232,6 +249,7 @@ def as_markdown(found: Sequence[Section], plots: Mapping[int, str]) -> str:
     for section in found:
         text += [f"## Setting {section.number} of {len(found)}", "", _setting_in_words(section), ""]
         text += [f"**{DO_NOT_COMPARE}**", ""] if section.rendered else []
+        text += [line for told in section.other_lists for line in (f"**{told}**", "")]
         text += [*_markdown_table(section), ""]
         text += [f"![{table.title}]({plots[section.number]})", ""] if section.number in plots else []
     text.append("ours: mean ± standard deviation over seeds, of the runs that runs.csv lists.")
@@ -338,6 +356,7 @@ def write_tables(collection: Collection, output: Path) -> list[str]:
         filled = {group.row.name for section in found for group in section.groups if group.row}
         table = found[0].table
         told_lines.append(f"{output / name}.md: {table.source}, {len(filled)} of {len(table.rows)} rows filled")
+        told_lines += dict.fromkeys(f"{output / name}.md: {told}" for section in found for told in section.other_lists)
     _write(output / "runs.csv", runs_csv(collection, tables))
     return told_lines
 

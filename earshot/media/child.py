@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from earshot.corpus.ledger import Refusal
 from earshot.media.decoding import Decoded, Wanted, decode_clip
+from earshot.media.quality import Measured
 
 MEMORY_LIMIT = 2 << 30  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
 PARTS = ("sound", "frames", "sequence")  # of an answer: their sizes stand in its line, their bytes follow in this order
@@ -93,7 +94,7 @@ class Decoder:
         if "refusal" in answer:
             raise Refusal(*answer["refusal"])
         parts = {name: [_exactly(child.stdout, size) for size in answer.pop(name)] for name in PARTS}
-        return Decoded(**answer | parts | {"sound": parts["sound"][0]})
+        return Decoded(**answer | parts | {"sound": parts["sound"][0], "measured": Measured(**answer["measured"])})
 
     def _start(self) -> subprocess.Popen:
         environment = os.environ | {

@@ -1,7 +1,8 @@
 """One clip, decoded in one pass: the frames asked for and all of the sound, on one clock.
 
 A clip is the time for which its file has both picture and sound. A file is read whole: packets first, which gives the
-times of all frames, then the sound, then the pictures, of which only those asked for are converted.
+times of all frames, then the sound, then the pictures, of which only those asked for are converted: moments, those of a
+sequence, and thumbnails by which the clip is judged.
 
 What counts as unreadable: a file that no demuxer recognises, a packet that the demuxer or decoder marks as damaged or
 fails on, and a file that ends before the length its header promises. What comes before the first key frame, or before
@@ -13,14 +14,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from earshot.corpus.ledger import Refusal
-from earshot.media.picture import Painter
+from earshot.media.picture import Painter, Thumbnailer
+from earshot.media.quality import THUMBNAIL_SIDE, Measured, measure, thumbnail_places
 from earshot.media.soundtrack import Soundtrack, assemble, encode_flac
 
 # Containers that hold their pictures and sound themselves. Whatever opens other files or addresses (hls, dash, concat,
@@ -71,6 +73,7 @@ class Decoded:
     sound_channels: int
     sequence: list[bytes]
     sequence_rate: float
+    measured: Measured
 
 
 def decode_clip(file: BinaryIO, wanted: Wanted) -> Decoded:
@@ -86,22 +89,44 @@ def decode_clip(file: BinaryIO, wanted: Wanted) -> Decoded:
         start, end = max(sound.start, clock.start), min(sound.end, clock.end)
         _check_duration(end - start, wanted)
         samples = sound.between(start, end)
-        sizes = {True: wanted.frame_size, False: wanted.sequence_size}
-        painters = {single: Painter(size, wanted.jpeg_quality, _pixel_aspect(video)) for single, size in sizes.items()}
+        seen = _pictures(video, clock.packets, start, end, wanted)
         first, last = moment_span(wanted.window, end - start)
-        asked = [(start + first + place * (last - first), True) for place in wanted.places]
-        asked = sorted([*asked, *((start + time, False) for time in sequence_times(wanted, end - start))])
-        times: list[float] = []
-        jpegs: dict[bool, list[bytes]] = {True: [], False: []}
-        shown = _seen(_frames(video, clock.packets), [time for time, _ in asked])
-        for (appeared, frame), (_, single) in zip(shown, asked, strict=True):
-            if single:
-                times.append(min(max(appeared - start, first), last))  # a frame from before was still to be seen
-            jpegs[single].append(painters[single].jpeg(frame))
-        flac = encode_flac(samples, sound.rate)
         return Decoded(
-            end - start, jpegs[True], times, flac, sound.rate, samples.shape[1], jpegs[False], wanted.sequence_rate
+            duration=end - start,
+            frames=[jpeg for _, jpeg in seen["moment"]],
+            # A frame that appeared before the moments begin was still to be seen.
+            times=[min(max(appeared - start, first), last) for appeared, _ in seen["moment"]],
+            sound=encode_flac(samples, sound.rate),
+            sound_rate=sound.rate,
+            sound_channels=samples.shape[1],
+            sequence=[jpeg for _, jpeg in seen["sequence"]],
+            sequence_rate=wanted.sequence_rate,
+            measured=measure(samples, sound.rate, [thumbnail for _, thumbnail in seen["thumbnail"]]),
         )
+
+
+def _pictures(
+    video: av.VideoStream, packets: list[av.Packet], start: float, end: float, wanted: Wanted
+) -> dict[str, list[tuple[float, Any]]]:
+    """By kind the pictures of a clip from `start` to `end` on the file's clock, each with when it appeared."""
+    aspect = _pixel_aspect(video)
+    paint = {
+        "moment": Painter(wanted.frame_size, wanted.jpeg_quality, aspect).jpeg,
+        "sequence": Painter(wanted.sequence_size, wanted.jpeg_quality, aspect).jpeg,
+        "thumbnail": Thumbnailer(THUMBNAIL_SIDE).grey,
+    }
+    first, last = moment_span(wanted.window, end - start)
+    times = {
+        "moment": [first + place * (last - first) for place in wanted.places],
+        "sequence": sequence_times(wanted, end - start),
+        "thumbnail": [place * (end - start) for place in thumbnail_places()],
+    }
+    asked = sorted((start + time, kind) for kind in times for time in times[kind])
+    pictures: dict[str, list[tuple[float, Any]]] = {kind: [] for kind in paint}
+    shown = _seen(_frames(video, packets), [time for time, _ in asked])
+    for (appeared, frame), (_, kind) in zip(shown, asked, strict=True):
+        pictures[kind].append((appeared, paint[kind](frame)))
+    return pictures
 
 
 def sequence_times(wanted: Wanted, duration: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""One frame of a video as a viewer sees it: square pixels, upright, its short side scaled, as JPEG."""
+"""A frame of a video as a viewer sees it, square pixels, upright, its short side scaled, as JPEG; and its thumbnail."""
 
 import io
 
@@ -39,6 +39,20 @@ class Painter:
             raise ValueError(f"a picture of {frame.width} x {frame.height} pixels shown as {width / height:.3g} : 1")
         scale = self.short_side / min(width, height)
         return round(width * scale), round(height * scale)
+
+
+class Thumbnailer:
+    """Turns frames of one video into grey thumbnails of `side` x `side` pixels, squeezed and as they are stored."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self._scaler = VideoReformatter()
+
+    def grey(self, frame: av.VideoFrame) -> np.ndarray:
+        """The frame's thumbnail, uint8 (side, side), each pixel the mean of its part of the frame."""
+        scaled = self._scaler.reformat(frame, self.side, self.side, "gray", interpolation="AREA", threads=1)
+        plane = scaled.planes[0]
+        return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: self.side, : self.side].copy()
 
 
 def _image(frame: av.VideoFrame) -> Image.Image:

@@ -7,9 +7,12 @@
 | frames, times | JPEG pictures and the time of each in seconds, in order |
 | sound, sound_rate, sound_channels | FLAC of the whole clip from time 0 on, at its own rate, mono or stereo |
 | sequence, sequence_rate | JPEG pictures of the whole clip from time 0 on, so many a second; none where the rate is 0 |
+| flags | what may be wrong with the clip: silent, still, clipped, duplicate (`extract.quality`) |
+| peak, clipped, change | what the flags were told by (`earshot.media.quality`) |
+| sound_print, picture_print | fingerprints by which duplicates are found; empty where there is nothing to be known by |
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,7 @@ import pyarrow.parquet as pq
 
 from earshot.corpus.split import split_of
 from earshot.media.columns import binary_column, list_column, number_column, text_column
+from earshot.media.quality import Measured
 from earshot.pipeline.shards import write_atomically
 
 SCHEMA = pa.schema(
@@ -34,6 +38,12 @@ SCHEMA = pa.schema(
         ("sound_channels", pa.int8()),
         ("sequence", pa.list_(pa.binary())),
         ("sequence_rate", pa.float64()),
+        ("flags", pa.list_(pa.string())),
+        ("peak", pa.float32()),
+        ("clipped", pa.float32()),
+        ("change", pa.float32()),
+        ("sound_print", pa.binary()),
+        ("picture_print", pa.binary()),
     ]
 )
 ROW_GROUP = 100  # clips; read singly, larger groups are slow to draw from at random
@@ -42,7 +52,7 @@ ROW_GROUP_BYTES = 64 << 20  # a group of long clips is closed earlier: it is hel
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip after extraction; the fields are the columns of the table, `split` follows from `group`."""
+    """One clip after extraction; its fields and those of `measured` are the columns, `split` follows from `group`."""
 
     clip_id: str
     group: str
@@ -54,6 +64,8 @@ class Scene:
     sound_channels: int
     sequence: list[bytes] = field(default_factory=list)
     sequence_rate: float = 0.0
+    measured: Measured = field(default_factory=Measured)
+    flags: list[str] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -77,6 +89,27 @@ def read_scenes(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=columns, use_threads=False)
+
+
+def rewrite_scenes(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Put a changed shard in the place of a shard, whole or not at all, one row group in memory at a time."""
+    with write_atomically(path) as growing, _writer(growing) as writer:
+        for table in read_scenes(path):
+            changed = change(table)
+            if len(changed):
+                writer.write_table(changed, row_group_size=len(changed))
+
+
+def with_flag(table: pa.Table, clip_ids: Collection[str], flag: str) -> pa.Table:
+    """The table with a flag for some of its clips, beside those that they have."""
+    pairs = zip(table["clip_id"].to_pylist(), table["flags"].to_pylist(), strict=True)
+    flags = [[*flags, flag] if clip_id in clip_ids and flag not in flags else flags for clip_id, flags in pairs]
+    return table.set_column(SCHEMA.get_field_index("flags"), SCHEMA.field("flags"), _lists(flags, text_column))
+
+
+def without(table: pa.Table, clip_ids: Collection[str]) -> pa.Table:
+    """The table without some of its clips."""
+    return table.filter(pa.array([clip_id not in clip_ids for clip_id in table["clip_id"].to_pylist()], pa.bool_()))
 
 
 def _writer(path: Path) -> pq.ParquetWriter:
@@ -108,6 +141,15 @@ def _table(group: list[Scene]) -> pa.Table:
         "sound_channels": number_column([scene.sound_channels for scene in group], pa.int8()),
         "sequence": _lists([scene.sequence for scene in group], binary_column),
         "sequence_rate": number_column([scene.sequence_rate for scene in group], pa.float64()),
+        "flags": _lists([scene.flags for scene in group], text_column),
+        **{
+            name: number_column([getattr(scene.measured, name) for scene in group], pa.float32())
+            for name in ("peak", "clipped", "change")
+        },
+        **{
+            name: binary_column([bytes.fromhex(getattr(scene.measured, name)) for scene in group])
+            for name in ("sound_print", "picture_print")
+        },
     }
     return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 

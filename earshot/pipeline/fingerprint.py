@@ -1,6 +1,8 @@
-"""A name for what a stage is about to do: its inputs, its parameters and its code.
+"""Names made by hashing: of what a stage is about to do, and of a list of clips or other items.
 
-Unfinished work is kept under this name, so that it is taken up again only by a run that would do the same.
+Unfinished work is kept under the name of its inputs, parameters and code, so that it is taken up again only by a run
+that would do the same. Scores carry the names of the lists that they come from, so that those of different lists can be
+told apart.
 """
 
 import hashlib
@@ -10,6 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def fingerprint(inputs: Iterable[Path], values: dict[str, Any]) -> str:
@@ -25,6 +29,20 @@ def fingerprint(inputs: Iterable[Path], values: dict[str, Any]) -> str:
     for source in loaded_sources():
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def list_hash(items: Iterable[str]) -> str:
+    """Sixteen hexadecimal digits that change with any item of a list and not with their order.
+
+    They are the first of the SHA-256 of the items' own SHA-256 digests, sorted and joined; an item counts as UTF-8.
+    Memory holds the digests, 32 bytes an item.
+    """
+    digests = bytearray()
+    for item in items:
+        digests += hashlib.sha256(item.encode("utf-8", "surrogateescape")).digest()
+    words = np.frombuffer(digests, ">u8").reshape(-1, 4)
+    order = np.lexsort(words.T[::-1])
+    return hashlib.sha256(words[order].tobytes()).hexdigest()[:16]
 
 
 def loaded_sources() -> list[Path]:

@@ -23,6 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 Layer = Literal["max5", "pool5", "fc6", "fc7"]
 Split = Literal["train", "val", "test"]
+Outcome = Literal["refuse", "flag", "ignore"]
 
 
 class Group(BaseModel):
@@ -48,10 +49,20 @@ class Sample(Group):
     localisation: Positive
 
 
+class Select(Group):
+    """Which clips of the manifest are asked for."""
+
+    classes: Annotated[tuple[str, ...], Field(strict=False)]
+    ontology: str
+    clips: Count
+    seed: Seed
+
+
 class Corpus(Group):
     """Where clips come from."""
 
     manifest: str
+    select: Select
     clips: str
     accept_pending: bool
     ontology: str
@@ -61,8 +72,23 @@ class Download(Group):
     """From a manifest to tar shards."""
 
     shard_clips: Positive
+    fetch: Literal["whole", "section"]
     seconds_limit: Amount
     megabytes_limit: Amount
+
+
+class Quality(Group):
+    """What is done about clips that decode and yet may be of no use, and from where on they count as such."""
+
+    silent: Outcome
+    silent_peak: Share
+    still: Outcome
+    still_change: Annotated[float, Field(ge=0, le=255)]
+    clipped: Outcome
+    clipped_share: Share
+    duplicate: Outcome
+    duplicate_sound: Annotated[float, Field(ge=0, le=0.25)]
+    duplicate_picture: Annotated[float, Field(ge=0, le=0.25)]
 
 
 class Extract(Group):
@@ -80,6 +106,7 @@ class Extract(Group):
     megapixels_limit: Amount
     minutes_limit: Amount
     shard_clips: Positive
+    quality: Quality
 
 
 class Texture(Group):

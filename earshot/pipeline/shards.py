@@ -7,13 +7,14 @@ with the shards that have none.
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import joblib
@@ -49,7 +50,8 @@ def shard_paths(folder: Path, suffix: str) -> list[Path]:
 def write_atomically(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and is gone when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name of chance: machines of a cluster may give the same shard to processes of the same number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -57,54 +59,87 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def map_shards(work: Work, numbers: Sequence[int], markers: Path, *, title: str) -> Counter[str]:
-    """Do `work(number)` for every number without a marker, on this machine's workers; return the summed counts of all.
+def map_shards(
+    work: Work,
+    numbers: Sequence[int],
+    markers: Path,
+    *,
+    title: str,
+    cluster: str | None = None,
+    reads: Sequence[Path] = (),
+) -> Counter[str]:
+    """Do `work(number)` for every number without a marker, on all workers; return the summed counts of all.
 
-    `work` is picklable, writes its files atomically and returns its counts. A worker that dies (out of memory, killed)
-    costs its shard's work: unfinished shards are tried again, one at a time.
+    The workers are this machine's, or those of a Dask `cluster`, which must see the files and folders that the work
+    `reads` at the same paths. `work` is picklable, writes its files atomically and returns its counts. A worker that
+    dies (out of memory, killed) costs its shard's work, which is done again.
 
-    Raises whatever `work` raises, after which finished shards keep their markers; EarshotError where a shard's worker
-    dies a second time.
+    Raises whatever `work` raises, after which finished shards keep their markers; EarshotError where a shard's workers
+    die again and again, once all other shards are done.
     """
     markers.mkdir(parents=True, exist_ok=True)
     waiting = [number for number in numbers if not _marker(markers, number).exists()]
     with tqdm(total=len(numbers), initial=len(numbers) - len(waiting), desc=title, unit="shard", leave=False) as bar:
-        try:
-            _run_parallel(work, waiting, markers, settings().workers, bar)
-        except TerminatedWorkerError:
-            left = [number for number in waiting if not _marker(markers, number).exists()]
-            warnings.warn(f"{title}: a worker died; {len(left)} shards are tried one at a time", stacklevel=2)
-            _run_one_by_one(work, left, markers, bar)
+        if cluster and waiting:
+            from earshot.pipeline.cluster import run_on_cluster  # takes a second to import
+
+            marked = partial(do_and_mark, work, markers)
+            died = run_on_cluster(marked, waiting, cluster, scratch=markers, reads=reads, done=bar.update)
+        else:
+            died = _run_here(work, waiting, markers, title, bar)
+    if died:
+        raise EarshotError(
+            f"shards {', '.join(map(shard_name, died))}: their workers died again and again, most often for want of "
+            "memory; the other shards are kept: rerun with fewer workers (EARSHOT_WORKERS=1) or more memory for each"
+        )
     return sum((Counter(json.loads(_marker(markers, number).read_text())) for number in numbers), Counter())
 
 
+def _run_here(work: Work, numbers: Sequence[int], markers: Path, title: str, bar: tqdm) -> list[int]:
+    """Do all shards on this machine's workers; return those whose worker died twice."""
+    try:
+        _run_parallel(work, numbers, markers, settings().workers, bar)
+    except TerminatedWorkerError:
+        left = [number for number in numbers if not _marker(markers, number).exists()]
+        warnings.warn(f"{title}: a worker died; {len(left)} shards are tried one at a time", stacklevel=3)
+        return _run_one_by_one(work, left, markers, bar)
+    return []
+
+
 def _run_parallel(work: Work, numbers: Sequence[int], markers: Path, workers: int, bar: tqdm) -> None:
-    tasks: Iterable = (joblib.delayed(_do_and_mark)(work, number, markers, os.getpid()) for number in numbers)
+    tasks: Iterable = (joblib.delayed(_do_here)(work, number, markers, os.getpid()) for number in numbers)
     with joblib.parallel_config("loky", n_jobs=min(workers, max(len(numbers), 1)), inner_max_num_threads=1):
         # A batch of one: joblib would else hold several shards back from a worker that is free.
         for _ in joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks):
             bar.update()
 
 
-def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm) -> None:
+def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm) -> list[int]:
+    """Do these shards alone, one after another; return those whose worker died."""
     died = []
     for number in numbers:
         try:
             # Two workers, one task: with one worker joblib would run the task in this process.
             with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
-                joblib.Parallel(batch_size=1)([joblib.delayed(_do_and_mark)(work, number, markers, os.getpid())])
+                joblib.Parallel(batch_size=1)([joblib.delayed(_do_here)(work, number, markers, os.getpid())])
             bar.update()
         except TerminatedWorkerError:
-            died.append(shard_name(number))
-    if died:
-        raise EarshotError(
-            f"shards {', '.join(died)}: the worker died twice, most often for want of memory; "
-            "the other shards are kept: rerun with fewer workers (EARSHOT_WORKERS=1)"
-        )
+            died.append(number)
+    return died
 
 
-def _do_and_mark(work: Work, number: int, markers: Path, parent: int) -> None:
+def _do_here(work: Work, number: int, markers: Path, parent: int) -> None:
     end_with(parent)
+    do_and_mark(work, markers, number)
+
+
+def do_and_mark(work: Work, markers: Path, number: int) -> None:
+    """Do the work of one shard, then keep its counts as the marker that it is done; nothing where there is one.
+
+    Dask does a task again when it loses the worker that holds the task's result before the result is let go.
+    """
+    if _marker(markers, number).exists():
+        return
     counts = work(number)
     with write_atomically(_marker(markers, number)) as temporary:
         temporary.write_text(json.dumps(counts))

@@ -12,11 +12,12 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from pydantic import BaseModel
 
 from earshot.pipeline import torchrun
 from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import fingerprint
+from earshot.pipeline.fingerprint import fingerprint, list_hash
 from earshot.pipeline.params import Params, load_params
 from earshot.pipeline.settings import NAMES, settings
 from earshot.pipeline.shards import Work, end_with, link_tree, map_shards, write_atomically
 
 # The inputs, or what tells them from the parameters and the choice.
 Reads = Sequence[str] | Callable[[Any, str | None], Sequence[str]]
+CLIPS_FILE = "clips.json"  # in every output, and in what it was made from: the hash of the list of clips
 
 
 class View:
@@ -58,7 +60,13 @@ class Run:
     root: Path
     scratch: Path
     choice: str | None
+    clips_hash: str | None = None  # of the list of clips that the numbers of this run come from, where they do
     _done: set[str] = field(default_factory=set)
+
+    @property
+    def scratch_root(self) -> Path:
+        """The folder with the scratch folders of all work, and what lasts longer than one run."""
+        return self.scratch.parents[1]
 
     def path(self, name: str) -> Path:
         """Where an input is: relative to the root, or as the parameter has it when absolute."""
@@ -75,20 +83,36 @@ class Run:
     def map_shards(self, work: Work, numbers: Sequence[int], *, title: str) -> Counter[str]:
         """Do `work(number)` for every shard that is not finished yet; return the summed counts of all.
 
-        A second call in the same stage needs another title: finished shards are kept under it.
+        They are done on the cluster that EARSHOT_CLUSTER names where the stage spreads, else on this machine. A second
+        call in the same stage needs another title: finished shards are kept under it.
         """
-        return map_shards(work, numbers, self.scratch / "finished" / title.replace(" ", "-"), title=title)
+        return map_shards(
+            work,
+            numbers,
+            self.scratch / "finished" / title.replace(" ", "-"),
+            title=title,
+            cluster=settings().cluster if self.stage.spreads else None,
+            reads=[self.path(name) for name in self.stage.inputs(self.params, self.choice)],
+        )
+
+    def name_clips(self, clip_ids: Iterable[str]) -> None:
+        """Say which clips there are, for the stage that decides it: all that is placed or measured then carries it."""
+        self.clips_hash = list_hash(clip_ids)
 
     def place(self, name: str) -> None:
-        """Put the finished output `name` under the root, whole."""
+        """Put the finished output `name` under the root, whole, with the hash of the clips that it comes from."""
+        if self.clips_hash:
+            with write_atomically(self.out(name) / CLIPS_FILE) as growing:
+                growing.write_text(json.dumps({"clips_hash": self.clips_hash}) + "\n")
         for leftover in self.out(name).rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         link_tree(self.out(name), self.root / name)
         self._done.add(name)
 
     def write_metrics(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write metrics/<name>.json: flat, in the order given, floats rounded to six digits."""
+        """Write metrics/<name>.json: flat, in the order given, floats rounded to six digits, and last `clips_hash`."""
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+        rounded |= {"clips_hash": self.clips_hash} if self.clips_hash else {}
         self._write_metric(f"{name}.json", json.dumps(rounded, indent=2, allow_nan=False) + "\n")
 
     def write_plot(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -120,17 +144,21 @@ class Stage:
 
     `params`, `reads`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option named by
     `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes of finished
-    work: with another value of theirs a run goes on where the last one stopped.
+    work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its shards over
+    the machines of a cluster. `clips` is the one input that tells which clips the stage's numbers come from, or a
+    function of parameters and choice as `reads` may be.
     """
 
     name: str
     params: Sequence[str]
     finishing: Sequence[str] = ()
     reads: Reads = ()
+    clips: str | Callable[[Any, str | None], str] = ""
     writes: Sequence[str] = ()
     metrics: Sequence[str] = ()
     plots: Sequence[str] = ()
     choices: tuple[str, Sequence[str]] | None = None
+    spreads: bool = False
 
     def metric_files(self, choice: str | None) -> list[str]:
         """The files under metrics/ that this stage writes."""
@@ -151,6 +179,7 @@ class Stage:
         arguments: Sequence[str] | None = None,
         *,
         join: Callable[[Run], None] | None = None,
+        status: Callable[[Run], Mapping[str, Any]] | None = None,
     ) -> None:
         """The command line: check everything, do `main`, print its closing line; a user's mistake is one line.
 
@@ -158,11 +187,15 @@ class Stage:
             main: the stage; returns the closing line.
             arguments: of the command line.
             join: what further processes do, where torchrun or EARSHOT_PROCESSES starts several for a stage that has it.
+            status: for a stage that can tell how far it is: what `--status` prints, also while a run goes on.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
-        options = self._parser(main).parse_args(arguments)
+        options = self._parser(main, status).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
+            if getattr(options, "status", False):
+                _tell(status(self._prepare(options)), options.json)
+                return
             if join and settings().processes > 1 and not torchrun.is_started():
                 sys.exit(torchrun.launch(f"stages.{self.name}", arguments, settings().processes))
             with torchrun.one_speaks():
@@ -178,7 +211,7 @@ class Stage:
             place = error.filename or options.root
             sys.exit(f"{self.name}: {place}: {error.strerror}; finished work is kept: mend it and run again")
 
-    def _parser(self, main: Callable) -> argparse.ArgumentParser:
+    def _parser(self, main: Callable, status: Callable | None) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
@@ -191,6 +224,9 @@ class Stage:
         add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
         add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
+        if status:
+            add("--status", action="store_true", help="only tell how far the work is; a run may go on meanwhile")
+            add("--json", action="store_true", help="with --status: as JSON")
         return parser
 
     def _run(self, main: Callable[[Run], str], join: Callable[[Run], None] | None, options: Any) -> None:
@@ -201,6 +237,7 @@ class Stage:
             warnings.simplefilter("ignore")  # the first process warns
             join(run)
             return
+        run.scratch.mkdir(parents=True, exist_ok=True)
         with _locked(run.scratch):
             closing = main(run)
             run.check_complete()
@@ -221,8 +258,25 @@ class Stage:
         values = {key: _plain(_lookup(params, key)) for key in keys}
         label = f"{self.name}-{choice}" if choice else self.name
         scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
-        scratch.mkdir(parents=True, exist_ok=True)
-        return Run(self, view, root, scratch, choice)
+        clips = self.clips(view, choice) if callable(self.clips) else self.clips
+        return Run(self, view, root, scratch, choice, read_clips_hash(root / clips) if clips else None)
+
+
+def read_clips_hash(folder: Path) -> str | None:
+    """The hash of the list of clips that an output comes from; None for what does not come from clips.
+
+    Raises EarshotError where its file is damaged.
+    """
+    file = folder / CLIPS_FILE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["clips_hash"]
+        if not re.fullmatch("[0-9a-f]{16}", found):
+            raise ValueError(f"{found!r:.40} is no hash")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EarshotError(f"{file}: cannot be read ({error!r:.100}); run the stage that writes {folder}") from None
+    return found
 
 
 @contextlib.contextmanager
@@ -234,6 +288,16 @@ def _locked(scratch: Path) -> Iterator[None]:
         except BlockingIOError:
             raise EarshotError(f"{scratch}: another run is doing this very work; wait for it or end it") from None
         yield
+
+
+def _tell(facts: Mapping[str, Any], as_json: bool) -> None:
+    """Print what a stage tells of its state: a line a fact, or JSON."""
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}")
 
 
 def _fill(text: str, choice: str | None) -> str:

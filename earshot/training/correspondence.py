@@ -145,6 +145,12 @@ class ClipRowGroup:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def clip_ids(self) -> list[str]:
+        """The names of the clips, in order."""
+        with pq.ParquetFile(self.shard) as file:
+            names = file.read_row_group(self.number, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist()
+        return [names[row] for row in self.rows]
+
     def read(self) -> list[Clip]:
         """The clips, in order."""
         pictures = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")

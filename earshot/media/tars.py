@@ -1,0 +1,123 @@
+"""Tar shards in the WebDataset convention: files of one name are one sample, of which the video is the clip.
+
+Clips are read where they lie in the tar. A sample of video2dataset that has no video, because it could not be had, is
+a refusal.
+"""
+
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from earshot.media.clips import Clip, clip_name, may_be_clip
+from earshot.media.sidecars import SIDECAR_LIMIT, failure, read_json, said_of
+
+SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # beside a video it is part of the sample
+PACKED = re.compile(r"\.(tar\.(bz2|gz|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
+BESIDE = (".txt", ".cls")  # a caption, a class
+
+
+def clips_in_tar(root: Path, source: str) -> Iterator[Clip]:
+    """The clips of one tar file below `root`; a shard that breaks off ends with a refusal of its own."""
+    path, whole = root / source, False
+    if problem := _problem(path):
+        yield Clip(clip_name(source), "", path, 0, 0, (), source, problem)
+        return
+    with open(path, "rb") as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:", errorlevel=0) as tar:
+                members = _members(tar)
+                yield from _Shard(path, source, tar, {member.name: member for member in members}).clips(members)
+                file.seek(tar.offset)
+                whole = len(members) == len(tar.members) and not any(file.read(tarfile.BLOCKSIZE))
+        except tarfile.TarError:
+            pass
+    if not whole:
+        yield Clip(clip_name(source), "", path, 0, 0, (), source, ("unreadable", "the shard is damaged or breaks off"))
+
+
+def _problem(path: Path) -> tuple[str, str] | None:
+    """Reason and detail where a file is not to be opened as a tar at all."""
+    if not path.is_file():  # a link to nowhere, a pipe
+        return "unreadable", "the shard is not a file"
+    if PACKED.search(path.name):
+        return "unsupported", "the shard is compressed, and its clips cannot be read where they lie; unpack it to .tar"
+    return None
+
+
+def _members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """All members up to where the file breaks off."""
+    members = []
+    try:
+        for member in tar:
+            members.append(member)
+    except tarfile.TarError:
+        tar.members.append(tarfile.TarInfo("the part that cannot be read"))
+    return members
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """An open tar file; of several members of one name the last is the sidecar."""
+
+    path: Path
+    source: str
+    tar: tarfile.TarFile
+    by_name: dict[str, tarfile.TarInfo]
+
+    def clips(self, members: list[tarfile.TarInfo]) -> Iterator[Clip]:
+        media = [member for member in members if may_be_clip(PurePosixPath(member.name).name) and not member.isdir()]
+        videos = {_stem(member.name) for member in media if not _is_sound(member.name)}
+        samples = {_stem(member.name) for member in media}
+        kept = {id(member) for member in media if not _is_sound(member.name) or _stem(member.name) not in videos}
+        for member in members:
+            if id(member) in kept:
+                yield self._clip(member)
+            elif member.name.endswith(".json") and _stem(member.name) not in samples:
+                yield from self._failed(member)
+
+    def _clip(self, member: tarfile.TarInfo) -> Clip:
+        source = f"{self.source}/{member.name}"
+        clip = Clip(clip_name(member.name), "", self.path, member.offset_data, member.size, source=source)
+        if not member.isreg() or member.issparse():
+            return replace(clip, size=0, refusal=("unsupported", "not a regular file"))
+        sidecar = self.by_name.get(f"{_stem(member.name)}.json")
+        try:
+            said = said_of(read_json(self._read(sidecar)) if sidecar else {}, self._beside(member.name))
+        except (ValueError, tarfile.TarError) as error:
+            return replace(clip, refusal=("unreadable", f"its .json: {error}"))
+        return replace(clip, group=said.group, annotations=said.annotations)
+
+    def _failed(self, member: tarfile.TarInfo) -> Iterator[Clip]:
+        """The refusal that a sidecar without a video tells of, if it does."""
+        try:
+            refusal = failure(read_json(self._read(member)))
+        except (ValueError, tarfile.TarError):
+            return
+        if refusal:
+            source = f"{self.source}/{member.name}"
+            yield Clip(clip_name(member.name), "", self.path, 0, 0, source=source, refusal=refusal)
+
+    def _beside(self, name: str) -> str:
+        """The caption or class of a sample that is in a file of its own; one that cannot be read says nothing."""
+        for member in filter(None, (self.by_name.get(_stem(name) + suffix) for suffix in BESIDE)):
+            try:
+                return self._read(member).decode()
+            except (ValueError, tarfile.TarError):
+                continue
+        return ""
+
+    def _read(self, member: tarfile.TarInfo) -> bytes:
+        if not member.isreg() or member.size > SIDECAR_LIMIT:
+            raise ValueError(f"not a file of at most {SIDECAR_LIMIT} bytes")
+        return self.tar.extractfile(member).read()
+
+
+def _stem(name: str) -> str:
+    return posixpath.splitext(name)[0]
+
+
+def _is_sound(name: str) -> bool:
+    return SOUND.fullmatch(PurePosixPath(name).suffix) is not None

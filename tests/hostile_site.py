@@ -1,0 +1,271 @@
+"""Sites that do not want to be downloaded from, played by servers on this machine that log every request they get.
+
+Each site is a port with a temper: it limits with Retry-After in seconds or as a date, without a word, or by forbidding
+everything, for a while after so many requests. Its videos are there or not, each in its way; what ought to become of
+every clip is known, and the log tells what was asked when.
+"""
+
+import email.utils
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imageio_ffmpeg
+from media_server import Behaviour, MediaServer, lie, serve, stall, status
+
+from earshot.corpus.ledger import read_ledger
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SECONDS = 1.0  # of every clip
+TEMPERS = ("patient", "seconds", "date", "silent", "forbidding")
+NEAR = 0.5  # seconds between what a server has sent and what its client has done about it, on a busy machine
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the site treats a video: what becomes of its clip, and a behaviour by the number of the request, from 1."""
+
+    outcome: tuple[str, str]
+    behaviour: Callable[[dict[str, Path], int], Behaviour]
+    share: float
+
+
+KEPT = ("kept", "")
+
+
+def _after(requests: int, first: Behaviour, then: Callable[[dict[str, Path]], Behaviour]) -> Callable:
+    return lambda media, number: first if number <= requests else then(media)
+
+
+def _good(media: dict[str, Path]) -> Behaviour:
+    return serve(media["good"])
+
+
+WAYS = {
+    "good": Way(KEPT, lambda media, _: _good(media), 0.60),
+    "unwell": Way(KEPT, _after(1, status(500), _good), 0.05),
+    "unwell-twice": Way(KEPT, _after(2, status(503), _good), 0.03),
+    "stalls": Way(KEPT, _after(1, stall(), _good), 0.01),
+    "lies-once": Way(KEPT, lambda media, n: lie(media["good"], 100) if n == 2 else _good(media), 0.02),
+    "deleted": Way(("refused", "removed"), lambda *_: status(410), 0.05),
+    "missing": Way(("refused", "not-found"), lambda *_: status(404), 0.04),
+    "private": Way(("refused", "private"), lambda *_: status(401), 0.03),
+    "law": Way(("refused", "geo-blocked"), lambda *_: status(451), 0.02),
+    "forbidden": Way(("refused", "forbidden"), lambda *_: status(403), 0.02),
+    "circle": Way(("refused", "unsupported"), lambda *_: _circle, 0.01),
+    "silent": Way(("refused", "no-sound"), lambda media, _: serve(media["silent"]), 0.03),
+    "garbage": Way(("refused", "unreadable"), lambda media, _: serve(media["garbage"]), 0.03),
+    "vanishes": Way(("refused", "removed"), _after(2, status(503), lambda _: status(410)), 0.03),
+    "lies": Way(("pending", "network"), lambda media, _: lie(media["good"], 100), 0.01),
+    "down": Way(("pending", "network"), lambda *_: status(503), 0.02),
+}
+
+
+def _circle(handler) -> None:
+    status(302, Location=handler.path)(handler)
+
+
+@dataclass
+class Request:
+    """One line of the log: when a request came, and until when the site then wanted none, where it said so."""
+
+    at: float
+    name: str
+    until: float = 0.0
+
+
+@dataclass
+class Site:
+    """A site: its temper, its videos by name, and its log. It is out of temper for `seconds` after `every` requests."""
+
+    temper: str
+    every: int
+    seconds: float
+    media: dict[str, Path]
+    ways: dict[str, str] = field(default_factory=dict)
+    log: list[Request] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _answered: Counter = field(default_factory=Counter)
+    _well: int = 0
+    _until: float = 0.0
+
+    def behave(self, handler) -> None:
+        """Answer a request, by the temper and then by the way of the video."""
+        name = handler.path.lstrip("/")
+        with self._lock:
+            request = Request(time.time(), name)
+            self.log.append(request)
+            behaviour = self._temper(request)
+            if behaviour is None:
+                self._answered[name] += 1
+                way = WAYS[self.ways[name]]
+                behaviour = way.behaviour(self.media, self._answered[name])
+        behaviour(handler)
+
+    def _temper(self, request: Request) -> Behaviour | None:
+        if self.temper == "patient":
+            return None
+        if request.at >= self._until:
+            self._well += 1
+            if self._well % self.every:
+                return None
+            self._until = request.at + self.seconds
+        left = self._until - request.at
+        if self.temper == "seconds":
+            whole = int(left) + 1
+            request.until = request.at + whole
+            return status(429, Retry_After=whole)
+        if self.temper == "date":
+            request.until = float(int(self._until) + 1)
+            return status(429, Retry_After=email.utils.formatdate(request.until, usegmt=True))
+        return status(429 if self.temper == "silent" else 403)
+
+
+class HostileWeb:
+    """A site of each temper, and `clips` videos dealt to them; used as a context."""
+
+    def __init__(self, clips: int, media: dict[str, Path], *, every: int, seconds: float, seed: int = 0) -> None:
+        self.sites = [Site(temper, every, seconds, media) for temper in TEMPERS]
+        self._servers = [MediaServer(otherwise=site.behave) for site in self.sites]
+        self.expected: dict[str, tuple[str, str]] = {}
+        chance = random.Random(seed)
+        ways = list(WAYS)
+        shares = [way.share for way in WAYS.values()]
+        for number in range(clips):
+            site = number % len(TEMPERS)
+            # Each way is met at least once, if there are clips enough.
+            way = ways[number] if number < len(ways) else chance.choices(ways, shares)[0]
+            name = f"{number:06d}.mp4"
+            self.sites[site].ways[name] = way
+            self.expected[self._servers[site].address(name)] = WAYS[way].outcome
+
+    def __enter__(self) -> "HostileWeb":
+        for server in self._servers:
+            server.__enter__()
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        for server in self._servers:
+            server.__exit__(*how)
+
+    def manifest(self, path: Path, seconds: float) -> Path:
+        """Write a manifest that asks for the first `seconds` of every video."""
+        path.write_text("url,start,end\n" + "".join(f"{address},0,{seconds}\n" for address in self.expected))
+        return path
+
+
+def beyond(log: list[Request], gap: float) -> float:
+    """By how many requests the log of a site is beyond its budget of one in `gap` seconds, over its worst stretch."""
+    worst, least = 0.0, float("inf")
+    for number, request in enumerate(sorted(log, key=lambda request: request.at)):
+        ahead = number - request.at / gap
+        least = min(least, ahead)
+        worst = max(worst, ahead - least)
+    return worst
+
+
+def too_early(log: list[Request]) -> int:
+    """How many requests came while the site had said that it wanted none."""
+    log = sorted(log, key=lambda request: request.at)
+    early = 0
+    for number, request in enumerate(log):
+        waits = (past.until for past in log[:number] if past.at + NEAR < request.at)
+        early += any(request.at < until - 0.01 for until in waits)
+    return early
+
+
+def render(folder: Path) -> dict[str, Path]:
+    """Tiny media: one that is kept, one without sound, one that is none."""
+    paths = {name: folder / f"{name}.mp4" for name in ("good", "silent", "garbage")}
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"]
+    picture = ["-f", "lavfi", "-i", "testsrc=size=32x32:rate=5:duration=1", "-pix_fmt", "yuv420p"]
+    sound = ["-f", "lavfi", "-i", "sine=sample_rate=8000:duration=1", "-c:a", "aac", "-b:a", "16k"]
+    subprocess.run([*command, *picture, str(paths["silent"])], check=True)
+    subprocess.run([*command, *sound[:4], *picture[:4], *picture[4:], *sound[4:], str(paths["good"])], check=True)
+    paths["garbage"].write_bytes(random.Random(0).randbytes(3000))
+    return paths
+
+
+class Downloads:
+    """Runs of the stage under one root, as a user would start them, some of them killed."""
+
+    def __init__(self, root: Path, requests_per_hour: float, **environment: str) -> None:
+        self.root = root
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "EARSHOT_WORKERS": "2",
+            "EARSHOT_REQUESTS_PER_HOUR": str(requests_per_hour),
+            "EARSHOT_BACKOFF": "0.5",
+            "EARSHOT_PATIENCE": "3",
+            **environment,
+        }
+
+    def start(self, *more: str) -> subprocess.Popen:
+        """Start a run."""
+        place = ["--root", str(self.root), "--params", str(REPOSITORY / "params.yaml")]
+        sets = ["corpus.manifest=manifest.csv", "download.seconds_limit=20", "download.shard_clips=40"]
+        command = [sys.executable, "-m", "stages.download", *place, *(f"--set={value}" for value in sets), *more]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, start_new_session=True, **pipes)
+
+    def run(self, *more: str) -> tuple[int, str, str]:
+        """A run to its end: exit status, what it said, what it complained of."""
+        process = self.start(*more)
+        out, err = process.communicate()
+        return process.returncode, out, err
+
+    def kill(self, seconds: float) -> None:
+        """A run that is killed after so many seconds, and with it, in the end, whatever it has started."""
+        process = self.start()
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    def status(self) -> dict:
+        """What --status --json says."""
+        code, out, err = self.run("--status", "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+def download_all(web: HostileWeb, downloads: Downloads, *, kills: int, runs: int, chance: random.Random) -> int:
+    """Kill so many runs, then run until nothing is pending but what never comes; return how many runs that took."""
+    web.manifest(downloads.root / "manifest.csv", SECONDS)
+    for _ in range(kills):
+        downloads.kill(chance.uniform(3, 12))
+    pending = sum(outcome[0] == "pending" for outcome in web.expected.values())
+    for number in range(1, runs + 1):
+        code, _, error = downloads.run()
+        assert code == (1 if pending else 0) or "pending" in error, error
+        assert "Traceback" not in error, error
+        facts = downloads.status()
+        if sum(value for name, value in facts.items() if name.startswith("pending")) <= pending:
+            return number
+        time.sleep(3)  # a site may be out of temper for longer than is waited for
+    raise AssertionError(f"after {runs} runs: {facts}")
+
+
+def outcomes(root: Path) -> dict[str, tuple[str, str]]:
+    """What became of each clip, by the ledger of a run that has ended."""
+    rows = [row for path in sorted((root / "data/clips/ledger").glob("*.csv")) for row in read_ledger(path)]
+    return {row.source: (row.status, row.reason) for row in rows}
+
+
+def unlike(found: dict[str, tuple[str, str]], expected: dict[str, tuple[str, str]]) -> dict[str, tuple]:
+    """The clips of which something else became than ought to: what became of them, and what ought to.
+
+    What never comes is pending for what its site said last, which may also be that it blocks.
+    """
+    compared = {source: (found.get(source), outcome) for source, outcome in expected.items()}
+    both_wait = {source for source, (one, other) in compared.items() if one and one[0] == other[0] == "pending"}
+    return {source: pair for source, pair in compared.items() if pair[0] != pair[1] and source not in both_wait}

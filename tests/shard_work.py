@@ -1,0 +1,30 @@
+"""What workers do in the tests of the cluster; a module of its own, since a worker imports it whole."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from earshot.pipeline.errors import EarshotError
+
+
+def work_on(folder: Path, number: int) -> dict[str, int]:
+    """Write down who does the shard, and give it half a second in which it can be killed."""
+    (folder / f"started-{number}-{os.getpid()}").touch()
+    time.sleep(0.5)
+    with (folder / f"done-{number}").open("a") as file:
+        file.write("x")
+    return {"sum": number * number, "shards": 1}
+
+
+def die_at(folder: Path, bad: int, number: int) -> dict[str, int]:
+    counts = work_on(folder, number)
+    if number == bad:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return counts
+
+
+def fail_at(folder: Path, bad: int, number: int) -> dict[str, int]:
+    if number == bad:
+        raise EarshotError(f"shard {number} is bad")
+    return work_on(folder, number)
