@@ -700,7 +700,8 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         code, out, error = finish(stage(tmp_path, "corpus.accept_pending=true"))
         assert code == 0, error
         assert out == "4 of 7 clips kept; left out: 1 not-found, 1 unreadable, 1 pending\n"
-        assert set(server.requests) == {"c.mp4", "d.mp4", "e.mp4"}
+        # The last that the site gave may be asked for too, to see whether it still gives while d.mp4 does not come.
+        assert {"c.mp4", "d.mp4", "e.mp4"} <= set(server.requests) <= {"c.mp4", "d.mp4", "e.mp4", "g.mp4"}
     metrics = json.loads((tmp_path / "metrics" / "download.json").read_text())
     assert metrics == {
         "clips_asked": 7,

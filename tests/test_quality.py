@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -275,7 +275,7 @@ def test_what_was_asked_for_and_never_came_is_counted_by_split_and_class(tmp_pat
     rows.append(("z", "group2", ["bell", "a\nbell"], "kept", ""))  # kept: counted where it was extracted, or not
     asked = [ManifestRow(name, name, 0.0, 1.0, group, said, is_local=True) for name, group, said, *_ in rows]
     (clips / "asked").mkdir()
-    (clips / "asked/00000.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in asked))
+    (clips / "asked/00000.jsonl").write_text("".join(json.dumps(astuple(row)) + "\n" for row in asked))
     write_ledger(clips / "ledger/00000.csv", [LedgerRow(name, name, *became) for name, _, _, *became in rows])
     extract(tmp_path, clips)
     with open(tmp_path / "metrics/completeness.csv", newline="") as file:
