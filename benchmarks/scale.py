@@ -1,6 +1,6 @@
 """Whether memory stays flat and time grows evenly from a thousand clips to a hundred thousand.
 
-    python -m benchmarks.scale                                   # 1,000 and 10,000 clips: ten minutes on two free cores
+    python -m benchmarks.scale                                   # 1,000 and 10,000 clips
     python -m benchmarks.scale --rows 1000 100000 --assert       # exits with 1 where a bound does not hold
 
 Tiny clips (4 s at 64 px, one frame kept) go through the real stages: a manifest of local files, download with its
