@@ -19,6 +19,8 @@ PARAMS = load_params(REPOSITORY / "params.yaml")
 BENCHMARKS = list(read_yaml(REPOSITORY / "params.yaml")["evaluate"])
 STAGES = [(name, None) for name in ("sample", "download", "extract", "describe", "label", "pretrain", "correspond")]
 STAGES += [("evaluate", benchmark) for benchmark in BENCHMARKS]
+STAGES += [("explain", exhibit) for exhibit in read_yaml(REPOSITORY / "params.yaml")["explain"]]
+STAGES += [("report", None)]
 
 
 def _declared(name: str, choice: str | None) -> dict:
@@ -29,8 +31,8 @@ def _declared(name: str, choice: str | None) -> dict:
     values |= {"${corpus.ontology}": PARAMS.corpus.ontology}
     values |= {"${corpus.select.ontology}": PARAMS.corpus.select.ontology}
     if choice:
-        benchmark = getattr(PARAMS.evaluate, choice)
-        values |= {"${key}": choice, "${item.tree}": benchmark.tree, "${item.encoder}": benchmark.encoder}
+        item = getattr(getattr(PARAMS, name), choice)
+        values |= {"${key}": choice, "${item.tree}": item.tree, "${item.encoder}": item.encoder}
 
     def fill(item: str | dict) -> str:
         text = item if isinstance(item, str) else next(iter(item))
@@ -57,9 +59,9 @@ def test_dvc_runs_every_stage_and_no_other():
 @pytest.mark.parametrize(("name", "choice"), STAGES, ids=lambda value: str(value))
 def test_a_stage_declares_in_dvc_yaml_what_it_declares_in_its_script(name, choice):
     declared, stage = _declared(name, choice), _stage(name)
-    assert declared["cmd"] == f"python -m stages.{name}" + (f" --benchmark {choice}" if choice else "")
+    assert declared["cmd"] == f"python -m stages.{name}" + (f" --{stage.choices[0]} {choice}" if choice else "")
     assert declared["params"] == _fill(stage.params, choice)
-    assert declared.get("outs", []) == list(stage.writes)
+    assert declared.get("outs", []) == stage.outs(choice)
     metrics = declared.get("metrics", []) + declared.get("plots", [])
     assert sorted(metrics) == sorted(f"metrics/{file}" for file in stage.metric_files(choice))
     inputs = stage.inputs(stage.view(PARAMS, choice), choice)
@@ -81,7 +83,7 @@ def test_a_stage_declares_the_code_that_it_imports(name):
 
 
 def test_imports_run_one_way():
-    order = ["pipeline", "corpus", "media", "sound", "labels", "networks", "training", "evaluation", "insight"]
+    order = ["pipeline", "corpus", "media", "sound", "labels", "networks", "training", "evaluation", "exhibits", "insight"]
     for depth, folder in enumerate(order):
         for file in (REPOSITORY / "earshot" / folder).rglob("*.py"):
             for later in order[depth + 1 :]:

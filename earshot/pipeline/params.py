@@ -325,6 +325,74 @@ class Evaluate(Group):
     imagenet: Imagenet | None = None
 
 
+class Exhibit(Group):
+    """What an exhibit is made of: a tree of data, and an encoder."""
+
+    tree: str
+    encoder: str
+
+
+class ClustersExhibit(Exhibit):
+    """The moments nearest to each centroid, and what the centroid says of sound."""
+
+    examples: Positive
+    heard: Count
+
+
+class UnitsExhibit(Exhibit):
+    """What the units of a layer respond to."""
+
+    layer: str
+    frames: Positive
+    top: Positive
+    gallery: Positive
+    selective: Share
+    iou: Share
+    sounding: Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class HeatmapsExhibit(Exhibit):
+    """Where in frames and spectrograms single units respond."""
+
+    split: Split
+    units: Positive
+    examples: Positive
+
+
+class LocalisationExhibit(Exhibit):
+    """The map of where a sound comes from, over pictures and over whole clips."""
+
+    pictures: Positive
+    videos: Count
+
+
+class EmbeddingsExhibit(Exhibit):
+    """t-SNE of what pictures and sounds are compared by."""
+
+    split: Split
+    points: Annotated[int, Field(ge=10)]
+    perplexity: Amount
+
+
+class RetrievalExhibit(Exhibit):
+    """The nearest clips to some clips, in four directions."""
+
+    split: Split
+    queries: Positive
+    results: Positive
+
+
+class Explain(Group):
+    """One group an exhibit; an exhibit that is left out is not made."""
+
+    clusters: ClustersExhibit | None = None
+    units: UnitsExhibit | None = None
+    heatmaps: HeatmapsExhibit | None = None
+    localisation: LocalisationExhibit | None = None
+    embeddings: EmbeddingsExhibit | None = None
+    retrieval: RetrievalExhibit | None = None
+
+
 class Params(Group):
     """All parameters of the pipeline."""
 
@@ -340,6 +408,7 @@ class Params(Group):
     pretrain: Pretrain
     correspond: Correspond
     evaluate: Evaluate
+    explain: Explain
 
 
 def load_params(file: Path, overrides: Sequence[str] = ()) -> Params:

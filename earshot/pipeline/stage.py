@@ -74,7 +74,7 @@ class Run:
 
     def out(self, name: str) -> Path:
         """The folder in the scratch where output `name` grows until it is placed."""
-        if name not in self.stage.writes:
+        if name not in self.stage.outs(self.choice):
             raise LookupError(f"output {name} is not declared by stage {self.stage.name}")
         folder = self.scratch / "out" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ class Run:
 
     def check_complete(self) -> None:
         """Raise LookupError where a declared output was not written."""
-        missing = {*self.stage.writes, *self.stage.metric_files(self.choice)} - self._done
+        missing = {*self.stage.outs(self.choice), *self.stage.metric_files(self.choice)} - self._done
         if missing:
             raise LookupError(f"stage {self.stage.name} ended without {', '.join(sorted(missing))}")
 
@@ -142,7 +142,7 @@ class Run:
 class Stage:
     """What a stage declares; dvc.yaml says the same, and a test compares the two.
 
-    `params`, `reads`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option named by
+    `params`, `reads`, `writes`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option named by
     `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes of finished
     work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its shards over
     the machines of a cluster. `clips` is the one input that tells which clips the stage's numbers come from, or a
@@ -163,6 +163,10 @@ class Stage:
     def metric_files(self, choice: str | None) -> list[str]:
         """The files under metrics/ that this stage writes."""
         return [f"{_fill(m, choice)}.json" for m in self.metrics] + [f"{_fill(p, choice)}.csv" for p in self.plots]
+
+    def outs(self, choice: str | None) -> list[str]:
+        """The outputs that this stage places."""
+        return [_fill(name, choice) for name in self.writes]
 
     def view(self, params: Params, choice: str | None = None) -> View:
         """`params`, restricted to what the stage declares."""
