@@ -154,6 +154,13 @@ def read_all_annotations(folder: Path) -> dict[str, list[str]]:
     return said
 
 
+def clip_names(scenes: Path, wanted: Wanted, split: str) -> Iterator[str]:
+    """The names of the clips of a split that last long enough. Raises EarshotError as `clips_of` does."""
+    for group in clips_of(scenes, wanted, CENTRED, split=split):
+        if len(group):
+            yield from group.clip_ids()
+
+
 def clips_of_split(scenes: Path, wanted: Wanted, split: str, named: Container[str] | None = None) -> Iterator[Clip]:
     """The clips of a split that last long enough, a row group in memory at a time; with `named` those of these names.
 

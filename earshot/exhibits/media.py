@@ -96,6 +96,12 @@ def under_map(picture: Image.Image, values: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Values from 0, the least of them, to 1, the greatest; 0 everywhere where all are the same."""
+    spread = values.max() - values.min()
+    return (values - values.min()) / spread if spread else np.zeros_like(values)
+
+
 @lru_cache
 def palette(name: str, steps: int) -> np.ndarray:
     """The colours of a map of matplotlib from low to high: uint8 (steps, 3)."""
