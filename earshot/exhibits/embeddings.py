@@ -1,6 +1,6 @@
-"""Embeddings: t-SNE of pictures and of sounds, each network and sense by itself, and what a picture of points cannot say.
+"""Embeddings: t-SNE of pictures and of sounds, each network and sense by itself, and what a map of points cannot say.
 
-A point is the moment of a clip nearest to its middle. Beside the pictures stands the share of a clip's ten nearest
+A point is the moment of a clip nearest to its middle. Beside the maps stands the share of a clip's ten nearest
 neighbours, in the embedding itself and of other videos, that share an annotation with it: of the trained network, of
 its controls, and of all clips of other videos, which is chance.
 """
