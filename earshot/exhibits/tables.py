@@ -24,10 +24,10 @@ units.parquet, a row a network and unit
     sounding                whether that object makes sound
     gallery                 JPEG: the top frames side by side, squares, all but the receptive fields dimmed
     clips, activations      of the frames in the gallery
-unit_sweep.parquet, a row a network and threshold: how many units are selective at each threshold of purity, and how many
-    (boxed_units) by the annotated pictures
-unit_classes.parquet, a row a network and class: how many units are selective for it, by purity, by the purity among the
-    annotated pictures (boxed_units) and by boxes (iou_units)
+unit_sweep.parquet, a row a network and threshold: how many units are selective at each threshold of purity, and
+    how many (boxed_units) by the annotated pictures
+unit_classes.parquet, a row a network and class: how many units are selective for it, by purity, by the purity among
+    the annotated pictures (boxed_units) and by boxes (iou_units)
 
 heatmaps.parquet, by network, sense, unit and rank
     sense                   picture or sound
