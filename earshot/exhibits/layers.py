@@ -1,13 +1,20 @@
 """One layer of a network as maps of its units, of pictures as they are decoded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from earshot.exhibits.frames import Frame
+from earshot.networks.device import chosen_device
 from earshot.networks.network import Network, PictureEncoder
 from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.settings import settings
+from earshot.training.augmentation import crop_frames
+from earshot.training.batches import ahead
 
 CONV5 = "conv5"
 NAMED = 6  # layers that an error names
@@ -47,6 +54,35 @@ class Layer:
             except _Reached as reached:
                 return reached.maps
         raise AssertionError(f"{self.name} was reached before")
+
+
+def look_through(
+    layers: Mapping[str, Layer], batches: Iterable[Sequence[Frame]], scenes: Path, title: str
+) -> Iterator[tuple[Sequence[Frame], dict[str, Tensor]]]:
+    """Batches of frames and the maps that every layer makes of them, in bfloat16; frames are decoded once, ahead.
+
+    Networks see the middle square of a frame. Raises EarshotError for a frame that is no JPEG.
+    """
+    size = next(iter(layers.values())).network.image_size
+
+    def decode(batch: Sequence[Frame]) -> tuple[Sequence[Frame], Tensor]:
+        try:
+            return batch, crop_frames([frame.jpeg for frame in batch], size)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise EarshotError(f"{scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
+
+    decoded = ahead(decode, batches, settings().threads)
+    for batch, pictures in tqdm(decoded, desc=title, unit="batch", leave=False):
+        yield batch, maps_of(layers, pictures)
+
+
+@torch.inference_mode()
+def maps_of(layers: Mapping[str, Layer], pictures: Tensor) -> dict[str, Tensor]:
+    """The maps that every layer makes of pictures, on the device, computed in bfloat16: half the time on a CPU."""
+    device = chosen_device()
+    with torch.autocast(device.type, torch.bfloat16):
+        return {prefix: layer(pictures.to(device)) for prefix, layer in layers.items()}
 
 
 class _Reached(Exception):
