@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import soundfile
 import soxr
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageEnhance, UnidentifiedImageError
 
 from earshot.pipeline.errors import EarshotError
 
@@ -15,7 +15,9 @@ LONGEST_SIDE = 256  # px of a picture in an exhibit
 JPEG_QUALITY = 85
 GRAPH_COLOURS, HEAT_COLOURS = "magma", "inferno"  # both perceptually uniform: equal steps look equal
 STEPS = 64  # colours of a graph: the eye tells no more, and PNG is half as large as with 256
-OPAQUE = 0.7  # of a map where it is highest
+# Under a map a picture keeps so much of its colour and of its light, lest they be taken for the map's; and so opaque is
+# the map where it is highest.
+COLOUR_KEPT, LIGHT_KEPT, OPAQUE = 0.3, 0.7, 0.8
 COCHLEAGRAM_STEP = 4  # envelope samples of 1/400 s a pixel: 375 px for 3.75 s
 COCHLEAGRAM_ROWS = 2  # px a channel
 COCHLEAGRAM_LEAST = 0.1  # brightest level of a graph at the least, so that silence is dark: a tone of -67 dB
@@ -84,15 +86,16 @@ def mp3_of(sound: np.ndarray, rate: int) -> bytes:
 
 
 def under_map(picture: Image.Image, values: np.ndarray) -> Image.Image:
-    """A picture under a map, from 0 to 1 (height, width) of any size: the higher, the lighter and the less transparent.
+    """A paler picture under a map, from 0 to 1 (height, width) of any size: the higher, the lighter and more opaque.
 
     The map is scaled to the picture, bilinear.
     """
+    paler = ImageEnhance.Brightness(ImageEnhance.Color(picture).enhance(COLOUR_KEPT)).enhance(LIGHT_KEPT)
     scaled = Image.fromarray(np.asarray(values, np.float32), "F").resize(picture.size, Image.Resampling.BILINEAR)
     heat = np.clip(np.asarray(scaled), 0, 1)  # (height, width)
     colours = palette(HEAT_COLOURS, 256)[np.round(heat * 255).astype(np.uint8)]  # (height, width, 3)
     opacity = OPAQUE * heat[..., None]
-    mixed = np.asarray(picture) * (1 - opacity) + colours * opacity
+    mixed = np.asarray(paler) * (1 - opacity) + colours * opacity
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 

@@ -28,7 +28,7 @@ from earshot.exhibits.media import mp3_of, smaller_jpeg, spectrogram_png
 from earshot.exhibits.tables import write_table
 from earshot.media.slices import sound_slice
 from earshot.networks.senses import Correspondence
-from earshot.sound.spectrogram import RATE, SAMPLES, Spectrogram
+from earshot.sound.spectrogram import RATE, SAMPLES, SECONDS, Spectrogram
 from earshot.training.correspondence import Wanted
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
@@ -125,10 +125,10 @@ def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, said: Said) -
 
 @torch.inference_mode()
 def clip_rows(question: Question, wanted: Wanted, said: Said, shown: Container[str]) -> Iterator[dict[str, Any]]:
-    """The clips that are shown: the moment that was embedded, its frame and the sound that was heard."""
+    """The clips that are shown: of the moment that was embedded the frame and the second of sound that was heard."""
     spectrogram = Spectrogram()
     for clip in clips_of_split(question.tree, wanted, question.params.split, shown):
-        number, start = middle_moment(clip, wanted.seconds)
+        number, start = middle_moment(clip, SECONDS)
         sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
         yield {
             "clip_id": clip.clip_id,

@@ -54,9 +54,7 @@ def video_rows(question: Question, network: Correspondence) -> Iterator[dict[str
     with Decoder(DECODE_SECONDS) as decoder:
         for name in drawn:
             if name not in listed:
-                raise EarshotError(
-                    f"{question.clips}: has no {name}, a clip of {question.scenes}; run the stage extract"
-                )
+                raise EarshotError(f"{question.clips}: has no clip {name}, but data/scenes has; run the stage extract")
             clip = listed[name]
             try:
                 decoded = decoder.decode(clip.path, clip.offset, clip.size, whole_clip())
