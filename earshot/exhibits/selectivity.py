@@ -76,7 +76,7 @@ def strongest_frames(layers: Layers, pool: FramePool, count: int) -> dict[str, S
     found = {prefix: Strongest(layer.units, count) for prefix, layer in layers.items()}
     for frames, maps in look_through(layers, pool.batches(), pool.scenes, "units"):
         numbers = np.array([frame.number for frame in frames])
-        groups, keys = _hashes([frame.group for frame in frames]), _hashes([_name(frame) for frame in frames])
+        groups, keys = hashes([frame.group for frame in frames]), hashes([_name(frame) for frame in frames])
         for prefix, values in maps.items():
             found[prefix].add(values.amax((2, 3)).float().cpu().numpy(), numbers, groups, keys)
     return found
@@ -105,7 +105,7 @@ def judge_pictures(
     """What the `count` strongest of annotated pictures show, and the boxes that units cover, as `Judged` has them."""
     strongest = {prefix: Strongest(layer.units, count) for prefix, layer in layers.items()}
     spread = {prefix: Distribution(layer.units) for prefix, layer in layers.items()}
-    keys = _hashes([file.stem for file in pictures.files])
+    keys = hashes([file.stem for file in pictures.files])
     for rows, maps in _look_at_pictures(layers, pictures, "annotated pictures"):
         for prefix, values in maps.items():
             strongest[prefix].add(values.amax((2, 3)).float().cpu().numpy(), rows, keys[rows], keys[rows])
@@ -134,6 +134,11 @@ def cover_boxes(
             for each, drawn in zip(values.float().cpu(), boxes, strict=True):
                 overlaps[prefix].add(each, *drawn)
     return {prefix: best_classes(overlap.iou, pictures.classes) for prefix, overlap in overlaps.items()}
+
+
+def hashes(names: Sequence[str]) -> np.ndarray:
+    """Numbers that stand for names, uint64 (names,)."""
+    return np.array([stable_hash(name) for name in names], np.uint64)
 
 
 def _look_at_pictures(
@@ -170,8 +175,3 @@ def _classes_of(pictures: AnnotatedPictures, number: int) -> list[str]:
 
 def _name(frame: Frame) -> str:
     return f"{frame.clip_id}/{frame.moment}"
-
-
-def _hashes(names: Sequence[str]) -> np.ndarray:
-    """Numbers that stand for names, uint64 (names,)."""
-    return np.array([stable_hash(name) for name in names], np.uint64)
