@@ -24,12 +24,21 @@ CHANCE = "chance"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """How a benchmark is told: its title, what its scores are (a pattern), and the column that stands for it."""
+    """How a benchmark is told.
+
+    Args:
+        title: its name.
+        metric: what its scores are called, a pattern.
+        leading: the column that stands for it, chosen beforehand.
+        words: the metric, where the columns do not say it.
+        brief: a shorter title.
+    """
 
     title: str
     metric: str
     leading: str
-    words: str = ""  # of the title with its metric, where columns do not say it
+    words: str = ""
+    brief: str = ""
 
 
 BENCHMARKS = {
@@ -42,9 +51,9 @@ BENCHMARKS = {
     "esc50": Benchmark("ESC-50", "accuracy", "accuracy", "accuracy"),
     "dcase": Benchmark("DCASE", "accuracy", "accuracy", "accuracy"),
     "retrieval": Benchmark("Retrieval", r"ndcg\d+", "", "nDCG"),
-    "nmi": Benchmark("Clusters against annotations", "nmi", "nmi_picture", "NMI"),
-    "units": Benchmark("Units that prefer a class", r"(?:classes|units)\d", "units4_picture"),
-    "localisation": Benchmark("Where a sound comes from", r"ciou_\w+|auc_\w+|peak", "peak"),
+    "nmi": Benchmark("Clusters against annotations", "nmi", "nmi_picture", "NMI", "NMI"),
+    "units": Benchmark("Units that prefer a class", r"(?:classes|units)\d", "units4_picture", brief="Units"),
+    "localisation": Benchmark("Where a sound comes from", r"ciou_\w+|auc_\w+|peak", "peak", brief="Localisation"),
 }
 WORDS = {
     "map": "mAP",

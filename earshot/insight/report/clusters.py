@@ -36,7 +36,6 @@ class Cluster:
     tags: list[tuple[str, float]]
     page: str
     frame: Picture | None = None
-    heard: int = 0
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
@@ -51,13 +50,12 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         cluster = clusters[place]
         shown = [_moment(site, moment) for moment in moments]
         cluster.frame = next((moment["frame"] for moment in shown), None)
-        cluster.heard = sum(bool(moment["sound"]) for moment in shown)
         near = [each for each in clusters[max(place - NEXT_TO, 0) : place + NEXT_TO + 1] if each is not cluster]
         values = {"cluster": cluster, "moments": shown, "near": near, "run": source.name, "clusters": len(clusters)}
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}")
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
     view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix)}
-    return Column(source.name, _lead(clusters, source), "", exhibit.facts, view)
+    return Column(source.name, _lead(clusters, source), "", exhibit.facts, exhibit.metrics, view)
 
 
 def channel_frequencies(ends: str) -> np.ndarray:

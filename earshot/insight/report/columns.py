@@ -16,6 +16,7 @@ class Column:
         lead: one sentence of what was learned.
         nothing: why there is nothing to show; empty where there is.
         facts: words and numbers of the exhibit, by name.
+        metrics: the numbers of its file in metrics/, by name.
         view: what the page's template shows, by name.
     """
 
@@ -23,14 +24,10 @@ class Column:
     lead: str
     nothing: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     view: Mapping[str, Any] = field(default_factory=dict)
 
 
 def nothing_to_show(run: str, exhibit: Exhibit) -> Column:
     """The column of an exhibit that has nothing to show."""
-    return Column(run, f"Nothing to show: {exhibit.nothing}.", exhibit.nothing, exhibit.facts)
-
-
-def first_upper(text: str) -> str:
-    """A sentence's first letter as a capital, the others as they are."""
-    return text[:1].upper() + text[1:]
+    return Column(run, f"Nothing to show: {exhibit.nothing}.", exhibit.nothing, exhibit.facts, exhibit.metrics)

@@ -19,6 +19,7 @@ class Row:
 
     title: str
     scores: Sequence[float | None]
+    own: bool
 
     @property
     def differences(self) -> list[float | None]:
@@ -89,7 +90,8 @@ def _table(name: str, found: Sequence[Grid | None]) -> Table:
                 (row, key): f"{row}, {each.columns[key]}" if many else row for key in each.columns if key in scores
             }
         keys |= {(row, ""): row for row in each.alike}
-    rows = [Row(title, [_score(each, *key) for each in found]) for key, title in keys.items()]
+    own = {next(iter(each.rows)) for each in found if each}
+    rows = [Row(title, [_score(each, *key) for each in found], key[0] in own) for key, title in keys.items()]
     benchmark = BENCHMARKS[name]
     return Table(", ".join(filter(None, [benchmark.title, benchmark.words])), rows, f"metrics/{name}.json")
 

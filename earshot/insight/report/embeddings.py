@@ -16,6 +16,7 @@ NEIGHBOURS = 10
 OTHERS, UNSAID = "others", "no annotation"
 AT_ONCE = 500  # points whose distances to all are in memory
 MOST_NAMED = MOST_ANNOTATIONS - 1
+Point = tuple[float, float, dict[str, Any]]  # x, y, and its moment
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
@@ -28,38 +29,64 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         picture = site.picture(row["thumbnail"], "embedded_moments.parquet")
         said = (row["annotations"] or [UNSAID])[0]
         told = {"clip_id": row["clip_id"], "group": row["group"], "said": said, "file": picture.file}
+        told["annotations"] = row["annotations"] or []
         moments[row["clip_id"], row["moment"]] = told | {"number": len(moments)}
     names = _names([moment["said"] for moment in moments.values()])
-    points: dict[tuple[str, str], list[tuple[float, float, dict]]] = defaultdict(list)
+    points: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for row in exhibit.rows("embedded"):
         points[row["network"], row["sense"]].append((row["x"], row["y"], moments[row["clip_id"], row["moment"]]))
     keys = sorted(points, key=lambda key: (key[1], ORDER.index(key[0]) if key[0] in ORDER else 9, key[0]))
-    alike = {key: neighbours_alike(points[key]) for key in keys}
+    alike = {key: _alike(points[key]) for key in keys}
     view = {
         "maps": [_map(site, key, points[key], names, alike[key], prefix) for key in keys],
         "data": _data(keys, points, moments, names, prefix),
         "legend": [{"name": name, "index": number} for number, name in enumerate(names)],
         "table": _table(keys, points, names, alike),
     }
-    return Column(source.name, _lead(keys, points, alike), "", exhibit.facts, view)
+    return Column(source.name, _lead(keys, points, alike), "", exhibit.facts, exhibit.metrics, view)
 
 
-def neighbours_alike(points: Sequence[tuple[float, float, Mapping[str, Any]]]) -> np.ndarray:
-    """Of each point, the share of its ten nearest in the plane that have its annotation; its own group left out."""
-    places = np.array([(x, y) for x, y, _ in points])
-    said = np.array([moment["said"] for _, _, moment in points])
-    group = np.array([moment["group"] for _, _, moment in points])
-    shares = np.full(len(points), np.nan)
-    for first in range(0, len(points), AT_ONCE):
+def _alike(points: Sequence[Point]) -> np.ndarray:
+    groups = np.unique([moment["group"] for _, _, moment in points], return_inverse=True)[1]
+    return neighbours_alike(_said(points), groups, np.array([(x, y) for x, y, _ in points]))
+
+
+def _said(points: Sequence[Point]) -> np.ndarray:
+    """Which annotations each point has: bool (points, annotations)."""
+    numbers = {name: n for n, name in enumerate(sorted({a for _, _, moment in points for a in moment["annotations"]}))}
+    said = np.zeros((len(points), len(numbers)), bool)
+    for place, (_, _, moment) in enumerate(points):
+        said[place, [numbers[name] for name in moment["annotations"]]] = True
+    return said
+
+
+def neighbours_alike(said: np.ndarray, groups: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Of each point, the share of its ten nearest in the plane that share an annotation with it: (points,).
+
+    Args:
+        said: which annotations each has, bool (points, annotations).
+        groups: of each; points of its own group do not count as neighbours.
+        places: (points, 2).
+    """
+    shares = np.full(len(places), np.nan)
+    for first in range(0, len(places), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         distances = np.square(places[part, None] - places[None]).sum(-1)  # (points at once, points)
-        distances[group[part, None] == group[None]] = np.inf
+        distances[groups[part, None] == groups[None]] = np.inf
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
         counted = np.isfinite(np.take_along_axis(distances, nearest, 1))
-        same = (said[nearest] == said[part, None]) & counted
+        alike = np.any(said[nearest] & said[part, None], axis=2) & counted
         with np.errstate(invalid="ignore"):
-            shares[part] = same.sum(1) / counted.sum(1)
+            shares[part] = alike.sum(1) / counted.sum(1)
     return shares
+
+
+def chance_alike(said: np.ndarray) -> float | None:
+    """The share of all pairs of points that share an annotation."""
+    together = said.astype(np.float32)
+    alike = [(np.sum(part @ together.T > 0, dtype=int)) for part in np.array_split(together, len(said) // AT_ONCE + 1)]
+    pairs = len(said) * (len(said) - 1)
+    return (sum(alike) - int(said.any(1).sum())) / pairs if pairs else None
 
 
 def _names(said: Sequence[str]) -> list[str]:
@@ -80,7 +107,7 @@ def _map(site: Site, key: tuple[str, str], points: Sequence, names: list[str], a
         lambda: scatter([p[0] for p in points], [p[1] for p in points], marks, names),
         title[:1].upper() + title[1:],
         f"Map of {len(points)} points of {len(used)} annotations: "
-        f"of the ten nearest points of each, {share(mean)} have its own",
+        f"of the ten nearest points of each, {share(mean)} share one",
     )
     return {"id": f"{prefix}{sense}-{_rank(network)}", "chart": chart, "alike": mean, "points": len(points)}
 
@@ -117,7 +144,7 @@ def _table(keys: Sequence, points: Mapping, names: list[str], alike: Mapping) ->
         if count:
             rows.append((name, count, *(share(_mean(alike[key][of[key] == number])) for key in keys)))
     heads = ("annotation", "points", *(f"{sense}s, {network_name(network)}" for network, sense in keys))
-    caption = "Of the ten nearest points on the map, the share that has the same annotation"
+    caption = "Of the ten nearest points on the map, the share that shares an annotation"
     return Numbers(caption, heads, rows, "data/explain/embeddings/embedded.parquet")
 
 
@@ -132,11 +159,8 @@ def _lead(keys: Sequence, points: Mapping, alike: Mapping) -> str:
         own, random = (alike.get((network, sense)) for network in ("encoder", "random"))
         if own is not None:
             beside = f" (random weights {share(_mean(random))})" if random is not None else ""
-            told.append(f"{share(_mean(own))} of {sense}s{beside}")
-    chance = _chance([moment["said"] for _, _, moment in points[keys[0]]]) if keys else None
-    return f"Neighbours on the map have the same annotation: {', '.join(told)}; by chance {share(chance)}."
-
-
-def _chance(said: Sequence[str]) -> float:
-    counts = np.array([*Counter(said).values()])
-    return float(np.sum((counts / counts.sum()) ** 2))
+            told.append(f"{sense}s {share(_mean(own))}{beside}")
+    if not told:
+        return "No point is shown."
+    chance = share(chance_alike(_said(points[keys[0]])))
+    return f"Of the ten nearest points on the map, so many share an annotation: {', '.join(told)}; by chance {chance}."

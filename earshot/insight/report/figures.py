@@ -20,6 +20,7 @@ MARKS = {
     "colour histogram": (PURPLE, "D", 6),
     "chance": (MUTED, "|", 11),
 }
+OTHER_CONTROLS = "other controls"
 OTHER_MARK = (PURPLE, "^", 6)
 LINES = ("-", "--", "-.", ":")
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
@@ -52,8 +53,9 @@ def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
                 "markersize": size,
                 "markeredgewidth": 1.6 if marker == "|" else 0,
             }
-            axes.plot(score, place, linestyle="none", label=name, **look)
-    axes.set_yticks(range(len(rows)), [label(name) for name in rows])
+            look["clip_on"] = False
+            axes.plot(score, place, linestyle="none", label=name if name in MARKS else OTHER_CONTROLS, **look)
+    axes.set_yticks(range(len(rows)), [*rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     plain(axes, "x")

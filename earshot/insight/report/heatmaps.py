@@ -27,7 +27,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         {"network": network, "sense": sense, "units": [*of]}
         for (network, sense), of in groupby(units, key=lambda unit: (unit["network"], unit["sense"]))
     ]
-    return Column(source.name, _lead(units), "", exhibit.facts, {"sections": sections})
+    return Column(source.name, _lead(units), "", exhibit.facts, exhibit.metrics, {"sections": sections})
 
 
 def _moment(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:

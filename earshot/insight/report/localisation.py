@@ -16,7 +16,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     pictures = [_picture(site, row) for row in exhibit.rows("localised")]
     videos = [_video(site, row) for row in exhibit.rows("sounding_videos")]
     view = {"pictures": pictures, "videos": videos}
-    return Column(source.name, _lead(pictures, source), "", exhibit.facts, view)
+    return Column(source.name, _lead(pictures, source), "", exhibit.facts, exhibit.metrics, view)
 
 
 def _picture(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:

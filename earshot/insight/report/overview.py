@@ -151,8 +151,8 @@ def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
     for benchmark, found in grids(source).items():
         key = leading_column(benchmark, found)
         scores = {row: score for row, score in found.beside(key).items() if 0 <= score <= 1}
-        title = BENCHMARKS[benchmark].title
-        rows[title if len(found.columns) < 2 else f"{title}, {found.columns[key]}"] = scores
+        brief = BENCHMARKS[benchmark].brief or BENCHMARKS[benchmark].title
+        rows[brief if len(found.columns) < 2 else f"{brief}, {found.columns[key]}"] = scores
     if not rows:
         return None
     told = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
@@ -281,9 +281,9 @@ def beside_papers(source: Source) -> list[Beside]:
             continue
         for section in sections(table, [source.run]):
             told = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
-            made.append(
-                Beside(table.title, f"{table.source}, row {row.name}", [*section.columns], told, section.rendered)
-            )
+            if any(line.kind == "published" and any(line.scores.values()) for line in told):
+                where = f"{table.source}, row {row.name}"
+                made.append(Beside(table.title, where, [*section.columns], told, section.rendered))
     return made
 
 

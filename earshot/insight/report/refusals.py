@@ -28,7 +28,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         if left
         else f"No clip was left out of {asked:,}."
     )
-    return Column(source.name, told, "", {}, view)
+    return Column(source.name, told, view=view)
 
 
 def _stage(source: Source, stage: str) -> dict[str, Any]:

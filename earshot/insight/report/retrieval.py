@@ -33,7 +33,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "directions": [_direction(name, found[name], clips, networks) for name in directions],
         "gains": _gains(gains, directions, networks),
     }
-    return Column(source.name, _lead(gains, directions), "", exhibit.facts, view)
+    return Column(source.name, _lead(gains, directions), "", exhibit.facts, exhibit.metrics, view)
 
 
 def _clip(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:

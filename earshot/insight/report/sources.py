@@ -26,11 +26,13 @@ class Exhibit:
         folder: of its tables.
         facts: words and numbers that stand beside the pictures, by name.
         nothing: in words, why there is nothing to show; empty where there is.
+        metrics: the numbers that the stage explain wrote with it, by name.
     """
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
     nothing: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows of one of its tables, as `read_table` gives them."""
@@ -90,7 +92,7 @@ class Source:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             told = {key: value for key, value in facts.items() if key not in OF_THE_STAGE}
-            return Exhibit(folder, told, str(facts.get(NOTHING, "")))
+            return Exhibit(folder, told, str(facts.get(NOTHING, "")), self.metrics(f"explain_{name}"))
         except FileNotFoundError:
             how = self.absent or f"it was not made; python -m stages.explain --exhibit {name} makes it"
             return Exhibit(folder, nothing=how)

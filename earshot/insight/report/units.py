@@ -57,7 +57,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "frames": max((unit.frames for unit in units), default=0),
         "boxes": any(unit.told["iou"] == unit.told["iou"] for unit in units),
     }
-    return Column(source.name, lead(counts, source), "", exhibit.facts, view)
+    return Column(source.name, lead(counts, source), "", exhibit.facts, exhibit.metrics, view)
 
 
 def _unit(site: Site, row: Mapping[str, Any]) -> Unit:
