@@ -179,8 +179,8 @@ def write_table(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> i
     return written
 
 
-def read_table(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The rows of `<name>.parquet`, one row group in memory at a time.
+def read_table(folder: Path, name: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of `<name>.parquet`, of all columns or of some, one row group in memory at a time.
 
     Raises EarshotError where it is missing, damaged, or has other columns than SCHEMAS[name].
     """
@@ -191,7 +191,7 @@ def read_table(folder: Path, name: str) -> Iterator[dict[str, Any]]:
                 found = ", ".join(table.schema_arrow.names)
                 raise EarshotError(f"{file}: has the columns {found}, wanted those of {name}; run the stage explain")
             for group in range(table.num_row_groups):
-                yield from table.read_row_group(group, use_threads=False).to_pylist()
+                yield from table.read_row_group(group, columns, use_threads=False).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise EarshotError(f"{file}: cannot be read ({reason}); run the stage explain again") from None

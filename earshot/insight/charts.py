@@ -1,4 +1,4 @@
-"""The pictures of the tables: scores against a parameter, and the scores of each class.
+"""The look of all charts, and the pictures of the tables: scores against a parameter, and the scores of each class.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; what is published is black and hollow.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from earshot.insight.tables import Group, Section
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GRID = "#dddddd"
 BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 CONTROLS = {"random_": ("random weights", "--"), "wrong_sound_": ("wrong sound", ":")}
 # Of a control: how far beside the middle of the bar it stands, and its mark.
@@ -41,7 +42,7 @@ def draw_sweep(section: "Section", file: Path) -> None:
             _curve(axes, name, points, key, COLOURS[number % len(COLOURS)])
         _published_points(axes, section, [*columns].index(title))
         _label_sweep(axes, section, f"{title}, mAP, %")
-    _legend(figure)
+    legend(figure, columns=4 if figure.get_figwidth() > 7 else 2)
     _save(figure, file)
 
 
@@ -84,7 +85,7 @@ def _label_sweep(axes: Axes, section: "Section", title: str) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(bottom=0)
     axes.set(xlabel=across, ylabel=title)
-    _plain(axes)
+    plain(axes)
 
 
 def draw_classes(section: "Section", file: Path) -> None:
@@ -104,10 +105,10 @@ def draw_classes(section: "Section", file: Path) -> None:
             axes.plot(range(len(columns)), group.row.scores, label="published", **PUBLISHED)
         axes.set_title(_panel_title(group), fontsize=9, loc="left")
         axes.set_ylim(0, 100)
-        _plain(axes)
+        plain(axes)
     panels[-1].set_xticks(range(len(columns)), list(columns))
     figure.supylabel("average precision, %", fontsize=9)
-    _legend(figure)
+    legend(figure, columns=4 if figure.get_figwidth() > 7 else 2)
     _save(figure, file)
 
 
@@ -130,22 +131,22 @@ def _panel_title(group: "Group") -> str:
     return f"{group.name}  ({seeds} {'seed' if seeds == 1 else 'seeds'})"
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes, grid: str = "y") -> None:
+    """Two spines, and lines across."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9)
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure, columns: int, place: str = "outside upper center") -> None:
     """One legend above all panels, each name once."""
     named = {}
     for axes in figure.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     named = dict(sorted(named.items(), key=lambda item: item[0] != "ours"))
-    columns = min(len(named), 4 if figure.get_figwidth() > 7 else 2)
-    figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
+    figure.legend(named.values(), named.keys(), loc=place, ncols=min(len(named), columns), frameon=False, fontsize=9)
 
 
 def _save(figure: Figure, file: Path) -> None:

@@ -22,7 +22,7 @@ UNUSED_OF_LABELS = {
 }
 # How the work is cut, what runs beside it, and limits: none changes a score. What a benchmark is told counts for it.
 INDIFFERENT = ("download", "corpus.accept_pending", "sample.shard_clips", "sample.esc50_sounds", "extract.shard_clips")
-INDIFFERENT += ("extract.clip_seconds", "sample.localisation", "corpus.ontology", "evaluate")
+INDIFFERENT += ("extract.clip_seconds", "sample.localisation", "corpus.ontology", "evaluate", "explain")
 OF_A_BENCHMARK = ("layers", "modes", "encoder")  # which scores are computed, and of what this pipeline trained
 
 

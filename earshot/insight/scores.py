@@ -1,6 +1,6 @@
 """The scores of a run as a small table, every one beside its controls, and where to look next.
 
-    python -m earshot.insight.scores [--root DIR]
+python -m earshot.insight.scores [--root DIR]
 """
 
 import argparse
@@ -9,18 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from earshot.insight.grids import BENCHMARKS, grid
 from earshot.pipeline.errors import EarshotError
 
-# A row of the table: what it is called, and what stands before the metric's name in the files.
-ROWS = {"sound": "", "wrong sound": "wrong_sound_", "random weights": "random_"}
-NAMES = {"map": "mAP", "accuracy": "accuracy"}  # of a score that is a benchmark's only one
-PICTURES = {
-    "voc": ("VOC2007, mAP", "map"),
-    "sun": ("SUN397, accuracy", "accuracy"),
-    "finetune": ("VOC2007, fine-tuned", "map"),
-    "detection": ("VOC2007, detection", "map"),
-    "correspondence": ("Correspondence", "accuracy"),
-}
+PICTURES = ("voc", "sun", "finetune", "detection", "correspondence")
 
 
 def read_metrics(root: Path, name: str) -> dict[str, float]:
@@ -40,20 +32,15 @@ def read_metrics(root: Path, name: str) -> dict[str, float]:
     return values
 
 
-def picture_table(title: str, metric: str, values: Mapping[str, float]) -> list[str]:
+def picture_table(name: str, values: Mapping[str, float]) -> list[str]:
     """Lines: a layer or mode a column, the trained network and its controls a row each."""
-    columns = [key.removeprefix(metric) for key in values if key == metric or key.startswith(f"{metric}_")]
-    lines = [f"{title:<20}" + "".join(f"{column.removeprefix('_') or NAMES[metric]:>10}" for column in columns)]
-    for name, prefix in ROWS.items():
-        scores = [values.get(f"{prefix}{metric}{column}") for column in columns]
-        if any(score is not None for score in scores):
-            lines.append(f"  {name:<18}" + "".join(_score(score) for score in scores))
-    lines += [
-        f"  {name:<18}{_score(values[key])}"
-        for name, key in (("colour histogram", f"colour_{metric}"), ("chance", "chance"))
-        if key in values
-    ]
-    return lines
+    found, told = grid(name, values), BENCHMARKS[name]
+    keys = [key for key in found.columns if key != "ranked"]
+    title = ", ".join(filter(None, [told.title, told.words]))
+    lines = [f"{title:<20}" + "".join(f"{found.columns[key]:>10}" for key in keys)]
+    for row, scores in found.rows.items():
+        lines.append(f"  {row:<18}" + "".join(_score(scores.get(key)) for key in keys))
+    return lines + [f"  {row:<18}{_score(score)}" for row, score in found.alike.items()]
 
 
 def table(root: Path) -> str:
@@ -67,9 +54,10 @@ def table(root: Path) -> str:
         raise EarshotError(f"{root / 'metrics'}: no scores; run `dvc repro` first")
     lines = [""]
     for name, values in pictures.items():
-        lines += [*picture_table(*PICTURES[name], values), ""] if values else []
+        lines += [*picture_table(name, values), ""] if values else []
     if esc50:
-        rows = [f"  {_name(key):<18}{_score(value)}" for key, value in esc50.items() if _shown(key)]
+        found = grid("esc50", esc50)
+        rows = [f"  {row:<18}{_score(score)}" for row, score in found.beside("accuracy").items()]
         lines += ["ESC-50, accuracy", *rows, ""]
     if pretrain.get("val_accuracy") is not None:
         beside = "(majority {majority:.3f}, chance {chance:.3f})".format_map(pretrain)
@@ -80,21 +68,13 @@ def table(root: Path) -> str:
 
 
 NEXT = [
-    "Where to look next: numbers in metrics/, what was left out and why in data/*/ledger/, the network in models/.",
+    "Where to look next: open report/index.html in a browser; all numbers are in metrics/, the networks in models/.",
     "Change one idea:    dvc exp run -S clusters=15   then   dvc exp show   (activate .venv first)",
 ]
 
 
 def _score(value: float | None) -> str:
     return f"{'':>10}" if value is None else f"{value:>10.3f}"
-
-
-def _shown(key: str) -> bool:
-    return key in ("accuracy", "chance") or key.endswith("_accuracy")
-
-
-def _name(key: str) -> str:
-    return {"accuracy": "descriptor", "chance": "chance"}.get(key, key.removesuffix("_accuracy"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,371 @@
+"""The start page: the question, the corpus, every score beside its controls, curves, classes, and all parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from earshot.corpus.completeness import EVERY_CLIP
+from earshot.insight.charts import BACKBONES
+from earshot.insight.grids import BENCHMARKS, CHANCE, OWN, Grid, grid, leading_column
+from earshot.insight.published import published_tables
+from earshot.insight.report.figures import Curve, class_bars, curves, score_dots
+from earshot.insight.report.site import Chart, Numbers, Site
+from earshot.insight.report.sources import Source
+from earshot.insight.tables import RENDERED, Line, Score, lines, sections
+
+PACKAGES = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av")
+PACKAGES += ("pyarrow", "dvc", "matplotlib", "Jinja2")
+MOST_CLASSES = 40  # bars in one chart
+CORRESPONDENCE = {"ave": "AVE-Net", "l3": "L3-Net", "avol": "AVOL-Net", "multisensory": "the multisensory network"}
+HEADLINES = ("voc", "sun", "correspondence", "imagenet")
+METRICS = {"map": "mAP", "accuracy": "accuracy"}
+SCORES_OF_CLASSES = {
+    "voc": "ap",
+    "sun": "accuracy",
+    "detection": "ap",
+    "esc50": "accuracy",
+    "dcase": "accuracy",
+    "finetune": "ap",
+}
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """A benchmark's grid, as the page shows it."""
+
+    title: str
+    metric: str
+    grid: Grid
+    source: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A paper's table with the run in it: its heading, how the setting differs, and its lines."""
+
+    title: str
+    source: str
+    columns: Sequence[str]
+    lines: Sequence[Line]
+    rendered: bool
+
+
+def question(params: Mapping[str, Any]) -> str:
+    """What was trained on what, in sentences."""
+    corpus = corpus_in_words(params)
+    backbone = params.get("pretrain.backbone")
+    network = f"{BACKBONES.get(backbone, backbone)} ({_size(params, 'pretrain')})"
+    pairs = f"{CORRESPONDENCE.get(params.get('correspond.network'), 'a network')} ({_size(params, 'correspond')})"
+    if params.get("pretrain.epochs") == 0:
+        first = f"{network} was not trained."
+    else:
+        told = "" if params.get("label.control") != "wrong-sound" else ", dealt from other videos, the control"
+        first = f"{network} learned from single frames of {corpus} to tell {labels_in_words(params)}{told}."
+    second = f"{pairs} learned whether a picture and a sound belong together."
+    return f"{first} {second[:1].upper()}{second[1:]}" if params.get("correspond.epochs") else first
+
+
+def labels_in_words(params: Mapping[str, Any]) -> str:
+    """What a label is."""
+    descriptor, clusters = params.get("descriptor"), params.get("clusters")
+    return {
+        "binary": f"the {params.get('label.components')}-bit code of the {descriptor} of the sound around them",
+        "textons": f"which of {clusters} clusters of what is seen they fall into, the visual control",
+    }.get(str(params.get("label.model")), f"which of {clusters} clusters of sound {descriptor}s is heard around them")
+
+
+def corpus_in_words(params: Mapping[str, Any]) -> str:
+    """Where clips come from."""
+    if params.get("corpus.clips") != "data/clips":
+        return f"the videos in {params.get('corpus.clips')}"
+    manifest = str(params.get("corpus.manifest"))
+    return "the rendered world" if manifest.startswith(RENDERED) else f"the clips of {manifest}"
+
+
+def _size(params: Mapping[str, Any], stage: str) -> str:
+    width = params.get(f"{stage}.width")
+    wide = "full width" if width == 1 else f"width {width:g}" if width else ""
+    return ", ".join(filter(None, [wide, f"{params.get(f'{stage}.image_size')} px"]))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One benchmark in a glance: what was learned, and its controls."""
+
+    title: str
+    score: float
+    controls: list[tuple[str, float]]
+
+
+def findings(source: Source) -> list[Finding]:
+    """What was learned, of the benchmarks that tell most of it: seeing, and hearing what is seen."""
+    told = []
+    for name, found in grids(source).items():
+        key = leading_column(name, found)
+        if name in HEADLINES and key in found.rows.get(OWN, {}):
+            scores = found.beside(key)
+            layer = f"{found.columns[key]}, " if len(found.columns) > 1 else ""
+            title = f"{BENCHMARKS[name].title}, {layer}{METRICS[key.partition('_')[0]]}"
+            told.append(Finding(title, scores.pop(OWN), [*scores.items()]))
+    return told
+
+
+def grids(source: Source) -> dict[str, Grid]:
+    """The grids of all benchmarks that were run."""
+    found = {name: grid(name, source.metrics(name)) for name in BENCHMARKS}
+    return {name: each for name, each in found.items() if each.columns}
+
+
+def score_tables(source: Source) -> list[ScoreTable]:
+    """Every benchmark's scores beside its controls."""
+    return [
+        ScoreTable(BENCHMARKS[name].title, BENCHMARKS[name].words, each, f"metrics/{name}.json")
+        for name, each in grids(source).items()
+    ]
+
+
+def pretext_scores(source: Source) -> list[Numbers]:
+    """How well the two trainings told what they were trained to tell, on held-out clips."""
+    titles = {
+        "pretrain": "The label of a sound, told from a held-out frame",
+        "correspond": "Whether a held-out picture and sound belong together",
+    }
+    rows = {
+        "val_accuracy": "sound",
+        "wrong_sound_val_accuracy": "wrong sound",
+        "majority": "majority",
+        "chance": "chance",
+    }
+    made = []
+    for stage, title in titles.items():
+        values = source.metrics(stage)
+        told = [(name, f"{values[key]:.3f}") for key, name in rows.items() if values.get(key) is not None]
+        made += [Numbers(title, ("", "accuracy"), told, f"metrics/{stage}.json")] if told else []
+    return made
+
+
+def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
+    """One line a benchmark: the column that stands for it, beside its controls."""
+    rows = {}
+    for benchmark, found in grids(source).items():
+        key = leading_column(benchmark, found)
+        scores = {row: score for row, score in found.beside(key).items() if 0 <= score <= 1}
+        brief = BENCHMARKS[benchmark].brief or BENCHMARKS[benchmark].title
+        rows[brief if len(found.columns) < 2 else f"{brief}, {found.columns[key]}"] = scores
+    if not rows:
+        return None
+    told = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
+    return site.chart(name, lambda: score_dots(rows), "Scores beside their controls", f"A line of marks each: {told}")
+
+
+def history_charts(site: Site, sources: Sequence[Source]) -> list[Chart]:
+    """Accuracy and loss by epoch of both trainings, of all runs in one chart."""
+    made = []
+    for stage, file in {"pretrain": "history", "correspond": "correspond_history"}.items():
+        tables = [(number, source, source.table(file)) for number, source in enumerate(sources)]
+        tables = [each for each in tables if each[2]]
+        if not tables:
+            continue
+        many = len(sources) > 1
+        accuracies = {
+            "val_accuracy": "held out",
+            "train_accuracy": "training",
+            "wrong_sound_val_accuracy": "held out, wrong sound",
+        }
+        told = [source.metrics(stage).get("chance") for _, source, _ in tables]
+        chances = {"chance": min(known)} if (known := [level for level in told if level is not None]) else {}
+        title = {"pretrain": "Telling the label", "correspond": "Telling pairs"}[stage]
+        for what, keys, levels in (
+            ("accuracy", accuracies, chances),
+            ("loss", {"val_loss": "held out", "train_loss": "training"}, {}),
+        ):
+            drawn = [
+                Curve(
+                    f"{source.name}, {word}" if many else word, *_points(table, key), number if many else style, style
+                )
+                for number, source, table in tables
+                for style, (key, word) in enumerate(keys.items())
+                if any(row.get(key) for row in table)
+            ]
+            if drawn:
+                made.append(_history_chart(site, f"{file}-{what}", title, what, drawn, levels))
+    return made
+
+
+def _history_chart(
+    site: Site, name: str, title: str, what: str, drawn: list[Curve], levels: Mapping[str, float]
+) -> Chart:
+    last = "; ".join(f"{curve.name} {curve.y[-1]:.3f}" for curve in drawn)
+    numbers = Numbers(
+        f"{title}: {what} by epoch",
+        ("epoch", *(curve.name for curve in drawn)),
+        [
+            (int(epoch), *(dict(zip(curve.x, curve.y, strict=True)).get(epoch) for curve in drawn))
+            for epoch in sorted({x for curve in drawn for x in curve.x})
+        ],
+        f"metrics/{name.rpartition('-')[0]}.csv",
+    )
+    return site.chart(
+        name,
+        lambda: curves(drawn, "epoch", what, levels=levels),
+        f"{title}: {what}",
+        f"Lines by epoch, at the end: {last}",
+        numbers,
+    )
+
+
+def _points(table: Sequence[Mapping[str, str]], key: str) -> tuple[list[float], list[float]]:
+    rows = [(float(row["epoch"]), float(row[key])) for row in table if row.get(key)]
+    return [x for x, _ in rows], [y for _, y in rows]
+
+
+def class_charts(site: Site, source: Source, prefix: str) -> list[Chart]:
+    """The scores of each class, of the benchmarks that have them, in the column that stands for the benchmark."""
+    made = []
+    for name, metric in SCORES_OF_CLASSES.items():
+        table = source.table(f"{name}_classes")
+        found = grids(source).get(name)
+        key = leading_column(name, found) if found else None
+        if not table or not key:
+            continue
+        own = "_".join([metric, *key.split("_")[1:]])
+        controls = {
+            "wrong sound": f"wrong_sound_{own}",
+            "random weights": f"random_{own}",
+            "colour histogram": f"colour_{metric}",
+            "spectrum": f"spectrum_{own}",
+            CHANCE: CHANCE,
+        }
+        columns = {
+            row: column for row, column in ({next(iter(found.rows)): own} | controls).items() if column in table[0]
+        }
+        if own not in table[0]:
+            continue
+        made.append(_class_chart(site, name, found.columns[key], table, columns, prefix))
+    return made
+
+
+def _class_chart(
+    site: Site, name: str, layer: str, table: Sequence[Mapping[str, str]], columns: Mapping[str, str], prefix: str
+) -> Chart:
+    first = next(iter(columns.values()))
+    ranked = sorted(table, key=lambda row: (-_number(row[first]), row["class"]))
+    shown = ranked if len(ranked) <= MOST_CLASSES else ranked[: MOST_CLASSES // 2] + ranked[-MOST_CLASSES // 2 :]
+    scores = {row: [_number(each[column]) for each in shown] for row, column in columns.items()}
+    title = f"{BENCHMARKS[name].title} by class" + (f", {layer}" if layer not in ("mAP", "accuracy") else "")
+    rest = f" ({MOST_CLASSES // 2} best and worst of {len(ranked)})" if len(shown) < len(ranked) else ""
+    numbers = Numbers(
+        title,
+        ("class", *columns),
+        [(each["class"], *(_number(each[column]) for column in columns.values())) for each in ranked],
+        f"metrics/{name}_classes.csv",
+    )
+    ends = [f"{each['class']} {_number(each[first]):.3f}" for each in (ranked[0], ranked[-1])]
+    told = f"Bars: best {ends[0]}, worst {ends[1]}"
+    names = [each["class"] for each in shown]
+    what = "average precision" if first.startswith("ap") else "accuracy"
+    return site.chart(f"classes-{prefix}{name}", lambda: class_bars(names, scores, what), title + rest, told, numbers)
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text else float("nan")
+
+
+def beside_papers(source: Source) -> list[Beside]:
+    """The papers' tables of which the run is a row: what is published, the run, and its controls, in per cent."""
+    made = []
+    for table in published_tables():
+        row = table.row_of(source.run.params) if table.admits(source.run.params) else None
+        if row is None or table.classes:  # classes of another tree have no published score
+            continue
+        for section in sections(table, [source.run]):
+            told = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
+            if any(line.kind == "published" and any(line.scores.values()) for line in told):
+                where = f"{table.source}, row {row.name}"
+                made.append(Beside(table.title, where, [*section.columns], told, section.rendered))
+    return made
+
+
+def cell(value: Score | float | None) -> str:
+    """A score of a paper's table, in per cent."""
+    if value is None:
+        return "–"
+    return f"{value.mean:.1f}" if isinstance(value, Score) else f"{value:g}"
+
+
+def corpus_facts(source: Source) -> list[tuple[str, str, str]]:
+    """What there is of the corpus: name, value, and the file where it stands."""
+    download, extract, describe = (source.metrics(name) for name in ("download", "extract", "describe"))
+    told = []
+    if download and source.params.get("corpus.clips") == "data/clips":
+        pending = download.get("clips_pending", 0)
+        told.append(("asked for", f"{download['clips_asked']:,} clips", "metrics/download.json"))
+        told.append(
+            (
+                "downloaded",
+                f"{download['clips_kept']:,} clips" + (f", {pending:,} pending" if pending else ""),
+                "metrics/download.json",
+            )
+        )
+    if extract:
+        told.append(
+            (
+                "kept",
+                f"{extract['clips_kept']:,} of {extract['clips_in']:,} clips, {extract['moments']:,} moments",
+                "metrics/extract.json",
+            )
+        )
+    for file, values in (("download", download), ("extract", extract)):
+        told += [
+            (f"{kind}: {key.removeprefix(prefix)}", f"{value:,} clips", f"metrics/{file}.json")
+            for kind, prefix in (("refused", "refused_"), ("flagged", "flagged_"))
+            for key, value in values.items()
+            if key.startswith(prefix)
+        ]
+    if describe:
+        told.append(
+            (
+                "silent",
+                f"{describe.get('silent', 0):,} of {describe.get('moments', 0):,} moments",
+                "metrics/describe.json",
+            )
+        )
+    splits = [row for row in source.table("completeness") if row["class"] == EVERY_CLIP and row["split"] != "all"]
+    if splits:
+        told.append(
+            ("splits", ", ".join(f"{row['split']} {int(row['kept']):,}" for row in splits), "metrics/completeness.csv")
+        )
+    if extract.get("clips_hash"):
+        told.append(("list of clips", extract["clips_hash"], "metrics/extract.json"))
+    return told
+
+
+def lists(source: Source) -> Numbers:
+    """The hashes of the list of clips and of the items asked, by benchmark or stage."""
+    found = source.run.lists
+    names = sorted({key.partition(".")[0] for key in found})
+    rows = [(name, found.get(f"{name}.clips_hash", ""), found.get(f"{name}.items_hash", "")) for name in names]
+    return Numbers("Numbers of other hashes come from other clips or items", ("metrics/", "clips", "items"), rows)
+
+
+def versions() -> Numbers:
+    """The main packages and their versions, as they are installed where the report is made."""
+    rows = [(name, metadata.version(name)) for name in PACKAGES]
+    return Numbers("Versions", ("package", "version"), rows, "requirements.txt")
+
+
+def parameters(params: Mapping[str, Any]) -> list[Numbers]:
+    """All parameters by their group."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for key, value in params.items():
+        group = key.partition(".")[0] if "." in key else "at the top level"
+        groups.setdefault(group, []).append((key, in_yaml(value)))
+    return [Numbers(group, ("parameter", "value"), rows) for group, rows in groups.items()]
+
+
+def in_yaml(value: Any) -> str:
+    """A value as --set takes it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(in_yaml, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

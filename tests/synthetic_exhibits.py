@@ -1,0 +1,272 @@
+"""A run with all exhibits, made up: tables as the stage explain writes them, beside metrics and ledgers.
+
+What is drawn depends on the seed alone. Pictures and sounds are real files of their kinds, and distinct.
+"""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from conftest import REPOSITORY
+from PIL import Image
+
+from earshot.corpus.ledger import LedgerRow, write_ledger
+from earshot.exhibits.exhibit import FACTS_FILE
+from earshot.exhibits.tables import write_table
+
+CLASSES = ("bell", "bird", "car", "dog", "fire", "rain", "saw", "surf", "train", "wind")
+NETWORKS = ("encoder", "wrong_sound", "random")
+EXHIBITS = ("clusters", "units", "heatmaps", "localisation", "embeddings", "retrieval")
+RATE = 16_000
+
+
+@cache
+def photograph(number: int, width: int = 96, height: int = 72) -> bytes:
+    """A JPEG of soft colours; one of 24, with the number behind its end so that no two are the same bytes."""
+    return _photograph(number % 24, width, height) + f"#{number}".encode()
+
+
+@cache
+def _photograph(number: int, width: int, height: int) -> bytes:
+    rng = np.random.default_rng(number)
+    small = Image.fromarray(rng.integers(40, 220, (6, 8, 3), dtype=np.uint8))
+    data = io.BytesIO()
+    small.resize((width, height), Image.Resampling.BICUBIC).save(data, "JPEG", quality=85)
+    return data.getvalue()
+
+
+@cache
+def graph(number: int, width: int = 150, height: int = 32) -> bytes:
+    """A PNG such as a cochleagram."""
+    rng = np.random.default_rng(number % 24)
+    data = io.BytesIO()
+    Image.fromarray(rng.integers(0, 255, (height, width), dtype=np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+@cache
+def sound(number: int, seconds: float = 1.0) -> bytes:
+    """An MP3 of a quiet tone."""
+    times = np.arange(int(seconds * RATE)) / RATE
+    data = io.BytesIO()
+    soundfile.write(data, 0.05 * np.sin(2 * np.pi * (220 + 20 * (number % 40)) * times), RATE, format="MP3")
+    return data.getvalue()
+
+
+@cache
+def video(number: int, seconds: float = 1.0) -> bytes:
+    """An MP4 of a moving bar, H.264 and AAC."""
+    data = io.BytesIO()
+    with av.open(data, "w", format="mp4") as container:
+        pictures, sounds = container.add_stream("h264", rate=10), container.add_stream("aac", rate=RATE)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        for step in range(int(10 * seconds)):
+            shown = np.full((48, 64, 3), 60, np.uint8)
+            shown[:, (6 * step + number) % 56 : (6 * step + number) % 56 + 8] = 220
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(shown)))
+        tone = 0.05 * np.sin(2 * np.pi * 330 * np.arange(int(seconds * RATE)) / RATE)
+        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate = RATE
+        container.mux(sounds.encode(frame))
+        container.mux(pictures.encode())
+        container.mux(sounds.encode())
+    return data.getvalue()
+
+
+class Synthetic:
+    """Writes a run below `root`.
+
+    Args:
+        annotations: what clips are annotated with.
+        clip: the beginning of every clip's name.
+    """
+
+    def __init__(self, root: Path, seed: int = 0, annotations: tuple[str, ...] = CLASSES, clip: str = "clip") -> None:
+        self.root, self.annotations, self.clip = root, annotations, clip
+        self.rng = np.random.default_rng(seed)
+
+    def write(self, *, clusters: int = 6, units: int = 24, points: int = 60, without: tuple[str, ...] = ()) -> Path:
+        """The whole run; exhibits in `without` have nothing to show."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "params.yaml", self.root / "params.yaml")
+        shutil.copytree(REPOSITORY / "metrics", self.root / "metrics", dirs_exist_ok=True)
+        self._ledgers()
+        tables = {
+            "clusters": {"clusters": self._clusters(clusters), "cluster_moments": self._cluster_moments(clusters)},
+            "units": {
+                "units": self._units(units),
+                "unit_sweep": self._sweep(units),
+                "unit_classes": self._unit_classes(),
+            },
+            "heatmaps": {"heatmaps": self._heatmaps()},
+            "localisation": {"localised": self._localised(), "sounding_videos": self._videos()},
+            "embeddings": {"embedded": self._embedded(points), "embedded_moments": self._embedded_moments(points)},
+            "retrieval": {"retrieved": self._retrieved(), "retrieval_clips": self._retrieval_clips()},
+        }
+        for exhibit, parts in tables.items():
+            folder = self.root / "data" / "explain" / exhibit
+            folder.mkdir(parents=True, exist_ok=True)
+            facts = {"exhibit": exhibit, "encoder": "models/pretrain", "tree": "data/scenes"}
+            if exhibit in without:
+                facts["nothing"] = "the network has no map of where a sound comes from"
+            else:
+                facts |= {"layer": "conv5", "frames": 73}
+                for name, rows in parts.items():
+                    write_table(folder, name, rows)
+            (folder / FACTS_FILE).write_text(json.dumps(facts))
+        return self.root
+
+    def moment(self, number: int) -> dict:
+        """The columns of a moment."""
+        return {
+            "clip_id": f"{self.clip}{number:05d}",
+            "moment": number % 3,
+            "group": f"group{number}",
+            "annotations": [self.annotations[number % len(self.annotations)]],
+        }
+
+    def _ledgers(self) -> None:
+        rows = [LedgerRow(f"{self.clip}{n:05d}", f"videos/{n}.mp4", "kept") for n in range(20)]
+        failed = [
+            LedgerRow(
+                f"{self.clip}{n:05d}", "https://example.org/a", "refused", reason, f"{self.annotations[0]} {reason}"
+            )
+            for n, reason in enumerate(("private", "removed", "unreadable", "no-sound"), 20)
+        ]
+        waiting = [LedgerRow(f"{self.clip}00024", "https://example.org/b", "pending", "network", "timed out")]
+        write_ledger(self.root / "data/clips/ledger/00000.csv", [*rows, *failed[:2], *waiting])
+        write_ledger(self.root / "data/scenes/ledger/00000.csv", [*rows[:18], *failed[2:]])
+
+    def _clusters(self, number: int) -> Iterator[dict]:
+        for cluster in range(number):
+            ranked = self.rng.permutation(len(self.annotations))[:4]
+            correlation = np.full((32, 32), np.nan)
+            for offset in (0, 1, 2, 3, 5):
+                correlation += np.diag(np.nan_to_num(np.full(32 - offset, np.nan)), offset)
+            correlation = self.rng.uniform(-1, 1, (32, 32))
+            yield {
+                "cluster": cluster,
+                "moments": int(self.rng.integers(10, 200)),
+                "trained_on": 9,
+                "annotations": [self.annotations[place] for place in ranked],
+                "shares": sorted(self.rng.uniform(0.02, 0.8, len(ranked)), reverse=True),
+                "mean": self.rng.uniform(0.05, 0.3, 32),
+                "spread": self.rng.uniform(0.1, 0.6, 32),
+                "correlation": correlation.ravel(),
+                "modulation": self.rng.uniform(0, 1, 320),
+                "centroid": self.rng.uniform(0, 1, 502),
+            }
+
+    def _cluster_moments(self, number: int) -> Iterator[dict]:
+        for cluster in range(number):
+            for rank in range(9):
+                shown = 9 * cluster + rank
+                media = {"frame": photograph(shown), "cochleagram": graph(shown)}
+                media |= {"sound": sound(shown) if rank < 3 else b"", "seconds": 1.0 if rank < 3 else 0.0}
+                yield {"cluster": cluster, "rank": rank, **self.moment(shown), "distance": 0.1 * rank, **media}
+
+    def _units(self, number: int) -> Iterator[dict]:
+        for network, purity in zip(NETWORKS, (0.62, 0.4, 0.3), strict=True):
+            for unit in range(number):
+                own = float(np.clip(self.rng.normal(purity, 0.15), 0.1, 1))
+                name = self.annotations[int(self.rng.integers(len(self.annotations)))]
+                yield {
+                    "network": network,
+                    "unit": unit,
+                    "maximum": float(self.rng.uniform(1, 20)),
+                    "annotation": name,
+                    "purity": own,
+                    "boxed": name,
+                    "boxed_purity": own / 2,
+                    "iou_class": name,
+                    "iou": float(self.rng.uniform(0, 0.2)),
+                    "selective": own >= 0.6,
+                    "sounding": name != self.annotations[-1],
+                    "gallery": photograph(unit + 10_000 * NETWORKS.index(network), 576, 64),
+                    "clips": [f"{self.clip}{place:05d}" for place in range(9)],
+                    "activations": np.linspace(9, 5, 9),
+                }
+
+    def _sweep(self, number: int) -> Iterator[dict]:
+        for network, slope in zip(NETWORKS, (1.0, 1.6, 2.0), strict=True):
+            for threshold in np.linspace(0, 1, 11):
+                share = float((1 - threshold) ** slope)
+                yield {"network": network, "threshold": threshold, "units": round(share * number), "share": share}
+
+    def _unit_classes(self) -> Iterator[dict]:
+        for network in NETWORKS:
+            for place, name in enumerate(self.annotations):
+                counts = {"units": int(self.rng.integers(0, 9)), "iou_units": int(self.rng.integers(0, 4))}
+                yield {"network": network, "class": name, "sounding": place % 2 == 0, **counts}
+
+    def _heatmaps(self) -> Iterator[dict]:
+        for network in ("encoder", "random"):
+            for sense in ("picture", "sound"):
+                for unit in range(2):
+                    for rank in range(3):
+                        number = 100 * unit + 10 * rank + (sense == "sound")
+                        draw = photograph if sense == "picture" else graph
+                        said = {"annotation": self.annotations[unit % len(self.annotations)], "share": 0.8}
+                        media = {"shown": draw(number), "heat": draw(number + 5000), "sound": b""}
+                        media |= {"sound": sound(number)} if sense == "sound" else {}
+                        place = {"network": network, "sense": sense, "unit": unit, "rank": rank}
+                        yield place | said | self.moment(number) | media
+
+    def _localised(self) -> Iterator[dict]:
+        for number in range(6):
+            told = {"name": f"{self.clip}{number}.jpg", "class": self.annotations[number % len(self.annotations)]}
+            told |= {"hit": number % 2 == 0, "control_hit": number % 3 == 0}
+            yield told | {"shown": photograph(number), "heat": photograph(number + 6000), "sound": sound(number)}
+
+    def _videos(self) -> Iterator[dict]:
+        for number in range(2):
+            told = {key: value for key, value in self.moment(number).items() if key in ("clip_id", "annotations")}
+            yield told | {"seconds": 1.0, "poster": photograph(number, 64, 48), "video": video(number)}
+
+    def _embedded(self, points: int) -> Iterator[dict]:
+        for network in ("encoder", "random"):
+            for sense in ("picture", "sound"):
+                for number in range(points):
+                    angle = 2 * np.pi * (number % len(self.annotations)) / len(self.annotations)
+                    loose = 0.05 if network == "encoder" else 0.4
+                    x, y = np.clip(
+                        0.5 + 0.4 * np.array([np.cos(angle), np.sin(angle)]) + self.rng.normal(0, loose, 2), 0, 1
+                    )
+                    yield {
+                        "network": network,
+                        "sense": sense,
+                        "clip_id": f"{self.clip}{number:05d}",
+                        "moment": number % 3,
+                        "x": x,
+                        "y": y,
+                    }
+
+    def _embedded_moments(self, points: int) -> Iterator[dict]:
+        for number in range(points):
+            yield self.moment(number) | {"thumbnail": photograph(number, 64, 48)}
+
+    def _retrieved(self) -> Iterator[dict]:
+        for network in ("encoder", "random"):
+            for direction in ("picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound"):
+                for query in range(2):
+                    for rank in range(5):
+                        gain = float(self.rng.choice([1.0, 0.66, 0.33]))
+                        yield {
+                            "network": network,
+                            "direction": direction,
+                            "query": f"{self.clip}{query:05d}",
+                            "rank": rank,
+                            "result": f"{self.clip}{int(self.rng.integers(2, 12)):05d}",
+                            "gain": gain,
+                        }
+
+    def _retrieval_clips(self) -> Iterator[dict]:
+        for number in range(12):
+            told = {key: value for key, value in self.moment(number).items() if key != "moment"}
+            yield told | {"frame": photograph(number), "spectrogram": graph(number), "sound": sound(number)}
