@@ -143,10 +143,10 @@ class Stage:
     """What a stage declares; dvc.yaml says the same, and a test compares the two.
 
     `params`, `reads`, `writes`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option
-    named by `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes of finished
-    work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its shards over
-    the machines of a cluster. `clips` is the one input that tells which clips the stage's numbers come from, or a
-    function of parameters and choice as `reads` may be.
+    named by `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes
+    of finished work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its
+    shards over the machines of a cluster. `clips` is the one input that tells which clips the stage's numbers come
+    from, or a function of parameters and choice as `reads` may be.
     """
 
     name: str
