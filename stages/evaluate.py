@@ -9,7 +9,8 @@ reads   evaluate.<benchmark>.tree      the benchmark in its official layout
         evaluate.<benchmark>.encoder   what is measured: a folder of encoders, or earshot/sound for the descriptor
         data/annotations, corpus.ontology    where the benchmark is clips of the corpus
 writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the scores stand clips_hash, of the list of
-        clips that the encoder was trained on, and items_hash, of the list of test items
+        clips that the encoder was trained on, and items_hash, of the list of test items. What the corpus gives no
+        answer to, such as its annotations where it has none, is told and has 0 clips and no scores
 
     python -m stages.evaluate --benchmark voc
     python -m stages.evaluate --benchmark voc --set evaluate.voc.tree=/path/to/VOCdevkit
@@ -34,7 +35,7 @@ from earshot.evaluation import (
     units,
     voc,
 )
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
@@ -83,19 +84,21 @@ STAGE = Stage(
 def main(run: Run) -> str:
     torch.set_num_threads(settings().threads)
     asked = getattr(run.params.evaluate, run.choice)
-    answer = BENCHMARKS[run.choice](
-        Question(
-            tree=run.path(asked.tree),
-            encoder=run.path(asked.encoder),
-            params=asked,
-            seed=run.params.seed,
-            descriptor=run.params.descriptor,
-            switches=run.params.texture.model_dump(),
-            scratch=run.scratch,
-            annotations=run.path(ANNOTATIONS),
-            ontology=run.path(run.params.corpus.ontology),
-        )
+    question = Question(
+        tree=run.path(asked.tree),
+        encoder=run.path(asked.encoder),
+        params=asked,
+        seed=run.params.seed,
+        descriptor=run.params.descriptor,
+        switches=run.params.texture.model_dump(),
+        scratch=run.scratch,
+        annotations=run.path(ANNOTATIONS),
+        ontology=run.path(run.params.corpus.ontology),
     )
+    try:
+        answer = BENCHMARKS[run.choice](question)
+    except Unanswerable as why:
+        answer = Answer({"clips": 0}, [], f"{run.choice} is not measured", str(why), [])
     run.write_metrics(run.choice, answer.metrics | {"items_hash": list_hash(answer.items)})
     run.write_plot(f"{run.choice}_classes", answer.classes)
     return f"{answer.protocol}: {answer.scores}"

@@ -1,67 +1,14 @@
 """The pipeline under DVC, in a repository of its own: only what changed runs again, and going back costs nothing."""
 
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-
-from earshot.pipeline.recipe import apply_recipes
+from repository import Repository, stages_run
 
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
 OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localisation")]
 OF_PICTURES = ["evaluate@detection", "evaluate@finetune", "evaluate@sun", "evaluate@voc"]
 EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50"]
-GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
-
-
-class Repository:
-    """A copy of this repository's tracked files under Git and DVC, with the parameters of a tiny run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "repository"
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-        for name in filter(None, listed.stdout.split("\0")):
-            if (REPOSITORY / name).exists():
-                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(REPOSITORY / name, self.folder / name)
-        params = self.folder / "params.yaml"
-        apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], params.read_text(), params)
-        places = {"HOME": str(folder), "DVC_SITE_CACHE_DIR": str(folder / "site"), "DVC_NO_ANALYTICS": "1"}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**os.environ, **GIT, **places, "PATH": path}
-        self.git("init", "--quiet")
-        self.commit()
-
-    def git(self, *words: str) -> str:
-        return self._run("git", *words)
-
-    def dvc(self, *words: str) -> str:
-        return self._run(sys.executable, "-m", "dvc", *words)
-
-    def commit(self) -> None:
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", "a state")
-
-    def metrics(self, name: str) -> dict:
-        return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
-
-    def _run(self, *command: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", output)
 
 
 @pytest.fixture(scope="module")

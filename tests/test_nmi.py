@@ -7,7 +7,7 @@ import pytest
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
 from earshot.evaluation import moments
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Question, Unanswerable
 from earshot.evaluation.nmi import cluster, evaluate, largest_share, random_nmi
 from earshot.pipeline.errors import EarshotError
 
@@ -57,3 +57,11 @@ def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tm
     assert [(row["class"], row["clips"], row["share_picture"]) for row in answer.classes] == [
         ("bell", 8, 1.0), ("rain", 8, 1.0), ("surf", 8, 1.0),
     ]  # fmt: skip
+
+
+def test_fewer_clips_than_clusters_give_no_answer(tmp_path, monkeypatch):
+    write_annotated(tmp_path, [10, 20], [0.1, 0.2], [["surf"], ["rain"]], TEST_GROUPS[:2])
+    monkeypatch.setattr(moments, "load_correspondences", lambda folder: {"": Telling()})
+    data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
+    with pytest.raises(Unanswerable, match="2 annotated clips in the split test, wanted 3 or more, the clusters"):
+        evaluate(Question(data / "scenes", tmp_path, params, 0, "", {}, tmp_path, data / "annotations", tmp_path))

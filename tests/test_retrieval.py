@@ -13,7 +13,7 @@ from sklearn.metrics import ndcg_score
 
 from earshot.corpus.ontology import read_ontology
 from earshot.evaluation import moments
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Question, Unanswerable
 from earshot.evaluation.retrieval import clip_distances, evaluate, ndcg, random_ndcg, rank
 from earshot.pipeline.errors import EarshotError
 
@@ -150,8 +150,8 @@ def test_clips_without_annotations_are_counted_and_left_out(ask):
     assert (metrics["clips"], metrics["clips_left_out"]) == (4, 1)
 
 
-def test_too_few_clips_of_other_videos_are_refused(ask):
-    with pytest.raises(EarshotError, match="3 clips of other videos for a query, wanted 4 or more"):
+def test_too_few_clips_of_other_videos_give_no_answer(ask):
+    with pytest.raises(Unanswerable, match="3 clips of other videos for a query, wanted 4 or more"):
         ask(k=4)
 
 
@@ -160,6 +160,11 @@ def test_an_annotation_that_the_ontology_does_not_know_is_refused(ask):
         ask(said=[["surfs"], *SAID[1:]])
 
 
-def test_nobody_having_said_anything_is_refused(ask):
-    with pytest.raises(EarshotError, match="no clip of the split test is annotated"):
+def test_an_ontology_of_another_corpus_gives_no_answer(ask):
+    with pytest.raises(Unanswerable, match=r"none of the clips' annotations, such as '\w+', .* as corpus\.ontology"):
+        ask(said=[["dog"], ["dog", "cat"], ["dog"], ["dog"], ["dog"]])
+
+
+def test_nobody_having_said_anything_gives_no_answer(ask):
+    with pytest.raises(Unanswerable, match="no clip of the split test is annotated"):
         ask(said=[[]] * 5)

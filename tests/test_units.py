@@ -8,9 +8,8 @@ import torch
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
 from earshot.evaluation import moments
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Question, Unanswerable
 from earshot.evaluation.units import annotation_table, class_counts, evaluate
-from earshot.pipeline.errors import EarshotError
 
 
 def test_the_five_clips_that_activate_a_unit_most_are_counted_by_class():
@@ -64,6 +63,6 @@ def test_units_and_the_classes_they_prefer_are_counted(ask):
     assert found == {"bright": 1, "dark": 1, "all": 1}
 
 
-def test_fewer_clips_than_are_counted_are_refused(ask):
-    with pytest.raises(EarshotError, match="4 annotated clips in the split test, wanted 5 or more"):
+def test_fewer_clips_than_are_counted_give_no_answer(ask):
+    with pytest.raises(Unanswerable, match="4 annotated clips in the split test, wanted 5 or more"):
         ask(4)

@@ -1,8 +1,8 @@
 """Dealing the rows of a manifest into shards, before anything is asked for.
 
 Rows of one source come next to each other and into one shard, so that the source is fetched once; sources keep the
-order of the manifest, and rows the order within their source. The rows wait in a file meanwhile: in memory a row is
-forty bytes of hashes and offsets, whatever it holds.
+order of the manifest, and rows the order within their source. The rows wait in a file meanwhile: in memory a row is a
+few hashes and offsets, whatever it holds.
 """
 
 import json
@@ -89,21 +89,19 @@ class _Rows:
 
     file: BinaryIO
     begins: array = field(default_factory=lambda: array("Q", [0]))  # and where the last one ends
-    lines: array = field(default_factory=lambda: array("Q"))  # of the manifest
-    clips: array = field(default_factory=lambda: array("Q"))
     sources: array = field(default_factory=lambda: array("Q"))
-    ranks: array = field(default_factory=lambda: array("Q"))
+    ranks: array = field(default_factory=lambda: array("Q"))  # where clips are drawn by them
     joined: dict[int, bytes] = field(default_factory=dict)  # rows that have taken in later ones
     dropped: list[int] = field(default_factory=list)  # those later ones
 
-    def add(self, line: int, row: ManifestRow, rank: int) -> None:
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def add(self, row: ManifestRow) -> None:
         text = _text(row)
         self.file.write(text)
         self.begins.append(self.begins[-1] + len(text))
-        self.lines.append(line)
-        self.clips.append(stable_hash(row.clip_id))
         self.sources.append(stable_hash(row.source))
-        self.ranks.append(rank)
 
     def read(self, position: int) -> bytes:
         begin, end = self.begins[position], self.begins[position + 1]
@@ -111,7 +109,7 @@ class _Rows:
 
     def chosen(self, most: int) -> np.ndarray:
         """The positions of all rows, or of the `most` with the lowest ranks, rising."""
-        kept = np.delete(np.arange(len(self.clips)), self.dropped)
+        kept = np.delete(np.arange(len(self)), self.dropped)
         if not 0 < most < len(kept):
             return kept
         ranks = np.frombuffer(self.ranks, np.uint64)[kept]
@@ -126,23 +124,27 @@ def _text(row: ManifestRow) -> bytes:
 def _spool(manifest: "Manifest", selection: Selection, file: BinaryIO) -> _Rows:
     """The rows that have the classes wanted, every clip once."""
     rows, line = _Rows(file), 0
+    lines, clips = array("Q"), array("Q")  # of the manifest; hashes: both are done with before rows are sorted
     for line, row in manifest.rows():
         if selection.takes(row):
-            rows.add(line, row, selection.rank(row))
+            rows.add(row)
+            lines.append(line)
+            clips.append(stable_hash(row.clip_id))
+            if selection.clips:
+                rows.ranks.append(selection.rank(row))
     if not line:
         raise EarshotError(f"{manifest.file}: holds no clips below its header; add rows")
     selection.check(manifest.file)
     file.flush()
-    _check_doubles(manifest, rows)
-    if selection.clips > len(rows.clips) - len(rows.dropped):
-        have = len(rows.clips) - len(rows.dropped)
+    _check_doubles(manifest, rows, lines, np.frombuffer(clips, np.uint64))
+    if selection.clips > len(rows) - len(rows.dropped):
+        have = len(rows) - len(rows.dropped)
         warnings.warn(f"{manifest.file}: {have:,} clips are there, {selection.clips:,} are wanted", stacklevel=2)
     return rows
 
 
-def _check_doubles(manifest: "Manifest", rows: _Rows) -> None:
+def _check_doubles(manifest: "Manifest", rows: _Rows, lines: array, hashes: np.ndarray) -> None:
     """Join the rows of one clip in a published list; refuse them in a list of the user's own, who can mend it."""
-    hashes = np.frombuffer(rows.clips, np.uint64)
     values, counts = np.unique(hashes, return_counts=True)
     seen: dict[str, int] = {}
     for position in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
@@ -153,8 +155,8 @@ def _check_doubles(manifest: "Manifest", rows: _Rows) -> None:
         if not manifest.is_published:
             unit = "row" if is_parquet(manifest.file) else "line"
             raise EarshotError(
-                f"{manifest.file}, {unit} {rows.lines[position]}: clip {row.clip_id} is asked for on {unit} "
-                f"{rows.lines[first]} already; leave one out, or give the source another name"
+                f"{manifest.file}, {unit} {lines[position]}: clip {row.clip_id} is asked for on {unit} "
+                f"{lines[first]} already; leave one out, or give the source another name"
             )
         before = _row(rows.read(first))
         said = tuple(dict.fromkeys((*before.annotations, *row.annotations)))

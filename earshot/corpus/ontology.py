@@ -38,6 +38,10 @@ class Ontology:
             if ROOT not in self._climb(identity):
                 raise EarshotError(f"{file}: {names[identity]} is below itself, wanted a tree; restore the file")
 
+    def has(self, name: str) -> bool:
+        """Whether this is the id or the name of a class."""
+        return name in self._ids
+
     def find(self, name: str) -> str:
         """The id of a class from its id or its name.
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from earshot.pipeline.errors import EarshotError
+
 
 @dataclass(frozen=True)
 class Question:
@@ -48,6 +50,13 @@ class Answer:
     protocol: str
     scores: str
     items: Sequence[str]
+
+
+class Unanswerable(EarshotError):
+    """What a corpus gives no answer to, such as what its annotations are worth where it has none.
+
+    Every corpus is asked everything by default, so this is no mistake and ends no run.
+    """
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:

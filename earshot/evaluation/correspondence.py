@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
 from earshot.evaluation.pictures import PREFIXES
 from earshot.media.annotations import read_annotations
 from earshot.networks.correspondence import build_correspondence
@@ -102,12 +102,12 @@ def held_out_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: 
     """The pairs of a split on the network's device: the same whenever they are asked for.
 
     Raises:
-        EarshotError: the split has fewer than two clips that are long enough.
+        Unanswerable: the split has fewer than two clips that are long enough.
     """
     wanted, device = Wanted.by(network), next(network.parameters()).device
     clips = PairedClips(clips_of(scenes, wanted, sampling, split=split), batch=BATCH, seed=None)
     if clips.items < 2:
-        raise EarshotError(f"{scenes}: {clips.items} clips in the split {split}, wanted two or more; give more clips")
+        raise Unanswerable(f"{scenes}: {clips.items} clips in the split {split}, wanted two or more; give more clips")
 
     def batch(number: int) -> Pairs:
         chosen = clips[number]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Question, Unanswerable
 from earshot.evaluation.pictures import load_encoders
 from earshot.media.annotations import read_annotations
 from earshot.media.slices import sound_slice
@@ -68,7 +68,8 @@ def describe_moments(question: Question, see: Describe, hear: Describe, title: s
     """The moments of the split `question.params.split`, as `see` and `hear` describe picture and sound by a network.
 
     Raises:
-        EarshotError: a network or a table cannot be read, or no clip of the split is annotated.
+        EarshotError: a network or a table cannot be read.
+        Unanswerable: no clip of the split is annotated.
     """
     networks = load_correspondences(question.encoder)
     wanted = Wanted.by(networks[""])
@@ -77,7 +78,7 @@ def describe_moments(question: Question, see: Describe, hear: Describe, title: s
     clips = (clip for clip in clips_of_split(question.tree, wanted, split) if said.get(clip.clip_id))
     names, pictures, sounds = describe_clips(question.tree, clips, wanted, networks, see, hear, title)
     if not names:
-        raise EarshotError(
+        raise Unanswerable(
             f"{question.annotations}: no clip of the split {split} is annotated and {wanted.seconds:.2f} s long; "
             "give clips with annotations"
         )

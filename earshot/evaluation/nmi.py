@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
-from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
 from earshot.evaluation.moments import describe_moments
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 
@@ -28,6 +28,9 @@ def evaluate(question: Question) -> Answer:
         lambda network, sounds: network.embed_sounds(sounds),
         "nmi",
     )
+    if len(moments.clips) < clusters:
+        found = f"{len(moments.clips)} annotated clips in the split {question.params.split}"
+        raise Unanswerable(f"{question.tree}: {found}, wanted {clusters} or more, the clusters; give more clips")
     names, classes = np.unique([said[0] for said in moments.annotations], return_inverse=True)
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int((classes == number).sum())} for number, name in enumerate(names.tolist())]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from earshot.corpus.ontology import Ontology, read_ontology
-from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
 from earshot.evaluation.moments import class_rows, describe_moments
 from earshot.pipeline.errors import EarshotError
 
@@ -42,7 +42,10 @@ def evaluate(question: Question) -> Answer:
     database = groups[:, None] != groups  # (queries, entries)
     if database.sum(1).min() < k:
         found = f"{database.sum(1).min()} clips of other videos for a query"
-        raise EarshotError(f"{question.tree}: {found}, wanted {k} or more; give more clips or set evaluate.retrieval.k")
+        raise Unanswerable(f"{question.tree}: {found}, wanted {k} or more; give more clips or set evaluate.retrieval.k")
+    if not any(ontology.has(name) for said in annotations for name in said):
+        found = f"none of the clips' annotations, such as {annotations[0][0]!r}, is among its classes"
+        raise Unanswerable(f"{question.ontology}: {found}; name the corpus's own as corpus.ontology")
     constant = ontology.diameter()
     relevance = np.maximum(constant - clip_distances(ontology, annotations), 0.0)
     gains = {name: gain(relevance) for name, gain in GAINS.items()}

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
 from earshot.evaluation.moments import describe_moments
-from earshot.pipeline.errors import EarshotError
 
 PROTOCOL = "conv4_2 units that prefer a class"
 TOP = 5
@@ -29,7 +28,7 @@ def evaluate(question: Question) -> Answer:
     )
     if len(moments.clips) < TOP:
         found = f"{len(moments.clips)} annotated clips in the split {question.params.split}"
-        raise EarshotError(f"{question.tree}: {found}, wanted {TOP} or more; give more clips with annotations")
+        raise Unanswerable(f"{question.tree}: {found}, wanted {TOP} or more; give more clips with annotations")
     names, annotated = annotation_table(moments.annotations)
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int(clips)} for name, clips in zip(names, annotated.sum(0), strict=True)]
