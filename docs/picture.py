@@ -2,73 +2,42 @@
 
     python -m docs.picture            # after `make repro`; writes docs/labels.png
 
-A cochleagram shows 32 channels, low to high, over 3.75 s. Of eight labels, the three moments nearest to the centroid.
+Of the eight most frequent labels the three moments nearest to the centroid. A cochleagram shows 32 channels, low at the
+bottom, over 3.75 s.
 """
 
 import io
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
-import soundfile
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
-from earshot.pipeline.shards import shard_paths
-from earshot.sound.cochlea import cochleagrams
-from earshot.sound.windows import cut_windows, fitted_windows
+from earshot.exhibits.tables import read_table
 
+EXHIBIT = Path("data/explain/clusters")
 COLUMNS, ROWS = 8, 3
-WIDTH, HEIGHT, SOUND, GAP = 150, 112, 48, 6  # px of a frame, of the cochleagram below it, and between them
-SECONDS = 3.75
-
-
-def nearest_moments(labels: Path) -> list[list[tuple[int, str, int]]]:
-    """For the most frequent labels, the kept moments nearest to the centroid, one a clip: (shard, clip_id, moment)."""
-    rows = []
-    for shard, path in enumerate(shard_paths(labels, ".parquet")):
-        for row in pq.read_table(path).to_pylist():
-            if row["label"] >= 0:
-                rows.append((row["label"], row["distance"], shard, row["clip_id"], row["moment"]))
-    counts = np.bincount([row[0] for row in rows])
-    chosen = []
-    for label in np.argsort(-counts)[:COLUMNS]:
-        near = sorted(row for row in rows if row[0] == label)
-        one_a_clip = {clip: (shard, clip, moment) for _, _, shard, clip, moment in reversed(near)}
-        order = {clip: place for place, (_, _, _, clip, _) in reversed(list(enumerate(near)))}
-        chosen.append(sorted(one_a_clip.values(), key=lambda moment: order[moment[1]])[:ROWS])
-    return chosen
-
-
-def draw_moment(scene: dict, moment: int) -> Image.Image:
-    """A frame with the cochleagram of the sound around it below."""
-    tile = Image.new("RGB", (WIDTH, HEIGHT + SOUND), "white")
-    frame = Image.open(io.BytesIO(scene["frames"][moment])).convert("RGB")
-    scale = max(WIDTH / frame.width, HEIGHT / frame.height)
-    frame = frame.resize((round(frame.width * scale), round(frame.height * scale)))
-    left, top = (frame.width - WIDTH) // 2, (frame.height - HEIGHT) // 2
-    tile.paste(frame.crop((left, top, left + WIDTH, top + HEIGHT)), (0, 0))
-    sound, rate = soundfile.read(io.BytesIO(scene["sound"]), dtype="float32", always_2d=True)
-    windows, _ = cut_windows(sound, rate, np.array([scene["times"][moment]]), SECONDS)
-    channels = cochleagrams(fitted_windows(windows, rate))[0]
-    dark = 255 - 255 * np.clip(channels / np.percentile(channels, 99), 0, 1)
-    picture = Image.fromarray(dark[::-1].astype(np.uint8)).resize((WIDTH, SOUND - 4), Image.Resampling.BOX)
-    tile.paste(picture, (0, HEIGHT + 4))
-    return tile
+FRAME, SOUND = (150, 112), (150, 44)  # px of a frame and of the cochleagram below it
+GAP, TITLE = 6, 22  # px between moments, and above them
 
 
 def main() -> None:
-    """Read the tables of the run in this folder and write the picture."""
-    size = (COLUMNS * (WIDTH + GAP) + GAP, ROWS * (HEIGHT + SOUND + GAP) + 22)
-    sheet = Image.new("RGB", size, "white")
+    """Read the exhibit of the run in this folder and write the picture."""
+    clusters = sorted(read_table(EXHIBIT, "clusters"), key=lambda row: -row["moments"])[:COLUMNS]
+    columns = {row["cluster"]: column for column, row in enumerate(clusters)}
+    width, height = FRAME[0] + GAP, FRAME[1] + SOUND[1] + 2 * GAP  # of a moment
+    sheet = Image.new("RGB", (COLUMNS * width + GAP, ROWS * height + TITLE), "white")
     pen = ImageDraw.Draw(sheet)
-    scenes = shard_paths(Path("data/scenes"), ".parquet")
-    for column, moments in enumerate(nearest_moments(Path("data/labels"))):
-        pen.text((GAP + column * (WIDTH + GAP), 4), f"label {column + 1}", fill="black")
-        for row, (shard, clip_id, moment) in enumerate(moments):
-            scene = pq.read_table(scenes[shard], filters=[("clip_id", "=", clip_id)]).to_pylist()[0]
-            place = (GAP + column * (WIDTH + GAP), 22 + row * (HEIGHT + SOUND + GAP))
-            sheet.paste(draw_moment(scene, moment), place)
+    for row in read_table(EXHIBIT, "cluster_moments"):
+        if row["cluster"] in columns and row["rank"] <= ROWS:
+            left, top = GAP + columns[row["cluster"]] * width, TITLE + (row["rank"] - 1) * height
+            pen.text((left, GAP), f"label {columns[row['cluster']] + 1}", fill="black")
+            sheet.paste(ImageOps.fit(_picture(row["frame"]), FRAME), (left, top))
+            cochleagram = _picture(row["cochleagram"]).resize(SOUND, Image.Resampling.BOX)
+            sheet.paste(cochleagram, (left, top + FRAME[1] + GAP // 2))
     sheet.quantize(128).save("docs/labels.png", optimize=True)
+
+
+def _picture(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 if __name__ == "__main__":

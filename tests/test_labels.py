@@ -119,6 +119,19 @@ def test_a_constant_dimension_says_nothing_and_does_no_harm():
 
 
 @pytest.mark.parametrize("scale", ["z-score+sqrt", "sqrt", "count", "none"])
+def test_scaling_is_undone_but_for_what_counts_nothing(scale):
+    rows = sounds(100)
+    rows[:, 7] = 0.1
+    mean, deviation = mean_and_deviation([rows])
+    scaling = fit_scaling(mean, deviation, scale, descriptor_parts("texture", 502))
+    np.testing.assert_allclose(scaling.undo(scaling.apply(rows)), rows, atol=1e-5 * np.abs(rows).max())
+    if scale == "z-score+sqrt":
+        changed = scaling.apply(rows)
+        changed[:, 7] = 5
+        np.testing.assert_allclose(scaling.undo(changed)[:, 7], 0.1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["z-score+sqrt", "sqrt", "count", "none"])
 def test_shares_of_the_squared_distance_add_up_to_one_and_are_those_between_rows(scale):
     rows = sounds(100)
     scaled, shares = scaled_and_shares(rows, scale)

@@ -141,7 +141,6 @@ def centre_map() -> np.ndarray:
     return -np.hypot(away[:, None], away)
 
 
-@torch.inference_mode()
 def all_maps(
     networks: Mapping[str, Correspondence], pictures: Sequence[Located], rows: range
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -150,20 +149,27 @@ def all_maps(
     Raises:
         EarshotError: a network has no map, or a file cannot be read.
     """
-    network, device = networks[""], chosen_device()
+    network = networks[""]
     seen = torch.stack([read_picture(pictures[row].frame, network.image_size, network.image_size) for row in rows])
     heard, others = (
         torch.stack([middle_slice(pictures[place].sound, network) for place in places])
         for places in (rows, [row - 1 for row in rows])  # the sound of the picture before, the last one's for the first
     )
     for prefix, each in networks.items():
-        yield prefix, _scaled(each.sounding_map(seen.to(device), heard.to(device)))
-    yield "other_sound_", _scaled(network.sounding_map(seen.to(device), others.to(device)))
+        yield prefix, sounding_maps(each, seen, heard)
+    yield "other_sound_", sounding_maps(network, seen, others)
     yield "centre_", np.broadcast_to(centre_map(), (len(rows), SIDE, SIDE))
     yield "whole_", np.zeros((len(rows), SIDE, SIDE))
 
 
-def _scaled(maps: Tensor) -> np.ndarray:
+@torch.inference_mode()
+def sounding_maps(network: Correspondence, seen: Tensor, heard: Tensor) -> np.ndarray:
+    """A network's maps of pictures and sounds, scaled up bilinear: log-odds, float32 (pairs, SIDE, SIDE).
+
+    Raises EarshotError where the network has no map, or one that is not finite.
+    """
+    device = chosen_device()
+    maps = network.sounding_map(seen.to(device), heard.to(device))
     if not torch.isfinite(maps).all():
         raise EarshotError("a map is not a finite number; wanted a network that was trained to the end")
     return interpolate(maps[:, None].float(), (SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0].cpu().numpy()

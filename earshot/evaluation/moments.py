@@ -1,6 +1,6 @@
 """Annotated clips as correspondence networks describe them: one moment of each, the one nearest its middle."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from earshot.media.annotations import read_annotations
 from earshot.media.slices import sound_slice
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_correspondence
+from earshot.networks.network import PictureEncoder
 from earshot.networks.senses import Correspondence
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import shard_paths
@@ -26,7 +27,7 @@ BATCH = 32
 # A slice of sound is centred on its frame and begins on the grid of training (Kim 2020, section 3.3).
 CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=0.0)
 
-Describe = Callable[[Correspondence, Tensor], Tensor]  # what one network makes of pictures or of sounds
+Describe = Callable[[Any, Tensor], Tensor]  # what one network makes of pictures or of sounds
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
     return networks
 
 
-@torch.inference_mode()
 def describe_moments(question: Question, see: Describe, hear: Describe, title: str) -> Moments:
     """The moments of the split `question.params.split`, as `see` and `hear` describe picture and sound by a network.
 
@@ -71,34 +71,62 @@ def describe_moments(question: Question, see: Describe, hear: Describe, title: s
         EarshotError: a network or a table cannot be read, or no clip of the split is annotated.
     """
     networks = load_correspondences(question.encoder)
-    wanted, device = Wanted.by(networks[""]), chosen_device()
+    wanted = Wanted.by(networks[""])
     said = read_all_annotations(question.annotations)
     split, anything = question.params.split, replace(wanted, sound_samples=0)
-    found: list[tuple[str, str]] = []
-    pictures: dict[str, list[Tensor]] = {prefix: [] for prefix in networks}
-    sounds: dict[str, list[Tensor]] = {prefix: [] for prefix in networks}
-    clips = (clip for clip in _clips(question.tree, wanted, split) if said.get(clip.clip_id))
-    for batch in tqdm(_batched(clips), desc=title, unit="batch", leave=False):
-        found += [(clip.clip_id, clip.group) for clip in batch]
-        seen, heard = (tensor.to(device) for tensor in _moments(question.tree, batch, wanted))
-        for prefix, network in networks.items():
-            pictures[prefix].append(see(network, seen).float().cpu())
-            sounds[prefix].append(hear(network, heard).float().cpu())
-    if not found:
+    clips = (clip for clip in clips_of_split(question.tree, wanted, split) if said.get(clip.clip_id))
+    names, pictures, sounds = describe_clips(question.tree, clips, wanted, networks, see, hear, title)
+    if not names:
         raise EarshotError(
             f"{question.annotations}: no clip of the split {split} is annotated and {wanted.seconds:.2f} s long; "
             "give clips with annotations"
         )
-    order = sorted(range(len(found)), key=found.__getitem__)
-    names = [found[place] for place in order]
     return Moments(
         clips=[clip for clip, _ in names],
         groups=[group for _, group in names],
         annotations=[said[clip] for clip, _ in names],
-        pictures={prefix: torch.cat(parts)[order].numpy() for prefix, parts in pictures.items()},
-        sounds={prefix: torch.cat(parts)[order].numpy() for prefix, parts in sounds.items()},
-        left_out=sum(map(len, clips_of(question.tree, anything, CENTRED, split=split))) - len(found),
+        pictures=pictures,
+        sounds=sounds,
+        left_out=sum(map(len, clips_of(question.tree, anything, CENTRED, split=split))) - len(names),
     )
+
+
+@torch.inference_mode()
+def describe_clips(
+    scenes: Path,
+    clips: Iterable[Clip],
+    wanted: Wanted,
+    networks: Mapping[str, PictureEncoder],
+    see: Describe,
+    hear: Describe | None,
+    title: str,
+) -> tuple[list[tuple[str, str]], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Names of clips and groups, in order; and what `see` and `hear` make of a moment of each, by the networks' names.
+
+    Args:
+        scenes: the table that the clips are from, for the messages.
+        wanted: what the networks take of a clip.
+        hear: None for networks that hear nothing.
+
+    Returns:
+        (clip_id, group) of each clip, and float32 (clips, dimensions) of each network for pictures and for sounds.
+    """
+    device = chosen_device()
+    found: list[tuple[str, str]] = []
+    pictures: dict[str, list[Tensor]] = {name: [] for name in networks}
+    sounds: dict[str, list[Tensor]] = {name: [] for name in networks if hear}
+    for batch in tqdm(_batched(clips), desc=title, unit="batch", leave=False):
+        found += [(clip.clip_id, clip.group) for clip in batch]
+        seen, heard = (tensor.to(device) for tensor in _moments(scenes, batch, wanted))
+        for name, network in networks.items():
+            pictures[name].append(see(network, seen).float().cpu())
+            if hear:
+                sounds[name].append(hear(network, heard).float().cpu())
+    order = sorted(range(len(found)), key=found.__getitem__)
+    seen, heard = (
+        {name: torch.cat(rows)[order].numpy() for name, rows in parts.items() if rows} for parts in (pictures, sounds)
+    )
+    return [found[place] for place in order], seen, heard
 
 
 def class_rows(annotations: Sequence[Sequence[str]], scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -126,13 +154,30 @@ def read_all_annotations(folder: Path) -> dict[str, list[str]]:
     return said
 
 
-def _clips(scenes: Path, wanted: Wanted, split: str) -> Iterator[Clip]:
+def clip_names(scenes: Path, wanted: Wanted, split: str) -> Iterator[str]:
+    """The names of the clips of a split that last long enough. Raises EarshotError as `clips_of` does."""
     for group in clips_of(scenes, wanted, CENTRED, split=split):
         if len(group):
-            yield from group.read()
+            yield from group.clip_ids()
 
 
-def _batched(clips: Iterator[Clip]) -> Iterator[list[Clip]]:
+def clips_of_split(scenes: Path, wanted: Wanted, split: str, named: Container[str] | None = None) -> Iterator[Clip]:
+    """The clips of a split that last long enough, a row group in memory at a time; with `named` those of these names.
+
+    Raises EarshotError as `clips_of` does.
+    """
+    for group in clips_of(scenes, wanted, CENTRED, split=split):
+        if len(group) and (named is None or any(name in named for name in group.clip_ids())):
+            yield from (clip for clip in group.read() if named is None or clip.clip_id in named)
+
+
+def middle_moment(clip: Clip, seconds: float) -> tuple[int, float]:
+    """The number of the moment nearest to a clip's middle, and where its slice of so many seconds of sound begins."""
+    number = int(np.abs(np.array(clip.times) - clip.duration / 2).argmin())
+    return number, CENTRED.start(clip, clip.times[number], seconds, 0)
+
+
+def _batched(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
     batch: list[Clip] = []
     for clip in clips:
         batch.append(clip)
@@ -145,14 +190,11 @@ def _batched(clips: Iterator[Clip]) -> Iterator[list[Clip]]:
 
 def _moments(scenes: Path, clips: list[Clip], wanted: Wanted) -> tuple[Tensor, Tensor]:
     """Pictures, uint8 (clips, 3, image_size, image_size), and sounds, float32 (clips, samples)."""
-    middles = [int(np.abs(np.array(clip.times) - clip.duration / 2).argmin()) for clip in clips]
-    starts = [
-        CENTRED.start(clip, clip.times[middle], wanted.seconds, 0) for clip, middle in zip(clips, middles, strict=True)
-    ]
+    moments = [middle_moment(clip, wanted.seconds) for clip in clips]
     cut = {"samples": wanted.sound_samples, "rate": wanted.sound_rate, "channels": wanted.sound_channels}
-    sounds = [sound_slice(clip.sound, start, **cut) for clip, start in zip(clips, starts, strict=True)]
+    sounds = [sound_slice(clip.sound, start, **cut) for clip, (_, start) in zip(clips, moments, strict=True)]
     try:
-        jpegs = [clip.frames[middle] for clip, middle in zip(clips, middles, strict=True)]
+        jpegs = [clip.frames[number] for clip, (number, _) in zip(clips, moments, strict=True)]
         pictures = crop_frames(jpegs, wanted.image_size)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]

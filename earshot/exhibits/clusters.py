@@ -1,5 +1,264 @@
+"""Clusters: the moments nearest to the centroid of each label, and what the centroid says of sound.
+
+One pass over the labels counts, and keeps the nearest moments of each cluster, one a group (as Owens et al. 2016 show
+one a video); one pass over the scenes then draws them. In memory are the clusters and what is shown of them.
+
+Purity is the share of moments whose clip has the annotation that is most frequent in their cluster. Beside it stands
+that of clusters of the same sizes in which every clip has the annotations of a clip that is drawn: its moments stay
+together, as they do where nothing was learned.
+"""
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import soundfile
+
+from earshot.exhibits.clips import read_clips
 from earshot.exhibits.exhibit import Question, Shown, nothing
+from earshot.exhibits.media import cochleagram_png, mp3_of, smaller_jpeg
+from earshot.exhibits.tables import write_table
+from earshot.labels.labeler import Labeler, load_labeler
+from earshot.labels.table import SILENT, TRAINING
+from earshot.media.annotations import read_annotations
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.shards import shard_paths
+from earshot.sound.cochlea import CHANNELS, ENVELOPE_RATE, cochleagrams
+from earshot.sound.texture import PAIRS, TEXTURE_GROUPS
+from earshot.sound.windows import cut_windows, fitted_windows
+
+FREQUENT = 5  # annotations that are told of a cluster
+DEALS = 5  # of annotations, of which the mean purity is told
+COLUMNS = ["clip_id", "moment", "group", "split", "label", "kept", "distance", "wrong_sound_label"]
+PARTS = ("mean", "spread", "correlation", "modulation")  # of the centroid of textures
+COCHLEAGRAM = "32 channels from 20 Hz to 10 kHz; white is the level that one value in a hundred exceeds"
+
+Said = Mapping[str, Sequence[str]]  # annotations by clip
+
+
+@dataclass(order=True, frozen=True)
+class Near:
+    """A moment and how far it is from its centroid; of equally far ones the first by name is the nearer."""
+
+    distance: float
+    clip_id: str
+    moment: int
+    group: str
+    annotations: Sequence[str] = field(compare=False)
+
+
+@dataclass
+class Cluster:
+    """What a pass over the labels finds of one; `annotated` counts moments of clips of which something was said."""
+
+    moments: int = 0
+    trained_on: int = 0
+    annotated: int = 0
+    annotations: Counter[str] = field(default_factory=Counter)
+    dealt: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in range(DEALS)])
+    nearest: dict[str, Near] = field(default_factory=dict)  # by group
+
+    def add(self, found: Near, trained_on: bool, dealt: Sequence[Sequence[str]], examples: int) -> None:
+        """Count a moment, with what was said of clips in place of its own, and keep it if it is among the nearest."""
+        self.moments += 1
+        self.trained_on += trained_on
+        self.annotated += bool(found.annotations)
+        self.annotations.update(set(found.annotations))
+        for counts, said in zip(self.dealt, dealt, strict=False):
+            counts.update(said)
+        if found.group not in self.nearest or found < self.nearest[found.group]:
+            self.nearest[found.group] = found
+            if len(self.nearest) > examples:
+                del self.nearest[max(self.nearest.values()).group]
+
+    def examples(self) -> list[Near]:
+        """The moments that were kept, the nearest first."""
+        return sorted(self.nearest.values())
 
 
 def show(question: Question) -> Shown:
-    return nothing("not made yet")
+    """The tables clusters and cluster_moments."""
+    labeler = load_labeler(question.encoder)
+    facts = labeler.facts
+    if facts["kind"] == "binary":
+        return nothing("labels are binary codes, which have no centroid")
+    if is_dealt(question.tree):
+        return nothing("labels are those of other groups' sounds (label.control), which no centroid is near to")
+    clusters, silent = count(question, facts["clusters"])
+    write_table(question.folder, "clusters", cluster_rows(clusters, labeler))
+    write_table(question.folder, "cluster_moments", moment_rows(clusters, question))
+    metrics = measure(clusters)
+    closing = f"{len(clusters)} clusters of {facts['descriptor']}, {metrics['empty_clusters']} of them empty"
+    if "purity" in metrics:
+        closing += f"; purity {metrics['purity']:.3f} (chance {metrics['chance']:.3f})"
+    told = {"labels": facts["kind"], "descriptor": facts["descriptor"], "silent": silent, "cochleagram": COCHLEAGRAM}
+    return Shown(told, metrics, closing)
+
+
+def is_dealt(tree: Path) -> bool:
+    """Whether all labels are the wrong-sound control's."""
+    return all(
+        pc.all(pc.equal(batch["label"], batch["wrong_sound_label"]), min_count=0).as_py()
+        for shard in shard_paths(tree, ".parquet")
+        for batch in _batches(shard, ["label", "wrong_sound_label"])
+    )
+
+
+def count(question: Question, clusters: int) -> tuple[list[Cluster], int]:
+    """All clusters, and how many moments are silent and in none.
+
+    Raises EarshotError where labels, labeler and annotations are not of one run.
+    """
+    found, silent = [Cluster() for _ in range(clusters)], 0
+    shards, annotations = (shard_paths(folder, ".parquet") for folder in (question.tree, question.annotations))
+    if len(shards) != len(annotations):
+        told = f"{len(shards)} shards, but {question.annotations} has {len(annotations)}"
+        raise EarshotError(f"{question.tree}: has {told}; run the stage label again")
+    frequent = frequent_sets(annotations)
+    for number, (shard, said) in enumerate(zip(shards, map(read_annotations, annotations), strict=True)):
+        dealt = deal(said, frequent, [question.seed, number])
+        for batch in _batches(shard, COLUMNS):
+            for clip_id, moment, group, split, label, kept, distance in _rows(batch, COLUMNS[:-1]):
+                if label == SILENT:
+                    silent += 1
+                    continue
+                if label >= clusters:
+                    told = f"label {label}, but {question.encoder} has {clusters} clusters"
+                    raise EarshotError(f"{shard}: holds {told}; run the stage label again")
+                near = Near(distance, clip_id, moment, group, said.get(clip_id, ()))
+                trained_on = kept and split == TRAINING
+                found[label].add(near, trained_on, dealt.get(clip_id, ()), question.params.examples)
+    return found, silent
+
+
+def _batches(shard: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        with pq.ParquetFile(shard) as file:
+            yield from file.iter_batches(columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise EarshotError(f"{shard}: cannot be read ({reason}); run the stage label again") from None
+
+
+def _rows(batch: pa.RecordBatch, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    return zip(*(batch[name].to_pylist() for name in columns), strict=True)
+
+
+def frequent_sets(annotations: Sequence[Path]) -> Counter[tuple[str, ...]]:
+    """How many clips have each set of annotations; those of which nothing was said are left out."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for shard in annotations:
+        found.update(tuple(sorted(set(said))) for said in read_annotations(shard).values() if said)
+    return found
+
+
+def deal(said: Said, frequent: Counter[tuple[str, ...]], seed: Sequence[int]) -> dict[str, list[tuple[str, ...]]]:
+    """For every annotated clip DEALS sets of annotations, each drawn as often as clips have it."""
+    sets, clips = sorted(frequent), [clip for clip, words in said.items() if words]
+    if not clips:
+        return {}
+    shares = np.array([frequent[each] for each in sets]) / frequent.total()
+    drawn = np.random.default_rng(seed).choice(len(sets), (len(clips), DEALS), p=shares)
+    return {clip: [sets[number] for number in row] for clip, row in zip(clips, drawn.tolist(), strict=True)}
+
+
+def measure(clusters: Sequence[Cluster]) -> dict[str, Any]:
+    """How large the clusters are, and how pure, where anything was said of their clips."""
+    sizes = np.array([cluster.moments for cluster in clusters])
+    shares = sizes / max(sizes.sum(), 1)
+    metrics = {
+        "clusters": len(clusters),
+        "empty_clusters": int((sizes == 0).sum()),
+        "moments": int(sizes.sum()),
+        "smallest_share": float(shares.min()),
+        "largest_share": float(shares.max()),
+    }
+    annotated = sum(cluster.annotated for cluster in clusters)
+    if not annotated:
+        return metrics
+    own = _most([cluster.annotations for cluster in clusters])
+    dealt = [_most(counts) for counts in zip(*(cluster.dealt for cluster in clusters), strict=True)]
+    return metrics | {"purity": own / annotated, "chance": float(np.mean(dealt)) / annotated}
+
+
+def _most(counts: Sequence[Counter[str]]) -> int:
+    return sum(max(each.values(), default=0) for each in counts)
+
+
+def cluster_rows(clusters: Sequence[Cluster], labeler: Labeler) -> Iterator[dict[str, Any]]:
+    """A row a cluster, with its centroid as a descriptor is, and for textures what that says of sound."""
+    centroids = labeler.scaling.undo(labeler.model.centroids)
+    for number, (cluster, centroid) in enumerate(zip(clusters, centroids, strict=True)):
+        # Of equally frequent ones the first by name.
+        frequent = sorted(cluster.annotations.items(), key=lambda pair: (-pair[1], pair[0]))[:FREQUENT]
+        yield {
+            "cluster": number,
+            "moments": cluster.moments,
+            "trained_on": cluster.trained_on,
+            "annotations": [name for name, _ in frequent],
+            "shares": [moments / cluster.moments for _, moments in frequent],
+            "centroid": centroid,
+            **(texture_parts(centroid) if labeler.facts["descriptor"] == "texture" else dict.fromkeys(PARTS, [])),
+        }
+
+
+def texture_parts(texture: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean and spread (32,), correlation (32 * 32,) and modulation (32 * 10,) of a texture (502,)."""
+    moments = texture[TEXTURE_GROUPS["moments"]]
+    correlation = np.full((CHANNELS, CHANNELS), np.nan, np.float32)
+    below, above = PAIRS.T
+    correlation[below, above] = correlation[above, below] = texture[TEXTURE_GROUPS["correlation"]]
+    return {
+        "mean": moments[:CHANNELS],
+        "spread": moments[CHANNELS:],
+        "correlation": correlation.ravel(),
+        "modulation": texture[TEXTURE_GROUPS["modulation"]],
+    }
+
+
+def moment_rows(clusters: Sequence[Cluster], question: Question) -> Iterator[dict[str, Any]]:
+    """The nearest moments of all clusters, drawn, by cluster and rank, from 1 on."""
+    wanted = defaultdict(list)  # by clip
+    for number, cluster in enumerate(clusters):
+        for rank, near in enumerate(cluster.examples(), 1):
+            wanted[near.clip_id].append((number, rank, near))
+    drawn = {}
+    for clip in read_clips(question.scenes, wanted, ["clip_id", "frames", "times", "sound"]):
+        for number, rank, near in wanted[clip["clip_id"]]:
+            drawn[number, rank] = {
+                "cluster": number,
+                "rank": rank,
+                "clip_id": near.clip_id,
+                "moment": near.moment,
+                "group": near.group,
+                "annotations": near.annotations,
+                "distance": near.distance,
+                **draw_moment(clip, near.moment, question, heard=rank <= question.params.heard),
+            }
+    yield from (drawn[place] for place in sorted(drawn))
+
+
+def draw_moment(clip: Mapping[str, Any], moment: int, question: Question, heard: bool) -> dict[str, Any]:
+    """The frame of a moment, the cochleagram of the sound around it, and where `heard` that sound."""
+    try:
+        sound, rate = soundfile.read(io.BytesIO(clip["sound"]), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        told = f"the sound of clip {clip['clip_id']} cannot be read ({error})"
+        raise EarshotError(f"{question.scenes}: {told}; run the stage extract again") from None
+    windows, _ = cut_windows(sound, rate, np.array([clip["times"][moment]]), question.window)
+    seconds = windows.shape[1] / rate
+    cochlear = {name: value for name, value in question.switches.items() if name != "modulation_norm"}
+    envelopes = cochleagrams(fitted_windows(windows, rate), **cochlear)[0]  # of 3.75 s: shorter sounds are repeated
+    return {
+        "frame": smaller_jpeg(clip["frames"][moment]),
+        "cochleagram": cochleagram_png(envelopes[:, : round(seconds * ENVELOPE_RATE)]),
+        "sound": mp3_of(windows[0], rate) if heard else b"",
+        "seconds": seconds if heard else 0.0,
+    }

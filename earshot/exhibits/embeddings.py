@@ -1,5 +1,159 @@
+"""Embeddings: t-SNE of pictures and of sounds, each network and sense by itself, and what a map of points cannot say.
+
+A point is the moment of a clip nearest to its middle. Beside the maps stands the share of a clip's ten nearest
+neighbours, in the embedding itself and of other videos, that share an annotation with it: of the trained network, of
+its controls, and of all clips of other videos, which is chance.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from earshot.evaluation.moments import (
+    clip_names,
+    clips_of_split,
+    describe_clips,
+    load_correspondences,
+    middle_moment,
+    read_all_annotations,
+)
+from earshot.evaluation.pictures import load_encoders
+from earshot.evaluation.retrieval import rank
+from earshot.evaluation.units import annotation_table
+from earshot.exhibits.draw import draw_names
+from earshot.exhibits.encoders import NETWORKS, hears, why_no_towers
 from earshot.exhibits.exhibit import Question, Shown, nothing
+from earshot.exhibits.media import smaller_jpeg
+from earshot.exhibits.tables import write_table
+from earshot.networks.device import chosen_device
+from earshot.training.correspondence import Clip, Wanted
+
+THUMBNAIL = 64  # px
+FEWEST = 5  # points
+NEIGHBOURS = 10
+CROWDED = 3  # points for each of the perplexity's neighbours, at least (van der Maaten's code wants as many)
+LAYER = "fc7"  # by which a network of the stage pretrain embeds pictures
+
+Embeddings = Mapping[str, Mapping[str, np.ndarray]]  # by sense and the prefix of the network, (points, dimensions)
 
 
 def show(question: Question) -> Shown:
-    return nothing("not made yet")
+    """The tables embedded and embedded_moments."""
+    if hears(question.encoder) and (reason := why_no_towers(question.encoder)):
+        return nothing(reason)
+    points, embeddings = embed(question)
+    if len(points) < FEWEST:
+        return nothing(f"the split {question.params.split} has {len(points)} clips, wanted {FEWEST} or more points")
+    perplexity = min(question.params.perplexity, (len(points) - 1) / CROWDED)
+    write_table(question.folder, "embedded_moments", points)
+    write_table(question.folder, "embedded", place_all(points, embeddings, perplexity, question.seed))
+    metrics = {"points": len(points), **measure(points, embeddings, question.seed)}
+    told = [f"{sense} {metrics[f'neighbours_{sense}']:.3f} (random {metrics[f'random_neighbours_{sense}']:.3f})"
+            for sense in embeddings if "chance" in metrics]  # fmt: skip
+    closing = f"{len(points):,} clips of the split {question.params.split}"
+    if told:
+        closing += f"; neighbours that share an annotation: {', '.join(told)}; chance {metrics['chance']:.3f}"
+    facts = {"split": question.params.split, "method": f"t-SNE from PCA, perplexity {perplexity:g}"}
+    return Shown(facts | {"senses": ", ".join(embeddings)}, metrics, closing)
+
+
+def embed(question: Question) -> tuple[list[dict[str, Any]], Embeddings]:
+    """The moments of at most params.points clips, as rows of embedded_moments by name; and their embeddings."""
+    if hears(question.encoder):
+        networks = load_correspondences(question.encoder)
+        wanted, see, hear = Wanted.by(networks[""]), _embed_pictures, _embed_sounds
+    else:
+        networks = {
+            prefix: network.to(chosen_device(), memory_format=torch.channels_last)
+            for prefix, network in load_encoders(question.encoder).items()
+        }
+        size = networks[""].image_size
+        wanted = Wanted(image_size=size, frames=1, sound_samples=0, sound_rate=1, sound_channels=1)
+        see, hear = _features, None
+    split, said = question.params.split, read_all_annotations(question.annotations)
+    drawn = draw_names(clip_names(question.tree, wanted, split), question.params.points, question.seed)
+    points: list[dict[str, Any]] = []
+    clips = _noted(clips_of_split(question.tree, wanted, split, drawn), wanted, said, points)
+    _, pictures, sounds = describe_clips(question.tree, clips, wanted, networks, see, hear, "embeddings")
+    embeddings = {"picture": pictures} | ({"sound": sounds} if hear else {})
+    return sorted(points, key=lambda point: (point["clip_id"], point["group"])), embeddings
+
+
+def _noted(
+    clips: Iterable[Clip], wanted: Wanted, said: Mapping[str, Sequence[str]], points: list[dict[str, Any]]
+) -> Iterator[Clip]:
+    """The clips as they pass by, each of whose moment becomes a point."""
+    for clip in clips:
+        number, _ = middle_moment(clip, wanted.seconds)
+        points.append(
+            {
+                "clip_id": clip.clip_id,
+                "moment": number,
+                "group": clip.group,
+                "annotations": said.get(clip.clip_id, ()),
+                "thumbnail": smaller_jpeg(clip.frames[number], THUMBNAIL),
+            }
+        )
+        yield clip
+
+
+def _embed_pictures(network: Any, pictures: torch.Tensor) -> torch.Tensor:
+    return network.embed_pictures(pictures)
+
+
+def _embed_sounds(network: Any, sounds: torch.Tensor) -> torch.Tensor:
+    return network.embed_sounds(sounds)
+
+
+def _features(network: Any, pictures: torch.Tensor) -> torch.Tensor:
+    return network.features(pictures, [LAYER])[LAYER]
+
+
+def place_all(
+    points: Sequence[Mapping[str, Any]], embeddings: Embeddings, perplexity: float, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Where the points of each network and sense lie, by network and sense."""
+    for prefix in embeddings["picture"]:
+        for sense, of_networks in embeddings.items():
+            for point, (x, y) in zip(points, place(of_networks[prefix], perplexity, seed).tolist(), strict=True):
+                named = {name: point[name] for name in ("clip_id", "moment")}
+                yield {"network": NETWORKS[prefix], "sense": sense, **named, "x": x, "y": y}
+
+
+def place(embeddings: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """t-SNE of embeddings (points, dimensions), within the unit square and as wide as it or as high: (points, 2).
+
+    Where embeddings differ in nothing, or in one dimension, it begins at random places and not with PCA.
+    """
+    rows = embeddings.astype(np.float64)
+    flat = rows.shape[1] < 2 or np.linalg.matrix_rank(rows - rows.mean(0)) < 2
+    tsne = TSNE(perplexity=perplexity, init="random" if flat else "pca", random_state=seed, n_jobs=1)
+    with threadpool_limits(1):  # sums, and so places, depend on the number of threads
+        places = tsne.fit_transform(rows)
+    middle = (places.max(0) + places.min(0)) / 2
+    return (places - middle) / max(np.ptp(places, axis=0).max(), np.finfo(float).tiny) + 0.5
+
+
+def measure(points: Sequence[Mapping[str, Any]], embeddings: Embeddings, seed: int) -> dict[str, Any]:
+    """By network and sense the share of neighbours that share an annotation; nothing where nothing was said."""
+    # Neighbours at the same distance are found in this order: drawn, since that of their names may tell.
+    drawn = np.random.default_rng(seed).permutation(len(points))
+    annotated = [place for place in drawn.tolist() if len(points[place]["annotations"])]
+    groups = np.unique([points[place]["group"] for place in annotated], return_inverse=True)[1]
+    database = groups[:, None] != groups  # (annotated, annotated)
+    if not database.any():
+        return {}
+    table = annotation_table([points[place]["annotations"] for place in annotated])[1].astype(np.float32)
+    alike = table @ table.T > 0  # (annotated, annotated)
+    nearest = min(NEIGHBOURS, int(database.sum(1).min()))
+    metrics: dict[str, Any] = {}
+    for sense, of_networks in embeddings.items():
+        for prefix, rows in of_networks.items():
+            found = rank(rows[annotated], rows[annotated], database, nearest)
+            metrics[f"{prefix}neighbours_{sense}"] = float(np.take_along_axis(alike, found, axis=1).mean())
+    chance = float(((alike & database).sum(1) / database.sum(1)).mean())
+    return metrics | {"chance": chance, "annotated": len(annotated), "nearest": nearest}

@@ -1,5 +1,108 @@
+"""Localisation: the map of where a sound comes from, over pictures with boxes and over whole clips with their sound.
+
+A map is the network's log-odds at every position, as the benchmark scores them, scaled up bilinear to the picture:
+AVOL's own (Arandjelovic & Zisserman 2018, section 4), or that of L3 and AVE compared position by position. Shown are
+not the odds but where they are higher and lower: a picture's map from its least to its greatest value, and the maps of
+a clip from the least to the greatest of all its frames, so that what changes is seen.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image, ImageDraw
+
+from earshot.evaluation.localisation import Located, middle_slice, read_tree, score, sounding_maps
+from earshot.evaluation.moments import load_correspondences
+from earshot.evaluation.pictures import read_picture, read_whole_picture
+from earshot.exhibits.draw import draw_evenly
+from earshot.exhibits.encoders import why_no_towers
 from earshot.exhibits.exhibit import Question, Shown, nothing
+from earshot.exhibits.media import jpeg_of, mp3_of, stretched, under_map
+from earshot.exhibits.sounding_videos import FRAME_RATE, LONGEST_SECONDS, video_rows
+from earshot.exhibits.tables import write_table
+from earshot.networks.senses import Correspondence
+
+SIDE = 320  # px of a picture's long side: boxes are drawn thin on it
+HEARD_SECONDS = 10  # of a recording, around the middle, which is what the network hears
+LINE, RADIUS = 2, 6  # px of a box's edges, and of the ring around the highest point
+MAP_SCALE = "from the least to the greatest value of each picture's map, or of all maps of a clip"
 
 
 def show(question: Question) -> Shown:
-    return nothing("not made yet")
+    """The tables localised and sounding_videos."""
+    if reason := why_no_towers(question.encoder):
+        return nothing(reason)
+    networks, tree = load_correspondences(question.encoder), read_tree(question.tree)
+    drawn = draw_evenly([picture.kind for picture in tree], question.params.pictures, question.seed)
+    rows = picture_rows([tree[number] for number in sorted(drawn)], networks)
+    pictures = write_table(question.folder, "localised", rows)
+    videos = write_table(question.folder, "sounding_videos", video_rows(question, networks[""]))
+    facts = {
+        "network": networks[""].architecture["name"],
+        "map_scale": MAP_SCALE,
+        "frames_per_second": FRAME_RATE,
+        "longest_seconds": LONGEST_SECONDS,
+    }
+    closing = f"{pictures} of {len(tree):,} pictures and {videos} clips under the map of {facts['network']}"
+    return Shown(facts, {"pictures": pictures, "videos": videos}, closing)
+
+
+def picture_rows(pictures: list[Located], networks: Mapping[str, Correspondence]) -> Iterator[dict[str, Any]]:
+    """The pictures in their order, as they are and under the map, and whether it and a random network's hit a box."""
+    for located in pictures:
+        maps, hits = {}, {}
+        for prefix in ("", "random_"):
+            network = networks[prefix]
+            seen = read_picture(located.frame, network.image_size, network.image_size)
+            maps[prefix] = sounding_maps(network, seen[None], middle_slice(located.sound, network)[None])[0]
+            hits[prefix] = bool(score(maps[prefix][None], located.truth()[None])["peak"][0])
+        picture = _picture(located)
+        yield {
+            "name": located.frame.stem,
+            "class": located.kind,
+            "hit": hits[""],
+            "control_hit": hits["random_"],
+            "shown": jpeg_of(_boxed(picture, located), SIDE),
+            "heat": jpeg_of(_marked(_boxed(under_map(picture, stretched(maps[""])), located), maps[""]), SIDE),
+            "sound": _heard(located),
+        }
+
+
+def _picture(located: Located) -> Image.Image:
+    """The picture, its long side brought to SIDE px."""
+    picture = Image.fromarray(read_whole_picture(located.frame).permute(1, 2, 0).numpy())
+    scale = SIDE / max(picture.size)
+    width, height = (max(round(side * scale), 1) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _boxed(picture: Image.Image, located: Located) -> Image.Image:
+    """The picture with the boxes around what is heard, white between black lines."""
+    boxed = picture.copy()
+    pen = ImageDraw.Draw(boxed)
+    for box in located.boxes:
+        corners = np.array(box) * np.tile(picture.size, 2)
+        for grown, colour, width in ((1, "black", LINE + 2), (0, "white", LINE)):
+            (left, top), (right, bottom) = np.sort(corners.reshape(2, 2), axis=0)
+            pen.rectangle((left - grown, top - grown, right + grown, bottom + grown), outline=colour, width=width)
+    return boxed
+
+
+def _marked(picture: Image.Image, values: np.ndarray) -> Image.Image:
+    """The picture, in place, with a ring around the highest point of a map (height, width)."""
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    centre = ((np.array([column, row]) + 0.5) / values.shape[::-1] * picture.size).tolist()
+    pen = ImageDraw.Draw(picture)
+    for colour, width in (("black", LINE + 2), ("white", LINE)):
+        pen.circle(centre, RADIUS + (width - LINE) // 2, outline=colour, width=width)
+    return picture
+
+
+def _heard(located: Located) -> bytes:
+    """The middle of the recording as MP3."""
+    with soundfile.SoundFile(located.sound) as file:  # which the network has heard before
+        length = min(file.frames, HEARD_SECONDS * file.samplerate)
+        file.seek((file.frames - length) // 2)
+        return mp3_of(file.read(length, dtype="float32", always_2d=True).mean(1), file.samplerate)

@@ -1,5 +1,140 @@
+"""Retrieval: the nearest clips to some clips, across and within the senses (Kim 2020, section 4.2).
+
+As in the benchmark, one moment of each annotated clip of the split is an entry of the database, which is ranked by the
+distance of embeddings without the query's own video; the gain of a result is max(C - d, 0) of the ontology's distance
+d, here over the largest, C.
+"""
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+
+from earshot.corpus.ontology import Ontology, read_ontology
+from earshot.evaluation.moments import (
+    clips_of_split,
+    describe_clips,
+    load_correspondences,
+    middle_moment,
+    read_all_annotations,
+)
+from earshot.evaluation.retrieval import DIRECTIONS, clip_distances, rank
+from earshot.exhibits.draw import draw_evenly
+from earshot.exhibits.encoders import NETWORKS, why_no_towers
 from earshot.exhibits.exhibit import Question, Shown, nothing
+from earshot.exhibits.media import mp3_of, smaller_jpeg, spectrogram_png
+from earshot.exhibits.tables import write_table
+from earshot.media.slices import sound_slice
+from earshot.networks.senses import Correspondence
+from earshot.sound.spectrogram import RATE, SAMPLES, SECONDS, Spectrogram
+from earshot.training.correspondence import Wanted
+
+COMPARED = ("", "random_")  # networks, by the prefix of their metrics
+
+Said = Mapping[str, Sequence[str]]  # annotations by clip
 
 
 def show(question: Question) -> Shown:
-    return nothing("not made yet")
+    """The tables retrieved and retrieval_clips."""
+    if reason := why_no_towers(question.encoder):
+        return nothing(reason)
+    loaded = load_correspondences(question.encoder)
+    networks, said = {prefix: loaded[prefix] for prefix in COMPARED}, read_all_annotations(question.annotations)
+    wanted = Wanted.by(networks[""])
+    names, embeddings = embed(question, networks, wanted, said)
+    if len({group for _, group in names}) < 2:
+        return nothing(f"no two videos of the split {question.params.split} have annotated clips")
+    queries = draw_evenly([said[clip][0] for clip, _ in names], question.params.queries, question.seed)
+    ontology = read_ontology(question.ontology)
+    rows = with_gains(list(retrieve(names, embeddings, queries, question.params.results)), ontology, said)
+    write_table(question.folder, "retrieved", rows)
+    shown = {row[role] for row in rows for role in ("query", "result")}
+    write_table(question.folder, "retrieval_clips", clip_rows(question, wanted, said, shown))
+    metrics = {"queries": len(queries), "clips": len(names), "clips_shown": len(shown), "C": ontology.diameter()}
+    closing = f"{len(queries)} queries among {len(names):,} clips of the split {question.params.split}"
+    return Shown({"split": question.params.split, "gain": "max(C - d, 0) / C"}, metrics, closing)
+
+
+def embed(
+    question: Question, networks: Mapping[str, Correspondence], wanted: Wanted, said: Said
+) -> tuple[list[tuple[str, str]], dict[str, dict[str, np.ndarray]]]:
+    """Clips and groups of the database in the order in which equally near ones are found, drawn as the benchmark does;
+    and by sense and network their embeddings, (clips, dimensions).
+    """
+    clips = clips_of_split(question.tree, wanted, question.params.split)
+    names, pictures, sounds = describe_clips(
+        question.tree,
+        (clip for clip in clips if said.get(clip.clip_id)),
+        wanted,
+        networks,
+        lambda network, pictures: network.embed_pictures(pictures),
+        lambda network, sounds: network.embed_sounds(sounds),
+        "retrieval",
+    )
+    drawn = np.random.default_rng(question.seed).permutation(len(names))
+    embeddings = {
+        sense: {prefix: rows[drawn] for prefix, rows in each.items()}
+        for sense, each in (("picture", pictures), ("sound", sounds))
+    }
+    return [names[place] for place in drawn], embeddings
+
+
+def retrieve(
+    names: Sequence[tuple[str, str]],
+    embeddings: Mapping[str, Mapping[str, np.ndarray]],
+    queries: Sequence[int],
+    results: int,
+) -> Iterator[dict[str, Any]]:
+    """The nearest clips of other videos to each query, by network, direction, query and rank, from 1 on.
+
+    Args:
+        names: clip and group of each entry of the database.
+        embeddings: by sense and network, (entries, dimensions).
+        queries: numbers of entries.
+        results: of each query, at most; as many for all.
+    """
+    groups = np.unique([group for _, group in names], return_inverse=True)[1]
+    database = groups[queries][:, None] != groups  # (queries, entries)
+    results = min(results, int(database.sum(1).min()))
+    for prefix, (asked, found) in product(COMPARED, DIRECTIONS):
+        ranked = rank(embeddings[asked][prefix][queries], embeddings[found][prefix], database, results)
+        for query, nearest in zip(queries, ranked.tolist(), strict=True):
+            for place, entry in enumerate(nearest, 1):
+                yield {
+                    "network": NETWORKS[prefix],
+                    "direction": f"{asked}-to-{found}",
+                    "query": names[query][0],
+                    "rank": place,
+                    "result": names[entry][0],
+                }
+
+
+def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, said: Said) -> list[dict[str, Any]]:
+    """The rows with the gain of each result: 1 for a clip of the query's own class.
+
+    Raises EarshotError for an annotation that is no class of the ontology.
+    """
+    clips = sorted({row[role] for row in rows for role in ("query", "result")})
+    places = {clip: place for place, clip in enumerate(clips)}
+    farthest = max(ontology.diameter(), 1)
+    gains = np.maximum(1 - clip_distances(ontology, [said[clip] for clip in clips]) / farthest, 0)
+    return [row | {"gain": float(gains[places[row["query"]], places[row["result"]]])} for row in rows]
+
+
+@torch.inference_mode()
+def clip_rows(question: Question, wanted: Wanted, said: Said, shown: Container[str]) -> Iterator[dict[str, Any]]:
+    """The clips that are shown: of the moment that was embedded the frame and the second of sound that was heard."""
+    spectrogram = Spectrogram()
+    for clip in clips_of_split(question.tree, wanted, question.params.split, shown):
+        number, start = middle_moment(clip, SECONDS)
+        sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
+        yield {
+            "clip_id": clip.clip_id,
+            "group": clip.group,
+            "annotations": said[clip.clip_id],
+            "frame": smaller_jpeg(clip.frames[number]),
+            "spectrogram": spectrogram_png(spectrogram(torch.from_numpy(sound)[None])[0, 0].numpy()),
+            "sound": mp3_of(sound, RATE),
+        }

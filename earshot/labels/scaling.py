@@ -34,6 +34,14 @@ class Scaling:
         scaled *= self.factor
         return scaled
 
+    def undo(self, scaled: np.ndarray) -> np.ndarray:
+        """Scaled rows (moments, d) to descriptors, float32 (moments, d).
+
+        A dimension of factor 0 counts nothing: it is the mean of the training rows.
+        """
+        counts = self.factor != 0
+        return np.divide(scaled, self.factor, out=np.zeros_like(scaled), where=counts) + self.centre
+
 
 def descriptor_parts(descriptor: str, dimensions: int) -> Parts:
     """The parts that are weighed against each other: four of a texture, the whole of any other descriptor.

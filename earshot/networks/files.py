@@ -100,7 +100,7 @@ def _load(folder: Path, name: str, kind: Any, otherwise: str) -> Any:
     if name not in ENCODERS:
         raise EarshotError(f"{folder}: no encoder is called {name!r}; the names are {', '.join(ENCODERS)}")
     described, file = folder / ARCHITECTURE_FILE, folder / f"{name}.safetensors"
-    architecture = _read_architecture(described)
+    architecture = read_architecture(described)
     corresponds = architecture["name"] in CORRESPONDENCES
     build, stage = (build_correspondence, "correspond") if corresponds else (build_network, "pretrain")
     try:
@@ -172,7 +172,11 @@ def load_weights(network: Network, file: Path) -> None:
     network.load_state_dict(state)
 
 
-def _read_architecture(path: Path) -> dict:
+def read_architecture(path: Path) -> dict[str, Any]:
+    """The name of a network and its arguments, from its encoder.json.
+
+    Raises EarshotError where it cannot be read, or names or asks for what no network is.
+    """
     wrote = "the stage pretrain or correspond"
     try:
         found = json.loads(path.read_text())

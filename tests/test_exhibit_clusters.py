@@ -1,0 +1,217 @@
+"""The exhibit of clusters: counts, nearest moments and purity by hand, of labels and distances that are planted."""
+
+import io
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+from annotated_scenes import TEST_GROUPS, write_annotated
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from earshot.corpus.split import split_of
+from earshot.exhibits.clusters import Cluster, Near, deal, show, texture_parts
+from earshot.exhibits.exhibit import NOTHING, Question
+from earshot.exhibits.tables import read_table
+from earshot.labels.binary import BinaryCode
+from earshot.labels.clusters import Clusters
+from earshot.labels.labeler import Labeler, save_labeler
+from earshot.labels.scaling import Scaling
+from earshot.labels.table import LABELS, write_table
+from earshot.pipeline.errors import EarshotError
+from earshot.sound import DESCRIPTOR_SIZES
+from earshot.sound.texture import PAIRS
+
+TRAINING_GROUPS = [name for name in (f"video_{number}" for number in range(20)) if split_of(name) == "train"]
+A, B, C, D = *TRAINING_GROUPS[:3], TEST_GROUPS[0]
+# Clips of three moments: two of the first video, and one of each other.
+GROUPS = [A, A, B, C, D]
+SAID = [["surf"], ["surf", "bird"], ["rain"], [], ["rain"]]
+LABELLED = [[0, 0, 1], [0, 0, 0], [0, -1, 1], [1, 1, 1], [0, 0, 0]]
+DISTANCES = [[0.5, 0.3, 0.9], [0.2, 0.7, 0.8], [0.4, np.nan, 0.1], [0.6, 0.2, 0.3], [0.6, 0.45, 0.9]]
+
+
+def write_labels(root, labels=LABELLED, wrong=5):
+    """data/labels under `root`, of two shards as the scenes have; the wrong sound's labels are one and the same."""
+    names = [f"{group}_{number}" for number, group in enumerate(GROUPS)]
+    rows = [(clip, moment) for clip in range(len(GROUPS)) for moment in range(3)]
+    table = pa.table(
+        [
+            [names[clip] for clip, _ in rows],
+            pa.array([moment for _, moment in rows], pa.int16()),
+            [GROUPS[clip] for clip, _ in rows],
+            [split_of(GROUPS[clip]) for clip, _ in rows],
+            pa.array([labels[clip][moment] for clip, moment in rows], pa.int64()),
+            [labels[clip][moment] >= 0 and moment != 2 for clip, moment in rows],
+            pa.array([DISTANCES[clip][moment] for clip, moment in rows], pa.float32()),
+            pa.array([labels[clip][moment] if wrong is None else wrong for clip, moment in rows], pa.int64()),
+            [True] * len(rows),
+        ],
+        schema=LABELS,
+    )
+    for shard, part in enumerate((table[:9], table[9:])):
+        write_table(root / f"data/labels/{shard:05d}.parquet", part)
+
+
+def labeler(kind="clusters", descriptor="texture", clusters=3):
+    drawn, size = np.random.default_rng(0), DESCRIPTOR_SIZES.get(descriptor, 16)
+    factor = drawn.uniform(0.1, 9, size).astype(np.float32)
+    factor[::7] = 0
+    scaling = Scaling(drawn.normal(size=size).astype(np.float32), factor)
+    facts = {"kind": kind, "descriptor": descriptor, "dimensions": size, "clusters": clusters, "components": 2}
+    if kind == "binary":
+        return Labeler(scaling, BinaryCode(np.eye(2, size, dtype=np.float32), np.zeros(2, np.float32)), facts)
+    return Labeler(scaling, Clusters(drawn.normal(size=(clusters, size)).astype(np.float32)), facts)
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """What the exhibit shows of the planted labels: what is told, its clusters and its moments."""
+    write_annotated(tmp_path, [40, 60, 90, 120, 200], [0.1, 0.2, 0.3, 0.4, 0.5], SAID, GROUPS)
+    write_labels(tmp_path)
+
+    def asked(found=None, examples=2, heard=1, **changes):
+        save_labeler(tmp_path / "models/labeler", found or labeler())
+        data = tmp_path / "data"
+        values = {"tree": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0, "descriptor": "texture"}
+        values |= {"params": SimpleNamespace(examples=examples, heard=heard), "switches": {}, "window": 3.75}
+        values |= {"scenes": data / "scenes", "annotations": data / "annotations", "folder": tmp_path / "shown"}
+        rest = dict.fromkeys(("clips", "ontology", "scratch"), tmp_path)
+        shown = show(Question(**values | rest | changes))
+        if NOTHING in shown.facts:
+            return shown, [], []
+        return shown, *(list(read_table(tmp_path / "shown", name)) for name in ("clusters", "cluster_moments"))
+
+    return asked
+
+
+def test_clusters_are_counted_and_told_by_their_most_frequent_annotations(ask):
+    shown, clusters, _ = ask()
+    assert [row["moments"] for row in clusters] == [9, 5, 0]
+    assert [row["trained_on"] for row in clusters] == [5, 2, 0]  # first and second moments of the training split
+    assert [row["annotations"] for row in clusters] == [["surf", "rain", "bird"], ["rain", "surf"], []]
+    np.testing.assert_allclose(clusters[0]["shares"], [5 / 9, 4 / 9, 3 / 9])
+    np.testing.assert_allclose(clusters[1]["shares"], [1 / 5, 1 / 5])
+    metrics = shown.metrics
+    assert (metrics["clusters"], metrics["empty_clusters"], metrics["moments"]) == (3, 1, 14)
+    assert (metrics["smallest_share"], metrics["largest_share"]) == (0, 9 / 14)
+    assert metrics["purity"] == pytest.approx((5 + 1) / (9 + 2))  # of the moments of annotated clips
+    assert 0 < metrics["chance"] < 1
+    assert shown.facts["silent"] == 1
+
+
+def test_the_nearest_moments_are_one_a_group_and_the_nearest_first(ask):
+    _, _, moments = ask()
+    found = [(row["cluster"], row["rank"], row["group"], row["moment"]) for row in moments]
+    assert found == [(0, 1, A, 0), (0, 2, B, 0), (1, 1, B, 2), (1, 2, C, 1)]
+    np.testing.assert_allclose([row["distance"] for row in moments], [0.2, 0.4, 0.1, 0.2])
+    assert moments[0]["clip_id"] == f"{A}_1" and moments[0]["annotations"] == ["surf", "bird"]
+    assert moments[3]["annotations"] == []
+
+
+def test_a_moment_is_shown_by_its_frame_its_cochleagram_and_where_heard_its_sound(ask):
+    _, _, moments = ask()
+    pictures = [np.asarray(Image.open(io.BytesIO(row["frame"])), float).mean() for row in moments]
+    np.testing.assert_allclose(pictures, [0, 0, 0, 120], atol=1)  # of each clip the second frame has its grey
+    for row in moments:
+        assert Image.open(io.BytesIO(row["cochleagram"])).size == (200, 64)  # 2 s, which is all of a clip
+    assert [bool(row["sound"]) for row in moments] == [True, False, True, False]
+    assert [row["seconds"] for row in moments] == [2, 0, 2, 0]
+    sound, rate = soundfile.read(io.BytesIO(moments[2]["sound"]))
+    assert len(sound) / rate == pytest.approx(2, abs=0.01)
+    heard = np.abs(sound).reshape(20, -1).max(1)  # in tenths of a second: sounding from .9 to 1.3 s
+    assert heard[9:13].min() > 0.1 and heard[:8].max() < 0.05
+
+
+def test_a_centroid_is_what_it_is_before_scaling(ask):
+    found = labeler()
+    _, clusters, _ = ask(found)
+    centroids = np.array([row["centroid"] for row in clusters], np.float32)
+    counts = found.scaling.factor != 0
+    np.testing.assert_allclose(found.scaling.apply(centroids)[:, counts], found.model.centroids[:, counts], atol=1e-5)
+    np.testing.assert_array_equal(centroids[:, ~counts], np.tile(found.scaling.centre[~counts], (3, 1)))
+    np.testing.assert_array_equal(clusters[1]["mean"], centroids[1, :32])
+    np.testing.assert_array_equal(clusters[1]["modulation"], centroids[1, 181:501])
+
+
+def test_correlations_stand_where_both_channels_meet_and_nowhere_else():
+    texture = np.arange(502, dtype=np.float32)
+    parts = texture_parts(texture)
+    matrix = parts["correlation"].reshape(32, 32)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    assert np.isnan(matrix).sum() == 32 * 32 - 2 * len(PAIRS)
+    for number, (below, above) in enumerate(PAIRS.tolist()):
+        assert matrix[below, above] == 64 + number
+    assert (parts["mean"][3], parts["spread"][3], parts["modulation"][11]) == (3, 35, 192)
+
+
+OTHERS = [("clusters", "mfcc"), ("clusters", "spectrum"), ("textons", "textons")]
+
+
+@pytest.mark.parametrize(("kind", "descriptor"), OTHERS)
+def test_a_centroid_of_another_descriptor_is_told_by_itself_alone(ask, kind, descriptor):
+    shown, clusters, moments = ask(labeler(kind, descriptor))
+    assert len(clusters[0]["centroid"]) == DESCRIPTOR_SIZES.get(descriptor, 16)
+    assert all(clusters[0][name] == [] for name in ("mean", "spread", "correlation", "modulation"))
+    assert (shown.facts["labels"], shown.facts["descriptor"]) == (kind, descriptor)
+    assert len(moments) == 4
+
+
+def test_codes_and_dealt_labels_have_nothing_to_show(ask, tmp_path):
+    shown, *_ = ask(labeler("binary"))
+    assert "no centroid" in shown.facts[NOTHING] and not shown.metrics
+    write_labels(tmp_path, wrong=None)
+    assert "label.control" in ask()[0].facts[NOTHING]
+
+
+def test_labels_of_another_labeler_are_refused(ask):
+    with pytest.raises(EarshotError, match="holds label 1, but .*labeler has 1 clusters"):
+        ask(labeler(clusters=1))
+
+
+def test_where_nothing_was_said_there_is_no_purity(ask, tmp_path):
+    write_annotated(tmp_path, [40] * 5, [0.1] * 5, [[]] * 5, GROUPS)
+    shown, clusters, _ = ask()
+    assert "purity" not in shown.metrics and "chance" not in shown.metrics
+    assert clusters[0]["annotations"] == []
+
+
+def test_chance_is_one_for_clusters_of_one_clip_each(ask, tmp_path):
+    """However many moments a clip has: they would be alike whatever was dealt."""
+    write_labels(tmp_path, [[clip] * 3 for clip in range(5)])
+    metrics = ask(labeler(clusters=5))[0].metrics
+    assert metrics["purity"] == metrics["chance"] == 1
+
+
+def test_annotations_are_dealt_as_often_as_clips_have_them():
+    said = {f"clip_{number}": [] for number in range(4000)}
+    said |= {f"clip_{number}": ["a"] if number % 4 else ["b", "c"] for number in range(2000)}
+    frequent = Counter({("a",): 1500, ("b", "c"): 500})
+    dealt = deal(said, frequent, [0, 1])
+    assert len(dealt) == 2000
+    share = np.mean([each == ("a",) for row in dealt.values() for each in row])
+    assert share == pytest.approx(0.75, abs=0.02)
+    assert deal(said, frequent, [0, 1]) == dealt != deal(said, frequent, [0, 2])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=40), st.integers(1, 4))
+def test_whatever_the_order_the_nearest_of_the_nearest_groups_are_kept(found, examples):
+    moments = [Near(distance / 10, f"clip_{n}", 0, f"{group}", ()) for n, (group, distance) in enumerate(found)]
+    cluster = Cluster()
+    for moment in moments:
+        cluster.add(moment, True, (), examples)
+        assert len(cluster.nearest) <= examples
+    best = [min(moment for moment in moments if moment.group == group) for group in {m.group for m in moments}]
+    assert cluster.examples() == sorted(best)[:examples]
+
+
+def test_shown_twice_it_is_the_same(ask, tmp_path):
+    ask()
+    first = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
+    ask()
+    assert first == {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}

@@ -1,0 +1,134 @@
+"""The exhibit of retrieval: order and gains of a world of five clips by hand."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from annotated_scenes import TEST_GROUPS, Telling, write_annotated
+from PIL import Image
+from test_retrieval import GREYS, SAID, ontology  # noqa: F401  the fixture
+
+from earshot.exhibits import retrieval
+from earshot.exhibits.exhibit import NOTHING, Question
+from earshot.exhibits.retrieval import show
+from earshot.exhibits.tables import read_table
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.files import save_architecture
+from earshot.pipeline.errors import EarshotError
+
+GROUPS = [TEST_GROUPS[number] for number in (0, 1, 2, 3, 0)]  # a second clip of the first video
+CLIPS = [f"{group}_{number}" for number, group in enumerate(GROUPS)]
+LEVELS = [0.1, 0.9, 0.3, 0.5, 0.2]
+
+
+@pytest.fixture
+def ask(tmp_path, ontology, monkeypatch):  # noqa: F811
+    """What the exhibit shows of five clips; a random network to which everything is one."""
+
+    def asked(queries=5, results=2, said=SAID, groups=GROUPS, split="test"):
+        write_annotated(tmp_path, GREYS[: len(said)], LEVELS[: len(said)], said, groups)
+        save_architecture(tmp_path / "models", build_correspondence("ave", width=1 / 16, image_size=32))
+        networks = {"": Telling(), "wrong_sound_": None, "random_": Telling({0: [1.0]}, {0: [1.0]})}
+        monkeypatch.setattr(retrieval, "load_correspondences", lambda folder: networks)
+        data, params = tmp_path / "data", SimpleNamespace(split=split, queries=queries, results=results)
+        folders = {"tree": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
+        rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
+        how = {"params": params, "seed": 0, "descriptor": "texture", "switches": {}, "window": 3.75}
+        shown = show(Question(**folders, **rest, **how, ontology=ontology, folder=tmp_path / "shown"))
+        if NOTHING in shown.facts:
+            return shown, [], []
+        return shown, *(list(read_table(tmp_path / "shown", table)) for table in ("retrieved", "retrieval_clips"))
+
+    return asked
+
+
+def found(rows, direction, network="encoder"):
+    """By the number of the query the numbers of its results, in order, and their gains."""
+    results = {}
+    for row in rows:
+        if (row["direction"], row["network"]) == (direction, network):
+            numbers, gains = results.setdefault(CLIPS.index(row["query"]), ([], []))
+            assert row["rank"] == len(numbers) + 1
+            numbers.append(CLIPS.index(row["result"]))
+            gains.append(row["gain"])
+    return results
+
+
+def test_results_are_the_nearest_of_other_videos_in_all_directions(ask):
+    shown, rows, _ = ask()
+    # Greys 40, 60, 90, 200, 42; of surf, surf, rain, guitar, surf; C is 4: rain is 2 steps from surf, guitar 4.
+    pictures = found(rows, "picture-to-picture")
+    assert pictures[0] == ([1, 2], [1, 0.5])
+    assert pictures[4] == ([1, 2], [1, 0.5])
+    assert pictures[1] == ([4, 0], [1, 1])
+    assert pictures[2] == ([1, 4], [0.5, 0.5])
+    assert pictures[3] == ([2, 1], [0, 0])
+    # Levels .1, .9, .3, .5, .2; a picture is asked for by its grey, of 255: .16, .24, .35, .78, .16.
+    assert found(rows, "sound-to-sound")[1][0] == [3, 2]
+    assert found(rows, "picture-to-sound")[1][0] == [4, 2]
+    assert found(rows, "picture-to-sound")[3][0] == [1, 2]
+    assert found(rows, "sound-to-picture")[1][0] == [3, 2]
+    assert shown.metrics == {"queries": 5, "clips": 5, "clips_shown": 5, "C": 4}
+
+
+def test_rows_are_by_network_direction_query_and_rank(ask):
+    _, rows, _ = ask(queries=3)
+    assert len(rows) == 2 * 4 * 3 * 2
+    assert [row["network"] for row in rows] == ["encoder"] * 24 + ["random"] * 24
+    directions = ["picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound"]
+    assert [row["direction"] for row in rows[::6]] == directions * 2
+    queries = [row["query"] for row in rows[:6:2]]
+    assert [row["query"] for row in rows[::2]] == queries * 8
+    assert {tuple(SAID[CLIPS.index(clip)]) for clip in queries} == {("surf",), ("rain",), ("guitar",)}
+
+
+def test_a_clip_is_shown_by_the_moment_that_was_embedded(ask):
+    _, rows, clips = ask(queries=1, results=1)
+    assert {row["clip_id"] for row in clips} == {row[role] for row in rows for role in ("query", "result")}
+    for row in clips:
+        number = CLIPS.index(row["clip_id"])
+        assert (row["group"], row["annotations"]) == (GROUPS[number], SAID[number])
+        assert np.asarray(Image.open(io.BytesIO(row["frame"]))).mean() == pytest.approx(GREYS[number], abs=1)
+        sound, rate = soundfile.read(io.BytesIO(row["sound"]))
+        assert len(sound) / rate == pytest.approx(1, abs=0.01)
+        light = np.asarray(Image.open(io.BytesIO(row["spectrogram"])).convert("RGB"), float).sum(2)
+        assert light.shape == (257, 199)
+        # Sounding from .9 to 1.3 s of the clip: in the middle of the second around 1.1 s, and nowhere else.
+        assert light[-1, 70:130].min() > 600 and light[-1, :50].max() < 50 and light[-1, 150:].max() < 50
+        assert light[:100, 70:130].max() < 600  # a level that does not change is low
+
+
+def test_fewer_results_than_asked_for_are_shown_where_there_are_no_more(ask):
+    _, rows, _ = ask(results=9)
+    assert {row["rank"] for row in rows} == {1, 2, 3}  # the first video's clips have but three others
+
+
+def test_clips_of_one_video_or_of_which_nothing_was_said_are_nothing(ask):
+    assert "no two videos" in ask(said=[[]] * 5)[0].facts[NOTHING]
+    assert "no two videos" in ask(said=SAID[:2], groups=GROUPS[:1] * 2)[0].facts[NOTHING]
+
+
+def test_an_annotation_that_the_ontology_does_not_know_is_refused(ask):
+    with pytest.raises(EarshotError, match="no class 'surfs'"):
+        ask(said=[["surfs"], *SAID[1:]])
+
+
+def test_shown_twice_it_is_the_same(ask, tmp_path):
+    ask()
+    first = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
+    ask()
+    assert first == {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "told"),
+    [
+        ({"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "sound_samples": 6000}, "sequences"),
+        ({"name": "alexnet", "classes": 4, "width": 0.1, "image_size": 64, "dropout": 0.0}, "hears nothing"),
+    ],
+)
+def test_networks_without_towers_have_nothing_to_show(tmp_path, architecture, told):
+    save_architecture(tmp_path, SimpleNamespace(architecture=architecture))
+    assert told in show(SimpleNamespace(encoder=tmp_path)).facts[NOTHING]

@@ -1,0 +1,57 @@
+"""The stage explain on the tiny run: the exhibits of clusters, localisation, embeddings and retrieval, end to end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import run_stage
+
+from earshot.exhibits.exhibit import FACTS_FILE, NOTHING
+from earshot.exhibits.tables import read_table
+from earshot.pipeline.shards import link_tree
+from stages.explain import STAGE, main
+
+TABLES = {
+    "clusters": ["clusters", "cluster_moments"],
+    "localisation": ["localised", "sounding_videos"],
+    "embeddings": ["embedded", "embedded_moments"],
+    "retrieval": ["retrieved", "retrieval_clips"],
+}
+
+
+pytestmark = pytest.mark.usefixtures("one_process")
+
+
+@pytest.fixture(scope="module")
+def root(tiny_root, tmp_path_factory) -> Path:
+    """The tiny run up to correspond."""
+    copy = tmp_path_factory.mktemp("explain") / "root"
+    link_tree(tiny_root, copy)
+    run_stage("correspond", copy)
+    return copy
+
+
+def explain(root, exhibit, *more):
+    """The stage, in this process; it prints its closing line."""
+    STAGE.run(main, ["--exhibit", exhibit, "--params", str(root / "params.yaml"), "--root", str(root), *more])
+
+
+@pytest.mark.parametrize("exhibit", list(TABLES))
+def test_an_exhibit_of_a_run_has_its_tables_facts_and_metrics(root, exhibit, capsys):
+    explain(root, exhibit)
+    told = capsys.readouterr().out
+    assert told.startswith(f"{exhibit}: ")
+    folder = root / "data/explain" / exhibit
+    facts = json.loads((folder / FACTS_FILE).read_text())
+    assert facts["exhibit"] == exhibit and NOTHING not in facts
+    for table in TABLES[exhibit]:
+        assert list(read_table(folder, table))
+    metrics = json.loads((root / f"metrics/explain_{exhibit}.json").read_text())
+    assert metrics["clips_hash"] and len(metrics) > 2
+
+
+def test_an_exhibit_of_a_network_that_cannot_be_shown_says_so_and_is_no_failure(root, capsys):
+    explain(root, "retrieval", "--set", "explain.retrieval.encoder=models/pretrain")
+    assert "nothing to show: alexnet is a network of the stage pretrain" in capsys.readouterr().out
+    assert (root / "data/explain/retrieval" / FACTS_FILE).exists()
+    assert not (root / "data/explain/retrieval/retrieved.parquet").exists()
