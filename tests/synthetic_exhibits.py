@@ -91,14 +91,25 @@ class Synthetic:
         self.root, self.annotations, self.clip = root, annotations, clip
         self.rng = np.random.default_rng(seed)
 
-    def write(self, *, clusters: int = 6, units: int = 24, points: int = 60, without: tuple[str, ...] = ()) -> Path:
-        """The whole run; exhibits in `without` have nothing to show."""
+    def write(
+        self,
+        *,
+        clusters: int = 6,
+        units: int = 24,
+        points: int = 60,
+        texture: bool = True,
+        without: tuple[str, ...] = (),
+    ) -> Path:
+        """The whole run; exhibits in `without` have nothing to show, and centroids only of a `texture` frequencies."""
         self.root.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / "params.yaml", self.root / "params.yaml")
         shutil.copytree(REPOSITORY / "metrics", self.root / "metrics", dirs_exist_ok=True)
         self._ledgers()
         tables = {
-            "clusters": {"clusters": self._clusters(clusters), "cluster_moments": self._cluster_moments(clusters)},
+            "clusters": {
+                "clusters": self._clusters(clusters, texture),
+                "cluster_moments": self._cluster_moments(clusters),
+            },
             "units": {
                 "units": self._units(units),
                 "unit_sweep": self._sweep(units),
@@ -143,23 +154,18 @@ class Synthetic:
         write_ledger(self.root / "data/clips/ledger/00000.csv", [*rows, *failed[:2], *waiting])
         write_ledger(self.root / "data/scenes/ledger/00000.csv", [*rows[:18], *failed[2:]])
 
-    def _clusters(self, number: int) -> Iterator[dict]:
+    def _clusters(self, number: int, texture: bool) -> Iterator[dict]:
         for cluster in range(number):
             ranked = self.rng.permutation(len(self.annotations))[:4]
-            correlation = np.full((32, 32), np.nan)
-            for offset in (0, 1, 2, 3, 5):
-                correlation += np.diag(np.nan_to_num(np.full(32 - offset, np.nan)), offset)
-            correlation = self.rng.uniform(-1, 1, (32, 32))
+            sizes = {"mean": 32, "spread": 32, "correlation": 1024, "modulation": 320}
+            heard = {name: self.rng.uniform(0.05, 0.6, size if texture else 0) for name, size in sizes.items()}
             yield {
                 "cluster": cluster,
                 "moments": int(self.rng.integers(10, 200)),
                 "trained_on": 9,
                 "annotations": [self.annotations[place] for place in ranked],
                 "shares": sorted(self.rng.uniform(0.02, 0.8, len(ranked)), reverse=True),
-                "mean": self.rng.uniform(0.05, 0.3, 32),
-                "spread": self.rng.uniform(0.1, 0.6, 32),
-                "correlation": correlation.ravel(),
-                "modulation": self.rng.uniform(0, 1, 320),
+                **heard,
                 "centroid": self.rng.uniform(0, 1, 502),
             }
 

@@ -294,7 +294,7 @@ def test_axe_finds_nothing_serious(browser, report, width, scheme):
 
 @pytest.mark.slow
 def test_the_first_view_of_the_largest_pages_comes_within_a_second(browser, tmp_path):
-    folder = report_of(tmp_path, clusters=500, units=1334, points=1000)
+    folder = report_of(tmp_path, clusters=500, units=1334, points=1000, texture=False)
     assert len([*(folder / "clusters").glob("*.html")]) == 500
     for name in ("units.html", "clusters.html", "embeddings.html", "clusters/499.html"):
         times = []

@@ -7,6 +7,7 @@ which a browser sets in whatever script they are. Data colours are Okabe and Ito
 import io
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib
@@ -19,7 +20,7 @@ INK, MUTED = "#1c1e21", "#5b6068"
 BLUE, VERMILION, GREEN, PURPLE = (colour.lower() for colour in COLOURS[:4])
 DARK = {INK: "#e7e4df", MUTED: "#a9aeb4", GRID: "#33383d", BLUE: "#56b4e9"}
 PIXELS_AN_INCH = 96  # of CSS
-PNG_DPI = 200
+PNG_DPI = 150
 LABEL_LENGTH = 24  # characters
 LOOK = {
     "svg.hashsalt": "earshot",
@@ -47,7 +48,7 @@ OTHERS = (PURPLE, "D", "-.")
 
 def save_chart(draw: Callable[[], Figure], place: Path) -> tuple[int, int]:
     """Write <place>.svg, <place>-dark.svg and <place>.png; return the width and height of the first in CSS pixels."""
-    with matplotlib.rc_context(LOOK), warnings.catch_warnings():
+    with with_look(), warnings.catch_warnings():
         # The fonts at hand lack letters of some annotation; in the SVG they are text and a browser has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = draw()
@@ -61,6 +62,11 @@ def save_chart(draw: Callable[[], Figure], place: Path) -> tuple[int, int]:
     place.with_name(f"{place.name}-dark.svg").write_text(svg, encoding="utf-8")
     width, height = figure.get_size_inches() * PIXELS_AN_INCH
     return round(width), round(height)
+
+
+def with_look() -> AbstractContextManager[None]:
+    """Within it, charts have the report's look."""
+    return matplotlib.rc_context(LOOK)
 
 
 def label(text: str) -> str:

@@ -1,14 +1,27 @@
 """The charts of the report: scores beside controls, curves, bars of classes, centroids of sounds, points of a map."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
 from earshot.insight.charts import legend, plain
-from earshot.insight.report.drawing import BLUE, GREEN, INK, MUTED, NETWORKS, OTHERS, PURPLE, VERMILION, label
+from earshot.insight.report.drawing import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    NETWORKS,
+    OTHERS,
+    PURPLE,
+    VERMILION,
+    label,
+    with_look,
+)
 
 WIDTH = 5.6  # inches, of a chart that a phone shows whole
 # Of a score and its controls: colour, marker and size.
@@ -128,7 +141,9 @@ def sizes(shares: Sequence[float], purities: Sequence[float], chance_of: str) ->
 
 
 class CentroidCharts:
-    """The three charts of a centroid of textures, drawn anew for each cluster on axes made once.
+    """The three charts of a centroid of textures; each is made once and shows one cluster after another.
+
+    Made and saved with the same look (`with_look`), since axes take it when they are made.
 
     Args:
         frequencies: of the 32 channels, Hz.
@@ -137,60 +152,61 @@ class CentroidCharts:
 
     def __init__(self, frequencies: Sequence[float], rates: Sequence[float]) -> None:
         self.frequencies, self.rates = np.asarray(frequencies), np.asarray(rates)
+        channels, nothing = np.arange(len(frequencies)), np.zeros(len(frequencies))
+        with with_look():
+            self._mean_figure = Figure(figsize=(WIDTH, 2.4))
+            self._mean_axes = self._mean_figure.add_axes((0.11, 0.2, 0.85, 0.74))
+            self._band = self._mean_axes.fill_between(channels, nothing, nothing, color=BLUE, alpha=0.2, linewidth=0)
+            (self._line,) = self._mean_axes.plot(channels, nothing, color=BLUE, linewidth=1.8)
+            self._frequency_axis(self._mean_axes.xaxis, self._mean_axes.set_xlabel)
+            self._mean_axes.set_ylabel("mean of the envelope")
+            self._mean_axes.set_xlim(0, len(channels) - 1)
+            plain(self._mean_axes)
+            look = {"cmap": DIVERGING, "vmin": -1, "vmax": 1}
+            self._correlation = self._picture((len(frequencies),) * 2, "correlation", **look)
+            self._frequency_axis(self._correlation.axes.xaxis, self._correlation.axes.set_xlabel)
+            self._modulation = self._picture((len(frequencies), len(rates)), "modulation power", cmap=SEQUENTIAL)
+            ticks = range(0, len(rates), 3)
+            self._modulation.axes.set_xticks(ticks, [f"{rates[tick]:.3g}" for tick in ticks])
+            self._modulation.axes.set_xlabel("modulation, Hz")
 
     def mean(self, mean: Sequence[float], spread: Sequence[float]) -> Figure:
         """Mean of the envelopes by frequency, with the relative spread as a band around it."""
-        figure = Figure(figsize=(WIDTH, 2.4))
-        axes = figure.add_axes((0.11, 0.2, 0.85, 0.74))
-        mean, spread = np.asarray(mean), np.asarray(spread)
-        channels = np.arange(len(mean))
-        width = mean * spread
-        axes.fill_between(channels, np.maximum(mean - width, 0), mean + width, color=BLUE, alpha=0.2, linewidth=0)
-        axes.plot(channels, mean, color=BLUE, linewidth=1.8)
-        self._frequency_axis(axes.xaxis, axes.set_xlabel)
-        axes.set_ylabel("mean of the envelope")
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(0, len(mean) - 1)
-        plain(axes)
-        return figure
+        mean, width = np.asarray(mean), np.multiply(mean, spread)
+        self._line.set_ydata(mean)
+        self._band.set_data(np.arange(len(mean)), np.maximum(mean - width, 0), mean + width)
+        self._mean_axes.set_ylim(0, 1.05 * max(float(np.max(mean + width)), 1e-6))
+        return self._mean_figure
 
     def correlation(self, correlation: Sequence[float]) -> Figure:
         """How much the envelopes of two channels rise and fall together."""
-        figure = Figure(figsize=(3.6, 3.1))
-        axes = figure.add_axes((0.16, 0.16, 0.6, 0.78))
-        values = np.reshape(np.asarray(correlation, float), (len(self.frequencies),) * 2)
-        image = axes.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, origin="lower", interpolation="nearest")
-        self._frequency_axis(axes.xaxis, axes.set_xlabel)
-        self._frequency_axis(axes.yaxis, axes.set_ylabel)
-        _bar(figure, image, "correlation")
-        return figure
+        self._correlation.set_data(np.reshape(np.asarray(correlation, float), self._correlation.get_array().shape))
+        return self._correlation.figure
 
     def modulation(self, modulation: Sequence[float]) -> Figure:
         """How fast the envelope of each channel changes."""
+        values = np.reshape(np.asarray(modulation, float), self._modulation.get_array().shape)
+        self._modulation.set_data(values)
+        self._modulation.set_clim(values.min(), max(values.max(), values.min() + 1e-6))
+        return self._modulation.figure
+
+    def _picture(self, shape: tuple[int, int], title: str, **look) -> AxesImage:
+        """A picture by channel, with the scale of its colours beside it."""
         figure = Figure(figsize=(3.6, 3.1))
         axes = figure.add_axes((0.16, 0.16, 0.6, 0.78))
-        values = np.reshape(np.asarray(modulation, float), (len(self.frequencies), len(self.rates)))
-        image = axes.imshow(values, cmap=SEQUENTIAL, origin="lower", aspect="auto", interpolation="nearest")
+        image = axes.imshow(np.zeros(shape), origin="lower", aspect="auto", interpolation="nearest", **look)
         self._frequency_axis(axes.yaxis, axes.set_ylabel)
-        ticks = range(0, len(self.rates), 3)
-        axes.set_xticks(ticks, [f"{self.rates[tick]:.3g}" for tick in ticks])
-        axes.set_xlabel("modulation, Hz")
-        _bar(figure, image, "modulation power")
-        return figure
+        bar = figure.colorbar(image, cax=figure.add_axes((0.79, 0.16, 0.035, 0.78)))
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8)
+        bar.set_label(title)
+        return image
 
-    def _frequency_axis(self, axis, name) -> None:
+    def _frequency_axis(self, axis: Axis, name: Callable[[str], object]) -> None:
         ticks = [0.1, 0.3, 1, 3, 10]
         places = np.interp(np.multiply(ticks, 1000), self.frequencies, np.arange(len(self.frequencies)))
         axis.set_ticks(places, [f"{tick:g}" for tick in ticks])
         name("frequency, kHz")
-
-
-def _bar(figure: Figure, image, title: str) -> None:
-    """The scale of colours beside a picture."""
-    bar = figure.colorbar(image, cax=figure.add_axes((0.79, 0.16, 0.035, 0.78)))
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8)
-    bar.set_label(title)
 
 
 def class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], title: str) -> Figure:
