@@ -1,6 +1,6 @@
 """Units against the boxes of annotated pictures, the measure of Network Dissection (Bau 2017, section 2).
 
-What a unit picks out of a picture is where its map, scaled to the picture, is above the unit's threshold. It is
+What a unit picks out of a picture is where its map, scaled to the picture, reaches the unit's threshold. It is
 compared with what a class covers by the intersection over the union, both summed over all pictures. Here boxes stand
 for the masks of the paper, and a unit that covers an object just covers its box in part.
 """
@@ -20,6 +20,7 @@ from earshot.exhibits.receptive_fields import scaled
 
 RASTER = 112  # px a side to which maps are scaled and on which boxes are drawn; half of 224 as in Bau's release
 UNITS_AT_ONCE = 256
+ROUNDING = np.float32(1e-5)  # of what lies between two equal values of a map
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,14 @@ class Overlap:
     """The px that units pick out and that classes cover, summed over pictures.
 
     Args:
-        thresholds: above which a unit picks a px out, (units,).
+        thresholds: from which on a unit picks a px out, (units,); at 0 it picks those above.
         classes: how many there are.
         rows, columns: what scales maps to RASTER px, (RASTER, height) and (RASTER, width).
     """
 
     def __init__(self, thresholds: np.ndarray, classes: int, rows: Tensor, columns: Tensor) -> None:
-        self.thresholds = torch.from_numpy(thresholds)[:, None, None]
+        least = np.maximum(thresholds * (1 - ROUNDING), np.finfo(np.float32).tiny)
+        self.thresholds = torch.from_numpy(least)[:, None, None]
         self.rows, self.columns = rows, columns
         self.picked, self.covered = np.zeros(len(thresholds)), np.zeros(classes)
         self.both = np.zeros((len(thresholds), classes))
@@ -85,10 +87,12 @@ class Overlap:
         """A picture: float32 maps (units, height, width), and its boxes as `draw_boxes` gives them."""
         self.covered[present] += covered.sum(0).numpy()
         # A scaled map is nowhere above the map's maximum.
-        for part in (maps.amax((1, 2), keepdim=True) > self.thresholds).flatten().nonzero()[:, 0].split(UNITS_AT_ONCE):
-            picked = (scaled(maps[part], self.rows, self.columns) > self.thresholds[part]).flatten(1).float()
-            self.picked[part] += picked.sum(1).numpy()
-            self.both[np.ix_(part, present)] += (picked @ covered).numpy()
+        reaching = (maps.amax((1, 2), keepdim=True) >= self.thresholds).flatten().nonzero()[:, 0]
+        for part in reaching.split(UNITS_AT_ONCE):
+            picked = (scaled(maps[part], self.rows, self.columns) >= self.thresholds[part]).flatten(1).float()
+            units = part.numpy()
+            self.picked[units] += picked.sum(1).numpy()
+            self.both[np.ix_(units, present)] += (picked @ covered).numpy()
 
     @property
     def iou(self) -> np.ndarray:
@@ -98,5 +102,5 @@ class Overlap:
 
 
 def best_classes(iou: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
-    """The class whose boxes each unit covers best, and how well."""
-    return [(classes[row.argmax()], float(row.max())) for row in iou]
+    """The class whose boxes each unit covers best, and how well; "" for one that covers none."""
+    return [(classes[row.argmax()] if row.any() else "", float(row.max())) for row in iou]
