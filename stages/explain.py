@@ -21,8 +21,9 @@ import json
 
 import torch
 
+from earshot.evaluation.benchmark import Unanswerable
 from earshot.exhibits import clusters, embeddings, heatmaps, localisation, retrieval, units
-from earshot.exhibits.exhibit import FACTS_FILE, Question
+from earshot.exhibits.exhibit import FACTS_FILE, Question, nothing
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import write_atomically
@@ -78,7 +79,10 @@ def main(run: Run) -> str:
         folder=run.out(out),
         scratch=run.scratch,
     )
-    shown = EXHIBITS[run.choice](question)
+    try:
+        shown = EXHIBITS[run.choice](question)
+    except Unanswerable as why:
+        shown = nothing(str(why))
     with write_atomically(question.folder / FACTS_FILE) as growing:
         facts = {"exhibit": run.choice, "encoder": asked.encoder, "tree": asked.tree} | shown.facts
         growing.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

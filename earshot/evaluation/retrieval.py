@@ -11,6 +11,7 @@ The ideal ranking is that of the whole database. The floor is what a ranking in 
 
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ QUERIES = 256  # ranked at a time
 
 def evaluate(question: Question) -> Answer:
     """nDCG@k of the network and its controls in four directions with both gains, and of a random order."""
-    k, ontology = question.params.k, read_ontology(question.ontology)
+    k = question.params.k
     moments = describe_moments(
         question,
         lambda network, pictures: network.embed_pictures(pictures),
@@ -43,9 +44,7 @@ def evaluate(question: Question) -> Answer:
     if database.sum(1).min() < k:
         found = f"{database.sum(1).min()} clips of other videos for a query"
         raise Unanswerable(f"{question.tree}: {found}, wanted {k} or more; give more clips or set evaluate.retrieval.k")
-    if not any(ontology.has(name) for said in annotations for name in said):
-        found = f"none of the clips' annotations, such as {annotations[0][0]!r}, is among its classes"
-        raise Unanswerable(f"{question.ontology}: {found}; name the corpus's own as corpus.ontology")
+    ontology = read_ontology_of(question.ontology, annotations)
     constant = ontology.diameter()
     relevance = np.maximum(constant - clip_distances(ontology, annotations), 0.0)
     gains = {name: gain(relevance) for name, gain in GAINS.items()}
@@ -63,6 +62,18 @@ def evaluate(question: Question) -> Answer:
     told.append(f"in random order {metrics[f'floor_ndcg{k}']:.3f}")
     protocol = f"retrieval among {len(drawn):,} clips, nDCG@{k}, gain max({constant} - d, 0)"
     return Answer(metrics, class_rows(annotations, scores), protocol, ", ".join(told), moments.clips)
+
+
+def read_ontology_of(file: Path, annotations: Sequence[Sequence[str]]) -> Ontology:
+    """The ontology of clips with these annotations.
+
+    Raises EarshotError as `read_ontology` does, Unanswerable where none of the annotations is a class of it.
+    """
+    ontology = read_ontology(file)
+    if not any(ontology.has(name) for said in annotations for name in said):
+        found = f"none of the clips' annotations, such as {annotations[0][0]!r}, is among its classes"
+        raise Unanswerable(f"{file}: {found}; name the corpus's own as corpus.ontology")
+    return ontology
 
 
 def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> np.ndarray:

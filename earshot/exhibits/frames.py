@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from earshot.evaluation.benchmark import Unanswerable
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import shard_paths
 
@@ -47,7 +48,8 @@ class FramePool:
     """At most `limit` frames of a split: all, or else every so many-th, so that all clips have their part.
 
     Raises:
-        EarshotError: a shard cannot be read, or the split has no frames.
+        EarshotError: a shard cannot be read.
+        Unanswerable: the split has no frames.
     """
 
     def __init__(self, scenes: Path, limit: int, split: str = "test") -> None:
@@ -56,7 +58,7 @@ class FramePool:
         self._total = sum(int(group.frames.sum()) for group in self._row_groups)
         self._limit = min(limit, self._total)
         if not self._total:
-            raise EarshotError(f"{scenes}: holds no frame of the split {split}; give more clips")
+            raise Unanswerable(f"{scenes}: holds no frame of the split {split}; give more clips")
 
     def __len__(self) -> int:
         return self._limit

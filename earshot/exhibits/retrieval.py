@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from earshot.corpus.ontology import Ontology, read_ontology
+from earshot.corpus.ontology import Ontology
 from earshot.evaluation.moments import (
     clips_of_split,
     describe_clips,
@@ -20,7 +20,7 @@ from earshot.evaluation.moments import (
     middle_moment,
     read_all_annotations,
 )
-from earshot.evaluation.retrieval import DIRECTIONS, clip_distances, rank
+from earshot.evaluation.retrieval import DIRECTIONS, clip_distances, rank, read_ontology_of
 from earshot.exhibits.draw import draw_evenly
 from earshot.exhibits.encoders import NETWORKS, why_no_towers
 from earshot.exhibits.exhibit import Question, Shown, nothing
@@ -47,7 +47,7 @@ def show(question: Question) -> Shown:
     if len({group for _, group in names}) < 2:
         return nothing(f"no two videos of the split {question.params.split} have annotated clips")
     queries = draw_evenly([said[clip][0] for clip, _ in names], question.params.queries, question.seed)
-    ontology = read_ontology(question.ontology)
+    ontology = read_ontology_of(question.ontology, [said[clip] for clip, _ in names])
     rows = with_gains(list(retrieve(names, embeddings, queries, question.params.results)), ontology, said)
     write_table(question.folder, "retrieved", rows)
     shown = {row[role] for row in rows for role in ("query", "result")}
