@@ -1,4 +1,4 @@
-"""The stage explain on the tiny run: the exhibits of clusters, localisation, embeddings and retrieval, end to end."""
+"""The stage explain on the tiny run: every exhibit, end to end."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,8 @@ from stages.explain import STAGE, main
 
 TABLES = {
     "clusters": ["clusters", "cluster_moments"],
+    "units": ["units", "unit_sweep", "unit_classes"],
+    "heatmaps": ["heatmaps"],
     "localisation": ["localised", "sounding_videos"],
     "embeddings": ["embedded", "embedded_moments"],
     "retrieval": ["retrieved", "retrieval_clips"],

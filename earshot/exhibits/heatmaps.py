@@ -1,5 +1,266 @@
+"""Semantic heat maps: where in frames and spectrograms units respond (Arandjelovic & Zisserman 2017, section 3.5).
+
+A unit of conv4_2 of either tower is ranked by how many of the moments that activate it most, one a source video, are
+annotated alike; those that prefer an annotation most are shown, at most two for each. A heat map is the unit's own map
+after the ReLU, scaled to the frame or the spectrogram. As in the paper one can only tell what is due to training from
+what random weights give, which is shown beside it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from earshot.evaluation.moments import (
+    clips_of_split,
+    describe_clips,
+    load_correspondences,
+    middle_moment,
+    read_all_annotations,
+)
+from earshot.evaluation.pictures import load_encoders
+from earshot.exhibits.activations import Strongest
+from earshot.exhibits.encoders import NETWORKS, hears, why_no_towers
 from earshot.exhibits.exhibit import Question, Shown, nothing
+from earshot.exhibits.media import LONGEST_SIDE, jpeg_of, mp3_of, read_picture, spectrogram_png, under_map
+from earshot.exhibits.receptive_fields import Fields, measure_fields, scaled
+from earshot.exhibits.selectivity import hashes, purity
+from earshot.exhibits.tables import write_table
+from earshot.media.slices import sound_slice
+from earshot.networks.device import chosen_device
+from earshot.networks.network import PictureEncoder
+from earshot.sound.spectrogram import RATE, SAMPLES
+from earshot.training.augmentation import crop_frames
+from earshot.training.correspondence import Clip, Wanted
+
+COMPARED = ("", "random_")  # networks, by the prefix of their metrics
+MOST_A_CLASS = 2  # units
+TIES = 2  # units that prefer something equally are ranked by so many times as many moments
+HEAT_STEPS = 128  # colours of a spectrogram under a map
+PROTOCOL = (
+    "the units whose strongest moments, one a source video, are most often annotated alike, at most two a class; their "
+    "maps after the ReLU"
+)
+
+Said = Mapping[str, Sequence[str]]  # annotations by clip
+Senses = Mapping[str, tuple[Fields, Fields]]  # the fields of the maps of each, from top to bottom and across
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A unit that is shown.
+
+    Args:
+        annotation, share: what most of its strongest moments are annotated with, and the share of them.
+        maximum: its largest activation over all moments.
+        clips: whose moments activate it most, the strongest first.
+    """
+
+    unit: int
+    annotation: str
+    share: float
+    maximum: float
+    clips: list[str]
 
 
 def show(question: Question) -> Shown:
-    return nothing("not made yet")
+    """The table heatmaps."""
+    if hears(question.encoder) and (reason := why_no_towers(question.encoder)):
+        return nothing(reason)
+    networks, wanted = load_networks(question)
+    senses = {"picture": measure_fields(networks[""].convolve)}
+    if hears(question.encoder):
+        senses["sound"] = measure_fields(networks[""].sound_tower, channels=1)
+    for network in networks.values():
+        network.to(chosen_device(), memory_format=torch.channels_last)
+    said = read_all_annotations(question.annotations)
+    names, strengths = describe(question, networks, wanted, senses, said)
+    if not names:
+        return nothing(f"no clip of the split {question.params.split} is annotated")
+    chosen = {
+        (prefix, sense): choose(values, names, said, question.params.units, question.params.examples)
+        for (prefix, sense), values in strengths.items()
+    }
+    write_table(question.folder, "heatmaps", draw_all(question, networks, wanted, senses, said, chosen))
+    metrics: dict[str, Any] = {"clips": len(names)}
+    for (prefix, sense), units in chosen.items():
+        metrics[f"{prefix}units_{sense}"] = len(units)
+        metrics[f"{prefix}share_{sense}"] = float(np.mean([each.share for each in units])) if units else 0.0
+    told = ", ".join(
+        f"{sense} {metrics[f'share_{sense}']:.2f} (random {metrics[f'random_share_{sense}']:.2f})" for sense in senses
+    )
+    closing = f"of a shown unit's top {question.params.examples} moments are annotated alike: {told}"
+    facts = {"split": question.params.split, "senses": ", ".join(senses), "protocol": PROTOCOL}
+    return Shown(facts | {"network": networks[""].architecture["name"]}, metrics, closing)
+
+
+def load_networks(question: Question) -> tuple[dict[str, PictureEncoder], Wanted]:
+    """The trained and the random network, on the CPU, and what they take of a clip.
+
+    Raises EarshotError where one cannot be read.
+    """
+    corresponds = hears(question.encoder)
+    loaded = load_correspondences(question.encoder) if corresponds else load_encoders(question.encoder)
+    networks = {prefix: loaded[prefix].cpu() for prefix in COMPARED}
+    if corresponds:
+        return networks, Wanted.by(networks[""])
+    size = networks[""].image_size
+    return networks, Wanted(image_size=size, frames=1, sound_samples=0, sound_rate=1, sound_channels=1)
+
+
+def describe(
+    question: Question, networks: Mapping[str, PictureEncoder], wanted: Wanted, senses: Senses, said: Said
+) -> tuple[list[tuple[str, str]], dict[tuple[str, str], np.ndarray]]:
+    """Clips and groups of the annotated moments; and by network and sense how strongly each unit responds anywhere.
+
+    The latter are float32 (clips, units).
+    """
+    clips = clips_of_split(question.tree, wanted, question.params.split)
+    names, pictures, sounds = describe_clips(
+        question.tree,
+        (clip for clip in clips if said.get(clip.clip_id)),
+        wanted,
+        networks,
+        lambda network, pictures: maps_of("picture", network, pictures).amax((2, 3)),
+        (lambda network, sounds: maps_of("sound", network, sounds).amax((2, 3))) if "sound" in senses else None,
+        "heatmaps",
+    )
+    found = {"picture": pictures, "sound": sounds}
+    return names, {(prefix, sense): found[sense][prefix] for prefix in networks for sense in senses if names}
+
+
+def maps_of(sense: str, network: Any, given: Tensor) -> Tensor:
+    """conv5 of pictures, or conv4_2 of sounds, after the ReLU: (n, units, height, width)."""
+    return network.convolve(network.normalise(given)) if sense == "picture" else network.sound_maps(given).relu()
+
+
+def choose(
+    strengths: np.ndarray, names: Sequence[tuple[str, str]], said: Said, units: int, examples: int
+) -> list[Chosen]:
+    """The units that prefer an annotation most, at most MOST_A_CLASS for each, the purest first.
+
+    Units that do so equally are ranked by TIES times as many moments, and by their numbers.
+
+    Args:
+        strengths: of each unit in each clip's moment, (clips, units).
+        names: clip and group of each.
+        units: how many to choose at most.
+        examples: moments that tell what a unit prefers.
+    """
+    strongest = Strongest(strengths.shape[1], TIES * examples)
+    groups, keys = hashes([group for _, group in names]), hashes([clip for clip, _ in names])
+    strongest.add(strengths, np.arange(len(names)), groups, keys)
+    found = []
+    for unit in range(strengths.shape[1]):
+        clips = [names[number][0] for number in strongest.of(unit, TIES * examples)]
+        (annotation, share), (_, among_more) = (
+            purity([said[clip] for clip in clips[:count]], count) for count in (examples, TIES * examples)
+        )
+        if clips:
+            maximum = float(strongest.maxima[unit])
+            found.append((share, among_more, Chosen(unit, annotation, share, maximum, clips[:examples])))
+    found.sort(key=lambda entry: (-entry[0], -entry[1], entry[2].unit))
+    chosen, shown = [], Counter()
+    for _, _, each in found:
+        shown[each.annotation] += 1
+        if shown[each.annotation] <= MOST_A_CLASS:
+            chosen.append(each)
+    return chosen[:units]
+
+
+@torch.inference_mode()
+def draw_all(
+    question: Question,
+    networks: Mapping[str, PictureEncoder],
+    wanted: Wanted,
+    senses: Senses,
+    said: Said,
+    chosen: Mapping[tuple[str, str], Sequence[Chosen]],
+) -> list[dict[str, Any]]:
+    """The rows of the table heatmaps; of each clip that is shown the moment is read once."""
+    places = defaultdict(list)  # by clip: network, sense, number and rank of the unit
+    for (prefix, sense), units in chosen.items():
+        for number, each in enumerate(units):
+            for rank, clip in enumerate(each.clips):
+                places[clip].append((prefix, sense, number, rank))
+    rows = {}
+    for clip in clips_of_split(question.tree, wanted, question.params.split, places):
+        moment = Moment(clip, wanted, "sound" in senses)
+        for place in places[clip.clip_id]:
+            prefix, sense, number, rank = place
+            unit = chosen[prefix, sense][number]
+            shown, heat, sound = moment.draw(sense, networks[prefix], unit, senses[sense])
+            rows[list(chosen).index((prefix, sense)), number, rank] = {
+                "network": NETWORKS[prefix],
+                "sense": sense,
+                "unit": unit.unit,
+                "rank": rank + 1,
+                "annotation": unit.annotation,
+                "share": unit.share,
+                "clip_id": clip.clip_id,
+                "moment": moment.number,
+                "group": clip.group,
+                "annotations": said[clip.clip_id],
+                "shown": shown,
+                "heat": heat,
+                "sound": sound,
+            }
+    return [rows[place] for place in sorted(rows)]
+
+
+class Moment:
+    """The moment of a clip that is nearest to its middle: what is seen and heard of it, and maps over both."""
+
+    def __init__(self, clip: Clip, wanted: Wanted, heard: bool) -> None:
+        self.number, start = middle_moment(clip, wanted.seconds)
+        self.picture = middle_square(read_picture(clip.frames[self.number]))
+        self.seen = crop_frames([clip.frames[self.number]], wanted.image_size)
+        if heard:
+            self.sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
+
+    def draw(self, sense: str, network: Any, unit: Chosen, fields: tuple[Fields, Fields]) -> tuple[bytes, bytes, bytes]:
+        """The frame or the spectrogram, the same under the unit's map, where 1 is its maximum, and the sound as MP3."""
+        device = chosen_device()
+        if sense == "picture":
+            maps = maps_of(sense, network, self.seen.to(device))
+            heat = _heat(maps, unit, fields, self.seen.shape[2:], self.picture.size[::-1])
+            return jpeg_of(self.picture), jpeg_of(under_map(self.picture, heat)), b""
+        sound = torch.from_numpy(self.sound)[None].to(device)
+        power = network.spectrogram(sound)[0, 0].cpu().numpy()  # (frequencies, times)
+        heat = _heat(maps_of(sense, network, sound), unit, fields, power.shape, power.shape)
+        graph = spectrogram_png(power)
+        grey = read_picture(graph).convert("L").convert("RGB")  # its colours are as light as they are high
+        return graph, _png(under_map(grey, heat[::-1])), mp3_of(self.sound, RATE)
+
+
+def middle_square(picture: Image.Image) -> Image.Image:
+    """What networks see of a frame: its middle square, here of at most LONGEST_SIDE px."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.crop((left, top, left + side, top + side))
+    small = min(side, LONGEST_SIDE)
+    return square.resize((small, small), Image.Resampling.LANCZOS)
+
+
+def _heat(
+    maps: Tensor, unit: Chosen, fields: tuple[Fields, Fields], sides: Sequence[int], pixels: Sequence[int]
+) -> np.ndarray:
+    """The map of a unit over what was seen or heard, of these `sides`, scaled to `pixels`: 1 at its maximum."""
+    rows, columns = (
+        axis.scaling(count, side, wide)
+        for axis, count, side, wide in zip(fields, maps.shape[2:], sides, pixels, strict=True)
+    )
+    return (scaled(maps[0, unit.unit].float().cpu(), rows, columns) / unit.maximum).numpy()
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = BytesIO()
+    # Half as large as with all colours, and no eye sees a difference.
+    picture.quantize(HEAT_STEPS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return file.getvalue()

@@ -25,8 +25,10 @@ units.parquet, a row a network and unit
     sounding                whether that object makes sound
     gallery                 JPEG: the top frames side by side, squares, all but the receptive fields dimmed
     clips, activations      of the frames in the gallery
-unit_sweep.parquet, a row a network and threshold: how many units are selective at each threshold of purity
-unit_classes.parquet, a row a network and class: how many units are selective for it, by purity and by boxes
+unit_sweep.parquet, a row a network and threshold: how many units are selective at each threshold of purity, and
+    how many (boxed_units) by the annotated pictures
+unit_classes.parquet, a row a network and class: how many units are selective for it, by purity, by the purity among
+    the annotated pictures (boxed_units) and by boxes (iou_units)
 
 heatmaps.parquet, by network, sense, unit and rank
     sense                   picture or sound
@@ -109,8 +111,15 @@ SCHEMAS: dict[str, pa.Schema] = {
             "clips": TEXTS,
             "activations": NUMBERS,
         },
-        "unit_sweep": {"network": TEXT, "threshold": REAL, "units": INT, "share": REAL},
-        "unit_classes": {"network": TEXT, "class": TEXT, "sounding": FLAG, "units": INT, "iou_units": INT},
+        "unit_sweep": {"network": TEXT, "threshold": REAL, "units": INT, "share": REAL, "boxed_units": INT},
+        "unit_classes": {
+            "network": TEXT,
+            "class": TEXT,
+            "sounding": FLAG,
+            "units": INT,
+            "boxed_units": INT,
+            "iou_units": INT,
+        },
         "heatmaps": {
             "network": TEXT,
             "sense": TEXT,

@@ -1,5 +1,218 @@
+"""Units: the frames that activate each unit of a layer most, and the objects that it is selective for.
+
+From the frames of the test split, the `top` that activate a unit most, one a source video. Owens (2016, section 4.1)
+asked human annotators whether 60 % of the top 60 of 200,000 show one object. Here nobody is asked: what a clip is
+annotated with, its frames count as showing, and a unit is selective where that share, its purity, reaches the
+threshold. The same is told of annotated pictures, which are seen whole, and there the boxes tell how well a unit
+covers a class (`earshot/exhibits/boxes`). Of few frames the top ones would be all there are: at most a fifth of the
+source videos, or of the pictures, are judged.
+
+What random weights and the wrong sound give stands beside every count: of few classes, or of frequent ones, some units
+seem selective by chance.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from earshot.evaluation.moments import read_all_annotations
+from earshot.evaluation.pictures import load_encoders
+from earshot.exhibits.activations import Strongest
+from earshot.exhibits.boxes import read_annotated
+from earshot.exhibits.encoders import NETWORKS, hears, why_no_towers
 from earshot.exhibits.exhibit import Question, Shown, nothing
+from earshot.exhibits.frames import FramePool
+from earshot.exhibits.galleries import draw_squares, gallery
+from earshot.exhibits.layers import Layer
+from earshot.exhibits.receptive_fields import Fields, measure_fields
+from earshot.exhibits.selectivity import (
+    Judged,
+    clips_of_frames,
+    count_judged,
+    count_pool,
+    judge_frames,
+    judge_pictures,
+    strongest_frames,
+)
+from earshot.exhibits.tables import write_table
+from earshot.networks.device import chosen_device
+
+SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
+DRAWN = ("", "random_")  # networks with galleries, by the prefix of their metrics
+PROTOCOL = (
+    "purity: share of a unit's strongest frames, one a source video, whose clips are annotated so; boxed purity: the "
+    "same of annotated pictures; IoU: of what lies above the unit's top 1 % with the boxes of a class, which stand "
+    "for masks"
+)
 
 
 def show(question: Question) -> Shown:
-    return nothing("not made yet")
+    """The tables units, unit_sweep and unit_classes."""
+    if hears(question.encoder) and (reason := why_no_towers(question.encoder)):
+        return nothing(reason)
+    params = question.params
+    layers, fields = load_layers(question)
+    pool, pictures = FramePool(question.scenes, params.frames), read_annotated(question.tree)
+    said = read_all_annotations(question.annotations)
+    counted = count_pool(pool, said)
+    judged, boxed_judged = (count_judged(params.top, size) for size in (counted.groups, len(pictures.files)))
+    strongest = strongest_frames(layers, pool, max(judged, params.gallery))
+    clips = clips_of_frames(pool, strongest.values())
+    boxed = judge_pictures(layers, pictures, fields, boxed_judged)
+    told = {
+        prefix: Judged(each.maxima, judge_frames(each, judged, clips, said), *boxed[prefix])
+        for prefix, each in strongest.items()
+    }
+    drawn = {prefix: layers[prefix] for prefix in DRAWN}
+    squares = draw_squares(drawn, pool, strongest, fields, params.gallery, question.scratch / "galleries")
+    sounding = {name.casefold() for name in params.sounding or {each for names in said.values() for each in names}}
+    rows = (
+        row
+        for prefix, each in told.items()
+        for row in unit_rows(prefix, each, strongest[prefix], clips, squares.get(prefix), params, sounding)
+    )
+    write_table(question.folder, "units", rows)
+    write_table(question.folder, "unit_sweep", (row for prefix, each in told.items() for row in sweep(prefix, each)))
+    write_table(question.folder, "unit_classes", class_rows(told, params, pictures.classes, sounding))
+    metrics = {f"{p}{name}": n for p, each in told.items() for name, n in count_units(each, params, sounding).items()}
+    metrics |= {
+        "frames": len(pool),
+        "groups": counted.groups,
+        "judged": judged,
+        "most_frequent": max(counted.shares.values(), default=0.0),
+        "pictures": len(pictures.files),
+        "boxed_judged": boxed_judged,
+        "boxed_most_frequent": float(pictures.shown.mean(0).max()),
+    }
+    facts = tell_layer(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
+    return Shown(facts | {"protocol": PROTOCOL}, metrics, closing_line(metrics, params.layer))
+
+
+def load_layers(question: Question) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
+    """The layer that is asked for of every network, by their prefixes, and what its positions see.
+
+    Raises EarshotError where a network cannot be read or has no such layer.
+    """
+    networks = load_encoders(question.encoder)
+    layers = {prefix: Layer(network, question.params.layer) for prefix, network in networks.items()}
+    fields = measure_fields(layers[""].of)
+    for network in networks.values():
+        network.to(chosen_device(), memory_format=torch.channels_last)
+    return layers, fields
+
+
+def count_units(told: Judged, params: Any, sounding: set[str]) -> dict[str, Any]:
+    """The counts of one network."""
+    metrics: dict[str, Any] = {"units": len(told.maxima), "silent": int((told.maxima == 0).sum())}
+    for kind, purities in (("", told.shown), ("boxed_", told.boxed)):
+        names = [name for name, share in purities if share >= params.selective]
+        metrics[f"{kind}selective"] = len(names)
+        metrics[f"{kind}selective_share"] = len(names) / len(purities)
+        metrics[f"{kind}selective_classes"] = len(set(names))
+        heard = sum(name.casefold() in sounding for name in names)
+        metrics[f"{kind}sounding"] = heard
+        if names:
+            metrics[f"{kind}sounding_share"] = heard / len(names)
+    detected = [name for name, iou in told.covered if iou > params.iou]
+    if not np.isnan(told.covered[0][1]):
+        metrics |= {"detectors": len(detected), "detector_classes": len(set(detected))}
+    return metrics
+
+
+def unit_rows(
+    prefix: str,
+    told: Judged,
+    strongest: Strongest,
+    clips: Mapping[int, str],
+    squares: np.ndarray | None,
+    params: Any,
+    sounding: set[str],
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table units of one network."""
+    for unit, ((annotation, share), (boxed, boxed_share), (iou_class, iou)) in enumerate(
+        zip(told.shown, told.boxed, told.covered, strict=True)
+    ):
+        frames = strongest.of(unit, params.gallery)
+        selective, boxed_selective = share >= params.selective, boxed_share >= params.selective
+        thing = annotation if selective else boxed if boxed_selective else ""
+        yield {
+            "network": NETWORKS[prefix],
+            "unit": unit,
+            "maximum": float(told.maxima[unit]),
+            "annotation": annotation,
+            "purity": share,
+            "boxed": boxed,
+            "boxed_purity": boxed_share,
+            "iou_class": iou_class,
+            "iou": iou,
+            "selective": selective,
+            "sounding": thing.casefold() in sounding,
+            "gallery": b"" if squares is None else gallery(squares[unit, : len(frames)]),
+            "clips": [clips[number] for number in frames],
+            "activations": strongest.values[unit, : len(frames)].tolist(),
+        }
+
+
+def sweep(prefix: str, told: Judged) -> Iterator[dict[str, Any]]:
+    """How many units are selective at each threshold (Owens 2016, Figure A1)."""
+    for threshold in SWEEP:
+        units, boxed_units = (sum(share >= threshold for _, share in purities) for purities in (told.shown, told.boxed))
+        yield {
+            "network": NETWORKS[prefix],
+            "threshold": threshold,
+            "units": units,
+            "share": units / len(told.maxima),
+            "boxed_units": boxed_units,
+        }
+
+
+def class_rows(
+    told: Mapping[str, Judged], params: Any, classes: Sequence[str], sounding: set[str]
+) -> Iterator[dict[str, Any]]:
+    """How many units are for each class, of the tree or with any unit (Owens 2016, Figure 3)."""
+    counts = {
+        prefix: [
+            Counter(name for name, share in each.shown if share >= params.selective),
+            Counter(name for name, share in each.boxed if share >= params.selective),
+            Counter(name for name, iou in each.covered if iou > params.iou),
+        ]
+        for prefix, each in told.items()
+    }
+    listed = sorted({*classes, *(name for each in counts.values() for kind in each for name in kind)})
+    for prefix, kinds in counts.items():
+        for name in listed:
+            units, boxed_units, iou_units = (kind[name] for kind in kinds)
+            yield {
+                "network": NETWORKS[prefix],
+                "class": name,
+                "sounding": name.casefold() in sounding,
+                "units": units,
+                "boxed_units": boxed_units,
+                "iou_units": iou_units,
+            }
+
+
+def tell_layer(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
+    """The layer and what its units see, in px of a picture."""
+    whole = layer.network.image_size
+    size, actual = (whole, whole) if fields[0].size is None else (fields[0].size, round(fields[0].actual))
+    return {
+        "network": layer.network.architecture["name"],
+        "layer": layer.name,
+        "image_size": whole,
+        "receptive_field": size,
+        "circle": actual,
+        "stride": fields[0].stride,
+        "precision": "bf16",
+    }
+
+
+def closing_line(metrics: Mapping[str, Any], layer: str) -> str:
+    """What is told in one line."""
+    told = f"{metrics['selective']} of {metrics['units']} units of {layer} are selective by {metrics['judged']} of "
+    told += f"{metrics['frames']:,} frames, random network {metrics['random_selective']}"
+    boxed = f"{metrics['boxed_selective']} by {metrics['boxed_judged']} of {metrics['pictures']:,} pictures"
+    return f"{told}; {boxed}, random network {metrics['random_boxed_selective']}"

@@ -1,0 +1,199 @@
+"""Heat maps of towers that respond to one thing: which units and moments are chosen, and where the map is bright."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from annotated_scenes import RATE, TEST_GROUPS
+from PIL import Image
+from torch import nn
+
+from earshot.exhibits import heatmaps
+from earshot.exhibits.exhibit import NOTHING, Question
+from earshot.exhibits.heatmaps import choose, middle_square, show
+from earshot.exhibits.tables import read_table
+from earshot.media.annotations import write_annotations
+from earshot.media.scenes import Scene, write_scenes
+from earshot.networks.alexnet import AlexNet
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.files import save_architecture, save_weights
+from earshot.sound.spectrogram import FREQUENCIES, SAMPLES, WINDOWS, Spectrogram
+from earshot.sound.spectrogram import RATE as HEARD_RATE
+
+SIDE = 32
+pytestmark = pytest.mark.usefixtures("one_process")
+
+
+def test_the_units_that_prefer_an_annotation_most_are_chosen_at_most_two_a_class():
+    names = [(f"clip_{n}", f"group_{n // 2}") for n in range(12)]  # two clips of each video
+    said = {clip: ["ab"[n // 6]] for n, (clip, _) in enumerate(names)}
+    up = np.arange(1.0, 13)
+    strengths = np.stack([up, up[::-1], up**2, up, 0 * up, np.where(up % 4 == 1, up, 0.1)], axis=1).astype(np.float32)
+    chosen = choose(strengths, names, said, units=9, examples=2)
+    # Units 0, 2 and 3 prefer b alike; 4 is silent; the last one's strongest are clips 8, of b, and 4, of a.
+    assert [(each.unit, each.annotation, each.share) for each in chosen] == [
+        (0, "b", 1),
+        (1, "a", 1),
+        (2, "b", 1),
+        (5, "a", 0.5),
+    ]
+    assert chosen[0].clips == ["clip_11", "clip_9"]  # one a video
+    assert (chosen[0].maximum, chosen[2].maximum) == (12, 144)
+    assert [each.unit for each in choose(strengths, names, said, units=1, examples=2)] == [0]
+
+
+class Bright(nn.Module):
+    """Two units: where a cell of 4 x 4 px is brighter than grey, and nowhere."""
+
+    def __init__(self, channels, least):
+        super().__init__()
+        self.cells = nn.Conv2d(channels, 2, 4, 4)
+        with torch.no_grad():
+            self.cells.weight.copy_(torch.tensor([1.0, 0])[:, None, None, None] / 16 / channels)
+            self.cells.bias.fill_(-least)
+
+    def forward(self, given):
+        return self.cells(given)
+
+
+class Towers(nn.Module):
+    """Responds to bright cells of pictures and to loud ones of spectrograms, or to the opposite."""
+
+    frames, image_size = 1, SIDE
+    sound_samples, sound_rate, sound_channels = SAMPLES, HEARD_RATE, 1
+
+    def __init__(self):
+        super().__init__()
+        self.architecture = {"name": "towers"}
+        self.picture_tower, self.sound_tower, self.spectrogram = Bright(3, 0.5), Bright(1, 2.0), Spectrogram()
+
+    def normalise(self, pictures):
+        return pictures / 255
+
+    def convolve(self, normalised):
+        return torch.relu(self.picture_tower(normalised))
+
+    def sound_maps(self, sounds):
+        return self.sound_tower(self.spectrogram(sounds))
+
+
+def tone(frequency, level):
+    time = np.arange(2 * RATE) / RATE
+    file = io.BytesIO()
+    sound = level * np.sin(2 * np.pi * frequency * time) * (time > 1)  # silent in the first second
+    soundfile.write(file, sound, RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def spotted(level, size=(48, 36)):
+    """A dark frame with a light spot in the upper left of its middle square."""
+    pixels = np.full((*size[::-1], 3), 20, np.uint8)
+    left = (size[0] - size[1]) // 2
+    pixels[: size[1] // 2, left : left + size[1] // 2] = level
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """The exhibit of six clips, of which three light ones with a loud tone are of "a"."""
+    scenes = [
+        Scene(
+            f"{TEST_GROUPS[n]}_0",
+            TEST_GROUPS[n],
+            2.0,
+            [spotted(250 - 15 * n)],
+            [1.0],
+            tone(1000, 0.9 - 0.1 * n),
+            RATE,
+            1,
+        )
+        for n in range(6)
+    ]
+    write_scenes(tmp_path / "data/scenes/00000.parquet", scenes)
+    (tmp_path / "data/annotations").mkdir()
+    said = {scene.clip_id: ["a"] if n < 3 else ["b"] for n, scene in enumerate(scenes)}
+    write_annotations(tmp_path / "data/annotations/00000.parquet", said)
+    monkeypatch.setattr(heatmaps, "load_correspondences", lambda folder: {"": Towers(), "random_": Towers()})
+
+    def asked(network=None, split="test"):
+        network = network or build_correspondence("ave", width=1 / 16, image_size=32)
+        save_architecture(tmp_path / "models", network)
+        for name in ("encoder", "random"):
+            save_weights(tmp_path / "models", name, network)
+        data, params = tmp_path / "data", SimpleNamespace(split=split, units=4, examples=3)
+        folders = {"tree": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
+        rest = dict.fromkeys(("scenes", "clips", "ontology", "scratch"), tmp_path)
+        how = {"params": params, "seed": 0, "descriptor": "texture", "switches": {}, "window": 3.75}
+        shown = show(Question(**folders, **rest, **how, folder=tmp_path / "shown"))
+        return shown, [] if NOTHING in shown.facts else list(read_table(tmp_path / "shown", "heatmaps"))
+
+    return asked
+
+
+def pixels(picture):
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+def warmth(picture):
+    """How much redder than blue: a frame under the map of a unit is so where the map is high."""
+    found = pixels(picture)
+    return found[..., 0] - found[..., 2]
+
+
+def test_rows_are_by_network_sense_unit_and_rank_the_strongest_first(ask):
+    shown, rows = ask()
+    keys = [(row["network"], row["sense"], row["unit"], row["rank"]) for row in rows]
+    assert keys == [(n, s, 0, r) for n in ("encoder", "random") for s in ("picture", "sound") for r in (1, 2, 3)]
+    assert [row["clip_id"] for row in rows[:3]] == [f"{group}_0" for group in TEST_GROUPS[:3]]
+    assert {(row["annotation"], row["share"]) for row in rows} == {("a", 1)}
+    assert shown.metrics["clips"] == 6 and shown.metrics["units_picture"] == shown.metrics["random_units_sound"] == 1
+    assert {row["moment"] for row in rows} == {0} and rows[0]["annotations"] == ["a"]
+
+
+def test_a_frame_is_warm_where_its_unit_responds(ask):
+    row = ask()[1][0]
+    assert pixels(row["shown"]).shape == pixels(row["heat"]).shape == (36, 36, 3)  # the middle square
+    heat, first, second = warmth(row["heat"]), slice(3, 15), slice(21, 33)
+    assert heat[first, first].mean() > 40
+    assert max(heat[part].mean() for part in ((first, second), (second, first), (second, second))) < 10
+    assert np.abs(warmth(row["shown"])).mean() < 5
+    assert row["sound"] == b""
+
+
+def test_a_spectrogram_is_warm_at_the_tone_low_at_the_bottom_and_is_heard(ask):
+    row = next(row for row in ask()[1] if row["sense"] == "sound")
+    assert pixels(row["shown"]).shape == pixels(row["heat"]).shape == (FREQUENCIES, WINDOWS, 3)
+    # The slice of sound goes from .5 to 1.5 s: the tone begins at its middle. 1 kHz is row 11 of 257, from the bottom.
+    heat = warmth(row["heat"])
+    row_found, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert abs(FREQUENCIES - 1 - row_found - 11) <= 4 and column > WINDOWS / 2
+    assert heat[:, : WINDOWS // 2 - 8].max() < 25 and heat[: FREQUENCIES // 2].max() < 25
+    sound, rate = soundfile.read(io.BytesIO(row["sound"]))
+    assert rate == HEARD_RATE and len(sound) == pytest.approx(SAMPLES, rel=0.1)
+    assert np.abs(sound[: SAMPLES // 3]).max() < 0.05 < np.abs(sound[-SAMPLES // 3 :]).max()
+
+
+def test_a_network_that_hears_nothing_shows_frames_alone(ask):
+    torch.manual_seed(0)
+    shown, rows = ask(AlexNet(classes=2, width=0.05, image_size=64))
+    assert {row["sense"] for row in rows} == {"picture"} and shown.facts["senses"] == "picture"
+    assert {row["network"] for row in rows} == {"encoder", "random"}
+
+
+def test_there_is_nothing_to_show_of_a_sequence_or_of_a_split_without_annotations(ask):
+    multisensory = build_correspondence("multisensory", width=1 / 16, image_size=32)
+    assert "multisensory" in ask(multisensory)[0].facts[NOTHING]
+    assert "split val" in ask(split="val")[0].facts[NOTHING]
+
+
+def test_a_frame_is_shown_as_networks_see_it():
+    frame = Image.new("RGB", (700, 500), "blue")
+    frame.paste("red", (100, 0, 600, 500))
+    square = middle_square(frame)
+    assert square.size == (256, 256)
+    assert (np.asarray(square)[:, [1, -2]] == [255, 0, 0]).all()
