@@ -11,6 +11,8 @@ reads   evaluate.<benchmark>.tree      the benchmark in its official layout
 writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the scores stand clips_hash, of the list of
         clips that the encoder was trained on, and items_hash, of the list of test items. What the corpus gives no
         answer to, such as its annotations where it has none, is told and has 0 clips and no scores
+        metrics/<benchmark>_confusion.csv, a row an item with its class and what it was told as, of sun (on pool5),
+        esc50 and dcase; without rows of the others, which do not tell one class from others
 
     python -m stages.evaluate --benchmark voc
     python -m stages.evaluate --benchmark voc --set evaluate.voc.tree=/path/to/VOCdevkit
@@ -76,7 +78,7 @@ STAGE = Stage(
     reads=inputs,
     clips=lambda params, benchmark: getattr(params.evaluate, benchmark).encoder,
     metrics=("{choice}",),
-    plots=("{choice}_classes",),
+    plots=("{choice}_classes", "{choice}_confusion"),
     choices=("benchmark", tuple(BENCHMARKS)),
 )
 
@@ -101,6 +103,8 @@ def main(run: Run) -> str:
         answer = Answer({"clips": 0}, [], f"{run.choice} is not measured", str(why), [])
     run.write_metrics(run.choice, answer.metrics | {"items_hash": list_hash(answer.items)})
     run.write_plot(f"{run.choice}_classes", answer.classes)
+    confusion = [{"actual": actual, "predicted": predicted} for actual, predicted in answer.confusion]
+    run.write_plot(f"{run.choice}_confusion", confusion, ("actual", "predicted"))
     return f"{answer.protocol}: {answer.scores}"
 
 

@@ -4,7 +4,7 @@ The start page has the question, the corpus, every score beside its controls, cu
 clusters, units, heat maps, localisation, embeddings, retrieval, and what was left out. Charts are there as SVG and PNG.
 
 reads   data/explain, metrics, the ledgers in data/clips and data/scenes
-writes  report               index.html, the other pages, media/, figures/
+writes  report               index.html, the other pages, media/, figures/, and plots/, which `dvc plots` draws
 
     python -m stages.report
     python -m earshot.insight.compare main fifteen        # several runs side by side

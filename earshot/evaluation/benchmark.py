@@ -43,6 +43,7 @@ class Answer:
         protocol: the protocol's name, for the closing line.
         scores: the scores to show in the closing line, beside their controls.
         items: the names of all that was asked, such as pictures or clips; their order does not matter.
+        confusion: of each item, where a benchmark tells one class from others, its class and what it was told as.
     """
 
     metrics: dict[str, Any]
@@ -50,6 +51,7 @@ class Answer:
     protocol: str
     scores: str
     items: Sequence[str]
+    confusion: Sequence[tuple[str, str]] = ()
 
 
 class Unanswerable(EarshotError):

@@ -80,20 +80,24 @@ def evaluate_recordings(
     metrics: dict[str, float] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in classes]
     asked = np.concatenate([targets[split.test] for split in splits])
-    said = []
+    said: list[str] = []
+    confusion: list[tuple[str, str]] = []  # of the first way, which is what is measured
     for metric, (name, describe) in ways(question).items():
         told = classify(_gathered(describe(files, name), len(files)), targets, splits, name)
-        scores = [float(part.mean()) for part in told]
+        scores = [float(np.mean(part == targets[split.test])) for part, split in zip(told, splits, strict=True)]
         metrics[metric] = float(np.mean(scores))
         if metric == "accuracy" and len(splits) > 1:
             metrics["accuracy_spread"] = float(np.std(scores))
-        right = np.concatenate(told)
+        predicted = np.concatenate(told)
+        confusion = confusion or [(classes[a], classes[b]) for a, b in zip(asked, predicted, strict=True)]
+        right = predicted == asked
         for number, row in enumerate(rows):
             row[metric] = float(right[asked == number].mean())
         said.append(f"{name} {metrics[metric]:.3f}")
     metrics["chance"] = 1 / len(classes)
     names = [str(files[place].relative_to(question.tree)) for split in splits for place in split.test]
-    return Answer(metrics, rows, protocol, f"{', '.join(said)}; chance {metrics['chance']:.3f}", names)
+    scored = f"{', '.join(said)}; chance {metrics['chance']:.3f}"
+    return Answer(metrics, rows, protocol, scored, names, confusion)
 
 
 def ways(question: Question) -> dict[str, tuple[str, Describe]]:
@@ -119,7 +123,7 @@ def ways(question: Question) -> dict[str, tuple[str, Describe]]:
 
 
 def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], name: str) -> list[np.ndarray]:
-    """Which recordings of each split's test part were told: bool (recordings,).
+    """The number of the class that each recording of a split's test part is told as: (recordings,) a split.
 
     features: (recordings, windows, dimensions); targets: (recordings,).
     """
@@ -137,7 +141,7 @@ def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], nam
         labelled = (rows - mean) / deviation, signs[train].repeat_interleave(windows, 0)
         probe = cross_validated_probe(labelled, inner, asked, accuracy, name=f"{name}, split {number}")
         scores = probe.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
-        told.append(scores.argmax(1) == targets[split.test])
+        told.append(scores.argmax(1))
     return told
 
 

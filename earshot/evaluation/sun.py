@@ -33,11 +33,17 @@ def evaluate(question: Question) -> Answer:
     costs: dict[str, list[float]] = defaultdict(list)
     right: dict[str, list[np.ndarray]] = defaultdict(list)
     asked: list[str] = []
+    confusion: list[tuple[str, str]] = []
+    shown = f"accuracy_{'pool5' if 'pool5' in question.params.layers else question.params.layers[0]}"
     for split in range(1, SPLITS + 1):
         classes, train, test = read_split(question.tree, split, question.params.images, question.seed)
         asked += [f"{split}/{file.relative_to(question.tree)}" for file in test[0]]
         for metric, features in split_features(encoders, train[0] + test[0], question, split):
-            probe, correct = probe_split(features, train[1], test[1], f"sun split {split} {metric}")
+            probe = probe_split(features, train[1], f"sun split {split} {metric}")
+            told = probe.scores.argmax(1)
+            correct = told == test[1]
+            if metric == shown:
+                confusion += [(classes[true], classes[number]) for true, number in zip(test[1], told, strict=True)]
             scores[metric].append(float(correct.mean()))
             right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
             costs[metric].append(probe.cost)
@@ -48,7 +54,7 @@ def evaluate(question: Question) -> Answer:
     by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
     rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
     scored = beside_random(metrics, "accuracy", layers)
-    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked)
+    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked, confusion)
 
 
 def split_features(encoders: dict[str, nn.Module], files: list[Path], question: Question, split: int):
@@ -61,16 +67,15 @@ def split_features(encoders: dict[str, nn.Module], files: list[Path], question: 
     yield "colour_accuracy", colour_features(files, resize, encoders[""].image_size)
 
 
-def probe_split(features: Tensor, train: np.ndarray, test: np.ndarray, name: str) -> tuple[Probe, np.ndarray]:
-    """The probe of one split, and which of its test pictures were told: bool (pictures,).
+def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
+    """The probe of one split, with its scores of the test pictures.
 
-    `features` holds the rows of `train`, then those of `test`, which are the numbers of their categories.
+    `features` holds the rows of `train`, which are the numbers of their categories, then those that are asked.
     """
     signs = torch.full((len(train), int(train.max()) + 1), -1.0)
     signs[torch.arange(len(train)), torch.from_numpy(train)] = 1
     folds = np.arange(len(train)) % FOLDS  # the pictures of a category stand together, so each fold has its share
-    probe = cross_validated_probe((features[: len(train)], signs), folds, features[len(train) :], accuracy, name=name)
-    return probe, probe.scores.argmax(1) == test
+    return cross_validated_probe((features[: len(train)], signs), folds, features[len(train) :], accuracy, name=name)
 
 
 def read_split(tree: Path, split: int, images: int, seed: int) -> tuple[list[str], Part, Part]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from earshot.corpus.completeness import EVERY_CLIP
+from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.insight.charts import BACKBONES
-from earshot.insight.grids import BENCHMARKS, CHANCE, OWN, Grid, grid, leading_column
+from earshot.insight.grids import BENCHMARKS, CHANCE, CONTROLS, OWN, Grid, grid, leading_column
 from earshot.insight.published import published_tables
 from earshot.insight.report.figures import Curve, class_bars, curves, score_dots
 from earshot.insight.report.site import Chart, Numbers, Site
@@ -369,3 +369,18 @@ def in_yaml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(in_yaml, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def plot_tables(source: Source) -> dict[str, list[dict[str, Any]]]:
+    """Tables that `dvc plots` draws and metrics/ has in no such form: all scores of the run in one row, beside its
+    clusters, so that runs make a curve; and how complete each class is, in a row each.
+    """
+    scores = {
+        f"{name}_{prefix}{key}": found.rows[row][key]
+        for name, found in grids(source).items()
+        for row, prefix in {next(iter(found.rows)): "", **CONTROLS}.items()
+        for key in found.rows.get(row, ())
+    }
+    rows = [row for row in source.table("completeness") if row["split"] == ALL and row["class"] != EVERY_CLIP]
+    complete = [{"class": row["class"], "share_kept": row["share_kept"]} for row in rows]
+    return {"scores": [{"clusters": source.params.get("clusters"), **scores}], "completeness": complete}

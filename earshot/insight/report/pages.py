@@ -90,6 +90,8 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
     cards = [{"file": f"{name}.html", "title": page.title, "columns": leads[name]} for name, page in PAGES.items()]
     if len(sources) == 1:
         site.write_page(START, "index.html", title="Overview", cards=cards, **_overview(site, sources[0]))
+        for name, rows in overview.plot_tables(sources[0]).items():
+            site.write_table(name, rows)
     else:
         site.write_page(START, "compare.html", title="Comparison", cards=cards, **compared(site, sources))
     return site

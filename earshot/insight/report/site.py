@@ -4,6 +4,7 @@ Whatever comes from a corpus is a stranger's text: templates escape it, and no f
 their bytes, so that the same bytes are written once. Nothing holds a date, so the same run gives the same bytes.
 """
 
+import csv
 import hashlib
 import io
 import shutil
@@ -93,6 +94,14 @@ class Site:
         with (self.folder / file).open("w", encoding="utf-8") as page:
             stream.dump(page)
         self.pages += 1
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write plots/<name>.csv, for `dvc plots`."""
+        (self.folder / "plots").mkdir(exist_ok=True)
+        with (self.folder / "plots" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*rows[0]] if rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
     def picture(self, data: bytes, of: str) -> Picture:
         """Write a picture; `of` names it where it is none.
