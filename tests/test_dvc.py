@@ -8,7 +8,9 @@ from repository import Repository, stages_run
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
 OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localisation")]
 OF_PICTURES = ["evaluate@detection", "evaluate@finetune", "evaluate@sun", "evaluate@voc"]
-EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50"]
+OF_LABELS = ["explain@clusters", "explain@units", "report"]
+EXHIBITS_OF_PAIRS = [f"explain@{name}" for name in ("heatmaps", "localisation", "embeddings", "retrieval")]
+EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50", *OF_LABELS, *EXHIBITS_OF_PAIRS]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def test_repro_runs_every_stage_once_and_then_nothing(repository):
 def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
     before = repository.metrics("label"), repository.metrics("voc")
     output = repository.dvc("exp", "run", "-S", "clusters=5")
-    assert sorted(stages_run(output)) == [*OF_PICTURES, "label", "pretrain"]
+    assert sorted(stages_run(output)) == sorted([*OF_PICTURES, *OF_LABELS, "label", "pretrain"])
     assert repository.metrics("pretrain")["chance"] == pytest.approx(1 / 5)
     back = repository.dvc("exp", "run", "-S", "clusters=4")
     assert not stages_run(back)
