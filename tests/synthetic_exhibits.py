@@ -171,10 +171,10 @@ class Synthetic:
 
     def _cluster_moments(self, number: int) -> Iterator[dict]:
         for cluster in range(number):
-            for rank in range(9):
-                shown = 9 * cluster + rank
+            for rank in range(1, 10):
+                shown = 9 * cluster + rank - 1
                 media = {"frame": photograph(shown), "cochleagram": graph(shown)}
-                media |= {"sound": sound(shown) if rank < 3 else b"", "seconds": 1.0 if rank < 3 else 0.0}
+                media |= {"sound": sound(shown) if rank <= 3 else b"", "seconds": 1.0 if rank <= 3 else 0.0}
                 yield {"cluster": cluster, "rank": rank, **self.moment(shown), "distance": 0.1 * rank, **media}
 
     def _units(self, number: int) -> Iterator[dict]:
@@ -194,7 +194,7 @@ class Synthetic:
                     "iou": float(self.rng.uniform(0, 0.2)),
                     "selective": own >= 0.6,
                     "sounding": name != self.annotations[-1],
-                    "gallery": photograph(unit + 10_000 * NETWORKS.index(network), 576, 64),
+                    "gallery": b"" if network == "wrong_sound" else photograph(unit + 10_000 * len(network), 576, 64),
                     "clips": [f"{self.clip}{place:05d}" for place in range(9)],
                     "activations": np.linspace(9, 5, 9),
                 }
@@ -203,19 +203,20 @@ class Synthetic:
         for network, slope in zip(NETWORKS, (1.0, 1.6, 2.0), strict=True):
             for threshold in np.linspace(0, 1, 11):
                 share = float((1 - threshold) ** slope)
-                yield {"network": network, "threshold": threshold, "units": round(share * number), "share": share}
+                counts = {"units": round(share * number), "share": share, "boxed_units": round(share * number / 2)}
+                yield {"network": network, "threshold": threshold, **counts}
 
     def _unit_classes(self) -> Iterator[dict]:
         for network in NETWORKS:
             for place, name in enumerate(self.annotations):
-                counts = {"units": int(self.rng.integers(0, 9)), "iou_units": int(self.rng.integers(0, 4))}
+                counts = {column: int(self.rng.integers(0, 9)) for column in ("units", "boxed_units", "iou_units")}
                 yield {"network": network, "class": name, "sounding": place % 2 == 0, **counts}
 
     def _heatmaps(self) -> Iterator[dict]:
         for network in ("encoder", "random"):
             for sense in ("picture", "sound"):
                 for unit in range(2):
-                    for rank in range(3):
+                    for rank in range(1, 4):
                         number = 100 * unit + 10 * rank + (sense == "sound")
                         draw = photograph if sense == "picture" else graph
                         said = {"annotation": self.annotations[unit % len(self.annotations)], "share": 0.8}
@@ -261,7 +262,7 @@ class Synthetic:
         for network in ("encoder", "random"):
             for direction in ("picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound"):
                 for query in range(2):
-                    for rank in range(5):
+                    for rank in range(1, 6):
                         gain = float(self.rng.choice([1.0, 0.66, 0.33]))
                         yield {
                             "network": network,

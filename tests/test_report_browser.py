@@ -203,7 +203,7 @@ def test_the_keyboard_reaches_the_content_and_starts_a_sound(visit):
 
 def test_units_are_sifted_and_ordered(visit):
     page = visit.open(visit.report / "units.html")
-    assert page.locator(".units > li").count() == 24
+    assert page.locator(".units > li").count() == 16
     page.locator("[name=network]").select_option("random")
     page.locator("[name=order]").select_option("unit")
     shown = page.locator(".units > li")
@@ -214,7 +214,7 @@ def test_units_are_sifted_and_ordered(visit):
     page.get_by_label("selective only").check()
     selective = page.locator(".units > li[data-selective]").count()
     assert page.locator(".units > li").count() == selective and selective > 0
-    assert page.locator("output").inner_text() == f"{selective} of 24 units"
+    assert page.locator("output").inner_text() == f"{selective} of 16 units"
     page.locator("[name=frames]").select_option("5")
     box = page.locator(".units img").first.bounding_box()
     assert box["width"] / box["height"] == pytest.approx(5, rel=0.05)
@@ -294,7 +294,7 @@ def test_axe_finds_nothing_serious(browser, report, width, scheme):
 
 @pytest.mark.slow
 def test_the_first_view_of_the_largest_pages_comes_within_a_second(browser, tmp_path):
-    folder = report_of(tmp_path, clusters=500, units=1334, points=1000, texture=False)
+    folder = report_of(tmp_path, clusters=500, units=2000, points=1000, texture=False)
     assert len([*(folder / "clusters").glob("*.html")]) == 500
     for name in ("units.html", "clusters.html", "embeddings.html", "clusters/499.html"):
         times = []

@@ -55,7 +55,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}")
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
     view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix)}
-    return Column(source.name, _lead(clusters, source), "", exhibit.facts, exhibit.metrics, view)
+    return Column(source.name, _lead(clusters, exhibit, source.params), "", exhibit.facts, exhibit.metrics, view)
 
 
 def channel_frequencies(ends: str) -> np.ndarray:
@@ -139,7 +139,7 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
     ]
     columns = ("cluster", "moments", "share", "first annotation", "of its moments")
     return site.chart(
-        f"clusters{prefix and '-' + prefix.rstrip('-')}",
+        f"clusters-{prefix}sizes",
         lambda: sizes(shares, purities, "the first annotation"),
         "Clusters by size",
         f"Bars: the share of moments of {len(ranked)} clusters, from {share(shares[0])} to {share(shares[-1])}, "
@@ -148,11 +148,13 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
     )
 
 
-def _lead(clusters: Sequence[Cluster], source: Source) -> str:
-    moments, largest = sum(c.moments for c in clusters), max(c.share for c in clusters)
+def _lead(clusters: Sequence[Cluster], exhibit: Exhibit, params: Mapping[str, Any]) -> str:
+    moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
+    what = "what frames look like" if params.get("label.model") == "textons" else "what is heard"
+    told = f"{len(clusters)} clusters of {what} hold {moments:,} moments, the largest {share(largest)} of them."
     pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
-    what = "what frames look like" if source.params.get("label.model") == "textons" else "what is heard"
-    return (
-        f"{len(clusters)} clusters of {what} hold {moments:,} moments, the largest {share(largest)} of them. "
-        f"No annotation took part, yet in {pure} of them at least half of the moments have the same annotation."
-    )
+    told += f" No annotation took part; in {pure} of them at least half of the moments have the same one."
+    if {"purity", "chance"} <= exhibit.metrics.keys():
+        purity, chance = (share(exhibit.metrics[name]) for name in ("purity", "chance"))
+        told += f" The first annotation of its cluster is right for {purity} of all moments, by chance for {chance}."
+    return told

@@ -1,5 +1,6 @@
 """Heat maps: where in frames and spectrograms units respond that prefer a class."""
 
+import statistics
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
@@ -37,16 +38,14 @@ def _moment(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lead(units: list[dict[str, Any]]) -> str:
-    """The unit of each sense whose top moments agree most, in the trained network and beside it in the random one."""
+    """How far the top moments of the units shown agree, beside those of random weights, chosen in the same way."""
     told = []
     for sense in dict.fromkeys(unit["sense"] for unit in units):
-        best = {}
+        shares: dict[str, list[float]] = {}
         for unit in (unit for unit in units if unit["sense"] == sense):
-            if unit["share"] > best.get(unit["network"], {"share": -1})["share"]:
-                best[unit["network"]] = unit
-        own = best.get(network_name("encoder"))
-        if own:
-            random = best.get(network_name("random"))
-            beside = f" (random weights at best {share(random['share'])})" if random else ""
-            told.append(f"of unit {own['unit']}'s top {sense}s {share(own['share'])} are {own['annotation']}{beside}")
-    return f"Nobody named a class, yet units stand for some: {'; '.join(told)}." if told else "No unit is shown."
+            shares.setdefault(unit["network"], []).append(unit["share"])
+        first, *others = [f"{share(statistics.mean(of))}, {network}" for network, of in shares.items()]
+        told.append(f"{sense}s {first}" + (f" ({'; '.join(others)})" if others else ""))
+    if not told:
+        return "No unit is shown."
+    return f"So many of a unit's top moments have its annotation, in the mean over the units shown: {'; '.join(told)}."

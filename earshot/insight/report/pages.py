@@ -43,7 +43,7 @@ PAGES: Mapping[str, Page] = {
     ),
     "heatmaps": Page(
         "Heat maps",
-        "Units that came to prefer a class, and where in frames and in spectrograms they respond.",
+        "Units whose strongest moments agree most in an annotation, and where in frames and spectrograms they respond.",
         heatmaps.column,
     ),
     "localisation": Page(

@@ -161,7 +161,7 @@ def share(value: float | None) -> str:
     """A share of 1 in per cent, without digits that mean nothing."""
     if value is None or value != value:
         return "–"
-    return f"{100 * value:.1f} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if 0 < value < 0.1 else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
 def count(value: int) -> str:

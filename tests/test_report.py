@@ -1,0 +1,259 @@
+"""The report says what metrics and tables hold, in the same bytes for the same run, and what is wrong in one line."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, run_stage
+from peak_memory import measured
+from synthetic_exhibits import Synthetic, photograph
+
+from earshot.corpus.ledger import LedgerRow, write_ledger
+from earshot.exhibits.tables import write_table
+from earshot.insight.compare import main as compare
+from earshot.insight.grids import grid
+from earshot.insight.report import localisation, refusals, units
+from earshot.insight.report.clusters import channel_frequencies
+from earshot.insight.report.comparison import changed_parameters, other_lists
+from earshot.insight.report.drawing import label, save_chart
+from earshot.insight.report.embeddings import chance_alike, neighbours_alike
+from earshot.insight.report.figures import class_bars
+from earshot.insight.report.overview import beside_papers, question
+from earshot.insight.report.pages import write_report
+from earshot.insight.report.refusals import MOST_ROWS
+from earshot.insight.report.revisions import folder_source, revision_source
+from earshot.insight.report.site import Site
+from earshot.insight.report.sources import Source
+from earshot.pipeline.errors import EarshotError
+from earshot.pipeline.params import load_params, read_yaml
+from earshot.pipeline.recipe import apply_recipes, flatten
+from earshot.sound.cochlea import cochlear_filters
+from earshot.sound.windows import WINDOW_SECONDS
+
+PARAMS = dict(flatten(read_yaml(REPOSITORY / "params.yaml")))
+GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A made-up run with its report, written by the stage."""
+    folder = Synthetic(tmp_path_factory.mktemp("run")).write(clusters=2, units=4, points=20)
+    closing = run_stage("report", folder)
+    assert closing.startswith("report/index.html: 10 pages, ") and closing.count("\n") == 1
+    return folder
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_the_same_run_gives_the_same_bytes_and_the_same_bytes_are_one_file(root, tmp_path):
+    params = load_params(root / "params.yaml").model_dump(mode="json", exclude_none=True)
+    write_report([Source("this run", root, dict(flatten(params)))], tmp_path / "again")
+    once, again = bytes_of(root / "report"), bytes_of(tmp_path / "again")
+    assert once == again
+    media = [digest for name, digest in once.items() if name.startswith("media/")]
+    assert len(media) == len(set(media)) > 50
+
+
+def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root):
+    page = (root / "report" / "index.html").read_text()
+    for name in ("voc", "sun", "finetune", "detection", "correspondence", "esc50", "retrieval", "nmi", "localisation"):
+        found = grid(name, json.loads((root / "metrics" / f"{name}.json").read_text()))
+        assert f"metrics/{name}.json" in page
+        for value in [score for row in found.rows.values() for score in row.values()] + [*found.alike.values()]:
+            assert f">{value:.3f}<" in page
+        for key in found.others:
+            assert key in page
+    for key in PARAMS:
+        assert key in page
+    assert json.loads((root / "metrics" / "extract.json").read_text())["clips_hash"] in page
+
+
+def test_a_chart_is_an_svg_for_light_and_dark_and_a_png(root):
+    charts = {file.name for file in (root / "report" / "figures").iterdir()}
+    names = {name.removesuffix(".png") for name in charts if name.endswith(".png")}
+    assert charts == {f"{name}{kind}" for name in names for kind in (".png", ".svg", "-dark.svg")} and len(names) > 15
+    for name in names:
+        light, dark = ((root / "report/figures" / f"{name}{kind}").read_text() for kind in (".svg", "-dark.svg"))
+        assert light != dark and len(light) == len(dark)
+        assert "<dc:date>" not in light
+
+
+def test_a_chart_holds_whatever_a_class_may_be_called(tmp_path):
+    names = ["$x^{$ \\frac", "<script>", "two\nlines \x01\x0b\ufffe", "\u97f3 \U0001f514", "long" * 50, "a & b"]
+    save_chart(lambda: class_bars([label(name) for name in names], {"sound": [0.5] * 6}, "accuracy"), tmp_path / "x")
+    text = ElementTree.parse(tmp_path / "x.svg").getroot()
+    shown = {element.text for element in text.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"$x^{$ \\frac", "<script>", "\u97f3 \U0001f514", "a & b"} <= shown
+
+
+def test_channels_lie_where_their_filters_are_largest():
+    for ends in ("lowpass+highpass", "band-passes"):
+        frequencies = channel_frequencies(ends)
+        peaks = cochlear_filters(ends).argmax(1) / WINDOW_SECONDS
+        inner = slice(1, -1)  # of a lowpass and a highpass the largest is not where they begin
+        np.testing.assert_allclose(frequencies[inner], peaks[inner], atol=0.2)
+    assert channel_frequencies("lowpass+highpass")[[0, -1]] == pytest.approx([20, 10_000])
+
+
+def test_neighbours_are_alike_where_kinds_lie_apart_and_a_points_own_group_does_not_count():
+    kinds = np.repeat([0, 1], 30)
+    said = np.eye(2, dtype=bool)[kinds]
+    places = np.random.default_rng(0).normal(size=(60, 2)) * 0.1 + 10 * kinds[:, None]
+    assert neighbours_alike(said, np.arange(60), places) == pytest.approx(np.ones(60))
+    by_kind = neighbours_alike(said, kinds, places)  # all of a kind are one group, so that only the other is left
+    assert by_kind == pytest.approx(np.zeros(60))
+    assert chance_alike(said) == pytest.approx(29 / 59)
+
+
+def test_the_question_says_what_was_trained_on_what():
+    assert "AlexNet (width 0.5, 112 px)" in question(PARAMS) and "30 clusters of sound textures" in question(PARAMS)
+    assert "30-bit code of the mfcc" in question(PARAMS | {"label.model": "binary", "descriptor": "mfcc"})
+    assert "was not trained" in question(PARAMS | {"pretrain.epochs": 0})
+    assert "the videos in ../my-videos" in question(PARAMS | {"corpus.clips": "../my-videos"})
+    assert "AVOL-Net" in question(PARAMS | {"correspond.network": "avol"})
+
+
+def test_a_run_stands_beside_the_published_row_that_it_is_of(root):
+    tables = {each.title: each for each in beside_papers(Source("x", root, PARAMS))}
+    own = tables["Classification with linear SVMs, VOC2007 mAP and SUN397 accuracy, %"]
+    lines = {line.kind: line.scores for line in own.lines}
+    assert own.source.endswith("row Sound (cluster)") and own.rendered
+    assert lines["published"]["VOC pool5"] == 45.8 and lines["ours"]["VOC pool5"].mean == pytest.approx(57.95, abs=0.01)
+    other = beside_papers(Source("x", root, PARAMS | {"label.control": "wrong-sound", "correspond.epochs": 0}))
+    assert not any("Classification with linear" in each.title for each in other)
+
+
+def test_an_exhibit_that_is_not_there_is_told_with_its_reason(root, tmp_path):
+    params = {key: value for key, value in PARAMS.items() if not key.startswith("explain.heatmaps")}
+    source = Source("x", tmp_path, params)
+    assert source.exhibit("units").nothing == "it was not made; python -m stages.explain --exhibit units makes it"
+    assert source.exhibit("heatmaps").nothing == "explain.heatmaps is not among the parameters of this run"
+    assert Source("x", tmp_path, PARAMS, "not in the cache").exhibit("units").nothing == "not in the cache"
+    shown = units.column(Site(tmp_path / "report", "x", {}), source, "")
+    assert shown.nothing and "it was not made" in shown.lead
+    assert Source("x", root, PARAMS).exhibit("units").nothing == ""
+
+
+def test_refusals_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path):
+    rows = [LedgerRow(f"lost{n}", "a.mp4", "refused", "unreadable", "why") for n in range(MOST_ROWS + 5)]
+    write_ledger(tmp_path / "data/scenes/ledger/00000.csv", [LedgerRow("there", "b.mp4", "kept"), *rows[:9]])
+    write_ledger(tmp_path / "data/scenes/ledger/00001.csv", rows[9:])
+    site = Site(tmp_path / "report", "x", {})
+    shown = refusals.column(site, Source("x", tmp_path, PARAMS), "")
+    assert shown.lead == f"{MOST_ROWS + 5:,} of {MOST_ROWS + 6:,} clips were left out, each with its reason."
+    site.write_page("refusals.html", "refusals.html", title="x", about="", columns=[shown], prefixes=[""])
+    page = (tmp_path / "report/refusals.html").read_text()
+    assert f"The first {MOST_ROWS:,} are listed; all {MOST_ROWS + 5:,} are in <code>data/scenes/ledger</code>" in page
+    assert page.count("lost") == MOST_ROWS
+    elsewhere = refusals.column(site, Source("x", tmp_path / "none", PARAMS), "")
+    assert "no ledger" in elsewhere.nothing
+
+
+def test_what_is_broken_is_one_line_that_names_it(tmp_path):
+    folder = tmp_path / "data/explain/localisation"
+    folder.mkdir(parents=True)
+    (folder / "exhibit.json").write_text("{}")
+    row = {"name": "a", "class": "b", "hit": True, "control_hit": True, "heat": photograph(1), "sound": b""}
+    write_table(folder, "localised", [row | {"shown": b"no picture"}])
+    site, source = Site(tmp_path / "report", "x", {}), Source("x", tmp_path, PARAMS)
+    with pytest.raises(EarshotError, match=r"localised.parquet, a: 10 bytes are no JPEG or PNG; run the stage explain"):
+        localisation.column(site, source, "")
+    (folder / "localised.parquet").unlink()
+    with pytest.raises(EarshotError, match=r"localised.parquet: cannot be read"):
+        localisation.column(site, source, "")
+    (folder / "exhibit.json").write_text("[")
+    with pytest.raises(EarshotError, match=r"exhibit.json: cannot be read"):
+        localisation.column(site, source, "")
+
+
+def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(root, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("report"))
+    apply_recipes([], (root / "params.yaml").read_text(), other / "params.yaml", ["clusters=15"])
+    voc = json.loads((other / "metrics/voc.json").read_text())
+    voc |= {"map_pool5": voc["map_pool5"] - 0.125, "clips_hash": "0" * 16}
+    (other / "metrics/voc.json").write_text(json.dumps(voc))
+    sources = [folder_source(root, "main"), folder_source(other, "fifteen")]
+    assert changed_parameters(sources).rows == [("clusters", "30", "15")]
+    (told,) = other_lists(sources)
+    assert "different lists of clips for voc" in told and f"fifteen {'0' * 16}" in told
+    compare(["--folder", str(root), str(other), "--output", str(tmp_path / "report")])
+    page = (tmp_path / "report/index.html").read_text()
+    assert "−0.125" in page and "+0.000" in page and "different lists of clips for voc" in page
+    clusters = (tmp_path / "report/clusters.html").read_text()
+    assert 'href="clusters/1-0.html"' in clusters and 'href="clusters/2-0.html"' in clusters
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["main"], "1 run named, wanted two or more"),
+        (["nosuch", "main"], "nosuch"),
+        (["--folder", "tests", "earshot"], "tests: holds no run"),
+        (["--experiments", "nosuch-exp", "other-exp"], "nosuch-exp: no such experiment"),
+    ],
+)
+def test_a_run_that_is_none_is_one_line(arguments, reason):
+    with pytest.raises(SystemExit, match=f"^compare: .*{reason}"):
+        compare([*arguments, "--root", str(REPOSITORY)])
+
+
+@pytest.mark.slow
+def test_exhibits_of_a_revision_come_from_the_cache_or_are_said_to_be_missing(tmp_path, monkeypatch):
+    for key, value in {**GIT, "HOME": str(tmp_path), "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}.items():
+        monkeypatch.setenv(key, value)
+    repository = tmp_path / "repository"
+    Synthetic(repository).write(clusters=1, units=2, points=12)
+
+    def run(*command: str) -> None:
+        done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        run(*command)
+    run(sys.executable, "-m", "dvc", "add", "-q", "data/explain", "data/clips/ledger", "data/scenes/ledger")
+    for command in (["git", "add", "--all"], ["git", "commit", "-qm", "a run"], ["git", "tag", "first"]):
+        run(*command)
+    shutil.rmtree(repository / "data" / "explain")
+    source = revision_source(repository, "first", "first", tmp_path / "first")
+    assert not source.absent and source.exhibit("units").nothing == ""
+    assert len([*source.exhibit("units").rows("units")]) == 6
+    shutil.rmtree(repository / ".dvc" / "cache")
+    lost = revision_source(repository, "first", "first", tmp_path / "lost")
+    assert "not in DVC's cache" in lost.absent and "dvc fetch" in lost.exhibit("units").nothing
+    assert lost.metrics("voc") == source.metrics("voc")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_pictures_and_sounds(tmp_path):
+    def peak(name: str, clusters: int, padding: int) -> float:
+        folder = Synthetic(tmp_path / name).write(clusters=1, units=1, points=12)
+        moment = {"moment": 0, "group": "g", "annotations": ["bell"], "distance": 0.0, "seconds": 1.0}
+        made = Synthetic(tmp_path / f"{name}-clusters")
+        rows = (
+            {**moment, "cluster": c, "rank": rank, "clip_id": f"{c}/{rank}", "cochleagram": b"", "sound": b""}
+            | {"frame": photograph(9 * c + rank) + bytes(padding)}
+            for c in range(clusters)
+            for rank in range(1, 10)
+        )
+        write_table(folder / "data/explain/clusters", "clusters", made._clusters(clusters, False))
+        write_table(folder / "data/explain/clusters", "cluster_moments", rows)
+        imports = "from earshot.insight.report.pages import write_report\n"
+        imports += "from earshot.insight.report.revisions import folder_source\nfrom pathlib import Path"
+        work = "str(write_report([folder_source(Path(sys.argv[1]), 'x')], Path(sys.argv[2])))"
+        return measured(imports, work, folder, tmp_path / f"{name}-report")[1]
+
+    few, many = peak("few", 5, 300_000), peak("many", 100, 300_000)  # 14 MB and 270 MB of frames
+    assert many < few + 60
