@@ -57,6 +57,7 @@ STAGE = Stage(
     reads=inputs,
     writes=("data/clips",),
     metrics=("download",),
+    facts=1,  # clips as they were measured and what sites said; raise it where journals or their folders change
 )
 
 

@@ -612,6 +612,18 @@ def test_the_tar_file_depends_on_nothing_but_the_clips(media, tmp_path):
     assert (tmp_path / "one/out/00000.tar").read_bytes() == (tmp_path / "two/out/00000.tar").read_bytes()
 
 
+def test_a_shard_that_other_clips_were_dealt_to_has_those(media, tmp_path):
+    """As when another version of the code deals them, or finds a clip noted that went into a tar file."""
+    (tmp_path / "whole.mp4").write_bytes((media / "whole.mp4").read_bytes())
+    for seconds in ((0, 5), (5, 2)):
+        manifest(tmp_path, [f"whole.mp4,{start},{start + 2}" for start in seconds], "path,start,end")
+        counts, ledger = run_shard(tmp_path)
+        assert counts == {"clips_asked": 2, "clips_kept": 2}
+        clips = {f"whole_{start * 1000}" for start in seconds}
+        with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+            assert {Path(name).stem for name in tar.getnames()} == clips == set(ledger)
+
+
 def test_clips_of_one_video_in_a_row_are_fetched_once(media, tmp_path):
     with MediaServer({"a.mp4": serve(media / "whole.mp4")}) as server:
         rows = [f"{server.address('a.mp4')},{start},{start + 2}" for start in (1, 4, 8)]
