@@ -65,7 +65,7 @@ def kill_after(seconds: float, command: list[str]) -> bool:
 def finished_shards(root: Path, stage: str) -> dict[str, int]:
     """The shards whose work is done and waits in the scratch folder: file name to inode."""
     done = {marker.stem for marker in root.glob(f".earshot/{stage}/*/finished/*/*.json")}
-    tables = [file for file in root.glob(f".earshot/{stage}/*/out/**/*.parquet") if file.stem in done]
+    tables = [file for file in root.glob(f".earshot/{stage}/*/**/*.parquet") if file.stem in done]
     return {f"{file.parent.name}/{file.name}": file.stat().st_ino for file in tables}
 
 
