@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from earshot.corpus.completeness import asked_shards, never_had, read_outcomes, write_outcomes
+from earshot.corpus.completeness import asked_shard, asked_shards, never_had, read_outcomes, write_outcomes
 from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
 from earshot.media.annotations import read_annotations, write_annotations
 from earshot.media.child import Decoder
@@ -110,7 +110,7 @@ def main(run: Run) -> str:
     counts = run.map_shards(partial(finish_shard, extraction), numbers, title="looking them over")
     asked = asked_shards(corpus)
     if asked:
-        run.map_shards(partial(miss_shard, extraction, asked), range(len(asked)), title="looking for the others")
+        run.map_shards(partial(miss_shard, extraction, corpus), range(len(asked)), title="looking for the others")
     run.name_clips(clip_id for number in numbers for clip_id in clip_ids(extraction.out.table(number)))
     run.place("data/scenes")
     run.place("data/annotations")
@@ -118,7 +118,7 @@ def main(run: Run) -> str:
     kept = {name: counts[name] for name in ("clips_in", "clips_kept", "moments")}
     run.write_metrics("extract", kept | told)
     outcomes = [extraction.outcomes(shard_name(number)) for number in numbers]
-    outcomes += [extraction.outcomes(path.stem + MISSING) for path, _ in asked]
+    outcomes += [extraction.outcomes(shard_name(number) + MISSING) for number in range(len(asked))]
     run.write_plot("completeness", read_outcomes(outcomes).rows())
     return closing_line(kept, told)
 
@@ -197,10 +197,9 @@ def flags(table: Path) -> dict[str, int]:
     return {f"flagged_{flag}": number for flag, number in found.items()}
 
 
-def miss_shard(extraction: Extraction, asked: list[tuple[Path, Path]], number: int) -> dict[str, int]:
-    """Count what became of the clips that were asked for and never came."""
-    listed, ledger = asked[number]
-    write_outcomes(extraction.outcomes(listed.stem + MISSING), never_had(listed, ledger))
+def miss_shard(extraction: Extraction, corpus: Path, number: int) -> dict[str, int]:
+    """Count what became of the clips of a shard that were asked for and never came."""
+    write_outcomes(extraction.outcomes(shard_name(number) + MISSING), never_had(*asked_shard(corpus, number)))
     return {}
 
 
