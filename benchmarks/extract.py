@@ -30,7 +30,7 @@ import av
 from earshot.media.clips import Clip, write_listing
 from earshot.media.folders import clips_in_folder
 from earshot.pipeline.params import Extract, load_params
-from stages.extract import Extraction, extract_shard
+from stages.extract import Extraction, Tables, extract_shard
 
 ROUNDS = 4
 CLIPS, TIMES = 120, 4  # more than a row group holds, so that growth would be that of the shard
@@ -84,7 +84,7 @@ def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, 
 
 def extraction(folder: Path, params: Extract | None = None) -> Extraction:
     """Where everything is."""
-    return Extraction(folder, folder / "scenes", folder / "annotations", params, seed=0)
+    return Extraction(folder, Tables(folder / "scenes", folder / "annotations"), params, seed=0)
 
 
 def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:

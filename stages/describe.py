@@ -45,9 +45,10 @@ CLIP_COLUMNS = (*IDENTITY, "times", "sound")
 def main(run: Run) -> str:
     how = Description(run.params.descriptor, run.params.texture.model_dump(), run.params.extract.window)
     check_lengths(run.params.extract.window, run.params.extract.shortest)
-    shards = shard_paths(run.path("data/scenes"), ".parquet")
-    work = partial(describe_shard, shards, run.out("data/sounds"), how)
-    counts = run.map_shards(work, range(len(shards)), title="describing")
+    scenes = run.path("data/scenes")
+    shards = len(shard_paths(scenes, ".parquet"))
+    work = partial(describe_shard, scenes, run.out("data/sounds"), how)
+    counts = run.map_shards(work, range(shards), title="describing")
     run.place("data/sounds")
     run.write_metrics("describe", {"moments": counts["moments"], "silent": counts["silent"]})
     return f"{counts['moments']:,} moments described as {how.descriptor}, {counts['silent']:,} of them silent"
@@ -71,20 +72,20 @@ def check_lengths(window: float, shortest: float) -> None:
         raise EarshotError(f"extract.shortest is {shortest}, wanted {SHORTEST_SECONDS} s or more for a descriptor")
 
 
-def describe_shard(shards: list[Path], folder: Path, how: Description, number: int) -> dict[str, int]:
+def describe_shard(scenes: Path, sounds: Path, how: Description, number: int) -> dict[str, int]:
     """Describe the moments of one shard of scenes, one row group of clips in memory at a time; return the counts."""
     counts = {"moments": 0, "silent": 0}
-    path = folder / f"{shard_name(number)}.parquet"
+    name = f"{shard_name(number)}.parquet"
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    with write_atomically(path) as growing, pq.ParquetWriter(growing, sounds_schema(how), **options) as writer:
-        for clips in read_scenes(shards[number], CLIP_COLUMNS):
+    with write_atomically(sounds / name) as growing, pq.ParquetWriter(growing, sounds_schema(how), **options) as writer:
+        for clips in read_scenes(scenes / name, CLIP_COLUMNS):
             try:
-                sounds = describe_clips(clips, how)
+                described = describe_clips(clips, how)
             except EarshotError as error:
-                raise EarshotError(f"{shards[number]}: {error}") from None
-            writer.write_table(sounds, row_group_size=ROW_GROUP)
-            counts["moments"] += len(sounds)
-            counts["silent"] += int(np.sum(sounds["silent"].to_numpy()))
+                raise EarshotError(f"{scenes / name}: {error}") from None
+            writer.write_table(described, row_group_size=ROW_GROUP)
+            counts["moments"] += len(described)
+            counts["silent"] += int(np.sum(described["silent"].to_numpy()))
     return counts
 
 

@@ -34,7 +34,7 @@ from earshot.corpus.dealing import deal, read_asked
 from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import check_cookies, check_js_runtime
 from earshot.corpus.ontology import read_ontology
-from earshot.corpus.pace import Pace, clock
+from earshot.corpus.pace import Host, Pace, clock
 from earshot.corpus.progress import progress
 from earshot.corpus.published import open_manifest
 from earshot.corpus.selection import Selection
@@ -57,6 +57,7 @@ STAGE = Stage(
     reads=inputs,
     writes=("data/clips",),
     metrics=("download",),
+    facts=1,  # clips as they were measured and what sites said; raise it where journals or their folders change
 )
 
 
@@ -117,8 +118,15 @@ def pace_of(run: Run) -> Pace:
 
 def status(run: Run) -> dict[str, int | float | str]:
     """What a run has done so far, and what it has to wait for."""
-    held = {f"held {host.host}": f"{host.reason}, until {clock(host.until)}" for host in pace_of(run).held().values()}
-    return progress(run.scratch / "asked", run.scratch / "clips", run.root / "data/clips/ledger") | held
+    pace = pace_of(run)
+    held = {f"held {host.host}": f"{host.reason}, until {clock(host.until)}" for host in pace.held().values()}
+    vain = {f"gives nothing {site.host}": in_vain(site) for site in pace.giving_nothing().values()}
+    return progress(run.scratch / "asked", run.scratch / "clips", run.root / "data/clips/ledger") | held | vain
+
+
+def in_vain(site: Host) -> str:
+    """What to say of a site that has never given anything."""
+    return f"nothing in {site.failures} tries, and it may never; corpus.accept_pending=true goes on without it"
 
 
 def pending(counts: Counter[str], job: Job) -> str:
@@ -129,7 +137,7 @@ def pending(counts: Counter[str], job: Job) -> str:
     return (
         f"{counts['clips_pending']} of {counts['clips_asked']} clips are pending ({reasons}; {job.out / 'ledger'}): "
         f"run again {when} and these alone are asked for, or go on without them with corpus.accept_pending=true"
-    )
+    ) + "".join(f"; {site.host} gives {in_vain(site)}" for site in job.pace.giving_nothing().values())
 
 
 def closing(counts: Counter[str], refused: dict[str, int]) -> str:

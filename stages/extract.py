@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from earshot.corpus.completeness import asked_shards, never_had, read_outcomes, write_outcomes
+from earshot.corpus.completeness import asked_shard, asked_shards, never_had, read_outcomes, write_outcomes
 from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
 from earshot.media.annotations import read_annotations, write_annotations
 from earshot.media.child import Decoder
@@ -32,8 +32,8 @@ from earshot.media.decoding import Wanted
 from earshot.media.duplicates import read_duplicates, write_duplicates
 from earshot.media.listing import list_shards
 from earshot.media.quality import judge
-from earshot.media.scenes import Scene, read_scenes, rewrite_scenes, with_flag, without, write_scenes
-from earshot.pipeline.shards import shard_name, shard_paths
+from earshot.media.scenes import Scene, read_scenes, with_flag, without, write_changed_scenes, write_scenes
+from earshot.pipeline.shards import link_file, shard_name, shard_paths
 from earshot.pipeline.stage import Run, Stage
 
 STAGE = Stage(
@@ -48,18 +48,11 @@ STAGE = Stage(
 
 
 @dataclass(frozen=True)
-class Extraction:
-    """What the workers are given: where listings wait, where tables grow, and how."""
+class Tables:
+    """The folders of the two tables, and their files."""
 
-    scratch: Path
     scenes: Path
     annotations: Path
-    params: Any
-    seed: int
-
-    def listing(self, number: int) -> Path:
-        """Where the list of a shard's clips waits for its worker."""
-        return self.scratch / "clips" / f"{shard_name(number)}.json"
 
     def table(self, number: int) -> Path:
         """A shard of scenes."""
@@ -68,6 +61,29 @@ class Extraction:
     def ledger(self, number: int) -> Path:
         """The ledger of a shard."""
         return self.scenes / "ledger" / f"{shard_name(number)}.csv"
+
+    def said(self, number: int) -> Path:
+        """A shard of annotations."""
+        return self.annotations / f"{shard_name(number)}.parquet"
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What the workers are given: where listings wait, where tables grow, and how."""
+
+    scratch: Path
+    out: Tables
+    params: Any
+    seed: int
+
+    @property
+    def extracted(self) -> Tables:
+        """The tables before duplicates are looked for, which stay as they are."""
+        return Tables(self.scratch / "extracted" / "scenes", self.scratch / "extracted" / "annotations")
+
+    def listing(self, number: int) -> Path:
+        """Where the list of a shard's clips waits for its worker."""
+        return self.scratch / "clips" / f"{shard_name(number)}.json"
 
     def outcomes(self, name: str) -> Path:
         """What became of clips, by split and class."""
@@ -83,8 +99,7 @@ def main(run: Run) -> str:
     corpus = run.path(run.params.corpus.clips)
     extraction = Extraction(
         scratch=run.scratch,
-        scenes=run.out("data/scenes"),
-        annotations=run.out("data/annotations"),
+        out=Tables(run.out("data/scenes"), run.out("data/annotations")),
         params=run.params.extract,
         seed=run.params.seed,
     )
@@ -95,15 +110,15 @@ def main(run: Run) -> str:
     counts = run.map_shards(partial(finish_shard, extraction), numbers, title="looking them over")
     asked = asked_shards(corpus)
     if asked:
-        run.map_shards(partial(miss_shard, extraction, asked), range(len(asked)), title="looking for the others")
-    run.name_clips(clip_id for number in numbers for clip_id in clip_ids(extraction.table(number)))
+        run.map_shards(partial(miss_shard, extraction, corpus), range(len(asked)), title="looking for the others")
+    run.name_clips(clip_id for number in numbers for clip_id in clip_ids(extraction.out.table(number)))
     run.place("data/scenes")
     run.place("data/annotations")
     told = {name: counts[name] for name in sorted(counts) if name.startswith(("flagged_", "refused_"))}
     kept = {name: counts[name] for name in ("clips_in", "clips_kept", "moments")}
     run.write_metrics("extract", kept | told)
     outcomes = [extraction.outcomes(shard_name(number)) for number in numbers]
-    outcomes += [extraction.outcomes(path.stem + MISSING) for path, _ in asked]
+    outcomes += [extraction.outcomes(shard_name(number) + MISSING) for number in range(len(asked))]
     run.write_plot("completeness", read_outcomes(outcomes).rows())
     return closing_line(kept, told)
 
@@ -113,62 +128,67 @@ MISSING = "-missing"
 
 def extract_shard(extraction: Extraction, number: int) -> dict[str, int]:
     """Extract the clips of one shard into its files; return the counts of its ledger."""
-    params = extraction.params
+    params, tables = extraction.params, extraction.extracted
     clips = read_listing(extraction.listing(number))
     ledger: list[LedgerRow] = []
     with Decoder(params.clip_seconds) as decoder:
         rows = extract_clips(clips, decoder, params, extraction.seed, ledger)
-        write_scenes(extraction.table(number), rows)
-    write_ledger(extraction.ledger(number), ledger)
+        write_scenes(tables.table(number), rows)
+    write_ledger(tables.ledger(number), ledger)
     kept = {row.clip_id for row in ledger if row.status == "kept"}
     said = {clip.clip_id: clip.annotations for clip in clips if clip.clip_id in kept}
-    write_annotations(extraction.annotations / extraction.table(number).name, said)
+    write_annotations(tables.said(number), said)
     return count(ledger)
 
 
 def find_duplicates(extraction: Extraction) -> None:
-    """List the duplicates of all shards, once: shards change when they are refused or flagged."""
+    """List the duplicates of all shards, once."""
     quality, finished = extraction.params.quality, extraction.duplicates / "finished"
     if quality.duplicate == "ignore" or finished.exists():
         return
-    shards = shard_paths(extraction.scenes, ".parquet")
+    shards = shard_paths(extraction.extracted.scenes, ".parquet")
     write_duplicates(shards, extraction.duplicates, quality.duplicate_sound, quality.duplicate_picture)
     finished.touch()
 
 
 def finish_shard(extraction: Extraction, number: int) -> dict[str, int]:
-    """Refuse or flag the duplicates of one shard, and count what became of its clips; return the metrics' counts.
+    """Write one shard with its duplicates refused or flagged, and count its clips; return the metrics' counts.
 
-    Done again, it changes nothing.
+    What was extracted is read and not changed: a worker that is late with it, lost to the scheduler, undoes nothing.
     """
-    outcome_of_duplicates = extraction.params.quality.duplicate
-    found = {} if outcome_of_duplicates == "ignore" else read_duplicates(extraction.duplicates, number)
-    if found and outcome_of_duplicates == "refuse":
-        refuse(extraction, number, found)
-    elif found:
-        rewrite_scenes(extraction.table(number), partial(with_flag, clip_ids=found, flag="duplicate"))
-    ledger = read_ledger(extraction.ledger(number))
+    before, after, what = extraction.extracted, extraction.out, extraction.params.quality.duplicate
+    found = {} if what == "ignore" else read_duplicates(extraction.duplicates, number)
+    if found and what == "refuse":
+        refuse(before, after, number, found)
+    else:
+        if found:
+            flag = partial(with_flag, clip_ids=found, flag="duplicate")
+            write_changed_scenes(before.table(number), after.table(number), flag)
+        else:
+            link_file(before.table(number), after.table(number))
+        link_file(before.ledger(number), after.ledger(number))
+        link_file(before.said(number), after.said(number))
+    ledger = read_ledger(after.ledger(number))
     became = {row.clip_id: outcome(row) for row in ledger}
     clips = read_listing(extraction.listing(number))
     of_each = ((clip.group or clip.clip_id, clip.annotations, became[clip.clip_id]) for clip in clips)
     write_outcomes(extraction.outcomes(shard_name(number)), of_each)
     counts = count(ledger)
-    return counts | flags(extraction.table(number)) | {"moments": counts["clips_kept"] * extraction.params.frames}
+    return counts | flags(after.table(number)) | {"moments": counts["clips_kept"] * extraction.params.frames}
 
 
-def refuse(extraction: Extraction, number: int, duplicates: dict[str, str]) -> None:
-    """Take the duplicates out of one shard's tables, and give each its refusal in the ledger."""
-    rewrite_scenes(extraction.table(number), partial(without, clip_ids=duplicates))
-    annotations = extraction.annotations / extraction.table(number).name
-    said = read_annotations(annotations)
-    write_annotations(annotations, {clip: texts for clip, texts in said.items() if clip not in duplicates})
+def refuse(before: Tables, after: Tables, number: int, duplicates: dict[str, str]) -> None:
+    """Write one shard without its duplicates, each with its refusal in the ledger."""
+    write_changed_scenes(before.table(number), after.table(number), partial(without, clip_ids=duplicates))
+    said = read_annotations(before.said(number))
+    write_annotations(after.said(number), {clip: texts for clip, texts in said.items() if clip not in duplicates})
     rows = [
         replace(row, status="refused", reason="duplicate", detail=duplicates[row.clip_id])
         if row.clip_id in duplicates
         else row
-        for row in read_ledger(extraction.ledger(number))
+        for row in read_ledger(before.ledger(number))
     ]
-    write_ledger(extraction.ledger(number), rows)
+    write_ledger(after.ledger(number), rows)
 
 
 def flags(table: Path) -> dict[str, int]:
@@ -177,10 +197,9 @@ def flags(table: Path) -> dict[str, int]:
     return {f"flagged_{flag}": number for flag, number in found.items()}
 
 
-def miss_shard(extraction: Extraction, asked: list[tuple[Path, Path]], number: int) -> dict[str, int]:
-    """Count what became of the clips that were asked for and never came."""
-    listed, ledger = asked[number]
-    write_outcomes(extraction.outcomes(listed.stem + MISSING), never_had(listed, ledger))
+def miss_shard(extraction: Extraction, corpus: Path, number: int) -> dict[str, int]:
+    """Count what became of the clips of a shard that were asked for and never came."""
+    write_outcomes(extraction.outcomes(shard_name(number) + MISSING), never_had(*asked_shard(corpus, number)))
     return {}
 
 

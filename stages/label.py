@@ -17,6 +17,8 @@ writes  data/labels      labels, the same rows
     python -m stages.label --set label.control=wrong-sound
 """
 
+import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +46,7 @@ from earshot.labels.table import (
 from earshot.labels.textons import TEXTONS_FILE, Textons, fit_textons, load_textons, save_textons
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
-from earshot.pipeline.shards import shard_paths
+from earshot.pipeline.shards import shard_name, shard_paths, write_atomically
 from earshot.pipeline.stage import Run, Stage
 
 Columns = dict[str, np.ndarray]
@@ -67,10 +69,10 @@ def main(run: Run) -> str:
     described = texton_histograms(run, sounds) if run.params.label.model == "textons" else sounds
     labeler = fitted_labeler(run, described)
 
-    assigned = [run.scratch / "assigned" / path.name for path in described]
-    work = partial(assign_shard, described=described, assigned=assigned, labeler=labeler)
+    work = partial(assign_shard, described=described[0].parent, folder=run.scratch / "assigned", labeler=labeler)
     counts = run.map_shards(work, range(len(described)), title="labelling")
 
+    assigned = shard_paths(run.scratch / "assigned", ".parquet")
     moments = read_moments(assigned)
     splits, names = codes(moments, "split")
     training = np.array([name == TRAINING for name in names])[splits]
@@ -111,26 +113,48 @@ def is_binary(run: Run) -> bool:
     return run.params.label.model == "binary"
 
 
+def table_name(number: int) -> str:
+    """The file of a shard of any of the tables here."""
+    return f"{shard_name(number)}.parquet"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the workers that look at frames are given: the folders of both tables, and of what they make of them."""
+
+    scenes: Path
+    sounds: Path
+    scratch: Path
+
+    def drawn(self, number: int) -> Path:
+        """The list of a shard's frames that the dictionary is fitted on."""
+        return self.scratch / "drawn" / f"{shard_name(number)}.json"
+
+    def pixels(self, number: int) -> Path:
+        """What the filters say of those."""
+        return self.scratch / "pixels" / f"{shard_name(number)}.safetensors"
+
+
 def texton_histograms(run: Run, sounds: list[Path]) -> list[Path]:
     """The shards of the table of texton histograms, a row a moment of `sounds`."""
-    scenes = shard_paths(run.path("data/scenes"), ".parquet")
-    check_shards(scenes, sounds)
-    textons = fitted_textons(run, scenes, sounds)
-    histograms = [run.scratch / "histograms" / path.name for path in sounds]
-    work = partial(histogram_shard, scenes=scenes, sounds=sounds, histograms=histograms, textons=textons)
+    check_shards(shard_paths(run.path("data/scenes"), ".parquet"), sounds)
+    pictures = Pictures(run.path("data/scenes"), run.path("data/sounds"), run.scratch)
+    work = partial(histogram_shard, pictures=pictures, textons=fitted_textons(run, pictures, sounds))
     run.map_shards(work, range(len(sounds)), title="finding textons")
-    return histograms
+    return shard_paths(pictures.scratch / "histograms", ".parquet")
 
 
-def fitted_textons(run: Run, scenes: list[Path], sounds: list[Path]) -> Textons:
+def fitted_textons(run: Run, pictures: Pictures, sounds: list[Path]) -> Textons:
     """The dictionary of this run: fitted now, or before the run was interrupted."""
     folder = run.out("models/labeler")
     if not (folder / TEXTONS_FILE).exists():
-        pixels = [run.scratch / "pixels" / f"{path.stem}.safetensors" for path in sounds]
-        frames = draw_frames(sounds, run.params.seed)
-        work = partial(pixels_shard, scenes=scenes, sounds=sounds, pixels=pixels, frames=frames, seed=run.params.seed)
+        for number, rows in enumerate(draw_frames(sounds, run.params.seed)):
+            with write_atomically(pictures.drawn(number)) as growing:
+                growing.write_text(json.dumps(rows.tolist()))
+        work = partial(pixels_shard, pictures=pictures, seed=run.params.seed)
         run.map_shards(work, range(len(sounds)), title="drawing pixels")
-        save_textons(folder, fit_textons(map(read_pixels, pixels), run.params.label.textons, **kmeans_options(run)))
+        pixels = (read_pixels(pictures.pixels(number)) for number in range(len(sounds)))
+        save_textons(folder, fit_textons(pixels, run.params.label.textons, **kmeans_options(run)))
     return load_textons(folder)
 
 
@@ -139,17 +163,16 @@ def kmeans_options(run: Run) -> dict[str, int]:
     return {"iterations": label.iterations, "restarts": label.restarts, "seed": run.params.seed}
 
 
-def pixels_shard(
-    number: int, scenes: list[Path], sounds: list[Path], pixels: list[Path], frames: list[np.ndarray], seed: int
-) -> dict[str, int]:
-    write_pixels(pixels[number], scenes[number], sounds[number], frames[number], [seed, number])
+def pixels_shard(number: int, pictures: Pictures, seed: int) -> dict[str, int]:
+    name = table_name(number)
+    rows = np.array(json.loads(pictures.drawn(number).read_text()), np.int64)
+    write_pixels(pictures.pixels(number), pictures.scenes / name, pictures.sounds / name, rows, [seed, number])
     return {}
 
 
-def histogram_shard(
-    number: int, scenes: list[Path], sounds: list[Path], histograms: list[Path], textons: Textons
-) -> dict[str, int]:
-    write_histograms(histograms[number], scenes[number], sounds[number], textons)
+def histogram_shard(number: int, pictures: Pictures, textons: Textons) -> dict[str, int]:
+    name = table_name(number)
+    write_histograms(pictures.scratch / "histograms" / name, pictures.scenes / name, pictures.sounds / name, textons)
     return {}
 
 
@@ -174,9 +197,9 @@ def fitted_labeler(run: Run, described: list[Path]) -> Labeler:
     return load_labeler(folder)
 
 
-def assign_shard(number: int, described: list[Path], assigned: list[Path], labeler: Labeler) -> dict[str, int]:
-    table = assign_labels(described[number], labeler)
-    write_table(assigned[number], table)
+def assign_shard(number: int, described: Path, folder: Path, labeler: Labeler) -> dict[str, int]:
+    table = assign_labels(described / table_name(number), labeler)
+    write_table(folder / table_name(number), table)
     return {"moments": len(table), "silent": int(np.sum(table["label"].to_numpy() == SILENT))}
 
 

@@ -1,5 +1,6 @@
 """Shards on a Dask cluster of real processes: the bytes of the local pool, whatever happens to workers meanwhile."""
 
+import importlib
 import os
 import random
 import signal
@@ -11,12 +12,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import cloudpickle
 import psutil
 import pytest
 from conftest import REPOSITORY, run_stage
 from dask.distributed import Client
 from shard_work import die_at, fail_at, work_on
-from test_kill import command, contents, finished_shards, fresh, placed_shards
+from test_kill import arguments, command, contents, finished_shards, fresh, placed_shards
 
 from earshot.pipeline import cluster
 from earshot.pipeline.errors import EarshotError
@@ -184,6 +186,22 @@ def test_no_scheduler_and_no_address_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(EarshotError, match="EARSHOT_CLUSTER is 'localhost', wanted .* tcp://host:8786"):
         settings()
     settings.cache_clear()
+
+
+@pytest.mark.parametrize("stage", ["extract", "describe", "label"])
+def test_a_task_is_told_of_no_shard_by_name(tiny_root, tmp_path, monkeypatch, stage):
+    """A list of all of them in each task would grow with their square."""
+    told = []
+
+    def look(work, *_, **__):
+        told.append(cloudpickle.dumps(work))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("earshot.pipeline.stage.map_shards", look)
+    module = importlib.import_module(f"stages.{stage}")
+    with pytest.raises(SystemExit):
+        module.STAGE.run(module.main, arguments(fresh(tiny_root, tmp_path / "root", stage)))
+    assert told and not any(b"00000." in task for task in told)
 
 
 @pytest.mark.parametrize("stage", SPREAD)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
@@ -27,7 +28,7 @@ from earshot.corpus.download import Job, download_shard
 from earshot.corpus.fetching import _refusal, fetch
 from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import Refusal, read_ledger
-from earshot.corpus.pace import Pace
+from earshot.corpus.pace import Pace, site_of
 from earshot.corpus.published import open_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -612,6 +613,18 @@ def test_the_tar_file_depends_on_nothing_but_the_clips(media, tmp_path):
     assert (tmp_path / "one/out/00000.tar").read_bytes() == (tmp_path / "two/out/00000.tar").read_bytes()
 
 
+def test_a_shard_that_other_clips_were_dealt_to_has_those(media, tmp_path):
+    """As when another version of the code deals them, or finds a clip noted that went into a tar file."""
+    (tmp_path / "whole.mp4").write_bytes((media / "whole.mp4").read_bytes())
+    for seconds in ((0, 5), (5, 2)):
+        manifest(tmp_path, [f"whole.mp4,{start},{start + 2}" for start in seconds], "path,start,end")
+        counts, ledger = run_shard(tmp_path)
+        assert counts == {"clips_asked": 2, "clips_kept": 2}
+        clips = {f"whole_{start * 1000}" for start in seconds}
+        with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+            assert {Path(name).stem for name in tar.getnames()} == clips == set(ledger)
+
+
 def test_clips_of_one_video_in_a_row_are_fetched_once(media, tmp_path):
     with MediaServer({"a.mp4": serve(media / "whole.mp4")}) as server:
         rows = [f"{server.address('a.mp4')},{start},{start + 2}" for start in (1, 4, 8)]
@@ -668,9 +681,8 @@ def told(root):
     """The counts that --status tells of, as JSON."""
     code, out, error = finish(stage(root, status=True))
     assert code == 0, error
-    return {
-        name: value for name, value in json.loads(out).items() if not name.startswith(("clips_an", "hours", "held"))
-    }
+    others = ("clips_an", "hours", "held", "gives")
+    return {name: value for name, value in json.loads(out).items() if not name.startswith(others)}
 
 
 def finish(process):
@@ -757,6 +769,23 @@ def _commands_with(folder):
         except OSError:
             continue
     return found
+
+
+def test_a_site_that_never_gives_is_told_of_and_its_clips_stay_pending(media, tmp_path, monkeypatch):
+    monkeypatch.setitem(AT_ONCE, "EARSHOT_BACKOFF", "0.01")
+    forbidding = {f"{number}.mp4": status(403) for number in range(8)}
+    with MediaServer(forbidding) as server, MediaServer({"a.mp4": serve(media / "whole.mp4")}) as giving:
+        addresses = [*map(server.address, forbidding), giving.address("a.mp4")]
+        manifest(tmp_path / "corpus", [f"{address},1,3" for address in addresses])
+        code, _, error = finish(stage(tmp_path))
+        site = site_of(server.address("0.mp4"))
+        _, out, _ = finish(stage(tmp_path, status=True))
+        assert code == 1 and "8 of 9 clips are pending (8 blocked;" in error
+        assert re.search(rf"; {site} gives nothing in \d tries, and it may never; corpus.accept_pending=true", error)
+        assert site_of(giving.address("a.mp4")) not in error
+        assert json.loads(out)[f"gives nothing {site}"].startswith("nothing in ")
+        code, out, error = finish(stage(tmp_path, "corpus.accept_pending=true"))
+    assert (code, out) == (0, "1 of 9 clips kept; left out: 8 pending\n"), error
 
 
 def test_cookies_that_cannot_be_read_stop_the_stage_before_any_clip(media, tmp_path, monkeypatch):

@@ -157,17 +157,27 @@ def extract_and_describe(root: Path, corpus: Path, count: int) -> list[LedgerRow
     return ledger(root / "data/scenes/ledger")
 
 
+def write_files(corpus: Path, inputs: list[BadInput]) -> None:
+    for each in inputs:
+        (corpus / each.name).write_bytes(each.content)
+
+
+def write_tars(corpus: Path, inputs: list[BadInput]) -> None:
+    for number in range(0, len(inputs), 50):
+        tar(corpus / f"{number // 50:05d}.tar", inputs[number : number + 50])
+
+
 @pytest.mark.parametrize("count", COUNTS)
-def test_bad_files_in_a_folder_are_refused_or_survived(seeds, tmp_path, count):
+@pytest.mark.parametrize("write", [write_files, write_tars])
+def test_bad_files_and_members_of_tar_shards_are_refused_or_survived(seeds, tmp_path, write, count):
     corpus, root = tmp_path / "corpus", tmp_path / "root"
     corpus.mkdir()
     with Elsewhere(tmp_path) as elsewhere:
         inputs = inputs_of(count, seeds, elsewhere.targets)
-        for each in inputs:
-            (corpus / each.name).write_bytes(each.content)
+        write(corpus, inputs)
         with elsewhere.untouched(root):
             rows = extract_and_describe(root, corpus, count)
-    check_outcomes(in_order(rows, inputs), inputs)
+    check_outcomes(rows if write is write_tars else in_order(rows, inputs), inputs)
 
 
 def in_order(rows: Iterable[LedgerRow], inputs: Iterable[BadInput]) -> list[LedgerRow]:
@@ -177,30 +187,14 @@ def in_order(rows: Iterable[LedgerRow], inputs: Iterable[BadInput]) -> list[Ledg
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_bad_members_of_tar_shards_are_refused_or_survived(seeds, tmp_path, count):
-    corpus, root = tmp_path / "corpus", tmp_path / "root"
-    corpus.mkdir()
-    with Elsewhere(tmp_path) as elsewhere:
-        inputs = inputs_of(count, seeds, elsewhere.targets)
-        for number in range(0, count, 50):
-            tar(corpus / f"{number // 50:05d}.tar", inputs[number : number + 50])
-        with elsewhere.untouched(root):
-            rows = extract_and_describe(root, corpus, count)
-    check_outcomes(rows, inputs)
-
-
-@pytest.mark.parametrize("count", COUNTS)
 def test_bad_sources_of_a_manifest_are_refused_or_survived(seeds, tmp_path, count):
     corpus, root = tmp_path / "corpus", tmp_path / "root"
     corpus.mkdir()
     with Elsewhere(tmp_path) as elsewhere:
         inputs = [each for each in inputs_of(count, seeds, elsewhere.targets) if can_be_listed(each.name)]
+        write_files(corpus, inputs)
         with open(corpus / "manifest.csv", "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(("path", "start", "end"))
-            for each in inputs:
-                (corpus / each.name).write_bytes(each.content)
-                table.writerow((each.name, 0.2, 1.8))
+            csv.writer(file).writerows([("path", "start", "end"), *((each.name, 0.2, 1.8) for each in inputs)])
         with elsewhere.untouched(root):
             limits = (f"download.seconds_limit={CLIP_SECONDS}", "download.shard_clips=25")
             stage("download", root, count, f"corpus.manifest={corpus}", *limits)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from earshot.labels.labeler import load_labeler
 from earshot.labels.textons import load_textons
 from earshot.media.scenes import Scene, write_scenes
 from earshot.pipeline.settings import settings
+from earshot.pipeline.shards import map_shards
 from stages.label import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -247,6 +249,20 @@ def test_textons_label_what_is_seen_at_the_moments_that_are_heard(tmp_path, caps
     assert list(metrics) == ["moments", "moments_trained_on", "label_entropy"]
     assert metrics["moments_trained_on"] == ((heard & (columns["split"] == "train")).sum() + 1) // 2
     assert "a label is one of 3 clusters of textons" in capsys.readouterr().out
+
+
+def test_tasks_about_frames_are_told_of_no_shard_by_name(tmp_path, monkeypatch):
+    columns, tasks = sounds_table(clips=30), []
+    write_sounds(tmp_path, columns)
+    write_frames(tmp_path, columns, looks(columns))
+
+    def look(work, *rest, **how):
+        tasks.append(cloudpickle.dumps(work))
+        return map_shards(work, *rest, **how)
+
+    monkeypatch.setattr("earshot.pipeline.stage.map_shards", look)
+    run_label(tmp_path, *TEXTONS)
+    assert len(tasks) == 3 and not any(b"00000." in task for task in tasks)
 
 
 def test_only_training_frames_with_a_sound_shape_the_dictionary(tmp_path):

@@ -14,7 +14,7 @@ from media_server import MediaServer, serve, status
 from earshot.corpus.fetching import check_js_runtime, fetch
 from earshot.corpus.guard import Lost, guarded_map, pause
 from earshot.corpus.ledger import Refusal
-from earshot.corpus.pace import LONGEST_NAMED, Held, Pace, named_time, site_of
+from earshot.corpus.pace import LONGEST_NAMED, VAIN_TRIES, Held, Pace, named_time, site_of
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 
@@ -121,6 +121,18 @@ def test_a_back_off_doubles_and_is_too_long_to_wait_for_in_the_end(tmp_path):
     assert all(0.9 * 0.1 * 2**n <= wait <= 1.2 * 0.1 * 2**n for n, wait in enumerate(waits))
     with pytest.raises(Held, match="rate-limited.*site is not asked again before 20"):
         pace.visit(ADDRESS).permit("site")
+
+
+def test_a_site_that_has_never_given_is_told_of_after_many_tries(tmp_path):
+    pace = pace_in(tmp_path, backoff=0.0)
+    for _ in range(VAIN_TRIES):
+        assert not pace.giving_nothing()
+        pace.visit(ADDRESS).failed("forbidden")
+    assert list(pace.giving_nothing()) == ["site"]
+    pace.visit(ADDRESS).gave(ADDRESS)
+    for _ in range(VAIN_TRIES):
+        pace.visit(ADDRESS).failed("forbidden")
+    assert not pace.giving_nothing()
 
 
 def test_one_video_in_error_is_not_the_site_but_many_are(tmp_path):

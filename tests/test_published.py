@@ -1,9 +1,11 @@
 """Published lists by name: fetched once, believed by their checksum, and every way in which that can fail."""
 
+import email.utils
 import hashlib
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import REPOSITORY
@@ -137,6 +139,20 @@ def test_what_passes_is_tried_again(tmp_path, at_hand):
     with MediaServer({"list.csv": lambda handler: trouble.pop(0)(handler)}) as server:
         file = named(tmp_path, listed(server.address("list.csv"), AUDIOSET))
         assert sum(1 for _ in open_manifest(file, tmp_path / "lists").rows()) == 400
+
+
+def test_a_time_that_a_server_names_is_waited_for(tmp_path, at_hand):
+    until = int(time.time()) + 3
+    asked = []
+
+    def limit(handler):
+        asked.append(time.time())
+        first = len(asked) == 1
+        (status(429, Retry_After=email.utils.formatdate(until, usegmt=True)) if first else serve(at_hand))(handler)
+
+    with MediaServer({"list.csv": limit}) as server:
+        open_manifest(named(tmp_path, listed(server.address("list.csv"), AUDIOSET)), tmp_path / "lists")
+    assert asked[0] < until <= asked[1] and len(asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -212,33 +212,51 @@ def test_thousands_of_equal_clips_have_one_first_and_shards_list_their_own(tmp_p
     assert set(found[2].values()) == {"the same as c00000 (bits that differ: sound 0.0%, picture 0.0%)"}
 
 
-def test_a_refused_duplicate_is_in_the_ledger_and_in_no_table(tmp_path, corpus):
-    metrics = extract(tmp_path, corpus)
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory, corpus) -> Path:
+    """The root of a run that refuses duplicates, as it does by default."""
+    root = tmp_path_factory.mktemp("refused")
+    extract(root, corpus)
+    return root
+
+
+def test_a_refused_duplicate_is_in_the_ledger_and_in_no_table(refused):
+    metrics = json.loads((refused / "metrics/extract.json").read_text())
     counts = {"clips_in": 5, "clips_kept": 3, "moments": 9, "refused_duplicate": 2}
     assert metrics == counts | {"clips_hash": list_hash("ace")}
-    assert list(scenes(tmp_path)) == ["a", "c", "e"]  # e has a's picture, but is cut from the same video
-    rows = ledger(tmp_path)
+    assert list(scenes(refused)) == ["a", "c", "e"]  # e has a's picture, but is cut from the same video
+    rows = ledger(refused)
     assert {clip: row.reason for clip, row in rows.items() if row.reason} == dict.fromkeys("bd", "duplicate")
     assert rows["d"].detail.startswith("the same as a (bits that differ: sound 0.0%, picture ")
-    said = [read_annotations(path) for path in sorted((tmp_path / "data/annotations").glob("*.parquet"))]
+    said = [read_annotations(path) for path in sorted((refused / "data/annotations").glob("*.parquet"))]
     assert said == [{"a": ["bell"]}, {"c": []}, {"e": ["dog"]}]
 
 
-def test_flagged_duplicates_stay_with_their_flags_and_ignored_ones_without(tmp_path, corpus):
-    metrics = extract(tmp_path / "flag", corpus, "extract.quality.duplicate=flag", "extract.quality.clipped_share=0")
+@pytest.fixture(scope="module")
+def flagged(tmp_path_factory, corpus) -> Path:
+    """The root of a run that flags duplicates."""
+    root = tmp_path_factory.mktemp("flagged")
+    extract(root, corpus, "extract.quality.duplicate=flag", "extract.quality.clipped_share=0")
+    return root
+
+
+def test_flagged_duplicates_stay_with_their_flags_and_ignored_ones_without(flagged, tmp_path, corpus):
+    metrics = json.loads((flagged / "metrics/extract.json").read_text())
     assert metrics == {"clips_in": 5, "clips_kept": 5, "moments": 15, "flagged_duplicate": 2} | {
         "clips_hash": list_hash("abcde")
     }
-    flags = {clip: row["flags"] for clip, row in scenes(tmp_path / "flag").items()}
+    flags = {clip: row["flags"] for clip, row in scenes(flagged).items()}
     assert flags == {"a": [], "b": ["duplicate"], "c": [], "d": ["duplicate"], "e": []}
     extract(tmp_path / "ignore", corpus, "extract.quality.duplicate=ignore")
     assert not any(row.pop("flags") for row in scenes(tmp_path / "ignore").values())
 
 
 @pytest.mark.parametrize("outcome", ["refuse", "flag"])
-def test_a_run_stopped_among_the_duplicates_ends_as_if_nothing_had_happened(tmp_path, corpus, monkeypatch, outcome):
-    asked = f"extract.quality.duplicate={outcome}"
-    extract(tmp_path / "whole", corpus, asked)
+def test_a_run_stopped_among_the_duplicates_ends_as_if_nothing_had_happened(
+    request, tmp_path, corpus, monkeypatch, outcome
+):
+    asked = (f"extract.quality.duplicate={outcome}", "extract.quality.clipped_share=0")
+    whole = request.getfixturevalue({"refuse": "refused", "flag": "flagged"}[outcome])
     finish, decoded = stages.extract.finish_shard, []
 
     def stop_after_one(extraction, number):
@@ -247,12 +265,26 @@ def test_a_run_stopped_among_the_duplicates_ends_as_if_nothing_had_happened(tmp_
 
     monkeypatch.setattr(stages.extract, "finish_shard", stop_after_one)
     with pytest.raises(SystemExit):
-        extract(tmp_path / "stopped", corpus, asked)
+        extract(tmp_path, corpus, *asked)
     monkeypatch.setattr(stages.extract, "finish_shard", finish)
     monkeypatch.setattr(stages.extract, "extract_shard", lambda _, number: decoded.append(number))
-    extract(tmp_path / "stopped", corpus, asked)
+    extract(tmp_path, corpus, *asked)
     assert not decoded
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_a_worker_that_is_late_with_a_shard_brings_no_duplicate_back(refused, tmp_path, corpus, monkeypatch):
+    """As one that a scheduler has lost, and that goes on when another has done its shard."""
+    finish = stages.extract.finish_shard
+
+    def late(extraction, number):
+        counts = finish(extraction, number)
+        stages.extract.extract_shard(extraction, number)
+        return counts
+
+    monkeypatch.setattr(stages.extract, "finish_shard", late)
+    extract(tmp_path, corpus)
+    assert contents(tmp_path) == contents(refused)
 
 
 # The list of clips, and what is missing of it.

@@ -116,6 +116,26 @@ def test_unfinished_work_is_taken_up_by_the_same_run_and_by_no_other(root):
     assert not attempt()
 
 
+def test_facts_outlive_a_change_of_code_and_no_change_of_their_form(root, monkeypatch):
+    seen = []
+
+    def interrupted(run: Run) -> str:
+        seen.append((run.scratch / "mark").exists())
+        (run.scratch / "mark").touch()
+        raise KeyboardInterrupt
+
+    def attempt(stage: Stage, code: str) -> bool:
+        (root / "module.py").write_text(code)
+        monkeypatch.setattr("earshot.pipeline.stage.loaded_sources", lambda: [root / "module.py"])
+        with pytest.raises(SystemExit):
+            stage.run(interrupted, _arguments(root))
+        return seen[-1]
+
+    assert [attempt(STAGE, "one"), attempt(STAGE, "one"), attempt(STAGE, "two")] == [False, True, False]
+    facts, others = replace(STAGE, facts=1), replace(STAGE, facts=2)
+    assert [attempt(facts, "one"), attempt(facts, "two"), attempt(others, "two")] == [False, True, False]
+
+
 def test_a_full_disk_is_one_line(root):
     def fill(run: Run) -> str:
         raise OSError(28, "No space left on device", "data/out/00000.txt")

@@ -13,7 +13,7 @@ from earshot.corpus.dealing import read_asked
 from earshot.corpus.ledger import LedgerRow, outcome, read_ledger
 from earshot.corpus.split import SPLITS, split_of
 from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import write_atomically
+from earshot.pipeline.shards import shard_name, write_atomically
 
 ALL = "all"  # of the splits
 EVERY_CLIP = ""  # instead of a class
@@ -77,8 +77,12 @@ def read_outcomes(paths: Iterable[Path]) -> Completeness:
 
 def asked_shards(clips: Path) -> list[tuple[Path, Path]]:
     """The lists of what the stage download was asked for, each with its ledger; none for other folders of clips."""
-    lists = sorted((clips / ASKED).glob("*.jsonl"))
-    return [(path, clips / LEDGER / f"{path.stem}.csv") for path in lists]
+    return [asked_shard(clips, number) for number in range(sum(1 for _ in (clips / ASKED).glob("*.jsonl")))]
+
+
+def asked_shard(clips: Path, number: int) -> tuple[Path, Path]:
+    """The list of one shard of clips that were asked for, and its ledger."""
+    return clips / ASKED / f"{shard_name(number)}.jsonl", clips / LEDGER / f"{shard_name(number)}.csv"
 
 
 def never_had(asked: Path, ledger: Path) -> Iterator[tuple[str, Iterable[str], str]]:

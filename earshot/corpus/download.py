@@ -65,8 +65,10 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
     name = shard_name(number)
     ledger, tar, folder = job.out / "ledger" / f"{name}.csv", job.out / f"{name}.tar", job.clips / name
     rows = read_ledger(ledger) if ledger.exists() else []
-    if not rows or _pending(rows):
-        rows = _get_all(job, read_asked(job.asked / f"{name}.jsonl"), folder)
+    asked = read_asked(job.asked / f"{name}.jsonl")
+    # Another version of this code may have dealt the clips to other shards.
+    if _pending(rows) or [row.clip_id for row in rows] != [row.clip_id for row in asked]:
+        rows = _get_all(job, asked, folder)
         if job.accept_pending or not _pending(rows):
             _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
         write_ledger(ledger, rows)
@@ -160,9 +162,13 @@ class _Asking:
 
     def __init__(self, job: Job, folder: Path, journal: Journal, last: dict[str, Entry]) -> None:
         self.job, self.folder, self.journal = job, folder, journal
-        self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if entry.row.status != "pending"}
+        self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if self._is_settled(entry.row)}
         self._asked_at = {clip_id: entry.at for clip_id, entry in last.items()}
         self._doubted: set[str] = set()  # forbidden, which may be a block
+
+    def _is_settled(self, row: LedgerRow) -> bool:
+        """Whether a row needs no asking: refused, or kept and its clip is there."""
+        return row.status == "refused" or (row.status == "kept" and (self.folder / f"{row.clip_id}.mp4").exists())
 
     def missing(self, asked: list[ManifestRow]) -> list[ManifestRow]:
         """The rows that are not settled and whose sites may be asked; those of other sites are noted as pending.

@@ -30,6 +30,7 @@ LONGEST_SLEEP = 5.0  # seconds after which one that waits looks again whether th
 LONGEST_NAMED = 86400.0  # seconds; no site is believed that asks for longer
 LONGEST_BACKOFF = 60  # times the first back-off of a limit: an hour after a minute
 LOCK_SECONDS = 60.0  # that the file may be held by others
+VAIN_TRIES = 6  # in a row, of a site that has never given anything, after which it is told of
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,11 @@ class Pace:
 
     def held(self) -> dict[str, Host]:
         """The hosts that are not to be asked now, by name."""
-        if not self.file.exists():
-            return {}
-        with self._connected() as table:
-            rows = table.execute("SELECT * FROM hosts WHERE until > ? AND trying = ''", [time.time()]).fetchall()
-        return {row[0]: Host(*row) for row in rows}
+        return self._where("until > ? AND trying = ''", time.time())
+
+    def giving_nothing(self) -> dict[str, Host]:
+        """The sites that were tried many times and have never given anything, by name."""
+        return self._where("given = '' AND failures >= ?", VAIN_TRIES)
 
     def too_long(self, host: Host) -> bool:
         """Whether a host is held for longer than is waited for."""
@@ -121,6 +122,14 @@ class Pace:
         """The address that a site gave last, if it gave any."""
         with self._changing(site) as host:
             return host.given or None
+
+    def _where(self, condition: str, value: float) -> dict[str, Host]:
+        """The hosts of which a condition with one value holds, by name."""
+        if not self.file.exists():
+            return {}
+        with self._connected() as table:
+            rows = table.execute(f"SELECT * FROM hosts WHERE {condition}", [value]).fetchall()
+        return {row[0]: Host(*row) for row in rows}
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earshot.corpus.ave import read_ave
 from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows
+from earshot.corpus.pace import named_time
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 
@@ -241,8 +242,9 @@ def _ask(file: Path, listed: ListFile, growing: BinaryIO, deadline: float) -> No
 def _check_status(file: Path, listed: ListFile, answer: requests.Response) -> None:
     status = answer.status_code
     if status in (408, 416, 429) or status >= 500:
-        after = answer.headers.get("Retry-After", "")
-        raise _Passing(f"it answers {status}", min(float(after), LONGEST_PAUSE) if after.isdecimal() else 0.0)
+        now = time.time()
+        until = named_time(answer.headers.get("Retry-After"), now) or now
+        raise _Passing(f"it answers {status}", min(until - now, LONGEST_PAUSE))
     if status not in (200, 206):
         raise EarshotError(
             f"{file}: {listed.address} answers {status}; have the list by other means and name it as corpus.manifest"

@@ -20,8 +20,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from earshot.media.scenes import read_scenes
 from earshot.pipeline.shards import shard_name, write_atomically
@@ -158,6 +156,9 @@ def first_of_each(corpus: Corpus) -> np.ndarray:
     Clips are put together with all that they are linked to, and the first of each lot stays; those of the lot that are
     not the same as it, but linked by way of others, are looked at again among themselves.
     """
+    from scipy.sparse import coo_array  # 30 MB, which every worker would hold and one process needs
+    from scipy.sparse.csgraph import connected_components
+
     clips = len(corpus.groups)
     labels = np.arange(clips)
     for prints in (corpus.sounds, corpus.pictures):

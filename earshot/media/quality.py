@@ -75,20 +75,28 @@ def thumbnail_places() -> list[float]:
 
 def sound_print(samples: np.ndarray, rate: int) -> bytes:
     """The fingerprint of a sound, int16 (samples, channels): 32 bytes, or none."""
-    mono = samples[:, 0].astype(np.float32)
-    if samples.shape[1] == 2:
-        mono += samples[:, 1]
     size = round(SPECTRUM_SECONDS * rate)
     edges = np.round(np.geomspace(LOWEST, HIGHEST, BANDS + 1) * size / rate).astype(int)
-    if len(mono) < size or edges[-1] > size // 2 + 1:
+    if len(samples) < size or edges[-1] > size // 2 + 1:
         return b""
-    starts = np.linspace(0, len(mono) - size, PARTS * SPECTRA).astype(int)
-    spectra = np.lib.stride_tricks.sliding_window_view(mono, size)[starts] * np.hanning(size).astype(np.float32)
-    powers = np.abs(np.fft.rfft(spectra)[:, : edges[-1]]) ** 2
-    energies = np.add.reduceat(powers, edges[:-1], axis=1).reshape(PARTS, SPECTRA, BANDS).sum(1)  # (33, 9)
+    starts = np.linspace(0, len(samples) - size, PARTS * SPECTRA).astype(int)
+    window = np.hanning(size).astype(np.float32)
+    # A part at a time: arrays of all parts, new for every clip, cost several times as much.
+    spectra = [_spectra(samples, part, window)[:, : edges[-1]] for part in starts.reshape(PARTS, SPECTRA)]
+    powers = np.abs(np.stack(spectra)) ** 2  # (33, 4, bins)
+    energies = np.add.reduceat(powers, edges[:-1], axis=2).sum(1)  # (33, 9)
     steps = np.diff(np.log(energies + ENERGY_FLOOR * energies.max() + 1e-9), axis=1)
     bits = np.diff(steps, axis=0) > 0  # (32, 8)
     return np.packbits(bits).tobytes() if bits.mean() >= FEWEST_ONES_HEARD else b""
+
+
+def _spectra(samples: np.ndarray, starts: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """The spectra of all channels together, from each of `starts` on: complex64 (starts, bins)."""
+    pieces = np.stack([samples[start : start + len(window)] for start in starts])  # (starts, samples, channels)
+    mono = pieces[:, :, 0].astype(np.float32)
+    if pieces.shape[2] == 2:
+        mono += pieces[:, :, 1]
+    return np.fft.rfft(mono * window)
 
 
 def picture_print(pictures: np.ndarray) -> bytes:

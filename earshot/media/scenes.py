@@ -91,10 +91,10 @@ def read_scenes(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
             yield file.read_row_group(group, columns=columns, use_threads=False)
 
 
-def rewrite_scenes(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Put a changed shard in the place of a shard, whole or not at all, one row group in memory at a time."""
-    with write_atomically(path) as growing, _writer(growing) as writer:
-        for table in read_scenes(path):
+def write_changed_scenes(shard: Path, target: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write a shard, changed, as another, whole or not at all, one row group in memory at a time."""
+    with write_atomically(target) as growing, _writer(growing) as writer:
+        for table in read_scenes(shard):
             changed = change(table)
             if len(changed):
                 writer.write_table(changed, row_group_size=len(changed))
@@ -103,7 +103,7 @@ def rewrite_scenes(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
 def with_flag(table: pa.Table, clip_ids: Collection[str], flag: str) -> pa.Table:
     """The table with a flag for some of its clips, beside those that they have."""
     pairs = zip(table["clip_id"].to_pylist(), table["flags"].to_pylist(), strict=True)
-    flags = [[*flags, flag] if clip_id in clip_ids and flag not in flags else flags for clip_id, flags in pairs]
+    flags = [[*flags, flag] if clip_id in clip_ids else flags for clip_id, flags in pairs]
     return table.set_column(SCHEMA.get_field_index("flags"), SCHEMA.field("flags"), _lists(flags, text_column))
 
 

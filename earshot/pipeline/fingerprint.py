@@ -1,8 +1,8 @@
 """Names made by hashing: of what a stage is about to do, and of a list of clips or other items.
 
 Unfinished work is kept under the name of its inputs, parameters and code, so that it is taken up again only by a run
-that would do the same. Scores carry the names of the lists that they come from, so that those of different lists can be
-told apart.
+that would do the same. What no code has made, as what was downloaded, goes by inputs and parameters alone. Scores carry
+the names of the lists that they come from, so that those of different lists can be told apart.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 
-def fingerprint(inputs: Iterable[Path], values: dict[str, Any]) -> str:
-    """Sixteen hexadecimal digits that change with any input file, parameter value or line of loaded Earshot code.
+def fingerprint(inputs: Iterable[Path], values: dict[str, Any], sources: Iterable[Path] = ()) -> str:
+    """Sixteen hexadecimal digits that change with any input file, parameter value or line of the source files.
 
     Input files count by path, size and time of change: reading terabytes to name a scratch folder would cost more than
     the work it might save.
@@ -26,7 +26,7 @@ def fingerprint(inputs: Iterable[Path], values: dict[str, Any]) -> str:
     for path in inputs:
         for name, size, changed in _files(path):
             digest.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
-    for source in loaded_sources():
+    for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

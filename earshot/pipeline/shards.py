@@ -162,6 +162,12 @@ def _marker(markers: Path, number: int) -> Path:
     return markers / f"{shard_name(number)}.json"
 
 
+def link_file(source: Path, target: Path) -> None:
+    """Put a file at `target` too, whole: as a hard link, or copied across file systems."""
+    with write_atomically(target) as growing:
+        _link_or_copy(source, growing)
+
+
 def link_tree(source: Path, target: Path) -> None:
     """Put `source` at `target` whole: hard links in a folder beside it, then one rename; copies across file systems."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +186,7 @@ def link_tree(source: Path, target: Path) -> None:
         os.replace(growing, target)
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError:

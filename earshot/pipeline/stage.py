@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from earshot.pipeline import torchrun
 from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import fingerprint, list_hash
+from earshot.pipeline.fingerprint import fingerprint, list_hash, loaded_sources
 from earshot.pipeline.params import Params, load_params
 from earshot.pipeline.settings import NAMES, settings
 from earshot.pipeline.shards import Work, end_with, link_tree, map_shards, write_atomically
@@ -148,8 +148,10 @@ class Stage:
     `params`, `reads`, `writes`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option
     named by `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes
     of finished work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its
-    shards over the machines of a cluster. `clips` is the one input that tells which clips the stage's numbers come
-    from, or a function of parameters and choice as `reads` may be.
+    shards over the machines of a cluster. Unfinished work is another's once a line of code has changed, but for a
+    stage that keeps `facts`, which no code has made: it goes on with them, as long as the number of their form there
+    is the same. `clips` is the one input that tells which clips the stage's numbers come from, or a function of
+    parameters and choice as `reads` may be.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Stage:
     plots: Sequence[str] = ()
     choices: tuple[str, Sequence[str]] | None = None
     spreads: bool = False
+    facts: int | None = None
 
     def metric_files(self, choice: str | None) -> list[str]:
         """The files under metrics/ that this stage writes."""
@@ -264,7 +267,11 @@ class Stage:
         keys = [_fill(key, choice) for key in self.params if key not in self.finishing]
         values = {key: _plain(_lookup(params, key)) for key in keys}
         label = f"{self.name}-{choice}" if choice else self.name
-        scratch = (settings().scratch or root / ".earshot") / label / fingerprint(inputs, values)
+        if self.facts is None:
+            name = fingerprint(inputs, values, loaded_sources())
+        else:
+            name = fingerprint(inputs, values | {"facts": self.facts})
+        scratch = (settings().scratch or root / ".earshot") / label / name
         clips = self.clips(view, choice) if callable(self.clips) else self.clips
         return Run(self, view, root, scratch, choice, read_clips_hash(root / clips) if clips else None)
 
