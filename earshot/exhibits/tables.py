@@ -2,6 +2,7 @@
 
 Pictures are JPEG (photographs, also with something drawn over them) or PNG (spectrograms and other graphs), sounds are
 MP3, videos MP4 (H.264 and AAC). A network is `encoder`, `wrong_sound` or `random`. Annotations are what humans said.
+A rank counts from 1.
 
 clusters.parquet, a row a cluster (of label.model clusters or textons), by number
     moments, trained_on     how many moments have the label, and of the training split are kept
@@ -38,7 +39,7 @@ heatmaps.parquet, by network, sense, unit and rank
 localised.parquet, pictures with boxes, by name
     hit                     whether the map's highest point lies in a box; `control_hit` that of a random network
     shown, heat             the picture, and the same under the sounding map, boxes drawn on both
-sounding_videos.parquet, whole clips under the sounding map, with their sound
+sounding_videos.parquet, whole clips, of long ones the first half minute, under the sounding map, with their sound
     poster, video
 
 embedded.parquet, a row a network, sense and moment
