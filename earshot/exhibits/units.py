@@ -197,17 +197,16 @@ def class_rows(
 
 def tell_layer(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
     """The layer and what its units see, in px of a picture."""
-    whole = layer.network.image_size
-    size, actual = (whole, whole) if fields[0].size is None else (fields[0].size, round(fields[0].actual))
-    return {
+    side, rows = layer.network.image_size, fields[0]
+    facts = {
         "network": layer.network.architecture["name"],
         "layer": layer.name,
-        "image_size": whole,
-        "receptive_field": size,
-        "circle": actual,
-        "stride": fields[0].stride,
         "precision": "bf16",
+        "image_size": side,
+        "receptive_field": rows.size or side,
+        "circle": round(min(rows.actual, side)),
     }
+    return facts | ({"stride": rows.stride} if rows.size else {})
 
 
 def closing_line(metrics: Mapping[str, Any], layer: str) -> str:
