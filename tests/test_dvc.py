@@ -17,7 +17,9 @@ from earshot.pipeline.recipe import apply_recipes
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
 OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localisation")]
 OF_PICTURES = ["evaluate@detection", "evaluate@finetune", "evaluate@sun", "evaluate@voc"]
-EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50"]
+EXHIBITS = ("clusters", "units", "heatmaps", "localisation", "embeddings", "retrieval")
+EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50", *(f"explain@{name}" for name in EXHIBITS), "report"]
+OF_CLUSTERS = [*OF_PICTURES, "explain@clusters", "explain@units", "label", "pretrain", "report"]
 GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 
@@ -40,10 +42,10 @@ class Repository:
         self.commit()
 
     def git(self, *words: str) -> str:
-        return self._run("git", *words)
+        return self.run("git", *words)
 
     def dvc(self, *words: str) -> str:
-        return self._run(sys.executable, "-m", "dvc", *words)
+        return self.run(sys.executable, "-m", "dvc", *words)
 
     def commit(self) -> None:
         self.git("add", "--all")
@@ -52,7 +54,7 @@ class Repository:
     def metrics(self, name: str) -> dict:
         return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
 
-    def _run(self, *command: str) -> str:
+    def run(self, *command: str) -> str:
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -83,12 +85,34 @@ def test_repro_runs_every_stage_once_and_then_nothing(repository):
 
 def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
     before = repository.metrics("label"), repository.metrics("voc")
-    output = repository.dvc("exp", "run", "-S", "clusters=5")
-    assert sorted(stages_run(output)) == [*OF_PICTURES, "label", "pretrain"]
+    output = repository.dvc("exp", "run", "--name", "five", "-S", "clusters=5")
+    assert sorted(stages_run(output)) == sorted(OF_CLUSTERS)
     assert repository.metrics("pretrain")["chance"] == pytest.approx(1 / 5)
     back = repository.dvc("exp", "run", "-S", "clusters=4")
     assert not stages_run(back)
     assert (repository.metrics("label"), repository.metrics("voc")) == before
+
+
+def test_experiments_stand_side_by_side_with_their_exhibits_from_the_cache(repository):
+    where = ["--root", str(repository.folder), "--output", str(repository.folder / "report-compare")]
+    told = repository.run(sys.executable, "-m", "earshot.insight.compare", "HEAD", "--experiments", "five", *where)
+    assert "not in DVC's cache" not in told and "2 runs" in told
+    clusters = (repository.folder / "report-compare" / "clusters.html").read_text()
+    assert "4 clusters of what is heard" in clusters and "5 clusters of what is heard" in clusters
+    start = (repository.folder / "report-compare" / "index.html").read_text()
+    assert ">clusters<" in start.partition("Changed parameters")[2]
+
+
+def test_plots_are_drawn_by_dvcs_own_templates(repository):
+    shown = json.loads(repository.dvc("plots", "diff", "--json", "HEAD", "five"))
+    assert not shown.get("errors")
+    for name, plots in shown["data"].items():
+        assert {rev for plot in plots for rev in plot["revisions"]} == {"HEAD", "five"}, name
+        values = [value for plot in plots for value in json.loads(plot["content"])["data"]["values"]]
+        assert values and {value["rev"] for value in values} == {"HEAD", "five"}, name
+    assert any("confusion" in name or "ESC-50" in name for name in shown["data"])
+    points = json.loads(shown["data"]["VOC2007, mAP against clusters"][0]["content"])["data"]["values"]
+    assert {point["clusters"] for point in points} == {"4", "5"}
 
 
 def test_an_unknown_parameter_runs_nothing(repository):
