@@ -1,5 +1,7 @@
 """The pipeline under DVC, in a repository of its own: only what changed runs again, and going back costs nothing."""
 
+import json
+import sys
 import time
 
 import pytest
@@ -8,9 +10,9 @@ from repository import Repository, stages_run
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
 OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localisation")]
 OF_PICTURES = ["evaluate@detection", "evaluate@finetune", "evaluate@sun", "evaluate@voc"]
-OF_LABELS = ["explain@clusters", "explain@units", "report"]
-EXHIBITS_OF_PAIRS = [f"explain@{name}" for name in ("heatmaps", "localisation", "embeddings", "retrieval")]
-EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50", *OF_LABELS, *EXHIBITS_OF_PAIRS]
+EXHIBITS = ("clusters", "units", "heatmaps", "localisation", "embeddings", "retrieval")
+EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50", *(f"explain@{name}" for name in EXHIBITS), "report"]
+OF_CLUSTERS = [*OF_PICTURES, "explain@clusters", "explain@units", "label", "pretrain", "report"]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +34,34 @@ def test_repro_runs_every_stage_once_and_then_nothing(repository):
 
 def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
     before = repository.metrics("label"), repository.metrics("voc")
-    output = repository.dvc("exp", "run", "-S", "clusters=5")
-    assert sorted(stages_run(output)) == sorted([*OF_PICTURES, *OF_LABELS, "label", "pretrain"])
+    output = repository.dvc("exp", "run", "--name", "five", "-S", "clusters=5")
+    assert sorted(stages_run(output)) == sorted(OF_CLUSTERS)
     assert repository.metrics("pretrain")["chance"] == pytest.approx(1 / 5)
     back = repository.dvc("exp", "run", "-S", "clusters=4")
     assert not stages_run(back)
     assert (repository.metrics("label"), repository.metrics("voc")) == before
+
+
+def test_experiments_stand_side_by_side_with_their_exhibits_from_the_cache(repository):
+    where = ["--root", str(repository.folder), "--output", str(repository.folder / "report-compare")]
+    told = repository.run(sys.executable, "-m", "earshot.insight.compare", "HEAD", "--experiments", "five", *where)
+    assert "not in DVC's cache" not in told and "2 runs" in told
+    clusters = (repository.folder / "report-compare" / "clusters.html").read_text()
+    assert "4 clusters of what is heard" in clusters and "5 clusters of what is heard" in clusters
+    start = (repository.folder / "report-compare" / "index.html").read_text()
+    assert ">clusters<" in start.partition("Changed parameters")[2]
+
+
+def test_plots_are_drawn_by_dvcs_own_templates(repository):
+    shown = json.loads(repository.dvc("plots", "diff", "--json", "HEAD", "five"))
+    assert not shown.get("errors")
+    for name, plots in shown["data"].items():
+        assert {rev for plot in plots for rev in plot["revisions"]} == {"HEAD", "five"}, name
+        values = [value for plot in plots for value in json.loads(plot["content"])["data"]["values"]]
+        assert values and {value["rev"] for value in values} == {"HEAD", "five"}, name
+    assert any("confusion" in name or "ESC-50" in name for name in shown["data"])
+    points = json.loads(shown["data"]["VOC2007, mAP against clusters"][0]["content"])["data"]["values"]
+    assert {point["clusters"] for point in points} == {"4", "5"}
 
 
 def test_an_unknown_parameter_runs_nothing(repository):

@@ -31,7 +31,7 @@ class Benchmark:
         metric: what its scores are called, a pattern.
         leading: the column that stands for it, chosen beforehand.
         words: the metric, where the columns do not say it.
-        brief: a shorter title.
+        brief: that column in a chart, where title and column are too long for it.
     """
 
     title: str
@@ -51,9 +51,11 @@ BENCHMARKS = {
     "esc50": Benchmark("ESC-50", "accuracy", "accuracy", "accuracy"),
     "dcase": Benchmark("DCASE", "accuracy", "accuracy", "accuracy"),
     "retrieval": Benchmark("Retrieval", r"ndcg\d+", "", "nDCG"),
-    "nmi": Benchmark("Clusters against annotations", "nmi", "nmi_picture", "NMI", "NMI"),
-    "units": Benchmark("Units that prefer a class", r"(?:classes|units)\d", "units4_picture", brief="Units"),
-    "localisation": Benchmark("Where a sound comes from", r"ciou_\w+|auc_\w+|peak", "peak", brief="Localisation"),
+    "nmi": Benchmark("Clusters against annotations", "nmi", "nmi_picture", "NMI", "NMI of pictures"),
+    "units": Benchmark(
+        "Units that prefer a class", r"(?:classes|units)\d", "units4_picture", brief="Units, 4 of 5 pictures"
+    ),
+    "localisation": Benchmark("Where a sound comes from", r"ciou_\w+|auc_\w+|peak", "peak", brief="Localisation, peak"),
 }
 WORDS = {
     "map": "mAP",

@@ -44,8 +44,9 @@ def _lead(units: list[dict[str, Any]]) -> str:
         shares: dict[str, list[float]] = {}
         for unit in (unit for unit in units if unit["sense"] == sense):
             shares.setdefault(unit["network"], []).append(unit["share"])
-        first, *others = [f"{share(statistics.mean(of))}, {network}" for network, of in shares.items()]
-        told.append(f"{sense}s {first}" + (f" ({'; '.join(others)})" if others else ""))
+        first, *others = [(share(statistics.mean(of)), network) for network, of in shares.items()]
+        beside = f" ({', '.join(f'{network} {value}' for value, network in others)})" if others else ""
+        told.append(f"{sense}s {first[0]}{beside}")
     if not told:
         return "No unit is shown."
-    return f"So many of a unit's top moments have its annotation, in the mean over the units shown: {'; '.join(told)}."
+    return f"Of the top moments of the units shown, so many have the unit's annotation: {'; '.join(told)}."

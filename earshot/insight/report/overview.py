@@ -151,8 +151,8 @@ def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
     for benchmark, found in grids(source).items():
         key = leading_column(benchmark, found)
         scores = {row: score for row, score in found.beside(key).items() if 0 <= score <= 1}
-        brief = BENCHMARKS[benchmark].brief or BENCHMARKS[benchmark].title
-        rows[brief if len(found.columns) < 2 else f"{brief}, {found.columns[key]}"] = scores
+        told = BENCHMARKS[benchmark]
+        rows[told.brief or told.title + (f", {found.columns[key]}" if len(found.columns) > 1 else "")] = scores
     if not rows:
         return None
     told = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
