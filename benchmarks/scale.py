@@ -5,7 +5,8 @@
 
 Tiny clips (4 s at 64 px, one frame kept) go through the real stages: a manifest of local files, download with its
 ledger, extract, describe; then DVC takes note of all of it and is asked what has changed. A few hundred clips are
-rendered, and each is there under many names, so duplicates are not looked for. Measured for every number of clips:
+rendered, and each is there under many names, so duplicates are not looked for. 1,000, 10,000 and 100,000 clips take 45
+minutes of processor time. Measured for every number of clips:
 
 - seconds by the clock and of the processors, per clip; other work on the machine slows the first, and the second less
 - peak resident memory of the stage's own process, and of the largest of its workers and their decoders
