@@ -3,6 +3,7 @@
 What is drawn depends on the seed alone. Pictures and sounds are real files of their kinds, and distinct.
 """
 
+import csv
 import io
 import json
 import shutil
@@ -104,6 +105,8 @@ class Synthetic:
         self.root.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / "params.yaml", self.root / "params.yaml")
         shutil.copytree(REPOSITORY / "metrics", self.root / "metrics", dirs_exist_ok=True)
+        for name in ("voc_classes", "completeness"):
+            self._rename_classes(self.root / "metrics" / f"{name}.csv")
         self._ledgers()
         tables = {
             "clusters": {
@@ -132,6 +135,16 @@ class Synthetic:
                     write_table(folder, name, rows)
             (folder / FACTS_FILE).write_text(json.dumps(facts))
         return self.root
+
+    def _rename_classes(self, file: Path) -> None:
+        """Give the classes of a table the names of the annotations."""
+        with file.open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        names = dict(zip(dict.fromkeys(row["class"] for row in rows if row["class"]), self.annotations, strict=False))
+        with file.open("w", newline="") as lines:
+            writer = csv.DictWriter(lines, rows[0])
+            writer.writeheader()
+            writer.writerows(row | {"class": names.get(row["class"], row["class"])} for row in rows)
 
     def moment(self, number: int) -> dict:
         """The columns of a moment."""

@@ -173,6 +173,14 @@ def test_a_random_network_tells_real_photographs_better_than_chance(real_data, t
         assert metrics[f"random_map_{layer}"] > metrics["chance"] + 0.1
 
 
+def share_told(root: Path, benchmark: str, items: int) -> float:
+    """Of the items in the table of confusions, the share that was told as what it is."""
+    with (root / "metrics" / f"{benchmark}_confusion.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == items and list(rows[0]) == ["actual", "predicted"]
+    return float(np.mean([row["actual"] == row["predicted"] for row in rows]))
+
+
 def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_whole, encoder, capsys):
     changes = {"evaluate__sun__tree": sun_whole, "evaluate__sun__encoder": encoder, "evaluate__sun__resize": SIDE}
     metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
@@ -191,6 +199,7 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
         metrics["accuracy_pool5"], abs=1e-5
     )
     assert "SUN397 linear SVM, accuracy over 3 splits: pool5" in capsys.readouterr().out
+    assert share_told(tmp_path / "root", "sun", items=len(asked)) == pytest.approx(metrics["accuracy_pool5"], abs=1e-5)
 
 
 def test_sun_draws_as_many_of_the_official_fifty_as_asked_by_the_seed(tmp_path):
@@ -219,6 +228,7 @@ def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, es
     assert metrics == scores | {"items_hash": asked}  # the descriptor was trained on no clips
     assert [row["class"] for row in classes] == ["dog", "chainsaw"]  # by number, not by name
     assert "mfcc 1.000, spectrum 1.000; chance 0.500" in capsys.readouterr().out
+    assert share_told(tmp_path / "root", "esc50", items=len([*(esc50_whole / "audio").iterdir()])) == 1
 
 
 def test_a_part_of_esc50_may_name_its_only_table_as_it_likes(trees):

@@ -22,6 +22,7 @@ from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.shards import link_tree
 
 WORKSPACE = "."
+STYLE = "report.css"  # which every report has
 
 
 def sources(options: argparse.Namespace, scratch: Path) -> list[Source]:
@@ -44,6 +45,12 @@ def sources(options: argparse.Namespace, scratch: Path) -> list[Source]:
     return found
 
 
+def check_output(folder: Path) -> None:
+    """Raise EarshotError where a folder holds something else than a report, which would be replaced."""
+    if folder.exists() and not (folder.is_dir() and ((folder / STYLE).exists() or not any(folder.iterdir()))):
+        raise EarshotError(f"{folder}: holds something else than a report; name another folder with --output")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -59,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--output", type=Path, default=Path("report-compare"), metavar="DIR")
     options = parser.parse_args(arguments)
     try:
+        check_output(options.output)
         with tempfile.TemporaryDirectory(prefix="earshot-") as scratch:
             found = sources(options, Path(scratch))
             site = write_report(found, Path(scratch) / "report")

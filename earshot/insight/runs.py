@@ -6,6 +6,7 @@ left out with its reason.
 """
 
 import csv
+import io
 import json
 import math
 import re
@@ -179,7 +180,7 @@ def _read_json(name: str, text: str) -> dict[str, Any]:
 
 def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
     """Every number of a table of classes, by `<class>.<column>`."""
-    rows = csv.DictReader(text.splitlines())
+    rows = csv.DictReader(io.StringIO(text, newline=""))  # a class may be a sentence of several lines
     if rows.fieldnames and rows.fieldnames[0] == "network":
         return  # correspondence has a row a network, whose scores stand in its metrics too
     for row in rows:

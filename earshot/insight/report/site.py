@@ -23,6 +23,7 @@ from earshot.insight.report.figures import network_name
 from earshot.pipeline.errors import EarshotError
 
 STATIC = ("report.css", "report.js", "icon.svg")
+CAPTION_LENGTH = 120  # characters of an annotation that are shown
 DIGITS = 20  # hexadecimal, of a file's name
 FORMATS = {"JPEG": "jpg", "PNG": "png"}
 
@@ -146,7 +147,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"score": score, "share": share, "count": count, "shown": shown}
+    made.filters |= {"score": score, "share": share, "count": count, "shown": shown, "brief": brief}
     return made
 
 
@@ -162,6 +163,11 @@ def share(value: float | None) -> str:
     if value is None or value != value:
         return "–"
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if 0 < value < 0.1 else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
+
+
+def brief(text: str) -> str:
+    """A stranger's text, cut where it is longer than a caption should be."""
+    return text if len(text) <= CAPTION_LENGTH else f"{text[: CAPTION_LENGTH - 1]}…"
 
 
 def count(value: int) -> str:
