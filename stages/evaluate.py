@@ -11,7 +11,7 @@ reads   evaluate.<benchmark>.tree      the benchmark in its official layout
 writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the scores stand clips_hash, of the list of
         clips that the encoder was trained on, and items_hash, of the list of test items. What the corpus gives no
         answer to, such as its annotations where it has none, is told and has 0 clips and no scores
-        metrics/<benchmark>_confusion.csv, a row an item with its class and what it was told as, of sun (on pool5),
+        data/told/<benchmark>/confusion.csv, a row an item with its class and what it was told as, of sun (on pool5),
         esc50 and dcase; without rows of the others, which do not tell one class from others
 
     python -m stages.evaluate --benchmark voc
@@ -20,6 +20,10 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the sc
     python -m stages.evaluate --benchmark esc50 --set descriptor=mfcc
     python -m stages.evaluate --benchmark esc50 --set evaluate.esc50.encoder=models/correspond
 """
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
@@ -41,6 +45,7 @@ from earshot.evaluation.benchmark import Answer, Question, Unanswerable
 from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
+from earshot.pipeline.shards import write_atomically
 from earshot.pipeline.stage import Run, Stage, View
 
 BENCHMARKS = {
@@ -77,8 +82,9 @@ STAGE = Stage(
     params=("seed", "descriptor", "texture", "corpus.ontology", "evaluate.{choice}"),
     reads=inputs,
     clips=lambda params, benchmark: getattr(params.evaluate, benchmark).encoder,
+    writes=("data/told/{choice}",),
     metrics=("{choice}",),
-    plots=("{choice}_classes", "{choice}_confusion"),
+    plots=("{choice}_classes",),
     choices=("benchmark", tuple(BENCHMARKS)),
 )
 
@@ -103,9 +109,18 @@ def main(run: Run) -> str:
         answer = Answer({"clips": 0}, [], f"{run.choice} is not measured", str(why), [])
     run.write_metrics(run.choice, answer.metrics | {"items_hash": list_hash(answer.items)})
     run.write_plot(f"{run.choice}_classes", answer.classes)
-    confusion = [{"actual": actual, "predicted": predicted} for actual, predicted in answer.confusion]
-    run.write_plot(f"{run.choice}_confusion", confusion, ("actual", "predicted"))
+    told = f"data/told/{run.choice}"
+    write_confusion(run.out(told) / "confusion.csv", answer.confusion)
+    run.place(told)
     return f"{answer.protocol}: {answer.scores}"
+
+
+def write_confusion(file: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write what each item is and was told as, with the columns that the confusion template of `dvc plots` wants."""
+    with write_atomically(file) as growing, growing.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(("actual", "predicted"))
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def test_a_random_network_tells_real_photographs_better_than_chance(real_data, t
 
 def share_told(root: Path, benchmark: str, items: int) -> float:
     """Of the items in the table of confusions, the share that was told as what it is."""
-    with (root / "metrics" / f"{benchmark}_confusion.csv").open(newline="") as lines:
+    with (root / "data" / "told" / benchmark / "confusion.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert len(rows) == items and list(rows[0]) == ["actual", "predicted"]
     return float(np.mean([row["actual"] == row["predicted"] for row in rows]))

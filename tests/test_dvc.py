@@ -28,7 +28,7 @@ def test_repro_runs_every_stage_once_and_then_nothing(repository):
     start = time.monotonic()
     again = repository.dvc("repro")
     assert not stages_run(again)
-    assert time.monotonic() - start < 10  # 5 s where nothing else uses the machine
+    assert time.monotonic() - start < 20  # 12 s where ten others want the two cores
     assert repository.git("status", "--porcelain") == ""
 
 
@@ -57,11 +57,11 @@ def test_plots_are_drawn_by_dvcs_own_templates(repository):
     assert not shown.get("errors")
     for name, plots in shown["data"].items():
         assert {rev for plot in plots for rev in plot["revisions"]} == {"HEAD", "five"}, name
-        values = [value for plot in plots for value in json.loads(plot["content"])["data"]["values"]]
+        values = [value for plot in plots for value in plot["content"]["data"]["values"]]
         assert values and {value["rev"] for value in values} == {"HEAD", "five"}, name
-    assert any("confusion" in name or "ESC-50" in name for name in shown["data"])
-    points = json.loads(shown["data"]["VOC2007, mAP against clusters"][0]["content"])["data"]["values"]
+    points = shown["data"]["VOC2007, mAP against clusters"][0]["content"]["data"]["values"]
     assert {point["clusters"] for point in points} == {"4", "5"}
+    assert {"actual", "predicted"} <= shown["data"]["ESC-50"][0]["content"]["data"]["values"][0].keys()
 
 
 def test_an_unknown_parameter_runs_nothing(repository):

@@ -61,10 +61,8 @@ def test_a_stage_declares_in_dvc_yaml_what_it_declares_in_its_script(name, choic
     declared, stage = _declared(name, choice), _stage(name)
     assert declared["cmd"] == f"python -m stages.{name}" + (f" --{stage.choices[0]} {choice}" if choice else "")
     assert declared["params"] == _fill(stage.params, choice)
-    outs = declared.get("outs", [])
-    tables = [path for path in outs if path.startswith("metrics/")]  # what is drawn of them stands under plots
-    assert [path for path in outs if path not in tables] == stage.outs(choice)
-    metrics = declared.get("metrics", []) + tables
+    assert declared.get("outs", []) == stage.outs(choice)
+    metrics = declared.get("metrics", []) + declared.get("plots", [])
     assert sorted(metrics) == sorted(f"metrics/{file}" for file in stage.metric_files(choice))
     inputs = stage.inputs(stage.view(PARAMS, choice), choice)
     data = [path for path in declared["deps"] if not path.startswith(("stages/", "earshot/"))]

@@ -1,1 +1,1 @@
-"""What was learned, made visible: the table of scores."""
+"""What was learned, made visible: tables of scores beside the published ones, and the report."""

@@ -103,6 +103,7 @@ class Grid:
 
 def grid(name: str, values: Mapping[str, Any]) -> Grid:
     """The metrics of benchmark `name` as a grid; without columns where it has no scores."""
+    values = {key: value for key, value in values.items() if value is not None}
     metric = re.compile(f"({BENCHMARKS[name].metric})(?:_(.+))?")
     matches = {key: metric.fullmatch(key) for key in values if key not in NOT_SCORES}
     stems = {key: match[1] for key, match in matches.items() if match}

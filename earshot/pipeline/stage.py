@@ -115,13 +115,10 @@ class Run:
         rounded |= {"clips_hash": self.clips_hash} if self.clips_hash else {}
         self._write_metric(f"{name}.json", json.dumps(rounded, indent=2, allow_nan=False) + "\n")
 
-    def write_plot(self, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-        """Write metrics/<name>.csv, a table that `dvc plots` draws: a row a mapping, all with the same keys.
-
-        `columns` are those keys, for a table that may have no row.
-        """
+    def write_plot(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write metrics/<name>.csv, a table that `dvc plots` draws: a row a mapping, all with the same keys."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=columns or (list(rows[0]) if rows else []), lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})

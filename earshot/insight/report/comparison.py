@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from earshot.insight.grids import BENCHMARKS, Grid
-from earshot.insight.report.overview import findings, grids, history_charts, in_yaml, question, scores_chart
+from earshot.insight.report.curves import history_charts
+from earshot.insight.report.overview import findings, grids, in_yaml, question, scores_chart
 from earshot.insight.report.site import Numbers, Site
 from earshot.insight.report.sources import Source
 

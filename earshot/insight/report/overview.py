@@ -7,27 +7,18 @@ from typing import Any
 
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.insight.charts import BACKBONES
-from earshot.insight.grids import BENCHMARKS, CHANCE, CONTROLS, OWN, Grid, grid, leading_column
+from earshot.insight.grids import BENCHMARKS, CONTROLS, OWN, Grid, grid, leading_column
 from earshot.insight.published import published_tables
-from earshot.insight.report.figures import Curve, class_bars, curves, score_dots
+from earshot.insight.report.figures import score_dots
 from earshot.insight.report.site import Chart, Numbers, Site
 from earshot.insight.report.sources import Source
 from earshot.insight.tables import RENDERED, Line, Score, lines, sections
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av")
 PACKAGES += ("pyarrow", "dvc", "matplotlib", "Jinja2")
-MOST_CLASSES = 40  # bars in one chart
 CORRESPONDENCE = {"ave": "AVE-Net", "l3": "L3-Net", "avol": "AVOL-Net", "multisensory": "the multisensory network"}
 HEADLINES = ("voc", "sun", "correspondence", "imagenet")
 METRICS = {"map": "mAP", "accuracy": "accuracy"}
-SCORES_OF_CLASSES = {
-    "voc": "ap",
-    "sun": "accuracy",
-    "detection": "ap",
-    "esc50": "accuracy",
-    "dcase": "accuracy",
-    "finetune": "ap",
-}
 
 
 @dataclass(frozen=True)
@@ -159,119 +150,6 @@ def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
     return site.chart(name, lambda: score_dots(rows), "Scores beside their controls", f"A line of marks each: {told}")
 
 
-def history_charts(site: Site, sources: Sequence[Source]) -> list[Chart]:
-    """Accuracy and loss by epoch of both trainings, of all runs in one chart."""
-    made = []
-    for stage, file in {"pretrain": "history", "correspond": "correspond_history"}.items():
-        tables = [(number, source, source.table(file)) for number, source in enumerate(sources)]
-        tables = [each for each in tables if each[2]]
-        if not tables:
-            continue
-        many = len(sources) > 1
-        accuracies = {
-            "val_accuracy": "held out",
-            "train_accuracy": "training",
-            "wrong_sound_val_accuracy": "held out, wrong sound",
-        }
-        told = [source.metrics(stage).get("chance") for _, source, _ in tables]
-        chances = {"chance": min(known)} if (known := [level for level in told if level is not None]) else {}
-        title = {"pretrain": "Telling the label", "correspond": "Telling pairs"}[stage]
-        for what, keys, levels in (
-            ("accuracy", accuracies, chances),
-            ("loss", {"val_loss": "held out", "train_loss": "training"}, {}),
-        ):
-            drawn = [
-                Curve(
-                    f"{source.name}, {word}" if many else word, *_points(table, key), number if many else style, style
-                )
-                for number, source, table in tables
-                for style, (key, word) in enumerate(keys.items())
-                if any(row.get(key) for row in table)
-            ]
-            if drawn:
-                made.append(_history_chart(site, f"{file}-{what}", title, what, drawn, levels))
-    return made
-
-
-def _history_chart(
-    site: Site, name: str, title: str, what: str, drawn: list[Curve], levels: Mapping[str, float]
-) -> Chart:
-    last = "; ".join(f"{curve.name} {curve.y[-1]:.3f}" for curve in drawn)
-    numbers = Numbers(
-        f"{title}: {what} by epoch",
-        ("epoch", *(curve.name for curve in drawn)),
-        [
-            (int(epoch), *(dict(zip(curve.x, curve.y, strict=True)).get(epoch) for curve in drawn))
-            for epoch in sorted({x for curve in drawn for x in curve.x})
-        ],
-        f"metrics/{name.rpartition('-')[0]}.csv",
-    )
-    return site.chart(
-        name,
-        lambda: curves(drawn, "epoch", what, levels=levels),
-        f"{title}: {what}",
-        f"Lines by epoch, at the end: {last}",
-        numbers,
-    )
-
-
-def _points(table: Sequence[Mapping[str, str]], key: str) -> tuple[list[float], list[float]]:
-    rows = [(float(row["epoch"]), float(row[key])) for row in table if row.get(key)]
-    return [x for x, _ in rows], [y for _, y in rows]
-
-
-def class_charts(site: Site, source: Source, prefix: str) -> list[Chart]:
-    """The scores of each class, of the benchmarks that have them, in the column that stands for the benchmark."""
-    made = []
-    for name, metric in SCORES_OF_CLASSES.items():
-        table = source.table(f"{name}_classes")
-        found = grids(source).get(name)
-        key = leading_column(name, found) if found else None
-        if not table or not key:
-            continue
-        own = "_".join([metric, *key.split("_")[1:]])
-        controls = {
-            "wrong sound": f"wrong_sound_{own}",
-            "random weights": f"random_{own}",
-            "colour histogram": f"colour_{metric}",
-            "spectrum": f"spectrum_{own}",
-            CHANCE: CHANCE,
-        }
-        columns = {
-            row: column for row, column in ({next(iter(found.rows)): own} | controls).items() if column in table[0]
-        }
-        if own not in table[0]:
-            continue
-        made.append(_class_chart(site, name, found.columns[key], table, columns, prefix))
-    return made
-
-
-def _class_chart(
-    site: Site, name: str, layer: str, table: Sequence[Mapping[str, str]], columns: Mapping[str, str], prefix: str
-) -> Chart:
-    first = next(iter(columns.values()))
-    ranked = sorted(table, key=lambda row: (-_number(row[first]), row["class"]))
-    shown = ranked if len(ranked) <= MOST_CLASSES else ranked[: MOST_CLASSES // 2] + ranked[-MOST_CLASSES // 2 :]
-    scores = {row: [_number(each[column]) for each in shown] for row, column in columns.items()}
-    title = f"{BENCHMARKS[name].title} by class" + (f", {layer}" if layer not in ("mAP", "accuracy") else "")
-    rest = f" ({MOST_CLASSES // 2} best and worst of {len(ranked)})" if len(shown) < len(ranked) else ""
-    numbers = Numbers(
-        title,
-        ("class", *columns),
-        [(each["class"], *(_number(each[column]) for column in columns.values())) for each in ranked],
-        f"metrics/{name}_classes.csv",
-    )
-    ends = [f"{each['class']} {_number(each[first]):.3f}" for each in (ranked[0], ranked[-1])]
-    told = f"Bars: best {ends[0]}, worst {ends[1]}"
-    names = [each["class"] for each in shown]
-    what = "average precision" if first.startswith("ap") else "accuracy"
-    return site.chart(f"classes-{prefix}{name}", lambda: class_bars(names, scores, what), title + rest, told, numbers)
-
-
-def _number(text: str | None) -> float:
-    return float(text) if text else float("nan")
-
-
 def beside_papers(source: Source) -> list[Beside]:
     """The papers' tables of which the run is a row: what is published, the run, and its controls, in per cent."""
     made = []
@@ -297,48 +175,29 @@ def cell(value: Score | float | None) -> str:
 def corpus_facts(source: Source) -> list[tuple[str, str, str]]:
     """What there is of the corpus: name, value, and the file where it stands."""
     download, extract, describe = (source.metrics(name) for name in ("download", "extract", "describe"))
+    if source.params.get("corpus.clips") != "data/clips":
+        download = {}  # of another corpus
     told = []
-    if download and source.params.get("corpus.clips") == "data/clips":
-        pending = download.get("clips_pending", 0)
-        told.append(("asked for", f"{download['clips_asked']:,} clips", "metrics/download.json"))
-        told.append(
-            (
-                "downloaded",
-                f"{download['clips_kept']:,} clips" + (f", {pending:,} pending" if pending else ""),
-                "metrics/download.json",
-            )
-        )
+    if download:
+        pending = f", {download['clips_pending']:,} pending" if download.get("clips_pending") else ""
+        told.append(("asked for", f"{download['clips_asked']:,} clips", "download.json"))
+        told.append(("downloaded", f"{download['clips_kept']:,} clips{pending}", "download.json"))
     if extract:
-        told.append(
-            (
-                "kept",
-                f"{extract['clips_kept']:,} of {extract['clips_in']:,} clips, {extract['moments']:,} moments",
-                "metrics/extract.json",
-            )
-        )
-    for file, values in (("download", download), ("extract", extract)):
-        told += [
-            (f"{kind}: {key.removeprefix(prefix)}", f"{value:,} clips", f"metrics/{file}.json")
-            for kind, prefix in (("refused", "refused_"), ("flagged", "flagged_"))
-            for key, value in values.items()
-            if key.startswith(prefix)
-        ]
+        kept = f"{extract['clips_kept']:,} of {extract['clips_in']:,} clips, {extract['moments']:,} moments"
+        told.append(("kept", kept, "extract.json"))
+    for file, values in (("download.json", download), ("extract.json", extract)):
+        for key, value in values.items():
+            kind, _, reason = key.partition("_")
+            told += [(f"{kind}: {reason}", f"{value:,} clips", file)] if kind in ("refused", "flagged") else []
     if describe:
-        told.append(
-            (
-                "silent",
-                f"{describe.get('silent', 0):,} of {describe.get('moments', 0):,} moments",
-                "metrics/describe.json",
-            )
-        )
-    splits = [row for row in source.table("completeness") if row["class"] == EVERY_CLIP and row["split"] != "all"]
+        told.append(("silent", f"{describe['silent']:,} of {describe['moments']:,} moments", "describe.json"))
+    splits = [row for row in source.table("completeness") if row["class"] == EVERY_CLIP and row["split"] != ALL]
     if splits:
-        told.append(
-            ("splits", ", ".join(f"{row['split']} {int(row['kept']):,}" for row in splits), "metrics/completeness.csv")
-        )
+        words = ", ".join(f"{row['split']} {int(row['kept']):,}" for row in splits)
+        told.append(("splits", words, "completeness.csv"))
     if extract.get("clips_hash"):
-        told.append(("list of clips", extract["clips_hash"], "metrics/extract.json"))
-    return told
+        told.append(("list of clips", extract["clips_hash"], "extract.json"))
+    return [(name, value, f"metrics/{file}") for name, value, file in told]
 
 
 def lists(source: Source) -> Numbers:

@@ -8,6 +8,7 @@ from typing import Any
 from earshot.insight.report import clusters, embeddings, heatmaps, localisation, overview, refusals, retrieval, units
 from earshot.insight.report.columns import Column
 from earshot.insight.report.comparison import compared
+from earshot.insight.report.curves import class_charts, history_charts
 from earshot.insight.report.site import Site
 from earshot.insight.report.sources import Source
 from earshot.insight.tables import DO_NOT_COMPARE
@@ -112,8 +113,8 @@ def _overview(site: Site, source: Source) -> dict[str, Any]:
         "do_not_compare": DO_NOT_COMPARE,
         "cell": overview.cell,
         "corpus": overview.corpus_facts(source),
-        "history": overview.history_charts(site, [source]),
-        "classes": overview.class_charts(site, source, ""),
+        "history": history_charts(site, [source]),
+        "classes": class_charts(site, source),
         "lists": overview.lists(source),
         "versions": overview.versions(),
         "parameters": overview.parameters(source.params),
