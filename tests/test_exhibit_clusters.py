@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from earshot.corpus.split import split_of
-from earshot.exhibits.clusters import Cluster, Near, deal, show, texture_parts
+from earshot.exhibits.clusters import DEALS, Cluster, Near, deal, show, texture_parts
 from earshot.exhibits.exhibit import NOTHING, Question
 from earshot.exhibits.tables import read_table
 from earshot.labels.binary import BinaryCode
@@ -125,6 +125,34 @@ def test_a_moment_is_shown_by_its_frame_its_cochleagram_and_where_heard_its_soun
     assert len(sound) / rate == pytest.approx(2, abs=0.01)
     heard = np.abs(sound).reshape(20, -1).max(1)  # in tenths of a second: sounding from .9 to 1.3 s
     assert heard[9:13].min() > 0.1 and heard[:8].max() < 0.05
+
+
+def test_the_sound_is_that_around_the_moment(ask):
+    _, _, moments = ask(window=1.5)
+    begins = {0: 0.0, 2: 0.5}  # of the windows around .2 and 1.9 s of a clip that sounds from .9 to 1.3 s
+    for row in moments[::2]:
+        sound, _ = soundfile.read(io.BytesIO(row["sound"]))
+        heard = np.abs(sound).reshape(15, -1).max(1) > 0.1
+        first = round((0.9 - begins[row["moment"]]) * 10)
+        assert np.flatnonzero(heard)[0] == first
+        columns = np.asarray(Image.open(io.BytesIO(row["cochleagram"])).convert("RGB"), float).sum((0, 2))
+        assert len(columns) == 150 and abs(columns.argmax() - 10 * first - 20) < 25
+
+
+def test_chance_is_the_purity_of_what_is_dealt(ask):
+    metrics = ask()[0].metrics
+    names = [f"{group}_{number}" for number, group in enumerate(GROUPS)]
+    frequent = Counter({("surf",): 1, ("bird", "surf"): 1, ("rain",): 2})
+    dealt = {}
+    for shard, part in enumerate((slice(0, 3), slice(3, 5))):
+        dealt |= deal(dict(zip(names[part], SAID[part], strict=True)), frequent, [0, shard])
+    purities = []
+    for number in range(DEALS):
+        said = [[dealt[name][number] for name in names if name in dealt for label in LABELLED[names.index(name)]
+                 if label == cluster] for cluster in (0, 1)]  # fmt: skip
+        most = [max(Counter(word for each in sets for word in each).values()) for sets in said]
+        purities.append(sum(most) / sum(map(len, said)))
+    assert metrics["chance"] == pytest.approx(np.mean(purities))
 
 
 def test_a_centroid_is_what_it_is_before_scaling(ask):

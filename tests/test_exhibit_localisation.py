@@ -13,13 +13,14 @@ from PIL import Image
 from test_localisation import Looking, tree  # noqa: F401  the fixture
 
 from earshot.evaluation.localisation import Located
+from earshot.evaluation.moments import load_correspondences
 from earshot.exhibits import localisation
 from earshot.exhibits.exhibit import NOTHING, Question
 from earshot.exhibits.localisation import show
 from earshot.exhibits.tables import read_table
 from earshot.exhibits.video import mp4_of
 from earshot.networks.correspondence import build_correspondence
-from earshot.networks.files import save_architecture
+from earshot.networks.files import save_architecture, save_weights
 from earshot.pipeline.errors import EarshotError
 
 SECONDS, SIZE = 2.0, (96, 64)
@@ -46,9 +47,9 @@ def ask(tmp_path, tree, monkeypatch):  # noqa: F811
     networks = {"": Looking(), "random_": Looking((1, 3))}
     for network in networks.values():
         network.sound_samples = RATE // 4  # .25 s
-    monkeypatch.setattr(localisation, "load_correspondences", lambda folder: networks)
 
-    def asked(pictures=6, videos=2, name="shown"):
+    def asked(pictures=6, videos=2, name="shown", load=lambda folder: networks):
+        monkeypatch.setattr(localisation, "load_correspondences", load)
         data = tmp_path / "data"
         folders = {"tree": tree, "encoder": tmp_path / "models", "scenes": data / "scenes", "clips": data / "clips"}
         folders |= {"annotations": data / "annotations", "folder": tmp_path / name, "scratch": tmp_path / "scratch"}
@@ -167,6 +168,18 @@ def test_shown_twice_it_is_the_same(ask, tmp_path):
     ask(pictures=2, videos=1, name="again")
     for name in ("localised", "sounding_videos"):
         assert (tmp_path / f"shown/{name}.parquet").read_bytes() == (tmp_path / f"again/{name}.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["l3", "ave", "avol"])
+def test_every_network_of_two_towers_has_maps(ask, tmp_path, name):
+    network = build_correspondence(name, width=1 / 16, image_size=32)
+    save_architecture(tmp_path / "models", network)
+    for weights in ("encoder", "random"):
+        save_weights(tmp_path / "models", weights, network)
+    shown, pictures, videos = ask(pictures=2, videos=1, load=load_correspondences)
+    assert shown.facts["network"] == name and len(videos) == 1
+    assert all(row["hit"] == row["control_hit"] for row in pictures)  # of the same weights
+    assert np.ptp(quarters(light(pictures[0]["heat"]))) > 5
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,21 @@ cluster_moments.parquet, the moments nearest to each centroid, one a group, by c
     sound, seconds          empty and 0 where only the picture is shown
 
 units.parquet, a row a network and unit
-    maximum                 the largest activation over all frames
+    maximum                 the largest activation over all frames; 0 of a unit that never responds and has no gallery
     annotation, purity      what most of the unit's top frames show, and their share
     boxed, boxed_purity     the same among the annotated pictures of the tree
     iou_class, iou          the class whose boxes the unit covers best (NetDissect); NaN where there are no boxes
-    selective               whether the purity reaches the threshold, for an object
-    sounding                whether that object makes sound
-    gallery                 JPEG: the top frames side by side, squares, all but the receptive fields dimmed
+    selective               whether the purity reaches the threshold
+    sounding                whether what the unit is selective for, by frames or else by pictures, makes sound
+    gallery                 JPEG: the top frames side by side, squares, all but the receptive fields dimmed; of the
+                            networks encoder and random
     clips, activations      of the frames in the gallery
 unit_sweep.parquet, a row a network and threshold: how many units are selective at each threshold of purity, and
     how many (boxed_units) by the annotated pictures
 unit_classes.parquet, a row a network and class: how many units are selective for it, by purity, by the purity among
     the annotated pictures (boxed_units) and by boxes (iou_units)
 
-heatmaps.parquet, by network, sense, unit and rank
+heatmaps.parquet, by network, sense, unit (those that prefer an annotation most come first) and rank
     sense                   picture or sound
     annotation, share       what most of the unit's top moments are annotated with
     shown, heat             the frame or spectrogram, and the same under the unit's heat map

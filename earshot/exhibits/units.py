@@ -43,9 +43,9 @@ from earshot.networks.device import chosen_device
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
 DRAWN = ("", "random_")  # networks with galleries, by the prefix of their metrics
 PROTOCOL = (
-    "purity: share of a unit's strongest frames, one a source video, whose clips are annotated so; boxed purity: the "
-    "same of annotated pictures; IoU: of what lies above the unit's top 1 % with the boxes of a class, which stand "
-    "for masks"
+    "purity: share of a unit's strongest frames, one a source video and at most a fifth of them, whose clips are "
+    "annotated so; boxed purity: the same of annotated pictures; IoU: of what lies above the unit's top 1 % with the "
+    "boxes of a class, which stand for masks"
 )
 
 
@@ -197,22 +197,25 @@ def class_rows(
 
 def tell_layer(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
     """The layer and what its units see, in px of a picture."""
-    whole = layer.network.image_size
-    size, actual = (whole, whole) if fields[0].size is None else (fields[0].size, round(fields[0].actual))
-    return {
+    side, rows = layer.network.image_size, fields[0]
+    facts = {
         "network": layer.network.architecture["name"],
         "layer": layer.name,
-        "image_size": whole,
-        "receptive_field": size,
-        "circle": actual,
-        "stride": fields[0].stride,
         "precision": "bf16",
+        "image_size": side,
+        "receptive_field": rows.size or side,
+        "circle": round(min(rows.actual, side)),
     }
+    return facts | ({"stride": rows.stride} if rows.size else {})
 
 
 def closing_line(metrics: Mapping[str, Any], layer: str) -> str:
     """What is told in one line."""
-    told = f"{metrics['selective']} of {metrics['units']} units of {layer} are selective by {metrics['judged']} of "
-    told += f"{metrics['frames']:,} frames, random network {metrics['random_selective']}"
-    boxed = f"{metrics['boxed_selective']} by {metrics['boxed_judged']} of {metrics['pictures']:,} pictures"
-    return f"{told}; {boxed}, random network {metrics['random_boxed_selective']}"
+    frames, pictures = (
+        f"{metrics[f'{kind}selective']} (random network {metrics[f'random_{kind}selective']})"
+        for kind in ("", "boxed_")
+    )
+    told = (
+        f"of {metrics['units']} units of {layer} are selective, by {metrics['judged']} of {metrics['frames']:,} frames"
+    )
+    return f"{told} {frames}, by {metrics['boxed_judged']} of {metrics['pictures']:,} pictures {pictures}"
