@@ -254,7 +254,7 @@ def test_no_page_scrolls_sideways_on_a_narrow_phone(browser, report):
 
 
 def test_a_strangers_text_runs_nothing_and_breaks_nothing(browser, tmp_path):
-    folder = report_of(tmp_path, clusters=2, units=8, points=20, annotations=HOSTILE)
+    folder = report_of(tmp_path, clusters=1, units=8, points=20, annotations=HOSTILE)
     visitor = Visitor(browser, folder, NARROW)
     for file in pages_of(folder):
         page = visitor.open(file)
@@ -271,7 +271,7 @@ def test_a_strangers_text_runs_nothing_and_breaks_nothing(browser, tmp_path):
 
 
 def test_exhibits_with_nothing_to_show_have_pages_that_say_why(browser, tmp_path):
-    folder = report_of(tmp_path, without=EXHIBITS)
+    folder = report_of(tmp_path, clusters=1, units=1, points=10, without=EXHIBITS)
     shutil.rmtree(tmp_path / "data" / "scenes")
     visitor = Visitor(browser, folder)
     for name in EXHIBITS:
