@@ -112,6 +112,16 @@ def visit(browser, report) -> Iterator[Visitor]:
     visitor.close()
 
 
+# Where the first playhead is whenever it moves, and what its button says: on a busy machine a sound is soon over.
+NOTE_PLAYHEAD = """() => {
+    const box = document.querySelector('audio').closest('.sound');
+    const head = box.querySelector('.playhead'), verb = box.querySelector('.verb');
+    window.noted = [];
+    const note = () => window.noted.push([parseFloat(head.style.left), verb.textContent]);
+    new MutationObserver(note).observe(head, { attributes: true, attributeFilter: ['style'] });
+}"""
+
+
 def until(page: Page, expression: str, seconds: float = 20) -> None:
     """Wait until an expression is true (Playwright's own way to wait needs eval, which the pages forbid)."""
     end = time.monotonic() + seconds
@@ -164,15 +174,14 @@ def test_every_page_opens_from_disk_with_all_links_pictures_sounds_and_videos(vi
 
 def test_a_playhead_goes_over_the_cochleagram_while_the_sound_plays(visit):
     page = visit.open(visit.report / "clusters" / "0.html")
-    box = page.locator(".sound").filter(has=page.locator("audio")).first
-    box.get_by_role("button").click()
-    left = "box => parseFloat(box.querySelector('.playhead').style.left)"
-    until(page, "parseFloat(document.querySelector('.playhead').style.left) > 5")
-    first = box.evaluate(left)
-    until(page, f"parseFloat(document.querySelector('.playhead').style.left) > {first + 5}")
-    assert box.get_by_role("button").inner_text().startswith("Pause")
+    page.evaluate(NOTE_PLAYHEAD)
+    button = page.locator(".sound").filter(has=page.locator("audio")).first.get_by_role("button")
+    button.click()
     until(page, "document.querySelector('audio').ended")
-    assert box.get_by_role("button").inner_text().startswith("Play") and visit.troubles == []
+    noted = page.evaluate("window.noted")
+    places = [place for place, verb in noted if verb == "Pause"]
+    assert places == sorted(places) and len(set(places)) >= 3 and places[0] < 100
+    assert button.inner_text().startswith("Play") and visit.troubles == []
 
 
 def test_one_sound_plays_at_a_time_and_a_click_on_the_cochleagram_goes_there(visit):
