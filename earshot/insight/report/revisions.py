@@ -53,6 +53,7 @@ def _fetch(root: Path, revision: str, folder: Path) -> str:
     """Copy exhibits and ledgers of a revision out of the cache; in words why not, or nothing."""
     from dvc.api import DVCFileSystem  # takes a second to import
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError  # of a folder that is not in the cache; no DvcException
 
     reason = ""
     try:
@@ -62,7 +63,7 @@ def _fetch(root: Path, revision: str, folder: Path) -> str:
                 files.get(path, str(folder / path), recursive=True)
             elif path == "data/explain":
                 reason = f"{revision} has no data/explain"
-    except (DvcException, OSError) as error:
+    except (DvcException, DataIndexDirError, OSError) as error:
         shutil.rmtree(folder / "data", ignore_errors=True)  # a part of them would be told as the whole
         reason = " ".join(str(error).split()) or type(error).__name__
     return NOT_CACHED.format(reason=reason[:200]) if reason else ""
