@@ -10,7 +10,7 @@ TESTS := $(RUN) python -m pytest -n auto --dist loadfile
 
 repro: $(INSTALLED)
 	@$(RUN) dvc repro
-	@$(RUN) python -m earshot.insight.scores
+	@$(RUN) python -m earshot.commands.scores
 
 test: $(INSTALLED) lint
 	@$(TESTS)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-from earshot.exhibits.tables import read_table
+from earshot.explanation.tables import read_table
 
 EXHIBIT = Path("data/explain/clusters")
 COLUMNS, ROWS = 8, 3

@@ -36,7 +36,14 @@ from earshot.pipeline.stage import Run, Stage, View
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.correspondence import CorrespondenceTask, Pairs, Sampling
-from earshot.training.encoders import SHOWN, EncoderTraining, closing_line, train_all, train_together, write_results
+from earshot.training.encoder_training import (
+    SHOWN,
+    EncoderTraining,
+    closing_line,
+    train_all,
+    train_together,
+    write_results,
+)
 
 
 def inputs(params: View, choice: str | None) -> list[str]:

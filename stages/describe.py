@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile
 
-from earshot.media.scenes import read_scenes
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import shard_name, shard_paths, write_atomically
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_name, shard_paths, write_atomically
 from earshot.pipeline.stage import Run, Stage
+from earshot.scenes.table import read_scenes
 from earshot.sound.cochlea import BATCH
 from earshot.sound.descriptors import DESCRIPTOR_SIZES, describe_windows
 from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, cut_windows

@@ -29,18 +29,20 @@ import warnings
 from collections import Counter
 from functools import partial
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import link_tree, shard_name, write_atomically
 from earshot.corpus.completeness import ASKED
-from earshot.corpus.dealing import deal, read_asked
-from earshot.corpus.download import Job, download_shard
-from earshot.corpus.fetching import check_cookies, check_js_runtime
 from earshot.corpus.ontology import read_ontology
-from earshot.corpus.pace import Host, Pace, clock
-from earshot.corpus.progress import progress
-from earshot.corpus.published import open_manifest
+from earshot.corpus.requested import read_asked
 from earshot.corpus.selection import Selection
-from earshot.pipeline.errors import EarshotError
+from earshot.download.clips import Job, download_shard
+from earshot.download.progress import progress
+from earshot.download.published import open_manifest
+from earshot.download.rate_limit import Host, Pace, clock
+from earshot.download.sharding import deal
+from earshot.download.yt_dlp_client import check_cookies, check_js_runtime
 from earshot.pipeline.settings import settings
-from earshot.pipeline.shards import link_tree, map_shards, shard_name, write_atomically
+from earshot.pipeline.shards import map_shards
 from earshot.pipeline.stage import Run, Stage, View
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from earshot.evaluation import (
+from earshot.benchmarks import (
     correspondence,
     dcase,
     detection,
@@ -41,11 +41,11 @@ from earshot.evaluation import (
     units,
     voc,
 )
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.hashing import list_hash
 from earshot.evaluation.benchmark import Answer, Question, Unanswerable
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
-from earshot.pipeline.shards import write_atomically
 from earshot.pipeline.stage import Run, Stage, View
 
 BENCHMARKS = {

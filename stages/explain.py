@@ -9,7 +9,7 @@ retrieval     the nearest clips to some clips, in four directions
 
 reads   explain.<exhibit>.tree, explain.<exhibit>.encoder
         data/scenes, data/annotations, corpus.clips, corpus.ontology
-writes  data/explain/<exhibit>      its tables (earshot/exhibits/tables.py), and exhibit.json
+writes  data/explain/<exhibit>      its tables (earshot/explanation/tables.py), and exhibit.json
         metrics/explain_<exhibit>.json
 
     python -m stages.explain --exhibit units
@@ -21,12 +21,12 @@ import json
 
 import torch
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 from earshot.evaluation.benchmark import Unanswerable
 from earshot.exhibits import clusters, embeddings, heatmaps, localisation, retrieval, units
-from earshot.exhibits.exhibit import FACTS_FILE, Question, nothing
-from earshot.pipeline.errors import EarshotError
+from earshot.explanation.exhibit import FACTS_FILE, Question, nothing
 from earshot.pipeline.settings import settings
-from earshot.pipeline.shards import write_atomically
 from earshot.pipeline.stage import Run, Stage, View
 
 EXHIBITS = {

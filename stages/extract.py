@@ -23,18 +23,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from earshot.core.files import link_file, shard_name, shard_paths
 from earshot.corpus.completeness import asked_shard, asked_shards, never_had, read_outcomes, write_outcomes
 from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
-from earshot.media.annotations import read_annotations, write_annotations
-from earshot.media.child import Decoder
 from earshot.media.clips import Clip, read_listing
+from earshot.media.decoder_process import Decoder
 from earshot.media.decoding import Wanted
-from earshot.media.duplicates import read_duplicates, write_duplicates
 from earshot.media.listing import list_shards
 from earshot.media.quality import judge
-from earshot.media.scenes import Scene, read_scenes, with_flag, without, write_changed_scenes, write_scenes
-from earshot.pipeline.shards import link_file, shard_name, shard_paths
 from earshot.pipeline.stage import Run, Stage
+from earshot.scenes.annotations import read_annotations, write_annotations
+from earshot.scenes.duplicates import read_duplicates, write_duplicates
+from earshot.scenes.table import Scene, read_scenes, with_flag, without, write_changed_scenes, write_scenes
 
 STAGE = Stage(
     name="extract",

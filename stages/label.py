@@ -27,10 +27,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_name, shard_paths, write_atomically
+from earshot.corpus.wrong_sound import NOBODY, deal_sounds
 from earshot.labels.binary import unpack
-from earshot.labels.control import NOBODY, deal_sounds
 from earshot.labels.labeler import Labeler, fit_labeler, is_saved, load_labeler, save_labeler
-from earshot.labels.seen import check_shards, draw_frames, read_pixels, write_histograms, write_pixels
 from earshot.labels.table import (
     IDENTITY,
     LABELS,
@@ -43,10 +44,9 @@ from earshot.labels.table import (
     read_moments,
     write_table,
 )
+from earshot.labels.texton_histograms import check_shards, draw_frames, read_pixels, write_histograms, write_pixels
 from earshot.labels.textons import TEXTONS_FILE, Textons, fit_textons, load_textons, save_textons
-from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
-from earshot.pipeline.shards import shard_name, shard_paths, write_atomically
 from earshot.pipeline.stage import Run, Stage
 
 Columns = dict[str, np.ndarray]

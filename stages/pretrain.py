@@ -33,8 +33,15 @@ from earshot.networks.initialisation import initialise_kmeans
 from earshot.pipeline.stage import Run, Stage, View
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm
-from earshot.training.encoders import SHOWN, EncoderTraining, closing_line, train_all, train_together, write_results
-from earshot.training.pretext import Clusters, Codes, LabelledScenes, Labels, LabelTask
+from earshot.training.encoder_training import (
+    SHOWN,
+    EncoderTraining,
+    closing_line,
+    train_all,
+    train_together,
+    write_results,
+)
+from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, Labels, LabelTask
 
 LABELS_OF = {"encoder": "label", "wrong_sound": "wrong_sound_label"}
 

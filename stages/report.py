@@ -7,7 +7,7 @@ reads   data/explain, metrics, the ledgers in data/clips and data/scenes
 writes  report               index.html, the other pages, media/, figures/, and plots/, which `dvc plots` draws
 
     python -m stages.report
-    python -m earshot.insight.compare main fifteen        # several runs side by side
+    python -m earshot.commands.compare main fifteen        # several runs side by side
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from earshot.insight.report.pages import START, write_report
-from earshot.insight.report.sources import LEDGERS, Source
-from earshot.pipeline.recipe import flatten
+from earshot.commands.recipe import flatten
 from earshot.pipeline.stage import Run, Stage, View
+from earshot.report.pages import START, write_report
+from earshot.report.sources import LEDGERS, Source
 
 
 def inputs(params: View, choice: str | None) -> list[str]:

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from earshot.corpus.world.causes import KINDS
-from earshot.corpus.world.corpus import render_corpus, write_manifest
-from earshot.corpus.world.esc50 import FOLDS, recordings, render_esc50, write_table
-from earshot.corpus.world.localisation import render_localisation, write_boxes
-from earshot.corpus.world.ontology import write_ontology
-from earshot.corpus.world.sun import pictures_a_category, render_sun, write_partitions
-from earshot.corpus.world.voc import render_voc, write_image_sets
 from earshot.pipeline.params import Sample
 from earshot.pipeline.stage import Run, Stage
+from earshot.world.corpus import render_corpus, write_manifest
+from earshot.world.esc50 import FOLDS, recordings, render_esc50, write_table
+from earshot.world.localisation import render_localisation, write_boxes
+from earshot.world.ontology import write_ontology
+from earshot.world.sources import KINDS
+from earshot.world.sun import pictures_a_category, render_sun, write_partitions
+from earshot.world.voc import render_voc, write_image_sets
 
 STAGE = Stage(name="sample", params=("sample",), writes=("data/sample",))
 

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from earshot.corpus.split import split_of
-from earshot.media.annotations import write_annotations
-from earshot.media.scenes import Scene, write_scenes
+from earshot.scenes.annotations import write_annotations
+from earshot.scenes.table import Scene, write_scenes
 
 RATE, SECONDS = 8000, 2.0
 TEST_GROUPS = [name for name in (f"video_{number}" for number in range(4000)) if split_of(name) == "test"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from earshot.pipeline.recipe import apply_recipes
+from earshot.commands.recipe import apply_recipes
 from earshot.pipeline.settings import settings
 
 REPOSITORY = Path(__file__).parent.parent

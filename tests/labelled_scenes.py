@@ -8,10 +8,10 @@ import pyarrow as pa
 import torch
 from torchvision.io import encode_jpeg
 
+from earshot.core.files import shard_name
 from earshot.corpus.split import split_of
 from earshot.labels.table import LABELS, write_table
-from earshot.media.scenes import Scene, write_scenes
-from earshot.pipeline.shards import shard_name
+from earshot.scenes.table import Scene, write_scenes
 
 
 def striped_frame(label: int, generator: np.random.Generator, height: int = 72, width: int = 96) -> bytes:

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 
 def work_on(folder: Path, number: int) -> dict[str, int]:

@@ -18,8 +18,8 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from earshot.corpus.ledger import LedgerRow, write_ledger
-from earshot.exhibits.exhibit import FACTS_FILE
-from earshot.exhibits.tables import write_table
+from earshot.explanation.exhibit import FACTS_FILE
+from earshot.explanation.tables import write_table
 
 CLASSES = ("bell", "bird", "car", "dog", "fire", "rain", "saw", "surf", "train", "wind")
 NETWORKS = ("encoder", "wrong_sound", "random")

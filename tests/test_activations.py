@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from earshot.exhibits.activations import NONE, STEPS, Distribution, Strongest
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
+from earshot.explanation.activations import NONE, STEPS, Distribution, Strongest
 
 
 def sorted_at_once(values, groups, keys, count):

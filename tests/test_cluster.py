@@ -20,8 +20,8 @@ from dask.distributed import Client
 from shard_work import die_at, fail_at, work_on
 from test_kill import arguments, command, contents, finished_shards, fresh, placed_shards
 
+from earshot.core.errors import EarshotError
 from earshot.pipeline import cluster
-from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 

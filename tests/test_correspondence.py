@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from test_correspondence_task import CENTRED, RATE, SECONDS, Comparing, flac, picture
 
-from earshot.corpus.split import split_of
-from earshot.evaluation.benchmark import Question
-from earshot.evaluation.correspondence import (
+from earshot.benchmarks.correspondence import (
     Annotations,
     best_threshold,
     evaluate,
@@ -21,11 +19,13 @@ from earshot.evaluation.correspondence import (
     ranked_above,
     score_pairs,
 )
-from earshot.media.annotations import write_annotations
-from earshot.media.scenes import Scene, write_scenes
+from earshot.core.errors import EarshotError
+from earshot.corpus.split import split_of
+from earshot.evaluation.benchmark import Question
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
-from earshot.pipeline.errors import EarshotError
+from earshot.scenes.annotations import write_annotations
+from earshot.scenes.table import Scene, write_scenes
 
 KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: grey of the picture, Hz of the tone
 PARAMS = {

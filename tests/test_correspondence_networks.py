@@ -9,13 +9,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from earshot.core.errors import EarshotError
 from earshot.networks.correspondence import CORRESPONDENCES, Correspondence, build_correspondence
 from earshot.networks.files import load_correspondence, load_encoder, load_network, save_architecture, save_weights
 from earshot.networks.multisensory import Multisensory, compressed
 from earshot.networks.network import LAYERS
 from earshot.networks.towers import Tower, pooled
 from earshot.networks.two_towers import AVENet, AVOLNet, TwoTowers
-from earshot.pipeline.errors import EarshotError
 
 TOWERS = ["l3", "ave", "avol"]
 PAPERS_STRIDE = {"l3": 1, "ave": 2, "avol": 2, "multisensory": 2}

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from earshot.core.errors import EarshotError
+from earshot.core.rng import generator
 from earshot.corpus.split import split_of
-from earshot.media.scenes import Scene, write_scenes
-from earshot.media.slices import sound_slice
 from earshot.networks.correspondence import build_correspondence
-from earshot.pipeline.errors import EarshotError
+from earshot.scenes.audio_slices import sound_slice
+from earshot.scenes.table import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
-from earshot.training.chance import generator
 from earshot.training.correspondence import (
     Clip,
     CorrespondenceTask,

@@ -32,7 +32,7 @@ from odd_media import (
 from PIL import Image
 
 from earshot.corpus.ledger import Refusal
-from earshot.media.child import Decoder
+from earshot.media.decoder_process import Decoder
 
 EVERY_FRAME = tuple((i + 0.5) / (SECONDS * FRAME_RATE) for i in range(SECONDS * FRAME_RATE))
 FORMATS = {
@@ -308,7 +308,7 @@ def test_a_stream_that_begins_in_the_middle_of_a_group_of_pictures_is_cut_not_da
 
 def child(prepare: str) -> tuple[str, ...]:
     """A child whose decoder does what `prepare` says before it decodes."""
-    code = "import ctypes, os, time, earshot.media.child as child; decode_clip = child.decode_clip\n"
+    code = "import ctypes, os, time, earshot.media.decoder_process as child; decode_clip = child.decode_clip\n"
     code += f"def odd(file, wanted):\n    {prepare}\n    return decode_clip(file, wanted)\n"
     return (sys.executable, "-c", code + "child.decode_clip = odd\nchild.serve()")
 
@@ -385,7 +385,7 @@ def test_only_regular_files_are_read(tmp_path):
 def test_the_child_does_not_outlive_its_parent(clip):
     command = child("ctypes.PyDLL(None).sleep(60)")
     code = (
-        "import sys, threading\nfrom pathlib import Path\nfrom earshot.media.child import Decoder\n"
+        "import sys, threading\nfrom pathlib import Path\nfrom earshot.media.decoder_process import Decoder\n"
         f"from odd_media import WANTED\ndecoder = Decoder(60, {command!r})\nprint(decoder._start().pid, flush=True)\n"
         f"decoder.decode(Path({str(clip)!r}), 0, 9999, WANTED)"
     )

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from earshot.media.scenes import Scene, write_scenes
+from earshot.scenes.table import Scene, write_scenes
 from earshot.sound import describe_windows
 from stages import describe
 

@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 from earshot.sound import DESCRIPTOR_SIZES, UnfitSound, cut_windows, describe_windows, sound_textures
 from earshot.sound.cochlea import cochleagrams
 

@@ -14,24 +14,24 @@ import torch
 from conftest import REPOSITORY
 from PIL import Image
 
-from earshot.corpus.world.causes import KINDS
-from earshot.corpus.world.scenes import SeenObject
-from earshot.corpus.world.voc import annotation, render_voc
-from earshot.evaluation import detection
+from earshot.benchmarks import detection
+from earshot.benchmarks.detection import Detection, evaluate, read_pictures, shown_places
+from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Question
-from earshot.evaluation.detection import Detection, evaluate, read_pictures, shown_places
-from earshot.evaluation.fast_rcnn import FastRcnn, draw_regions, moved, offsets_between, scaled
+from earshot.evaluation.images.fast_rcnn import FastRcnn, draw_regions, moved, offsets_between, scaled
+from earshot.evaluation.images.image_features import read_picture
+from earshot.evaluation.images.proposals import clean_boxes, from_files, searched, selective_search
+from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.metrics import Found, Shown, detection_precision, judge_detections, overlap
-from earshot.evaluation.objects import Objects, annotation_of, read_objects
-from earshot.evaluation.pictures import read_picture
-from earshot.evaluation.proposals import clean_boxes, from_files, searched, selective_search
 from earshot.networks.backbones import build_network
 from earshot.networks.files import save_architecture, save_weights
-from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.params import load_params
 from earshot.pipeline.settings import settings
 from earshot.training import trainer
 from earshot.training.batch_norm import estimate_batch_norm
+from earshot.world.scenes import SeenObject
+from earshot.world.sources import KINDS
+from earshot.world.voc import annotation, render_voc
 from stages.evaluate import STAGE, main
 
 CLASSES = ("cow", "dog")
@@ -261,7 +261,7 @@ def test_selective_search_finds_the_same_in_the_same_order_and_the_objects_of_a_
 
 
 def test_a_large_picture_is_searched_smaller_and_its_boxes_fit_it(monkeypatch):
-    monkeypatch.setattr("earshot.evaluation.proposals.LONGEST_SEARCHED", 60)
+    monkeypatch.setattr("earshot.evaluation.images.proposals.LONGEST_SEARCHED", 60)
     picture = np.full((140, 180, 3), 90, np.uint8)
     picture[40:100, 60:140] = (40, 200, 40)
     boxes = selective_search(picture)
@@ -405,7 +405,7 @@ def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(ask, monkey
         return step(self, batch)
 
     monkeypatch.setattr(trainer.Trainer, "_step", goes_on)
-    monkeypatch.setattr("earshot.evaluation.proposals.selective_search", None)  # all is searched
+    monkeypatch.setattr("earshot.evaluation.images.proposals.selective_search", None)  # all is searched
     assert evaluate(ask("killed")) == answer
     assert steps == [0, 1, 2, 3] * 3
 

@@ -22,14 +22,14 @@ from media_server import MediaServer, drip, endless, lie, say, serve, stall, sta
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
 from earshot.corpus.completeness import asked_shards, never_had
-from earshot.corpus.cutting import cut, measure
-from earshot.corpus.dealing import deal
-from earshot.corpus.download import Job, download_shard
-from earshot.corpus.fetching import _refusal, fetch
-from earshot.corpus.guard import Lost, guarded_map
 from earshot.corpus.ledger import Refusal, read_ledger
-from earshot.corpus.pace import Pace, site_of
-from earshot.corpus.published import open_manifest
+from earshot.download.clips import Job, download_shard
+from earshot.download.cutting import cut, measure
+from earshot.download.published import open_manifest
+from earshot.download.rate_limit import Pace, site_of
+from earshot.download.sharding import deal
+from earshot.download.subprocess_pool import Lost, guarded_map
+from earshot.download.yt_dlp_client import _refusal, fetch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GREY_STEP, TONE_STEP = 20, 100  # a second of the test video: levels of grey, Hz of the tone

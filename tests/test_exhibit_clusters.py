@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
 from earshot.exhibits.clusters import DEALS, Cluster, Near, deal, show, texture_parts
-from earshot.exhibits.exhibit import NOTHING, Question
-from earshot.exhibits.tables import read_table
+from earshot.explanation.exhibit import NOTHING, Question
+from earshot.explanation.tables import read_table
 from earshot.labels.binary import BinaryCode
 from earshot.labels.clusters import Clusters
 from earshot.labels.labeler import Labeler, save_labeler
 from earshot.labels.scaling import Scaling
 from earshot.labels.table import LABELS, write_table
-from earshot.pipeline.errors import EarshotError
 from earshot.sound import DESCRIPTOR_SIZES
 from earshot.sound.texture import PAIRS
 

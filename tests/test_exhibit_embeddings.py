@@ -11,8 +11,8 @@ from PIL import Image
 
 from earshot.exhibits import embeddings
 from earshot.exhibits.embeddings import measure, place, show
-from earshot.exhibits.exhibit import NOTHING, Question
-from earshot.exhibits.tables import read_table
+from earshot.explanation.exhibit import NOTHING, Question
+from earshot.explanation.tables import read_table
 from earshot.networks.backbones import build_network
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights

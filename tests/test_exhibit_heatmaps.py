@@ -12,16 +12,16 @@ from PIL import Image
 from torch import nn
 
 from earshot.exhibits import heatmaps
-from earshot.exhibits.exhibit import NOTHING, Question
 from earshot.exhibits.heatmaps import choose, middle_square, show
-from earshot.exhibits.tables import read_table
-from earshot.media.annotations import write_annotations
-from earshot.media.scenes import Scene, write_scenes
+from earshot.explanation.exhibit import NOTHING, Question
+from earshot.explanation.tables import read_table
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
-from earshot.sound.spectrogram import FREQUENCIES, SAMPLES, WINDOWS, Spectrogram
-from earshot.sound.spectrogram import RATE as HEARD_RATE
+from earshot.networks.spectrogram import FREQUENCIES, SAMPLES, WINDOWS, Spectrogram
+from earshot.networks.spectrogram import RATE as HEARD_RATE
+from earshot.scenes.annotations import write_annotations
+from earshot.scenes.table import Scene, write_scenes
 
 SIDE = 32
 pytestmark = pytest.mark.usefixtures("one_process")

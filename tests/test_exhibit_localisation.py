@@ -12,16 +12,16 @@ from annotated_scenes import RATE, TEST_GROUPS, flac, write_annotated
 from PIL import Image
 from test_localisation import Looking, tree  # noqa: F401  the fixture
 
-from earshot.evaluation.localisation import Located
-from earshot.evaluation.moments import load_correspondences
+from earshot.benchmarks.localisation import Located
+from earshot.core.errors import EarshotError
+from earshot.evaluation.clips.clip_embeddings import load_correspondences
 from earshot.exhibits import localisation
-from earshot.exhibits.exhibit import NOTHING, Question
 from earshot.exhibits.localisation import show
-from earshot.exhibits.tables import read_table
-from earshot.exhibits.video import mp4_of
+from earshot.explanation.exhibit import NOTHING, Question
+from earshot.explanation.tables import read_table
+from earshot.explanation.video import mp4_of
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
-from earshot.pipeline.errors import EarshotError
 
 SECONDS, SIZE = 2.0, (96, 64)
 

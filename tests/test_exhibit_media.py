@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from earshot.exhibits.draw import draw_evenly, draw_names
-from earshot.exhibits.media import (
+from earshot.core.errors import EarshotError
+from earshot.explanation.media import (
     cochleagram_png,
     graph_png,
     jpeg_of,
@@ -23,9 +23,9 @@ from earshot.exhibits.media import (
     stretched,
     under_map,
 )
-from earshot.pipeline.errors import EarshotError
+from earshot.explanation.sampling import draw_evenly, draw_names
+from earshot.networks.spectrogram import RATE, Spectrogram
 from earshot.sound.cochlea import cochleagrams
-from earshot.sound.spectrogram import RATE, Spectrogram
 
 
 def tone(frequency, seconds, rate, level=0.2):

@@ -10,13 +10,13 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 from PIL import Image
 from test_retrieval import GREYS, SAID, ontology  # noqa: F401  the fixture
 
+from earshot.core.errors import EarshotError
 from earshot.exhibits import retrieval
-from earshot.exhibits.exhibit import NOTHING, Question
 from earshot.exhibits.retrieval import show
-from earshot.exhibits.tables import read_table
+from earshot.explanation.exhibit import NOTHING, Question
+from earshot.explanation.tables import read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
-from earshot.pipeline.errors import EarshotError
 
 GROUPS = [TEST_GROUPS[number] for number in (0, 1, 2, 3, 0)]  # a second clip of the first video
 CLIPS = [f"{group}_{number}" for number, group in enumerate(GROUPS)]

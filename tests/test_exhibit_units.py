@@ -10,21 +10,21 @@ from annotated_scenes import RATE, TEST_GROUPS, flac
 from PIL import Image
 from torch import nn
 
-from earshot.evaluation.objects import Objects
+from earshot.core.errors import EarshotError
+from earshot.evaluation.images.voc_annotations import Objects
 from earshot.exhibits import units
-from earshot.exhibits.boxes import RASTER, draw_boxes
-from earshot.exhibits.exhibit import NOTHING, Question
-from earshot.exhibits.galleries import DIMMED, SQUARE, lit
-from earshot.exhibits.receptive_fields import Fields
-from earshot.exhibits.selectivity import purity
-from earshot.exhibits.tables import read_table
 from earshot.exhibits.units import show
-from earshot.media.annotations import write_annotations
-from earshot.media.scenes import Scene, write_scenes
+from earshot.explanation.exhibit import NOTHING, Question
+from earshot.explanation.galleries import DIMMED, SQUARE, lit
+from earshot.explanation.network_dissection import RASTER, draw_boxes
+from earshot.explanation.receptive_fields import Fields
+from earshot.explanation.selectivity import purity
+from earshot.explanation.tables import read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
 from earshot.networks.network import CHANNEL_DEVIATION, CHANNEL_MEAN, PictureEncoder
-from earshot.pipeline.errors import EarshotError
+from earshot.scenes.annotations import write_annotations
+from earshot.scenes.table import Scene, write_scenes
 
 SIDE, CELL, GREY = 32, 4, 60
 RED, GREEN, DEAD = range(3)  # the units

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import run_stage
 
-from earshot.exhibits.exhibit import FACTS_FILE, NOTHING
-from earshot.exhibits.tables import read_table
-from earshot.pipeline.shards import link_tree
+from earshot.core.files import link_tree
+from earshot.explanation.exhibit import FACTS_FILE, NOTHING
+from earshot.explanation.tables import read_table
 from stages.explain import STAGE, main
 
 TABLES = {

@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 from odd_media import LOSSLESS, MP4, TONE, render
 
+from earshot.core.errors import EarshotError
+from earshot.core.hashing import list_hash
 from earshot.corpus.ledger import read_ledger
 from earshot.corpus.split import split_of
-from earshot.media.annotations import read_annotations
 from earshot.media.clips import read_listing, write_listing
 from earshot.media.folders import clips_in_folder
 from earshot.media.listing import list_shards
-from earshot.media.scenes import SCHEMA, Scene, read_scenes, write_scenes
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
+from earshot.scenes.annotations import read_annotations
+from earshot.scenes.table import SCHEMA, Scene, read_scenes, write_scenes
 from stages.extract import STAGE, main, places
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

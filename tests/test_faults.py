@@ -22,7 +22,8 @@ from bad_media import BadInput, bad_input, seed_files
 from conftest import REPOSITORY
 from media_server import MediaServer
 
-from earshot.corpus.ledger import LedgerRow, printable, read_ledger
+from earshot.core.text import printable
+from earshot.corpus.ledger import LedgerRow, read_ledger
 
 CLIP_SECONDS = 10  # the limit of one clip
 # A stage may take the time of all its limits; nothing near it was ever seen.

@@ -14,18 +14,18 @@ import torch
 from conftest import REPOSITORY, run_stage
 from striped_pictures import VOC_CLASSES, write_voc_tree
 
+from earshot.benchmarks.finetune import FineTuning, VocTask, evaluate, renew, score_pictures
+from earshot.benchmarks.voc import read_tree
+from earshot.core.errors import EarshotError
+from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Question
-from earshot.evaluation.finetune import FineTuning, VocTask, evaluate, renew, score_pictures
 from earshot.evaluation.metrics import mean_average_precision
-from earshot.evaluation.voc import read_tree
 from earshot.networks.backbones import build_network
 from earshot.networks.files import load_encoder, save_architecture, save_weights
-from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.params import load_params
 from earshot.pipeline.settings import settings
 from earshot.training import trainer
 from earshot.training.augmentation import Augmentation, crop_frames
-from earshot.training.chance import generator
 from earshot.training.trainer import Plan, Trainer
 
 SIDE = 64

@@ -11,14 +11,14 @@ import torch
 from conftest import REPOSITORY
 from PIL import Image
 
-from earshot.evaluation import imagenet
+from earshot.benchmarks import imagenet
+from earshot.core.errors import EarshotError
+from earshot.core.hashing import list_hash
 from earshot.evaluation.benchmark import Question
-from earshot.evaluation.pictures import read_picture
+from earshot.evaluation.images.image_features import read_picture
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_encoder, save_architecture, save_weights
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.params import Imagenet
 from earshot.pipeline.settings import settings
 from stages.evaluate import STAGE, main

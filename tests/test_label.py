@@ -12,9 +12,9 @@ from labelled_scenes import striped_frame
 
 from earshot.labels.labeler import load_labeler
 from earshot.labels.textons import load_textons
-from earshot.media.scenes import Scene, write_scenes
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
+from earshot.scenes.table import Scene, write_scenes
 from stages.label import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

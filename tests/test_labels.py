@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earshot.core.errors import EarshotError
+from earshot.corpus.wrong_sound import NOBODY, deal_sounds
 from earshot.labels.binary import fit_binary, unpack
-from earshot.labels.control import NOBODY, deal_sounds
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.labeler import fit_labeler, load_labeler, save_labeler
 from earshot.labels.scaling import descriptor_parts, distance_shares, fit_scaling, mean_and_deviation
 from earshot.labels.table import keep_near
-from earshot.pipeline.errors import EarshotError
 from earshot.sound.texture import sound_textures
 
 FIT = {"kind": "clusters", "clusters": 8, "scale": "z-score+sqrt", "iterations": 25, "restarts": 1, "seed": 0}

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earshot.core.errors import EarshotError
 from earshot.corpus.ledger import REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.split import SPLITS, split_of
-from earshot.pipeline.errors import EarshotError
 
 ROWS = [
     LedgerRow("a", "videos/a.mp4", "kept"),

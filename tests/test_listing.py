@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from odd_media import render
 from peak_memory import measured
 
+from earshot.core.errors import EarshotError
 from earshot.media import listing
-from earshot.media.child import Decoder
 from earshot.media.clips import may_be_clip, read_listing
+from earshot.media.decoder_process import Decoder
 from earshot.media.folders import walk
 from earshot.media.listing import list_shards
-from earshot.pipeline.errors import EarshotError
 from earshot.pipeline.params import load_params
 from stages.extract import extract_clips
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from earshot.evaluation import localisation
-from earshot.evaluation.benchmark import Question
-from earshot.evaluation.localisation import (
+from earshot.benchmarks import localisation
+from earshot.benchmarks.localisation import (
     SIDE,
     area_under,
     centre_map,
@@ -23,7 +22,8 @@ from earshot.evaluation.localisation import (
     positive,
     read_tree,
 )
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
+from earshot.evaluation.benchmark import Question
 
 
 def test_ciou_by_hand():

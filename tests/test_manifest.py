@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from earshot.core.errors import EarshotError
 from earshot.corpus.manifest import read_manifest
-from earshot.pipeline.errors import EarshotError
 
 AUDIOSET = """\
 # Segments csv created Sun Mar  5 10:54:31 2017

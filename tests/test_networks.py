@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from earshot.core.errors import EarshotError
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.backbones import build_network
 from earshot.networks.files import load_encoder, load_weights, save_architecture, save_weights
+from earshot.networks.layer_taps import torchvision_names
 from earshot.networks.network import LAYERS, Network
-from earshot.networks.parts import torchvision_names
-from earshot.pipeline.errors import EarshotError
 
 BACKBONES = ["alexnet", "caffenet", "resnet18"]
 SMALL = {"classes": 5, "width": 0.1, "image_size": 64, "dropout": 0.2}

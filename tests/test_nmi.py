@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
-from earshot.evaluation import moments
+from earshot.benchmarks.nmi import cluster, evaluate, largest_share, random_nmi
+from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Question, Unanswerable
-from earshot.evaluation.nmi import cluster, evaluate, largest_share, random_nmi
-from earshot.pipeline.errors import EarshotError
+from earshot.evaluation.clips import clip_embeddings as moments
 
 
 def test_clusters_are_those_of_the_embeddings():

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import read_ontology
-from earshot.corpus.world import KINDS
-from earshot.corpus.world.ontology import write_ontology
-from earshot.pipeline.errors import EarshotError
+from earshot.world import KINDS
+from earshot.world.ontology import write_ontology
 
 
 def written(folder, **children):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earshot.pipeline.errors import EarshotError
+from earshot.commands.recipe import flatten
+from earshot.core.errors import EarshotError
 from earshot.pipeline.params import load_params, parameter_names, read_yaml, unknown_key
-from earshot.pipeline.recipe import flatten
 
 REPOSITORY = Path(__file__).parent.parent
 PARAMS = REPOSITORY / "params.yaml"

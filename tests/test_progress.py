@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from earshot.corpus.download import Entry, Journal
 from earshot.corpus.ledger import LedgerRow, write_ledger
-from earshot.corpus.progress import progress
+from earshot.download.clips import Entry, Journal
+from earshot.download.progress import progress
 from earshot.pipeline.stage import _tell
 
 

@@ -12,9 +12,9 @@ from conftest import REPOSITORY
 from media_server import MediaServer, endless, lie, say, serve, status
 from odd_media import MP4, render
 
-from earshot.corpus import published
-from earshot.corpus.published import open_manifest, read_published
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
+from earshot.download import published
+from earshot.download.published import open_manifest, read_published
 
 AUDIOSET = "# a list\n" + "".join(f'abc-_{n:06d}, {10 * n}.000, {10 * n + 10}.000, "/m/09x0r"\n' for n in range(400))
 AVE = "Category&VideoID&Quality&StartTime&EndTime\nBark&abc-_000002&good&0&10\nBell&abc-_000999&good&2&8\n"

@@ -15,18 +15,18 @@ import soundfile
 from odd_media import BLEND, MP4, decode, ffmpeg, render
 
 import stages.extract
+from earshot.commands.completeness import main as completeness_main
+from earshot.core.hashing import list_hash
 from earshot.corpus.completeness import CLASSES_LIMIT, OTHERS, Completeness
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.split import split_of
-from earshot.insight.completeness import main as completeness_main
-from earshot.media.annotations import read_annotations
-from earshot.media.duplicates import Corpus, Prints, first_of_each, read_duplicates, write_duplicates
 from earshot.media.quality import Measured, judge, measure, sound_print
-from earshot.media.scenes import Scene, read_scenes, write_scenes
-from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.params import load_params
 from earshot.pipeline.settings import settings
+from earshot.scenes.annotations import read_annotations
+from earshot.scenes.duplicates import Corpus, Prints, first_of_each, read_duplicates, write_duplicates
+from earshot.scenes.table import Scene, read_scenes, write_scenes
 from stages.extract import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from earshot.exhibits.layers import Layer
-from earshot.exhibits.receptive_fields import Fields, measure_fields, scaled
+from earshot.core.errors import EarshotError
+from earshot.explanation.layers import Layer
+from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
 from earshot.networks.alexnet import POOL, POOL_STRIDE, AlexNet
 from earshot.networks.backbones import build_network
 from earshot.networks.caffenet import CaffeNet
 from earshot.networks.correspondence import build_correspondence
-from earshot.pipeline.errors import EarshotError
 
 
 def by_formula(layers):

@@ -13,13 +13,14 @@ import soundfile
 import torch
 from conftest import REPOSITORY
 
-from earshot.evaluation import dcase, esc50, recordings
-from earshot.evaluation.recordings import Split, classify, cut_recording, describe_recording, hear_recordings
+from earshot.benchmarks import dcase, esc50
+from earshot.core.errors import EarshotError
+from earshot.core.hashing import list_hash
+from earshot.evaluation.recordings import recordings
+from earshot.evaluation.recordings.recordings import Split, classify, cut_recording, describe_recording, hear_recordings
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.towers import pooled
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import list_hash
 from earshot.pipeline.settings import settings
 from stages.evaluate import STAGE, main
 

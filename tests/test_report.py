@@ -14,25 +14,25 @@ from conftest import REPOSITORY, run_stage
 from peak_memory import measured
 from synthetic_exhibits import Synthetic, photograph
 
+from earshot.commands.compare import main as compare
+from earshot.commands.recipe import apply_recipes, flatten
+from earshot.core.errors import EarshotError
 from earshot.corpus.ledger import LedgerRow, write_ledger
-from earshot.exhibits.tables import write_table
-from earshot.insight.compare import main as compare
-from earshot.insight.grids import grid
-from earshot.insight.report import localisation, refusals, units
-from earshot.insight.report.clusters import channel_frequencies
-from earshot.insight.report.comparison import changed_parameters, other_lists
-from earshot.insight.report.drawing import label, save_chart
-from earshot.insight.report.embeddings import chance_alike, neighbours_alike
-from earshot.insight.report.figures import class_bars
-from earshot.insight.report.overview import beside_papers, question
-from earshot.insight.report.pages import write_report
-from earshot.insight.report.refusals import MOST_ROWS
-from earshot.insight.report.revisions import folder_source, revision_source
-from earshot.insight.report.site import Site
-from earshot.insight.report.sources import Source
-from earshot.pipeline.errors import EarshotError
+from earshot.explanation.tables import write_table
 from earshot.pipeline.params import load_params, read_yaml
-from earshot.pipeline.recipe import apply_recipes, flatten
+from earshot.report import localisation, refusals, units
+from earshot.report.clusters import channel_frequencies
+from earshot.report.comparison import changed_parameters, other_lists
+from earshot.report.drawing import label, save_chart
+from earshot.report.embeddings import chance_alike, neighbours_alike
+from earshot.report.figures import class_bars
+from earshot.report.overview import beside_papers, question
+from earshot.report.pages import write_report
+from earshot.report.refusals import MOST_ROWS
+from earshot.report.revisions import folder_source, revision_source
+from earshot.report.site import Site
+from earshot.report.sources import Source
+from earshot.results.score_tables import grid
 from earshot.sound.cochlea import cochlear_filters
 from earshot.sound.windows import WINDOW_SECONDS
 
@@ -252,8 +252,8 @@ def test_memory_does_not_grow_with_pictures_and_sounds(tmp_path):
         )
         write_table(folder / "data/explain/clusters", "clusters", made._clusters(clusters, False))
         write_table(folder / "data/explain/clusters", "cluster_moments", rows)
-        imports = "from earshot.insight.report.pages import write_report\n"
-        imports += "from earshot.insight.report.revisions import folder_source\nfrom pathlib import Path"
+        imports = "from earshot.report.pages import write_report\n"
+        imports += "from earshot.report.revisions import folder_source\nfrom pathlib import Path"
         work = "str(write_report([folder_source(Path(sys.argv[1]), 'x')], Path(sys.argv[2])))"
         return measured(imports, work, folder, tmp_path / f"{name}-report")[1]
 

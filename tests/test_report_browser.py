@@ -12,8 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from synthetic_exhibits import EXHIBITS, Synthetic
 
-from earshot.insight.report.pages import write_report
-from earshot.insight.report.revisions import folder_source
+from earshot.report.pages import write_report
+from earshot.report.revisions import folder_source
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 HOW = "no Chromium on PATH, which these tests drive: apt-get install chromium, or any Chrome"

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
+from earshot.benchmarks.retrieval import clip_distances, evaluate, ndcg, random_ndcg, rank
+from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import read_ontology
-from earshot.evaluation import moments
 from earshot.evaluation.benchmark import Question, Unanswerable
-from earshot.evaluation.retrieval import clip_distances, evaluate, ndcg, random_ndcg, rank
-from earshot.pipeline.errors import EarshotError
+from earshot.evaluation.clips import clip_embeddings as moments
 
 LOG = np.log2
 

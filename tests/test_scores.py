@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from earshot.insight.scores import main, table
+from earshot.commands.scores import main, table
 
 VOC = {"map_pool5": 0.5, "C_pool5": 0.01, "random_map_pool5": 0.25, "colour_map": 0.125, "chance": 0.1}
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import link_tree, map_shards, shard_name, shard_paths, write_atomically
+from earshot.core.errors import EarshotError
+from earshot.core.files import link_tree, shard_name, shard_paths, write_atomically
+from earshot.pipeline.shards import map_shards
 
 
 def _square(number: int, *, folder: Path) -> dict[str, int]:

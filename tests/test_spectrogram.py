@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from earshot.sound.spectrogram import FLOOR, FREQUENCIES, HOP, POINTS, RATE, SAMPLES, WINDOW, WINDOWS, Spectrogram
+from earshot.networks.spectrogram import FLOOR, FREQUENCIES, HOP, POINTS, RATE, SAMPLES, WINDOW, WINDOWS, Spectrogram
 
 
 def noise(count: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from earshot.pipeline.fingerprint import list_hash
+from earshot.core.hashing import list_hash
 from earshot.pipeline.params import load_params
 from earshot.pipeline.stage import Run, Stage
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from earshot.commands.subsets import KIM_INSTRUMENTS, KINETICS_SOUNDS, SUBSETS, instruments, main
+from earshot.core.errors import EarshotError
 from earshot.corpus.manifest import read_manifest
 from earshot.corpus.ontology import read_ontology
 from earshot.corpus.split import split_of
-from earshot.corpus.subsets import KIM_INSTRUMENTS, KINETICS_SOUNDS, SUBSETS, instruments, main
-from earshot.pipeline.errors import EarshotError
 
 CLASSES = {
     "Music": ["Guitar", "Violin, fiddle"], "Guitar": ["Acoustic guitar"], "Acoustic guitar": [], "Violin, fiddle": [],

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from earshot.insight.ideas import PRETRAIN, agree
-from earshot.insight.published import published_tables
-from earshot.insight.runs import collect
-from earshot.insight.tables import Score, main, recipe_params, sections
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.recipe import apply_recipes
+from earshot.commands.recipe import apply_recipes
+from earshot.commands.tables import Score, main, recipe_params, sections
+from earshot.core.errors import EarshotError
+from earshot.results.published import published_tables
+from earshot.results.run_settings import PRETRAIN, agree
+from earshot.results.runs import collect
 
 TABLES = {table.name: table for table in published_tables()}
 PARAMS = (REPOSITORY / "params.yaml").read_text()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from labelled_scenes import striped_frame
 
+from earshot.core.errors import EarshotError
 from earshot.labels.textons import (
     RADIUS,
     STRIDE,
@@ -17,7 +18,6 @@ from earshot.labels.textons import (
     read_luma,
     save_textons,
 )
-from earshot.pipeline.errors import EarshotError
 
 HOW = {"iterations": 10, "restarts": 1, "seed": 0}
 

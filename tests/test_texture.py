@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import texture as benchmark
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 from earshot.sound import TEXTURE_GROUPS, UnfitSound, cut_windows, sound_textures
 from earshot.sound.cochlea import cochleagrams, cochlear_filters
 from earshot.sound.texture import modulation_filters, modulation_power
 from earshot.sound.windows import fitted_windows
+from perf import texture as benchmark
 from tests import texture_judge as judge
 from tests.texture_judge import texture
 

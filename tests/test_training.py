@@ -14,14 +14,14 @@ from labelled_scenes import striped_frame, write_striped_tables
 from torch import nn
 from torchvision.io import encode_jpeg
 
+from earshot.core.errors import EarshotError
 from earshot.networks.alexnet import AlexNet
-from earshot.pipeline.errors import EarshotError
 from earshot.training import trainer
 from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, Changes, _colours, _place, crop_frames, recolour
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.batches import ahead
 from earshot.training.data import Frames, labelled_frames
-from earshot.training.pretext import Clusters, Codes, LabelledScenes, LabelTask
+from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
 PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, clip_norm=5.0, precision="bf16", seed=7)

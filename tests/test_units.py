@@ -7,9 +7,9 @@ import pytest
 import torch
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
-from earshot.evaluation import moments
+from earshot.benchmarks.units import annotation_table, class_counts, evaluate
 from earshot.evaluation.benchmark import Question, Unanswerable
-from earshot.evaluation.units import annotation_table, class_counts, evaluate
+from earshot.evaluation.clips import clip_embeddings as moments
 
 
 def test_the_five_clips_that_activate_a_unit_most_are_counted_by_class():

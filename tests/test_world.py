@@ -15,18 +15,18 @@ from sklearn.svm import LinearSVC
 from torchvision import datasets
 
 from earshot.corpus.manifest import read_manifest
-from earshot.corpus.world import KINDS, RATE, SeenObject, render_clip, render_picture, render_sound
-from earshot.corpus.world.causes import draw_cause, generator
-from earshot.corpus.world.drawing import Colours, Place, Sketch
-from earshot.corpus.world.esc50 import FOLDS, recordings
-from earshot.corpus.world.listening import LOUDEST, QUIETEST
-from earshot.corpus.world.localisation import plan_picture, render_pair
-from earshot.corpus.world.media import write_video
-from earshot.corpus.world.scenes import plan_clip, seen_object
-from earshot.corpus.world.sights import draw
 from earshot.evaluation.metrics import average_precisions
 from earshot.networks.alexnet import AlexNet
 from earshot.sound import sound_textures
+from earshot.world import KINDS, RATE, SeenObject, render_clip, render_picture, render_sound
+from earshot.world.appearance import draw
+from earshot.world.drawing import Colours, Place, Sketch
+from earshot.world.esc50 import FOLDS, recordings
+from earshot.world.localisation import plan_picture, render_pair
+from earshot.world.media import write_video
+from earshot.world.recording import LOUDEST, QUIETEST
+from earshot.world.scenes import plan_clip, seen_object
+from earshot.world.sources import draw_cause, generator
 from stages import sample
 
 SHORT = {"picture_size": 64, "seconds": 4.0, "frame_rate": 2}

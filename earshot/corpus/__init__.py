@@ -1,1 +1,1 @@
-"""Where clips come from: manifests, downloading, the ledger of refusals, the rendered sample world."""
+"""What is known of clips before they are decoded: manifests, the ledger, the split and its control."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from earshot.core.errors import EarshotError
 from earshot.corpus.manifest import YOUTUBE_ID, ManifestRow, read_manifest, youtube_address
-from earshot.pipeline.errors import EarshotError
 
 SECONDS = 10.0  # that a clip lasts
 FIELDS = 5

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from earshot.corpus.dealing import read_asked
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_name, write_atomically
 from earshot.corpus.ledger import LedgerRow, outcome, read_ledger
+from earshot.corpus.requested import read_asked
 from earshot.corpus.split import SPLITS, split_of
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import shard_name, write_atomically
 
 ALL = "all"  # of the splits
 EVERY_CLIP = ""  # instead of a class

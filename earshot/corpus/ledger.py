@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import write_atomically
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.text import printable
 
 # What the file itself is guilty of; extract and download both find these.
 MEDIA_REASONS = ("unreadable", "no-video", "no-sound", "too-short", "timeout", "too-large", "unsupported")
@@ -63,11 +64,6 @@ class LedgerRow:
             raise ValueError(f"ledger: clip {self.clip_id!r} is {self.status} with the unknown reason {self.reason!r}")
         object.__setattr__(self, "source", printable(self.source))
         object.__setattr__(self, "detail", printable(" ".join(self.detail.split()))[:DETAIL_LENGTH])
-
-
-def printable(text: str) -> str:
-    """The text with control characters and undecodable bytes as backslash escapes: always valid UTF-8, one line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 COLUMNS = tuple(field.name for field in fields(LedgerRow))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 VGGSOUND_SECONDS = 10.0
 LONGEST = 1_000_000.0  # seconds into a source, more than eleven days: above it a column is not in seconds
@@ -154,7 +154,7 @@ def _recognise(file: Path, line: int, first: list[str], header: list[str]) -> Ca
     if header[0] == AVE_COLUMNS:
         raise EarshotError(
             f"{file}: AVE's list does not say where in a video its clips begin; take manifests/ave.json, which looks it"
-            " up in AudioSet's lists, or write a manifest with python -m earshot.corpus.subsets ave"
+            " up in AudioSet's lists, or write a manifest with python -m earshot.commands.subsets ave"
         )
     shown = ",".join(first)[:60]
     raise EarshotError(

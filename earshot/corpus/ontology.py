@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 ROOT = ""  # above the classes that have no parent
 FAR = 1 << 20  # more steps than any way has

@@ -6,20 +6,15 @@ same on every machine, a smaller number is a part of a larger one, and clips tha
 """
 
 import difflib
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from earshot.core.errors import EarshotError
+from earshot.core.hashing import stable_hash
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.ontology import Ontology
-from earshot.pipeline.errors import EarshotError
-
-
-def stable_hash(text: str) -> int:
-    """Eight bytes of a text as a number, the same for ever and everywhere, which Python's own hash is not."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class Selection:

@@ -1,1 +1,1 @@
-"""One module a benchmark, the linear probe and the metrics."""
+"""What benchmarks share: linear probes, metrics, and the features of images, recordings and clips."""

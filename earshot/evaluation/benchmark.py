@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Exhibits: what was learned, as tables of pictures and sounds that a report shows."""
+"""The exhibits, a module each: what was learned, as tables of images and sounds that a report shows."""

@@ -21,15 +21,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile
 
-from earshot.exhibits.clips import read_clips
-from earshot.exhibits.exhibit import Question, Shown, nothing
-from earshot.exhibits.media import cochleagram_png, mp3_of, smaller_jpeg
-from earshot.exhibits.tables import write_table
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_paths
+from earshot.explanation.clips import read_clips
+from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.media import cochleagram_png, mp3_of, smaller_jpeg
+from earshot.explanation.tables import write_table
 from earshot.labels.labeler import Labeler, load_labeler
 from earshot.labels.table import SILENT, TRAINING
-from earshot.media.annotations import read_annotations
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import shard_paths
+from earshot.scenes.annotations import read_annotations
 from earshot.sound.cochlea import CHANNELS, ENVELOPE_RATE, cochleagrams
 from earshot.sound.texture import PAIRS, TEXTURE_GROUPS
 from earshot.sound.windows import cut_windows, fitted_windows

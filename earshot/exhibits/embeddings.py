@@ -13,7 +13,9 @@ import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from earshot.evaluation.moments import (
+from earshot.benchmarks.retrieval import rank
+from earshot.benchmarks.units import annotation_table
+from earshot.evaluation.clips.clip_embeddings import (
     clip_names,
     clips_of_split,
     describe_clips,
@@ -21,14 +23,12 @@ from earshot.evaluation.moments import (
     middle_moment,
     read_all_annotations,
 )
-from earshot.evaluation.pictures import load_encoders
-from earshot.evaluation.retrieval import rank
-from earshot.evaluation.units import annotation_table
-from earshot.exhibits.draw import draw_names
-from earshot.exhibits.encoders import NETWORKS, hears, why_no_towers
-from earshot.exhibits.exhibit import Question, Shown, nothing
-from earshot.exhibits.media import smaller_jpeg
-from earshot.exhibits.tables import write_table
+from earshot.evaluation.images.image_features import load_encoders
+from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
+from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.media import smaller_jpeg
+from earshot.explanation.sampling import draw_names
+from earshot.explanation.tables import write_table
 from earshot.networks.device import chosen_device
 from earshot.training.correspondence import Clip, Wanted
 

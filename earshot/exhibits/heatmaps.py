@@ -17,25 +17,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from earshot.evaluation.moments import (
+from earshot.evaluation.clips.clip_embeddings import (
     clips_of_split,
     describe_clips,
     load_correspondences,
     middle_moment,
     read_all_annotations,
 )
-from earshot.evaluation.pictures import load_encoders
-from earshot.exhibits.activations import Strongest
-from earshot.exhibits.encoders import NETWORKS, hears, why_no_towers
-from earshot.exhibits.exhibit import Question, Shown, nothing
-from earshot.exhibits.media import LONGEST_SIDE, jpeg_of, mp3_of, read_picture, spectrogram_png, under_map
-from earshot.exhibits.receptive_fields import Fields, measure_fields, scaled
-from earshot.exhibits.selectivity import hashes, purity
-from earshot.exhibits.tables import write_table
-from earshot.media.slices import sound_slice
+from earshot.evaluation.images.image_features import load_encoders
+from earshot.explanation.activations import Strongest
+from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
+from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_picture, spectrogram_png, under_map
+from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
+from earshot.explanation.selectivity import hashes, purity
+from earshot.explanation.tables import write_table
 from earshot.networks.device import chosen_device
 from earshot.networks.network import PictureEncoder
-from earshot.sound.spectrogram import RATE, SAMPLES
+from earshot.networks.spectrogram import RATE, SAMPLES
+from earshot.scenes.audio_slices import sound_slice
 from earshot.training.augmentation import crop_frames
 from earshot.training.correspondence import Clip, Wanted
 

@@ -13,16 +13,16 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw
 
-from earshot.evaluation.localisation import Located, middle_slice, read_tree, score, sounding_maps
-from earshot.evaluation.moments import load_correspondences
-from earshot.evaluation.pictures import read_picture, read_whole_picture
-from earshot.exhibits.draw import draw_evenly
-from earshot.exhibits.encoders import why_no_towers
-from earshot.exhibits.exhibit import Question, Shown, nothing
-from earshot.exhibits.media import jpeg_of, mp3_of, stretched, under_map
-from earshot.exhibits.sounding_videos import FRAME_RATE, LONGEST_SECONDS, video_rows
-from earshot.exhibits.tables import write_table
-from earshot.networks.senses import Correspondence
+from earshot.benchmarks.localisation import Located, middle_slice, read_tree, score, sounding_maps
+from earshot.evaluation.clips.clip_embeddings import load_correspondences
+from earshot.evaluation.images.image_features import read_picture, read_whole_picture
+from earshot.explanation.encoders import why_no_towers
+from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.media import jpeg_of, mp3_of, stretched, under_map
+from earshot.explanation.sampling import draw_evenly
+from earshot.explanation.sounding_videos import FRAME_RATE, LONGEST_SECONDS, video_rows
+from earshot.explanation.tables import write_table
+from earshot.networks.audio_visual_base import Correspondence
 
 SIDE = 320  # px of a picture's long side: boxes are drawn thin on it
 HEARD_SECONDS = 10  # of a recording, around the middle, which is what the network hears

@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from earshot.benchmarks.retrieval import DIRECTIONS, clip_distances, rank, read_ontology_of
 from earshot.corpus.ontology import Ontology
-from earshot.evaluation.moments import (
+from earshot.evaluation.clips.clip_embeddings import (
     clips_of_split,
     describe_clips,
     load_correspondences,
     middle_moment,
     read_all_annotations,
 )
-from earshot.evaluation.retrieval import DIRECTIONS, clip_distances, rank, read_ontology_of
-from earshot.exhibits.draw import draw_evenly
-from earshot.exhibits.encoders import NETWORKS, why_no_towers
-from earshot.exhibits.exhibit import Question, Shown, nothing
-from earshot.exhibits.media import mp3_of, smaller_jpeg, spectrogram_png
-from earshot.exhibits.tables import write_table
-from earshot.media.slices import sound_slice
-from earshot.networks.senses import Correspondence
-from earshot.sound.spectrogram import RATE, SAMPLES, SECONDS, Spectrogram
+from earshot.explanation.encoders import NETWORKS, why_no_towers
+from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.media import mp3_of, smaller_jpeg, spectrogram_png
+from earshot.explanation.sampling import draw_evenly
+from earshot.explanation.tables import write_table
+from earshot.networks.audio_visual_base import Correspondence
+from earshot.networks.spectrogram import RATE, SAMPLES, SECONDS, Spectrogram
+from earshot.scenes.audio_slices import sound_slice
 from earshot.training.correspondence import Wanted
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics

@@ -4,7 +4,7 @@ From the frames of the test split, the `top` that activate a unit most, one a so
 asked human annotators whether 60 % of the top 60 of 200,000 show one object. Here nobody is asked: what a clip is
 annotated with, its frames count as showing, and a unit is selective where that share, its purity, reaches the
 threshold. The same is told of annotated pictures, which are seen whole, and there the boxes tell how well a unit
-covers a class (`earshot/exhibits/boxes`). Of few frames the top ones would be all there are: at most a fifth of the
+covers a class. Of few frames the top ones would be all there are: at most a fifth of the
 source videos, or of the pictures, are judged.
 
 What random weights and the wrong sound give stands beside every count: of few classes, or of frequent ones, some units
@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from earshot.evaluation.moments import read_all_annotations
-from earshot.evaluation.pictures import load_encoders
-from earshot.exhibits.activations import Strongest
-from earshot.exhibits.boxes import read_annotated
-from earshot.exhibits.encoders import NETWORKS, hears, why_no_towers
-from earshot.exhibits.exhibit import Question, Shown, nothing
-from earshot.exhibits.frames import FramePool
-from earshot.exhibits.galleries import draw_squares, gallery
-from earshot.exhibits.layers import Layer
-from earshot.exhibits.receptive_fields import Fields, measure_fields
-from earshot.exhibits.selectivity import (
+from earshot.evaluation.clips.clip_embeddings import read_all_annotations
+from earshot.evaluation.images.image_features import load_encoders
+from earshot.explanation.activations import Strongest
+from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
+from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.frames import FramePool
+from earshot.explanation.galleries import draw_squares, gallery
+from earshot.explanation.layers import Layer
+from earshot.explanation.network_dissection import read_annotated
+from earshot.explanation.receptive_fields import Fields, measure_fields
+from earshot.explanation.selectivity import (
     Judged,
     clips_of_frames,
     count_judged,
@@ -37,7 +37,7 @@ from earshot.exhibits.selectivity import (
     judge_pictures,
     strongest_frames,
 )
-from earshot.exhibits.tables import write_table
+from earshot.explanation.tables import write_table
 from earshot.networks.device import chosen_device
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import scipy.linalg
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 Threshold = Literal["zero", "median"]
 Shapes = dict[str, tuple[int, ...]]

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import scipy.sparse
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 SAMPLE_ROWS = 128  # rows of the sample for each cluster: three starts on them end as well as two on twice as many
 TOLERANCE = 1e-3  # iterations, on the sample and on everything, end when one lowers the inertia by a smaller share

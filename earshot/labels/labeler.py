@@ -11,11 +11,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 from earshot.labels.binary import BinaryCode, fit_binary
 from earshot.labels.clusters import Clusters, fit_clusters
 from earshot.labels.scaling import Scale, Scaling, descriptor_parts, distance_shares, fit_scaling, mean_and_deviation
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import write_atomically
 
 # A label model is a dataclass of tensors with `assign`; each kind, and what fits it. `textons` are clusters of what is
 # seen: the descriptors differ, not the model.

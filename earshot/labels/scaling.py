@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 from earshot.sound import DESCRIPTOR_SIZES, TEXTURE_GROUPS
 
 Scale = Literal["z-score+sqrt", "sqrt", "count", "none"]

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 from earshot.labels.labeler import Labeler
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import write_atomically
 
 TRAINING = "train"
 SILENT = -1

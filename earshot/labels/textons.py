@@ -27,9 +27,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 from earshot.labels.kmeans import fit_kmeans
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import write_atomically
 
 ORIENTATIONS, SCALES, ELONGATIONS = 8, (1.0, 2.0), (2.0, 3.0)
 SIDE = 128  # px, the short side of the frames that filters see

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from earshot.corpus.ledger import printable
-from earshot.pipeline.shards import write_atomically
+from earshot.core.files import write_atomically
+from earshot.core.text import printable
 
 # What lies beside videos: notes, tables, subtitles, thumbnails. Files whose names begin with a dot are passed over too.
 NOT_CLIPS = re.compile(

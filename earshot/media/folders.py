@@ -9,10 +9,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from earshot.corpus.ledger import printable
+from earshot.core.errors import EarshotError
+from earshot.core.text import printable
 from earshot.media.clips import Clip, Said, clip_name, may_be_clip, one_line
 from earshot.media.sidecars import SIDECAR_LIMIT, read_json, said_of
-from earshot.pipeline.errors import EarshotError
 
 MANIFEST = "manifest.csv"
 FILE_COLUMNS = ("file", "path")

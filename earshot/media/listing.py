@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from earshot.corpus.selection import stable_hash
+from earshot.core.errors import EarshotError
+from earshot.core.hashing import stable_hash
 from earshot.media.clips import Clip, may_be_clip, read_listing, write_listing
 from earshot.media.folders import clips_in_folder, walk
 from earshot.media.tars import PACKED, clips_in_tar
-from earshot.pipeline.errors import EarshotError
 
 DIGITS = 8  # of the hash that tells apart clips whose names come to the same
 

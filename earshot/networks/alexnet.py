@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from earshot.core.errors import EarshotError
 from earshot.networks.network import Network, initialise
-from earshot.pipeline.errors import EarshotError
 
 
 class Convolution(NamedTuple):

@@ -2,12 +2,12 @@
 
 import difflib
 
+from earshot.core.errors import EarshotError
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.caffenet import CaffeNet
+from earshot.networks.layer_taps import torchvision_names
 from earshot.networks.network import Network
-from earshot.networks.parts import torchvision_names
 from earshot.networks.torchvision_networks import TorchvisionNetwork
-from earshot.pipeline.errors import EarshotError
 
 OWN = {network.name: network for network in (AlexNet, CaffeNet)}
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from earshot.core.errors import EarshotError
+from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.multisensory import FRAMES, SAMPLES, Multisensory
-from earshot.networks.senses import Correspondence
 from earshot.networks.two_towers import AVENet, AVOLNet, L3Net
-from earshot.pipeline.errors import EarshotError
 
 __all__ = ["CORRESPONDENCES", "Correspondence", "build_correspondence"]
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 from earshot.pipeline.settings import settings
 
 

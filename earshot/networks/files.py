@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 from earshot.networks.backbones import build_network
 from earshot.networks.correspondence import CORRESPONDENCES, Correspondence, build_correspondence
 from earshot.networks.network import Network, PictureEncoder
 from earshot.networks.two_towers import TwoTowers
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import write_atomically
 
 ENCODERS = ("encoder", "wrong_sound", "random")
 ARCHITECTURE_FILE = "encoder.json"

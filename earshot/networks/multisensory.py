@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from earshot.networks.audio_visual_base import Correspondence, chosen
 from earshot.networks.network import initialise
-from earshot.networks.senses import Correspondence, chosen
 from earshot.networks.towers import scaled
 
 RATE = 21_000  # Hz

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.fx import Graph, Interpreter
 from torch.nn import functional
 
+from earshot.core.errors import EarshotError
 from earshot.networks.alexnet import POOL, POOL_STRIDE
+from earshot.networks.layer_taps import Parts, build_body, parts_of, pooled_side
 from earshot.networks.network import Network
-from earshot.networks.parts import Parts, build_body, parts_of, pooled_side
-from earshot.pipeline.errors import EarshotError
 
 
 class TorchvisionNetwork(Network):

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from earshot.core.errors import EarshotError
+from earshot.networks.audio_visual_base import Correspondence, chosen
 from earshot.networks.network import initialise
-from earshot.networks.senses import Correspondence, chosen
+from earshot.networks.spectrogram import RATE, SAMPLES, Spectrogram
 from earshot.networks.towers import EMBEDDING, Tower, pooled, scaled, strongest
-from earshot.pipeline.errors import EarshotError
-from earshot.sound.spectrogram import RATE, SAMPLES, Spectrogram
 
 PROBED_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
 SCALED_AT_ONCE = 64  # spectrograms, 13 MB

@@ -26,7 +26,7 @@ from dask.distributed import Client, Future, KilledWorker, wait
 from threadpoolctl import threadpool_limits
 
 import earshot
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 CONNECTING_SECONDS = 30.0
 WITHOUT_WORKERS_SECONDS = 300.0  # a cluster that starts its machines on demand takes minutes

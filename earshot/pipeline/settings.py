@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 NAMES = {
     "EARSHOT_WORKERS": "processes that map over shards (default: the processors this process may use)",

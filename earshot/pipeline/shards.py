@@ -4,16 +4,13 @@ A shard's work is done once: its counts are written as a marker after its files,
 with the shards that have none.
 """
 
-import contextlib
 import json
 import os
-import secrets
-import shutil
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -21,42 +18,11 @@ import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_name, write_atomically
 from earshot.pipeline.settings import settings
 
 Work = Callable[[int], dict[str, int]]
-
-
-def shard_name(number: int) -> str:
-    """Five digits, as the WebDataset convention has it: 3 is "00003"."""
-    return f"{number:05d}"
-
-
-def shard_paths(folder: Path, suffix: str) -> list[Path]:
-    """The shards of a table, in order.
-
-    Raises EarshotError where the folder holds none or where a number is missing.
-    """
-    paths = sorted((p for p in folder.glob(f"*{suffix}") if p.stem.isdigit()), key=lambda path: int(path.stem))
-    if not paths:
-        raise EarshotError(f"{folder}: holds no shards such as {shard_name(0)}{suffix}; run the stage that writes it")
-    for number, path in enumerate(paths):
-        if int(path.stem) != number:
-            raise EarshotError(f"{folder}: found {path.name}, wanted {shard_name(number)}{suffix}: a shard is missing")
-    return paths
-
-
-@contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is gone when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of chance: machines of a cluster may give the same shard to processes of the same number.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def map_shards(
@@ -160,34 +126,3 @@ def end_with(parent: int) -> None:
 
 def _marker(markers: Path, number: int) -> Path:
     return markers / f"{shard_name(number)}.json"
-
-
-def link_file(source: Path, target: Path) -> None:
-    """Put a file at `target` too, whole: as a hard link, or copied across file systems."""
-    with write_atomically(target) as growing:
-        _link_or_copy(source, growing)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """Put `source` at `target` whole: hard links in a folder beside it, then one rename; copies across file systems."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    growing = target.with_name(f".{target.name}.placing")
-    for leftover in (growing, target.with_name(f".{target.name}.replaced")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(source, growing, copy_function=_link_or_copy)
-    if target.is_symlink():
-        target.unlink()
-    if target.exists():
-        replaced = target.with_name(f".{target.name}.replaced")
-        os.replace(target, replaced)
-        os.replace(growing, target)
-        shutil.rmtree(replaced)
-    else:
-        os.replace(growing, target)
-
-
-def _link_or_copy(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

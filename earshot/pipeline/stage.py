@@ -24,12 +24,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import link_tree, write_atomically
+from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.pipeline import torchrun
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.fingerprint import fingerprint, list_hash, loaded_sources
 from earshot.pipeline.params import Params, load_params
 from earshot.pipeline.settings import NAMES, settings
-from earshot.pipeline.shards import Work, end_with, link_tree, map_shards, write_atomically
+from earshot.pipeline.shards import Work, end_with, map_shards
 
 # The inputs, or what tells them from the parameters and the choice.
 Reads = Sequence[str] | Callable[[Any, str | None], Sequence[str]]

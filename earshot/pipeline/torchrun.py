@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 GRACE_SECONDS = 15.0  # in which torchrun ends the processes that only failed because another one had
 

@@ -32,7 +32,7 @@ ENVELOPE_BINS = ENVELOPE_SAMPLES // 2 + 1
 LOWEST, HIGHEST = 20.0, 10_000.0  # Hz, the ends of the ERB scale of the filters
 COMPRESSION = 0.3  # Owens 2016, section 3.1
 GATE = 1e-5  # of the window's rms: what rounding leaves in an empty band stays below it
-FEWEST_POINTS = 4500  # of a band's inverse transform, where twice its support is less; see benchmarks/texture.py
+FEWEST_POINTS = 4500  # of a band's inverse transform, where twice its support is less; see perf/texture.py
 BATCH = 16  # windows transformed together: a multiple of the lanes of SIMD, few enough for the cache
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 from earshot.sound.cochlea import BATCH, cochleagrams, loudness
 from earshot.sound.mfcc import MFCC_SIZE, mfccs
 from earshot.sound.spectrum import SPECTRUM_SIZE, spectra

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import scipy.fft
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 from earshot.sound.cochlea import (
     BATCH,
     CHANNELS,

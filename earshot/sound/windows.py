@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
 
 WINDOW_SECONDS = 3.75  # Owens 2016, section 3.1
 SHORTEST_SECONDS = 1.5  # below it a tiled window says more about the seam than about the sound

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from earshot.training.chance import generator
+from earshot.core.rng import generator
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

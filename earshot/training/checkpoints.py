@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import write_atomically
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 
 State = dict[str, Tensor]
 

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from earshot.labels.control import deal_clips, draw_clips
-from earshot.media.slices import sound_slice
-from earshot.pipeline.errors import EarshotError
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_paths
+from earshot.core.rng import generator
+from earshot.corpus.wrong_sound import deal_clips, draw_clips
 from earshot.pipeline.settings import settings
-from earshot.pipeline.shards import shard_paths
-from earshot.training import processes
+from earshot.scenes.audio_slices import sound_slice
+from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
 from earshot.training.batches import Batches, ahead
-from earshot.training.chance import generator
 
 # Clips that are mixed, and among which the sounds that do not belong are dealt: some 300 MB at ten frames of 256 px and
 # ten seconds of stereo. Two pools are held at a time.

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from earshot.pipeline.errors import EarshotError
-from earshot.pipeline.shards import shard_paths
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_paths
 from earshot.training.batches import Batches
 
 # Moments whose frames are mixed with each other: about 90 MB of JPEG at 256 px, from ten or more row groups drawn from

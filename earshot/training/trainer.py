@@ -20,9 +20,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
-from earshot.pipeline.errors import EarshotError
-from earshot.training import processes
-from earshot.training.chance import generator
+from earshot.core.errors import EarshotError
+from earshot.core.rng import generator
+from earshot.training import distributed as processes
 from earshot.training.checkpoints import load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 20.0  # between two checkpoints; changes no result

@@ -1,0 +1,291 @@
+"""Correspondence on clips whose group was never trained on: does this sound belong to this picture?
+
+Every clip of the test split gives one pair that belongs together and one that does not, cut as in training, the same
+pairs for every network: half of the answers are right by chance. Beside the trained network stand its control, its
+random weights, and where annotations may be read the two supervised baselines of Arandjelovic & Zisserman (2017,
+section 3.1), made of L3's towers at the size of the network measured:
+
+- direct: each tower learns the annotations of the clip by itself, through 128 hidden units; a pair belongs together
+  where the scalar product of the two distributions is above the threshold that tells best on the validation split;
+- supervised towers: both towers stay as they are then, and L3's fusion learns correspondence on them.
+
+Of a clip with several annotations each counts alike.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_paths
+from earshot.core.rng import generator
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
+from earshot.evaluation.images.image_features import PREFIXES
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.device import chosen_device
+from earshot.networks.files import load_correspondence
+from earshot.networks.towers import CHANNELS
+from earshot.pipeline.settings import settings
+from earshot.scenes.annotations import read_annotations
+from earshot.training.augmentation import Augmentation
+from earshot.training.batch_norm import estimate_batch_norm
+from earshot.training.batches import ahead
+from earshot.training.correspondence import (
+    Clip,
+    CorrespondenceTask,
+    PairedClips,
+    Pairs,
+    Sampling,
+    Wanted,
+    clips_of,
+    make_pairs,
+)
+from earshot.training.encoder_training import SHOWN
+from earshot.training.trainer import Plan, Trainer
+
+PROTOCOL = "correspondence of held-out clips, balanced pairs"
+BATCH = 32  # clips whose pairs are told together
+HIDDEN = 128  # units of a classifier on a tower (section 3.1)
+SENSES = ("pictures", "sounds")
+
+
+def evaluate(question: Question) -> Answer:
+    """The share of the pairs told by the network and its controls, and by the baselines where they are asked for."""
+    p = question.params
+    sampling = Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift)
+    there = [name for name in PREFIXES if (question.encoder / f"{name}.safetensors").exists()]
+    metrics: dict[str, Any] = {}
+    network = load_correspondence(question.encoder)
+    for name in there:
+        network = load_correspondence(question.encoder, name)
+        scores, together = score_pairs(network, question.tree, sampling, "test")
+        metrics[f"{PREFIXES[name]}accuracy"] = float(((scores > 0) == together).mean())
+        metrics[f"{PREFIXES[name]}ranked"] = ranked_above(scores, together)
+    metrics |= {"chance": 0.5, "pairs": len(together)}
+    if p.supervised_epochs:
+        metrics |= supervised(question, network.architecture, sampling)
+    names = [key.removesuffix("accuracy") for key in metrics if key.endswith("accuracy")]
+    rows = [{"network": name.strip("_") or "trained", "accuracy": metrics[f"{name}accuracy"]} for name in names]
+    told = [f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f}" for row in rows]
+    groups = clips_of(question.tree, Wanted.by(network), sampling, split="test")
+    asked = [clip_id for group in groups for clip_id in group.clip_ids()]
+    return Answer(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance 0.500", asked)
+
+
+def ranked_above(scores: np.ndarray, together: np.ndarray) -> float:
+    """How often a pair that belongs together scores above one that does not: the area under the ROC curve."""
+    order = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1.0
+    for value in np.unique(scores):
+        order[scores == value] = order[scores == value].mean()  # ties count half
+    right = int(together.sum())
+    wrong = len(together) - right
+    return float((order[together].sum() - right * (right + 1) / 2) / (right * wrong))
+
+
+@torch.inference_mode()
+def score_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The log-odds of every pair of a split, and which belong together, both (pairs,)."""
+    network = network.to(chosen_device(), memory_format=torch.channels_last).eval()
+    pairs = held_out_pairs(network, scenes, sampling, split)
+    found = [(network(*each[:4]).float().cpu(), each.together.cpu()) for each in pairs]
+    scores, together = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return scores, together > 0
+
+
+def held_out_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: str) -> Iterator[Pairs]:
+    """The pairs of a split on the network's device: the same whenever they are asked for.
+
+    Raises:
+        Unanswerable: the split has fewer than two clips that are long enough.
+    """
+    wanted, device = Wanted.by(network), next(network.parameters()).device
+    clips = PairedClips(clips_of(scenes, wanted, sampling, split=split), batch=BATCH, seed=None)
+    if clips.items < 2:
+        raise Unanswerable(f"{scenes}: {clips.items} clips in the split {split}, wanted two or more; give more clips")
+
+    def batch(number: int) -> Pairs:
+        chosen = clips[number]
+        chances = generator("held-out pairs", number).random((len(chosen), 6))
+        return Pairs(*(tensor.to(device) for tensor in make_pairs(chosen, wanted, sampling, chances)))
+
+    return ahead(batch, range(clips.batches_per_epoch), settings().threads)
+
+
+def supervised(question: Question, architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, float]:
+    """The accuracy of both supervised baselines on the test pairs."""
+    annotations = Annotations.read(question.annotations)
+    torch.manual_seed(question.seed)
+    sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
+    network = build_correspondence("l3", **sizes).to(chosen_device(), memory_format=torch.channels_last)
+    task = CorrespondenceTask(
+        network,
+        question.tree,
+        sampling,
+        Augmentation(crop=0.5, jitter=0.4, flip=True),  # as params.yaml has them for the networks compared with
+        volume=0.1,
+        batch=question.params.supervised_batch,
+        seed=question.seed,
+    )
+    begin(task)
+    towers = {sense: ClassifiedTower(network, sense, len(annotations.names)).to(task.device) for sense in SENSES}
+    for sense, tower in towers.items():
+        train(question, AnnotationTask(task, tower, annotations), sense)
+    direct = direct_accuracy(network, towers, question.tree, sampling)
+    train(question, FusionTask(task), "fusion")
+    scores, together = score_pairs(network, question.tree, sampling, "test")
+    return {"direct_accuracy": direct, "supervised_accuracy": float(((scores > 0) == together).mean())}
+
+
+def begin(task: CorrespondenceTask) -> None:
+    """Give a random network the scale of the sounds and the batch-norm statistics of training pairs."""
+    pairs = list(task.batches(range(min(task.batches_per_epoch, -(-SHOWN // task.batch)))))
+    task.network.fit_sound_scale(torch.cat([pair.sounds for pair in pairs]))
+    estimate_batch_norm(task.network, [pair[:4] for pair in pairs])
+
+
+def train(question: Question, task: Any, name: str) -> None:
+    """Train a baseline, from where it was interrupted."""
+    p = question.params
+    plan = Plan(
+        epochs=p.supervised_epochs,
+        learning_rate=p.supervised_learning_rate,
+        weight_decay=1e-5,  # that of L3's own training (section 2.2)
+        clip_norm=5.0,
+        precision="bf16",
+        seed=question.seed,
+        optimiser="adam",
+        schedule="onecycle",
+    )
+    Trainer(task, plan, question.scratch / f"supervised.{name}.checkpoint.safetensors").train(f"supervised {name}")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What humans said of the clips: the names, and for each clip the share of each of them, (names,)."""
+
+    names: list[str]
+    shares: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Annotations":
+        """The annotations of a folder.
+
+        Raises:
+            EarshotError: nobody said two different things.
+        """
+        said = {
+            clip: words for path in shard_paths(folder, ".parquet") for clip, words in read_annotations(path).items()
+        }
+        names = sorted({word for words in said.values() for word in words})
+        if len(names) < 2:
+            found = f"{len(names)} different annotations of {len(said)} clips"
+            raise EarshotError(
+                f"{folder}: {found}, wanted two or more; set evaluate.correspondence.supervised_epochs=0 to do without"
+            )
+        shares = {clip: np.array([words.count(name) for name in names]) for clip, words in said.items()}
+        return cls(names, {clip: counts / max(counts.sum(), 1) for clip, counts in shares.items()})
+
+    def targets(self, clips: Sequence[Clip]) -> Tensor:
+        """The shares of the names, float32 (clips, names); all zero where nobody said anything."""
+        return torch.from_numpy(np.stack([self.shares[clip.clip_id] for clip in clips])).float()
+
+
+class ClassifiedTower(nn.Module):
+    """A tower of L3 and two layers that tell the annotations: 512 to 128 to the names (section 3.1)."""
+
+    def __init__(self, network: nn.Module, sense: str, names: int) -> None:
+        super().__init__()
+        self.tower = network.picture_tower if sense == "pictures" else network.sound_tower
+        self.embed = network.embed_pictures if sense == "pictures" else network.embed_sounds
+        units = self.tower.channels
+        hidden = max(1, round(HIDDEN * units / CHANNELS[-1]))
+        self.head = nn.Sequential(nn.Linear(units, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, names))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scores of the names, (inputs, names)."""
+        return self.head(self.embed(inputs)).float()
+
+
+class AnnotationTask:
+    """One tower learns the annotations of the clips, on the pictures or sounds of a task of correspondence."""
+
+    def __init__(self, pairs: CorrespondenceTask, network: ClassifiedTower, annotations: Annotations) -> None:
+        self.pairs, self.network, self.annotations = pairs, network, annotations
+        self.sense = "pictures" if network.tower is pairs.network.picture_tower else "sounds"
+        self.batches_per_epoch = pairs.batches_per_epoch
+
+    def batches(self, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures or sounds, and the shares of the names in their clips."""
+        for number, pairs in zip(numbers, self.pairs.batches(numbers), strict=True):
+            clips = [clip for clip, _ in self.pairs.training[number]]
+            inputs = getattr(pairs, self.sense)[: len(clips)]
+            yield inputs, self.annotations.targets(clips).to(self.pairs.device)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, and the share of the clips of which the most likely name was said."""
+        inputs, targets = batch
+        scores = self.network(inputs)
+        told = targets.gather(1, scores.argmax(1, keepdim=True)) > 0
+        return functional.cross_entropy(scores, targets), told.float().mean()
+
+    def validate(self) -> dict[str, float | None]:
+        """Nothing: no choice is made while training."""
+        return {}
+
+
+class FusionTask:
+    """L3's two last layers learn correspondence on towers that stay as they are."""
+
+    def __init__(self, pairs: CorrespondenceTask) -> None:
+        self.network, self.batches, self.loss = pairs.network, pairs.batches, pairs.loss
+        self.batches_per_epoch = pairs.batches_per_epoch
+        for tower in (self.network.picture_tower, self.network.sound_tower):
+            tower.requires_grad_(False)
+
+    def prepare(self) -> None:
+        """Keep the statistics of the towers' batch norm."""
+        self.network.picture_tower.eval()
+        self.network.sound_tower.eval()
+
+    def validate(self) -> dict[str, float | None]:
+        """Nothing: no choice is made while training."""
+        return {}
+
+
+def direct_accuracy(network: nn.Module, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling) -> float:
+    """The share of the test pairs told by the product of the two distributions of names."""
+    products, together = agreement(network, towers, scenes, sampling, "val")
+    threshold = best_threshold(products, together)
+    products, together = agreement(network, towers, scenes, sampling, "test")
+    return float(((products > threshold) == together).mean())
+
+
+@torch.inference_mode()
+def agreement(
+    network: nn.Module, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling, split: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scalar product of the two distributions of every pair, and which pairs belong together, both (pairs,)."""
+    products, together = [], []
+    network.eval()
+    for pairs in held_out_pairs(network, scenes, sampling, split):
+        seen, heard = (towers[sense].eval()(getattr(pairs, sense)).softmax(1) for sense in SENSES)
+        products.append((seen[pairs.seen] * heard[pairs.heard]).sum(1).cpu())
+        together.append(pairs.together.cpu())
+    return torch.cat(products).numpy(), torch.cat(together).numpy() > 0
+
+
+def best_threshold(scores: np.ndarray, together: np.ndarray) -> float:
+    """The threshold above which most pairs belong together and below which most do not."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    right = np.concatenate([[0], np.cumsum(np.where(together[order], -1, 1))])  # gained with so many below it
+    between = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
+    below = int(np.argmax(np.where(between, right, -len(right))))
+    edges = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2, [np.inf]])
+    return float(edges[below])

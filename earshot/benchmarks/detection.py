@@ -1,0 +1,323 @@
+"""PASCAL VOC2007 detection with Fast R-CNN on the weights of an encoder (Owens 2016, section 4.2 and Table 2b).
+
+Convolutions and hidden layers start with the encoder's weights and train, all of them; batch norm keeps the statistics
+and gains it came with. A step shows regions of a few pictures of train + val at one scale, mirrored half of the time:
+a quarter on objects, difficult ones too, the others beside them (Girshick 2015, section 2.3). The score is the 11-point
+mAP on test, where a detection is right that overlaps an object by half or more, and difficult objects do not count.
+What of a detector's scores counts as a detection is as in Fast R-CNN's release. Ours: gradients are clipped, and box
+offsets are divided by constants instead of their deviations on the training set.
+
+Beside the scores of the networks stands chance, that of all proposals as detections of every class. Nothing is chosen
+by a score: steps and rates are parameters, and all networks see the same regions in the same order.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save
+from torch import Tensor
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+
+from earshot.benchmarks.voc import read_tree
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.rng import generator
+from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.images.fast_rcnn import FastRcnn, detect, draw_regions, offsets_between, scaled, size_of
+from earshot.evaluation.images.image_features import PREFIXES, load_encoders, read_whole_picture, require_pictures
+from earshot.evaluation.images.proposals import Proposals, from_files, searched
+from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
+from earshot.evaluation.metrics import SAME_OBJECT, Found, Shown, detection_precision, overlap
+from earshot.networks.device import chosen_device
+from earshot.networks.files import load_network
+from earshot.networks.network import Network
+from earshot.pipeline.settings import settings
+from earshot.pipeline.shards import map_shards
+from earshot.training.batches import ahead
+from earshot.training.trainer import Plan, Trainer
+
+PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP"
+SHARD_PICTURES = 100  # tested by one task
+
+Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Annotated pictures: files, and the objects of each."""
+
+    files: Sequence[Path]
+    objects: Sequence[Objects]
+
+    def pairs(self, shard: int | None = None) -> Iterator[tuple[Path, Objects]]:
+        """Files with their objects, all of them or those of a shard."""
+        part = slice(None) if shard is None else slice(shard * SHARD_PICTURES, (shard + 1) * SHARD_PICTURES)
+        return zip(self.files[part], self.objects[part], strict=True)
+
+    def with_objects(self) -> "Pictures":
+        """Those that show an object."""
+        pairs = [(file, objects) for file, objects in self.pairs() if len(objects.boxes)]
+        return Pictures([file for file, _ in pairs], [objects for _, objects in pairs])
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the processes that train and test are given.
+
+    Args:
+        question: the tree, the encoders, the parameters, the seed and the scratch folder.
+        classes: their names.
+        train, test: pictures of train + val that training will show, and of test.
+        proposals: of all of them.
+        names: of the encoders.
+    """
+
+    question: Question
+    classes: Sequence[str]
+    train: Pictures
+    test: Pictures
+    proposals: Proposals
+    names: Sequence[str]
+
+    def shards(self) -> range:
+        """Of the test pictures."""
+        return range(-(-len(self.test.files) // SHARD_PICTURES))
+
+    def place(self, name: str, shard: int) -> Path:
+        """Where the detections of an encoder in a shard of the test pictures are."""
+        return self.question.scratch / "detections" / f"{name}.{shard}.safetensors"
+
+
+class DetectionTask:
+    """Regions of pictures as a task for the trainer.
+
+    Args:
+        detector: what is trained, in place; on its device.
+        detection: the pictures, their proposals and the parameters.
+    """
+
+    def __init__(self, detector: FastRcnn, detection: Detection) -> None:
+        self.network, self.detection = detector, detection
+        self.batches_per_epoch = detection.question.params.steps
+        self.device = next(detector.parameters()).device
+
+    def prepare(self) -> None:
+        """Freeze batch norm."""
+        for norm in self.network.batch_norms():
+            norm.eval()
+
+    def batches(self, numbers: range) -> Iterator[Batch]:
+        """Pictures, the regions of each, and of all regions the classes, 0 for background, and the offsets."""
+        return ahead(self._batch, numbers, settings().threads)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and the offsets' smooth L1 (Girshick 2015, equation 1), and the share of regions told."""
+        pictures, regions, classes, offsets = batch
+        scores, found = self.network(pictures, regions)
+        shown = classes.nonzero().squeeze(1)
+        found = found.float()[shown, classes[shown] - 1]  # (regions on objects, 4)
+        moved = smooth_l1_loss(found, offsets[shown], reduction="sum") / len(classes)
+        return cross_entropy(scores.float(), classes) + moved, (scores.argmax(1) == classes).float().mean()
+
+    def validate(self) -> dict[str, float | None]:
+        """Nothing: no choice is made while training."""
+        return {}
+
+    def _batch(self, number: int) -> Batch:
+        question, count = self.detection.question, len(self.detection.train.files)
+        chances = generator("detection regions", question.seed, number)
+        drawn = [self._draw(place, chances) for place in shown_places(question, count, number)]
+        pictures, regions, classes, offsets = zip(*drawn, strict=True)
+        joined = (torch.cat(part).to(self.device) for part in (classes, offsets))
+        return [each.to(self.device) for each in pictures], [each.to(self.device) for each in regions], *joined
+
+    def _draw(self, place: int, chances: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A picture, mirrored or not, with regions drawn from its objects and proposals."""
+        p = self.detection.question.params
+        file, objects = self.detection.train.files[place], self.detection.train.objects[place]
+        proposals = self.detection.proposals.of(file.stem, objects.width, objects.height)
+        candidates = np.concatenate([objects.boxes, proposals])
+        rows, classes, nearest = draw_regions(candidates, objects, max(p.regions // p.pictures, 1), chances)
+        boxes = torch.from_numpy(np.stack([candidates[rows], objects.boxes[nearest]])).float()
+        picture = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
+        if chances.random() < 0.5:
+            picture = picture.flip(-1)
+            boxes = boxes[..., [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1])
+            boxes += boxes.new_tensor([objects.width, 0] * 2)
+        regions, targets = boxes
+        return picture, regions / size_of(objects), torch.from_numpy(classes), offsets_between(regions, targets)
+
+
+def evaluate(question: Question) -> Answer:
+    """The scores of the trained network and its controls, each trained to detect, and of proposals of every class."""
+    detection = prepared(question)
+    names, tests = detection.names, range(len(detection.names) * len(detection.shards()))
+    training, testing = (partial(work, detection=detection) for work in (train_detector, detect_shard))
+    map_shards(training, range(len(names)), question.scratch / "finished" / "training", title="training detectors")
+    map_shards(testing, tests, question.scratch / "finished" / "testing", title="detecting")
+
+    proposed = [detection.proposals.of(file.stem, o.width, o.height) for file, o in detection.test.pairs()]
+    found = {f"{PREFIXES[name]}map": read_detections(detection, name) for name in names}
+    found["chance"] = [[Found(boxes, np.zeros(len(boxes))) for boxes in proposed]] * len(detection.classes)
+    precisions, rows = score(found, detection)
+    metrics = {metric: float(np.mean(values)) for metric, values in precisions.items()}
+    told = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in metrics.items())
+    metrics["proposals_recall"] = recall(proposed, detection.test.objects)
+    metrics["steps"] = question.params.steps
+    asked = [file.stem for file in detection.test.files]
+    return Answer(metrics, rows, f"{PROTOCOL} after {question.params.steps} steps", told, asked)
+
+
+def score(
+    found: dict[str, list[list[Found]]], detection: Detection
+) -> tuple[dict[str, list[float]], list[dict[str, object]]]:
+    """The average precision of each class by each detector, and as a row a class, with the number of its objects."""
+    shown = [[shown_of(each, number) for each in detection.test.objects] for number in range(len(detection.classes))]
+    precisions = {m: [detection_precision(*both) for both in zip(f, shown, strict=True)] for m, f in found.items()}
+    rows = [
+        {"class": name, "objects": sum(int((~each.difficult).sum()) for each in shown[number])}
+        | {metric.replace("map", "ap"): values[number] for metric, values in precisions.items()}
+        for number, name in enumerate(detection.classes)
+    ]
+    return precisions, rows
+
+
+def prepared(question: Question) -> Detection:
+    """The pictures with their objects, and the proposals of those that training will show and of all for test.
+
+    Raises EarshotError for a tree that is not whole, and for pictures too small for the network.
+    """
+    encoders = load_encoders(question.encoder, load_network)
+    check_size(encoders[""], question.params.shorter_side)
+    classes, splits = read_tree(question.tree)
+    files = {"trainval": splits["train"][0] + splits["val"][0], "test": splits["test"][0]}
+    require_pictures([file for part in files.values() for file in part])
+    parts = {part: read_pictures(listed, classes) for part, listed in files.items()}
+    parts["trainval"] = parts["trainval"].with_objects()
+    for part, pictures in parts.items():
+        _check_objects(question.tree, part, pictures, classes)
+    places = [shown_places(question, len(parts["trainval"].files), step) for step in range(question.params.steps)]
+    files["trainval"] = [parts["trainval"].files[place] for place in sorted({p for step in places for p in step})]
+    kept, scratch = question.params.proposals_kept, question.scratch
+    if question.params.proposals == "files":
+        proposals = from_files(question.tree, files, kept, scratch)
+    else:
+        proposals = searched(files["trainval"] + files["test"], kept, scratch)
+    names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
+    return Detection(question, classes, parts["trainval"], parts["test"], proposals, names)
+
+
+def read_pictures(files: Sequence[Path], classes: Sequence[str]) -> Pictures:
+    """Pictures with their annotations."""
+    return Pictures(files, [read_objects(annotation_of(file), classes) for file in files])
+
+
+def train_detector(number: int, detection: Detection) -> dict[str, int]:
+    """Train one detector, from where it was interrupted; its checkpoint keeps it."""
+    trained_detector(detection, detection.names[number], position=number + 1)
+    return {"detectors": 1}
+
+
+def trained_detector(detection: Detection, name: str, position: int = 0) -> FastRcnn:
+    """The detector of an encoder after all its steps, those done before taken from its checkpoint; in eval mode."""
+    torch.set_num_threads(1)  # sums, and so scores, depend on their number
+    p, seed = detection.question.params, detection.question.seed
+    detector = FastRcnn(load_network(detection.question.encoder, name), len(detection.classes), seed)
+    detector = detector.to(chosen_device(), memory_format=torch.channels_last)
+    plan = Plan(
+        epochs=1,
+        learning_rate=p.learning_rate,
+        weight_decay=p.weight_decay,
+        clip_norm=p.clip_norm,
+        precision="float32",
+        seed=seed,
+        optimiser="sgd",
+        schedule="steps",
+        drops=p.drops,
+        drop=p.drop,
+    )
+    checkpoint = detection.question.scratch / f"{name}.checkpoint.safetensors"
+    Trainer(DetectionTask(detector, detection), plan, checkpoint).train(f"detection {name}", position=position)
+    return detector.eval()
+
+
+def detect_shard(number: int, detection: Detection) -> dict[str, int]:
+    """Write what one detector finds in one shard of the test pictures."""
+    shard, place = divmod(number, len(detection.names))
+    detector = trained_detector(detection, detection.names[place])
+    p, found = detection.question.params, {}
+    for file, objects in detection.test.pairs(shard):
+        proposals = torch.from_numpy(detection.proposals.of(file.stem, objects.width, objects.height))
+        picture = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
+        for name, values in detect(detector, picture, proposals, objects).items():
+            found[f"{file.stem}.{name}"] = values
+    with write_atomically(detection.place(detection.names[place], shard)) as growing:
+        growing.write_bytes(save(found))
+    return {"pictures": len(found) // 3}
+
+
+def read_detections(detection: Detection, name: str) -> list[list[Found]]:
+    """What the detector of an encoder found, a list a class of an entry a test picture."""
+    found = {}
+    for shard in detection.shards():
+        found |= load_file(detection.place(name, shard))
+    by_class = []
+    for number in range(len(detection.classes)):
+        rows = {file.stem: found[f"{file.stem}.classes"] == number for file in detection.test.files}
+        by_class.append([Found(found[f"{n}.boxes"][row], found[f"{n}.scores"][row]) for n, row in rows.items()])
+    return by_class
+
+
+def shown_of(objects: Objects, number: int) -> Shown:
+    """The objects of one class."""
+    rows = objects.classes == number
+    return Shown(objects.boxes[rows], objects.difficult[rows])
+
+
+def recall(proposed: Sequence[np.ndarray], shown: Sequence[Objects]) -> float:
+    """The share of the objects, but for difficult ones, that some proposal overlaps by half or more."""
+    reached = [
+        overlap(objects.boxes[~objects.difficult], boxes).max(1, initial=0) >= SAME_OBJECT
+        for boxes, objects in zip(proposed, shown, strict=True)
+    ]
+    return float(np.concatenate(reached).mean())
+
+
+def shown_places(question: Question, count: int, step: int) -> list[int]:
+    """Which of `count` pictures a step shows: all come in a new order, again and again, and steps run across."""
+    batch = question.params.pictures
+    passes, places = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
+    orders = {n: generator("detection order", question.seed, int(n)).permutation(count) for n in set(passes)}
+    return [int(orders[n][place]) for n, place in zip(passes, places, strict=True)]
+
+
+def read_annotated(file: Path, objects: Objects) -> Tensor:
+    """uint8 (3, height, width); raises EarshotError where that is not the size of the annotation."""
+    picture = read_whole_picture(file)
+    if tuple(picture.shape[1:]) != (objects.height, objects.width):
+        found, wanted = f"{picture.shape[2]} x {picture.shape[1]} px", f"{objects.width} x {objects.height}"
+        raise EarshotError(f"{file}: has {found}, but its annotation says {wanted}; restore the official files")
+    return picture
+
+
+@torch.no_grad()
+def check_size(network: Network, side: int) -> None:
+    """Raise EarshotError where nothing is left of a picture of that side after the network's convolutions."""
+    try:
+        network.convolve(network.normalise(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+    except (RuntimeError, ValueError):
+        found = f"evaluate.detection.shorter_side is {side} px"
+        raise EarshotError(f"{found}, of which the convolutions leave nothing; wanted more, 128 say") from None
+
+
+def _check_objects(tree: Path, part: str, pictures: Pictures, classes: Sequence[str]) -> None:
+    there = {int(number) for each in pictures.objects for number in each.classes[~each.difficult]}
+    missing = [name for number, name in enumerate(classes) if number not in there]
+    if missing:
+        raise EarshotError(
+            f"{tree}: no annotation of {part} shows a {missing[0]}, wanted one or more; restore the tree"
+        )

@@ -1,0 +1,253 @@
+"""PASCAL VOC2007 classification by training on (Mahadev & Lu 2020, Table 1, with the protocol of Krähenbühl 2016).
+
+The fully connected layers start anew, with one logit a class. In mode head they alone train and everything before them
+stays as it is; in mode all everything trains. Batch norm keeps the statistics it came with in both; its gains and
+offsets are weights like any others, which train in mode all. The network with random weights in mode all is what
+training from scratch reaches in as many steps.
+
+Training shows random crops of the pictures of train + val, cut from the whole picture and mirrored half of the time,
+and minimises sigmoid cross-entropy, summed over the classes that are not difficult in the picture. A test picture's
+scores are the sums over random crops of the same kind; 11-point average precision, difficult objects ignored. Nothing
+is chosen by a score: steps and rates are parameters, and all networks see the same crops in the same order.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from earshot.benchmarks.voc import Split, read_tree
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.rng import generator
+from earshot.evaluation.benchmark import Answer, Question, beside_random
+from earshot.evaluation.images.image_features import PREFIXES, load_encoders, require_pictures
+from earshot.evaluation.metrics import average_precisions, mean_average_precision
+from earshot.networks.device import chosen_device
+from earshot.networks.files import load_network
+from earshot.networks.network import Network
+from earshot.pipeline.settings import settings
+from earshot.pipeline.shards import map_shards
+from earshot.training.augmentation import Augmentation, Changes, crop_frames
+from earshot.training.batches import ahead
+from earshot.training.trainer import Plan, Trainer
+
+PROTOCOL = "VOC2007 fine-tuning, 11-point mAP"
+TEST_PICTURES = 8  # whose crops are scored together
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What the processes that train are given.
+
+    Args:
+        question: the tree, the encoders, the parameters, the seed and the scratch folder.
+        train, test: pictures and labels, those of train + val and those of test.
+        trainings: name of an encoder and mode of each.
+    """
+
+    question: Question
+    train: Split
+    test: Split
+    trainings: Sequence[tuple[str, str]]
+
+    def augmentation(self) -> Augmentation:
+        p = self.question.params
+        return Augmentation(crop=p.crop_smallest, crop_largest=p.crop_largest, flip=True)
+
+    def plan(self) -> Plan:
+        p = self.question.params
+        return Plan(
+            epochs=1,
+            learning_rate=p.learning_rate,
+            weight_decay=p.weight_decay,
+            clip_norm=p.clip_norm,
+            precision="bf16",
+            seed=self.question.seed,
+            optimiser="sgd",
+            schedule="steps",
+            drops=p.drops,
+            drop=p.drop,
+        )
+
+    def place(self, name: str, mode: str, suffix: str) -> Path:
+        """Where in the scratch folder the checkpoint or the scores of a training are."""
+        return self.question.scratch / f"{name}.{mode}.{suffix}"
+
+
+class VocTask:
+    """Random crops of annotated pictures as a task for the trainer.
+
+    Args:
+        network: what is trained, in place; on its device.
+        pictures: files and labels, float32 (pictures, classes), 1, -1 or 0.
+        augmentation: the crops.
+        batch, steps: pictures a step and steps.
+        seed: of the order of the pictures and of the crops.
+    """
+
+    def __init__(
+        self, network: Network, pictures: Split, augmentation: Augmentation, *, batch: int, steps: int, seed: int
+    ) -> None:
+        self.network, self.augmentation, self.batch, self.seed = network, augmentation, batch, seed
+        self.files, self.labels = pictures
+        self.batches_per_epoch = steps
+        self.device = next(network.parameters()).device
+
+    def prepare(self) -> None:
+        """Freeze the statistics of batch norm."""
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+    def batches(self, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
+        """uint8 pictures (batch, 3, size, size) and their labels (batch, classes)."""
+        return ahead(self._batch, numbers, settings().threads)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sigmoid cross-entropy of a picture, and the share of the labels that the scores' signs tell."""
+        pictures, labels = batch
+        scores = self.network(pictures).float()  # (batch, classes)
+        shown, counted = labels == 1, labels != 0
+        costs = binary_cross_entropy_with_logits(scores, shown.float(), reduction="none")
+        right = ((scores > 0) == shown) & counted
+        return (costs * counted).sum() / len(labels), right.sum() / counted.sum().clamp(min=1)
+
+    def validate(self) -> dict[str, float | None]:
+        """Nothing: no choice is made while training."""
+        return {}
+
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        places = self._places(number)
+        changes = self.augmentation.draw(self.batch, generator("fine-tuning crops", self.seed, number))
+        pictures = crop_files([self.files[place] for place in places], self.network.image_size, changes)
+        return pictures.to(self.device), torch.from_numpy(self.labels[places]).to(self.device)
+
+    def _places(self, number: int) -> np.ndarray:
+        """The pictures of a batch: all pictures come in a new order, again and again, and batches run across."""
+        passes, places = np.divmod(np.arange(number * self.batch, (number + 1) * self.batch), len(self.files))
+        orders = {n: generator("fine-tuning order", self.seed, n).permutation(len(self.files)) for n in set(passes)}
+        return np.array([orders[n][place] for n, place in zip(passes, places, strict=True)])
+
+
+def evaluate(question: Question) -> Answer:
+    """The scores of the trained network and its controls, trained on in each mode, and of constant scores."""
+    _check(question.params)
+    encoders = load_encoders(question.encoder, load_network)
+    names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
+    classes, splits = read_tree(question.tree)
+    require_pictures([file for files, _ in splits.values() for file in files])
+    modes = question.params.modes
+    # Mode all takes longest and so comes first.
+    trainings = [(name, mode) for mode in sorted(modes) for name in names]
+    tuning = FineTuning(question, _joined(splits["train"], splits["val"]), splits["test"], trainings)
+    work = partial(fine_tune, tuning=tuning)
+    map_shards(work, range(len(trainings)), question.scratch / "finished", title="fine-tuning")
+
+    labels = tuning.test[1]
+    metrics, rows = {}, [{"class": name} for name in classes]
+    for name in names:
+        for mode in modes:
+            precisions = average_precisions(np.load(tuning.place(name, mode, "npy")), labels)
+            metrics[f"{PREFIXES[name]}map_{mode}"] = float(precisions.mean())
+            for row, precision in zip(rows, precisions, strict=True):
+                row[f"{PREFIXES[name]}ap_{mode}"] = float(precision)
+    metrics["chance"] = mean_average_precision(np.zeros_like(labels), labels)
+    metrics["steps"] = question.params.steps
+    protocol = f"{PROTOCOL} after {question.params.steps} steps"
+    return Answer(metrics, rows, protocol, beside_random(metrics, "map", modes), [file.stem for file in tuning.test[0]])
+
+
+def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:
+    """Train one network on in one mode, from where it was interrupted, and write its scores of the test pictures."""
+    torch.set_num_threads(1)  # sums, and so scores, depend on their number
+    name, mode = tuning.trainings[number]
+    p, seed = tuning.question.params, tuning.question.seed
+    network = load_network(tuning.question.encoder, name)
+    renew(network, tuning.train[1].shape[1], mode, seed)
+    network = network.to(chosen_device(), memory_format=torch.channels_last)
+    task = VocTask(network, tuning.train, tuning.augmentation(), batch=p.batch, steps=p.steps, seed=seed)
+    checkpoint = tuning.place(name, mode, "checkpoint.safetensors")
+    title = f"{name} {mode}".replace("_", " ")
+    progress = Trainer(task, tuning.plan(), checkpoint).train(title, position=number + 1)
+    scores = score_pictures(network, tuning.test[0], tuning.augmentation(), p.crops, seed)
+    with write_atomically(tuning.place(name, mode, "npy")) as growing, growing.open("wb") as file:
+        np.save(file, scores)
+    checkpoint.unlink(missing_ok=True)  # half a gigabyte at the papers' size
+    return {"steps": progress.step}
+
+
+def renew(network: Network, classes: int, mode: str, seed: int) -> None:
+    """Give a network new fully connected layers with `classes` outputs; in mode head freeze all others. In place."""
+    torch.manual_seed(int(generator("fine-tuning layers", seed).integers(2**63)))
+    network.renew_fully_connected(classes)
+    network.requires_grad_(mode == "all")
+    for layer in network.fully_connected:
+        layer.requires_grad_(True)
+
+
+@torch.inference_mode()
+def score_pictures(
+    network: Network, files: Sequence[Path], augmentation: Augmentation, crops: int, seed: int
+) -> np.ndarray:
+    """The scores of pictures, each summed over random crops: float32 (pictures, classes)."""
+    network.eval()
+    device = next(network.parameters()).device
+
+    def cut(first: int) -> Tensor:
+        chosen = files[first : first + TEST_PICTURES]
+        changes = augmentation.draw(len(chosen) * crops, generator("test crops", seed, first))
+        return crop_files(chosen, network.image_size, changes, crops)
+
+    batches = ahead(cut, range(0, len(files), TEST_PICTURES), settings().threads)
+    scores = [_scores(network, pictures.to(device)).cpu() for pictures in batches]
+    return torch.cat(scores).view(len(files), crops, -1).sum(1).numpy()
+
+
+def _scores(network: Network, pictures: Tensor) -> Tensor:
+    """What the network says of uint8 pictures, (pictures, classes): in bfloat16, as it was trained, up to the scores.
+
+    Eight bits are too few to rank by: scores of bfloat16 would often be equal.
+    """
+    with torch.autocast(pictures.device.type, torch.bfloat16):
+        hidden = network.hidden(network.pool(network.convolve(network.normalise(pictures))))
+    return network.scores(hidden.float())
+
+
+def crop_files(files: Sequence[Path], size: int, changes: Changes, crops: int = 1) -> Tensor:
+    """Crops of JPEG files: uint8 (files * crops, 3, size, size), the crops of a picture beside one another.
+
+    Raises EarshotError for a file that is no JPEG.
+    """
+    frames = [file.read_bytes() for file in files]
+    try:
+        return crop_frames(frames, size, changes, crops)
+    except RuntimeError:
+        for file, frame in zip(files, frames, strict=True):
+            _require_jpeg(file, frame)
+        raise
+
+
+def _require_jpeg(file: Path, frame: bytes) -> None:
+    try:
+        crop_frames([frame], 1)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise EarshotError(f"{file}: cannot be read as a JPEG ({reason}); restore the file") from None
+
+
+def _joined(first: Split, second: Split) -> Split:
+    return [*first[0], *second[0]], np.concatenate([first[1], second[1]])
+
+
+def _check(params: Any) -> None:
+    if params.crop_smallest > params.crop_largest:
+        found = f"evaluate.finetune.crop_smallest is {params.crop_smallest}"
+        raise EarshotError(f"{found}, wanted at most crop_largest, which is {params.crop_largest}; mend params.yaml")

@@ -1,0 +1,213 @@
+"""A linear layer on the features of an encoder, for ImageNet or any tree with a folder of pictures a class.
+
+Pictures are squeezed to 256 x 256 and seen whole. conv4_2 after its ReLU (conv5 of other encoders) is max-pooled to at
+most 4 x 4, 8192 dimensions of a tower of width 1, and one linear layer is trained on it by cross-entropy and Adam
+(Arandjelovic & Zisserman 2017, section 3.4). Ours: pictures are neither changed at random nor are labels smoothed, the
+rate falls evenly to zero, and one scalar brings the mean norm of features to the root of their dimensions.
+
+Features of all pictures are computed once and stand in files of half precision in the scratch folder, 16 kB a picture
+at width 1 and 21 GB for ImageNet, one encoder at a time; memory holds no more of all pictures than their names.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.rng import generator
+from earshot.corpus.split import split_of
+from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.images.image_features import PREFIXES, load_encoders, read_picture
+from earshot.evaluation.linear import feature_scale
+from earshot.networks.device import chosen_device
+from earshot.networks.files import load_encoder
+from earshot.networks.towers import pooled
+from earshot.pipeline.settings import settings
+from earshot.pipeline.shards import map_shards
+from earshot.training.batches import ahead
+
+PROTOCOL = "linear layer on pooled conv features, accuracy"
+PICTURES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+PARTS = ("train", "val")
+LAYOUT = "train and val with a folder of pictures a class in each, or such folders alone"
+SIDE = 4  # positions that the map is pooled to
+AT_ONCE = 32  # pictures that are decoded and seen together
+SHARD = 4096  # pictures whose features stand in one file, 64 MB at width 1
+ROWS = 256  # of features that are asked together
+SAMPLED = 1024  # training pictures that tell the scale of features
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a tree: first those that train, then those that are asked.
+
+    Args:
+        files: their names.
+        classes: names.
+        labels: the number of each picture's class, (pictures,).
+        train: how many train.
+    """
+
+    files: list[str]
+    classes: list[str]
+    labels: np.ndarray
+    train: int
+
+
+def evaluate(question: Question) -> Answer:
+    """The accuracy of the trained network, of its controls, and of chance."""
+    there = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(question.encoder)]
+    pictures = read_tree(question.tree)
+    metrics, rows = {}, [{"class": name} for name in pictures.classes]
+    asked = pictures.labels[pictures.train :]
+    for name in there:
+        told = measured(name, question, pictures)
+        metric = f"{PREFIXES[name]}accuracy"
+        metrics[metric] = float(told.mean())
+        for number, row in enumerate(rows):
+            of_class = told[asked == number]
+            row[metric] = float(of_class.mean()) if len(of_class) else None
+    metrics["chance"] = 1 / len(pictures.classes)
+    metrics |= {"pictures_train": pictures.train, "pictures_test": len(asked)}
+    said = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f}); chance {metrics['chance']:.3f}"
+    names = [str(Path(file).relative_to(question.tree)) for file in pictures.files[pictures.train :]]
+    return Answer(metrics, rows, f"{PROTOCOL} on {question.tree.name}", said, names)
+
+
+def measured(name: str, question: Question, pictures: Pictures) -> np.ndarray:
+    """Which pictures that are asked the encoder of that name told, bool; a killed measurement goes on where it was."""
+    finished = question.scratch / f"{name}_told.json"
+    if not finished.exists():
+        folder = question.scratch / f"{name}_features"
+        shards = range(-(-len(pictures.files) // SHARD))
+        for shard in shards:
+            with write_atomically(_shard(folder, shard).with_suffix(".json")) as growing:
+                growing.write_text(json.dumps(pictures.files[shard * SHARD : (shard + 1) * SHARD]))
+        work = partial(describe_shard, name=name, question=question, folder=folder)
+        map_shards(work, shards, folder / "finished", title=f"imagenet {name}")
+        features = Features([_shard(folder, shard) for shard in shards])
+        layer, scale = train_linear(features, pictures, question)
+        told = ask(layer, scale, features, pictures)
+        with write_atomically(finished) as growing:
+            growing.write_text(json.dumps(told.tolist()))
+        shutil.rmtree(folder)
+    return np.array(json.loads(finished.read_text()), bool)
+
+
+@torch.inference_mode()
+def describe_shard(shard: int, name: str, question: Question, folder: Path) -> dict[str, int]:
+    """Write the features of up to SHARD pictures, float16 (pictures, dimensions), beside the list of their names."""
+    torch.set_num_threads(1)  # sums, and so features, depend on their number
+    device = chosen_device()
+    encoder = load_encoder(question.encoder, name).to(device, memory_format=torch.channels_last)
+    files = json.loads(_shard(folder, shard).with_suffix(".json").read_text())
+    read = partial(_read, files=files, side=question.params.resize)
+    rows = []
+    for batch in ahead(read, range(0, len(files), AT_ONCE), settings().threads):
+        maps = encoder.convolve(encoder.normalise(batch.to(device)))
+        rows.append(pooled(maps, SIDE, SIDE).half().cpu().numpy())
+    with write_atomically(_shard(folder, shard)) as growing, growing.open("wb") as file:
+        np.save(file, np.concatenate(rows))
+    return {"pictures": len(files)}
+
+
+class Features:
+    """Rows of features in files of SHARD rows each, read as they are asked for."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self.opened = [np.load(file, mmap_mode="r") for file in files]
+        self.dimensions = self.opened[0].shape[1]
+
+    def __getitem__(self, places: np.ndarray) -> Tensor:
+        """float32 (places, dimensions)."""
+        rows = np.stack([self.opened[place // SHARD][place % SHARD] for place in places.tolist()])
+        return torch.from_numpy(rows).float()
+
+
+def train_linear(features: Features, pictures: Pictures, question: Question) -> tuple[nn.Linear, float]:
+    """A linear layer trained on the first `pictures.train` rows times a scale, and that scale."""
+    p, device = question.params, chosen_device()
+    drawn = generator("linear layer's scale", question.seed).permutation(pictures.train)[:SAMPLED]
+    scale = feature_scale(features[drawn])
+    layer = nn.Linear(features.dimensions, len(pictures.classes), device=device)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay)
+    steps = p.epochs * -(-pictures.train // p.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
+    batches = (
+        places for epoch in range(p.epochs) for places in _shuffled(pictures.train, p.batch, question.seed, epoch)
+    )
+    for places, rows in ahead(lambda places: (places, features[places]), batches, settings().threads):
+        labels = torch.from_numpy(pictures.labels[places]).to(device)
+        loss = functional.cross_entropy(layer(rows.to(device) * scale), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return layer, scale
+
+
+@torch.inference_mode()
+def ask(layer: nn.Linear, scale: float, features: Features, pictures: Pictures) -> np.ndarray:
+    """Which of the pictures after the first `pictures.train` the layer tells: bool."""
+    places, device = np.arange(pictures.train, len(pictures.files)), layer.weight.device
+    parts = [places[first : first + ROWS] for first in range(0, len(places), ROWS)]
+    told = [layer(features[part].to(device) * scale).argmax(1).cpu().numpy() for part in parts]
+    return np.concatenate(told) == pictures.labels[pictures.train :]
+
+
+def read_tree(tree: Path) -> Pictures:
+    """The pictures of folders of classes below train and val; or, of folders alone, those of four fifths by a hash.
+
+    Raises EarshotError for another layout, fewer than two classes, and classes that do not train or are not asked.
+    """
+    if all((tree / part).is_dir() for part in PARTS):
+        train, test = (list(_listed(tree / part)) for part in PARTS)
+    else:
+        both = list(_listed(tree))
+        kept = [split_of(str(Path(file).relative_to(tree))) == "train" for _, file in both]
+        train = [picture for picture, trains in zip(both, kept, strict=True) if trains]
+        test = [picture for picture, trains in zip(both, kept, strict=True) if not trains]
+    classes = sorted({name for name, _ in train})
+    if unknown := sorted({name for name, _ in test} - set(classes)):
+        raise EarshotError(
+            f"{tree}: no picture of {unknown[0]} trains, but some are asked; mend evaluate.imagenet.tree"
+        )
+    if len(classes) < 2 or not test:
+        found = f"{len(classes)} classes and {len(test)} pictures to ask"
+        raise EarshotError(f"{tree}: holds {found}, wanted {LAYOUT}; mend evaluate.imagenet.tree")
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[name] for name, _ in [*train, *test]])
+    return Pictures([file for _, file in [*train, *test]], classes, labels, len(train))
+
+
+def _listed(folder: Path) -> Iterator[tuple[str, str]]:
+    """Class and file name of every picture below the folders of a folder, in order."""
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
+        for file in sorted(inner.rglob("*")):
+            if file.suffix.lower() in PICTURES:
+                yield inner.name, str(file)
+
+
+def _read(first: int, files: Sequence[str], side: int) -> Tensor:
+    return torch.stack([read_picture(Path(file), side, side) for file in files[first : first + AT_ONCE]])
+
+
+def _shard(folder: Path, shard: int) -> Path:
+    return folder / f"{shard:05d}.npy"
+
+
+def _shuffled(count: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
+    order = generator("linear layer's batches", seed, epoch).permutation(count)
+    return [order[first : first + batch] for first in range(0, count, batch)]

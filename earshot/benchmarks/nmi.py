@@ -1,0 +1,69 @@
+"""How well clusters of embeddings match what humans said (Arandjelovic & Zisserman 2017, section 3.5.3, Table 4).
+
+One moment of each annotated clip of the split; k-means of the picture embeddings and of the sound embeddings, each
+alone; normalised mutual information, by the mean of the two entropies, of the clusters and the clips' classes. The
+class of a clip is its first annotation. Beside it the same of a random network, and of clusters dealt at random: the
+fewer clips a cluster has, the higher that is.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import normalized_mutual_info_score
+
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
+from earshot.evaluation.clips.clip_embeddings import describe_moments
+from earshot.labels.kmeans import fit_kmeans, nearest_centroids
+
+PROTOCOL = "normalised mutual information of k-means clusters and classes"
+DEALS = 20  # random assignments, of which the mean is told
+
+
+def evaluate(question: Question) -> Answer:
+    """The information that clusters of each sense give, for the network, its controls, and clusters at random."""
+    clusters, seed = question.params.clusters, question.seed
+    moments = describe_moments(
+        question,
+        lambda network, pictures: network.embed_pictures(pictures),
+        lambda network, sounds: network.embed_sounds(sounds),
+        "nmi",
+    )
+    if len(moments.clips) < clusters:
+        found = f"{len(moments.clips)} annotated clips in the split {question.params.split}"
+        raise Unanswerable(f"{question.tree}: {found}, wanted {clusters} or more, the clusters; give more clips")
+    names, classes = np.unique([said[0] for said in moments.annotations], return_inverse=True)
+    metrics: dict[str, Any] = {}
+    rows = [{"class": name, "clips": int((classes == number).sum())} for number, name in enumerate(names.tolist())]
+    for prefix in moments.pictures:
+        for sense, embeddings in (("picture", moments.pictures[prefix]), ("sound", moments.sounds[prefix])):
+            labels = cluster(embeddings, clusters, seed)
+            metrics[f"{prefix}nmi_{sense}"] = float(normalized_mutual_info_score(classes, labels))
+            for number, row in enumerate(rows):
+                row[f"{prefix}share_{sense}"] = largest_share(labels[classes == number])
+    metrics["chance"] = random_nmi(classes, clusters, seed)
+    metrics |= {"clusters": clusters, "clips": len(classes), "clips_left_out": moments.left_out}
+    told = [f"{sense} {metrics[f'nmi_{sense}']:.3f} (random network {metrics[f'random_nmi_{sense}']:.3f})"
+            for sense in ("picture", "sound")]  # fmt: skip
+    scores = f"{', '.join(told)}; clusters at random {metrics['chance']:.3f}"
+    return Answer(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores, moments.clips)
+
+
+def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    """The cluster of each clip, int32 (clips,), of embeddings (clips, dimensions).
+
+    Raises EarshotError where there are fewer clips than clusters.
+    """
+    rows = np.ascontiguousarray(embeddings, np.float32)
+    centroids = fit_kmeans([rows], clusters, rows=len(rows), seed=seed)
+    return nearest_centroids(rows, centroids)[0]
+
+
+def random_nmi(classes: np.ndarray, clusters: int, seed: int) -> float:
+    """What clusters dealt to the clips at random score on average; classes: (clips,)."""
+    drawn = np.random.default_rng(seed).integers(clusters, size=(DEALS, len(classes)))
+    return float(np.mean([normalized_mutual_info_score(classes, labels) for labels in drawn]))
+
+
+def largest_share(labels: np.ndarray) -> float:
+    """The share of a class's clips that the cluster with most of them holds."""
+    return float(np.bincount(labels).max() / len(labels))

@@ -1,0 +1,155 @@
+"""Retrieval across and within the senses, scored by nDCG with an ontology's distances (Kim 2020, section 4.2).
+
+Of each annotated clip of the split one moment is a query and an entry of the database, in four directions. The
+database is ranked by the Euclidean distance of the embeddings, without the clips of the query's own video. Two clips
+are relevant to each other by r = max(C - d, 0): d is the least distance in the ontology between an annotation of one
+and an annotation of the other, C the largest distance between any two of its classes (11 in AudioSet's). The gain of an
+entry is r, or 2^r - 1 where a score is called exponential.
+
+The ideal ranking is that of the whole database. The floor is what a ranking in random order scores on average, exactly.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earshot.core.errors import EarshotError
+from earshot.corpus.ontology import Ontology, read_ontology
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
+from earshot.evaluation.clips.clip_embeddings import class_rows, describe_moments
+
+# What is asked with, and what is found.
+DIRECTIONS = (("picture", "sound"), ("sound", "picture"), ("picture", "picture"), ("sound", "sound"))
+GAINS = {"": lambda r: r, "exponential_": lambda r: 2**r - 1}
+QUERIES = 256  # ranked at a time
+
+
+def evaluate(question: Question) -> Answer:
+    """nDCG@k of the network and its controls in four directions with both gains, and of a random order."""
+    k = question.params.k
+    moments = describe_moments(
+        question,
+        lambda network, pictures: network.embed_pictures(pictures),
+        lambda network, sounds: network.embed_sounds(sounds),
+        "retrieval",
+    )
+    # Entries at the same distance are found in the order of the database: drawn, since that of their names may tell.
+    drawn = np.random.default_rng(question.seed).permutation(len(moments.clips))
+    annotations = [moments.annotations[place] for place in drawn]
+    groups = np.unique(moments.groups, return_inverse=True)[1][drawn]
+    database = groups[:, None] != groups  # (queries, entries)
+    if database.sum(1).min() < k:
+        found = f"{database.sum(1).min()} clips of other videos for a query"
+        raise Unanswerable(f"{question.tree}: {found}, wanted {k} or more; give more clips or set evaluate.retrieval.k")
+    ontology = read_ontology_of(question.ontology, annotations)
+    constant = ontology.diameter()
+    relevance = np.maximum(constant - clip_distances(ontology, annotations), 0.0)
+    gains = {name: gain(relevance) for name, gain in GAINS.items()}
+    scores: dict[str, np.ndarray] = {}  # of every query
+    for prefix, (asked, found) in product(moments.pictures, DIRECTIONS):
+        embeddings = {"picture": moments.pictures[prefix][drawn], "sound": moments.sounds[prefix][drawn]}
+        ranked = rank(embeddings[asked], embeddings[found], database, k)
+        for name, gain in gains.items():
+            scores[f"{prefix}{name}ndcg{k}_{asked}_{found}"] = ndcg(gain, database, ranked)
+    for name, gain in gains.items():
+        scores[f"floor_{name}ndcg{k}"] = random_ndcg(gain, database, k)
+    metrics: dict[str, Any] = {name: float(values.mean()) for name, values in scores.items()}
+    metrics |= {"C": constant, "clips": len(drawn), "clips_left_out": moments.left_out}
+    told = [_told(metrics, f"ndcg{k}", asked, found) for asked, found in DIRECTIONS]
+    told.append(f"in random order {metrics[f'floor_ndcg{k}']:.3f}")
+    protocol = f"retrieval among {len(drawn):,} clips, nDCG@{k}, gain max({constant} - d, 0)"
+    return Answer(metrics, class_rows(annotations, scores), protocol, ", ".join(told), moments.clips)
+
+
+def read_ontology_of(file: Path, annotations: Sequence[Sequence[str]]) -> Ontology:
+    """The ontology of clips with these annotations.
+
+    Raises EarshotError as `read_ontology` does, Unanswerable where none of the annotations is a class of it.
+    """
+    ontology = read_ontology(file)
+    if not any(ontology.has(name) for said in annotations for name in said):
+        found = f"none of the clips' annotations, such as {annotations[0][0]!r}, is among its classes"
+        raise Unanswerable(f"{file}: {found}; name the corpus's own as corpus.ontology")
+    return ontology
+
+
+def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> np.ndarray:
+    """The least distance between an annotation of one clip and one of another: int32 (clips, clips).
+
+    Raises EarshotError for an annotation that is no class of the ontology.
+    """
+    names = sorted({name for said in annotations for name in said})
+    places = {name: place for place, name in enumerate(names)}
+    apart = ontology.distances(names)
+    own = [[places[name] for name in said] for said in annotations]
+    to_class = np.stack([apart[said].min(0) for said in own])  # (clips, names)
+    return np.stack([to_class[:, said].min(1) for said in own])
+
+
+def rank(queries: np.ndarray, entries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest entries of each query, nearest first: (queries, k); of equal ones the first in the database.
+
+    Args:
+        queries, entries: embeddings, (queries, dimensions) and (entries, dimensions).
+        database: which entries a query may find, bool (queries, entries), at least k.
+
+    Raises:
+        EarshotError: an embedding is not a number.
+    """
+    if not (np.isfinite(queries).all() and np.isfinite(entries).all()):
+        raise EarshotError("an embedding is not a finite number; wanted a network that was trained to the end")
+    ranked = np.empty((len(queries), k), np.int64)
+    own, squares = entries.astype(float), (entries.astype(float) ** 2).sum(1)
+    for first in range(0, len(queries), QUERIES):
+        rows = slice(first, first + QUERIES)
+        # The query's own square is the same for all entries.
+        distances = squares - 2 * queries[rows].astype(float) @ own.T
+        distances[~database[rows]] = np.inf
+        ranked[rows] = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return ranked
+
+
+def ndcg(gains: np.ndarray, database: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+    """Normalised discounted cumulative gain of each query, (queries,): 1 for the ideal ranking of its database.
+
+    The entry at rank i, from 1 on, counts its gain / log2(i + 1) (Järvelin & Kekäläinen 2002). A query to which nothing
+    is relevant scores 0.
+
+    Args:
+        gains: of every entry for every query, (queries, entries), at least 0.
+        database: which entries a query may find, bool (queries, entries).
+        ranked: the k entries found, best first, (queries, k).
+    """
+    found = np.take_along_axis(gains, ranked, axis=1) @ _discounts(ranked.shape[1])
+    return _share(found, ideal_gain(gains, database, ranked.shape[1]))
+
+
+def random_ndcg(gains: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+    """The expected nDCG@k of each query, (queries,), where its database stands in random order.
+
+    Every entry is at every rank as likely as any other, so that each rank has the mean gain.
+    """
+    mean = (gains * database).sum(1) / database.sum(1)
+    return _share(mean * _discounts(k).sum(), ideal_gain(gains, database, k))
+
+
+def ideal_gain(gains: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+    """The discounted gain of the k best entries of each query's database, best first: (queries,)."""
+    best = -np.sort(-np.where(database, gains, 0), axis=1)[:, :k]
+    return best @ _discounts(k)
+
+
+def _discounts(k: int) -> np.ndarray:
+    return 1 / np.log2(np.arange(2, k + 2))
+
+
+def _share(found: np.ndarray, ideal: np.ndarray) -> np.ndarray:
+    return np.where(ideal > 0, found / np.where(ideal > 0, ideal, 1), 0)
+
+
+def _told(metrics: dict[str, Any], metric: str, asked: str, found: str) -> str:
+    own, other = (metrics[f"{prefix}{metric}_{asked}_{found}"] for prefix in ("", "random_"))
+    return f"{asked} to {found} {own:.3f} (random {other:.3f})"

@@ -1,0 +1,125 @@
+"""SUN397 scene classification with linear SVMs on the layers of an encoder (Owens 2016, section 4.2).
+
+For each split, 20 training and 20 testing pictures a category, drawn by seed from the official 50; one-vs-rest SVMs, C
+by 3-fold cross-validation on the training pictures; accuracy, averaged over the splits.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from earshot.core.errors import EarshotError
+from earshot.evaluation.benchmark import Answer, Question, beside_random
+from earshot.evaluation.images.image_features import colour_features, layer_features, load_encoders
+from earshot.evaluation.linear import Probe, cross_validated_probe
+from earshot.evaluation.metrics import accuracy
+
+PROTOCOL = "SUN397 linear SVM, accuracy"
+SPLITS = 3
+FOLDS = 3
+LAYOUT = "Partitions/Training_01.txt, Testing_01.txt and so on, with the pictures below SUN397"
+FEWEST = {"Training": FOLDS, "Testing": 1}  # pictures of a category: each fold of the cross-validation needs one
+Part = tuple[list[Path], np.ndarray]  # pictures, and the number of the category of each
+
+
+def evaluate(question: Question) -> Answer:
+    """The mean scores over the splits of every layer of the trained network and its controls, and of colours."""
+    encoders = load_encoders(question.encoder)
+    scores: dict[str, list[float]] = defaultdict(list)
+    costs: dict[str, list[float]] = defaultdict(list)
+    right: dict[str, list[np.ndarray]] = defaultdict(list)
+    asked: list[str] = []
+    confusion: list[tuple[str, str]] = []
+    shown = f"accuracy_{'pool5' if 'pool5' in question.params.layers else question.params.layers[0]}"
+    for split in range(1, SPLITS + 1):
+        classes, train, test = read_split(question.tree, split, question.params.images, question.seed)
+        asked += [f"{split}/{file.relative_to(question.tree)}" for file in test[0]]
+        for metric, features in split_features(encoders, train[0] + test[0], question, split):
+            probe = probe_split(features, train[1], f"sun split {split} {metric}")
+            told = probe.scores.argmax(1)
+            correct = told == test[1]
+            if metric == shown:
+                confusion += [(classes[true], classes[number]) for true, number in zip(test[1], told, strict=True)]
+            scores[metric].append(float(correct.mean()))
+            right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
+            costs[metric].append(probe.cost)
+    metrics = {metric: float(np.mean(values)) for metric, values in scores.items()}
+    layers = question.params.layers
+    metrics |= {f"C_{layer}": float(np.median(costs[f"accuracy_{layer}"])) for layer in layers}
+    metrics["chance"] = 1 / len(classes)
+    by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
+    rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
+    scored = beside_random(metrics, "accuracy", layers)
+    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked, confusion)
+
+
+def split_features(encoders: dict[str, nn.Module], files: list[Path], question: Question, split: int):
+    """The metric's name and the features of the pictures of a split, for each layer of each encoder and for colours."""
+    resize = question.params.resize
+    for prefix, encoder in encoders.items():
+        title = f"sun {split} {prefix or 'encoder'}"
+        for layer, features in layer_features(encoder, files, question.params.layers, resize, title).items():
+            yield f"{prefix}accuracy_{layer}", features
+    yield "colour_accuracy", colour_features(files, resize, encoders[""].image_size)
+
+
+def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
+    """The probe of one split, with its scores of the test pictures.
+
+    `features` holds the rows of `train`, which are the numbers of their categories, then those that are asked.
+    """
+    signs = torch.full((len(train), int(train.max()) + 1), -1.0)
+    signs[torch.arange(len(train)), torch.from_numpy(train)] = 1
+    folds = np.arange(len(train)) % FOLDS  # the pictures of a category stand together, so each fold has its share
+    return cross_validated_probe((features[: len(train)], signs), folds, features[len(train) :], accuracy, name=name)
+
+
+def read_split(tree: Path, split: int, images: int, seed: int) -> tuple[list[str], Part, Part]:
+    """The categories of a split, and `images` training and testing pictures of each, category by category.
+
+    Raises EarshotError for another layout, and for a category with fewer than three training pictures or none to test.
+    """
+    parts = {}
+    for part, fewest in FEWEST.items():
+        file = tree / "Partitions" / f"{part}_{split:02d}.txt"
+        listed = _read_partition(file)
+        parts[part] = {name: listed[name] for name in sorted(listed)}
+        for name, pictures in parts[part].items():
+            if len(pictures) < fewest:
+                raise EarshotError(f"{file}: {len(pictures)} pictures of {name}, wanted {fewest}; restore the lists")
+    classes = list(parts["Training"])
+    if classes != list(parts["Testing"]):
+        odd = sorted(set(classes) ^ set(parts["Testing"]))[0]
+        raise EarshotError(f"{tree}, split {split}: {odd} is in one of Training and Testing only, wanted in both")
+    if len(classes) < 2:
+        raise EarshotError(f"{tree}, split {split}: {len(classes)} category, wanted at least two")
+    return classes, *(_draw(tree, parts[part], images, (seed, split, order)) for order, part in enumerate(parts))
+
+
+def _draw(tree: Path, listed: dict[str, list[str]], images: int, seed: Sequence[int]) -> Part:
+    files, labels = [], []
+    for number, names in enumerate(listed.values()):
+        drawn = np.random.default_rng([*seed, number]).permutation(len(names))[:images]
+        files += [tree / "SUN397" / names[place] for place in sorted(drawn)]
+        labels += [number] * len(drawn)
+    return files, np.array(labels)
+
+
+def _read_partition(file: Path) -> dict[str, list[str]]:
+    """The pictures of each category, as paths below SUN397, from lines such as /a/abbey/sun_aobrzbkvqmzltksk.jpg."""
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EarshotError(f"{file}: cannot be read ({error}); wanted {LAYOUT}; mend evaluate.sun.tree") from None
+    pictures: dict[str, list[str]] = defaultdict(list)
+    for number, line in enumerate(map(str.strip, lines), 1):
+        path = line.lstrip("/")
+        if line and (path.count("/") < 2 or ".." in path.split("/")):
+            raise EarshotError(f"{file}, line {number}: {line!r}, wanted a path such as /a/abbey/sun_a.jpg")
+        if line:
+            pictures[path.rpartition("/")[0]].append(path)
+    return pictures

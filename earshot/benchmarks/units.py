@@ -1,0 +1,71 @@
+"""Units that prefer a class (Arandjelovic & Zisserman 2017, section 3.5.3).
+
+For every unit of conv4_2 in each tower, the five clips that activate it most anywhere in the picture or spectrogram, of
+one moment of each annotated clip of the split. A unit prefers a class where at least four (or three) of the five are
+annotated so; a clip counts for each of its annotations. The paper counts the classes that some unit prefers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from earshot.evaluation.benchmark import Answer, Question, Unanswerable
+from earshot.evaluation.clips.clip_embeddings import describe_moments
+
+PROTOCOL = "conv4_2 units that prefer a class"
+TOP = 5
+MAJORITIES = (4, 3)  # of the TOP
+
+
+def evaluate(question: Question) -> Answer:
+    """How many classes the units of each tower prefer, and the share of units that prefer one, beside the controls."""
+    moments = describe_moments(
+        question,
+        lambda network, pictures: network.picture_maps(pictures).amax((2, 3)),
+        lambda network, sounds: network.sound_maps(sounds).amax((2, 3)),
+        "units",
+    )
+    if len(moments.clips) < TOP:
+        found = f"{len(moments.clips)} annotated clips in the split {question.params.split}"
+        raise Unanswerable(f"{question.tree}: {found}, wanted {TOP} or more; give more clips with annotations")
+    names, annotated = annotation_table(moments.annotations)
+    metrics: dict[str, Any] = {}
+    rows = [{"class": name, "clips": int(clips)} for name, clips in zip(names, annotated.sum(0), strict=True)]
+    for prefix in moments.pictures:
+        for sense, activations in (("picture", moments.pictures[prefix]), ("sound", moments.sounds[prefix])):
+            shown = class_counts(activations, annotated)  # (units, classes)
+            for majority in MAJORITIES:
+                preferred = shown >= majority
+                metrics[f"{prefix}classes{majority}_{sense}"] = int(preferred.any(0).sum())
+                metrics[f"{prefix}units{majority}_{sense}"] = float(preferred.any(1).mean())
+                for row, units in zip(rows, preferred.sum(0), strict=True):
+                    row[f"{prefix}units{majority}_{sense}"] = int(units)
+    metrics |= {"classes": len(names), "clips": len(moments.clips), "clips_left_out": moments.left_out}
+    told = [
+        f"{sense} {metrics[f'classes4_{sense}']} ({metrics[f'classes3_{sense}']}), random network "
+        f"{metrics[f'random_classes4_{sense}']} ({metrics[f'random_classes3_{sense}']})"
+        for sense in ("picture", "sound")
+    ]
+    protocol = f"{PROTOCOL}, 4 (3) of the top {TOP} of {len(moments.clips):,} clips"
+    return Answer(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(told)}", moments.clips)
+
+
+def annotation_table(annotations: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
+    """The classes in order, and which clips are annotated with each: bool (clips, classes)."""
+    names = sorted({name for said in annotations for name in said})
+    return names, np.array([[name in said for name in names] for said in annotations])
+
+
+def class_counts(activations: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """How many of the TOP clips of each unit are of each class: (units, classes).
+
+    A unit that all clips activate alike has no top clips and counts none.
+
+    Args:
+        activations: the largest of each unit in each clip, (clips, units).
+        annotated: bool (clips, classes).
+    """
+    top = np.argsort(-activations, axis=0, kind="stable")[:TOP]  # (TOP, units)
+    counts = annotated[top].sum(0)
+    return np.where((activations.max(0) > activations.min(0))[:, None], counts, 0)

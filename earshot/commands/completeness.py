@@ -1,0 +1,81 @@
+"""How many of the clips asked for exist at the end, by split and class, the worst first, and why the others do not.
+
+    python -m earshot.commands.completeness [--root DIR] [--worst 20]
+
+Reads metrics/completeness.csv and metrics/extract.json, which the stage extract writes.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from earshot.commands.scores import read_metrics
+from earshot.core.errors import EarshotError
+from earshot.corpus.completeness import ALL, EVERY_CLIP
+
+COLUMNS = ("split", "class", "asked", "kept", "share_kept", "pending", "refused")
+REFUSED = "refused_"
+
+
+def read_completeness(file: Path) -> list[dict[str, str]]:
+    """The rows of metrics/completeness.csv.
+
+    Raises EarshotError for a file that is missing or another.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EarshotError(f"{file}: cannot be read ({error}); run the stage extract") from None
+    found = tuple(rows[0])[: len(COLUMNS)] if rows else ()
+    if found != COLUMNS:
+        raise EarshotError(f"{file}: begins with the columns {found}, wanted {COLUMNS}; run the stage extract again")
+    return rows
+
+
+def report(root: Path, worst: int) -> str:
+    """The report as text: a line a split, then the classes of which the smallest share is there.
+
+    Raises EarshotError as `read_completeness` does.
+    """
+    rows = read_completeness(root / "metrics" / "completeness.csv")
+    splits = [row for row in rows if row["class"] == EVERY_CLIP]
+    classes = [row for row in rows if row["class"] != EVERY_CLIP and row["split"] == ALL]
+    classes.sort(key=lambda row: (float(row["share_kept"]), -int(row["asked"]), row["class"]))
+    lines = ["split", *(_line(row["split"], row) for row in splits)]
+    if classes:
+        lines += ["", f"class ({min(worst, len(classes))} of {len(classes)})"]
+        lines += [_line(row["class"], row) for row in classes[:worst]]
+    name = read_metrics(root, "extract").get("clips_hash")
+    return "\n".join([*lines, *(["", f"The list of clips: {name}"] if name else [])])
+
+
+def _line(name: str, row: dict[str, str]) -> str:
+    """A name, how many of how many clips there are, and why the others are not, the most frequent reason first."""
+    counts = {key.removeprefix(REFUSED): int(value) for key, value in row.items() if key.startswith(REFUSED)}
+    counts |= {"pending": int(row["pending"])}
+    told = [f"{count:,} {key}" for key, count in sorted(counts.items(), key=lambda each: -each[1]) if count]
+    kept = f"{int(row['kept']):,} of {int(row['asked']):,}"
+    return f"  {name:<28.28}{kept:>24} {float(row['share_kept']):>7.1%}  {', '.join(told)}".rstrip()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m earshot.commands.completeness",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--root", type=Path, default=Path("."), metavar="DIR", help="where metrics/ is")
+    parser.add_argument("--worst", type=int, default=20, metavar="N", help="classes that are shown (default: 20)")
+    options = parser.parse_args(arguments)
+    try:
+        print(report(options.root, options.worst))
+    except EarshotError as error:
+        sys.exit(f"completeness: {error}")
+
+
+if __name__ == "__main__":
+    main()

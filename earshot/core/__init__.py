@@ -1,0 +1,1 @@
+"""What every room stands on: errors, hashes, random generators, whole files and printable text."""

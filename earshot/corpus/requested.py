@@ -1,0 +1,21 @@
+"""The lists of clips that a download was asked for: a line of JSON a row of the manifest."""
+
+import json
+from pathlib import Path
+
+from earshot.corpus.manifest import ManifestRow
+
+
+def read_asked(path: Path) -> list[ManifestRow]:
+    """The rows of one shard, as the sharding wrote them."""
+    return [row_of(line) for line in path.read_bytes().splitlines()]
+
+
+def row_text(row: ManifestRow) -> bytes:
+    values = [row.clip_id, row.source, row.start, row.end, row.group, row.annotations, row.is_local]
+    return json.dumps(values).encode() + b"\n"
+
+
+def row_of(text: bytes) -> ManifestRow:
+    value = json.loads(text)
+    return ManifestRow(*value[:5], tuple(value[5]), value[6])

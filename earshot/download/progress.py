@@ -1,0 +1,53 @@
+"""How far downloading is, told from what lies in its scratch folder: no lock is taken, a run may go on meanwhile."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from earshot.corpus.ledger import LedgerRow, read_ledger
+from earshot.download.clips import JOURNAL, Entry, read_journal
+
+OF_LATE = 3600.0  # seconds over which the pace is taken
+
+
+def progress(asked: Path, clips: Path, placed: Path) -> dict[str, int | float]:
+    """Counts of the clips by outcome, how many an hour are settled of late, and the hours left at that pace.
+
+    `asked` and `clips` are the folders of a run that is not finished, with what it asks for and what has come;
+    `placed` is the ledger of a finished one, which is told of where there is no other. Kept and refused clips are
+    settled. hours_left counts pending ones as still to come, and is there only where something came of late.
+    """
+    counts: Counter[str] = Counter()
+    late: list[float] = []
+    now, total = time.time(), 0
+    dealt = sorted(asked.glob("*.jsonl"))
+    for path in dealt:
+        with open(path, "rb") as file:
+            total += sum(1 for _ in file)
+        # Shard by shard, so that memory does not grow with the corpus.
+        last = {entry.row.clip_id: entry for entry in read_journal(clips / path.stem / JOURNAL)}
+        counts.update(_outcome(entry.row) for entry in last.values())
+        late += [entry.at for entry in last.values() if _is_late(entry, now)]
+    if not dealt:
+        ledgers = sorted(placed.glob("*.csv"))
+        counts.update(_outcome(row) for path in ledgers for row in read_ledger(path))
+        total = counts.total()
+    settled = sum(number for name, number in counts.items() if not name.startswith("pending"))
+    facts = {"clips_asked": total, "clips_kept": counts.pop("clips_kept", 0), **dict(sorted(counts.items()))}
+    return facts | {"not_yet_asked": total - counts.total() - facts["clips_kept"]} | _pace(late, now, total - settled)
+
+
+def _outcome(row: LedgerRow) -> str:
+    return "clips_kept" if row.status == "kept" else f"{row.status}_{row.reason}"
+
+
+def _is_late(entry: Entry, now: float) -> bool:
+    return entry.row.status != "pending" and entry.at > now - OF_LATE
+
+
+def _pace(late: list[float], now: float, left: int) -> dict[str, float]:
+    """Clips an hour, over the last hour or since its first clip, and the hours that `left` clips take."""
+    if len(late) < 2:
+        return {"clips_an_hour": len(late)}
+    an_hour = len(late) / (now - min(late)) * 3600
+    return {"clips_an_hour": round(an_hour, 1), "hours_left": round(left / an_hour, 2)}

@@ -1,0 +1,1 @@
+"""Benchmarks of annotated clips of the corpus."""

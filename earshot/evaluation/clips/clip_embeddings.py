@@ -1,0 +1,203 @@
+"""Annotated clips as correspondence networks describe them: one moment of each, the one nearest its middle."""
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_paths
+from earshot.evaluation.benchmark import Question, Unanswerable
+from earshot.evaluation.images.image_features import load_encoders
+from earshot.networks.audio_visual_base import Correspondence
+from earshot.networks.device import chosen_device
+from earshot.networks.files import load_correspondence
+from earshot.networks.network import PictureEncoder
+from earshot.scenes.annotations import read_annotations
+from earshot.scenes.audio_slices import sound_slice
+from earshot.training.augmentation import crop_frames
+from earshot.training.correspondence import Clip, Sampling, Wanted, clips_of
+
+BATCH = 32
+# A slice of sound is centred on its frame and begins on the grid of training (Kim 2020, section 3.3).
+CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=0.0)
+
+Describe = Callable[[Any, Tensor], Tensor]  # what one network makes of pictures or of sounds
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The clips of a split that humans said something of, in the order of their names, and a moment of each.
+
+    Args:
+        clips, groups: the names of each clip and of its source video.
+        annotations: of each clip, at least one.
+        pictures, sounds: by the prefix of the network's metrics, float32 (clips, dimensions).
+        left_out: clips of the split without annotations, or shorter than the slice of sound.
+    """
+
+    clips: list[str]
+    groups: list[str]
+    annotations: list[list[str]]
+    pictures: dict[str, np.ndarray]
+    sounds: dict[str, np.ndarray]
+    left_out: int
+
+
+def load_correspondences(folder: Path) -> dict[str, Correspondence]:
+    """The trained network of a folder, the same with random weights, and the control where it was trained.
+
+    The keys are the prefixes of their metrics. Raises EarshotError as `load_correspondence` does, and for a network of
+    more than one picture a moment.
+    """
+    networks = load_encoders(folder, load_correspondence)
+    for network in networks.values():
+        if network.frames != 1:
+            found = f"{network.architecture['name']}, which sees {network.frames} pictures at a time"
+            raise EarshotError(f"{folder}: holds {found}; this benchmark wants one of single pictures: l3, ave or avol")
+        network.to(chosen_device(), memory_format=torch.channels_last)
+    return networks
+
+
+def describe_moments(question: Question, see: Describe, hear: Describe, title: str) -> Moments:
+    """The moments of the split `question.params.split`, as `see` and `hear` describe picture and sound by a network.
+
+    Raises:
+        EarshotError: a network or a table cannot be read.
+        Unanswerable: no clip of the split is annotated.
+    """
+    networks = load_correspondences(question.encoder)
+    wanted = Wanted.by(networks[""])
+    said = read_all_annotations(question.annotations)
+    split, anything = question.params.split, replace(wanted, sound_samples=0)
+    clips = (clip for clip in clips_of_split(question.tree, wanted, split) if said.get(clip.clip_id))
+    names, pictures, sounds = describe_clips(question.tree, clips, wanted, networks, see, hear, title)
+    if not names:
+        raise Unanswerable(
+            f"{question.annotations}: no clip of the split {split} is annotated and {wanted.seconds:.2f} s long; "
+            "give clips with annotations"
+        )
+    return Moments(
+        clips=[clip for clip, _ in names],
+        groups=[group for _, group in names],
+        annotations=[said[clip] for clip, _ in names],
+        pictures=pictures,
+        sounds=sounds,
+        left_out=sum(map(len, clips_of(question.tree, anything, CENTRED, split=split))) - len(names),
+    )
+
+
+@torch.inference_mode()
+def describe_clips(
+    scenes: Path,
+    clips: Iterable[Clip],
+    wanted: Wanted,
+    networks: Mapping[str, PictureEncoder],
+    see: Describe,
+    hear: Describe | None,
+    title: str,
+) -> tuple[list[tuple[str, str]], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Names of clips and groups, in order; and what `see` and `hear` make of a moment of each, by the networks' names.
+
+    Args:
+        scenes: the table that the clips are from, for the messages.
+        wanted: what the networks take of a clip.
+        hear: None for networks that hear nothing.
+
+    Returns:
+        (clip_id, group) of each clip, and float32 (clips, dimensions) of each network for pictures and for sounds.
+    """
+    device = chosen_device()
+    found: list[tuple[str, str]] = []
+    pictures: dict[str, list[Tensor]] = {name: [] for name in networks}
+    sounds: dict[str, list[Tensor]] = {name: [] for name in networks if hear}
+    for batch in tqdm(_batched(clips), desc=title, unit="batch", leave=False):
+        found += [(clip.clip_id, clip.group) for clip in batch]
+        seen, heard = (tensor.to(device) for tensor in _moments(scenes, batch, wanted))
+        for name, network in networks.items():
+            pictures[name].append(see(network, seen).float().cpu())
+            if hear:
+                sounds[name].append(hear(network, heard).float().cpu())
+    order = sorted(range(len(found)), key=found.__getitem__)
+    seen, heard = (
+        {name: torch.cat(rows)[order].numpy() for name, rows in parts.items() if rows} for parts in (pictures, sounds)
+    )
+    return [found[place] for place in order], seen, heard
+
+
+def class_rows(annotations: Sequence[Sequence[str]], scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """A row a class: how many clips (or pictures) are annotated so, and the means of their scores, each (clips,)."""
+    rows = []
+    for name in sorted({name for said in annotations for name in said}):
+        of_class = np.array([name in said for said in annotations])
+        means = {metric: float(values[of_class].mean()) for metric, values in scores.items()}
+        rows.append({"class": name, "clips": int(of_class.sum())} | means)
+    return rows
+
+
+def read_all_annotations(folder: Path) -> dict[str, list[str]]:
+    """What humans said of all clips of a folder, by clip.
+
+    Raises EarshotError where the folder holds no annotations, or some that cannot be read.
+    """
+    said: dict[str, list[str]] = {}
+    for shard in shard_paths(folder, ".parquet"):
+        try:
+            said |= read_annotations(shard)
+        except (OSError, ValueError) as error:  # pyarrow's are ValueErrors
+            reason = str(error).splitlines()[0]
+            raise EarshotError(f"{shard}: cannot be read ({reason}); run the stage extract again") from None
+    return said
+
+
+def clip_names(scenes: Path, wanted: Wanted, split: str) -> Iterator[str]:
+    """The names of the clips of a split that last long enough. Raises EarshotError as `clips_of` does."""
+    for group in clips_of(scenes, wanted, CENTRED, split=split):
+        if len(group):
+            yield from group.clip_ids()
+
+
+def clips_of_split(scenes: Path, wanted: Wanted, split: str, named: Container[str] | None = None) -> Iterator[Clip]:
+    """The clips of a split that last long enough, a row group in memory at a time; with `named` those of these names.
+
+    Raises EarshotError as `clips_of` does.
+    """
+    for group in clips_of(scenes, wanted, CENTRED, split=split):
+        if len(group) and (named is None or any(name in named for name in group.clip_ids())):
+            yield from (clip for clip in group.read() if named is None or clip.clip_id in named)
+
+
+def middle_moment(clip: Clip, seconds: float) -> tuple[int, float]:
+    """The number of the moment nearest to a clip's middle, and where its slice of so many seconds of sound begins."""
+    number = int(np.abs(np.array(clip.times) - clip.duration / 2).argmin())
+    return number, CENTRED.start(clip, clip.times[number], seconds, 0)
+
+
+def _batched(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
+    batch: list[Clip] = []
+    for clip in clips:
+        batch.append(clip)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _moments(scenes: Path, clips: list[Clip], wanted: Wanted) -> tuple[Tensor, Tensor]:
+    """Pictures, uint8 (clips, 3, image_size, image_size), and sounds, float32 (clips, samples)."""
+    moments = [middle_moment(clip, wanted.seconds) for clip in clips]
+    cut = {"samples": wanted.sound_samples, "rate": wanted.sound_rate, "channels": wanted.sound_channels}
+    sounds = [sound_slice(clip.sound, start, **cut) for clip, (_, start) in zip(clips, moments, strict=True)]
+    try:
+        jpegs = [clip.frames[number] for clip, (number, _) in zip(clips, moments, strict=True)]
+        pictures = crop_frames(jpegs, wanted.image_size)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise EarshotError(f"{scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
+    return pictures, torch.from_numpy(np.stack(sounds))

@@ -1,0 +1,161 @@
+"""Fast R-CNN (Girshick 2015): what regions of a picture show, told from one run of the convolutions over all of it.
+
+The part of conv5 below a region is pooled to the map that the network's hidden layers read, and two new output layers
+say what it shows and how its box must move. Boxes are edges in px: left, top, right, bottom.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.ops import batched_nms, clip_boxes_to_image, roi_pool
+
+from earshot.core.rng import generator
+from earshot.evaluation.images.voc_annotations import Objects
+from earshot.evaluation.metrics import SAME_OBJECT, overlap
+from earshot.networks.network import Network
+
+OBJECT_SHARE = 0.25  # of the regions of a step (Girshick 2015, section 2.3)
+BACKGROUND_FROM = 0.1  # least overlap of a region that is shown as background, so that it is near an object
+SCORE_DEVIATION, OFFSET_DEVIATION = 0.01, 0.001  # of the new layers' first weights (section 2.3)
+OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)  # about the deviations of the offsets of proposals that show an object
+LARGEST_GROWTH = float(np.log(1000 / 16))  # a box grows by no more; keeps the exponential of an odd offset finite
+SMALLEST_SCORE = 0.05  # of a detection; this and the next two are those of Fast R-CNN's release
+SUPPRESSED_FROM = 0.3  # overlap with a better detection of the class
+MOST_DETECTIONS = 100  # of a picture
+ROUNDING = 1e-3  # of a position of conv5: float32 may hold an edge between two of them on the wrong side
+
+
+class FastRcnn(nn.Module):
+    """An encoder with two new output layers, for regions of pictures of any size.
+
+    Args:
+        network: whose convolutions and hidden layers are used, and trained in place.
+        classes: number of classes without the background.
+        seed: of the new layers' weights.
+    """
+
+    def __init__(self, network: Network, classes: int, seed: int) -> None:
+        super().__init__()
+        self.network = network
+        for norm in self.batch_norms():
+            norm.requires_grad_(False)
+        network.fully_connected[-1].requires_grad_(False)  # the output layer of the old task has no part
+        chances = torch.Generator().manual_seed(int(generator("detection layers", seed).integers(2**63)))
+        units = _hidden_units(network)
+        self.scores = _gaussian(nn.Linear(units, classes + 1), SCORE_DEVIATION, chances)  # the background comes first
+        self.offsets = _gaussian(nn.Linear(units, 4 * classes), OFFSET_DEVIATION, chances)
+
+    def batch_norms(self) -> list[nn.Module]:
+        """The encoder's batch norms."""
+        return [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
+
+    def forward(self, pictures: Sequence[Tensor], regions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Scores (all regions, classes + 1) and scaled offsets (all regions, classes, 4).
+
+        Args:
+            pictures: uint8 (3, height, width) each.
+            regions: boxes in each of them, (regions, 4), in shares of its width and height.
+        """
+        pooled = torch.cat([self._pool(*both) for both in zip(pictures, regions, strict=True)])
+        hidden = self.network.hidden(pooled)  # (all regions, units)
+        return self.scores(hidden), self.offsets(hidden).unflatten(1, (-1, 4))
+
+    def _pool(self, picture: Tensor, regions: Tensor) -> Tensor:
+        """The greatest activations in the parts of each region: (regions, channels, pooled_side, pooled_side).
+
+        Positions of conv5 share the picture evenly, whatever the network's padding; a region has all that it touches.
+        """
+        conv5 = self.network.convolve(self.network.normalise(picture[None]))  # (1, channels, height, width)
+        height, width = conv5.shape[2:]
+        edges = regions * regions.new_tensor([width, height, width, height])
+        places = torch.cat([(edges[:, :2] + ROUNDING).floor(), (edges[:, 2:] - ROUNDING).ceil() - 1], dim=1)
+        return roi_pool(conv5.float(), [places], self.network.pooled_side)
+
+
+@torch.inference_mode()
+def detect(detector: FastRcnn, picture: Tensor, proposals: Tensor, objects: Objects) -> dict[str, np.ndarray]:
+    """The detections in a picture, best first: boxes (n, 4) in px of the picture as annotated, scores, classes (n,).
+
+    Args:
+        detector: in eval mode.
+        picture: uint8 (3, height, width), of any scale.
+        proposals: (proposals, 4) in px of the picture as annotated.
+        objects: of which the picture's size is read.
+    """
+    device = next(detector.parameters()).device
+    scores, offsets = detector([picture.to(device)], [(proposals / size_of(objects)).to(device)])
+    shares = scores.softmax(1)[:, 1:].cpu()  # (proposals, classes)
+    boxes = clip_boxes_to_image(moved(proposals[:, None], offsets.cpu()), (objects.height, objects.width))
+    rows, classes = (shares > SMALLEST_SCORE).nonzero(as_tuple=True)
+    boxes, shares = boxes[rows, classes], shares[rows, classes]
+    kept = batched_nms(boxes, shares, classes, SUPPRESSED_FROM)[:MOST_DETECTIONS]
+    return {"boxes": boxes[kept].numpy(), "scores": shares[kept].numpy(), "classes": classes[kept].numpy()}
+
+
+def draw_regions(
+    candidates: np.ndarray, objects: Objects, count: int, chances: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of `candidates` (n, 4) to show, their classes, 0 for background and else from 1, and their nearest objects.
+
+    A quarter at most overlap an object by half or more; the others a tenth or more, and no object by half.
+    """
+    overlaps = overlap(candidates, objects.boxes)  # (candidates, objects)
+    most = overlaps.max(1)
+    showing = chances.permutation(np.flatnonzero(most >= SAME_OBJECT))[: round(count * OBJECT_SHARE)]
+    near = np.flatnonzero((most >= BACKGROUND_FROM) & (most < SAME_OBJECT))
+    rows = np.append(showing, chances.permutation(near)[: count - len(showing)])
+    nearest = overlaps[rows].argmax(1)
+    classes = np.where(most[rows] >= SAME_OBJECT, objects.classes[nearest] + 1, 0)
+    return rows, classes, nearest
+
+
+def offsets_between(regions: Tensor, targets: Tensor) -> Tensor:
+    """How boxes (n, 4) move to others (n, 4): of the middle in widths and heights, of the logarithm of the size, scaled
+    (Girshick 2015, section 2.3; Girshick 2014, appendix C)."""
+    (middles, sizes), (wanted, wanted_sizes) = _middles(regions), _middles(targets)
+    offsets = torch.cat([(wanted - middles) / sizes, (wanted_sizes / sizes).log()], dim=-1)
+    return offsets / offsets.new_tensor(OFFSET_SCALE)
+
+
+def moved(regions: Tensor, offsets: Tensor) -> Tensor:
+    """Boxes (..., 4) after they moved by such offsets."""
+    offsets = offsets * offsets.new_tensor(OFFSET_SCALE)
+    middles, sizes = _middles(regions)
+    middles = middles + offsets[..., :2] * sizes
+    halves = sizes * offsets[..., 2:].clamp(max=LARGEST_GROWTH).exp() / 2
+    return torch.cat([middles - halves, middles + halves], dim=-1)
+
+
+def scaled(picture: Tensor, shorter_side: int, longest_side: int) -> Tensor:
+    """A picture uint8 (3, height, width) scaled until its shorter side or else its longer one has the px it may."""
+    height, width = picture.shape[1:]
+    factor = min(shorter_side / min(height, width), longest_side / max(height, width))
+    size = max(round(height * factor), 1), max(round(width * factor), 1)
+    return interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
+
+
+def size_of(objects: Objects) -> Tensor:
+    """The size of a picture for each edge of a box."""
+    return torch.tensor([objects.width, objects.height] * 2, dtype=torch.float32)
+
+
+def _middles(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + sizes / 2, sizes
+
+
+def _gaussian(layer: nn.Linear, deviation: float, chances: torch.Generator) -> nn.Linear:
+    nn.init.normal_(layer.weight, 0, deviation, generator=chances)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+@torch.no_grad()
+def _hidden_units(network: Network) -> int:
+    """How many numbers `hidden` gives of a region."""
+    blank = torch.zeros(1, 3, network.image_size, network.image_size, dtype=torch.uint8)
+    return network.eval().hidden(network.pool(network.convolve(network.normalise(blank)))).shape[1]

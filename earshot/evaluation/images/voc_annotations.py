@@ -1,0 +1,114 @@
+"""The objects that VOC's annotations say a picture shows.
+
+Boxes are edges in px, left, top, right, bottom: a box that VOC gives as its pixels 3 to 5, counted from 1 and both
+included, goes from the edge 2 to the edge 5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from earshot.core.errors import EarshotError
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+FLAGS = {"0": False, "1": True}
+LARGEST = 1 << 20  # bytes of an annotation; those of VOC2007 have at most twenty thousand
+PIXELS_LIMIT = 1 << 15  # side of a picture
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of a picture.
+
+    Args:
+        width, height: of the picture in px.
+        boxes: float64 (objects, 4).
+        classes: int64 (objects,).
+        difficult, truncated: bool (objects,).
+    """
+
+    width: int
+    height: int
+    boxes: np.ndarray
+    classes: np.ndarray
+    difficult: np.ndarray
+    truncated: np.ndarray
+
+
+def annotation_of(picture: Path) -> Path:
+    """Where the annotation of a picture in JPEGImages is."""
+    return picture.parent.parent / "Annotations" / f"{picture.stem}.xml"
+
+
+def read_objects(file: Path, classes: Sequence[str]) -> Objects:
+    """The objects of one annotation that are of these classes; their numbers are places among them.
+
+    Raises EarshotError for a file that is missing, no XML, longer than 1 MB or with a document type (entities can grow
+    without bound), for a value that is missing or none, and for a box that is not inside the picture.
+    """
+    root = _parse(file)
+    width, height = (int(_number(file, root, f"size/{side}", 1, PIXELS_LIMIT)) for side in ("width", "height"))
+    entries = [entry for entry in root.findall("object") if _text(file, entry, "name") in classes]
+    return Objects(
+        width=width,
+        height=height,
+        boxes=np.array([_box(file, entry, width, height) for entry in entries], np.float64).reshape(-1, 4),
+        classes=np.array([classes.index(_text(file, entry, "name")) for entry in entries], np.int64),
+        difficult=np.array([_flag(file, entry, "difficult") for entry in entries], bool),
+        truncated=np.array([_flag(file, entry, "truncated") for entry in entries], bool),
+    )
+
+
+def _parse(file: Path) -> ElementTree.Element:
+    try:
+        size = file.stat().st_size
+        if size > LARGEST:
+            raise EarshotError(f"{file}: has {size} bytes, wanted an annotation of at most {LARGEST}")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EarshotError(f"{file}: cannot be read ({error}); restore the official Annotations") from None
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise EarshotError(f"{file}: declares a document type, wanted a plain annotation; restore the official file")
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise EarshotError(f"{file}: is not XML ({error}); restore the official file") from None
+
+
+def _box(file: Path, entry: ElementTree.Element, width: int, height: int) -> list[float]:
+    limits = (width, height, width, height)
+    left, top, right, bottom = (
+        _number(file, entry, f"bndbox/{corner}", 1, limit) for corner, limit in zip(CORNERS, limits, strict=True)
+    )
+    if left > right or top > bottom:
+        found = f"from {left:g}, {top:g} to {right:g}, {bottom:g}"
+        raise EarshotError(f"{file}: a box goes {found}, wanted xmin, ymin up to xmax, ymax; restore the official file")
+    return [left - 1, top - 1, right, bottom]
+
+
+def _number(file: Path, entry: ElementTree.Element, name: str, lowest: int, highest: int) -> float:
+    text = _text(file, entry, name)
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not lowest <= value <= highest:
+        raise EarshotError(f"{file}: {name} is {text!r:.60}, wanted a number from {lowest} to {highest}")
+    return value
+
+
+def _flag(file: Path, entry: ElementTree.Element, name: str) -> bool:
+    text = _text(file, entry, name)
+    if text not in FLAGS:
+        raise EarshotError(f"{file}: {name} is {text!r:.60}, wanted 0 or 1")
+    return FLAGS[text]
+
+
+def _text(file: Path, entry: ElementTree.Element, name: str) -> str:
+    text = entry.findtext(name)
+    if text is None:
+        raise EarshotError(f"{file}: an annotation or object without {name}; restore the official file")
+    return text.strip()

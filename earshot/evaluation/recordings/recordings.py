@@ -1,0 +1,235 @@
+"""Classes of recordings from their windows: the protocol of the sound benchmarks, for a descriptor or a sound tower.
+
+Equally spaced windows of every recording are described; each dimension is z-scored on the training windows; one-vs-rest
+linear SVMs judge the windows, and the scores of a recording's windows are averaged (Arandjelovic & Zisserman 2017,
+section 3.3). What describes them is one of two:
+
+- A network's sound tower: windows of 1 s, conv4_2 before its ReLU, max-pooled to 4 x 3 (6144 dimensions at width 1);
+  beside it the same tower with random weights, and trained on wrong sounds.
+- The descriptor of the pipeline: windows of 3.75 s, trailing digital zeros trimmed; beside it the spectrum.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from earshot.core.errors import EarshotError
+from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.images.image_features import load_encoders
+from earshot.evaluation.linear import cross_validated_probe
+from earshot.evaluation.metrics import accuracy
+from earshot.networks.audio_visual_base import Correspondence
+from earshot.networks.device import chosen_device
+from earshot.networks.files import load_correspondence
+from earshot.networks.towers import pooled
+from earshot.pipeline.settings import settings
+from earshot.sound.descriptors import describe_windows
+from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, UnfitSound, cut_windows, samples_of
+
+THE_DESCRIPTOR = "earshot/sound"  # what a benchmark's encoder is where it is no folder of networks
+CONTROL = "spectrum"  # the smallest descriptor, whose score stands beside
+FREQUENCIES, TIMES = 4, 3  # positions that the map of a sound tower is pooled to
+AT_ONCE = 32  # windows that a tower hears at once
+
+# What is made of each file, (windows, dimensions) each, in order: of files and of a title for the progress bar.
+Describe = Callable[[Sequence[Path], str], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which recordings train and which are asked.
+
+    Args:
+        train, test: numbers of recordings.
+        folds: of each recording of `train`, for the choice of C: those of one fold are left out together.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    folds: np.ndarray
+
+
+def evaluate_recordings(
+    question: Question,
+    files: Sequence[Path],
+    classes: Sequence[str],
+    targets: np.ndarray,
+    splits: Sequence[Split],
+    protocol: str,
+) -> Answer:
+    """The accuracy of every way to describe recordings, its mean over the splits, and that of chance.
+
+    Args:
+        question: its `params.encoder` and `params.windows` say how recordings are described.
+        files: of the recordings.
+        classes: their names.
+        targets: the number of each recording's class.
+        splits: each gives an accuracy.
+        protocol: its name.
+    """
+    metrics: dict[str, float] = {}
+    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
+    asked = np.concatenate([targets[split.test] for split in splits])
+    said: list[str] = []
+    confusion: list[tuple[str, str]] = []  # of the first way, which is what is measured
+    for metric, (name, describe) in ways(question).items():
+        told = classify(_gathered(describe(files, name), len(files)), targets, splits, name)
+        scores = [float(np.mean(part == targets[split.test])) for part, split in zip(told, splits, strict=True)]
+        metrics[metric] = float(np.mean(scores))
+        if metric == "accuracy" and len(splits) > 1:
+            metrics["accuracy_spread"] = float(np.std(scores))
+        predicted = np.concatenate(told)
+        confusion = confusion or [(classes[a], classes[b]) for a, b in zip(asked, predicted, strict=True)]
+        right = predicted == asked
+        for number, row in enumerate(rows):
+            row[metric] = float(right[asked == number].mean())
+        said.append(f"{name} {metrics[metric]:.3f}")
+    metrics["chance"] = 1 / len(classes)
+    names = [str(files[place].relative_to(question.tree)) for split in splits for place in split.test]
+    scored = f"{', '.join(said)}; chance {metrics['chance']:.3f}"
+    return Answer(metrics, rows, protocol, scored, names, confusion)
+
+
+def ways(question: Question) -> dict[str, tuple[str, Describe]]:
+    """By metric, the name and the function of every way to describe recordings, that which is measured first.
+
+    Raises EarshotError as `load_correspondence` does.
+    """
+    windows = question.params.windows
+    if question.params.encoder == THE_DESCRIPTOR:
+        names = {"accuracy": question.descriptor}
+        if question.descriptor != CONTROL:
+            names["spectrum_accuracy"] = CONTROL
+        how = {"windows": windows, "switches": question.switches}
+        return {m: (name, partial(describe_recordings, descriptor=name, **how)) for m, name in names.items()}
+    networks = load_encoders(question.encoder, load_correspondence)
+    return {
+        f"{prefix}accuracy": (
+            prefix.replace("_", " ").strip() or network.architecture["name"],
+            partial(hear_recordings, network=network, windows=windows),
+        )
+        for prefix, network in networks.items()
+    }
+
+
+def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], name: str) -> list[np.ndarray]:
+    """The number of the class that each recording of a split's test part is told as: (recordings,) a split.
+
+    features: (recordings, windows, dimensions); targets: (recordings,).
+    """
+    windows, dimensions = features.shape[1:]
+    signs = torch.full((len(targets), int(targets.max()) + 1), -1.0)
+    signs[torch.arange(len(targets)), torch.from_numpy(targets)] = 1
+    told = []
+    for number, split in enumerate(splits, 1):
+        train, test = torch.from_numpy(split.train), torch.from_numpy(split.test)
+        rows = features[train].reshape(-1, dimensions)
+        mean, deviation = rows.mean(0), rows.std(0)
+        deviation = torch.where(deviation > 0, deviation, 1)  # a dimension that never changes stays at zero
+        inner = np.repeat(split.folds, windows)
+        asked = (features[test].reshape(-1, dimensions) - mean) / deviation
+        labelled = (rows - mean) / deviation, signs[train].repeat_interleave(windows, 0)
+        probe = cross_validated_probe(labelled, inner, asked, accuracy, name=f"{name}, split {number}")
+        scores = probe.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
+        told.append(scores.argmax(1))
+    return told
+
+
+@torch.inference_mode()
+def hear_recordings(files: Sequence[Path], title: str, network: Correspondence, windows: int) -> Iterator[np.ndarray]:
+    """What a sound tower makes of equally spaced windows of 1 s: conv4_2 before its ReLU, pooled to 4 x 3.
+
+    Raises EarshotError for a network without a sound tower.
+    """
+    device = chosen_device()
+    network.to(device, memory_format=torch.channels_last)
+    cut = partial(cut_recording, windows=windows, samples=network.sound_samples, rate=network.sound_rate)
+    for waveforms in _each(cut, files, title):
+        parts = torch.from_numpy(waveforms).to(device).split(AT_ONCE)
+        described = [pooled(network.sound_maps(part), FREQUENCIES, TIMES).float().cpu() for part in parts]
+        yield torch.cat(described).numpy()
+
+
+def describe_recordings(
+    files: Sequence[Path], title: str, descriptor: str, windows: int, switches: Mapping[str, str]
+) -> Iterator[np.ndarray]:
+    """The descriptors of equally spaced windows of 3.75 s."""
+    describe = partial(describe_recording, windows=windows, descriptor=descriptor, switches=switches)
+    yield from _each(describe, files, title)
+
+
+def cut_recording(file: Path, windows: int, samples: int, rate: int) -> np.ndarray:
+    """Equally spaced windows of the mean of a recording's channels at `rate`: float32 (windows, samples).
+
+    The first begins and the last ends with the recording; one that is shorter than a window is followed by silence.
+    Raises EarshotError for a file that cannot be read.
+    """
+    sound, own_rate = read_recording(file)
+    mono = sound.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise EarshotError(f"{file}: holds NaN or infinity, wanted sound in [-1, 1]; restore the file")
+    if own_rate != rate:
+        mono = soxr.resample(mono, own_rate, rate, quality="HQ")
+    mono = np.pad(mono, (0, max(samples - len(mono), 0)))
+    starts = np.round(np.linspace(0, len(mono) - samples, windows)).astype(int)
+    return mono[starts[:, None] + np.arange(samples)]
+
+
+def describe_recording(file: Path, windows: int, descriptor: str, switches: Mapping[str, str]) -> np.ndarray:
+    """The descriptors of equally spaced windows of one recording: float32 (windows, dimensions).
+
+    A recording shorter than a window gives the same window several times. Raises EarshotError for a file that cannot be
+    read or holds less than 1.5 s.
+    """
+    sound, rate = read_recording(file)
+    heard = np.flatnonzero(sound.any(axis=1))
+    kept = max(int(heard[-1]) + 1 if heard.size else 0, samples_of(SHORTEST_SECONDS, rate))
+    sound = sound[:kept]
+    last = max(len(sound) / rate - WINDOW_SECONDS, 0)
+    centres = np.linspace(0, last, windows) + WINDOW_SECONDS / 2
+    try:
+        cut, places = cut_windows(sound, rate, centres)
+        return describe_windows(cut, rate, descriptor, switches, places)[0]
+    except UnfitSound as error:
+        raise EarshotError(f"{file}: {error}") from None
+
+
+def read_recording(file: Path) -> tuple[np.ndarray, int]:
+    """A recording and its rate in Hz: float32 (samples, channels).
+
+    Raises EarshotError for a file that cannot be read, or holds no sound.
+    """
+    try:
+        sound, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise EarshotError(f"{file}: cannot be read as sound ({error}); restore the file") from None
+    if not len(sound):
+        raise EarshotError(f"{file}: holds no samples; restore the file")
+    return sound, rate
+
+
+def _gathered(described: Iterator[np.ndarray], count: int) -> Tensor:
+    """What is made of `count` files, float32 (recordings, windows, dimensions), held once."""
+    features = torch.empty(0)
+    for number, rows in enumerate(described):
+        if not number:
+            features = torch.empty(count, *rows.shape)
+        features[number] = torch.from_numpy(rows)
+    return features
+
+
+def _each(work: Callable[[Path], np.ndarray], files: Sequence[Path], title: str) -> Iterable[np.ndarray]:
+    """What `work` makes of each file, in order, by several processes, behind a progress bar."""
+    with joblib.parallel_config("loky", n_jobs=settings().workers, inner_max_num_threads=1):
+        made = joblib.Parallel(return_as="generator")(joblib.delayed(work)(file) for file in files)
+        yield from tqdm(made, total=len(files), desc=title, unit="recording", leave=False)

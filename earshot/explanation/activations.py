@@ -1,0 +1,111 @@
+"""What is kept of the activations of all units while frames stream by: the strongest, and the distribution."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from earshot.core.errors import EarshotError
+
+NONE = -1  # the number of no frame
+# A bin of the distribution is what bfloat16 makes one number of: 128 to every doubling, so that an edge of a bin is
+# less than 1/128 below any value in it. The bins go from 2^-16, below which activations count as zero, to 2^16.
+FINEST, COARSEST = -16, 16
+STEPS = 128
+
+
+class Strongest:
+    """The frames that activate each unit most, one a group: whatever order they come in, the same.
+
+    Of frames that activate a unit alike, those come first whose keys are smaller. A frame that does not activate a
+    unit, whose value is zero or less, is none of its strongest.
+
+    Args:
+        units: how many there are.
+        count: frames kept of each.
+
+    Attributes:
+        values: the largest activations, falling, -inf where there are no more frames, float32 (units, count).
+        frames: their numbers, NONE where there are no more, int64 (units, count).
+    """
+
+    def __init__(self, units: int, count: int) -> None:
+        self.values = np.full((units, count), -np.inf, np.float32)
+        self.frames = np.full((units, count), NONE)
+        self._groups, self._keys = np.zeros((2, units, count), np.uint64)
+
+    def add(self, values: np.ndarray, frames: np.ndarray, groups: np.ndarray, keys: np.ndarray) -> None:
+        """More frames.
+
+        Args:
+            values: the largest activation of each unit in each frame, (frames, units).
+            frames, groups, keys: numbers of each frame, (frames,): any for the frame, the same for all frames of a
+                group, and one that is the frame's own in whatever order frames come.
+
+        Raises:
+            EarshotError: an activation is not a finite number.
+        """
+        if not np.isfinite(values).all():
+            raise EarshotError("an activation is not a finite number; wanted a network that was trained to the end")
+        values = np.where(values > 0, values, -np.inf).T  # (units, frames)
+        touched = np.flatnonzero(values.max(1) >= np.maximum(self.values[:, -1], np.finfo(np.float32).tiny))
+        if not len(touched):
+            return
+        kept = [self.values, self.frames, self._groups, self._keys]
+        shape = len(touched), len(frames)
+        added = [values[touched], *(np.broadcast_to(each, shape) for each in (frames, groups, keys))]
+        both = [np.concatenate([old[touched], new], axis=1) for old, new in zip(kept, added, strict=True)]
+        order = np.lexsort((both[3], -both[0]))
+        both = [np.take_along_axis(each, order, 1) for each in both]
+        again = _seen_before(both[2])
+        both[0][again], both[1][again] = -np.inf, NONE
+        order = np.argsort(again, axis=1, kind="stable")[:, : self.values.shape[1]]
+        for old, new in zip(kept, both, strict=True):
+            old[touched] = np.take_along_axis(new, order, 1)
+
+    @property
+    def maxima(self) -> np.ndarray:
+        """The largest activation of each unit, 0 for one that no frame activates: float32 (units,)."""
+        return np.maximum(self.values[:, 0], 0)
+
+    def of(self, unit: int, count: int) -> list[int]:
+        """The numbers of the strongest frames of a unit, at most so many."""
+        return [number for number in self.frames[unit, :count].tolist() if number != NONE]
+
+
+def _seen_before(values: np.ndarray) -> np.ndarray:
+    """Which entries of each row have an equal one before them, bool (rows, entries)."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, 1)
+    repeated = np.zeros(values.shape, bool)
+    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+    return repeated
+
+
+class Distribution:
+    """How many positions of all maps have which activation, unit by unit, in bins; those of parts add up.
+
+    Attributes:
+        counts: int64 (units, bins); the first bin holds what is zero or less, or below 2^-16.
+    """
+
+    def __init__(self, units: int) -> None:
+        self.counts = torch.zeros(units, (COARSEST - FINEST) * STEPS + 1, dtype=torch.int64)
+
+    def add(self, maps: Tensor) -> None:
+        """The maps of more pictures, (pictures, units, height, width)."""
+        units, bins = self.counts.shape
+        flat = maps.detach().float().transpose(0, 1).flatten(1).contiguous()  # (units, positions of all pictures)
+        # The sign, the exponent and seven digits of a float32 are its first 16 bits.
+        steps = (flat.view(torch.int32) >> 16) - ((FINEST + 127) * STEPS - 1)
+        numbers = steps.clamp_(0, bins - 1) + torch.arange(units, device=flat.device)[:, None] * bins
+        self.counts += torch.bincount(numbers.flatten(), minlength=units * bins).view(units, bins).cpu()
+
+    def quantile(self, share: float) -> np.ndarray:
+        """The activations that a share of all positions exceeds: float32 (units,), too low by less than 1/128 of each.
+
+        0 for a unit that is active at fewer positions.
+        """
+        above = self.counts.flip(1).cumsum(1).flip(1)  # positions in each bin or a later one, (units, bins)
+        bins = (above > share * above[:, :1]).sum(1) - 1  # the last one from which on there are more than that share
+        edges = ((bins + ((FINEST + 127) * STEPS - 1)) << 16).to(torch.int32).view(torch.float32)
+        return torch.where(bins > 0, edges, 0.0).numpy()

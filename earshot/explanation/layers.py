@@ -1,0 +1,129 @@
+"""One layer of a network as maps of its units, of pictures as they are decoded."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from earshot.core.errors import EarshotError
+from earshot.explanation.frames import Frame
+from earshot.networks.device import chosen_device
+from earshot.networks.network import Network, PictureEncoder
+from earshot.pipeline.settings import settings
+from earshot.training.augmentation import crop_frames
+from earshot.training.batches import ahead
+
+CONV5 = "conv5"
+NAMED = 6  # layers that an error names
+
+
+class Layer:
+    """The maps of `conv5`, or of a module of the network on the way to it, or of the pool after it.
+
+    A module that is run several times gives the map of the first. Nothing beyond it is computed.
+
+    Raises:
+        EarshotError: the network has no such module, or the module gives no maps.
+    """
+
+    def __init__(self, network: PictureEncoder, name: str) -> None:
+        self.network, self.name = network, name
+        self._module = dict(network.named_modules()).get(name) if name != CONV5 else None
+        smallest = torch.zeros(1, 3, network.image_size, network.image_size, device=network.channel_mean.device)
+        if name != CONV5 and name not in (maps := _names_of_maps(network, smallest)):
+            some = maps[:: max(len(maps) // NAMED, 1)]
+            found = "is not in the network" if self._module is None else "gives no maps of single pictures"
+            raise EarshotError(f"layer {name!r} {found}; wanted {CONV5} or a module such as {', '.join(some)}")
+        self.units = self.of(smallest).shape[1]
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(pictures, units, height, width) of uint8 pictures (pictures, 3, image_size, image_size)."""
+        return self.of(self.network.normalise(pictures))
+
+    @torch.inference_mode()
+    def of(self, normalised: Tensor) -> Tensor:
+        """The same of normalised pictures of any size."""
+        if self._module is None:
+            return self.network.convolve(normalised)
+        with _stopping_at(self._module):
+            try:
+                _run(self.network, normalised)
+            except _Reached as reached:
+                return reached.maps
+        raise AssertionError(f"{self.name} was reached before")
+
+
+def look_through(
+    layers: Mapping[str, Layer], batches: Iterable[Sequence[Frame]], scenes: Path, title: str
+) -> Iterator[tuple[Sequence[Frame], dict[str, Tensor]]]:
+    """Batches of frames and the maps that every layer makes of them, in bfloat16; frames are decoded once, ahead.
+
+    Networks see the middle square of a frame. Raises EarshotError for a frame that is no JPEG.
+    """
+    size = next(iter(layers.values())).network.image_size
+
+    def decode(batch: Sequence[Frame]) -> tuple[Sequence[Frame], Tensor]:
+        try:
+            return batch, crop_frames([frame.jpeg for frame in batch], size)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise EarshotError(f"{scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
+
+    decoded = ahead(decode, batches, settings().threads)
+    for batch, pictures in tqdm(decoded, desc=title, unit="batch", leave=False):
+        yield batch, maps_of(layers, pictures)
+
+
+@torch.inference_mode()
+def maps_of(layers: Mapping[str, Layer], pictures: Tensor) -> dict[str, Tensor]:
+    """The maps that every layer makes of pictures, on the device, computed in bfloat16: half the time on a CPU."""
+    device = chosen_device()
+    with torch.autocast(device.type, torch.bfloat16):
+        return {prefix: layer(pictures.to(device)) for prefix, layer in layers.items()}
+
+
+class _Reached(Exception):
+    """Ends a run at the layer that is wanted, before anything could overwrite its maps in place."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.maps = maps
+
+
+@contextmanager
+def _stopping_at(module: nn.Module) -> Iterator[None]:
+    def stop(module: nn.Module, given: tuple, maps: Tensor) -> None:
+        raise _Reached(maps)
+
+    hook = module.register_forward_hook(stop)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@torch.inference_mode()
+def _names_of_maps(network: PictureEncoder, normalised: Tensor) -> list[str]:
+    """The modules that give maps, in the order in which they are run."""
+    found: list[str] = []
+    names = {module: name for name, module in network.named_modules() if name}
+
+    def note(module: nn.Module, given: tuple, result: object) -> None:
+        if isinstance(result, Tensor) and result.dim() == 4 and names[module] not in found:
+            found.append(names[module])
+
+    hooks = [module.register_forward_hook(note) for module in names]
+    try:
+        _run(network, normalised)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _run(network: PictureEncoder, normalised: Tensor) -> None:
+    conv5 = network.convolve(normalised)
+    if isinstance(network, Network):
+        network.pool(conv5)

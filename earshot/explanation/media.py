@@ -1,0 +1,111 @@
+"""Pictures and sounds as a browser shows and plays them: JPEG, PNG and MP3; and maps laid over pictures."""
+
+import io
+from functools import lru_cache
+
+import matplotlib
+import numpy as np
+import soundfile
+import soxr
+from PIL import Image, ImageEnhance, UnidentifiedImageError
+
+from earshot.core.errors import EarshotError
+
+LONGEST_SIDE = 256  # px of a picture in an exhibit
+JPEG_QUALITY = 85
+GRAPH_COLOURS, HEAT_COLOURS = "magma", "inferno"  # both perceptually uniform: equal steps look equal
+STEPS = 64  # colours of a graph: the eye tells no more, and PNG is half as large as with 256
+# Under a map a picture keeps so much of its colour and of its light, lest they be taken for the map's; and so opaque is
+# the map where it is highest.
+COLOUR_KEPT, LIGHT_KEPT, OPAQUE = 0.3, 0.7, 0.8
+COCHLEAGRAM_STEP = 4  # envelope samples of 1/400 s a pixel: 375 px for 3.75 s
+COCHLEAGRAM_ROWS = 2  # px a channel
+COCHLEAGRAM_LEAST = 0.1  # brightest level of a graph at the least, so that silence is dark: a tone of -67 dB
+SPECTROGRAM_RANGE = np.log(1e8)  # below its loudest a spectrogram is black: 80 dB
+MP3_RATES, MP3_RATE = (32_000, 44_100, 48_000), 48_000  # Hz: those that stay, and what others become
+MP3_LEVEL = 0.885  # of libsndfile's range, in which it is 64 kbit/s
+
+
+def read_picture(jpeg: bytes) -> Image.Image:
+    """A picture in colour. Raises EarshotError for bytes that are none."""
+    try:
+        return Image.open(io.BytesIO(jpeg)).convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise EarshotError(f"a frame is no picture ({error}); run the stage extract again") from None
+
+
+def jpeg_of(picture: Image.Image, longest: int = LONGEST_SIDE) -> bytes:
+    """A picture as JPEG, scaled down where a side has more than `longest` px."""
+    if max(picture.size) > longest:
+        picture = picture.copy()
+        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return file.getvalue()
+
+
+def smaller_jpeg(jpeg: bytes, longest: int = LONGEST_SIDE) -> bytes:
+    """A JPEG scaled down where a side has more than `longest` px; else the very same. Raises as `read_picture` does."""
+    picture = read_picture(jpeg)
+    return jpeg if max(picture.size) <= longest else jpeg_of(picture, longest)
+
+
+def graph_png(values: np.ndarray) -> bytes:
+    """Values from 0 to 1, (rows, columns), as PNG of a dark to a light colour; the first row is at the bottom."""
+    steps = np.round(np.clip(values[::-1], 0, 1) * (STEPS - 1)).astype(np.uint8)
+    picture = Image.fromarray(steps, "L").convert("P")
+    picture.putpalette(palette(GRAPH_COLOURS, STEPS).tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def cochleagram_png(envelopes: np.ndarray) -> bytes:
+    """Compressed envelopes (32, samples at 400 Hz) as PNG, low at the bottom: 64 px high, 100 px a second.
+
+    White is the level that one value in a hundred exceeds, black is silence.
+    """
+    columns = envelopes.shape[1] // COCHLEAGRAM_STEP
+    binned = envelopes[:, : columns * COCHLEAGRAM_STEP].reshape(len(envelopes), columns, -1).mean(2)
+    brightest = max(np.percentile(binned, 99), COCHLEAGRAM_LEAST)
+    return graph_png((binned / brightest).repeat(COCHLEAGRAM_ROWS, axis=0))
+
+
+def spectrogram_png(log_power: np.ndarray) -> bytes:
+    """Natural logarithms of power (frequencies, times) as PNG of as many px, low at the bottom; 80 dB from black on."""
+    return graph_png((log_power - log_power.max()) / SPECTROGRAM_RANGE + 1)
+
+
+def mp3_of(sound: np.ndarray, rate: int) -> bytes:
+    """A sound, float32 (samples,) in [-1, 1], as mono MP3 of 64 kbit/s, as loud as it is."""
+    if rate not in MP3_RATES:
+        sound, rate = soxr.resample(sound, rate, MP3_RATE, quality="HQ"), MP3_RATE
+    file = io.BytesIO()
+    soundfile.write(file, sound, rate, format="MP3", bitrate_mode="CONSTANT", compression_level=MP3_LEVEL)
+    return file.getvalue()
+
+
+def under_map(picture: Image.Image, values: np.ndarray) -> Image.Image:
+    """A paler picture under a map, from 0 to 1 (height, width) of any size: the higher, the lighter and more opaque.
+
+    The map is scaled to the picture, bilinear.
+    """
+    paler = ImageEnhance.Brightness(ImageEnhance.Color(picture).enhance(COLOUR_KEPT)).enhance(LIGHT_KEPT)
+    scaled = Image.fromarray(np.asarray(values, np.float32), "F").resize(picture.size, Image.Resampling.BILINEAR)
+    heat = np.clip(np.asarray(scaled), 0, 1)  # (height, width)
+    colours = palette(HEAT_COLOURS, 256)[np.round(heat * 255).astype(np.uint8)]  # (height, width, 3)
+    opacity = OPAQUE * heat[..., None]
+    mixed = np.asarray(paler) * (1 - opacity) + colours * opacity
+    return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Values from 0, the least of them, to 1, the greatest; 0 everywhere where all are the same."""
+    spread = values.max() - values.min()
+    return (values - values.min()) / spread if spread else np.zeros_like(values)
+
+
+@lru_cache
+def palette(name: str, steps: int) -> np.ndarray:
+    """The colours of a map of matplotlib from low to high: uint8 (steps, 3)."""
+    return np.round(matplotlib.colormaps[name](np.linspace(0, 1, steps))[:, :3] * 255).astype(np.uint8)

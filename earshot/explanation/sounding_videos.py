@@ -1,0 +1,139 @@
+"""Whole clips under the map of where their sound comes from, as videos with their own sound."""
+
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms.functional import pil_to_tensor
+
+from earshot.benchmarks.localisation import sounding_maps
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_name
+from earshot.corpus.ledger import Refusal
+from earshot.evaluation.clips.clip_embeddings import BATCH, CENTRED, clip_names, read_all_annotations
+from earshot.explanation.exhibit import Question
+from earshot.explanation.media import jpeg_of, read_picture, stretched, under_map
+from earshot.explanation.sampling import draw_evenly
+from earshot.explanation.video import mp4_of
+from earshot.media.clips import Clip as Listed
+from earshot.media.clips import read_listing
+from earshot.media.decoder_process import Decoder
+from earshot.media.decoding import Decoded, Wanted
+from earshot.media.listing import list_shards
+from earshot.networks.audio_visual_base import Correspondence
+from earshot.scenes.audio_slices import sound_slice
+from earshot.training import correspondence
+
+SPLIT = "test"
+FRAME_RATE = 10  # a second
+HEIGHT, WIDEST = 256, 456  # px of a video; what is wider is lower
+LONGEST_SECONDS = 30.0  # of a clip that are shown
+DRAWN = 3  # clips drawn for every video, lest one cannot be decoded any more
+LISTED = 250  # files in one listing of a folder
+# A clip was decoded before, within the limits of the stage extract; these only end what hangs.
+DECODE_SECONDS, MINUTES, MEGAPIXELS = 120.0, 60.0, 100.0
+
+
+def video_rows(question: Question, network: Correspondence) -> Iterator[dict[str, Any]]:
+    """At most params.videos clips of the test split, of different annotations while there are some.
+
+    Raises EarshotError where a clip is no longer among corpus.clips.
+    """
+    said, wanted = read_all_annotations(question.annotations), correspondence.Wanted.by(network)
+    names = list(clip_names(question.scenes, wanted, SPLIT))
+    classes = [next(iter(said.get(name, ())), "") for name in names]
+    drawn = [names[number] for number in draw_evenly(classes, DRAWN * question.params.videos, question.seed)]
+    if not drawn:
+        return
+    listed, made = find_clips(question.clips, set(drawn), question.scratch), 0
+    with Decoder(DECODE_SECONDS) as decoder:
+        for name in drawn:
+            if name not in listed:
+                raise EarshotError(f"{question.clips}: has no clip {name}, but data/scenes has; run the stage extract")
+            clip = listed[name]
+            try:
+                decoded = decoder.decode(clip.path, clip.offset, clip.size, whole_clip())
+            except Refusal:  # it was decoded once, and is no longer
+                continue
+            yield video_row(name, said.get(name, ()), decoded, network)
+            made += 1
+            if made == question.params.videos:
+                return
+
+
+def find_clips(corpus: Path, names: Container[str], scratch: Path) -> dict[str, Listed]:
+    """Where the clips of these names are."""
+
+    def listing(number: int) -> Path:
+        return scratch / "listing" / f"{shard_name(number)}.json"
+
+    listed = (clip for number in range(list_shards(corpus, LISTED, listing)) for clip in read_listing(listing(number)))
+    return {clip.clip_id: clip for clip in listed if clip.clip_id in names}
+
+
+def whole_clip() -> Wanted:
+    """All of a clip: its sound, and FRAME_RATE pictures a second."""
+    return Wanted(
+        places=(),
+        frame_size=HEIGHT,
+        jpeg_quality=95,
+        window=0.0,
+        shortest=0.0,
+        longest=MINUTES * 60,
+        pixels=round(MEGAPIXELS * 1e6),
+        sequence_rate=FRAME_RATE,
+        sequence_size=HEIGHT,
+    )
+
+
+def video_row(name: str, annotations: list[str], decoded: Decoded, network: Correspondence) -> dict[str, Any]:
+    """A clip whose every frame is under the map of itself and the sound centred on it, or the nearest whole slice."""
+    seconds = min(decoded.duration, LONGEST_SECONDS)
+    jpegs = decoded.sequence[: int(seconds * FRAME_RATE)]
+    maps = stretched(clip_maps(jpegs, decoded, network))
+    size = _size(read_picture(jpegs[0]))
+
+    def shown(number: int) -> Image.Image:
+        return under_map(read_picture(jpegs[number]).resize(size, Image.Resampling.BICUBIC), maps[number])
+
+    frames = (shown(number) for number in range(len(jpegs)))
+    return {
+        "clip_id": name,
+        "annotations": annotations,
+        "seconds": seconds,
+        "poster": jpeg_of(shown(len(jpegs) // 2), WIDEST),
+        "video": mp4_of(frames, size, FRAME_RATE, decoded.sound, seconds),
+    }
+
+
+def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> np.ndarray:
+    """The maps of all frames, log-odds, float32 (frames, SIDE, SIDE)."""
+    clip = correspondence.Clip("", "", decoded.duration, decoded.sound, (), ())
+    cut = {"samples": network.sound_samples, "rate": network.sound_rate, "channels": 1}
+    seconds = network.sound_samples / network.sound_rate
+    maps = []
+    for first in range(0, len(jpegs), BATCH):
+        numbers = range(first, min(first + BATCH, len(jpegs)))
+        starts = [CENTRED.start(clip, number / FRAME_RATE, seconds, 0) for number in numbers]
+        seen = torch.stack([_squeezed(jpegs[number], network.image_size) for number in numbers])
+        heard = torch.from_numpy(np.stack([sound_slice(decoded.sound, start, **cut) for start in starts]))
+        maps.append(sounding_maps(network, seen, heard))
+    return np.concatenate(maps)
+
+
+def _squeezed(jpeg: bytes, side: int) -> Tensor:
+    """A frame as the benchmark shows pictures, whole: uint8 (3, side, side)."""
+    picture = pil_to_tensor(read_picture(jpeg))
+    return interpolate(picture[None], (side, side), mode="bilinear", antialias=True)[0]
+
+
+def _size(picture: Image.Image) -> tuple[int, int]:
+    """Even width and height of a video, HEIGHT px high or lower."""
+    scale = min(HEIGHT / picture.height, WIDEST / picture.width)
+    width, height = (max(2 * round(side * scale / 2), 2) for side in picture.size)
+    return width, height

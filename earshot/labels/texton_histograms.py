@@ -1,0 +1,118 @@
+"""What is seen at the moments of a table of sounds: pixels of training frames, and the table of texton histograms.
+
+The histograms stand in a table like that of sounds, row by row, so that all that makes labels of sounds makes labels
+of them. Silent moments get none: every label model learns from the same moments.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file, save_file
+
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.labels.table import IDENTITY, ROW_GROUP, TRAINING, check_columns
+from earshot.labels.textons import Textons, filter_bank, filter_responses, read_luma
+from earshot.scenes.table import read_scenes
+
+DRAWN_FRAMES, DRAWN_PIXELS = 1024, 200  # frames that the dictionary is fitted on, and pixels of each: 54 MB
+
+
+def check_shards(scenes: Sequence[Path], sounds: Sequence[Path]) -> None:
+    """Raise EarshotError where one table has more shards than the other."""
+    if len(scenes) != len(sounds):
+        found = f"{len(sounds)} shards of sounds, {len(scenes)} of scenes in {scenes[0].parent}"
+        raise EarshotError(f"{sounds[0].parent}: {found}; run the stage describe again")
+
+
+def draw_frames(sounds: Sequence[Path], seed: int) -> list[np.ndarray]:
+    """For each shard the rows of the frames that the dictionary is fitted on: up to 1024 in all, drawn by the seed from
+    the training moments that are not silent.
+    """
+    heard = [np.flatnonzero(_heard(path) & _training(path)) for path in sounds]
+    ends = np.cumsum([len(rows) for rows in heard])
+    count = min(int(ends[-1]), DRAWN_FRAMES)
+    chosen = np.sort(np.random.default_rng(seed).choice(int(ends[-1]), count, replace=False))
+    cuts = np.searchsorted(chosen, ends)
+    starts = np.r_[0, ends[:-1]]
+    return [rows[part - start] for rows, part, start in zip(heard, np.split(chosen, cuts[:-1]), starts, strict=True)]
+
+
+def write_pixels(path: Path, scenes: Path, sounds: Path, rows: np.ndarray, seed: Sequence[int]) -> None:
+    """Write the responses of up to 200 random pixels of the frame of each of these rows, float32 (pixels, 66)."""
+    drawn = [np.empty((0, filter_bank().shape[1]), dtype=np.float32)]
+    for row, frame in _frames(scenes, sounds, rows):
+        responses = _responses(scenes, row, frame)
+        generator = np.random.default_rng([*seed, row])
+        drawn.append(responses[generator.choice(len(responses), min(len(responses), DRAWN_PIXELS), replace=False)])
+    with write_atomically(path) as growing:
+        save_file({"pixels": np.concatenate(drawn)}, growing)
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """The pixels that `write_pixels` wrote."""
+    return load_file(path)["pixels"]
+
+
+def write_histograms(path: Path, scenes: Path, sounds: Path, textons: Textons) -> None:
+    """Write a shard's table of texton histograms: the columns of sounds, the histogram in the place of `descriptor`;
+    zeros for a silent moment.
+    """
+    heard = _heard(sounds)
+    histograms = np.zeros((len(heard), len(textons.textons)), dtype=np.float32)
+    for row, frame in _frames(scenes, sounds, np.flatnonzero(heard)):
+        histograms[row] = textons.histogram(_responses(scenes, row, frame))
+    table = pq.read_table(sounds, columns=[*(name for name, _ in IDENTITY), "silent"])
+    descriptor = pa.FixedSizeListArray.from_arrays(histograms.ravel(), histograms.shape[1])
+    with write_atomically(path) as growing:
+        options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+        pq.write_table(table.append_column("descriptor", descriptor), growing, row_group_size=ROW_GROUP, **options)
+
+
+def _heard(sounds: Path) -> np.ndarray:
+    check_columns(sounds)
+    return ~pq.read_table(sounds, columns=["silent"])["silent"].to_numpy()
+
+
+def _training(sounds: Path) -> np.ndarray:
+    return pc.equal(pq.read_table(sounds, columns=["split"])["split"], TRAINING).to_numpy()
+
+
+def _responses(scenes: Path, row: int, frame: bytes) -> np.ndarray:
+    try:
+        return filter_responses(read_luma(frame))
+    except EarshotError as error:
+        raise EarshotError(f"{scenes}: frame {row} is {error}") from None
+
+
+def _frames(scenes: Path, sounds: Path, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    """Those rows of a table of sounds, ascending, and the JPEG frame of each, a row group of scenes at a time.
+
+    Raises EarshotError where the moments of the two tables are not the same.
+    """
+    moments, start = pq.read_table(sounds, columns=["clip_id", "moment"]), 0
+    for clips in read_scenes(scenes, ["clip_id", "frames"]):
+        counts = pc.list_value_length(clips["frames"]).to_numpy()
+        end = start + int(counts.sum())
+        if not _same(moments.slice(start, end - start), clips["clip_id"], counts):
+            found = f"rows {start} to {end - 1} are not the moments of {scenes}"
+            raise EarshotError(f"{sounds}: {found}; run the stage describe again")
+        frames = clips["frames"].combine_chunks().flatten()
+        for row in rows[(rows >= start) & (rows < end)].tolist():
+            yield row, frames[row - start].as_py()
+        start = end
+    if start != len(moments):
+        found = f"{len(moments)} rows for the {start} frames of {scenes}"
+        raise EarshotError(f"{sounds}: {found}; run the stage describe again")
+
+
+def _same(moments: pa.Table, clips: pa.ChunkedArray, counts: np.ndarray) -> bool:
+    """Whether rows of sounds are, clip by clip, those of that many frames each."""
+    wanted = clips.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+    places = np.arange(len(wanted)) - np.repeat(np.cumsum(counts) - counts, counts)
+    same_clips = len(moments) == len(wanted) and pc.all(pc.equal(moments["clip_id"], wanted), min_count=0).as_py()
+    return same_clips and bool((moments["moment"].to_numpy() == places).all())

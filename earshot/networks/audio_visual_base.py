@@ -1,0 +1,126 @@
+"""What every correspondence network is to the rest: pictures and sounds in, log-odds that they belong together out."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from earshot.core.errors import EarshotError
+from earshot.networks.network import PictureEncoder
+from earshot.networks.towers import SMALLEST_SIDE
+
+
+def chosen(rows: Tensor, numbers: Tensor | None) -> Tensor:
+    """The rows of these numbers, or all, once each."""
+    return rows if numbers is None else rows[numbers]
+
+
+class Correspondence(PictureEncoder):
+    """A network that tells whether pictures and sounds belong together.
+
+    Scores are log-odds: where the papers have two outputs and a softmax, the second minus the first, for which binary
+    cross-entropy is what two-way cross-entropy is for the two.
+
+    Args:
+        name: of the architecture, as `correspond.network` gives it.
+        image_size: side of the pictures in px.
+        arguments: all others of the architecture.
+
+    Attributes:
+        architecture: the arguments, from which `build_correspondence` makes the network again.
+        frames: pictures of a pair; where it is not 1, pictures are (pairs, frames, 3, image_size, image_size).
+        sound_samples, sound_rate, sound_channels: of the waveforms, in [-1, 1]: (pairs, samples), or (pairs, channels,
+            samples) where there are two.
+
+    Raises:
+        EarshotError: pictures so small that nothing of them is left.
+    """
+
+    frames: int = 1
+    sound_samples: int
+    sound_rate: int
+    sound_channels: int = 1
+
+    def __init__(self, name: str, *, image_size: int, **arguments: Any) -> None:
+        super().__init__(image_size)
+        if image_size < SMALLEST_SIDE:
+            raise EarshotError(f"correspond.image_size is {image_size}; {name} wants {SMALLEST_SIDE} px or more")
+        self.architecture = {"name": name, "image_size": image_size, **arguments}
+
+    @abstractmethod
+    def forward(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> Tensor:
+        """Log-odds that each pair belongs together, float32 (pairs,), of uint8 pictures and float32 waveforms.
+
+        Args:
+            pictures, sounds: of the pairs, one each; or each once, for several pairs that share them.
+            seen, heard: then the number of each pair's picture and sound, int64 (pairs,).
+        """
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions).
+
+        Raises:
+            EarshotError: the network has no such thing.
+        """
+        raise self._lacks("embedding of one sense alone", "l3, ave or avol")
+
+    def embed_sounds(self, sounds: Tensor) -> Tensor:
+        """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions).
+
+        Raises:
+            EarshotError: the network has no such thing.
+        """
+        raise self._lacks("embedding of one sense alone", "l3, ave or avol")
+
+    def picture_maps(self, pictures: Tensor) -> Tensor:
+        """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width).
+
+        Raises:
+            EarshotError: the network has no such thing.
+        """
+        raise self._lacks("tower of pictures", "l3, ave or avol")
+
+    def sound_maps(self, sounds: Tensor) -> Tensor:
+        """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times).
+
+        Raises:
+            EarshotError: the network has no such thing.
+        """
+        raise self._lacks("tower of spectrograms", "l3, ave or avol")
+
+    def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width).
+
+        Raises:
+            EarshotError: the network has no such map.
+        """
+        raise self._lacks("map of where a sound comes from", "l3, ave, avol or multisensory")
+
+    def fit_sound_scale(self, waveforms: Tensor) -> None:
+        """Set the scale of what the network hears from training sounds, once, where it depends on them."""
+        self._check_sounds(waveforms)
+
+    def even_out(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> None:
+        """Make the log-odds of such pairs even before training, where weights as drawn lean to one side."""
+
+    def convolve(self, normalised: Tensor) -> Tensor:
+        raise self._lacks("layers for single pictures", "l3, ave or avol")
+
+    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
+        raise self._lacks("layers for single pictures", "l3, ave or avol")
+
+    def _lacks(self, thing: str, wanted: str) -> EarshotError:
+        return EarshotError(f"{self.architecture['name']} has no {thing}; wanted {wanted}")
+
+    def _check_sounds(self, waveforms: Tensor) -> None:
+        wanted = (self.sound_samples,) if self.sound_channels == 1 else (self.sound_channels, self.sound_samples)
+        if waveforms.dtype != torch.float32 or tuple(waveforms.shape[1:]) != wanted:
+            found = f"{waveforms.dtype} of shape {tuple(waveforms.shape)}"
+            shape = ", ".join(map(str, ("sounds", *wanted)))
+            raise ValueError(f"waveforms are {found}; this network wants torch.float32 of shape ({shape})")

@@ -1,0 +1,221 @@
+"""Where torchvision's classifiers are cut into AlexNet's layers: one rule for all, on the graph of their operations.
+
+conv5   the last map: what is averaged over positions at the end, or what a max pool just before that reads
+max5    the maximum of each conv5 channel
+pool5   the map after the network's own max pool (VGG); or else after AlexNet's, 3 wide at stride 2, where conv5 has
+        more than 2 positions a side; or else conv5
+fc7     what the output layer reads: a hidden layer (VGG, MobileNetV3) or the average of conv5 (ResNet)
+fc6     what the fully connected layer before it reads: a hidden layer (VGG) or the average of conv5 (MobileNetV3); or,
+        where there is no such layer, the average of the last map of the stage before conv5's (ResNet)
+
+A stage is what is computed at one resolution; its last map is the last through which all that comes later passes.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from itertools import count, pairwise
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.fx import Graph, Interpreter, Node, Tracer
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torchvision.ops import StochasticDepth
+
+from earshot.core.errors import EarshotError
+
+PREFIX = "torchvision-"  # of the one name that is also one of ours, alexnet
+PROBED = 224, 448  # px, two sizes that every convolutional classifier takes
+AVERAGES = functional.adaptive_avg_pool2d, "mean"
+MOST_SHRUNK = 3  # from one stage to the next; Inception's odd sizes make it more than 2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A classifier in parts, each a graph with one input and one output over the classifier's own modules.
+
+    Args:
+        earlier: from normalised pictures to the last map of the stage before conv5's.
+        later: from there to conv5.
+        pool: the network's own max pool after conv5, if it has one.
+        hidden: from the pooled conv5, or conv5, to fc7; in two parts with fc6 between them, or in one.
+        fully_connected: names of the layers that follow conv5, the output layer last.
+        dropouts: names of the dropouts that follow conv5.
+        left_out: names of the modules that scores do not depend on: auxiliary classifiers.
+        stride: px of the picture from one position of conv5 to the next.
+    """
+
+    earlier: Graph
+    later: Graph
+    pool: Graph | None
+    hidden: tuple[Graph, ...]
+    fully_connected: tuple[str, ...]
+    dropouts: tuple[str, ...]
+    left_out: tuple[str, ...]
+    stride: int
+
+
+def torchvision_names() -> list[str]:
+    """The names of torchvision's classifiers as `pretrain.backbone` gives them."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    return sorted(PREFIX + name if name == "alexnet" else name for name in names)
+
+
+def build_body(name: str) -> nn.Module:
+    """The classifier of that name with random weights and one class."""
+    with warnings.catch_warnings(), _NumbersInMemory():
+        warnings.simplefilter("ignore", FutureWarning)  # GoogLeNet announces another default
+        return torchvision.models.get_model(name.removeprefix(PREFIX), weights=None, num_classes=1)
+
+
+@cache
+def parts_of(name: str) -> Parts:
+    """Cut the classifier of that name.
+
+    Raises:
+        EarshotError: it does not average a map over positions.
+    """
+    body = _skeleton(name)
+    graph = _Tracer().trace(body)
+    try:
+        shapes, larger = (_Shapes(body, graph, size).found for size in PROBED)
+        conv5, pooled = _conv5(body, graph)
+        before, later = _stage_before(graph, conv5, shapes)
+    except (RuntimeError, AssertionError, StopIteration):
+        wanted = "a convolutional network of torchvision, such as resnet18"
+        raise EarshotError(f"pretrain.backbone is {name}, which is not convolutional; wanted {wanted}") from None
+    tail = list(graph.nodes)[list(graph.nodes).index(conv5) + 1 :]
+    layers = [node for node in tail if _is(body, node, nn.Linear | nn.Conv2d)]
+    cuts = [pooled, *(layer.args[0] for layer in layers[-2:])]
+    return Parts(
+        earlier=_between(_input(graph), before),
+        later=later,
+        pool=None if pooled is conv5 else _between(conv5, pooled),
+        hidden=tuple(_between(start, end) for start, end in pairwise(cuts)),
+        fully_connected=tuple(node.target for node in layers),
+        dropouts=tuple(node.target for node in tail if _is(body, node, nn.Dropout)),
+        left_out=_left_out(body, graph),
+        stride=(PROBED[1] - PROBED[0]) // (larger[conv5][-1] - shapes[conv5][-1]),
+    )
+
+
+def _conv5(body: nn.Module, graph: Graph) -> tuple[Node, Node]:
+    """The node of conv5, and that of its own max pool, or conv5 again where there is none."""
+    nodes = list(graph.nodes)
+    output = next(node for node in reversed(nodes) if _is(body, node, nn.Linear | nn.Conv2d))
+    average = next(node for node in reversed(nodes) if _is(body, node, nn.AdaptiveAvgPool2d) or node.target in AVERAGES)
+    pooled = min(output, average, key=nodes.index).args[0]  # SqueezeNet averages its scores
+    while _is(body, pooled, nn.Dropout):
+        pooled = pooled.args[0]
+    return (pooled.args[0] if _is(body, pooled, nn.MaxPool2d) else pooled), pooled
+
+
+def _stage_before(graph: Graph, conv5: Node, shapes: dict[Node, tuple[int, ...]]) -> tuple[Node, Graph]:
+    """The last map of the stage before conv5's, and what is computed from there to conv5."""
+    nodes = list(graph.nodes)
+    side = shapes[conv5][-1]
+    for node in reversed(nodes[: nodes.index(conv5)]):
+        shape = shapes.get(node, ())
+        if len(shape) == 4 and shape[2] == shape[3] and side < shape[3] <= MOST_SHRUNK * side:
+            later = _between(node, conv5)
+            if later is not None:
+                return node, later
+    raise StopIteration
+
+
+def _between(start: Node, end: Node) -> Graph | None:
+    """The graph that computes `end` from `start` alone; None if it takes more."""
+    wanted, needed = [end], {start}
+    while wanted:
+        node = wanted.pop()
+        if node not in needed:
+            needed.add(node)
+            wanted += node.all_input_nodes
+    if start.op != "placeholder" and _input(start.graph) in needed:
+        return None
+    part = Graph()
+    copies = {start: part.placeholder("given")}
+    for node in start.graph.nodes:
+        if node in needed and node is not start:
+            copies[node] = part.node_copy(node, copies.__getitem__)
+    part.output(copies[end])
+    return part
+
+
+def _left_out(body: nn.Module, graph: Graph) -> tuple[str, ...]:
+    used = {str(node.target).partition(".")[0] for node in graph.nodes if node.op in ("call_module", "get_attr")}
+    return tuple(name for name, _ in body.named_children() if name not in used)
+
+
+def _input(graph: Graph) -> Node:
+    return next(iter(graph.nodes))
+
+
+def _is(body: nn.Module, node: Node, kind: type) -> bool:
+    return node.op == "call_module" and isinstance(body.get_submodule(node.target), kind)
+
+
+@cache
+def pooled_side(name: str, image_size: int) -> int:
+    """Positions along one side of the maps that the part `hidden` reads, of a picture of `image_size` px.
+
+    Raises:
+        EarshotError: the picture is too small.
+    """
+    if side := _side(name, image_size):
+        return side
+    smallest = next(size for size in count(image_size) if _side(name, size))
+    raise EarshotError(f"pretrain.image_size is {image_size}; {name} wants {smallest} px or more")
+
+
+def _side(name: str, image_size: int) -> int:
+    parts = parts_of(name)
+    values = torch.empty(1, 3, image_size, image_size, device="meta")
+    try:
+        for part in (parts.earlier, parts.later, parts.pool):
+            values = Interpreter(_skeleton(name), graph=part).run(values) if part else values
+    except RuntimeError:  # nothing is left for some kernel
+        return 0
+    return values.shape[3]
+
+
+@cache
+def _skeleton(name: str) -> nn.Module:
+    """The classifier without memory for its weights: shapes are all that is asked of it."""
+    with torch.device("meta"):
+        return build_body(name).eval()
+
+
+class _Shapes(Interpreter):
+    """The shape of everything that a network computes of one picture."""
+
+    def __init__(self, body: nn.Module, graph: Graph, size: int) -> None:
+        super().__init__(body, graph=graph)
+        self.found: dict[Node, tuple[int, ...]] = {}
+        self.run(torch.empty(1, 3, size, size, device="meta"))
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.found[n] = tuple(result.shape)
+        return result
+
+
+class _Tracer(Tracer):
+    """Takes a stochastic depth for one operation, whose mode then decides as it runs."""
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return isinstance(module, StochasticDepth) or super().is_leaf_module(module, qualified_name)
+
+
+class _NumbersInMemory(TorchFunctionMode):
+    """Under the device `meta`, RegNet could not read the widths that it computes; weights are made in other ways."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function in (torch.arange, torch.tensor):
+            kwargs.setdefault("device", "cpu")
+        return function(*args, **kwargs)

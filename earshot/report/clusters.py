@@ -1,0 +1,160 @@
+"""The clusters of sounds: all of them on one page, and a page each with its nearest moments and its centroid."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from earshot.report.columns import Column, nothing_to_show
+from earshot.report.figures import CentroidCharts, sizes
+from earshot.report.site import Chart, Numbers, Picture, Site, share
+from earshot.report.sources import Exhibit, Source
+from earshot.sound.cochlea import CHANNELS, HIGHEST, LOWEST, erb
+from earshot.sound.texture import MODULATION_CENTRES
+
+OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
+CENTROID = ["cluster", "mean", "spread", "correlation", "modulation"]
+NEXT_TO = 2  # clusters before and after, to which a page leads
+
+
+@dataclass
+class Cluster:
+    """A cluster on the overview.
+
+    Args:
+        tags: its most frequent annotations, and the share of its moments that each has.
+        frame: of the moment nearest to its centroid.
+        page: its own.
+    """
+
+    number: int
+    moments: int
+    trained_on: int
+    share: float
+    tags: list[tuple[str, float]]
+    page: str
+    frame: Picture | None = None
+
+
+def column(site: Site, source: Source, prefix: str) -> Column:
+    """The overview of a run's clusters; writes the page of each."""
+    exhibit = source.exhibit("clusters")
+    if exhibit.nothing:
+        return nothing_to_show(source.name, exhibit)
+    clusters = _overview(exhibit, prefix)
+    frequencies = channel_frequencies(str(source.params.get("texture.ends")))
+    charts = CentroidCharts(frequencies, MODULATION_CENTRES)
+    for place, (row, moments) in enumerate(_with_moments(exhibit)):
+        cluster = clusters[place]
+        shown = [_moment(site, moment) for moment in moments]
+        cluster.frame = next((moment["frame"] for moment in shown), None)
+        near = [each for each in clusters[max(place - NEXT_TO, 0) : place + NEXT_TO + 1] if each is not cluster]
+        values = {"cluster": cluster, "moments": shown, "near": near, "run": source.name, "clusters": len(clusters)}
+        drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}")
+        site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
+    view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix)}
+    return Column(source.name, _lead(clusters, exhibit, source.params), "", exhibit.facts, exhibit.metrics, view)
+
+
+def channel_frequencies(ends: str) -> np.ndarray:
+    """Where the 32 channels of the cochlea lie, Hz: evenly on its scale, the ends at 20 Hz and 10 kHz or within."""
+    places = np.linspace(erb(LOWEST), erb(HIGHEST), CHANNELS + 2 if ends == "band-passes" else CHANNELS)
+    places = places[1:-1] if ends == "band-passes" else places
+    fine = np.geomspace(LOWEST, HIGHEST, 10_000)
+    return np.interp(places, erb(fine), fine)
+
+
+def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
+    rows = [*exhibit.rows("clusters", OVERVIEW)]
+    total = max(sum(row["moments"] for row in rows), 1)
+    return [
+        Cluster(
+            number=row["cluster"],
+            moments=row["moments"],
+            trained_on=row["trained_on"],
+            share=row["moments"] / total,
+            tags=[*zip(row["annotations"] or (), row["shares"] or (), strict=True)],
+            page=f"clusters/{prefix}{row['cluster']}.html",
+        )
+        for row in rows
+    ]
+
+
+def _with_moments(exhibit: Exhibit) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
+    """Each cluster's centroid with the moments nearest to it; one cluster in memory at a time."""
+    groups = groupby(exhibit.rows("cluster_moments"), key=lambda row: row["cluster"])
+    number, moments = next(groups, (None, iter(())))
+    for row in exhibit.rows("clusters", CENTROID):
+        if row["cluster"] != number:
+            yield row, []
+            continue
+        yield row, [*moments]
+        number, moments = next(groups, (None, iter(())))
+
+
+def _moment(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
+    of = f"cluster_moments.parquet, cluster {row['cluster']}, rank {row['rank']}"
+    cochleagram = site.picture(row["cochleagram"], of) if row["cochleagram"] else None
+    media = {"frame": site.picture(row["frame"], of), "cochleagram": cochleagram, "sound": site.sound(row["sound"])}
+    return {key: row[key] for key in ("clip_id", "moment", "annotations", "distance", "seconds")} | media
+
+
+def _centroid_charts(site: Site, charts: CentroidCharts, row: Mapping[str, Any], name: str) -> list[Chart]:
+    """What the centroid says of sound; none where the descriptor is no texture."""
+    if not row["mean"]:
+        return []
+    hertz = [f"{frequency:,.0f}" for frequency in charts.frequencies]
+    numbers = Numbers(
+        "By channel", ("Hz", "mean", "relative spread"), [*zip(hertz, row["mean"], row["spread"], strict=True)]
+    )
+    loudest = hertz[int(np.argmax(row["mean"]))]
+    told = f"mean of the envelope by frequency, largest at {loudest} Hz, with its spread around it"
+    rate = f"{charts.rates[int(np.argmax(np.sum(np.reshape(row['modulation'], (CHANNELS, -1)), 0)))]:.2g}"
+    mean = lambda: charts.mean(row["mean"], row["spread"])  # noqa: E731
+    return [
+        site.chart(f"{name}-mean", mean, "Mean and spread by frequency", f"Line: {told}", numbers),
+        site.chart(
+            f"{name}-correlation",
+            lambda: charts.correlation(row["correlation"]),
+            "Correlation of channels",
+            "Picture: correlation of the envelopes of every two channels that are compared, by their frequencies",
+        ),
+        site.chart(
+            f"{name}-modulation",
+            lambda: charts.modulation(row["modulation"]),
+            "Modulation of each channel",
+            f"Picture: modulation power by channel and rate, in all channels together largest near {rate} Hz",
+        ),
+    ]
+
+
+def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
+    ranked = sorted(clusters, key=lambda cluster: (-cluster.moments, cluster.number))
+    shares, purities = [c.share for c in ranked], [c.tags[0][1] if c.tags else 0.0 for c in ranked]
+    rows = [
+        (c.number, c.moments, share(c.share), c.tags[0][0] if c.tags else "", share(p))
+        for c, p in zip(ranked, purities, strict=True)
+    ]
+    columns = ("cluster", "moments", "share", "first annotation", "of its moments")
+    return site.chart(
+        f"clusters-{prefix}sizes",
+        lambda: sizes(shares, purities, "the first annotation"),
+        "Clusters by size",
+        f"Bars: the share of moments of {len(ranked)} clusters, from {share(shares[0])} to {share(shares[-1])}, "
+        "and how much of each has its most frequent annotation",
+        Numbers("Clusters by size", columns, rows, "data/explain/clusters/clusters.parquet"),
+    )
+
+
+def _lead(clusters: Sequence[Cluster], exhibit: Exhibit, params: Mapping[str, Any]) -> str:
+    moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
+    what = "what frames look like" if params.get("label.model") == "textons" else "what is heard"
+    told = f"{len(clusters)} clusters of {what} hold {moments:,} moments, the largest {share(largest)} of them."
+    pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
+    told += f" No annotation took part; in {pure} of them at least half of the moments have the same one."
+    if {"purity", "chance"} <= exhibit.metrics.keys():
+        purity, chance = (share(exhibit.metrics[name]) for name in ("purity", "chance"))
+        told += f" The first annotation of its cluster is right for {purity} of all moments, by chance for {chance}."
+    return told

@@ -1,0 +1,104 @@
+"""Charts of what metrics/ has as tables: the course of both trainings, and the scores of each class."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from earshot.report.figures import Curve, class_bars, curves
+from earshot.report.overview import grids
+from earshot.report.site import Chart, Numbers, Site
+from earshot.report.sources import Source
+from earshot.results.score_tables import BENCHMARKS, CHANCE, leading_column
+
+MOST_CLASSES = 40  # bars in one chart
+# By the stage: the table of its epochs, and what it learns.
+HISTORIES = {"pretrain": ("history", "Telling the label"), "correspond": ("correspond_history", "Telling pairs")}
+# By what is drawn: the columns, and what each is called.
+DRAWN = {
+    "accuracy": {
+        "val_accuracy": "held out",
+        "train_accuracy": "training",
+        "wrong_sound_val_accuracy": "held out, wrong sound",
+    },
+    "loss": {"val_loss": "held out", "train_loss": "training"},
+}
+# What a benchmark's score of one class is called.
+OF_A_CLASS = {"voc": "ap", "finetune": "ap", "detection": "ap"}
+OF_A_CLASS |= {"sun": "accuracy", "esc50": "accuracy", "dcase": "accuracy"}
+
+
+def history_charts(site: Site, sources: Sequence[Source]) -> list[Chart]:
+    """Accuracy and loss by epoch of both trainings, of all runs in one chart."""
+    made = []
+    for stage, (file, title) in HISTORIES.items():
+        chances = [source.metrics(stage).get(CHANCE) for source in sources]
+        levels = {CHANCE: min(known)} if (known := [chance for chance in chances if chance is not None]) else {}
+        for what in DRAWN:
+            drawn = _history_curves(sources, file, what)
+            if drawn:
+                made.append(_history_chart(site, file, f"{title}: {what}", drawn, levels if what == "accuracy" else {}))
+    return made
+
+
+def _history_curves(sources: Sequence[Source], file: str, what: str) -> list[Curve]:
+    """The curves of all runs: of one run each has its colour, of several each run."""
+    many, made = len(sources) > 1, []
+    for number, source in enumerate(sources):
+        table = source.table(file)
+        for style, (key, word) in enumerate(DRAWN[what].items()):
+            points = [(float(row["epoch"]), float(row[key])) for row in table if row.get(key)]
+            if points:
+                x, y = zip(*points, strict=True)
+                name, colour = (f"{source.name}, {word}", number) if many else (word, style)
+                made.append(Curve(name, x, y, colour, style))
+    return made
+
+
+def _history_chart(site: Site, file: str, title: str, drawn: list[Curve], levels: Mapping[str, float]) -> Chart:
+    what = title.rpartition(" ")[2]
+    by_epoch = [dict(zip(curve.x, curve.y, strict=True)) for curve in drawn]
+    rows = [(int(epoch), *(of.get(epoch) for of in by_epoch)) for epoch in sorted({x for of in by_epoch for x in of})]
+    heads = ("epoch", *(curve.name for curve in drawn))
+    last = "; ".join(f"{curve.name} {curve.y[-1]:.3f}" for curve in drawn)
+    numbers = Numbers(f"{title} by epoch", heads, rows, f"metrics/{file}.csv")
+    draw = lambda: curves(drawn, "epoch", what, levels=levels)  # noqa: E731
+    return site.chart(f"{file}-{what}", draw, title, f"Lines by epoch, at the end: {last}", numbers)
+
+
+def class_charts(site: Site, source: Source) -> list[Chart]:
+    """The scores of each class, of the benchmarks that have them, in the column that stands for the benchmark."""
+    made = []
+    for name, found in grids(source).items():
+        key, table = leading_column(name, found), source.table(f"{name}_classes")
+        own = "_".join([OF_A_CLASS.get(name, ""), *str(key).split("_")[1:]])
+        if name not in OF_A_CLASS or not table or own not in table[0]:
+            continue
+        columns = {next(iter(found.rows)): own, "wrong sound": f"wrong_sound_{own}", "random weights": f"random_{own}"}
+        columns |= {"colour histogram": f"colour_{OF_A_CLASS[name]}", "spectrum": f"spectrum_{own}", CHANCE: CHANCE}
+        there = {row: column for row, column in columns.items() if column in table[0]}
+        layer = f", {found.columns[key]}" if len(found.columns) > 1 else ""
+        made.append(_class_chart(site, name, f"{BENCHMARKS[name].title} by class{layer}", table, there))
+    return made
+
+
+def _class_chart(
+    site: Site, name: str, title: str, table: Sequence[Mapping[str, str]], columns: Mapping[str, str]
+) -> Chart:
+    first, *_ = columns.values()
+    rows = [(row["class"], *(_number(row[column]) for column in columns.values())) for row in table]
+    rows.sort(key=lambda row: (math.isnan(row[1]), -row[1], row[0]))
+    shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
+    rest = f" ({MOST_CLASSES // 2} best and worst of {len(rows)})" if len(shown) < len(rows) else ""
+    names, *scores = zip(*shown, strict=True)
+    what = "average precision" if first.startswith("ap") else "accuracy"
+    return site.chart(
+        f"classes-{name}",
+        lambda: class_bars(names, dict(zip(columns, scores, strict=True)), what),
+        title + rest,
+        f"Bars: best {rows[0][0]} {rows[0][1]:.3f}, worst {rows[-1][0]} {rows[-1][1]:.3f}",
+        Numbers(title, ("class", *columns), rows, f"metrics/{name}_classes.csv"),
+    )
+
+
+def _number(text: str) -> float:
+    """A score of a table; none of a class that the benchmark could not score."""
+    return float(text) if text else math.nan

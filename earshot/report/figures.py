@@ -1,0 +1,274 @@
+"""The charts of the report: scores beside controls, curves, bars of classes, centroids of sounds, points of a map."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import PercentFormatter
+
+from earshot.report.drawing import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    NETWORKS,
+    OTHERS,
+    PURPLE,
+    VERMILION,
+    label,
+    with_look,
+)
+from earshot.results.charts import legend, plain
+
+WIDTH = 5.6  # inches, of a chart that a phone shows whole
+# Of a score and its controls: colour, marker and size.
+MARKS = {
+    "sound": (BLUE, "o", 9),
+    "descriptor": (BLUE, "o", 9),
+    "wrong sound": (VERMILION, "X", 7),
+    "random weights": (GREEN, "s", 6),
+    "colour histogram": (PURPLE, "D", 6),
+    "chance": (MUTED, "|", 11),
+}
+OTHER_CONTROLS = "other controls"
+OTHER_MARK = (PURPLE, "^", 6)
+LINES = ("-", "--", "-.", ":")
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
+SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # both are told apart by colour-blind readers
+POINTS_AS_SHAPES = 1500  # more points are drawn as a picture within the SVG
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart: its name, its points, and by which colour and which style of line it is known."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    style: int = 0
+
+
+def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+    """A line of marks a benchmark: its score and those of its controls, from 0 to 1."""
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, scores in enumerate(rows.values()):
+        axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
+        for name, score in reversed(scores.items()):
+            colour, marker, size = MARKS.get(name, OTHER_MARK)
+            look = {
+                "color": colour,
+                "marker": marker,
+                "markersize": size,
+                "markeredgewidth": 1.6 if marker == "|" else 0,
+            }
+            look["clip_on"] = False
+            axes.plot(score, place, linestyle="none", label=name if name in MARKS else OTHER_CONTROLS, **look)
+    axes.set_yticks(range(len(rows)), [*rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    plain(axes, "x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    _sorted_legend(figure, list(MARKS))
+    return figure
+
+
+def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str, float] | None = None) -> Figure:
+    """Lines, and levels across all of them such as chance."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for line in lines:
+        look = {"color": COLOURS[line.colour % len(COLOURS)], "linestyle": LINES[line.style % len(LINES)]}
+        marker = "o" if len(line.x) < 2 else None
+        axes.plot(line.x, line.y, label=label(line.name), linewidth=1.8, marker=marker, **look)
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        axes.annotate(
+            name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=INK, fontsize=8
+        )
+    axes.set(xlabel=across, ylabel=up)
+    axes.set_ylim(bottom=0) if up != "loss" else None
+    plain(axes)
+    legend(figure, 2, "outside upper left")
+    return figure
+
+
+def class_bars(
+    names: Sequence[str], scores: Mapping[str, Sequence[float]], title: str, *, whole: bool = False
+) -> Figure:
+    """A bar a class of what was trained, its controls as marks; the first of `scores` is what was trained."""
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, values) in enumerate(scores.items()):
+        colour, marker, size = MARKS.get(name, OTHER_MARK)
+        if number == 0:
+            axes.barh(range(len(names)), values, height=0.62, color=BLUE, label=label(name))
+        else:
+            look = {"color": colour, "marker": marker, "markersize": size, "markeredgecolor": "white"}
+            look |= {"markeredgewidth": 2} if marker in "|_" else {"markeredgewidth": 0.6}
+            if marker == "|":
+                look["markeredgecolor"] = INK
+            axes.plot(values, range(len(names)), linestyle="none", label=label(name), **look)
+    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    if whole:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel(title)
+    plain(axes, "x")
+    _sorted_legend(figure, [])
+    return figure
+
+
+def sizes(shares: Sequence[float], purities: Sequence[float], chance_of: str) -> Figure:
+    """Clusters, the largest first: bars of their shares, and how much of each has its first annotation."""
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(shares))
+    axes.bar(places, shares, color=BLUE, width=0.8 if len(shares) < 100 else 1, label="of all moments")
+    told = [share * purity for share, purity in zip(shares, purities, strict=True)]
+    axes.bar(places, told, color=VERMILION, width=0.4, label=f"with {chance_of}")
+    axes.set(xlabel="clusters, the largest first", ylabel="share of moments")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    plain(axes)
+    legend(figure, 2, "outside upper left")
+    return figure
+
+
+class CentroidCharts:
+    """The three charts of a centroid of textures; each is made once and shows one cluster after another.
+
+    Made and saved with the same look (`with_look`), since axes take it when they are made.
+
+    Args:
+        frequencies: of the 32 channels, Hz.
+        rates: of the modulation bands, Hz.
+    """
+
+    def __init__(self, frequencies: Sequence[float], rates: Sequence[float]) -> None:
+        self.frequencies, self.rates = np.asarray(frequencies), np.asarray(rates)
+        channels, nothing = np.arange(len(frequencies)), np.zeros(len(frequencies))
+        with with_look():
+            self._mean_figure = Figure(figsize=(WIDTH, 2.4))
+            self._mean_axes = self._mean_figure.add_axes((0.11, 0.2, 0.85, 0.74))
+            self._band = self._mean_axes.fill_between(channels, nothing, nothing, color=BLUE, alpha=0.2, linewidth=0)
+            (self._line,) = self._mean_axes.plot(channels, nothing, color=BLUE, linewidth=1.8)
+            self._frequency_axis(self._mean_axes.xaxis, self._mean_axes.set_xlabel)
+            self._mean_axes.set_ylabel("mean of the envelope")
+            self._mean_axes.set_xlim(0, len(channels) - 1)
+            plain(self._mean_axes)
+            look = {"cmap": DIVERGING, "vmin": -1, "vmax": 1}
+            self._correlation = self._picture((len(frequencies),) * 2, "correlation", **look)
+            self._frequency_axis(self._correlation.axes.xaxis, self._correlation.axes.set_xlabel)
+            self._modulation = self._picture((len(frequencies), len(rates)), "modulation power", cmap=SEQUENTIAL)
+            ticks = range(0, len(rates), 3)
+            self._modulation.axes.set_xticks(ticks, [f"{rates[tick]:.3g}" for tick in ticks])
+            self._modulation.axes.set_xlabel("modulation, Hz")
+
+    def mean(self, mean: Sequence[float], spread: Sequence[float]) -> Figure:
+        """Mean of the envelopes by frequency, with the relative spread as a band around it."""
+        mean, width = np.asarray(mean), np.multiply(mean, spread)
+        self._line.set_ydata(mean)
+        self._band.set_data(np.arange(len(mean)), np.maximum(mean - width, 0), mean + width)
+        self._mean_axes.set_ylim(0, 1.05 * max(float(np.max(mean + width)), 1e-6))
+        return self._mean_figure
+
+    def correlation(self, correlation: Sequence[float]) -> Figure:
+        """How much the envelopes of two channels rise and fall together."""
+        self._correlation.set_data(np.reshape(np.asarray(correlation, float), self._correlation.get_array().shape))
+        return self._correlation.figure
+
+    def modulation(self, modulation: Sequence[float]) -> Figure:
+        """How fast the envelope of each channel changes."""
+        values = np.reshape(np.asarray(modulation, float), self._modulation.get_array().shape)
+        self._modulation.set_data(values)
+        self._modulation.set_clim(values.min(), max(values.max(), values.min() + 1e-6))
+        return self._modulation.figure
+
+    def _picture(self, shape: tuple[int, int], title: str, **look) -> AxesImage:
+        """A picture by channel, with the scale of its colours beside it."""
+        figure = Figure(figsize=(3.6, 3.1))
+        axes = figure.add_axes((0.16, 0.16, 0.6, 0.78))
+        image = axes.imshow(np.zeros(shape), origin="lower", aspect="auto", interpolation="nearest", **look)
+        self._frequency_axis(axes.yaxis, axes.set_ylabel)
+        bar = figure.colorbar(image, cax=figure.add_axes((0.79, 0.16, 0.035, 0.78)))
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8)
+        bar.set_label(title)
+        return image
+
+    def _frequency_axis(self, axis: Axis, name: Callable[[str], object]) -> None:
+        ticks = [0.1, 0.3, 1, 3, 10]
+        places = np.interp(np.multiply(ticks, 1000), self.frequencies, np.arange(len(self.frequencies)))
+        axis.set_ticks(places, [f"{tick:g}" for tick in ticks])
+        name("frequency, kHz")
+
+
+def class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], title: str) -> Figure:
+    """Bars side by side, a group a class and a bar a network."""
+    figure = Figure(figsize=(WIDTH, 1.1 + (0.12 + 0.14 * len(counts)) * len(names)), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / max(len(counts), 1)
+    for number, (network, values) in enumerate(counts.items()):
+        colour, _, _ = NETWORKS.get(network, OTHERS)
+        places = np.arange(len(names)) - 0.4 + height * (number + 0.5)
+        axes.barh(places, values, height=height * 0.9, color=colour, label=network_name(network))
+    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel(title)
+    plain(axes, "x")
+    legend(figure, 3, "outside upper left")
+    return figure
+
+
+def scatter(x: Sequence[float], y: Sequence[float], marks: Sequence[int], names: Sequence[str]) -> Figure:
+    """Points of a map, by annotation; the last name stands for all others."""
+    figure = Figure(figsize=(4.6, 4.6 + 0.18 * len(names) / 3), layout="constrained")
+    axes = figure.subplots()
+    x, y, marks = np.asarray(x), np.asarray(y), np.asarray(marks)
+    many = len(x) > POINTS_AS_SHAPES
+    for number, name in enumerate(names):
+        shown = marks == number
+        colour, marker = point_look(number, len(names))
+        axes.scatter(
+            x[shown], y[shown], s=14, c=colour, marker=marker, linewidths=0, label=label(name), rasterized=many
+        )
+    axes.set(xticks=[], yticks=[], xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.set_aspect("equal")
+    axes.spines[:].set_color(MUTED)
+    legend(figure, 3, "outside lower center")
+    return figure
+
+
+# Colour and marker of an annotation change together, with 7 and 5 of them: 35 annotations are told apart.
+POINT_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#2f9bd6", "#8a5a44")
+POINT_MARKERS = ("o", "s", "^", "D", "v")
+MOST_ANNOTATIONS = len(POINT_COLOURS) * len(POINT_MARKERS)
+
+
+def point_look(number: int, names: int) -> tuple[str, str]:
+    """Colour and marker of an annotation by its number; grey dots of the last, which are all others."""
+    if number == names - 1:
+        return MUTED, "."
+    return POINT_COLOURS[number % len(POINT_COLOURS)], POINT_MARKERS[number % len(POINT_MARKERS)]
+
+
+def network_name(network: str) -> str:
+    """What a network is called in words."""
+    return {"encoder": "trained", "wrong_sound": "wrong sound", "random": "random weights"}.get(network, network)
+
+
+def _sorted_legend(figure: Figure, order: Sequence[str]) -> None:
+    """One legend above, the names of `order` first."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    by_name = dict(zip(names, handles, strict=True))
+    ranked = sorted(by_name, key=lambda name: order.index(name) if name in order else len(order))
+    columns = 3 if len(ranked) > 4 else len(ranked)
+    place = {"loc": "outside upper left", "ncols": columns, "frameon": False, "fontsize": 9}
+    figure.legend([by_name[name] for name in ranked], ranked, **place)

@@ -1,0 +1,91 @@
+"""Refusals: which clips were left out, at which stage and why, and how complete each split and class is."""
+
+from collections import Counter
+from typing import Any
+
+from earshot.corpus.completeness import ALL, EVERY_CLIP
+from earshot.corpus.ledger import MEDIA_REASONS, PENDING_REASONS, QUALITY_REASONS, read_ledger
+from earshot.report.columns import Column
+from earshot.report.site import Numbers, Site, share
+from earshot.report.sources import LEDGERS, Source
+
+MOST_ROWS = 1000  # refusals that are listed, of a stage
+MOST_CLASSES = 200
+STAGES = {"download": "Downloading", "extract": "Extracting"}
+
+
+def column(site: Site, source: Source, prefix: str) -> Column:
+    """What a run left out."""
+    stages = [_stage(source, stage) for stage in LEDGERS]
+    asked = max((stage["clips"] for stage in stages), default=0)
+    if not asked:
+        why = source.absent or "there is no ledger below data/clips and data/scenes"
+        return Column(source.name, f"Nothing to show: {why}.", why)
+    view = {"stages": stages, "reasons": _reasons(stages), "splits": _completeness(source)}
+    left = sum(stage["left_out"] for stage in stages)
+    told = (
+        f"{left:,} of {asked:,} clips were left out, each with its reason."
+        if left
+        else f"No clip was left out of {asked:,}."
+    )
+    return Column(source.name, told, view=view)
+
+
+def _stage(source: Source, stage: str) -> dict[str, Any]:
+    """The counts of a stage's ledger and the first of its refusals; one shard in memory at a time."""
+    counts: Counter[tuple[str, str]] = Counter()
+    listed: list[Any] = []
+    for shard in source.ledger_shards(stage):
+        for row in read_ledger(shard):
+            counts[row.status, row.reason] += 1
+            if row.status != "kept" and len(listed) < MOST_ROWS:
+                listed.append(row)
+    kept = counts["kept", ""]
+    return {
+        "name": STAGES[stage],
+        "ledger": LEDGERS[stage],
+        "clips": counts.total(),
+        "kept": kept,
+        "left_out": counts.total() - kept,
+        "counts": counts,
+        "rows": listed,
+    }
+
+
+def _reasons(stages: list[dict[str, Any]]) -> Numbers:
+    rows = [
+        (stage["name"], status, reason, _kind(reason), number)
+        for stage in stages
+        for (status, reason), number in sorted(stage["counts"].items(), key=lambda item: (-item[1], item[0]))
+        if reason
+    ]
+    return Numbers("Left out, by stage and reason", ("stage", "status", "reason", "what it tells of", "clips"), rows)
+
+
+def _kind(reason: str) -> str:
+    if reason in MEDIA_REASONS:
+        return "the file"
+    if reason in QUALITY_REASONS:
+        return "its quality"
+    return "the source, for now" if reason in PENDING_REASONS else "the source"
+
+
+def _completeness(source: Source) -> list[Numbers]:
+    """By split, and by class the least complete first."""
+    rows = source.table("completeness")
+    heads = ("asked", "kept", "share kept", "pending", "refused")
+    splits = [(row["split"], *_counts(row)) for row in rows if row["class"] == EVERY_CLIP]
+    classes = [row for row in rows if row["class"] != EVERY_CLIP and row["split"] == ALL]
+    classes.sort(key=lambda row: (float(row["share_kept"]), -int(row["asked"]), row["class"]))
+    listed = [(row["class"], *_counts(row)) for row in classes[:MOST_CLASSES]]
+    part = f" ({len(listed)} of {len(classes)})" if len(listed) < len(classes) else ""
+    tables = [
+        Numbers("By split", ("split", *heads), splits, "metrics/completeness.csv"),
+        Numbers(f"By class, the least complete first{part}", ("class", *heads), listed, "metrics/completeness.csv"),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _counts(row: dict[str, str]) -> tuple[int, int, str, int, int]:
+    asked, kept, pending, refused = (int(row[name]) for name in ("asked", "kept", "pending", "refused"))
+    return asked, kept, share(float(row["share_kept"])), pending, refused

@@ -1,0 +1,74 @@
+"""Retrieval: the nearest clips to some clips in four directions, trained beside random."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from earshot.report.columns import Column, nothing_to_show
+from earshot.report.figures import network_name
+from earshot.report.site import Numbers, Site
+from earshot.report.sources import Source
+from earshot.report.units import ORDER
+
+DIRECTIONS = ("picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound")
+
+
+def column(site: Site, source: Source, prefix: str) -> Column:
+    """A run's queries with their nearest clips, by direction and query, a row a network."""
+    exhibit = source.exhibit("retrieval")
+    if exhibit.nothing:
+        return nothing_to_show(source.name, exhibit)
+    clips = {row["clip_id"]: _clip(site, row) for row in exhibit.rows("retrieval_clips")}
+    found: dict[str, dict[str, dict[str, list]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    gains: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in exhibit.rows("retrieved"):
+        found[row["direction"]][row["query"]][row["network"]].append((clips[row["result"]], row["gain"]))
+        gains[row["direction"], row["network"]].append(row["gain"])
+    networks = sorted(
+        {network for _, network in gains}, key=lambda name: (ORDER.index(name) if name in ORDER else 9, name)
+    )
+    directions = [each for each in DIRECTIONS if each in found]
+    view = {
+        "directions": [_direction(name, found[name], clips, networks) for name in directions],
+        "gains": _gains(gains, directions, networks),
+    }
+    return Column(source.name, _lead(gains, directions), "", exhibit.facts, exhibit.metrics, view)
+
+
+def _clip(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
+    media = {name: site.picture(row[name], "retrieval_clips.parquet") for name in ("frame", "spectrogram")}
+    return {"clip_id": row["clip_id"], "annotations": row["annotations"], "sound": site.sound(row["sound"]), **media}
+
+
+def _direction(name: str, queries: Mapping[str, Any], clips: Mapping[str, Any], networks: list[str]) -> dict[str, Any]:
+    asked, _, answered = name.partition("-to-")
+    shown = [
+        {"clip": clips[query], "rows": [(network_name(n), of[n]) for n in networks if n in of]}
+        for query, of in queries.items()
+    ]
+    return {"name": name.replace("-", " "), "asked": asked, "answered": answered, "queries": shown}
+
+
+def _gains(gains: Mapping[tuple[str, str], list[float]], directions: list[str], networks: list[str]) -> Numbers:
+    rows = []
+    for direction in directions:
+        means = [gains.get((direction, network)) for network in networks]
+        rows.append((direction.replace("-", " "), *(round(statistics.mean(m), 3) if m else None for m in means)))
+    heads = ("direction", *map(network_name, networks))
+    return Numbers("Mean gain of the clips shown", heads, rows, "data/explain/retrieval/retrieved.parquet")
+
+
+def _lead(gains: Mapping[tuple[str, str], list[float]], directions: list[str]) -> str:
+    across = [name for name in directions if name.partition("-to-")[0] != name.partition("-to-")[2]]
+    told = []
+    for direction in across:
+        own, random = gains.get((direction, "encoder")), gains.get((direction, "random"))
+        if own and random:
+            words = direction.replace("-", " ")
+            told.append(f"{words} {statistics.mean(own):.2f} (random weights {statistics.mean(random):.2f})")
+    return (
+        f"Mean gain of the clips found, where 1 is the query's own class: {'; '.join(told)}."
+        if told
+        else "Nearest clips."
+    )

@@ -1,0 +1,186 @@
+"""The folder of a report: pages from templates, pictures and sounds as files, charts as SVG and PNG.
+
+Whatever comes from a corpus is a stranger's text: templates escape it, and no file is named by it. Media are named by
+their bytes, so that the same bytes are written once. Nothing holds a date, so the same run gives the same bytes.
+"""
+
+import csv
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
+
+from earshot.core.errors import EarshotError
+from earshot.report.drawing import save_chart
+from earshot.report.figures import network_name
+
+STATIC = ("report.css", "report.js", "icon.svg")
+CAPTION_LENGTH = 120  # characters of an annotation that are shown
+DIGITS = 20  # hexadecimal, of a file's name
+FORMATS = {"JPEG": "jpg", "PNG": "png"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the report: its file below the folder, and its size in px."""
+
+    file: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A table of numbers: its caption, the columns' titles, the rows, and the file where they stand."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    source: str = ""
+
+    def is_word(self, column: int) -> bool:
+        """Whether a column holds words, which stand on the left, and not numbers."""
+        return all(isinstance(row[column], str) and not row[column][:1].isdigit() for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart in the report: figures/<name>.svg, its size, what it shows in words, and its numbers."""
+
+    name: str
+    width: int
+    height: int
+    caption: str
+    alt: str
+    numbers: Numbers | None = None
+
+
+class Site:
+    """A report that grows in `folder`.
+
+    Args:
+        folder: which is emptied.
+        title: the run's name, or those of several.
+        pages: file and title of each page of the navigation.
+    """
+
+    def __init__(self, folder: Path, title: str, pages: Mapping[str, str]) -> None:
+        self.folder, self.pages, self.charts = folder, 0, 0
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in ("media", "figures"):
+            (folder / name).mkdir(parents=True)
+        for name in STATIC:
+            (folder / name).write_bytes((resources.files(__package__) / "static" / name).read_bytes())
+        self._written: set[str] = set()
+        self._environment = _environment()
+        self._environment.globals |= {"site": title, "pages": pages, "network_name": network_name}
+
+    def __str__(self) -> str:
+        return f"{self.pages:,} pages, {self.charts:,} charts, {len(self._written):,} pictures and sounds"
+
+    def write_page(self, file: str, template: str, **values: Any) -> None:
+        """Write a page; `file` may lie in a folder below, where `up` leads back."""
+        up = "../" * file.count("/")
+        (self.folder / file).parent.mkdir(exist_ok=True)
+        stream = self._environment.get_template(template).stream(file=file, up=up, **values)
+        stream.enable_buffering(100)
+        with (self.folder / file).open("w", encoding="utf-8") as page:
+            stream.dump(page)
+        self.pages += 1
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write plots/<name>.csv, for `dvc plots`."""
+        (self.folder / "plots").mkdir(exist_ok=True)
+        with (self.folder / "plots" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*rows[0]] if rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def picture(self, data: bytes, of: str) -> Picture:
+        """Write a picture; `of` names it where it is none.
+
+        Raises EarshotError for bytes that are neither JPEG nor PNG.
+        """
+        try:
+            with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
+                return Picture(self._write(data, FORMATS[str(image.format)]), *image.size)
+        except UnidentifiedImageError:
+            raise EarshotError(f"{of}: {len(data)} bytes are no JPEG or PNG; run the stage explain again") from None
+
+    def sound(self, data: bytes) -> str:
+        """Write a sound, MP3; its file, empty where there is none."""
+        return self._write(data, "mp3") if data else ""
+
+    def video(self, data: bytes) -> str:
+        """Write a video, MP4; its file."""
+        return self._write(data, "mp4")
+
+    def chart(
+        self, name: str, draw: Callable[[], Figure], caption: str, alt: str, numbers: Numbers | None = None
+    ) -> Chart:
+        """Draw a chart and write it as SVG, for a light and a dark page, and as PNG."""
+        width, height = save_chart(draw, self.folder / "figures" / name)
+        self.charts += 1
+        return Chart(name, width, height, caption, alt, numbers)
+
+    def _write(self, data: bytes, kind: str) -> str:
+        name = f"media/{hashlib.sha256(data).hexdigest()[:DIGITS]}.{kind}"
+        if name not in self._written:
+            (self.folder / name).write_bytes(data)
+            self._written.add(name)
+        return name
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader(__package__, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"score": score, "share": share, "count": count, "shown": shown, "brief": brief}
+    return made
+
+
+def score(value: float | None) -> str:
+    """A score as in metrics/, with three digits; a count as it is."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def share(value: float | None) -> str:
+    """A share of 1 in per cent, without digits that mean nothing."""
+    if value is None or value != value:
+        return "–"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if 0 < value < 0.1 else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
+
+
+def brief(text: str) -> str:
+    """A stranger's text, cut where it is longer than a caption should be."""
+    return text if len(text) <= CAPTION_LENGTH else f"{text[: CAPTION_LENGTH - 1]}…"
+
+
+def count(value: int) -> str:
+    """A number with its thousands apart."""
+    return f"{value:,}"
+
+
+def shown(value: Any) -> str:
+    """Any value of a table: whole numbers as counts, others with four digits, what is missing as a dash."""
+    if value is None or value == "" or value != value:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,106 @@
+"""What a report reads of a run: parameters, metrics, exhibits and ledgers, all below one folder."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from earshot.commands.scores import read_metrics
+from earshot.core.errors import EarshotError
+from earshot.explanation.exhibit import FACTS_FILE, NOTHING
+from earshot.explanation.tables import read_table
+from earshot.results.runs import Run, folder_files, read_run
+
+OF_THE_STAGE = ("exhibit", "encoder", "tree", NOTHING)  # facts that the stage explain writes itself
+LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """An exhibit of a run.
+
+    Args:
+        folder: of its tables.
+        facts: words and numbers that stand beside the pictures, by name.
+        nothing: in words, why there is nothing to show; empty where there is.
+        metrics: the numbers that the stage explain wrote with it, by name.
+    """
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    nothing: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def rows(self, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of one of its tables, as `read_table` gives them."""
+        return read_table(self.folder, table, columns)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run to be shown.
+
+    Args:
+        name: what it is called beside others.
+        root: the folder with metrics/ and data/.
+        params: by dotted name.
+        absent: in words, why none of its exhibits and ledgers are below `root`; empty where they should be.
+    """
+
+    name: str
+    root: Path
+    params: Mapping[str, Any]
+    absent: str = ""
+
+    @cached_property
+    def run(self) -> Run:
+        """The run as the tables of papers know it."""
+        files = folder_files(self.root)
+        files.pop("params.yaml", None)
+        return replace(read_run(self.name, files), params=dict(self.params))
+
+    def metrics(self, name: str) -> dict[str, Any]:
+        """The metrics of a stage or benchmark; empty where there are none."""
+        return read_metrics(self.root, name)
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """The rows of metrics/<name>.csv; none where there is no such file.
+
+        Raises EarshotError for a file that is no CSV.
+        """
+        file = self.root / "metrics" / f"{name}.csv"
+        try:
+            with file.open(newline="", encoding="utf-8") as lines:
+                return list(csv.DictReader(lines))
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise EarshotError(f"{file}: cannot be read ({error}); run the stage that writes it") from None
+
+    def exhibit(self, name: str) -> Exhibit:
+        """An exhibit, or why there is none.
+
+        Raises EarshotError where its facts cannot be read.
+        """
+        folder = self.root / "data" / "explain" / name
+        if not any(key.startswith(f"explain.{name}.") for key in self.params):
+            return Exhibit(folder, nothing=f"explain.{name} is not among the parameters of this run")
+        file = folder / FACTS_FILE
+        try:
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            told = {key: value for key, value in facts.items() if key not in OF_THE_STAGE}
+            return Exhibit(folder, told, str(facts.get(NOTHING, "")), self.metrics(f"explain_{name}"))
+        except FileNotFoundError:
+            how = self.absent or f"it was not made; python -m stages.explain --exhibit {name} makes it"
+            return Exhibit(folder, nothing=how)
+        except (OSError, ValueError, AttributeError) as error:
+            raise EarshotError(f"{file}: cannot be read ({error}); run the stage explain again") from None
+
+    def ledger_shards(self, stage: str) -> list[Path]:
+        """The ledgers of a stage, a CSV file a shard; none of a download that the corpus did not come from."""
+        if stage == "download" and self.params.get("corpus.clips") != "data/clips":
+            return []
+        return sorted((self.root / LEDGERS[stage]).glob("*.csv"))

@@ -1,0 +1,170 @@
+"""Single units: how many are selective for an object beside the controls, and the top frames of each."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from earshot.report.columns import Column, nothing_to_show
+from earshot.report.figures import Curve, class_counts, curves, network_name
+from earshot.report.site import Chart, Numbers, Picture, Site, share
+from earshot.report.sources import Exhibit, Source
+
+ORDER = ("encoder", "wrong_sound", "random")
+MOST_BARS = 40  # classes in one chart
+# How a unit is judged, by the column of unit_classes: in words, and the name of the chart.
+WAYS = {
+    "units": ("by what their top frames show", "classes"),
+    "boxed_units": ("by the annotated pictures that they prefer", "pictures"),
+    "iou_units": ("by the boxes that they cover", "boxes"),
+}
+OF_A_UNIT = ("network", "unit", "maximum", "annotation", "purity", "boxed", "boxed_purity", "iou_class", "iou")
+OF_A_UNIT += ("selective", "sounding")
+Classes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of unit_classes, by network and class
+
+
+@dataclass
+class Count:
+    """The units of one network: all, those selective for an object, of these for one that sounds, and for how many."""
+
+    units: int = 0
+    selective: int = 0
+    sounding: int = 0
+    classes: set[str] = field(default_factory=set)
+    boxed: int = 0
+    detectors: int = 0
+
+    @property
+    def share(self) -> float:
+        return self.selective / self.units if self.units else 0.0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit, what is told of it, and its gallery, which some networks' units lack."""
+
+    told: Mapping[str, Any]
+    gallery: Picture | None
+    frames: int
+
+
+def column(site: Site, source: Source, prefix: str) -> Column:
+    """What a run's units respond to."""
+    exhibit = source.exhibit("units")
+    if exhibit.nothing:
+        return nothing_to_show(source.name, exhibit)
+    units = [_unit(site, row) for row in exhibit.rows("units")]
+    units.sort(key=lambda unit: (_rank(unit.told["network"]), -_known(unit.told["purity"]), unit.told["unit"]))
+    classes: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for row in exhibit.rows("unit_classes"):
+        classes[row["network"]][row["class"]] = row
+    counts = _counts(units, classes)
+    drawn = [unit for unit in units if unit.gallery]
+    charts = [_class_chart(site, classes, way, prefix) for way in WAYS] + [_sweep_chart(site, exhibit, prefix)]
+    view = {
+        "units": drawn,
+        "counts": {network_name(name): counts[name] for name in sorted(counts, key=_rank)},
+        "charts": [chart for chart in charts if chart],
+        "networks": sorted({unit.told["network"] for unit in drawn}, key=_rank),
+        "undrawn": [network_name(n) for n in sorted(counts.keys() - {u.told["network"] for u in drawn}, key=_rank)],
+        "classes": sorted({unit.told["annotation"] for unit in drawn if unit.told["annotation"]}),
+        "frames": max((unit.frames for unit in drawn), default=0),
+        "boxes": any(unit.told["iou"] == unit.told["iou"] for unit in drawn),
+    }
+    return Column(source.name, lead(counts, exhibit, source.params), "", exhibit.facts, exhibit.metrics, view)
+
+
+def _unit(site: Site, row: Mapping[str, Any]) -> Unit:
+    of = f"units.parquet, {row['network']} unit {row['unit']}"
+    gallery = site.picture(row["gallery"], of) if row["gallery"] else None
+    return Unit({key: row[key] for key in OF_A_UNIT}, gallery, len(row["clips"] or ()))
+
+
+def _rank(network: str) -> tuple[int, str]:
+    return (ORDER.index(network) if network in ORDER else len(ORDER), network)
+
+
+def _known(value: float) -> float:
+    """A number to order by; what is none comes last."""
+    return -1.0 if math.isnan(value) else value
+
+
+def _counts(units: Iterable[Unit], classes: Classes) -> dict[str, Count]:
+    counts: dict[str, Count] = defaultdict(Count)
+    for told in (unit.told for unit in units):
+        of = counts[told["network"]]
+        of.units += 1
+        if told["selective"]:
+            of.selective += 1
+            of.sounding += bool(told["sounding"])
+            of.classes.add(told["annotation"])
+    for network, of in counts.items():
+        of.boxed = sum(row["boxed_units"] for row in classes.get(network, {}).values())
+        of.detectors = sum(row["iou_units"] for row in classes.get(network, {}).values())
+    return counts
+
+
+def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any]) -> str:
+    """How many units are selective, beside the controls, and how many of them for what sounds."""
+    top = exhibit.metrics.get("judged", params.get("explain.units.top"))  # of few frames fewer are judged
+    least = params.get("explain.units.selective")
+    own = counts.get("encoder", Count())
+    others = [f"{network_name(name)} {counts[name].selective}" for name in ORDER[1:] if name in counts]
+    beside = f" ({', '.join(others)})" if others else ""
+    rule = f": at least {share(least)} of the {top} frames that activate them most show it" if least and top else ""
+    sounding = f" {own.sounding} of them are for objects that make sound." if own.selective else ""
+    boxes = ""
+    if any(count.detectors for count in counts.values()):
+        beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in ORDER[1:] if name in counts]
+        boxes = f" By boxes, {own.detectors} detect a class ({', '.join(beside_boxes)})."
+    return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{sounding}{boxes}"
+
+
+def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart | None:
+    """The histogram by category under one way to judge units, of the classes with most; none where none has any."""
+    networks = sorted(classes, key=_rank)
+    every = {name for rows in classes.values() for name in rows}
+    count = {name: {n: classes[n].get(name, {way: 0})[way] for n in networks} for name in every}
+    if not any(any(of.values()) for of in count.values()):
+        return None
+    sounding = {name for n in networks for name, row in classes[n].items() if row["sounding"]}
+    ranked = sorted(count, key=lambda name: (*(-count[name][n] for n in networks), name))
+    names = [name for name in ranked if any(count[name].values())][:MOST_BARS]
+    words, file = WAYS[way]
+    heads = ("class", "sounds", *map(network_name, networks))
+    table = [(name, name in sounding, *count[name].values()) for name in ranked]
+    told = ", ".join(f"{name} {count[name][networks[0]]}" for name in names[:3])
+    bars = {network: [count[name][network] for name in names] for network in networks}
+    return site.chart(
+        f"units-{prefix}{file}",
+        lambda: class_counts([f"{name} ♪" if name in sounding else name for name in names], bars, "selective units"),
+        f"Selective units {words}; ♪: it makes sound",
+        f"Bars: selective units by class and network; {network_name(networks[0])} most often {told}",
+        Numbers(f"Selective units {words}", heads, table, "data/explain/units/unit_classes.parquet"),
+    )
+
+
+def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
+    """How many units are selective at each threshold of purity."""
+    rows = [*exhibit.rows("unit_sweep")]
+    networks = sorted({row["network"] for row in rows}, key=_rank)
+    if not networks:
+        return None
+    of = {network: [row for row in rows if row["network"] == network] for network in networks}
+    lines = [
+        Curve(network_name(n), [r["threshold"] for r in of[n]], [r["share"] for r in of[n]], number, number)
+        for number, n in enumerate(networks)
+    ]
+    heads = ("network", "threshold", "units", "share", "by annotated pictures")
+    table = [
+        (network_name(r["network"]), round(r["threshold"], 3), r["units"], share(r["share"]), r["boxed_units"])
+        for r in rows
+    ]
+    return site.chart(
+        f"units-{prefix}sweep",
+        lambda: curves(lines, "least purity of the top frames", "share of units"),
+        "Selective units by threshold",
+        "Lines: the share of units that are selective, falling as the threshold of purity rises, for each network",
+        Numbers("Selective units by threshold", heads, table, "data/explain/units/unit_sweep.parquet"),
+    )

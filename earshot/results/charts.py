@@ -1,0 +1,154 @@
+"""The look of all charts, and the pictures of the tables: scores against a parameter, and the scores of each class.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; what is published is black and hollow.
+"""
+
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+if TYPE_CHECKING:
+    from earshot.commands.tables import Group, Section
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GRID = "#dddddd"
+BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+CONTROLS = {"random_": ("random weights", "--"), "wrong_sound_": ("wrong sound", ":")}
+# Of a control: how far beside the middle of the bar it stands, and its mark.
+MARKS = {
+    "random_": (-0.17, {"color": COLOURS[4], "marker": "_", "markersize": 8, "markeredgewidth": 2.5}),
+    "wrong_sound_": (0.17, {"color": COLOURS[4], "marker": "x", "markersize": 5, "markeredgewidth": 2}),
+}
+PUBLISHED = {"color": "black", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 6}
+
+
+def draw_sweep(section: "Section", file: Path) -> None:
+    """Curves of the scores against the swept parameter, a panel a column, with controls and published points.
+
+    Draws nothing where fewer than two values were run.
+    """
+    curves = _curves(section)
+    if len({x for points in curves.values() for x, _ in points}) < 2:
+        return
+    columns = section.table.columns
+    figure = Figure(figsize=(1.6 + 4.6 * len(columns), 4.2), layout="constrained")
+    for axes, (title, key) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
+        for number, (name, points) in enumerate(curves.items()):
+            _curve(axes, name, points, key, COLOURS[number % len(COLOURS)])
+        _published_points(axes, section, [*columns].index(title))
+        _label_sweep(axes, section, f"{title}, mAP, %")
+    legend(figure, columns=4 if figure.get_figwidth() > 7 else 2)
+    _save(figure, file)
+
+
+def _curves(section: "Section") -> dict[str, list[tuple[Any, "Group"]]]:
+    """The groups of each curve by its name, in the order of the swept parameter."""
+    across = section.table.sweep[0]
+    curves = defaultdict(list)
+    for group in sorted(section.groups, key=lambda group: group.idea[across]):
+        backbone = group.runs[0].params.get("pretrain.backbone")
+        curves[BACKBONES.get(backbone, backbone)].append((group.idea[across], group))
+    return curves
+
+
+def _curve(axes: Axes, name: str, points: list[tuple[Any, "Group"]], key: str, colour: str) -> None:
+    """A curve with its spread, and its controls below."""
+    place, _, metric = key.rpartition(".")
+    for prefix, (control, style) in {"": ("sound", "-"), **CONTROLS}.items():
+        scores = [(x, group.score(f"{place}.{prefix}{metric}")) for x, group in points]
+        scores = [(x, score) for x, score in scores if score]
+        if not scores:
+            continue
+        x, means = [x for x, _ in scores], [score.mean for _, score in scores]
+        spreads = [score.spread or 0 for _, score in scores]
+        look = {"linewidth": 2, "marker": "o"} if not prefix else {"linewidth": 1.3, "marker": ".", "alpha": 0.8}
+        axes.errorbar(x, means, spreads, color=colour, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
+
+
+def _published_points(axes: Axes, section: "Section", column: int) -> None:
+    across = section.table.sweep[0]
+    points = [(row.run[across], row.scores[column]) for row in section.table.rows if row.scores[column] is not None]
+    label = "published" + (" (real photographs)" if section.rendered else "")
+    axes.plot([x for x, _ in points], [y for _, y in points], label=label, **PUBLISHED)
+
+
+def _label_sweep(axes: Axes, section: "Section", title: str) -> None:
+    across = section.table.sweep[0]
+    ticks = sorted({row.run[across] for row in section.table.rows} | {group.idea[across] for group in section.groups})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel=across, ylabel=title)
+    plain(axes)
+
+
+def draw_classes(section: "Section", file: Path) -> None:
+    """Bars of each class, a panel a method, with its controls and what is published as marks.
+
+    Of runs with different numbers of clusters, those with the number that most methods have.
+    """
+    columns = section.columns
+    clusters = [group.idea["clusters"] for group in section.groups if "clusters" in group.idea]
+    common = statistics.multimode(clusters)[:1]
+    groups = [group for group in section.groups if group.idea.get("clusters") in (None, *common)]
+    figure = Figure(figsize=(2.2 + 0.42 * max(len(columns), 12), 0.9 + 1.25 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, group in zip(panels, groups, strict=True):
+        _bars(axes, group, columns)
+        if group.row and columns == section.table.columns:
+            axes.plot(range(len(columns)), group.row.scores, label="published", **PUBLISHED)
+        axes.set_title(_panel_title(group), fontsize=9, loc="left")
+        axes.set_ylim(0, 100)
+        plain(axes)
+    panels[-1].set_xticks(range(len(columns)), list(columns))
+    figure.supylabel("average precision, %", fontsize=9)
+    legend(figure, columns=4 if figure.get_figwidth() > 7 else 2)
+    _save(figure, file)
+
+
+def _bars(axes: Axes, group: "Group", columns: dict[str, str]) -> None:
+    scores = [group.score(key) for key in columns.values()]
+    means = [score.mean if score else 0 for score in scores]
+    spreads = [(score and score.spread) or 0 for score in scores]
+    bars = {"color": COLOURS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
+    axes.bar(range(len(columns)), means, yerr=spreads, label="ours", **bars)
+    for prefix, (name, _) in CONTROLS.items():
+        keys = [f"{key.rpartition('.')[0]}.{prefix}{key.rpartition('.')[2]}" for key in columns.values()]
+        aside, look = MARKS[prefix]
+        shown = [(place + aside, score.mean) for place, key in enumerate(keys) if (score := group.score(key))]
+        if shown:
+            axes.plot(*zip(*shown, strict=True), label=name, linestyle="none", **look)
+
+
+def _panel_title(group: "Group") -> str:
+    seeds = len({run.seeds for run in group.runs})
+    return f"{group.name}  ({seeds} {'seed' if seeds == 1 else 'seeds'})"
+
+
+def plain(axes: Axes, grid: str = "y") -> None:
+    """Two spines, and lines across."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+
+
+def legend(figure: Figure, columns: int, place: str = "outside upper center") -> None:
+    """One legend above all panels, each name once."""
+    named = {}
+    for axes in figure.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    named = dict(sorted(named.items(), key=lambda item: item[0] != "ours"))
+    figure.legend(named.values(), named.keys(), loc=place, ncols=min(len(named), columns), frameon=False, fontsize=9)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=150, metadata={"Software": None})

@@ -1,0 +1,204 @@
+"""Runs: the parameters and the scores of finished work, from folders, DVC experiments, and branches of Git.
+
+A run is a folder, or a revision, with params.yaml and metrics/, and with labels.txt where its labels are none that the
+pipeline makes: it says what they are. Nothing of it is computed here, and what is left out is
+left out with its reason.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from earshot.commands.recipe import flatten
+from earshot.core.errors import EarshotError
+from earshot.results.run_settings import LABELS, SEEDS
+
+# Where DVC keeps experiments: refs/exps/<first two digits>/<the rest of the commit they began at>/<name>.
+EXPERIMENTS = re.compile(r"(\S+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+)")
+
+KINDS = (".yaml", ".lock", ".txt", ".json", ".csv")
+LISTS = (".clips_hash", ".items_hash")
+MEASURED = ("voc.", "sun.", "esc50.", "finetune.", "detection.", "pretrain.", "correspondence.", "retrieval.", "nmi.")
+MEASURED += ("dcase.", "imagenet.", "localisation.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Args:
+        source: where it was found.
+        params: by dotted name.
+        scores: by `<benchmark>.<metric>`, and of a class by `<benchmark>_classes.<class>.<metric>`, as written: 0 to 1.
+        lists: by `<benchmark>.clips_hash` the hash of the list of clips that was trained on, by
+            `<benchmark>.items_hash` that of the items asked; runs that differ in them do not compare.
+    """
+
+    source: str
+    params: dict[str, Any]
+    scores: dict[str, float]
+    lists: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        return tuple(self.params.get(key) for key in SEEDS)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The runs found, and in words what was left out."""
+
+    runs: list[Run]
+    left_out: list[str]
+
+
+def collect(root: Path, folders: Sequence[Path], experiments: bool, revisions: Sequence[str]) -> Collection:
+    """The runs in `folders`, in the workspace `root`, and where asked in its experiments and revisions.
+
+    The same run found twice counts once, where it was found first. Raises EarshotError for a folder or revision that
+    does not exist, and for parameters or metrics that cannot be read.
+    """
+    places = [place for folder in folders for place in _below(folder)]
+    found = [(str(place), folder_files(place)) for place in places]
+    found.append(("workspace", folder_files(root)))
+    if experiments:
+        found += [(f"experiment {name}", revision_files(root, commit)) for commit, name in experiment_commits(root)]
+    found += [(revision, revision_files(root, revision)) for revision in revisions]
+    runs: list[Run] = []
+    left_out: list[str] = []
+    for source, files in found:
+        run = read_run(source, files)
+        reason = reason_to_leave_out(run, files)
+        if reason:
+            left_out.append(f"{source}: {reason}")
+        elif not any((run.params, run.scores) == (other.params, other.scores) for other in runs):
+            runs.append(run)
+    return Collection(runs, left_out)
+
+
+def read_run(source: str, files: Mapping[str, str]) -> Run:
+    """The run in `files`, the text of each by its path.
+
+    Raises EarshotError for parameters or metrics that cannot be read, by their name.
+    """
+    scores = {}
+    for path, text in files.items():
+        name, _, kind = path.removeprefix("metrics/").rpartition(".")
+        if path.startswith("metrics/") and kind == "json":
+            scores |= {f"{name}.{key}": value for key, value in _read_json(f"{source}: {path}", text).items()}
+        elif path.endswith("_classes.csv"):
+            scores |= {f"{name}.{key}": value for key, value in _read_classes(f"{source}: {path}", text)}
+    numbers = {key: value for key, value in scores.items() if isinstance(value, int | float) and math.isfinite(value)}
+    params = _read_flat_yaml(f"{source}: params.yaml", files.get("params.yaml", "{}"))
+    if "labels.txt" in files:
+        params[LABELS] = " ".join(files["labels.txt"].split())
+    lists = {key: value for key, value in scores.items() if key.endswith(LISTS) and isinstance(value, str)}
+    return Run(source, params, numbers, lists)
+
+
+def reason_to_leave_out(run: Run, files: Mapping[str, str]) -> str | None:
+    """Why a run can stand in no table: nothing was measured, or it was measured with other parameters."""
+    if "params.yaml" not in files:
+        return "has no params.yaml"
+    if not any(key.startswith(MEASURED) for key in run.scores):
+        return "has no scores in metrics/"
+    locked = _read_flat_yaml(f"{run.source}: dvc.lock", files.get("dvc.lock", "{}"))
+    for key, value in locked.items():
+        name = key.rpartition("params.yaml.")[2]
+        if key.startswith("stages.") and ".params.params.yaml." in key and run.params.get(name) != value:
+            return f"was measured with {name}={value}, but params.yaml says {run.params.get(name)}; run dvc repro"
+    return None
+
+
+def folder_files(folder: Path) -> dict[str, str]:
+    """The text of what makes a run, by path within `folder`."""
+    paths = [folder / name for name in ("params.yaml", "dvc.lock", "labels.txt")]
+    paths += sorted((folder / "metrics").glob("*"))
+    try:
+        return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths if _wanted(path)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise EarshotError(f"{folder}: cannot be read ({error}); run its stages again") from None
+
+
+def revision_files(root: Path, revision: str) -> dict[str, str]:
+    """The text of what makes a run, by path within `root`, as committed in `revision`.
+
+    Raises EarshotError for a revision that Git does not know.
+    """
+    if revision.startswith("-"):
+        raise EarshotError(f"{revision}: is no revision; wanted a branch, a tag or a commit")
+    listed = _git(root, "ls-tree", "--name-only", revision, "--", "params.yaml", "dvc.lock", "metrics/")
+    paths = [path for path in listed.splitlines() if path.endswith(KINDS)]
+    return {path: _git(root, "show", f"{revision}:./{path}") for path in paths}
+
+
+def experiment_commits(root: Path) -> list[tuple[str, str]]:
+    """The commit and the name of every DVC experiment in the repository of `root`, the newest first."""
+    listed = _git(root, "for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    matches = (EXPERIMENTS.fullmatch(line) for line in listed.splitlines())
+    return [(match[1], match[2]) for match in matches if match]
+
+
+def _below(folder: Path) -> list[Path]:
+    """`folder` itself, or the folders of runs below it."""
+    places = [file.parent for file in sorted(folder.rglob("params.yaml")) if (file.parent / "metrics").is_dir()]
+    if not places:
+        raise EarshotError(f"{folder}: holds no run, wanted params.yaml and metrics/ in it or in folders below")
+    return places
+
+
+def _wanted(path: Path) -> bool:
+    return path.is_file() and path.suffix in KINDS
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise EarshotError(f"git {' '.join(words[:3])}: {done.stderr.strip() or 'failed'}; see git branch --all")
+    return done.stdout
+
+
+def _read_json(name: str, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise EarshotError(f"{name}: cannot be read as JSON ({error}); run the stage that writes it") from None
+    if not isinstance(values, dict):
+        raise EarshotError(f"{name}: holds {type(values).__name__}, wanted a mapping; run the stage that writes it")
+    return values
+
+
+def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
+    """Every number of a table of classes, by `<class>.<column>`."""
+    rows = csv.DictReader(io.StringIO(text, newline=""))  # a class may be a sentence of several lines
+    if rows.fieldnames and rows.fieldnames[0] == "network":
+        return  # correspondence has a row a network, whose scores stand in its metrics too
+    for row in rows:
+        if not row.get("class"):
+            raise EarshotError(f"{name}: a row has no class; run the stage that writes it")
+        for column, value in row.items():
+            if column != "class" and value != "":  # a class that a benchmark could not score
+                try:
+                    yield f"{row['class']}.{column}", float(value)
+                except (TypeError, ValueError):
+                    raise EarshotError(f"{name}: {column} of {row['class']} is {value!r}, wanted a number") from None
+
+
+def _read_flat_yaml(name: str, text: str) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise EarshotError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise EarshotError(f"{name}: holds {type(values).__name__}, wanted a mapping")
+    return dict(flatten(values))

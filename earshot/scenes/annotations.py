@@ -1,0 +1,27 @@
+"""What humans said of clips, in a table of its own that no training stage reads: clip_id and a list of annotations."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from earshot.core.files import write_atomically
+from earshot.scenes.arrow import list_column, text_column
+
+SCHEMA = pa.schema([("clip_id", pa.string()), ("annotations", pa.list_(pa.string()))])
+
+
+def write_annotations(path: Path, annotations: Mapping[str, Sequence[str]]) -> None:
+    """Write a shard, a row a clip (also one of which nobody said anything), whole or not at all."""
+    said = text_column([text for texts in annotations.values() for text in texts])
+    columns = [text_column(list(annotations)), list_column([len(texts) for texts in annotations.values()], said)]
+    table = pa.Table.from_arrays(columns, schema=SCHEMA)
+    with write_atomically(path) as growing:
+        pq.write_table(table, growing, compression="none", row_group_size=100)
+
+
+def read_annotations(path: Path) -> dict[str, list[str]]:
+    """Read a shard: annotations by clip_id."""
+    table = pq.read_table(path, schema=SCHEMA)
+    return dict(zip(table["clip_id"].to_pylist(), table["annotations"].to_pylist(), strict=True))

@@ -1,0 +1,156 @@
+"""The pretext task: a network tells from one frame what the moment's sound was labelled (Owens 2016, section 4).
+
+A label is one of so many clusters, or a code of so many bits, each told for itself (section 3.2).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from earshot.core.errors import EarshotError
+from earshot.core.rng import generator
+from earshot.pipeline.settings import settings
+from earshot.training import distributed as processes
+from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
+from earshot.training.batches import ahead
+from earshot.training.data import Frames, LabelledFrame, LabelledRowGroup, labelled_frames
+
+Pictures = tuple[Tensor, Tensor]
+
+
+class Labels(Protocol):
+    """What labels say and how they are learned: `outputs` scores of a network, for labels of 0 to `values` - 1."""
+
+    outputs: int
+    values: int
+    chance: float  # share of right answers that guessing gives
+
+    def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss and share of right answers, scalars, of scores (pictures, outputs) and int64 labels (pictures,)."""
+
+    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
+        """Share of the labels `told` that the most frequent answer of `training` gets right; both int64."""
+
+
+class Clusters:
+    """A label is the number of one of so many clusters."""
+
+    def __init__(self, outputs: int) -> None:
+        self.outputs = self.values = outputs
+        self.chance = 1 / outputs
+
+    def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return functional.cross_entropy(scores, labels), (scores.argmax(1) == labels).float().mean()
+
+    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
+        return float((told == np.bincount(training).argmax()).mean())
+
+
+class Codes:
+    """A label is a code: bit i of the number says whether component i is high. Every bit counts alike."""
+
+    chance = 0.5
+
+    def __init__(self, outputs: int) -> None:
+        self.outputs, self.values = outputs, 2**outputs
+
+    def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        places = torch.arange(self.outputs, device=labels.device)
+        bits = labels[:, None] >> places & 1  # (pictures, outputs)
+        right = ((scores > 0) == bits.bool()).float().mean()
+        return functional.binary_cross_entropy_with_logits(scores, bits.to(scores.dtype)), right
+
+    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
+        ones = [(training >> place & 1).mean() > 0.5 for place in range(self.outputs)]
+        return float(np.mean([((told >> place & 1) == one).mean() for place, one in enumerate(ones)]))
+
+
+@dataclass(frozen=True)
+class LabelledScenes:
+    """The tables of scenes and labels, and the column of labels to learn from.
+
+    Args:
+        scenes, labels: folders of the tables.
+        column: `label`, or `wrong_sound_label` for the control.
+        kind: what the labels say.
+    """
+
+    scenes: Path
+    labels: Path
+    column: str
+    kind: Labels
+
+    def split(self, name: str) -> list[LabelledRowGroup]:
+        """Where the frames of a split are, `train` or `val`, with their labels."""
+        return labelled_frames(self.scenes, self.labels, split=name, label=self.column, values=self.kind.values)
+
+
+class LabelTask:
+    """Frames of the training split and their labels as a task for the trainer.
+
+    Raises:
+        EarshotError: fewer than two frames to train on, or batches that several processes cannot share equally.
+    """
+
+    def __init__(
+        self, network: nn.Module, table: LabelledScenes, augmentation: Augmentation, *, batch: int, seed: int
+    ) -> None:
+        self.network, self.augmentation, self.seed = network, augmentation, seed
+        self.scenes, self.kind = table.scenes, table.kind
+        self.training = Frames(table.split("train"), batch=batch, seed=seed)
+        self.validation = Frames(table.split("val"), batch=batch, seed=None)
+        if self.training.items < 2:
+            found = f"{self.training.items} moments to train on in column {table.column}"
+            raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")
+        self.batch, self.batches_per_epoch = self.training.batch, self.training.batches_per_epoch
+        self.part = processes.part(self.training.batch)
+        self.device = next(network.parameters()).device
+
+    def batches(self, numbers: range) -> Iterator[Pictures]:
+        """Augmented uint8 pictures (batch, 3, size, size) and their labels, (batch,); this process's part of them."""
+        return ahead(self._training_batch, numbers, settings().threads)
+
+    def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
+        """Mean loss, and the share of right answers."""
+        pictures, labels = batch
+        return self.kind.loss(self.network(pictures).float(), labels)
+
+    def validate(self) -> dict[str, float | None]:
+        """Loss and accuracy on the middle squares of all labelled frames of the validation split."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        batches = self.validation.batches_per_epoch if self.validation.items else 0
+        numbers = range(processes.rank(), batches, processes.count())
+        for batch in ahead(self._validation_batch, numbers, settings().threads):
+            sums += torch.stack(self.loss(batch)) * len(batch[1])
+        processes.total(sums)
+        loss, right = (sums / self.validation.items).tolist() if self.validation.items else (None, None)
+        return {"val_loss": loss, "val_accuracy": right}
+
+    def majority(self) -> float | None:
+        """Share of right answers on the validation frames that the most frequent one of the training frames gives."""
+        labels = self.validation.labels()
+        return self.kind.majority(self.training.labels(), labels) if len(labels) else None
+
+    def _training_batch(self, number: int) -> Pictures:
+        moments = self.training[number]
+        changes = self.augmentation.draw(len(moments), generator("augmentation", self.seed, number))[self.part]
+        pictures, labels = self._pictures(moments[self.part], changes)
+        return recolour(pictures, changes), labels
+
+    def _validation_batch(self, number: int) -> Pictures:
+        return self._pictures(self.validation[number], None)
+
+    def _pictures(self, moments: list[LabelledFrame], changes: Changes | None) -> Pictures:
+        frames, labels = zip(*moments, strict=True)
+        try:
+            pictures = crop_frames(frames, self.network.image_size, changes)
+            return pictures.to(self.device), torch.tensor(labels).to(self.device)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise EarshotError(f"{self.scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None

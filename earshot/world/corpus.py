@@ -1,0 +1,36 @@
+"""The sample's corpus: `videos/*.mp4` and a manifest.csv of the plain form `path,start,end,group,annotations`."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from earshot.core.files import write_atomically
+from earshot.world.media import write_video
+from earshot.world.scenes import plan_clip, render_clip
+
+
+def video_name(number: int) -> str:
+    """The path of a clip's video under the corpus."""
+    return f"videos/scene_{number:06d}.mp4"
+
+
+def render_corpus(
+    folder: Path, seed: int, numbers: Iterable[int], *, picture_size: int, seconds: float, frame_rate: float
+) -> None:
+    """Renders the videos of these numbers."""
+    for number in numbers:
+        clip = render_clip(seed, number, picture_size=picture_size, seconds=seconds, frame_rate=frame_rate)
+        write_video(folder / video_name(number), clip)
+
+
+def write_manifest(folder: Path, seed: int, clips: int, seconds: float) -> None:
+    """The list of all clips: each video whole, a group of its own, with the kinds seen or heard in it."""
+    with (
+        write_atomically(folder / "manifest.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["path", "start", "end", "group", "annotations"])
+        for number in range(clips):
+            kinds = ";".join(plan_clip(seed, number).annotations)
+            rows.writerow([video_name(number), 0, f"{seconds:g}", f"scene_{number:06d}", kinds])

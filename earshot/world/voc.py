@@ -1,0 +1,78 @@
+"""A small benchmark in the layout of PASCAL VOC2007: pictures with several objects, boxes, flags, image sets."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from earshot.core.files import write_atomically
+from earshot.world.media import write_picture
+from earshot.world.scenes import SeenObject, render_picture
+from earshot.world.sources import KINDS, generator
+
+OBJECTS = (0.3, 0.4, 0.3)  # shares of pictures with one, two and three sources
+
+
+def devkit(folder: Path) -> Path:
+    """Where the pictures of the year 2007 are in a tree."""
+    return folder / "VOCdevkit" / "VOC2007"
+
+
+def render_voc(folder: Path, seed: int, numbers: Iterable[int], *, picture_size: int) -> None:
+    """Renders the pictures of these numbers with their annotations."""
+    for number in numbers:
+        rng = generator(seed, "voc kinds", number)
+        kinds = tuple(rng.choice(KINDS, size=1 + rng.choice(3, p=OBJECTS)).tolist())
+        picture, objects = render_picture(seed, "voc", number, picture_size=picture_size, kinds=kinds)
+        write_picture(devkit(folder) / "JPEGImages" / f"{number:06d}.jpg", picture)
+        with write_atomically(devkit(folder) / "Annotations" / f"{number:06d}.xml") as temporary:
+            temporary.write_text(annotation(number, picture, objects), encoding="utf-8")
+
+
+def annotation(number: int, picture: np.ndarray, objects: list[SeenObject]) -> str:
+    """The XML of a picture. Boxes are in pixels counted from 1, both ends included, as VOC has them."""
+    root = ElementTree.Element("annotation")
+    _add(root, folder="VOC2007", filename=f"{number:06d}.jpg")
+    height, width, depth = picture.shape
+    _add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=depth)
+    _add(root, segmented=0)
+    for seen in objects:
+        entry = ElementTree.SubElement(root, "object")
+        _add(entry, name=seen.kind, pose="Unspecified", truncated=int(seen.truncated), difficult=int(seen.difficult))
+        left, top, right, bottom = seen.box
+        _add(ElementTree.SubElement(entry, "bndbox"), xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
+    ElementTree.indent(root, "\t")
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _add(parent: ElementTree.Element, **fields: object) -> None:
+    for name, value in fields.items():
+        ElementTree.SubElement(parent, name).text = str(value)
+
+
+def write_image_sets(folder: Path, *, train: int, val: int, test: int) -> None:
+    """ImageSets/Main from the annotations: the pictures in order are train, val, test; trainval is the first two."""
+    numbers = range(1, train + val + test + 1)
+    present = {number: _labels(devkit(folder) / "Annotations" / f"{number:06d}.xml") for number in numbers}
+    sets = {"train": numbers[:train], "val": numbers[train : train + val], "trainval": numbers[: train + val],
+            "test": numbers[train + val :]}  # fmt: skip
+    for name, members in sets.items():
+        _write_lines(folder, name, [f"{number:06d}" for number in members])
+        for kind in KINDS:
+            lines = [f"{number:06d} {present[number].get(kind, -1):2d}" for number in members]
+            _write_lines(folder, f"{kind}_{name}", lines)
+
+
+def _labels(path: Path) -> dict[str, int]:
+    """1 for the kinds of a picture, 0 for those of which only difficult objects are there."""
+    labels = {}
+    for entry in ElementTree.parse(path).iter("object"):
+        kind, clear = entry.findtext("name"), int(entry.findtext("difficult") == "0")
+        labels[kind] = max(clear, labels.get(kind, 0))
+    return labels
+
+
+def _write_lines(folder: Path, name: str, lines: list[str]) -> None:
+    with write_atomically(devkit(folder) / "ImageSets" / "Main" / f"{name}.txt") as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

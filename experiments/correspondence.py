@@ -1,0 +1,199 @@
+"""The correspondence networks on the rendered world, one size for all: what they learn, in several worlds.
+
+    python -m experiments.correspondence --seeds 3        # world and training seeds 0, 1, 2; three hours on two cores
+    python -m experiments.correspondence --rows ave --seeds 1 --set correspond.epochs=5 --folder elsewhere
+
+A seed is another world and another training. Its world is rendered once; every row then runs the very stages of the
+pipeline, with recipes/sample-correspond.yaml and what makes the row, in a folder of its own with params.yaml and
+metrics/. What is there is not run again. All are tested on the same pairs, whose sounds lie around the frame, as those
+that AVE and AVOL are trained on; L3 is trained on sounds that overlap it anywhere, as its paper has it.
+
+Writes correspondence.csv into the folder, a line a seed and network (trained, on wrong sounds, with random weights),
+prints means and deviations over the seeds, and says of every claim how it came out.
+"""
+
+import argparse
+import csv
+import math
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from earshot.commands.scores import read_metrics
+from experiments.worlds import REPOSITORY, link, render, spread, stage, write_params
+
+RECIPE = "sample-correspond"
+ENCODER = "models/correspond"
+LAYER = "pool5"
+# What makes a row. The wrong-sound control is trained beside one of them: it takes as long as the network itself.
+ONE = "correspond.control=false"
+ROWS = {
+    "ave": ("correspond.network=ave",),
+    "l3": ("correspond.network=l3", "correspond.positives=overlapping", ONE),
+    "avol": ("correspond.network=avol", ONE),
+    # At 64 px AVOL's map has 4 x 4 positions; at 128 px it has 8 x 8. The best of them alone learns from a pair, which
+    # takes three times as long: after 25 epochs the map still misses.
+    "avol-128": ("correspond.network=avol", "correspond.image_size=128", "correspond.epochs=75", ONE),
+    "multisensory": (
+        "correspond.network=multisensory",
+        "correspond.width=0.125",
+        "correspond.image_size=48",
+        "correspond.frames=8",
+        "correspond.sound_samples=33600",
+        "correspond.batch=64",
+        "correspond.epochs=70",
+        "correspond.learning_rate=0.0003",
+        ONE,
+    ),
+}
+SEQUENCES = ("extract.sequence_rate=5", "extract.sequence_size=64")  # for multisensory, in the scenes of all
+# Rows of which not all scores are measured; multisensory embeds neither sense alone.
+ALONE = {"avol-128": ("correspondence", "retrieval", "localisation"), "multisensory": ("correspondence",)}
+TOWERS = ("ave", "l3", "avol")
+DIRECTIONS = ("picture_sound", "sound_picture", "picture_picture", "sound_sound")
+# The scores that are kept, by benchmark, and beside which value of the same benchmark each stands.
+RETRIEVAL = tuple(f"ndcg30_{direction}" for direction in DIRECTIONS)
+SCORES = {
+    "correspondence": {"accuracy": "chance", "ranked": "chance"},
+    "retrieval": dict.fromkeys(RETRIEVAL, "floor_ndcg30"),
+    "esc50": {"accuracy": "chance"},
+    "localisation": {"peak": "centre_peak", "ciou_half": "centre_ciou_half", "auc_half": "centre_auc_half"},
+    "nmi": {"nmi_picture": "chance", "nmi_sound": "chance"},
+    "voc": {f"map_{LAYER}": "colour_map"},
+    "sun": {f"accuracy_{LAYER}": "colour_accuracy"},
+}
+NETWORKS = {"": "trained", "wrong_sound_": "wrong sound", "random_": "random"}
+BESIDE = "beside"
+# What must hold: a score of a network above that of another, or above what stands beside it.
+CLAIMS = (
+    *((f"{row}: pairs told above chance", ("correspondence", "accuracy"), (row, ""), (row, BESIDE)) for row in ROWS),
+    *(
+        (f"AVE above L3, {key.removeprefix('ndcg30_')}", ("retrieval", key), ("ave", ""), ("l3", ""))
+        for key in RETRIEVAL[:2]
+    ),
+    *(
+        (f"{row}: {key.removeprefix('ndcg30_')} above its floor", ("retrieval", key), (row, ""), (row, BESIDE))
+        for row in (*TOWERS, "avol-128")
+        for key in RETRIEVAL
+    ),
+    *((f"{row}: sounds told above random", ("esc50", "accuracy"), (row, ""), (row, "random_")) for row in TOWERS),
+    *(
+        (f"{row}: {score} above {name}", ("localisation", score), (row, ""), (row, control))
+        for row in ("avol", "avol-128")
+        for score in ("peak", "ciou_half")
+        for name, control in (("the centre's", BESIDE), ("random", "random_"))
+    ),
+    *(
+        (f"{row}: {benchmark} above {NETWORKS[control]}", (benchmark, key), (row, ""), (row, control))
+        for row in TOWERS
+        for benchmark, key in (("voc", f"map_{LAYER}"), ("sun", f"accuracy_{LAYER}"))
+        for control in ("random_", "wrong_sound_")
+    ),
+)
+
+
+def settings_of(row: str | None, changes: Iterable[str]) -> list[str]:
+    """What is set for a row, or for the world of all."""
+    encoders = [f"evaluate.{benchmark}.encoder={ENCODER}" for benchmark in SCORES]
+    layers = [f"evaluate.{benchmark}.layers=[{LAYER}]" for benchmark in ("voc", "sun")]
+    return [*encoders, *layers, *SEQUENCES, *changes, *(ROWS[row] if row else ())]
+
+
+def run_row(row: str, world: Path, seed: int, changes: Sequence[str]) -> str:
+    """The stages of one row that are not done yet, on the scenes of the world; how long they took."""
+    root, started = world.parent / row, time.monotonic()
+    write_params(root, RECIPE, seed, settings_of(row, changes))
+    for table in ("scenes", "sample", "annotations"):
+        link(root / "data" / table, world / "data" / table)
+    if not (root / "metrics" / "correspond.json").exists():
+        stage("correspond", root)
+    for benchmark in ALONE.get(row, SCORES):
+        if not (root / "metrics" / f"{benchmark}.json").exists():
+            stage(f"evaluate --benchmark {benchmark}", root)
+    return f"seed {seed}, {row}: {(time.monotonic() - started) / 60:.1f} minutes"
+
+
+def collect(folder: Path, seeds: Iterable[int], rows: Iterable[str]) -> list[dict[str, Any]]:
+    """A line a seed, row and network, and one for what stands beside its scores."""
+    lines = []
+    for seed in seeds:
+        for row in rows:
+            root = folder / f"seed-{seed}" / row
+            values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
+            if not all(values[benchmark] for benchmark in ALONE.get(row, SCORES)):
+                continue
+            for prefix, network in NETWORKS.items():
+                if f"{prefix}accuracy" in values["correspondence"]:
+                    found = {f"{b} {key}": values[b].get(prefix + key) for b, keys in SCORES.items() for key in keys}
+                    lines.append({"seed": seed, "row": row, "network": network} | found)
+            beside = {f"{b} {key}": values[b].get(other) for b, keys in SCORES.items() for key, other in keys.items()}
+            lines.append({"seed": seed, "row": row, "network": BESIDE} | beside)
+    return lines
+
+
+def report(lines: list[dict[str, Any]]) -> None:
+    """Mean and deviation of every score over the seeds, and every claim, paired by seed."""
+    found: dict[tuple[str, str], dict[int, dict]] = {}
+    for each in lines:
+        found.setdefault((each["row"], each["network"]), {})[each["seed"]] = each
+    names = [*found]
+    print(f"{'':<32}" + "".join(f"{row + ', ' + network:>19}" for row, network in names))
+    for key in (f"{benchmark} {key}" for benchmark, keys in SCORES.items() for key in keys):
+        values = [[each[key] for each in found[name].values() if each[key] is not None] for name in names]
+        told = [spread(each) if each else "-" for each in values]
+        print(f"{key:<32}" + "".join(f"{text:>19}" for text in told))
+    print()
+    networks = NETWORKS | {BESIDE: BESIDE}
+    for title, (benchmark, key), (upper, of_upper), (lower, of_lower) in CLAIMS:
+        one, other = found.get((upper, networks[of_upper]), {}), found.get((lower, networks[of_lower]), {})
+        seeds = sorted(one.keys() & other.keys())
+        if seeds:
+            margins = [one[seed][f"{benchmark} {key}"] - other[seed][f"{benchmark} {key}"] for seed in seeds]
+            print(f"{title}: {verdict(margins)}")
+
+
+def verdict(margins: Sequence[float]) -> str:
+    """In how many seeds, by how much, and how many standard errors of the mean that is."""
+    told = f"in {sum(margin > 0 for margin in margins)} of {len(margins)} seeds, by {spread(margins)}"
+    if len(margins) < 2 or not statistics.stdev(margins):
+        return told
+    errors = statistics.mean(margins) / (statistics.stdev(margins) / math.sqrt(len(margins)))
+    return f"{told}, {errors:.1f} standard errors"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
+    parser.add_argument("--workers", type=int, default=2, help="rows that run beside one another")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / ".earshot" / "correspondence")
+    options = parser.parse_args()
+    rows, folder = options.rows.split(","), options.folder.resolve()
+    if unknown := sorted(set(rows) - set(ROWS)):
+        sys.exit(f"correspondence: {unknown[0]} is none; the rows are {', '.join(ROWS)}")
+    seeds = range(options.first, options.first + options.seeds)
+    worlds = {seed: folder / f"seed-{seed}" / "world" for seed in seeds}
+    for seed, world in worlds.items():
+        write_params(world, RECIPE, seed, settings_of(None, options.set))
+        render(world, options.workers)
+    with ThreadPoolExecutor(options.workers) as pool:
+        waiting = [pool.submit(run_row, row, worlds[seed], seed, options.set) for seed in seeds for row in rows]
+        for done in waiting:
+            print(done.result(), flush=True)
+    lines = collect(folder, seeds, rows)
+    with (folder / "correspondence.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=[*lines[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    report(lines)
+
+
+if __name__ == "__main__":
+    main()

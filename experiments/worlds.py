@@ -1,0 +1,52 @@
+"""Rendered worlds for benchmarks of the whole pipeline: its very stages, in folders of their own."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def write_params(root: Path, recipe: str, seed: int, changes: Iterable[str]) -> None:
+    """params.yaml in a folder: that of the pipeline, a recipe, the seeds and changes."""
+    root.mkdir(parents=True, exist_ok=True)
+    settings = [word for change in [f"seed={seed}", f"sample.seed={seed}", *changes] for word in ("--set", change)]
+    command = ["-m", "earshot.commands.recipe", f"recipes/{recipe}.yaml", "--params", str(REPOSITORY / "params.yaml")]
+    run([*command, "--output", str(root / "params.yaml"), *settings], root)
+
+
+def run(command: Sequence[str], root: Path, workers: int = 1) -> None:
+    """A command of the project, with so many processes; what it prints goes to log.txt in the folder."""
+    environment = os.environ | {"EARSHOT_WORKERS": str(workers), "EARSHOT_THREADS": str(workers)}
+    with (root / "log.txt").open("a") as log:
+        subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=True, stdout=log, stderr=log, env=environment)
+
+
+def stage(words: str, root: Path, workers: int = 1) -> None:
+    """One stage under a root."""
+    run(["-m", *f"stages.{words}".split(), "--params", str(root / "params.yaml"), "--root", str(root)], root, workers)
+
+
+def render(root: Path, workers: int) -> None:
+    """The trees and the scenes of a world whose params.yaml is written, where they are not there yet."""
+    if not (root / "data" / "scenes").exists():
+        for name in ("sample", "download", "extract"):
+            stage(name, root, workers)
+        shutil.rmtree(root / "data" / "clips")
+
+
+def link(place: Path, target: Path) -> None:
+    """Let `place` stand for the folder `target`."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        place.symlink_to(target)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"

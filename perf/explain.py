@@ -1,0 +1,196 @@
+"""What the exhibit units costs: AlexNet's conv5 at its full width and 227 px, with both controls, and its galleries.
+
+    python -m perf.explain                                 # 500 and 2,000 frames
+    python -m perf.explain --frames 500 20000 --assert     # exits with 1 where a bound does not hold
+
+Frames are those of the clips under the folder that EARSHOT_REAL_DATA names, 256 px on the short side as in the papers,
+each there under many names; rendered pictures where it names none. Pictures with boxes are rendered. The very stage
+runs, in a process of its own with two threads. Measured for every number of frames:
+
+- seconds by the clock and of the processors; other work on the machine slows the first much and the second less
+- megabytes at the peak of memory, a third of them the weights of the three networks
+- growth: the processors' seconds of the most frames over those of the fewest, over how many times as many they are.
+  Below 1 there is a fixed part: annotated pictures, receptive fields, galleries
+"""
+
+import argparse
+import io
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, cycle, islice
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+import torch
+from PIL import Image
+
+from earshot.corpus.split import split_of
+from earshot.networks.backbones import build_network
+from earshot.networks.files import ENCODERS, save_architecture, save_weights
+from earshot.scenes.annotations import write_annotations
+from earshot.scenes.table import Scene, write_scenes
+from earshot.world.scenes import render_picture
+from earshot.world.sources import KINDS
+from earshot.world.voc import render_voc, write_image_sets
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FRAMES = (500, 2000)
+FRAMES_A_CLIP, CLIPS_A_SHARD = 10, 250
+DISTINCT, SHORT_SIDE, QUALITY = 400, 256, 90
+FITTED = 30  # pictures each of train and val, which the exhibit does not look at
+MINUTES, MOST = 15.0, 20_000  # by the clock, for so many frames or fewer
+EVEN, FLAT = 1.1, 1.2  # the same run takes up to a tenth more memory or less
+THREADS = 2
+RATE = 8000  # Hz; the exhibit hears nothing
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What so many frames took: seconds by the clock and of the processors, megabytes at the peak."""
+
+    frames: int
+    clock: float
+    processors: float
+    memory: float
+
+
+def jpeg_of(picture: Image.Image) -> bytes:
+    """A frame as the table of scenes keeps it."""
+    scale = SHORT_SIDE / min(picture.size)
+    file = io.BytesIO()
+    picture.resize([round(side * scale) for side in picture.size]).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+def real_frames(folder: Path) -> Iterator[bytes]:
+    """Frames of all clips of a folder by turns, a few of each."""
+    for number in range(DISTINCT):
+        files = sorted(folder.iterdir())
+        try:
+            with av.open(str(files[number % len(files)])) as container:
+                wanted = number // len(files) * 7
+                yield jpeg_of(next(islice(container.decode(video=0), wanted, None)).to_image())
+        except (av.FFmpegError, IndexError, StopIteration):
+            continue  # some of the material is there because it cannot be decoded
+
+
+def rendered_frames() -> Iterator[bytes]:
+    """Pictures of the sample's world."""
+    for number in range(DISTINCT):
+        kinds = (KINDS[number % len(KINDS)],)
+        picture, _ = render_picture(0, "benchmark", number, picture_size=SHORT_SIDE, kinds=kinds)
+        yield jpeg_of(Image.fromarray(picture))
+
+
+def write_corpus(root: Path, distinct: list[bytes], frames: int) -> None:
+    """Tables of so many frames of the test split, ten a clip, a clip a source video, with one annotation each."""
+    silence = io.BytesIO()
+    soundfile.write(silence, np.zeros(RATE), RATE, format="FLAC")
+    groups = (name for name in map("video_{}".format, count()) if split_of(name) == "test")
+    jpegs, shard, left = cycle(distinct), 0, frames
+    while left > 0:
+        scenes = []
+        while left > 0 and len(scenes) < CLIPS_A_SHARD:
+            taken, group = list(islice(jpegs, min(FRAMES_A_CLIP, left))), next(groups)
+            times = np.arange(len(taken), dtype=float).tolist()
+            scenes.append(Scene(f"{group}_0", group, 10.0, taken, times, silence.getvalue(), RATE, 1))
+            left -= len(taken)
+        write_scenes(root / f"data/scenes/{shard:05d}.parquet", scenes)
+        said = {scene.clip_id: [KINDS[number % len(KINDS)]] for number, scene in enumerate(scenes)}
+        (root / "data/annotations").mkdir(parents=True, exist_ok=True)
+        write_annotations(root / f"data/annotations/{shard:05d}.parquet", said)
+        shard += 1
+
+
+def write_encoders(folder: Path) -> None:
+    """Three full-width AlexNets with random weights."""
+    for seed, name in enumerate(ENCODERS):
+        torch.manual_seed(seed)
+        network = build_network("alexnet", classes=30, width=1.0, image_size=227, dropout=0.2)
+        save_architecture(folder, network)
+        save_weights(folder, name, network)
+
+
+def write_tree(folder: Path, pictures: int) -> None:
+    """A VOC tree with so many pictures to test."""
+    render_voc(folder, 0, range(1, pictures + 2 * FITTED + 1), picture_size=SHORT_SIDE)
+    write_image_sets(folder, train=FITTED, val=FITTED, test=pictures)
+
+
+def measure(root: Path, frames: int) -> Cost:
+    """Run the stage on the tables under a root."""
+    stage = ["-m", "stages.explain", "--exhibit", "units", "--params", str(REPOSITORY / "params.yaml")]
+    changed = {
+        "explain.units.tree": "tree",
+        "explain.units.encoder": "models",
+        "explain.units.frames": frames,
+        "corpus.clips": "data/scenes",  # the exhibit reads neither
+        "corpus.ontology": "data/scenes",
+    }
+    settings = [word for name, value in changed.items() for word in ("--set", f"{name}={value}")]
+    environment = os.environ | {"EARSHOT_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
+    environment |= {"EARSHOT_DEVICE": "cpu", "PYTHONPATH": str(REPOSITORY)}
+    began = time.perf_counter()
+    command = [sys.executable, *stage, "--root", str(root), *settings]
+    _, status, used = os.wait4(os.spawnve(os.P_NOWAIT, sys.executable, command, environment), 0)
+    if status:
+        sys.exit(f"explain: the stage failed on {frames:,} frames")
+    clock = time.perf_counter() - began
+    return Cost(frames, clock, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def report(costs: list[Cost]) -> list[str]:
+    """Print what was measured; return the bounds that do not hold."""
+    print(f"{'frames':>8}{'clock, s':>10}{'processors, s':>15}{'peak, MB':>10}")
+    for cost in costs:
+        print(f"{cost.frames:>8,}{cost.clock:>10.0f}{cost.processors:>15.0f}{cost.memory:>10.0f}")
+    told = [
+        (cost.clock <= 60 * MINUTES, f"{cost.frames:,} frames take {cost.clock / 60:.1f} minutes")
+        for cost in costs
+        if cost.frames <= MOST
+    ]
+    few, many = costs[0], costs[-1]
+    if many.frames > few.frames:
+        slope = (many.processors - few.processors) / (many.frames - few.frames)
+        growth = many.processors / few.processors * few.frames / many.frames
+        memory = many.memory / few.memory
+        print(f"{1000 * slope:.1f} ms of a processor a frame and {few.processors - slope * few.frames:.0f} s for all")
+        print(f"growth {growth:.2f}, of memory {memory:.2f}")
+        told.append((growth <= EVEN, f"time grows {growth:.2f} times as fast as frames"))
+        told.append((memory <= FLAT, f"memory grows {memory:.2f} times"))
+    return [fault for holds, fault in told if not holds]
+
+
+def main() -> None:
+    """Measure and print; with --assert, fail where a bound does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="how many, the fewest first")
+    parser.add_argument("--pictures", type=int, default=500, help="annotated pictures (VOC2007 has 4952)")
+    options = parser.parse_args()
+    material = os.environ.get("EARSHOT_REAL_DATA")
+    distinct = list(real_frames(Path(material).resolve() / "clips") if material else rendered_frames())
+    costs = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_encoders(Path(folder, "models"))
+        write_tree(Path(folder, "tree"), options.pictures)
+        for frames in options.frames:
+            root = Path(folder, str(frames))
+            root.mkdir()
+            for name in ("models", "tree"):
+                (root / name).symlink_to(Path(folder, name))
+            write_corpus(root, distinct, frames)
+            costs.append(measure(root, frames))
+    faults = report(costs)
+    if options.demand and faults:
+        sys.exit("does not hold: " + "; ".join(faults))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What extract costs beside decoding alone, and whether memory grows with the clips.
+
+    EARSHOT_REAL_DATA=/path/to/material python -m perf.extract
+    python -m perf.extract --assert          # exits with 1 where a bound does not hold
+
+Takes two minutes. Reads the folder clips under the one that EARSHOT_REAL_DATA names. Other work on the machine slows
+what is measured on the clock, so everything is also measured in time of the processors, of the stage and its decoding
+process together; what is compared runs in turns.
+
+- cost: extraction of ten frames of 256 px (as in the papers) and all the sound, from listing to finished shard, over
+  decoding every frame and all the sound with the same library and one thread, converting nothing
+- memory: the largest resident size for n and for 4 n clips in one shard
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import av
+
+from earshot.media.clips import Clip, write_listing
+from earshot.media.folders import clips_in_folder
+from earshot.pipeline.params import Extract, load_params
+from stages.extract import Extraction, Tables, extract_shard
+
+ROUNDS = 4
+CLIPS, TIMES = 120, 4  # more than a row group holds, so that growth would be that of the shard
+COST, GROWTH = 1.4, 1.1
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+PAPERS = ("extract.frames=10", "extract.frame_size=256")
+
+
+def real_clips() -> list[Clip]:
+    """The clips in the folder of real material; ends the process where none is named."""
+    material = os.environ.get("EARSHOT_REAL_DATA")
+    if not material:
+        sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds clips")
+    return list(clips_in_folder(Path(material).resolve() / "clips"))
+
+
+def deal(clips: list[Clip], shards: int, folder: Path) -> None:
+    """List clips of all kinds for each shard."""
+    for number in range(shards):
+        write_listing(extraction(folder).listing(number), clips[number::shards])
+
+
+def processor_time() -> float:
+    """Seconds of processor time of this process and of its children that have ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(times.ru_utime + times.ru_stime for times in used)
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of processor time and on the clock."""
+    processors, clock = processor_time(), time.perf_counter()
+    work()
+    return processor_time() - processors, time.perf_counter() - clock
+
+
+def decode_only(clips: list[Clip]) -> None:
+    """Decode every frame and all the sound on one thread and let them go."""
+    for clip in clips:
+        with av.open(str(clip.path)) as container:
+            for stream in container.streams:
+                stream.codec_context.thread_count = 1
+            for _ in container.decode(container.streams.video[0], container.streams.audio[0]):
+                pass
+
+
+def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, int]:
+    """Extract a listed shard; return its counts."""
+    params = load_params(PARAMS, overrides).extract
+    return extract_shard(extraction(folder, params), number)
+
+
+def extraction(folder: Path, params: Extract | None = None) -> Extraction:
+    """Where everything is."""
+    return Extraction(folder, Tables(folder / "scenes", folder / "annotations"), params, seed=0)
+
+
+def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
+    """Ratios of cost, by the processors and by the clock, one a round; all clips are one shard."""
+    deal(clips, 1, folder)
+    ratios = []
+    for _ in range(ROUNDS):
+        alone, whole = timed(partial(decode_only, clips)), timed(partial(extract, 0, folder, PAPERS))
+        ratios.append(tuple(whole[i] / alone[i] for i in range(2)))
+    return ratios
+
+
+def measure_memory(clips: list[Clip], folder: Path) -> list[float]:
+    """Megabytes at the peak, of the stage and of its decoding process, for `CLIPS` and `TIMES` as many small clips."""
+    small = sorted(clips, key=lambda clip: clip.size)[:20]
+    peaks = []
+    for count in (CLIPS, CLIPS * TIMES):
+        deal([small[i % len(small)] for i in range(count)], 1, folder)
+        command = [sys.executable, "-m", "perf.extract", "--peak", str(folder)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks.append(json.loads(done.stdout))
+    return peaks
+
+
+def peak(folder: Path) -> float:
+    """Extract the listed shard and say how large this process and its child were at most, in megabytes."""
+    extract(0, folder, ())
+    largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(largest) / 1024
+
+
+def report(costs: list, peaks: list[float]) -> list[str]:
+    """Print what was measured; return the bounds that do not hold."""
+    cost, cost_clock = (median(ratio[i] for ratio in costs) for i in range(2))
+    growth = peaks[1] / peaks[0]
+    print(f"{'':<44}{'processors':>11}{'clock':>8}")
+    print(f"{'cost over decoding alone (median, wanted 1.4)':<46}{cost:>9.2f}{cost_clock:>8.2f}")
+    print(f"{'  lowest and highest by the processors':<46}{min(costs)[0]:>9.2f}{max(costs)[0]:>8.2f}")
+    print(f"{f'peak memory, MB, for {CLIPS} and {CLIPS * TIMES} clips':<46}{peaks[0]:>9.0f}{peaks[1]:>8.0f}")
+    found = [(cost <= COST, f"cost {cost:.2f}"), (growth <= GROWTH, f"memory grows {growth:.2f} times")]
+    return [fault for holds, fault in found if not holds]
+
+
+def main() -> None:
+    """Measure everything and print it; with --assert, fail where a bound does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print(json.dumps(peak(options.peak)))
+        return
+    clips = real_clips()
+    measured = []
+    for measure in (measure_cost, measure_memory):
+        with tempfile.TemporaryDirectory() as folder:
+            measured.append(measure(clips, Path(folder)))
+    faults = report(*measured)
+    if options.demand and faults:
+        sys.exit("does not hold: " + "; ".join(faults))
+
+
+if __name__ == "__main__":
+    main()

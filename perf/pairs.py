@@ -1,0 +1,144 @@
+"""Spectrograms against bare transforms of the same size, and training on pairs against the same steps in memory.
+
+    python -m perf.pairs                     # on the scenes under this folder
+    python -m perf.pairs --root DIR --set correspond.network=l3
+    python -m perf.pairs --assert            # exits with 1 where a bound does not hold
+
+Takes two minutes. One network trains, with the parameters of params.yaml; its loader works in threads beside it
+(EARSHOT_THREADS). What is compared takes turns, so that other work on the machine meets both; a ratio is that of the
+medians over the rounds.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.device import chosen_device
+from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
+from earshot.pipeline.params import Params, load_params
+from earshot.training.augmentation import Augmentation
+from earshot.training.correspondence import CorrespondenceTask, Pairs, Sampling
+from earshot.training.trainer import Plan, Trainer
+
+ROUNDS, STEPS, SOUNDS = 6, 20, 64
+SPECTROGRAMS, THROUGH_LOADER = 0.2, 0.8
+
+
+class Steps(CorrespondenceTask):
+    """A task of so many training steps without validation, from the loader or from batches in memory."""
+
+    held: list[Pairs] = []
+
+    def hold(self) -> "Steps":
+        """Keep four batches in memory and train on them instead."""
+        self.held = list(super().batches(range(4)))
+        return self
+
+    def batches(self, numbers: range) -> Iterator[Pairs]:
+        return islice(cycle(self.held), len(numbers)) if self.held else super().batches(numbers)
+
+    def validate(self) -> dict[str, float | None]:
+        return {}
+
+    def watch(self, history: list) -> None:
+        """No alarm: nothing is to be learned in so few steps."""
+
+
+def steps_of(params: Params, root: Path) -> Steps:
+    """The task of a training as params.yaml has it."""
+    p = params.correspond
+    torch.manual_seed(params.seed)
+    sizes = {name: getattr(p, name) for name in ("width", "stride", "image_size", "frames", "sound_samples")}
+    network = build_correspondence(p.network, **sizes).to(chosen_device(), memory_format=torch.channels_last)
+    sampling = Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift)
+    augmentation = Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
+    scenes = root / "data" / "scenes"
+    task = Steps(network, scenes, sampling, augmentation, volume=p.volume, batch=p.batch, seed=params.seed)
+    task.batches_per_epoch = STEPS
+    return task
+
+
+def train(task: Steps, params: Params) -> float:
+    """Pairs a second of one short training."""
+    p = params.correspond
+    plan = Plan(
+        epochs=1,
+        learning_rate=p.learning_rate,
+        weight_decay=p.weight_decay,
+        clip_norm=p.clip_norm,
+        precision=p.precision,
+        seed=params.seed,
+        optimiser=p.optimiser,
+        schedule=p.schedule,
+        drops=p.drops,
+        drop=p.drop,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        return STEPS * task.batch / Trainer(task, plan, Path(folder) / "checkpoint").train("").seconds
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Sounds a second of one call for SOUNDS of them."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return SOUNDS / (time.perf_counter() - started)
+
+
+def in_turns(kinds: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """What each measures in every round but the first, which warms up."""
+    found: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(ROUNDS + 1):
+        for name, measure in kinds.items():
+            found[name].append(measure())
+    return {name: rates[1:] for name, rates in found.items()}
+
+
+def compare(title: str, kinds: Mapping[str, Callable[[], float]], wanted: float) -> bool:
+    """Measure both, print them, and say whether the first reaches its share of the second."""
+    found = in_turns(kinds)
+    print(f"{title:<30}{'median':>10}{'best':>10}")
+    for name, rates in found.items():
+        print(f"{name:<30}{statistics.median(rates):>10.0f}{max(rates):>10.0f}")
+    one, other = (statistics.median(rates) for rates in found.values())
+    print(f"{' / '.join(found)}: {one / other:.3f} (wanted {wanted})\n")
+    return one / other >= wanted
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--root", type=Path, default=Path("."))
+    parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
+    options = parser.parse_args()
+    params, device = load_params(options.params, options.set), chosen_device()
+    torch.set_num_threads(params.correspond.threads)
+    sounds = torch.rand(SOUNDS, SAMPLES, device=device) - 0.5
+    windows, spectrogram = torch.rand(SOUNDS * WINDOWS, POINTS, device=device), Spectrogram().to(device)
+    transforms = {
+        "spectrograms": lambda: timed(lambda: spectrogram(sounds)),
+        "bare transforms": lambda: timed(lambda: torch.fft.rfft(windows)),
+    }
+    loaded, held = steps_of(params, options.root), steps_of(params, options.root).hold()
+    trainings = {"through the loader": lambda: train(loaded, params), "in memory": lambda: train(held, params)}
+    holds = [
+        compare("sounds a second", transforms, SPECTROGRAMS),
+        compare("pairs a second", trainings, THROUGH_LOADER),
+    ]
+    if options.bound and not all(holds):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Whether memory stays flat and time grows evenly from a thousand clips to a hundred thousand.
+
+    python -m perf.scale                                   # 1,000 and 10,000 clips
+    python -m perf.scale --rows 1000 100000 --assert       # exits with 1 where a bound does not hold
+
+Tiny clips (4 s at 64 px, one frame kept) go through the real stages: a manifest of local files, download with its
+ledger, extract, describe; then DVC takes note of all of it and is asked what has changed. A few hundred clips are
+rendered, and each is there under many names, so duplicates are not looked for. 1,000, 10,000 and 100,000 clips take 45
+minutes of processor time. Measured for every number of clips:
+
+- seconds by the clock and of the processors, per clip; other work on the machine slows the first, and the second less
+- peak resident memory of the stage's own process, and of the largest of its workers and their decoders
+- disk: bytes and files of what the stage wrote
+- seconds of `dvc status` when nothing has changed
+"""
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imageio_ffmpeg
+import psutil
+
+from earshot.commands.recipe import apply_recipes
+
+REPOSITORY = Path(__file__).parent.parent
+STAGES = {"download": "data/clips", "extract": "data/scenes", "describe": "data/sounds"}
+DISTINCT = 200
+A_FOLDER = 1000  # clips in one folder
+SAMPLING = 0.25  # s, between two looks at the memory
+GROWTH, EVEN, STATUS_SECONDS = 1.1, 1.1, 10.0
+GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+RECIPE = """about: Many tiny clips.
+cost: {rows} clips.
+reach: Flat memory, even time.
+params:
+  corpus: {{manifest: {manifest}}}
+  extract: {{frames: 1, frame_size: 64, quality: {{duplicate: ignore}}}}
+"""
+
+
+@dataclass
+class Cost:
+    """What one stage took for so many clips: seconds, megabytes at the peak, megabytes and files on disk."""
+
+    rows: int
+    clock: float
+    processors: float
+    own_memory: float
+    worker_memory: float
+    disk: float
+    files: int
+
+
+@dataclass
+class Watch:
+    """Samples the memory and the processor time of a process and of all that it has started."""
+
+    process: psutil.Process
+    own: int = 0
+    others: int = 0
+    seconds: dict[tuple[int, float], float] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Look until `over` is set."""
+        while not self.over.wait(SAMPLING):
+            for member in _family(self.process):
+                self._look(member)
+
+    def _look(self, member: psutil.Process) -> None:
+        try:
+            memory, times = member.memory_info().rss, member.cpu_times()
+            self.seconds[member.pid, member.create_time()] = times.user + times.system
+        except psutil.Error:
+            return
+        if member == self.process:
+            self.own = max(self.own, memory)
+        else:
+            self.others = max(self.others, memory)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+class Repository:
+    """A copy of this repository's tracked files under Git and DVC, for a corpus of so many clips."""
+
+    def __init__(self, folder: Path, rows: int, manifest: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            if name != "dvc.lock" and (REPOSITORY / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, folder / name)
+        recipe = folder / "recipes" / "many.yaml"
+        recipe.write_text(RECIPE.format(rows=rows, manifest=manifest))
+        apply_recipes([recipe], (folder / "params.yaml").read_text(), folder / "params.yaml")
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, **GIT, "DVC_NO_ANALYTICS": "1", "PATH": path}
+        self.environment["DVC_SITE_CACHE_DIR"] = str(folder / ".site")
+        self.do("git", "init", "--quiet")
+        self.dvc("config", "cache.type", "hardlink")  # what is measured is no copying
+
+    def do(self, *command: str) -> str:
+        """Run a command here; its output."""
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def dvc(self, *words: str) -> str:
+        return self.do(sys.executable, "-m", "dvc", *words)
+
+    def stage(self, name: str, rows: int) -> Cost:
+        """Run a stage and measure it."""
+        start = time.perf_counter()
+        with open(self.folder / f"{name}.log", "wb") as log:
+            command = [sys.executable, "-m", f"stages.{name}"]
+            process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
+            watch = Watch(psutil.Process(process.pid))
+            thread = threading.Thread(target=watch.run)
+            thread.start()
+            status = process.wait()
+            clock = time.perf_counter() - start
+            watch.over.set()
+            thread.join()
+        if status:
+            sys.exit(f"{name}: {(self.folder / f'{name}.log').read_text()}")
+        files = [file for file in (self.folder / STAGES[name]).rglob("*") if file.is_file()]
+        disk = sum(file.stat().st_size for file in files)
+        seconds = sum(watch.seconds.values())
+        return Cost(rows, clock, seconds, watch.own / 1e6, watch.others / 1e6, disk / 1e6, len(files))
+
+    def status_seconds(self) -> float:
+        """Seconds in which DVC says that nothing has changed."""
+        self.dvc("commit", "--force", *STAGES)
+        start = time.perf_counter()
+        said = self.dvc("status", *STAGES)
+        seconds = time.perf_counter() - start
+        if "up to date" not in said:
+            sys.exit(f"dvc status: {said}")
+        return seconds
+
+
+def render_clips(folder: Path) -> list[Path]:
+    """Clips that differ in picture and sound, none of them silent or still."""
+    folder.mkdir()
+    paths = [folder / f"{number}.mp4" for number in range(DISTINCT)]
+    form = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-threads", "1"]
+    for number, path in enumerate(paths):
+        picture = f"testsrc2=s=64x64:r=5:d=4,hue=h={number}"
+        sound = f"sine={200 + 10 * number}:r=16000:d=4,tremolo=f={1 + number % 16}"
+        command = [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            picture,
+            "-f",
+            "lavfi",
+            "-i",
+            sound,
+        ]
+        subprocess.run([*command, *form, str(path)], check=True, stdin=subprocess.DEVNULL)
+    return paths
+
+
+def write_corpus(folder: Path, clips: list[Path], rows: int) -> Path:
+    """A manifest of so many local files, each a hard link to a clip; return its path."""
+    folder.mkdir()
+    with open(folder / "manifest.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "start", "end"])
+        for number in range(rows):
+            path = folder / f"{number // A_FOLDER:05d}" / f"{number:08d}.mp4"
+            path.parent.mkdir(exist_ok=True)
+            os.link(clips[number % len(clips)], path)
+            writer.writerow([path.relative_to(folder), 0, 4])
+    return folder / "manifest.csv"
+
+
+def measure(folder: Path, clips: list[Path], rows: int) -> tuple[dict[str, Cost], float]:
+    """The cost of every stage for so many clips, and the seconds of a status when nothing has changed."""
+    manifest = write_corpus(folder / f"corpus-{rows}", clips, rows)
+    repository = Repository(folder / f"repository-{rows}", rows, manifest)
+    costs = {}
+    for name in STAGES:
+        costs[name] = cost = repository.stage(name, rows)
+        print(
+            f"{rows:>9,} {name:<10}{cost.clock:>9.1f}{rows / cost.clock:>8.0f}{1000 * cost.processors / rows:>9.2f}"
+            f"{cost.own_memory:>9.0f}{cost.worker_memory:>9.0f}{cost.disk:>10.1f}{cost.files:>7,}",
+            flush=True,
+        )
+    status = repository.status_seconds()
+    print(f"{rows:>9,} status    {status:>9.1f}", flush=True)
+    shutil.rmtree(repository.folder)
+    return costs, status
+
+
+def report(measured: list[tuple[dict[str, Cost], float]]) -> list[str]:
+    """Print how the largest number of clips compares with the smallest; return the bounds that do not hold."""
+    (few, _), (many, status) = measured[0], measured[-1]
+    faults = [f"dvc status takes {status:.1f} s"] if status > STATUS_SECONDS else []
+    print(f"\n{'largest over smallest':<20}{'clock':>9}{'cpu':>9}{'own MB':>9}{'MB':>9}")
+    for name, before in few.items():
+        after, times = many[name], many[name].rows / before.rows
+        clock, processors = after.clock / before.clock / times, after.processors / before.processors / times
+        own, workers = after.own_memory / before.own_memory, after.worker_memory / before.worker_memory
+        print(f"{name:<20}{clock:>9.2f}{processors:>9.2f}{own:>9.2f}{workers:>9.2f}")
+        faults += [f"{name}: {clock:.2f} times the seconds a clip"] if min(clock, processors) > EVEN else []
+        faults += [f"{name}: memory grows {max(own, workers):.2f} times"] if max(own, workers) > GROWTH else []
+    return faults
+
+
+def main() -> None:
+    """Measure every number of clips and print it; with --assert, fail where a bound does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000], help="numbers of clips, rising")
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = render_clips(folder / "rendered")
+        heads = ["stage", "seconds", "clips/s", "cpu ms", "own MB", "MB", "disk MB", "files"]
+        print("{:>9} {:<10}{:>9}{:>8}{:>9}{:>9}{:>9}{:>10}{:>7}".format("clips", *heads), flush=True)
+        faults = report([measure(folder, clips, rows) for rows in options.rows])
+    if options.demand and faults:
+        sys.exit("does not hold: " + "; ".join(faults))
+
+
+if __name__ == "__main__":
+    main()

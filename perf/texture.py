@@ -1,0 +1,141 @@
+"""The fast texture against its float64 judge: how near it comes, and how many times faster it is, on one core.
+
+    EARSHOT_REAL_DATA=/path/to/material python -m perf.texture
+    python -m perf.texture --assert          # exits with 1 where a bound does not hold
+
+Takes a minute. Reads the middle 3.75 s of the sounds in sound_textures_ogg under the folder that EARSHOT_REAL_DATA
+names. Both run on the same windows, in turns. An error is a root mean square over the sounds, in standard deviations
+between the sounds. Other work on the machine slows both, so times are the best and the median of several rounds, in
+time of the process and on the clock.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from threadpoolctl import threadpool_limits
+
+from earshot.sound import TEXTURE_GROUPS, cut_windows, sound_textures
+from tests.texture_judge import texture
+
+ROUNDS = 6
+GROUP_ERROR, DIMENSION_ERROR = 0.01, 0.03  # standard deviations between the sounds
+WINDOWS_A_SECOND, RATIO = 400, 15
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Windows a second in each round, by the time of the process and by the clock: (rounds, 2)."""
+
+    rates: np.ndarray
+
+    @property
+    def best(self) -> np.ndarray:
+        """The rates of the fastest round: (2,)."""
+        return self.rates.max(axis=0)
+
+    @property
+    def median(self) -> np.ndarray:
+        """The rates of the median round: (2,)."""
+        return np.median(self.rates, axis=0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured."""
+
+    sounds: int
+    errors: dict[str, np.ndarray]  # of a group: the error of each of its dimensions
+    fast: Speed
+    judge: Speed
+
+    def faults(self) -> list[str]:
+        """The bounds that do not hold, a sentence each."""
+        faults = []
+        for group, errors in self.errors.items():
+            if rms(errors) >= GROUP_ERROR or errors.max() >= DIMENSION_ERROR:
+                faults.append(f"{group}: error {rms(errors):.4f}, worst dimension {errors.max():.4f}")
+        if self.fast.best[0] < WINDOWS_A_SECOND:
+            faults.append(f"{self.fast.best[0]:.0f} windows a second, wanted {WINDOWS_A_SECOND}")
+        if self.fast.median[0] < RATIO * self.judge.median[0]:
+            faults.append(f"{self.fast.median[0] / self.judge.median[0]:.1f} times the judge, wanted {RATIO}")
+        return faults
+
+    def table(self) -> str:
+        """The measurements as lines to print."""
+        header = f"{'windows a second, one core':<28}{'process best':>14}{'median':>9}{'clock best':>13}{'median':>9}"
+        lines = [f"{self.sounds} sounds, windows of 3.75 s at 20 kHz", "", header]
+        for name, speed in (("fast, float32", self.fast), ("judge, float64", self.judge)):
+            lines.append(_row(name, speed.best, speed.median))
+        lines.append(_row("ratio", self.fast.best / self.judge.best, self.fast.median / self.judge.median))
+        lines += ["", f"{'error / deviation':<28}{'rms':>14}{'worst':>9}"]
+        lines += [f"{group:<28}{rms(e):>14.4f}{e.max():>9.4f}" for group, e in self.errors.items()]
+        return "\n".join(lines)
+
+
+def compare(folder: Path, rounds: int = ROUNDS) -> Comparison:
+    """Measure on the sounds in `folder`; the judge describes a part of them in each round, the fast path all."""
+    windows, sample_rate = middle_windows(folder)
+    sound_textures(windows, sample_rate)
+    texture(windows[0], sample_rate)  # both have their filters now
+    judged, fast_rates, judge_rates = [], [], []
+    with threadpool_limits(1):
+        for part in np.array_split(windows, rounds):
+            fast, rates = _timed(lambda: sound_textures(windows, sample_rate), len(windows))
+            fast_rates.append(rates)
+            vectors, rates = _timed(lambda part=part: [texture(w, sample_rate) for w in part], len(part))
+            judge_rates.append(rates)
+            judged += vectors
+    exact = np.array(judged)
+    errors = np.sqrt(np.mean((fast - exact) ** 2, axis=0)) / exact.std(axis=0)
+    by_group = {group: errors[part] for group, part in TEXTURE_GROUPS.items()}
+    return Comparison(len(windows), by_group, Speed(np.array(fast_rates)), Speed(np.array(judge_rates)))
+
+
+def middle_windows(folder: Path) -> tuple[np.ndarray, int]:
+    """The window in the middle of every sound in `folder`: float32 (sounds, samples), and their rate."""
+    windows = []
+    for path in sorted(folder.glob("*.ogg")):
+        sound, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        windows.append(cut_windows(sound, sample_rate, [len(sound) / sample_rate / 2])[0])
+    return np.concatenate(windows), sample_rate
+
+
+def rms(values: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def _timed(work: Callable[[], np.ndarray], windows: int) -> tuple[np.ndarray, np.ndarray]:
+    process, clock = time.process_time(), time.perf_counter()
+    result = work()
+    return result, windows / np.array([time.process_time() - process, time.perf_counter() - clock])
+
+
+def _row(name: str, best: np.ndarray, median: np.ndarray) -> str:
+    numbers = f"{best[0]:>14.1f}{median[0]:>9.1f}{best[1]:>13.1f}{median[1]:>9.1f}"
+    return f"{name:<28}{numbers}"
+
+
+def main() -> None:
+    """Print the table; with --assert, fail where a bound does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    demand = parser.parse_args().demand
+    material = os.environ.get("EARSHOT_REAL_DATA")
+    if not material:
+        sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds sound_textures_ogg")
+    comparison = compare(Path(material) / "sound_textures_ogg")
+    print(comparison.table())
+    if demand and comparison.faults():
+        sys.exit("does not hold: " + "; ".join(comparison.faults()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Training through the real loader against the same steps on batches in memory, and bf16 against float32.
+
+Beside the speed of bf16 and float32 stands the accuracy that a short training in each reaches from the same weights.
+
+    python -m perf.training                  # on the tables of scenes and labels under this folder
+    python -m perf.training --root DIR --set pretrain.batch=64
+    python -m perf.training --assert         # exits with 1 where a bound does not hold
+
+Takes three minutes. One network trains, with the parameters of params.yaml; its loader works in threads
+beside it (EARSHOT_THREADS). The kinds take turns, so that other work on the machine meets all of them; the ratio is
+that of the medians over the rounds. Time on the clock is what a user waits; time of the process tells what each costs,
+with its loader, and hardly depends on other work.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+
+from earshot.networks.backbones import build_network
+from earshot.networks.device import chosen_device
+from earshot.networks.network import Network
+from earshot.pipeline.params import Params, load_params
+from earshot.training.augmentation import Augmentation
+from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, LabelTask, Pictures
+from earshot.training.trainer import Plan, Trainer
+
+ROUNDS, STEPS = 6, 40
+EPOCHS = 5
+THROUGH_LOADER, BF16 = 0.95, 1.7
+
+
+class Steps(LabelTask):
+    """A task of so many training steps without validation, from the loader or from batches in memory."""
+
+    def __init__(self, params: Params, root: Path, layout: torch.memory_format) -> None:
+        super().__init__(*learned(params, root, layout), batch=params.pretrain.batch, seed=params.seed)
+        self.batches_per_epoch = STEPS
+        self.held: list[Pictures] = []
+
+    def hold(self, layout: torch.memory_format) -> "Steps":
+        """Keep eight batches in memory and train on them instead."""
+        batches = super().batches(range(8))
+        self.held = [(pictures.contiguous(memory_format=layout), labels) for pictures, labels in batches]
+        return self
+
+    def batches(self, numbers: range) -> Iterator[Pictures]:
+        return islice(cycle(self.held), len(numbers)) if self.held else super().batches(numbers)
+
+    def validate(self) -> dict[str, float | None]:
+        return {}
+
+
+def learned(params: Params, root: Path, layout: torch.memory_format) -> tuple[Network, LabelledScenes, Augmentation]:
+    """The network with its first weights, the tables, and what happens to the pictures."""
+    p = params.pretrain
+    torch.manual_seed(params.seed)
+    kind = Codes(params.label.components) if params.label.model == "binary" else Clusters(params.clusters)
+    sizes = {"classes": kind.outputs, "width": p.width, "image_size": p.image_size, "dropout": p.dropout}
+    network = build_network(p.backbone, **sizes).to(chosen_device(), memory_format=layout)
+    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", kind)
+    return network, table, Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
+
+
+@dataclass
+class Speed:
+    """Images a second in each round, on the clock and by the time of the process."""
+
+    clock: list[float]
+    process: list[float]
+
+    def row(self, name: str) -> str:
+        clock, process = statistics.median(self.clock), statistics.median(self.process)
+        return f"{name:<38}{clock:>9.0f}{max(self.clock):>9.0f}{process:>12.0f}{max(self.process):>9.0f}"
+
+
+def measure(params: Params, root: Path) -> dict[str, Speed]:
+    """Images a second of three kinds of training, in turns."""
+    p = params.pretrain
+    last, first = torch.channels_last, torch.contiguous_format
+    kinds = {
+        "through the loader": (Steps(params, root, last), p.precision),
+        "batches in memory": (Steps(params, root, last).hold(last), p.precision),
+        "in memory, bf16, channels last": (Steps(params, root, last).hold(last), "bf16"),
+        "in memory, float32, channels first": (Steps(params, root, first).hold(first), "float32"),
+    }
+    plan = plan_of(params)
+    speeds = {name: Speed([], []) for name in kinds}
+    for _ in range(ROUNDS + 1):
+        for name, (task, precision) in kinds.items():
+            clock, process = train(task, replace(plan, precision=precision))
+            speeds[name].clock.append(clock)
+            speeds[name].process.append(process)
+    return {name: Speed(s.clock[1:], s.process[1:]) for name, s in speeds.items()}  # the first round warms up
+
+
+def accuracy(params: Params, root: Path, precision: str, layout: torch.memory_format) -> float | None:
+    """Validation accuracy after a training of EPOCHS."""
+    task = LabelTask(*learned(params, root, layout), batch=params.pretrain.batch, seed=params.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = replace(plan_of(params), precision=precision, epochs=EPOCHS)
+        return Trainer(task, plan, Path(folder) / "checkpoint").train("").history[-1]["val_accuracy"]
+
+
+def plan_of(params: Params) -> Plan:
+    """One epoch, as the parameters have it."""
+    p = params.pretrain
+    return Plan(
+        epochs=1,
+        learning_rate=p.learning_rate,
+        weight_decay=p.weight_decay,
+        clip_norm=p.clip_norm,
+        precision=p.precision,
+        seed=params.seed,
+    )
+
+
+def train(task: Steps, plan: Plan) -> tuple[float, float]:
+    """Images a second of one short training."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(task, plan, Path(folder) / "checkpoint")
+        started = time.process_time()
+        progress = trainer.train("")
+        images = STEPS * task.training.batch
+        return images / progress.seconds, images / (time.process_time() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--root", type=Path, default=Path("."))
+    parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
+    options = parser.parse_args()
+    params = load_params(options.params, options.set)
+    torch.set_num_threads(params.pretrain.threads)
+    speeds = measure(params, options.root)
+    print(f"{'images a second':<38}{'clock':>9}{'best':>9}{'process':>12}{'best':>9}")
+    print("\n".join(speed.row(name) for name, speed in speeds.items()))
+    loaded, held, bf16, float32 = speeds.values()
+    loader = statistics.median(loaded.clock) / statistics.median(held.clock)
+    faster = statistics.median(bf16.process) / statistics.median(float32.process)
+    print(f"\nthrough the loader / in memory, by the clock: {loader:.3f} (wanted {THROUGH_LOADER})")
+    print(f"bf16 / float32, by the time of the process: {faster:.2f} (wanted {BF16} on a CPU)")
+    for precision, layout in (("bf16", torch.channels_last), ("float32", torch.contiguous_format)):
+        found = accuracy(params, options.root, precision, layout)
+        print(f"validation accuracy after {EPOCHS} epochs in {precision}: {found}")
+    if options.bound and (loader < THROUGH_LOADER or faster < BF16):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

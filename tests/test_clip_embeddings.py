@@ -1,0 +1,73 @@
+"""Moments: one of each annotated clip of the split, nearest its middle, in the order of the clips' names."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from annotated_scenes import TEST_GROUPS, Telling, write_annotated
+
+from earshot.core.errors import EarshotError
+from earshot.evaluation.benchmark import Question
+from earshot.evaluation.clips import clip_embeddings as moments
+
+
+def question(root):
+    data = root / "data"
+    params = SimpleNamespace(split="test")
+    return Question(data / "scenes", root, params, 0, "texture", {}, root, data / "annotations", root / "ontology.json")
+
+
+def described(root, networks=None):
+    return moments.describe_moments(
+        question(root), lambda network, p: network.embed_pictures(p), lambda network, s: network.embed_sounds(s), "x"
+    )
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    found = {"": Telling()}
+    monkeypatch.setattr(moments, "load_correspondences", lambda folder: found)
+    return found
+
+
+def test_a_moment_is_the_frame_nearest_the_middle_and_the_sound_around_it(tmp_path, networks):
+    groups = [TEST_GROUPS[2], "video_0", TEST_GROUPS[1], TEST_GROUPS[0]]  # video_0 is for training
+    write_annotated(tmp_path, [10, 20, 30, 40], [0.1, 0.2, 0.3, 0.4], [["a"], ["b"], ["c", "d"], []], groups)
+    found = described(tmp_path)
+    assert found.groups == sorted([TEST_GROUPS[1], TEST_GROUPS[2]])
+    place = {group: found.groups.index(group) for group in found.groups}
+    first, second = place[TEST_GROUPS[2]], place[TEST_GROUPS[1]]
+    assert (found.annotations[first], found.annotations[second]) == (["a"], ["c", "d"])
+    np.testing.assert_allclose(found.pictures[""][[first, second], 0] * 255, [10, 30], atol=1)
+    np.testing.assert_allclose(found.sounds[""][[first, second], 0], [0.1, 0.3], atol=1e-3)
+    assert found.left_out == 1  # nobody said anything of it
+
+
+def test_what_is_shorter_than_the_slice_is_left_out_and_counted(tmp_path, networks, monkeypatch):
+    monkeypatch.setattr(Telling, "sound_samples", 3 * Telling.sound_rate)
+    write_annotated(tmp_path, [10], [0.1], [["a"]], TEST_GROUPS[:1])
+    with pytest.raises(EarshotError, match=r"no clip of the split test is annotated and 3\.00 s long"):
+        described(tmp_path)
+
+
+def test_a_network_of_sequences_is_refused(tmp_path, monkeypatch):
+    network = Telling()
+    network.frames = 63
+    monkeypatch.setattr(moments, "load_correspondence", lambda folder, name: network)
+    with pytest.raises(
+        EarshotError, match="telling, which sees 63 pictures at a time; this benchmark wants one of single"
+    ):
+        moments.load_correspondences(tmp_path)
+
+
+def test_the_networks_of_a_folder_are_called_by_the_prefixes_of_their_metrics(tmp_path, monkeypatch):
+    monkeypatch.setattr(moments, "load_correspondence", lambda folder, name: Telling())
+    assert list(moments.load_correspondences(tmp_path)) == ["", "random_"]
+    (tmp_path / "wrong_sound.safetensors").touch()
+    assert set(moments.load_correspondences(tmp_path)) == {"", "wrong_sound_", "random_"}
+
+
+def test_damaged_annotations_are_refused_by_file(tmp_path):
+    (tmp_path / "00000.parquet").write_bytes(b"no parquet")
+    with pytest.raises(EarshotError, match=r"00000.parquet: cannot be read"):
+        moments.read_all_annotations(tmp_path)

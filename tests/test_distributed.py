@@ -1,0 +1,211 @@
+"""Several processes train as one does: the same batches, the same steps, one voice, and a kill leaves no trace."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from labelled_scenes import write_striped_tables
+from safetensors.torch import load_file
+from torch import nn
+
+from earshot.pipeline import torchrun
+from earshot.training import distributed as processes
+from earshot.training.augmentation import Augmentation
+from earshot.training.label_prediction import Clusters, LabelledScenes, LabelTask
+from earshot.training.trainer import Plan, Trainer
+
+SMALL = ["clusters=3", "pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=4"]
+AUGMENTATION = Augmentation(crop=0.4, jitter=0.5, grey=0.3, flip=True)
+# The stage with a checkpoint after every step, as a module that torchrun can start.
+CHECKPOINTED = """
+from earshot.training import trainer
+trainer.CHECKPOINT_SECONDS = 0
+from stages.pretrain import STAGE, join, main
+STAGE.run(main, join=join)
+"""
+TRAINED = """
+import sys
+from pathlib import Path
+from test_processes import train
+from earshot.training.distributed import together
+with together():
+    train(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+class Plain(nn.Module):
+    """A network without batch norm and dropout, in which a batch is the mean of its pictures."""
+
+    image_size = 32
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 3))
+
+    def forward(self, images):
+        return self.layers(images / 128 - 1)
+
+
+def train(root, folder):
+    """Train a plain network in float32 for three epochs, write its checkpoint, and return where it ended."""
+    torch.set_num_threads(1)
+    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
+    task = LabelTask(Plain(), table, AUGMENTATION, batch=16, seed=3)
+    plan = Plan(epochs=3, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, precision="float32", seed=3,
+                optimiser="sgd")  # fmt: skip
+    return Trainer(task, plan, folder / "checkpoint").train("")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("striped")
+    write_striped_tables(root, [110, 60])
+    return root
+
+
+def start(*words, **more):
+    environment = os.environ | {"EARSHOT_DEVICE": "cpu", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *words], cwd=REPOSITORY, env=environment | more, **pipes)
+
+
+def torchrun_words(file):
+    return [
+        "-m",
+        "torch.distributed.run",
+        "--master-port",
+        str(torchrun.free_port()),
+        "--nproc-per-node",
+        "2",
+        str(file),
+    ]
+
+
+def run_torchrun(file, code, *arguments):
+    file.write_text(code)
+    process = start(*torchrun_words(file), *arguments)
+    _, told = process.communicate()
+    assert process.returncode == 0, told
+
+
+def arguments(root, *changes):
+    sets = [word for change in [*SMALL, *changes] for word in ("--set", change)]
+    return ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+
+
+def pretrain_together(root, *changes):
+    process = start("-m", "stages.pretrain", *arguments(root, *changes), EARSHOT_PROCESSES="2")
+    said, told = process.communicate()
+    return process.returncode, said, told
+
+
+def link_tables(root, place):
+    (place / "data").symlink_to(root / "data")
+    return place
+
+
+def test_two_processes_take_the_steps_of_one(root, tmp_path):
+    """Batches, augmentation, gradients, clipping, sums and validation agree, to the rounding of sums in float32."""
+    (tmp_path / "one").mkdir()
+    wanted = train(root, tmp_path / "one")
+    run_torchrun(tmp_path / "train.py", TRAINED, root, tmp_path)
+    one, two = load_file(tmp_path / "one/checkpoint"), load_file(tmp_path / "checkpoint")
+    assert one.keys() == two.keys()
+    for name, values in one.items():
+        torch.testing.assert_close(two[name], values, rtol=1e-4, atol=1e-5, msg=name)
+    again = train(root, tmp_path)  # in one process: all is done, and the history is there
+    for row, other in zip(wanted.history, again.history, strict=True):
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_one_process_has_all_of_a_batch_and_all_sums():
+    assert (processes.count(), processes.rank(), torchrun.rank()) == (1, 0, 0)
+    assert processes.part(15) == slice(0, 15)
+    assert processes.mean(torch.tensor(3.0)) == 3
+    loss = object()
+    assert processes.shared_loss(nn.Linear(1, 1), loss) is loss
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    monkeypatch.setattr(processes, "rank", lambda: 3)
+    assert processes.part(32) == slice(24, 32)
+    with pytest.raises(processes.EarshotError, match="pretrain.batch is 30 .* for 4 processes; wanted a multiple of 4"):
+        processes.part(30)
+
+
+def test_a_part_of_the_changes_is_that_of_its_pictures():
+    changes = AUGMENTATION.draw(6, np.random.default_rng(0))
+    part = changes[2:4]
+    assert np.array_equal(part.boxes, changes.boxes[2:4])
+    assert np.array_equal(part.colours, changes.colours[2:4])
+    assert Augmentation().draw(6, np.random.default_rng(0))[2:4].boxes is None
+
+
+@pytest.mark.slow
+def test_the_stage_in_two_processes_learns_what_it_learns_in_one(root, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for place in (one, two):
+        place.mkdir()
+        link_tables(root, place)
+    assert start("-m", "stages.pretrain", *arguments(one, "pretrain.epochs=8")).wait() == 0
+    status, said, told = pretrain_together(two, "pretrain.epochs=8")
+    assert (status, told) == (0, "")
+    assert len(said.splitlines()) == 1
+    alone, together = (json.loads((place / "metrics/pretrain.json").read_text()) for place in (one, two))
+    assert together["val_accuracy"] == pytest.approx(alone["val_accuracy"], abs=0.1)
+    assert together["train_accuracy"] == pytest.approx(alone["train_accuracy"], abs=0.1)
+    assert together["wrong_sound_val_accuracy"] == pytest.approx(alone["wrong_sound_val_accuracy"], abs=0.2)
+    names = {path.name for path in (one / "models/pretrain").iterdir()}
+    assert {path.name for path in (two / "models/pretrain").iterdir()} == names
+    assert not list((two / ".earshot/pretrain").iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes(root, tmp_path):
+    script = tmp_path / "checkpointed.py"
+    script.write_text(CHECKPOINTED)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for place in (whole, killed):
+        place.mkdir()
+        link_tables(root, place)
+    assert start(*torchrun_words(script), *arguments(whole)).wait() == 0
+    process = start(*torchrun_words(script), *arguments(killed))
+    while not list(killed.glob(".earshot/pretrain/*/*.checkpoint.safetensors")):
+        time.sleep(0.01)
+        assert process.poll() is None
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "models").exists()
+    time.sleep(2)  # the processes that torchrun had started end with it
+    again = start(*torchrun_words(script), *arguments(killed))
+    assert again.wait() == 0, again.stderr.read()
+    for path in (whole / "models/pretrain").iterdir():
+        assert path.read_bytes() == (killed / "models/pretrain" / path.name).read_bytes(), path.name
+    assert (whole / "metrics/history.csv").read_bytes() == (killed / "metrics/history.csv").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("pretrain.batch=15", r"pretrain: pretrain.batch is 15 .*; wanted a multiple of 2\n"),
+        ("pretrain.learning_rate=1e30", r"pretrain: step \d+ of \d+: the loss is .*, wanted a number; lower .*\n"),
+        ("pretrain.backbone=alexnot", r"pretrain: .*alexnot.*\n"),
+    ],
+)
+def test_an_error_ends_all_processes_with_one_line(root, tmp_path, change, told):
+    status, said, complaint = pretrain_together(link_tables(root, tmp_path), change)
+    assert (status, said) == (1, "")
+    assert len(complaint.splitlines()) == 1, complaint
+    assert re.fullmatch(told, complaint)

@@ -1,0 +1,349 @@
+"""Benchmarks read trees in exactly the official layouts, keep their protocols, and refuse what is not whole by name."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import REPOSITORY
+from PIL import Image
+from striped_pictures import VOC_CLASSES, draw_picture, write_voc_tree
+
+from earshot.benchmarks import esc50, sun, voc
+from earshot.core.errors import EarshotError
+from earshot.core.hashing import list_hash
+from earshot.evaluation.images.image_features import colour_features, layer_features, load_encoders, read_picture
+from earshot.networks.alexnet import AlexNet
+from earshot.networks.files import load_encoder, save_architecture, save_weights
+from earshot.pipeline.settings import settings
+from stages.evaluate import STAGE, main
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*edge of the grid")
+SIDE, CROP = 72, 64
+VOC_SIZES = {"train": 16, "val": 14, "test": 12}
+SUN_CLASSES = ("/a/abbey", "/a/apse/indoor", "/z/zen_garden")
+SOUNDS = {0: "dog", 41: "chainsaw"}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    """A folder of encoders as the stage pretrain writes it, all with the same weights."""
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    network = AlexNet(classes=4, width=0.1, image_size=CROP)
+    save_architecture(folder, network)
+    for name in ("encoder", "random", "wrong_sound"):
+        save_weights(folder, name, network)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def voc_whole(tmp_path_factory) -> Path:
+    """VOC2007 in small: several classes a picture, and some of them difficult."""
+    folder = tmp_path_factory.mktemp("voc")
+    write_voc_tree(folder, VOC_SIZES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sun_whole(tmp_path_factory) -> Path:
+    """SUN397 in small: a category inside another's folder too, six pictures to train and four to test a split."""
+    folder = tmp_path_factory.mktemp("sun")
+    (folder / "Partitions").mkdir()
+    for kind, category in enumerate(SUN_CLASSES):
+        for number in range(10):
+            draw_picture(folder / "SUN397" / f"{category[1:]}/sun_{'a' * 15}{chr(97 + number)}.jpg", {kind}, number)
+    names = np.array([f"sun_{'a' * 15}{chr(97 + number)}.jpg" for number in range(10)])
+    for split in range(1, 4):
+        order = np.random.default_rng(split).permutation(10)
+        for part, members in (("Training", order[:6]), ("Testing", order[6:])):
+            lines = [f"{category}/{name}\n" for category in SUN_CLASSES for name in names[members]]
+            (folder / "Partitions" / f"{part}_{split:02d}.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def esc50_whole(tmp_path_factory) -> Path:
+    """ESC-50 in small: wav and ogg, names that the table alone knows, class numbers with gaps."""
+    folder = tmp_path_factory.mktemp("esc50")
+    (folder / "audio").mkdir()
+    (folder / "meta").mkdir()
+    rows, rng = [], np.random.default_rng(0)
+    for fold in range(1, 6):
+        for target, category in SOUNDS.items():
+            for take in "AB":
+                name = f"{fold}-{take}{target}.{'wav' if take == 'A' else 'ogg'}"
+                time = np.arange(5 * 16_000) / 16_000
+                tone = np.sin(2 * np.pi * rng.uniform(300, 900) * time)
+                sound = 0.1 * rng.standard_normal(time.size) if target else 0.2 * tone
+                soundfile.write(folder / "audio" / name, sound, 16_000)
+                rows.append((name, fold, target, category, True, f"{fold}{target}", take))
+    with (folder / "meta" / "esc50.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("filename", "fold", "target", "category", "esc10", "src_file", "take"), *rows])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Work this small loses by threads and processes."""
+    monkeypatch.setenv("EARSHOT_THREADS", "1")
+    monkeypatch.setenv("EARSHOT_WORKERS", "1")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture
+def trees(tmp_path, voc_whole, sun_whole, esc50_whole) -> dict[str, Path]:
+    """A copy of each tree that a test may spoil."""
+    wholes = {"voc": voc_whole, "sun": sun_whole, "esc50": esc50_whole}
+    return {name: shutil.copytree(whole, tmp_path / "trees" / name) for name, whole in wholes.items()}
+
+
+def run_stage(root: Path, benchmark: str, **changes: object) -> tuple[dict, list[dict]]:
+    """The metrics and the table of classes that the stage writes."""
+    root.mkdir(exist_ok=True)
+    sets = [word for key, value in changes.items() for word in ("--set", f"{key.replace('__', '.')}={value}")]
+    params = ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root)]
+    STAGE.run(main, ["--benchmark", benchmark, *params, *sets])
+    with (root / "metrics" / f"{benchmark}_classes.csv").open() as file:
+        return json.loads((root / "metrics" / f"{benchmark}.json").read_text()), list(csv.DictReader(file))
+
+
+def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder, capsys):
+    layers = ("max5", "pool5", "fc6", "fc7")
+    changes = {"evaluate__voc__tree": voc_whole, "evaluate__voc__encoder": encoder, "evaluate__voc__resize": SIDE}
+    metrics, classes = run_stage(tmp_path / "root", "voc", **changes)
+    for layer in layers:
+        assert metrics[f"map_{layer}"] == metrics[f"random_map_{layer}"] == metrics[f"wrong_sound_map_{layer}"]
+        assert 0 < metrics[f"C_{layer}"] <= 0.0625
+        assert np.mean([float(row[f"ap_{layer}"]) for row in classes]) == pytest.approx(
+            metrics[f"map_{layer}"], abs=1e-5
+        )
+    assert [row["class"] for row in classes] == list(VOC_CLASSES)
+    _, splits = voc.read_tree(voc_whole)
+    shares = [(column == 1).sum() / (column != 0).sum() for column in splits["test"][1].T]
+    assert metrics["chance"] == pytest.approx(np.mean(shares), abs=1e-6)
+    assert metrics["map_pool5"] > metrics["chance"] + 0.1  # stripes lie or stand in pool5, whatever their colour
+    closing = capsys.readouterr().out
+    assert closing.startswith("VOC2007 linear SVM, 11-point mAP: max5 ")
+    assert closing.count("(random ") == 4
+
+
+def test_voc_is_found_from_each_folder_above_its_lists_and_keeps_difficult_apart(voc_whole):
+    found = [voc.read_tree(place) for place in (voc_whole, voc_whole / "VOCdevkit", voc_whole / "VOCdevkit/VOC2007")]
+    classes, splits = found[0]
+    assert classes == list(VOC_CLASSES)
+    assert {split: len(files) for split, (files, _) in splits.items()} == VOC_SIZES
+    for _, labels in splits.values():
+        assert [labels[3, 1], labels[4, 2]] == [0, 0]
+        assert sorted(np.unique(labels)) == [-1, 0, 1]
+    for _, others in found[1:]:
+        assert all((splits[split][1] == others[split][1]).all() for split in splits)
+
+
+def test_the_real_lists_of_voc2007_are_read(real_data):
+    classes, splits = voc.read_tree(real_data / "voc2007")
+    assert len(classes) == 20
+    assert [len(splits[split][0]) for split in voc.SPLITS] == [300, 100, 200]
+    assert (np.concatenate([labels for _, labels in splits.values()]) == 0).any()
+
+
+@pytest.mark.slow
+def test_a_random_network_tells_real_photographs_better_than_chance(real_data, tmp_path):
+    torch.manual_seed(0)
+    network = AlexNet(classes=2, width=0.5, image_size=112)
+    files = voc.read_tree(real_data / "voc2007")[1]["train"][0]
+    save_architecture(tmp_path, network)
+    network.train()
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.momentum = None
+    with torch.no_grad():
+        network(torch.stack([read_picture(file, 128, 112) for file in files[:128]]))
+    for name in ("encoder", "random"):
+        save_weights(tmp_path, name, network)
+    places = {"evaluate__voc__tree": real_data / "voc2007", "evaluate__voc__encoder": tmp_path}
+    metrics, _ = run_stage(tmp_path / "root", "voc", **places, evaluate__voc__resize=128)
+    for layer in ("max5", "pool5", "fc6", "fc7"):
+        assert metrics[f"random_map_{layer}"] > metrics["chance"] + 0.1
+
+
+def share_told(root: Path, benchmark: str, items: int) -> float:
+    """Of the items in the table of confusions, the share that was told as what it is."""
+    with (root / "data" / "told" / benchmark / "confusion.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == items and list(rows[0]) == ["actual", "predicted"]
+    return float(np.mean([row["actual"] == row["predicted"] for row in rows]))
+
+
+def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_whole, encoder, capsys):
+    changes = {"evaluate__sun__tree": sun_whole, "evaluate__sun__encoder": encoder, "evaluate__sun__resize": SIDE}
+    metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
+    names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
+    assert list(metrics) == [*names, "colour_accuracy", "C_pool5", "chance", "items_hash"]
+    asked = [
+        f"{split}/SUN397{name}"
+        for split in range(1, 4)
+        for name in (sun_whole / "Partitions" / f"Testing_{split:02d}.txt").read_text().split()
+    ]
+    assert metrics["items_hash"] == list_hash(asked)
+    assert metrics["accuracy_pool5"] == metrics["random_accuracy_pool5"] > 0.45
+    assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
+    assert [row["class"] for row in classes] == [name[1:] for name in SUN_CLASSES]
+    assert np.mean([float(row["accuracy_pool5"]) for row in classes]) == pytest.approx(
+        metrics["accuracy_pool5"], abs=1e-5
+    )
+    assert "SUN397 linear SVM, accuracy over 3 splits: pool5" in capsys.readouterr().out
+    assert share_told(tmp_path / "root", "sun", items=len(asked)) == pytest.approx(metrics["accuracy_pool5"], abs=1e-5)
+
+
+def test_sun_draws_as_many_of_the_official_fifty_as_asked_by_the_seed(tmp_path):
+    (tmp_path / "Partitions").mkdir()
+    for part, first in (("Training", 0), ("Testing", 50)):
+        lines = [f"{name}/sun_{first + place:02d}.jpg\n" for name in SUN_CLASSES for place in range(50)]
+        (tmp_path / "Partitions" / f"{part}_01.txt").write_text("".join(lines))
+    classes, train, test = sun.read_split(tmp_path, 1, 20, seed=0)
+    assert classes == ["a/abbey", "a/apse/indoor", "z/zen_garden"]
+    for files, labels in (train, test):
+        assert np.bincount(labels).tolist() == [20, 20, 20]
+        assert len(set(files)) == 60
+        assert all(
+            file.parent == tmp_path / "SUN397" / classes[label] for file, label in zip(files, labels, strict=True)
+        )
+    assert not set(train[0]) & set(test[0])
+    assert sun.read_split(tmp_path, 1, 20, seed=0)[1][0] == train[0] != sun.read_split(tmp_path, 1, 20, seed=1)[1][0]
+    assert len(sun.read_split(tmp_path, 1, 100, seed=0)[1][0]) == 150
+
+
+def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, esc50_whole, capsys):
+    changes = {"evaluate__esc50__tree": esc50_whole, "evaluate__esc50__windows": 2, "descriptor": "mfcc"}
+    metrics, classes = run_stage(tmp_path / "root", "esc50", **changes)
+    asked = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
+    scores = {"accuracy": 1, "accuracy_spread": 0, "spectrum_accuracy": 1, "chance": 0.5}
+    assert metrics == scores | {"items_hash": asked}  # the descriptor was trained on no clips
+    assert [row["class"] for row in classes] == ["dog", "chainsaw"]  # by number, not by name
+    assert "mfcc 1.000, spectrum 1.000; chance 0.500" in capsys.readouterr().out
+    assert share_told(tmp_path / "root", "esc50", items=len([*(esc50_whole / "audio").iterdir()])) == 1
+
+
+def test_a_part_of_esc50_may_name_its_only_table_as_it_likes(trees):
+    whole = esc50.read_table(trees["esc50"])
+    (trees["esc50"] / "meta/esc50.csv").rename(trees["esc50"] / "meta/esc2.csv")
+    assert esc50.read_table(trees["esc50"]) == whole
+    shutil.copy(trees["esc50"] / "meta/esc2.csv", trees["esc50"] / "meta/esc3.csv")
+    with pytest.raises(EarshotError, match=r"esc50\.csv: cannot be read"):
+        esc50.read_table(trees["esc50"])
+
+
+def test_features_do_not_depend_on_how_pictures_are_batched(voc_whole, encoder, monkeypatch):
+    files = voc.read_tree(voc_whole)[1]["train"][0]
+    network = load_encoder(encoder)
+    together = layer_features(network, files, ("max5", "fc7"), SIDE, "x")
+    monkeypatch.setattr("earshot.evaluation.images.image_features.BATCH", 3)
+    apart = layer_features(network, files, ("max5", "fc7"), SIDE, "x")
+    for layer, values in together.items():
+        np.testing.assert_allclose(values, apart[layer], rtol=1e-4, atol=1e-5)
+        assert (values >= 0).all()  # after the ReLU
+
+
+def test_a_picture_is_squeezed_whole_and_cut_to_its_middle(tmp_path):
+    picture = np.zeros((50, 200, 3), np.uint8)
+    picture[:, :100, 0] = 255  # left half red
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    found = read_picture(tmp_path / "a.png", SIDE, CROP)
+    assert found.shape == (3, CROP, CROP)
+    assert found.dtype == torch.uint8
+    assert (found[0, :, : CROP // 2 - 2] == 255).all()
+    assert (found[0, :, CROP // 2 + 2 :] == 0).all()
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "b.jpg", quality=95)  # four colours
+    again = read_picture(tmp_path / "b.jpg", SIDE, CROP)
+    assert (again.int() - found.int()).abs().float().mean() < 16
+
+
+def test_colour_histograms_see_colours_and_no_shapes(tmp_path):
+    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    picture[20:52, 20:52] = (255, 128, 0)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    Image.fromarray(np.roll(picture, (10, -8), (0, 1))).save(tmp_path / "b.png")
+    shares = colour_features([tmp_path / "a.png", tmp_path / "b.png"], SIDE, SIDE) ** 2
+    assert shares.shape == (2, 512)
+    np.testing.assert_allclose(shares[0], shares[1], atol=1e-6)
+    assert shares[0, 0] == pytest.approx(1 - 32**2 / SIDE**2)
+    assert shares[0, 7 * 64 + 4 * 8] == pytest.approx(32**2 / SIDE**2)
+
+
+def test_the_control_is_measured_where_it_was_trained(tmp_path, encoder):
+    shutil.copytree(encoder, tmp_path / "models")
+    assert list(load_encoders(tmp_path / "models")) == ["", "wrong_sound_", "random_"]
+    (tmp_path / "models" / "wrong_sound.safetensors").unlink()
+    assert list(load_encoders(tmp_path / "models")) == ["", "random_"]
+
+
+def spoil(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
+    """Rewrite the text of one file of a tree."""
+
+    def write(tree: Path) -> None:
+        (tree / name).write_text(change((tree / name).read_text()))
+
+    return write
+
+
+MAIN = "VOCdevkit/VOC2007/ImageSets/Main"
+PICTURE = "VOCdevkit/VOC2007/JPEGImages/000005.jpg"
+
+VOC_SPOILED = [
+    (lambda tree: shutil.rmtree(tree / MAIN), r"Main: holds no lists such as aeroplane_train\.txt"),
+    (lambda tree: shutil.rmtree(tree / "VOCdevkit/VOC2007/ImageSets"), r"voc: holds no VOC2007, wanted VOCdevkit/VOC"),
+    (lambda tree: (tree / MAIN / "val.txt").unlink(), r"val\.txt: cannot be read"),
+    (
+        spoil(f"{MAIN}/cow_test.txt", lambda text: text.replace(" 1\n", "-1\n")),
+        r"cow_test\.txt: no picture shows a cow",
+    ),
+    (spoil(f"{MAIN}/cow_val.txt", lambda text: text[text.index("\n") + 1 :]), r"says nothing of picture 000017"),
+    (spoil(f"{MAIN}/cow_val.txt", lambda text: "000017 yes\n" + text), r"line 1: '000017 yes', wanted"),
+    (spoil(f"{MAIN}/train.txt", lambda text: "../../etc\n" + text), r"names picture '\.\./\.\./etc'"),
+    (lambda tree: (tree / PICTURE).unlink(), r"000005\.jpg: no such picture"),
+    (lambda tree: (tree / PICTURE).write_bytes(b"\xff\xd8\xffnothing"), r"000005\.jpg: cannot be read as a picture"),
+]
+SUN_SPOILED = [
+    (lambda tree: shutil.rmtree(tree / "Partitions"), r"Training_01\.txt: cannot be read .* wanted Partitions/"),
+    (lambda tree: (tree / "Partitions/Testing_01.txt").unlink(), r"Testing_01\.txt: cannot be read"),
+    (spoil("Partitions/Testing_01.txt", lambda text: text.replace("/a/abbey", "/b/barn")), r"a/abbey is in one of"),
+    (spoil("Partitions/Training_01.txt", lambda text: text.split("\n", 5)[5]), r"1 pictures of a/abbey, wanted 3"),
+    (spoil("Partitions/Testing_01.txt", lambda text: "/a/../../x.jpg\n" + text), r"line 1: '/a/\.\./\.\./x\.jpg'"),
+    (lambda tree: shutil.rmtree(tree / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such picture"),
+]
+ESC50_SPOILED = [
+    (lambda tree: (tree / "meta/esc50.csv").unlink(), r"esc50\.csv: cannot be read"),
+    (spoil("meta/esc50.csv", lambda text: text.replace("target", "class")), r"line 2: target is None, wanted a whole"),
+    (spoil("meta/esc50.csv", lambda text: text.replace("1-A0.wav", "../a.wav")), r"filename is '\.\./a\.wav'"),
+    (spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",0,")), r"wanted some in at least three folds and two"),
+    (lambda tree: (tree / "audio/3-A41.wav").unlink(), r"3-A41\.wav: cannot be read as sound"),
+    (lambda tree: (tree / "audio/3-A41.wav").write_bytes(b"nothing"), r"3-A41\.wav: cannot be read as sound"),
+]
+SPOILED = [("voc", *case) for case in VOC_SPOILED] + [("sun", *case) for case in SUN_SPOILED]
+SPOILED += [("esc50", *case) for case in ESC50_SPOILED]
+
+
+@pytest.mark.parametrize(("benchmark", "damage", "told"), SPOILED, ids=[told for *_, told in SPOILED])
+def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tmp_path, trees, encoder):
+    damage(trees[benchmark])
+    changes = {f"evaluate__{benchmark}__tree": trees[benchmark]}
+    if benchmark == "esc50":
+        changes |= {"evaluate__esc50__windows": 1, "descriptor": "spectrum"}
+    else:
+        changes |= {f"evaluate__{benchmark}__encoder": encoder, f"evaluate__{benchmark}__layers": "[max5]"}
+    with pytest.raises(SystemExit, match=told) as refused:
+        run_stage(tmp_path / "root", benchmark, **changes)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "root" / "metrics").exists()
+
+
+def test_a_resize_below_what_the_network_sees_is_refused(voc_whole, encoder):
+    with pytest.raises(EarshotError, match=r"resize is 63 px, wanted at least the encoder's 64"):
+        layer_features(load_encoder(encoder), voc.read_tree(voc_whole)[1]["val"][0], ("max5",), CROP - 1, "x")

@@ -1,0 +1,269 @@
+"""A budget that nobody passes, waits that are kept, and a site that is left alone when it says so."""
+
+import email.utils
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from media_server import MediaServer, serve, status
+
+from earshot.core.errors import EarshotError
+from earshot.corpus.ledger import Refusal
+from earshot.download.rate_limit import LONGEST_NAMED, VAIN_TRIES, Held, Pace, named_time, site_of
+from earshot.download.subprocess_pool import Lost, guarded_map, pause
+from earshot.download.yt_dlp_client import check_js_runtime, fetch
+from earshot.pipeline.settings import settings
+
+ADDRESS = "http://site/a.mp4"
+
+
+def pace_in(folder: Path, **changes) -> Pace:
+    values = {"file": folder / "pace.sqlite", "requests_per_hour": 0.0, "backoff": 10.0, "patience": 0.5} | changes
+    return Pace(**values)
+
+
+def _ask_on(folder: Path, seconds: float) -> None:
+    pace, end = pace_in(folder, requests_per_hour=3600 * 50), time.monotonic() + seconds
+    while time.monotonic() < end:
+        pace.visit(ADDRESS).permit("site")
+        with open(folder / "log", "a") as log:
+            log.write(f"{time.time()}\n")
+
+
+def test_the_budget_is_shared_by_processes_of_which_some_are_killed(tmp_path):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_ask_on, args=(tmp_path, 3.0)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers[:2]:
+        time.sleep(0.5)
+        os.kill(worker.pid, signal.SIGKILL)
+    for worker in workers:
+        worker.join()
+    times = sorted(float(line) for line in (tmp_path / "log").read_text().split("\n") if line)
+    assert len(times) <= 1 + (times[-1] - times[0]) * 50
+    assert len(times) > 60, "what was killed holds nobody up"
+
+
+def test_hosts_have_budgets_of_their_own(tmp_path):
+    visit = pace_in(tmp_path, requests_per_hour=60).visit(ADDRESS)
+    began = time.monotonic()
+    for host in ("site", "media.site", "other:8080"):
+        visit.permit(host)
+    assert time.monotonic() - began < 0.5
+    with pytest.raises(AssertionError):
+        _permit_within(pace_in(tmp_path, requests_per_hour=60), "site", 0.3)
+
+
+def _permit_within(pace: Pace, host: str, seconds: float) -> None:
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=pace.visit(ADDRESS).permit, args=[host])
+    process.start()
+    process.join(seconds)
+    waits = process.is_alive()
+    process.kill()
+    assert not waits
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7),
+        (" 7 ", 7),
+        (email.utils.formatdate(1_000_030, usegmt=True), 30),
+        ("0", None),
+        (email.utils.formatdate(999_000, usegmt=True), None),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("999999", LONGEST_NAMED),
+        ("9" * 400, None),
+        ("9" * 5000, None),
+        ("Mon, 99 Foo 20255 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(header, seconds):
+    named = named_time(header, 1_000_000.0)
+    assert named == (None if seconds is None else 1_000_000.0 + seconds)
+
+
+def test_a_site_that_names_a_time_is_not_asked_before_it(tmp_path):
+    times = []
+
+    def limit(handler):
+        times.append(time.time())
+        status(429, Retry_After=2)(handler)
+
+    with MediaServer({"a.mp4": limit}) as server:
+        pace, address = pace_in(tmp_path, patience=5.0), server.address("a.mp4")
+        for name in ("first", "second"):
+            visit = pace.visit(address)
+            with pytest.raises(Refusal) as refusal:
+                fetch(address, tmp_path / name, megabytes=1, seconds=60, visit=visit)
+            assert refusal.value.reason == "rate-limited"
+            visit.failed(refusal.value.reason)
+    assert len(times) == 2
+    assert times[1] - times[0] >= 2
+
+
+def test_a_back_off_doubles_and_is_too_long_to_wait_for_in_the_end(tmp_path):
+    pace, waits = pace_in(tmp_path, backoff=0.1), []
+    for _ in range(4):
+        visit = pace.visit(ADDRESS)
+        visit.permit("site")
+        visit.failed("rate-limited")
+        waits.append(pace.held()["site"].until - time.time())
+    assert all(0.9 * 0.1 * 2**n <= wait <= 1.2 * 0.1 * 2**n for n, wait in enumerate(waits))
+    with pytest.raises(Held, match="rate-limited.*site is not asked again before 20"):
+        pace.visit(ADDRESS).permit("site")
+
+
+def test_a_site_that_has_never_given_is_told_of_after_many_tries(tmp_path):
+    pace = pace_in(tmp_path, backoff=0.0)
+    for _ in range(VAIN_TRIES):
+        assert not pace.giving_nothing()
+        pace.visit(ADDRESS).failed("forbidden")
+    assert list(pace.giving_nothing()) == ["site"]
+    pace.visit(ADDRESS).gave(ADDRESS)
+    for _ in range(VAIN_TRIES):
+        pace.visit(ADDRESS).failed("forbidden")
+    assert not pace.giving_nothing()
+
+
+def test_one_video_in_error_is_not_the_site_but_many_are(tmp_path):
+    pace = pace_in(tmp_path)
+    for number in range(5):
+        visit = pace.visit(ADDRESS)
+        visit.permit("site")
+        assert "site" not in pace.held(), number
+        visit.failed("network")
+    assert pace.held()["site"].reason == "network"
+
+
+@pytest.mark.parametrize("reason", ["removed", "private", "unsupported", "too-large"])
+def test_what_is_true_of_a_video_alone_holds_nothing_up(tmp_path, reason):
+    pace = pace_in(tmp_path)
+    for _ in range(20):
+        visit = pace.visit(ADDRESS)
+        visit.permit("site")
+        visit.failed(reason)
+    assert not pace.held()
+
+
+def test_after_the_back_off_one_visit_tries_for_all(tmp_path):
+    pace = pace_in(tmp_path, backoff=0.3)
+    failed, trying, waiting = (pace.visit(ADDRESS) for _ in range(3))
+    failed.permit("site")
+    failed.failed("rate-limited")
+    time.sleep(0.4)
+    trying.permit("site")
+    trying.permit("site")  # as many as its video takes
+    assert waiting._wait("site") > 0
+    trying.gave(ADDRESS)
+    assert waiting._wait("site") == 0
+    assert pace.given("site") == ADDRESS
+
+
+def test_many_who_fail_at_once_count_as_one_failure(tmp_path):
+    pace = pace_in(tmp_path, backoff=0.2)
+    visits = [pace.visit(ADDRESS) for _ in range(6)]
+    for visit in visits:
+        visit.permit("site")
+    for visit in visits:
+        visit.failed("rate-limited")
+    assert pace.held()["site"].until - time.time() < 0.3
+
+
+def test_redirects_count_and_end(tmp_path):
+    with MediaServer({"a": status(302, Location="/a")}) as server:
+        visit = pace_in(tmp_path).visit(server.address("a"))
+        asked = []
+        visit.permit = asked.append
+        with pytest.raises(Refusal, match="unsupported"):
+            fetch(server.address("a"), tmp_path / "fetched", megabytes=1, seconds=60, visit=visit)
+        assert asked == [site_of(server.address("a"))] * server.requests["a"]
+        assert len(asked) <= 11
+
+
+def test_each_part_of_a_video_counts(tmp_path):
+    (tmp_path / "a.ts").write_bytes(bytes(2000))
+    listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + b"#EXTINF:1,\na.ts\n" * 7 + b"#EXT-X-ENDLIST\n"
+    answers = {"a.m3u8": lambda handler: handler.answer(200, listing, "application/x-mpegurl")}
+    with MediaServer(answers | {"a.ts": serve(tmp_path / "a.ts")}) as server:
+        visit = pace_in(tmp_path).visit(server.address("a.m3u8"))
+        asked = []
+        visit.permit = asked.append
+        fetch(server.address("a.m3u8"), tmp_path / "fetched", megabytes=1, seconds=60, visit=visit)
+        assert len(asked) == server.requests.total() >= 8
+
+
+def _wait_and_work(seconds):
+    pause(seconds[0])
+    time.sleep(seconds[1])
+    return "done"
+
+
+def test_waiting_on_purpose_does_not_count_against_the_time_of_a_clip():
+    items = [[2.0, 0.1], [0.1, 3.0]]
+    results = [result for _, result in guarded_map(_wait_and_work, items, seconds=1.5)]
+    assert results == ["done", Lost(hung=True)]
+
+
+def test_a_file_that_is_no_longer_whole_is_named(tmp_path):
+    pace = pace_in(tmp_path)
+    pace.check()
+    pace.file.write_bytes(b"not a database, whatever it was before" * 100)
+    with pytest.raises(EarshotError, match=r"pace\.sqlite: file is not a database; .*remove it"):
+        pace.check()
+    pace.file.unlink()
+    sqlite3.connect(pace.file).execute("CREATE TABLE hosts (name TEXT)").connection.commit()
+    with pytest.raises(EarshotError, match="remove it"):
+        pace.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EARSHOT_REQUESTS_PER_HOUR", "-1"),
+        ("EARSHOT_REQUESTS_PER_HOUR", "many"),
+        ("EARSHOT_BACKOFF", "nan"),
+        ("EARSHOT_PATIENCE", "inf"),
+        ("EARSHOT_JS_RUNTIME", "java"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    try:
+        with pytest.raises(EarshotError, match=f"{name} is '{value}'"):
+            settings()
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
+
+
+def test_youtube_is_not_asked_without_javascript(tmp_path, monkeypatch):
+    monkeypatch.setenv("EARSHOT_JS_RUNTIME", f"node:{tmp_path / 'node'}")
+    settings.cache_clear()
+    try:
+        elsewhere = ["https://example.org/watch?v=youtube.com", "https://notyoutube.com/a"]
+        check_js_runtime(elsewhere)
+        for address in ("https://www.youtube.com/watch?v=0123456789a", "https://youtu.be/0123456789a"):
+            with pytest.raises(EarshotError, match="needs a JavaScript runtime, and node:.* is not there"):
+                check_js_runtime([*elsewhere, address])
+        for version, told in (("v18.0.0", "is of version 18.0.0, too old"), ("v22.1.0", None)):
+            (tmp_path / "node").write_text(f"#!/bin/sh\necho {version}\n")
+            (tmp_path / "node").chmod(0o755)
+            if told:
+                with pytest.raises(EarshotError, match=told):
+                    check_js_runtime([address])
+            else:
+                check_js_runtime([address])
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
