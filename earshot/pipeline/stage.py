@@ -20,44 +20,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Generic, TypeVar
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree, write_atomically
 from earshot.core.hashing import fingerprint, list_hash, loaded_sources
+from earshot.core.params import Part, declared_keys, is_present, load_params
 from earshot.pipeline import torchrun
-from earshot.pipeline.params import Params, load_params
 from earshot.pipeline.settings import NAMES, settings
 from earshot.pipeline.shards import Work, end_with, map_shards
 
-# The inputs, or what tells them from the parameters and the choice.
-Reads = Sequence[str] | Callable[[Any, str | None], Sequence[str]]
+P = TypeVar("P", bound=Part)
 CLIPS_FILE = "clips.json"  # in every output, and in what it was made from: the hash of the list of clips
 
 
-class View:
-    """The parameters that a stage declares, and no others: `view.extract.frames`."""
-
-    def __init__(self, values: BaseModel, keys: Sequence[str], name: str = "") -> None:
-        self._values, self._keys, self._name = values, keys, name
-
-    def __getattr__(self, key: str) -> Any:
-        inner = [k.removeprefix(f"{key}.") for k in self._keys if k.startswith(f"{key}.")]
-        if key in self._keys:
-            return getattr(self._values, key)
-        if inner:
-            return View(getattr(self._values, key), inner, f"{self._name}{key}.")
-        raise LookupError(f"parameter {self._name}{key} is not declared by this stage")
-
-
 @dataclass
-class Run:
+class Run(Generic[P]):
     """One run of a stage: what `main` works with."""
 
-    stage: "Stage"
-    params: Any
+    stage: "Stage[P]"
+    params: P
     root: Path
     scratch: Path
     choice: str | None
@@ -73,6 +55,10 @@ class Run:
         """Where an input is: relative to the root, or as the parameter has it when absolute."""
         return self.root / name
 
+    def optional_path(self, name: str) -> Path | None:
+        """Where an input is that may be absent: None where the parameter is `none`."""
+        return self.path(name) if is_present(name) else None
+
     def out(self, name: str) -> Path:
         """The folder in the scratch where output `name` grows until it is placed."""
         if name not in self.stage.outs(self.choice):
@@ -84,7 +70,7 @@ class Run:
     def map_shards(self, work: Work, numbers: Sequence[int], *, title: str) -> Counter[str]:
         """Do `work(number)` for every shard that is not finished yet; return the summed counts of all.
 
-        They are done on the cluster that EARSHOT_CLUSTER names where the stage spreads, else on this machine. A second
+        They are done on the cluster that EARSHOT_CLUSTER names where the stage uses one, else on this machine. A second
         call in the same stage needs another title: finished shards are kept under it.
         """
         return map_shards(
@@ -92,7 +78,7 @@ class Run:
             numbers,
             self.scratch / "finished" / title.replace(" ", "-"),
             title=title,
-            cluster=settings().cluster if self.stage.spreads else None,
+            cluster=settings().cluster if self.stage.uses_cluster else None,
             reads=[self.path(name) for name in self.stage.inputs(self.params, self.choice)],
         )
 
@@ -140,29 +126,34 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What a stage declares; dvc.yaml says the same, and a test compares the two.
+class Stage(Generic[P]):
+    """What a stage declares; dvc.yaml says the same, and a test asks DVC whether it does.
 
-    `params`, `reads`, `writes`, `metrics` and `plots` may hold `{choice}`, which stands for the value of the option
-    named by `choices` (for evaluate: --benchmark). `finishing` names those of `params` that only decide what becomes
-    of finished work: with another value of theirs a run goes on where the last one stopped. What `spreads` can map its
-    shards over the machines of a cluster. Unfinished work is another's once a line of code has changed, but for a
-    stage that keeps `facts`, which no code has made: it goes on with them, as long as the number of their form there
-    is the same. `clips` is the one input that tells which clips the stage's numbers come from, or a function of
-    parameters and choice as `reads` may be.
+    Args:
+        name: of the stage and of its module in `stages`.
+        params: the schema of its parameters, or what gives it for a choice.
+        unhashed: parameters that only decide what becomes of finished work: with another value of theirs a run goes
+            on where the last one stopped.
+        reads: inputs under the root, or a function of the parameters and the choice; those that are `none` are absent.
+        clips: the one input that tells which clips the stage's numbers come from, as `reads` may tell it.
+        writes, metrics, plots: what it places; `{choice}` in them stands for the choice.
+        choices: the name of the option that chooses (evaluate: `benchmark`), and its values.
+        uses_cluster: whether its shards may be done by the workers of a cluster.
+        format_version: for a stage whose unfinished work no code has made (a download): its scratch folder then goes
+            by inputs and parameters, and by this number, and outlives an edit of the code.
     """
 
     name: str
-    params: Sequence[str]
-    finishing: Sequence[str] = ()
-    reads: Reads = ()
-    clips: str | Callable[[Any, str | None], str] = ""
+    params: type[P] | Callable[[str], type[P]]
+    unhashed: Sequence[str] = ()
+    reads: Sequence[str] | Callable[[P, str | None], Sequence[str]] = ()
+    clips: str | Callable[[P, str | None], str] = ""
     writes: Sequence[str] = ()
     metrics: Sequence[str] = ()
     plots: Sequence[str] = ()
     choices: tuple[str, Sequence[str]] | None = None
-    spreads: bool = False
-    facts: int | None = None
+    uses_cluster: bool = False
+    format_version: int | None = None
 
     def metric_files(self, choice: str | None) -> list[str]:
         """The files under metrics/ that this stage writes."""
@@ -172,22 +163,22 @@ class Stage:
         """The outputs that this stage places."""
         return [_fill(name, choice) for name in self.writes]
 
-    def view(self, params: Params, choice: str | None = None) -> View:
-        """`params`, restricted to what the stage declares."""
-        return View(params, [_fill(key, choice) for key in self.params])
+    def schema(self, choice: str | None = None) -> type[P]:
+        """The schema of the stage's parameters."""
+        return self.params if isinstance(self.params, type) else self.params(choice or "")
 
-    def inputs(self, view: View, choice: str | None) -> list[str]:
-        """The files and folders that the stage reads under these parameters."""
-        names = self.reads(view, choice) if callable(self.reads) else self.reads
-        return [_fill(name, choice) for name in names]
+    def inputs(self, params: P, choice: str | None) -> list[str]:
+        """The files and folders that the stage reads under these parameters, without those that are absent."""
+        names = self.reads(params, choice) if callable(self.reads) else self.reads
+        return [name for name in dict.fromkeys(names) if is_present(name)]
 
     def run(
         self,
-        main: Callable[[Run], str],
+        main: Callable[[Run[P]], str],
         arguments: Sequence[str] | None = None,
         *,
-        join: Callable[[Run], None] | None = None,
-        status: Callable[[Run], Mapping[str, Any]] | None = None,
+        join: Callable[[Run[P]], None] | None = None,
+        status: Callable[[Run[P]], Mapping[str, Any]] | None = None,
     ) -> None:
         """The command line: check everything, do `main`, print its closing line; a user's mistake is one line.
 
@@ -237,7 +228,7 @@ class Stage:
             add("--json", action="store_true", help="with --status: as JSON")
         return parser
 
-    def _run(self, main: Callable[[Run], str], join: Callable[[Run], None] | None, options: Any) -> None:
+    def _run(self, main: Callable[[Run[P]], str], join: Callable[[Run[P]], None] | None, options: Any) -> None:
         run = self._prepare(options)
         if torchrun.is_started():
             end_with(os.getppid())
@@ -252,26 +243,26 @@ class Stage:
             shutil.rmtree(run.scratch)
         print(closing, flush=True)
 
-    def _prepare(self, options: argparse.Namespace) -> Run:
+    def _prepare(self, options: argparse.Namespace) -> Run[P]:
         """Check parameters and inputs, and find the scratch folder of this very work."""
         choice = getattr(options, "choice", None)
-        params = load_params(options.params, options.set)
-        view = self.view(params, choice)
+        schema = self.schema(choice)
+        params = load_params(schema, options.params, options.set)
         root = options.root.resolve()
-        inputs = [root / name for name in self.inputs(view, choice)]
+        inputs = [root / name for name in self.inputs(params, choice)]
         for path in [root, *inputs]:
             if not path.exists():
                 raise EarshotError(f"{path}: no such file or folder; run the stage that writes it or mend the value")
-        keys = [_fill(key, choice) for key in self.params if key not in self.finishing]
-        values = {key: _plain(_lookup(params, key)) for key in keys}
+        plain = params.model_dump()
+        values = {key: _lookup(plain, key) for key in declared_keys(schema) if key not in self.unhashed}
         label = f"{self.name}-{choice}" if choice else self.name
-        if self.facts is None:
+        if self.format_version is None:
             name = fingerprint(inputs, values, loaded_sources())
         else:
-            name = fingerprint(inputs, values | {"facts": self.facts})
+            name = fingerprint(inputs, values | {"format_version": self.format_version})
         scratch = (settings().scratch or root / ".earshot") / label / name
-        clips = self.clips(view, choice) if callable(self.clips) else self.clips
-        return Run(self, view, root, scratch, choice, read_clips_hash(root / clips) if clips else None)
+        clips = self.clips(params, choice) if callable(self.clips) else self.clips
+        return Run(self, params, root, scratch, choice, read_clips_hash(root / clips) if clips else None)
 
 
 def read_clips_hash(folder: Path) -> str | None:
@@ -316,11 +307,7 @@ def _fill(text: str, choice: str | None) -> str:
     return text.replace("{choice}", choice or "")
 
 
-def _lookup(params: Any, key: str) -> Any:
+def _lookup(values: Mapping[str, Any], key: str) -> Any:
     for name in key.split("."):
-        params = getattr(params, name, None)
-    return params
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, BaseModel) else value
+        values = values[name]
+    return values

@@ -1,0 +1,184 @@
+"""How parameters are declared and checked.
+
+Every stage declares its parameters as a class of its own in `earshot/params`; a benchmark, an exhibit, a label model, a
+descriptor and a network declare theirs where they are defined. An unknown key, a wrong type or a value out of range is
+refused by name before any work, with the nearest valid name.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from earshot.core.errors import EarshotError
+from earshot.core.yaml_files import flatten, read_yaml
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+CropShare = Annotated[float, Field(gt=0, le=1)]
+Pixels = Annotated[int, Field(ge=32, le=4096)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+SplitName = Literal["train", "val", "test"]
+
+ABSENT = "none"  # the value of a path that names no file; DVC needs a path there, and finds the empty file `none`
+
+
+class Group(BaseModel):
+    """A group of parameters: frozen, strict about types, closed to unknown names."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Part(Group):
+    """Some of the parameters of a group that another stage owns: the others are that stage's to check."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+@dataclass(frozen=True)
+class Role:
+    """What the tables of results make of a parameter; without one it is part of the setting of a run.
+
+    Args:
+        of: `idea`: rows of a table are told apart by it; `indifferent`: it changes no score.
+        plain: of an idea, the value that means nothing special is done.
+    """
+
+    of: Literal["idea", "indifferent"]
+    plain: Any = None
+
+
+@dataclass(frozen=True)
+class UsedIf:
+    """A parameter that matters only where another one has one of some values: `UsedIf("label.model", "binary")`."""
+
+    key: str
+    values: tuple[Any, ...]
+
+    def __init__(self, key: str, *values: Any) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "values", values)
+
+
+IDEA, INDIFFERENT = Role("idea"), Role("indifferent")
+Params = TypeVar("Params", bound=BaseModel)
+
+
+def load_params(model: type[Params], file: Path, overrides: Sequence[str] = ()) -> Params:
+    """The parameters of one stage: read `file`, lay `key=value` overrides over it and check what the stage reads.
+
+    Raises EarshotError for a missing or broken file, an unknown key, a wrong type or a value out of range, and for an
+    override that is no parameter of any stage.
+    """
+    values = read_yaml(file)
+    known = {*dotted_names(model), *all_keys(values)}
+    for override in overrides:
+        set_value(values, *split_override(override), known=known)
+    return check_params(model, values, file)
+
+
+def check_params(model: type[Params], values: Mapping[str, Any], source: Path | str) -> Params:
+    """Checked parameters from a nested mapping; `source` is named in the error."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise EarshotError(f"{source}: {_explain(model, error.errors()[0])}") from None
+
+
+def split_override(override: str) -> tuple[str, Any]:
+    """`pretrain.epochs=3` as ("pretrain.epochs", 3); the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise EarshotError(f"--set {override}: expected key=value, such as --set clusters=15")
+    try:
+        return key.strip(), YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise EarshotError(f"--set {override}: the value {text!r} cannot be read as YAML") from None
+
+
+def set_value(values: dict[str, Any], key: str, value: Any, *, known: Iterable[str]) -> None:
+    """Put `value` at a dotted `key`, in place; the file's comments survive if it carries any.
+
+    Raises EarshotError for a key that is not among the `known` names, and for a key that is a whole group.
+    """
+    known = set(known)
+    if key not in known:
+        raise EarshotError(unknown_key(key, known))
+    inner = sorted(name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}."))
+    if inner and not isinstance(value, dict | None):
+        raise EarshotError(f"{key}={value}: {key} is a group; its parameters: {', '.join(inner)}")
+    *groups, last = key.split(".")
+    for name in groups:
+        values = values.setdefault(name, {})
+    values[last] = value
+
+
+def dotted_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All dotted names of a schema, groups and single parameters."""
+    for name in model.model_fields:
+        yield prefix + name
+        inner = group_of(model, name)
+        if inner is not None:
+            yield from dotted_names(inner, f"{prefix}{name}.")
+
+
+def all_keys(values: Mapping[str, Any]) -> Iterator[str]:
+    """All dotted names of a nested mapping, groups and single parameters."""
+    for key, _ in flatten(values):
+        parts = key.split(".")
+        yield from (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+
+
+def declared_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """What a stage with this schema declares that it reads: whole groups, and of a `Part` its parameters one by one."""
+    for name in model.model_fields:
+        inner = group_of(model, name)
+        if inner is not None and issubclass(inner, Part):
+            yield from declared_keys(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """A sentence that refuses `key` and names the nearest parameter."""
+    names = sorted(known)
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    last = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    nearest = (last or near)[:1]
+    groups = ", ".join(name for name in names if "." not in name)
+    return f"unknown parameter {key}" + (f"; the nearest is {nearest[0]}" if nearest else f"; the groups are {groups}")
+
+
+def group_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The schema of the group that a field holds; None for a single parameter."""
+    annotation = model.model_fields[name].annotation
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def is_present(path: str) -> bool:
+    """Whether a parameter names a file: `none` says that there is none."""
+    return path != ABSENT
+
+
+def _explain(model: type[BaseModel], problem: Any) -> str:
+    """One pydantic problem as a sentence in the parameters' own words."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return unknown_key(key, dotted_names(model))
+    if problem["type"] == "missing":
+        return f"{key} is missing; add it (params.yaml of the repository shows every parameter)"
+    expected = problem["msg"].removeprefix("Input should be ").replace("Input should ", "")
+    message = f"{key} is {problem['input']!r}, expected {expected}"
+    options = problem.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(", ")
+    near = difflib.get_close_matches(str(problem["input"]), [option.strip("'") for option in options if option], 1)
+    return f"{message}; the nearest is {near[0]}" if near else message

@@ -1,0 +1,35 @@
+"""Parameters of the stage evaluate: each benchmark declares its own in its module."""
+
+from typing import Literal
+
+from pydantic import create_model
+
+from earshot.core.params import Group, Part, Seed
+from earshot.core.registry import find
+
+
+class BenchmarkParams(Group):
+    """What every benchmark has: its data, the encoder that is measured on it, and which code it shares with its kin.
+
+    `inputs` is the folder of earshot/evaluation that its module uses; `annotations` names those of the corpus, where
+    the benchmark is clips of it, and is `none` where the annotations are in `tree`.
+    """
+
+    tree: str
+    encoder: str
+    inputs: Literal["images", "recordings", "clips"]
+    annotations: str
+
+
+class Params(Part):
+    """What the stage evaluate reads; `evaluate` has the group of the one benchmark that is run."""
+
+    seed: Seed
+    evaluate: Part
+
+
+def params_of(benchmark: str) -> type[Params]:
+    """The parameters of one benchmark's run."""
+    group = find("earshot.benchmarks", benchmark, "BENCHMARK", what="--benchmark").params
+    evaluate = create_model("Evaluate", __base__=Part, **{benchmark: (group, ...)})
+    return create_model("Params", __base__=Params, evaluate=(evaluate, ...))

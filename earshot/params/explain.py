@@ -1,0 +1,41 @@
+"""Parameters of the stage explain: each exhibit declares its own in its module."""
+
+from pydantic import create_model
+
+from earshot.core.params import Amount, Group, Part, Seed
+from earshot.core.registry import find
+
+
+class ExhibitParams(Group):
+    """What every exhibit has: what it is made of, and the encoder that it shows."""
+
+    tree: str
+    encoder: str
+
+
+class CorpusClips(Part):
+    """Where the clips are, for their videos and sounds."""
+
+    clips: str
+
+
+class Window(Part):
+    """The sound around a moment."""
+
+    window: Amount
+
+
+class Params(Part):
+    """What the stage explain reads; `explain` has the group of the one exhibit that is made."""
+
+    seed: Seed
+    corpus: CorpusClips
+    extract: Window
+    explain: Part
+
+
+def params_of(exhibit: str) -> type[Params]:
+    """The parameters of one exhibit's run."""
+    group = find("earshot.exhibits", exhibit, "EXHIBIT", what="--exhibit").params
+    explain = create_model("Explain", __base__=Part, **{exhibit: (group, ...)})
+    return create_model("Params", __base__=Params, explain=(explain, ...))

@@ -1,0 +1,30 @@
+"""Parameters of the stage sample."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from earshot.core.params import INDIFFERENT, Group, Part, Pixels, Positive, Seed
+
+
+class Sample(Group):
+    """The rendered world."""
+
+    seed: Seed
+    clips: Positive
+    seconds: Annotated[float, Field(ge=4, le=60)]
+    picture_size: Pixels
+    frame_rate: Positive
+    shard_clips: Annotated[Positive, INDIFFERENT]
+    voc_train: Positive
+    voc_val: Positive
+    voc_test: Positive
+    sun_images: Positive
+    esc50_sounds: Annotated[Positive, INDIFFERENT]
+    localisation: Annotated[Positive, INDIFFERENT]
+
+
+class Params(Part):
+    """What the stage sample reads."""
+
+    sample: Sample

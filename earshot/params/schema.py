@@ -1,0 +1,50 @@
+"""The parameters of the whole pipeline, as params.yaml holds them: for commands, which read or set any of them."""
+
+from typing import Any
+
+from pydantic import ConfigDict, create_model
+
+from earshot.core.params import Group, Seed, dotted_names
+from earshot.core.registry import find_all
+from earshot.params import correspond, describe, download, extract, label, pretrain, sample
+
+
+class Corpus(download.CorpusList, extract.CorpusClips):
+    """Where clips come from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Pipeline(Group):
+    """All parameters."""
+
+    seed: Seed
+    descriptor: describe.Descriptor
+    clusters: label.ClusterCount
+    sample: sample.Sample
+    corpus: Corpus
+    download: download.Download
+    extract: extract.Extract
+    texture: describe.Texture
+    label: label.Label
+    pretrain: pretrain.Pretrain
+    correspond: correspond.Correspond
+
+
+def _one_each(name: str, package: str, attribute: str) -> type[Group]:
+    """A group with a group for every benchmark or exhibit; one that is left out is not run."""
+    groups: dict[str, Any] = {key: (thing.params | None, None) for key, thing in find_all(package, attribute).items()}
+    return create_model(name, __base__=Group, **groups)
+
+
+Pipeline = create_model(
+    "Pipeline",
+    __base__=_Pipeline,
+    evaluate=(_one_each("Evaluate", "earshot.benchmarks", "BENCHMARK"), ...),
+    explain=(_one_each("Explain", "earshot.exhibits", "EXHIBIT"), ...),
+)
+
+
+def parameter_names() -> list[str]:
+    """All dotted names, groups and single parameters."""
+    return list(dotted_names(Pipeline))

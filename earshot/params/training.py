@@ -1,0 +1,27 @@
+"""What every training has among its parameters."""
+
+from typing import Annotated, Literal
+
+from earshot.core.params import INDIFFERENT, Amount, Count, CropShare, Decay, Group, Positive, Role, Share
+
+
+class Training(Group):
+    """How a network is trained, whatever it learns."""
+
+    weights: Annotated[str, Role("idea", plain="none")]
+    epochs: Count
+    keep: Literal["last", "best", "lowest-loss"]
+    optimiser: Literal["adamw", "adam", "sgd"]
+    schedule: Literal["onecycle", "steps"]
+    drops: Count
+    drop: Share
+    learning_rate: Amount
+    weight_decay: Decay
+    clip_norm: Amount
+    precision: Literal["bf16", "float32"]
+    threads: Annotated[Positive, INDIFFERENT]
+    crop: CropShare
+    jitter: Share
+    grey: Share
+    flip: bool
+    control: Annotated[bool, INDIFFERENT]
