@@ -32,7 +32,7 @@ SIDE = 64
 CROPS = Augmentation(crop=0.1, crop_largest=0.5, flip=True)
 SIZES = {"train": 9, "val": 7, "test": 8}
 PLAN = partial(
-    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, clip_norm=10.0, precision="bf16", seed=0, optimiser="sgd",
+    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, clip_norm=10.0, precision="auto", seed=0, optimiser="sgd",
     schedule="steps", drops=2, drop=0.5,
 )  # fmt: skip
 

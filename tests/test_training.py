@@ -16,6 +16,7 @@ from torchvision.io import encode_jpeg
 
 from earshot.core.errors import EarshotError
 from earshot.networks.alexnet import AlexNet
+from earshot.networks.device import autocast, used_precision
 from earshot.training import trainer
 from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, Changes, _colours, _place, crop_frames, recolour
 from earshot.training.batch_norm import estimate_batch_norm
@@ -24,7 +25,7 @@ from earshot.training.data import Frames, labelled_frames
 from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
-PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, clip_norm=5.0, precision="bf16", seed=7)
+PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, clip_norm=5.0, precision="auto", seed=7)
 STRONG = Augmentation(crop=0.4, jitter=0.5, grey=0.3, flip=True)
 
 
@@ -88,6 +89,19 @@ def test_one_batch_is_learned_by_heart(tmp_path, precision):
     assert progress.history[0]["train_loss"] > 0.1
     assert progress.history[-1]["train_loss"] < 0.02
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("able", "used"),
+    [({"avx2": True}, "float32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "float32")],
+)
+def test_auto_is_bf16_only_where_the_processor_does_it_fast(monkeypatch, able, used):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    cpu = torch.device("cpu")
+    assert used_precision("auto", cpu) == used
+    assert [used_precision(precision, cpu) for precision in ("bf16", "float32")] == ["bf16", "float32"]
+    with autocast("auto", cpu):
+        assert torch.is_autocast_enabled("cpu") == (used == "bf16")
 
 
 @pytest.mark.gpu

@@ -157,7 +157,7 @@ def train(question: Question, task: Any, name: str) -> None:
         learning_rate=p.supervised_learning_rate,
         weight_decay=1e-5,  # that of L3's own training (section 2.2)
         clip_norm=5.0,
-        precision="bf16",
+        precision="auto",
         seed=question.seed,
         optimiser="adam",
         schedule="onecycle",

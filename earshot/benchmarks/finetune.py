@@ -30,7 +30,7 @@ from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Answer, Question, beside_random
 from earshot.evaluation.images.image_features import PREFIXES, load_encoders, require_pictures
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
-from earshot.networks.device import chosen_device
+from earshot.networks.device import autocast, chosen_device
 from earshot.networks.files import load_network
 from earshot.networks.network import Network
 from earshot.pipeline.settings import settings
@@ -69,7 +69,7 @@ class FineTuning:
             learning_rate=p.learning_rate,
             weight_decay=p.weight_decay,
             clip_norm=p.clip_norm,
-            precision="bf16",
+            precision="auto",
             seed=self.question.seed,
             optimiser="sgd",
             schedule="steps",
@@ -212,11 +212,11 @@ def score_pictures(
 
 
 def _scores(network: Network, pictures: Tensor) -> Tensor:
-    """What the network says of uint8 pictures, (pictures, classes): in bfloat16, as it was trained, up to the scores.
+    """What the network says of uint8 pictures, (pictures, classes): in the precision in which it was trained, up to the scores.
 
-    Eight bits are too few to rank by: scores of bfloat16 would often be equal.
+    The eight bits of bfloat16 are too few to rank by: scores of bfloat16 would often be equal.
     """
-    with torch.autocast(pictures.device.type, torch.bfloat16):
+    with autocast("auto", pictures.device):
         hidden = network.hidden(network.pool(network.convolve(network.normalise(pictures))))
     return network.scores(hidden.float())
 

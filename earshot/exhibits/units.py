@@ -38,7 +38,7 @@ from earshot.explanation.selectivity import (
     strongest_frames,
 )
 from earshot.explanation.tables import write_table
-from earshot.networks.device import chosen_device
+from earshot.networks.device import chosen_device, used_precision
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
 DRAWN = ("", "random_")  # networks with galleries, by the prefix of their metrics
@@ -201,7 +201,7 @@ def tell_layer(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
     facts = {
         "network": layer.network.architecture["name"],
         "layer": layer.name,
-        "precision": "bf16",
+        "precision": used_precision("auto", chosen_device()),
         "image_size": side,
         "receptive_field": rows.size or side,
         "circle": round(min(rows.actual, side)),

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
 from earshot.explanation.frames import Frame
-from earshot.networks.device import chosen_device
+from earshot.networks.device import autocast, chosen_device
 from earshot.networks.network import Network, PictureEncoder
 from earshot.pipeline.settings import settings
 from earshot.training.augmentation import crop_frames
@@ -59,7 +59,7 @@ class Layer:
 def look_through(
     layers: Mapping[str, Layer], batches: Iterable[Sequence[Frame]], scenes: Path, title: str
 ) -> Iterator[tuple[Sequence[Frame], dict[str, Tensor]]]:
-    """Batches of frames and the maps that every layer makes of them, in bfloat16; frames are decoded once, ahead.
+    """Batches of frames and the maps that every layer makes of them; frames are decoded once, ahead.
 
     Networks see the middle square of a frame. Raises EarshotError for a frame that is no JPEG.
     """
@@ -79,9 +79,9 @@ def look_through(
 
 @torch.inference_mode()
 def maps_of(layers: Mapping[str, Layer], pictures: Tensor) -> dict[str, Tensor]:
-    """The maps that every layer makes of pictures, on the device, computed in bfloat16: half the time on a CPU."""
+    """The maps that every layer makes of pictures, on the device, in bfloat16 where it is fast."""
     device = chosen_device()
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast("auto", device):
         return {prefix: layer(pictures.to(device)) for prefix, layer in layers.items()}
 
 

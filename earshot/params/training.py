@@ -18,7 +18,7 @@ class Training(Group):
     learning_rate: Amount
     weight_decay: Decay
     clip_norm: Amount
-    precision: Literal["bf16", "float32"]
+    precision: Literal["auto", "bf16", "float32"]
     threads: Annotated[Positive, INDIFFERENT]
     crop: CropShare
     jitter: Share

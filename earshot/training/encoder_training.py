@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from earshot.core.files import write_atomically
-from earshot.networks.device import chosen_device
+from earshot.networks.device import chosen_device, used_precision
 from earshot.networks.files import save_architecture, save_weights
 from earshot.pipeline import torchrun
 from earshot.pipeline.stage import Run
@@ -115,6 +115,7 @@ def train(number: int, training: EncoderTraining, names: Sequence[str]) -> dict[
         "train_accuracy": final.get("train_accuracy"),
         "epochs": training.params.epochs,
         "epoch_kept": kept,
+        "precision": used_precision(training.params.precision, trainer.device),
         f"{training.items}_per_second": speed,
     }
     with write_atomically(training.result(name)) as growing:
@@ -139,8 +140,8 @@ def closing_line(metrics: dict[str, Any], compared: Sequence[str], trained_on: s
     names = [name for name in (*compared, "wrong_sound_val_accuracy") if name in metrics]
     beside = ", ".join(f"{_in_words(name)} {_share(metrics[name])}" for name in names)
     rate = metrics[f"{items}_per_second"]
-    speed = f", {rate:.0f} {items} a second" if rate else ""
-    return f"validation accuracy {_share(metrics['val_accuracy'])} ({beside}) after {trained_on}{speed}"
+    trained = f"{trained_on} in {metrics['precision']}" + (f", {rate:.0f} {items} a second" if rate else "")
+    return f"validation accuracy {_share(metrics['val_accuracy'])} ({beside}) after {trained}"
 
 
 def _in_words(name: str) -> str:

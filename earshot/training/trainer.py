@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
 from earshot.core.rng import generator
+from earshot.networks.device import autocast
 from earshot.training import distributed as processes
 from earshot.training.checkpoints import load_checkpoint, save_checkpoint
 
@@ -63,7 +64,7 @@ class Plan:
         learning_rate: peak of the OneCycle schedule, beginning of the schedule in steps.
         weight_decay: for all weights.
         clip_norm: longest gradient.
-        precision: `bf16` (autocast) or `float32`.
+        precision: `bf16` (autocast), `float32`, or `auto`: bf16 where the device does it fast.
         seed: of everything drawn in a step.
         optimiser: `adamw`, `adam` with the decay in the gradient, or `sgd` with momentum.
         schedule: `onecycle`, or `steps`: the rate is multiplied by `drop`, `drops` times, evenly over the training.
@@ -250,7 +251,7 @@ class Trainer:
         self.progress = Progress(**facts)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+        return autocast(self.plan.precision, self.device)
 
 
 @contextlib.contextmanager
