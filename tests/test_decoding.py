@@ -1,11 +1,13 @@
 """Decoding: whatever a video is like, its pictures and its sound come out right and on one clock, or it is refused."""
 
+import ctypes
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,8 @@ from odd_media import (
 from PIL import Image
 
 from earshot.corpus.ledger import Refusal
-from earshot.media.decoder_process import Decoder
+from earshot.media import decoder_process, decoding
+from earshot.media.decoder_process import Decoder, Request, decode_request
 
 EVERY_FRAME = tuple((i + 0.5) / (SECONDS * FRAME_RATE) for i in range(SECONDS * FRAME_RATE))
 FORMATS = {
@@ -306,11 +309,15 @@ def test_a_stream_that_begins_in_the_middle_of_a_group_of_pictures_is_cut_not_da
 # The child process.
 
 
-def child(prepare: str) -> tuple[str, ...]:
-    """A child whose decoder does what `prepare` says before it decodes."""
-    code = "import ctypes, os, time, earshot.media.decoder_process as child; decode_clip = child.decode_clip\n"
-    code += f"def odd(file, wanted):\n    {prepare}\n    return decode_clip(file, wanted)\n"
-    return (sys.executable, "-c", code + "child.decode_clip = odd\nchild.serve()")
+def odd(prepare: str, request: Request) -> dict:
+    """What a child does whose decoder does what `prepare` says before it decodes."""
+
+    def decode_clip(file, wanted):
+        exec(prepare, {"file": file, "ctypes": ctypes, "os": os})
+        return decoding.decode_clip(file, wanted)
+
+    decoder_process.decode_clip = decode_clip
+    return decode_request(request)
 
 
 def through(decoder: Decoder, path: Path) -> list[float]:
@@ -335,7 +342,7 @@ def test_a_hang_in_native_code_costs_its_clip_and_no_more_than_its_time(tmp_path
     hanging.write_bytes(clip.read_bytes() + b"\0" * 8)
     # PyDLL keeps the interpreter's lock: no thread and no signal handler of the child can run.
     prepare = f"file.size == {hanging.stat().st_size} and ctypes.PyDLL(None).sleep(60)"
-    with Decoder(1.5, child(prepare)) as decoder:
+    with Decoder(1.5, partial(odd, prepare)) as decoder:
         started = time.monotonic()
         with pytest.raises(Refusal) as caught:
             through(decoder, hanging)
@@ -345,7 +352,7 @@ def test_a_hang_in_native_code_costs_its_clip_and_no_more_than_its_time(tmp_path
 
 @pytest.mark.parametrize("prepare", ["os.abort()", "ctypes.string_at(0)", "os._exit(3)"])
 def test_a_crash_makes_its_clip_unreadable(clip, prepare):
-    with Decoder(20, child(prepare)) as decoder, pytest.raises(Refusal) as caught:
+    with Decoder(20, partial(odd, prepare)) as decoder, pytest.raises(Refusal) as caught:
         through(decoder, clip)
     assert caught.value.reason == "unreadable"
 
@@ -354,20 +361,20 @@ def test_a_child_that_was_killed_from_outside_costs_no_clip(tmp_path, clip):
     once = tmp_path / "once"
     prepare = f"os.path.exists({str(once)!r}) or (open({str(once)!r}, 'x'), os.kill(os.getpid(), 9))"
     prepare = prepare.replace("open(", "os.mkdir(").replace(", 'x')", ")")  # a child may write no file
-    with Decoder(20, child(prepare)) as decoder:
+    with Decoder(20, partial(odd, prepare)) as decoder:
         assert through(decoder, clip) == decode(clip).times
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's data")
 def test_a_clip_that_wants_all_the_memory_is_too_large(clip):
-    with Decoder(20, child("bytearray(3 << 30)")) as decoder, pytest.raises(Refusal) as caught:
+    with Decoder(20, partial(odd, "bytearray(3 << 30)")) as decoder, pytest.raises(Refusal) as caught:
         through(decoder, clip)
     assert caught.value.reason == "too-large"
 
 
 def test_the_child_can_write_no_file(tmp_path, clip):
     prepare = f"open({str(tmp_path / 'written')!r}, 'w').write('x' * 9999)"
-    with Decoder(20, child(prepare)) as decoder, pytest.raises(Refusal):
+    with Decoder(20, partial(odd, prepare)) as decoder, pytest.raises(Refusal):
         through(decoder, clip)
     assert not (tmp_path / "written").exists() or not (tmp_path / "written").stat().st_size
 
@@ -383,10 +390,10 @@ def test_only_regular_files_are_read(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the child's alarm ends it later")
 def test_the_child_does_not_outlive_its_parent(clip):
-    command = child("ctypes.PyDLL(None).sleep(60)")
     code = (
-        "import sys, threading\nfrom pathlib import Path\nfrom earshot.media.decoder_process import Decoder\n"
-        f"from odd_media import WANTED\ndecoder = Decoder(60, {command!r})\nprint(decoder._start().pid, flush=True)\n"
+        "from functools import partial\nfrom pathlib import Path\nfrom earshot.media.decoder_process import Decoder\n"
+        "from odd_media import WANTED\nfrom test_decoding import odd\n"
+        "decoder = Decoder(60, partial(odd, 'ctypes.PyDLL(None).sleep(60)'))\nprint(decoder.child.start(), flush=True)\n"
         f"decoder.decode(Path({str(clip)!r}), 0, 9999, WANTED)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((*sys.path, str(Path(__file__).parent)))}

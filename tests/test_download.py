@@ -21,6 +21,7 @@ import pytest
 from media_server import MediaServer, drip, endless, lie, say, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
+from earshot.core.subprocess_pool import Limits, Lost, guarded_map
 from earshot.corpus.completeness import asked_shards, never_had
 from earshot.corpus.ledger import Refusal, read_ledger
 from earshot.download.clips import Job, download_shard
@@ -28,7 +29,6 @@ from earshot.download.cutting import cut, measure
 from earshot.download.published import open_manifest
 from earshot.download.rate_limit import Pace, site_of
 from earshot.download.sharding import deal
-from earshot.download.subprocess_pool import Lost, guarded_map
 from earshot.download.yt_dlp_client import _refusal, fetch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -509,7 +509,7 @@ def _stumble(kind):
 
 def test_an_item_that_hangs_or_crashes_costs_only_itself():
     items = ["one", "crash", "two", "three", "hang", "four"]
-    results = dict(guarded_map(_stumble, items, seconds=2))
+    results = dict(guarded_map(_stumble, items, Limits(2)))
     assert list(results) == items
     assert [results[name][1] for name in ("one", "two", "three", "four")] == ["one", "two", "three", "four"]
     assert results["crash"] == Lost(hung=False, exit_code=-signal.SIGABRT)
@@ -519,10 +519,10 @@ def test_an_item_that_hangs_or_crashes_costs_only_itself():
 
 def test_a_mistake_of_ours_is_not_taken_for_a_bad_item():
     with pytest.raises(RuntimeError, match="ValueError: a mistake of ours") as mistake:
-        list(guarded_map(_stumble, ["mistake"], seconds=5))
+        list(guarded_map(_stumble, ["mistake"], Limits(5)))
     assert "in _stumble" in mistake.value.__notes__[0]
     with pytest.raises(OSError, match="No space") as full:
-        list(guarded_map(_stumble, ["full"], seconds=5))
+        list(guarded_map(_stumble, ["full"], Limits(5)))
     assert (full.value.errno, full.value.filename) == (errno.ENOSPC, "a.mp4")
 
 
@@ -543,7 +543,7 @@ def _turn_on_the_parent(spell):
 
 def test_what_a_process_that_was_taken_over_says_is_not_run(tmp_path):
     spell = pickle.dumps(_Spell(str(tmp_path / "made")))
-    assert list(guarded_map(_turn_on_the_parent, [spell], seconds=5)) == [(spell, Lost(hung=False))]
+    assert list(guarded_map(_turn_on_the_parent, [spell], Limits(5))) == [(spell, Lost(hung=False))]
     assert not (tmp_path / "made").exists()
 
 

@@ -12,9 +12,9 @@ import pytest
 from media_server import MediaServer, serve, status
 
 from earshot.core.errors import EarshotError
+from earshot.core.subprocess_pool import Limits, Lost, guarded_map, pause
 from earshot.corpus.ledger import Refusal
 from earshot.download.rate_limit import LONGEST_NAMED, VAIN_TRIES, Held, Pace, named_time, site_of
-from earshot.download.subprocess_pool import Lost, guarded_map, pause
 from earshot.download.yt_dlp_client import check_js_runtime, fetch
 from earshot.pipeline.settings import settings
 
@@ -210,7 +210,7 @@ def _wait_and_work(seconds):
 
 def test_waiting_on_purpose_does_not_count_against_the_time_of_a_clip():
     items = [[2.0, 0.1], [0.1, 3.0]]
-    results = [result for _, result in guarded_map(_wait_and_work, items, seconds=1.5)]
+    results = [result for _, result in guarded_map(_wait_and_work, items, Limits(1.5))]
     assert results == ["done", Lost(hung=True)]
 
 

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from earshot.core.files import shard_name, write_atomically
+from earshot.core.subprocess_pool import Limits, Lost, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import read_asked
 from earshot.download.cutting import cut
 from earshot.download.partial_download import NoRanges, Section
 from earshot.download.rate_limit import FAILING, Held, Pace, Visit, clock, site_of
-from earshot.download.subprocess_pool import Lost, guarded_map
 from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
 
 JOURNAL = "journal.jsonl"
@@ -189,8 +189,9 @@ class _Asking:
 
     def ask(self, rows: list[ManifestRow]) -> None:
         """Ask for each row once."""
+        work = partial(_get, self.job, self.folder)
         items = [(row, row.clip_id in self._doubted) for row in rows]
-        for (row, sure), result in guarded_map(partial(_get, self.job, self.folder), items, seconds=self.job.seconds):
+        for (row, sure), result in guarded_map(work, items, Limits(self.job.seconds)):
             status, reason, detail = _lost(result, self.job.seconds) if isinstance(result, Lost) else result
             if status == "held":
                 self._note_held(row, reason, detail)

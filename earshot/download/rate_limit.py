@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.ledger import Refusal
-from earshot.download.subprocess_pool import pause
+from earshot.core.subprocess_pool import pause
 
 JITTER = 0.2  # of the time between two requests
 LONGEST_SLEEP = 5.0  # seconds after which one that waits looks again whether the site has been freed
