@@ -184,7 +184,7 @@ def test_no_scheduler_and_no_address_are_one_line(tmp_path, monkeypatch):
         map_shards(partial(work_on, tmp_path), [0], tmp_path / "markers", title="t", cluster="tls://127.0.0.1:9")
     monkeypatch.setenv("EARSHOT_CLUSTER", "localhost")
     settings.cache_clear()
-    with pytest.raises(EarshotError, match="EARSHOT_CLUSTER is 'localhost', wanted .* tcp://host:8786"):
+    with pytest.raises(EarshotError, match="EARSHOT_CLUSTER is 'localhost', expected .* tcp://host:8786"):
         settings()
     settings.cache_clear()
 

@@ -393,7 +393,8 @@ def test_the_child_does_not_outlive_its_parent(clip):
     code = (
         "from functools import partial\nfrom pathlib import Path\nfrom earshot.media.decoder_process import Decoder\n"
         "from odd_media import WANTED\nfrom test_decoding import odd\n"
-        "decoder = Decoder(60, partial(odd, 'ctypes.PyDLL(None).sleep(60)'))\nprint(decoder.child.start(), flush=True)\n"
+        "decoder = Decoder(60, partial(odd, 'ctypes.PyDLL(None).sleep(60)'))\n"
+        "print(decoder.child.start(), flush=True)\n"
         f"decoder.decode(Path({str(clip)!r}), 0, 9999, WANTED)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((*sys.path, str(Path(__file__).parent)))}

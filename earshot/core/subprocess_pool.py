@@ -162,9 +162,7 @@ class ChildProcess:
         return process.wait()
 
 
-def guarded_map(
-    work: Callable[[Any], Any], items: Iterable[Any], limits: Limits
-) -> Iterator[tuple[Any, Any]]:
+def guarded_map(work: Callable[[Any], Any], items: Iterable[Any], limits: Limits) -> Iterator[tuple[Any, Any]]:
     """Each item with `work(item)`, or with `Lost`; as `ChildProcess.ask`, whose child ends with the last item."""
     with ChildProcess(work, limits) as child:
         for item in items:

@@ -22,8 +22,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from earshot.core.errors import EarshotError
-from earshot.corpus.ledger import Refusal
 from earshot.core.subprocess_pool import pause
+from earshot.corpus.ledger import Refusal
 
 JITTER = 0.2  # of the time between two requests
 LONGEST_SLEEP = 5.0  # seconds after which one that waits looks again whether the site has been freed
