@@ -27,10 +27,11 @@ from statistics import median
 
 import av
 
+from earshot.core.params import load_params
 from earshot.media.clips import Clip, write_listing
 from earshot.media.folders import clips_in_folder
-from earshot.pipeline.params import Extract, load_params
-from stages.extract import Extraction, Tables, extract_shard
+from earshot.params.extract import Extract, Params
+from earshot.scenes.extraction import Extraction, Tables, extract_shard
 
 ROUNDS = 4
 CLIPS, TIMES = 120, 4  # more than a row group holds, so that growth would be that of the shard
@@ -78,7 +79,7 @@ def decode_only(clips: list[Clip]) -> None:
 
 def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, int]:
     """Extract a listed shard; return its counts."""
-    params = load_params(PARAMS, overrides).extract
+    params = load_params(Params, PARAMS, overrides).extract
     return extract_shard(extraction(folder, params), number)
 
 

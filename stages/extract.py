@@ -3,263 +3,69 @@
 Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`, those of video2dataset too), or any folder of videos in any
 format that FFmpeg reads, sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`, and
 so may a .json beside a video. Every file ends as a row or as a refusal with its reason. What decodes and yet may be of
-no use (silent, still, clipped, or a duplicate) is refused, flagged or let be, as `extract.quality` says; duplicates are
-told when all clips are extracted, by their fingerprints.
+no use (silent, still, clipped, or a duplicate) is refused, flagged or ignored, as `extract.quality` has it; duplicates
+are found when all clips are extracted, by their fingerprints. Reads corpus.ontology, the classes of the annotations.
 
-Writes data/scenes (a row a clip: pictures with their times, sound, group, split, flags), data/scenes/ledger (a row for
+Writes data/scenes (a row a clip: frames with their times, sound, group, split, flags), data/scenes/ledger (a row for
 every clip, kept or refused), data/scenes/clips.json (the hash of the list of clips, which every metric carries from
-here on), data/annotations (what humans said of the clips, which training never reads), metrics/extract.json, and
-metrics/completeness.csv: of the clips asked for, by split and class, how many there are and why the others are not.
+here on), data/annotations (what humans said of the clips, which training never reads, and ontology.json),
+metrics/extract.json, and metrics/completeness.csv: of the clips requested, by split and class, how many there are and
+why the others are not.
 
     python -m stages.extract
     python -m stages.extract --set corpus.clips=/path/to/videos --set extract.frames=10 --set extract.frame_size=256
 """
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from earshot.core.files import link_file, shard_name, shard_paths
-from earshot.corpus.completeness import asked_shard, asked_shards, never_had, read_outcomes, write_outcomes
-from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
-from earshot.media.clips import Clip, read_listing
-from earshot.media.decoder_process import Decoder
-from earshot.media.decoding import Wanted
+from earshot.corpus.completeness import asked_shards
 from earshot.media.listing import list_shards
-from earshot.media.quality import judge
+from earshot.params.extract import Params
 from earshot.pipeline.stage import Run, Stage
-from earshot.scenes.annotations import read_annotations, write_annotations
-from earshot.scenes.duplicates import read_duplicates, write_duplicates
-from earshot.scenes.table import Scene, read_scenes, with_flag, without, write_changed_scenes, write_scenes
+from earshot.scenes.annotations import write_ontology
+from earshot.scenes.extraction import Extraction, Tables, extract_shard, find_duplicates, finish_shard, miss_shard
 
 STAGE = Stage(
     name="extract",
-    params=("seed", "corpus.clips", "extract"),
-    reads=lambda params, _: (params.corpus.clips,),
+    params=Params,
+    reads=lambda params, _: (params.corpus.clips, params.corpus.ontology),
     writes=("data/scenes", "data/annotations"),
     metrics=("extract",),
-    spreads=True,
     plots=("completeness",),
+    uses_cluster=True,
 )
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The folders of the two tables, and their files."""
+def main(run: Run[Params]) -> str:
+    corpus, ontology = run.path(run.params.corpus.clips), run.optional_path(run.params.corpus.ontology)
+    out = Tables(run.out("data/scenes"), run.out("data/annotations"))
+    if ontology:
+        write_ontology(ontology, out.annotations)
+    extraction = Extraction(run.scratch, out, run.params.extract, run.params.seed)
 
-    scenes: Path
-    annotations: Path
-
-    def table(self, number: int) -> Path:
-        """A shard of scenes."""
-        return self.scenes / f"{shard_name(number)}.parquet"
-
-    def ledger(self, number: int) -> Path:
-        """The ledger of a shard."""
-        return self.scenes / "ledger" / f"{shard_name(number)}.csv"
-
-    def said(self, number: int) -> Path:
-        """A shard of annotations."""
-        return self.annotations / f"{shard_name(number)}.parquet"
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What the workers are given: where listings wait, where tables grow, and how."""
-
-    scratch: Path
-    out: Tables
-    params: Any
-    seed: int
-
-    @property
-    def extracted(self) -> Tables:
-        """The tables before duplicates are looked for, which stay as they are."""
-        return Tables(self.scratch / "extracted" / "scenes", self.scratch / "extracted" / "annotations")
-
-    def listing(self, number: int) -> Path:
-        """Where the list of a shard's clips waits for its worker."""
-        return self.scratch / "clips" / f"{shard_name(number)}.json"
-
-    def outcomes(self, name: str) -> Path:
-        """What became of clips, by split and class."""
-        return self.scratch / "outcomes" / f"{name}.json"
-
-    @property
-    def duplicates(self) -> Path:
-        """The folder of the lists of duplicates, a shard each."""
-        return self.scratch / "duplicates"
-
-
-def main(run: Run) -> str:
-    corpus = run.path(run.params.corpus.clips)
-    extraction = Extraction(
-        scratch=run.scratch,
-        out=Tables(run.out("data/scenes"), run.out("data/annotations")),
-        params=run.params.extract,
-        seed=run.params.seed,
-    )
-    shards = list_shards(corpus, run.params.extract.shard_clips, extraction.listing)
-    numbers = range(shards)
-    run.map_shards(partial(extract_shard, extraction), numbers, title="extracting")
+    shards = range(list_shards(corpus, run.params.extract.shard_clips, extraction.listing))
+    run.map_shards(partial(extract_shard, extraction), shards, title="extracting")
     find_duplicates(extraction)
-    counts = run.map_shards(partial(finish_shard, extraction), numbers, title="looking them over")
-    asked = asked_shards(corpus)
-    if asked:
-        run.map_shards(partial(miss_shard, extraction, corpus), range(len(asked)), title="looking for the others")
-    run.name_clips(clip_id for number in numbers for clip_id in clip_ids(extraction.out.table(number)))
+    counts = run.map_shards(partial(finish_shard, extraction), shards, title="looking them over")
+    requested = range(len(asked_shards(corpus)))
+    if requested:
+        run.map_shards(partial(miss_shard, extraction, corpus), requested, title="looking for the others")
+
+    run.name_clips(extraction.clip_ids(shards))
     run.place("data/scenes")
     run.place("data/annotations")
-    told = {name: counts[name] for name in sorted(counts) if name.startswith(("flagged_", "refused_"))}
     kept = {name: counts[name] for name in ("clips_in", "clips_kept", "moments")}
-    run.write_metrics("extract", kept | told)
-    outcomes = [extraction.outcomes(shard_name(number)) for number in numbers]
-    outcomes += [extraction.outcomes(shard_name(number) + MISSING) for number in range(len(asked))]
-    run.write_plot("completeness", read_outcomes(outcomes).rows())
-    return closing_line(kept, told)
+    others = {name: counts[name] for name in sorted(counts) if name.startswith(("flagged_", "refused_"))}
+    run.write_metrics("extract", kept | others)
+    run.write_plot("completeness", extraction.completeness(shards, requested))
+    return closing_line(kept, others)
 
 
-MISSING = "-missing"
-
-
-def extract_shard(extraction: Extraction, number: int) -> dict[str, int]:
-    """Extract the clips of one shard into its files; return the counts of its ledger."""
-    params, tables = extraction.params, extraction.extracted
-    clips = read_listing(extraction.listing(number))
-    ledger: list[LedgerRow] = []
-    with Decoder(params.clip_seconds) as decoder:
-        rows = extract_clips(clips, decoder, params, extraction.seed, ledger)
-        write_scenes(tables.table(number), rows)
-    write_ledger(tables.ledger(number), ledger)
-    kept = {row.clip_id for row in ledger if row.status == "kept"}
-    said = {clip.clip_id: clip.annotations for clip in clips if clip.clip_id in kept}
-    write_annotations(tables.said(number), said)
-    return count(ledger)
-
-
-def find_duplicates(extraction: Extraction) -> None:
-    """List the duplicates of all shards, once."""
-    quality, finished = extraction.params.quality, extraction.duplicates / "finished"
-    if quality.duplicate == "ignore" or finished.exists():
-        return
-    shards = shard_paths(extraction.extracted.scenes, ".parquet")
-    write_duplicates(shards, extraction.duplicates, quality.duplicate_sound, quality.duplicate_picture)
-    finished.touch()
-
-
-def finish_shard(extraction: Extraction, number: int) -> dict[str, int]:
-    """Write one shard with its duplicates refused or flagged, and count its clips; return the metrics' counts.
-
-    What was extracted is read and not changed: a worker that is late with it, lost to the scheduler, undoes nothing.
-    """
-    before, after, what = extraction.extracted, extraction.out, extraction.params.quality.duplicate
-    found = {} if what == "ignore" else read_duplicates(extraction.duplicates, number)
-    if found and what == "refuse":
-        refuse(before, after, number, found)
-    else:
-        if found:
-            flag = partial(with_flag, clip_ids=found, flag="duplicate")
-            write_changed_scenes(before.table(number), after.table(number), flag)
-        else:
-            link_file(before.table(number), after.table(number))
-        link_file(before.ledger(number), after.ledger(number))
-        link_file(before.said(number), after.said(number))
-    ledger = read_ledger(after.ledger(number))
-    became = {row.clip_id: outcome(row) for row in ledger}
-    clips = read_listing(extraction.listing(number))
-    of_each = ((clip.group or clip.clip_id, clip.annotations, became[clip.clip_id]) for clip in clips)
-    write_outcomes(extraction.outcomes(shard_name(number)), of_each)
-    counts = count(ledger)
-    return counts | flags(after.table(number)) | {"moments": counts["clips_kept"] * extraction.params.frames}
-
-
-def refuse(before: Tables, after: Tables, number: int, duplicates: dict[str, str]) -> None:
-    """Write one shard without its duplicates, each with its refusal in the ledger."""
-    write_changed_scenes(before.table(number), after.table(number), partial(without, clip_ids=duplicates))
-    said = read_annotations(before.said(number))
-    write_annotations(after.said(number), {clip: texts for clip, texts in said.items() if clip not in duplicates})
-    rows = [
-        replace(row, status="refused", reason="duplicate", detail=duplicates[row.clip_id])
-        if row.clip_id in duplicates
-        else row
-        for row in read_ledger(before.ledger(number))
-    ]
-    write_ledger(after.ledger(number), rows)
-
-
-def flags(table: Path) -> dict[str, int]:
-    """How many clips of a shard have which flag, under the names of the metrics."""
-    found = Counter(flag for group in read_scenes(table, ["flags"]) for row in group["flags"] for flag in row.as_py())
-    return {f"flagged_{flag}": number for flag, number in found.items()}
-
-
-def miss_shard(extraction: Extraction, corpus: Path, number: int) -> dict[str, int]:
-    """Count what became of the clips of a shard that were asked for and never came."""
-    write_outcomes(extraction.outcomes(shard_name(number) + MISSING), never_had(*asked_shard(corpus, number)))
-    return {}
-
-
-def clip_ids(table: Path) -> Iterator[str]:
-    """The clips of a shard."""
-    for group in read_scenes(table, ["clip_id"]):
-        yield from group["clip_id"].to_pylist()
-
-
-def extract_clips(clips: list[Clip], decoder: Decoder, params, seed: int, ledger: list[LedgerRow]) -> Iterator[Scene]:
-    """The scenes of the clips that yield one; `ledger` gets a row for every clip."""
-    for clip in clips:
-        try:
-            if clip.refusal:
-                raise Refusal(*clip.refusal)
-            wanted = what_is_wanted(params, places(clip.clip_id, params.frames, params.times, seed))
-            decoded = decoder.decode(clip.path, clip.offset, clip.size, wanted)
-            flags = judge(decoded.measured, params.quality)
-        except Refusal as refusal:
-            ledger.append(LedgerRow(clip.clip_id, clip.source, "refused", refusal.reason, refusal.detail))
-        else:
-            ledger.append(LedgerRow(clip.clip_id, clip.source, "kept"))
-            group = clip.group or clip.clip_id
-            yield Scene(clip_id=clip.clip_id, group=group, flags=flags, **vars(decoded))
-
-
-def places(clip_id: str, frames: int, times: str, seed: int) -> tuple[float, ...]:
-    """Where in [0, 1) of a clip its moments are: one in each of `frames` equal parts, in its middle or at random.
-
-    Random places depend on the seed and the clip alone.
-    """
-    draws = [0.5 if times == "even" else _draw(f"{seed}/{clip_id}/{moment}") for moment in range(frames)]
-    return tuple((moment + draw) / frames for moment, draw in enumerate(draws))
-
-
-def _draw(name: str) -> float:
-    """A number in [0, 1) that is the same for the same name, for ever and everywhere."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
-
-
-def what_is_wanted(params, places: tuple[float, ...]) -> Wanted:
-    """The parameters as the decoder has them, in seconds and pixels."""
-    return Wanted(
-        places=places,
-        frame_size=params.frame_size,
-        jpeg_quality=params.jpeg_quality,
-        window=params.window,
-        shortest=params.shortest,
-        longest=params.minutes_limit * 60,
-        pixels=round(params.megapixels_limit * 1e6),
-        sequence_rate=params.sequence_rate,
-        sequence_size=params.sequence_size,
-    )
-
-
-def closing_line(kept: dict[str, int], told: dict[str, int]) -> str:
+def closing_line(kept: dict[str, int], others: dict[str, int]) -> str:
     """What came out, what is flagged, and what was left out."""
     line = f"{kept['clips_kept']:,} of {kept['clips_in']:,} clips kept, {kept['moments']:,} moments"
     for prefix, where in (("flagged_", "data/scenes"), ("refused_", "why: data/scenes/ledger")):
-        found = [f"{number:,} {name.removeprefix(prefix)}" for name, number in told.items() if name.startswith(prefix)]
+        found = [f"{number:,} {name[len(prefix) :]}" for name, number in others.items() if name.startswith(prefix)]
         line += f"; {prefix[:-1]}: {', '.join(found)} ({where})" if found else ""
     return line
 

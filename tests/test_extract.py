@@ -23,12 +23,19 @@ from earshot.media.folders import clips_in_folder
 from earshot.media.listing import list_shards
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
+from earshot.scenes.extraction import places
 from earshot.scenes.table import SCHEMA, Scene, read_scenes, write_scenes
-from stages.extract import STAGE, main, places
+from stages.extract import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 # The rendered clips show one pattern, so that each is the duplicate of the others.
-QUICK = ("extract.frame_size=32", "extract.window=1.0", "extract.shard_clips=4", "extract.quality.duplicate=ignore")
+QUICK = (
+    "corpus.ontology=none",
+    "extract.frame_size=32",
+    "extract.window=1.0",
+    "extract.shard_clips=4",
+    "extract.quality.duplicate=ignore",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -321,3 +328,15 @@ def test_all_real_clips_are_kept_with_the_groups_of_their_manifest(tmp_path, rea
     assert {row["clip_id"]: row["group"] for row in scenes(tmp_path)} == groups
     counts = {"clips_in": len(groups), "clips_kept": len(groups), "moments": 10 * len(groups)}
     assert metrics(tmp_path) == counts | {"clips_hash": list_hash(groups)}
+
+
+def test_the_ontology_is_put_beside_the_annotations(tmp_path, media):
+    text = '[{"id": "/m/1", "name": "dog", "child_ids": [], "restrictions": []}]'
+    (tmp_path / "ontology.json").write_text(text)
+    (tmp_path / "broken.json").write_text(text.replace("name", "title"))
+    extract(tmp_path / "with", media, f"corpus.ontology={tmp_path / 'ontology.json'}")
+    assert (tmp_path / "with/data/annotations/ontology.json").read_text() == text
+    extract(tmp_path / "without", media)
+    assert not (tmp_path / "without/data/annotations/ontology.json").exists()
+    with pytest.raises(SystemExit, match="broken.json, class 1: wanted id and name"):
+        extract(tmp_path / "broken", media, f"corpus.ontology={tmp_path / 'broken.json'}")

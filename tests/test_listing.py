@@ -15,13 +15,14 @@ from odd_media import render
 from peak_memory import measured
 
 from earshot.core.errors import EarshotError
+from earshot.core.params import load_params
 from earshot.media import listing
 from earshot.media.clips import may_be_clip, read_listing
 from earshot.media.decoder_process import Decoder
 from earshot.media.folders import walk
 from earshot.media.listing import list_shards
-from earshot.pipeline.params import load_params
-from stages.extract import extract_clips
+from earshot.params.extract import Params
+from earshot.scenes.extraction import extract_clips
 
 
 def listed(folder: Path, size: int = 100) -> list[list]:
@@ -254,7 +255,7 @@ def test_containers_of_every_kind_are_decoded_where_they_lie(tmp_path):
     files = {f"{kind}.{kind}": render(tmp_path / f"v.{kind}", *codecs).read_bytes() for kind, codecs in kinds.items()}
     tar(tmp_path / "tars" / "in" / "00005.tar", files | {"webm.json": numbered("0", "https://youtu.be/--PJHxphWEs")})
     (clips,) = listed(tmp_path / "tars")
-    params = load_params(REPOSITORY / "params.yaml", ["extract.frame_size=32", "extract.window=1.0"]).extract
+    params = load_params(Params, REPOSITORY / "params.yaml", ["extract.frame_size=32", "extract.window=1.0"]).extract
     ledger = []
     with Decoder(params.clip_seconds) as decoder:
         scenes = list(extract_clips(clips, decoder, params, 0, ledger))

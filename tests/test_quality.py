@@ -17,12 +17,13 @@ from odd_media import BLEND, MP4, decode, ffmpeg, render
 import stages.extract
 from earshot.commands.completeness import main as completeness_main
 from earshot.core.hashing import list_hash
+from earshot.core.params import load_params
 from earshot.corpus.completeness import CLASSES_LIMIT, OTHERS, Completeness
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.split import split_of
 from earshot.media.quality import Measured, judge, measure, sound_print
-from earshot.pipeline.params import load_params
+from earshot.params.extract import Params
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.duplicates import Corpus, Prints, first_of_each, read_duplicates, write_duplicates
@@ -30,7 +31,7 @@ from earshot.scenes.table import Scene, read_scenes, write_scenes
 from stages.extract import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
-QUALITY = load_params(PARAMS).extract.quality
+QUALITY = load_params(Params, PARAMS).extract.quality
 RATE = 22050
 MANDELBROT = "mandelbrot=s=96x64:r=10:end_scale=0.01:end_pts=30,trim=duration=3"
 LIFE = "life=s=96x64:mold=10:r=10:ratio=0.3:seed={}:death_color=blue:life_color=white,trim=duration=3"
@@ -73,7 +74,13 @@ def corpus(tmp_path_factory) -> Path:
 def extract(root: Path, clips: Path, *overrides: str) -> dict:
     """Run the stage in this process; its metrics."""
     root.mkdir(parents=True, exist_ok=True)
-    changes = (f"corpus.clips={clips}", "extract.frame_size=32", "extract.window=1", "extract.shard_clips=2")
+    changes = (
+        "corpus.ontology=none",
+        f"corpus.clips={clips}",
+        "extract.frame_size=32",
+        "extract.window=1",
+        "extract.shard_clips=2",
+    )
     changes += overrides
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EARSHOT_WORKERS", "1")

@@ -1,4 +1,7 @@
-"""What humans said of clips, in a table of its own that no training stage reads: clip_id and a list of annotations."""
+"""What humans said of clips, in a table of its own that no training stage reads: clip_id and a list of annotations.
+
+Beside it is the ontology of their classes, where there is one.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from earshot.core.files import write_atomically
+from earshot.corpus.ontology import read_ontology
 from earshot.scenes.arrow import list_column, text_column
 
 SCHEMA = pa.schema([("clip_id", pa.string()), ("annotations", pa.list_(pa.string()))])
+ONTOLOGY_FILE = "ontology.json"  # beside the table, in the format of AudioSet's
+
+
+def write_ontology(source: Path, folder: Path) -> None:
+    """Put a copy of an ontology beside the table; raises EarshotError as `read_ontology` does."""
+    read_ontology(source)
+    with write_atomically(folder / ONTOLOGY_FILE) as growing:
+        growing.write_bytes(source.read_bytes())
 
 
 def write_annotations(path: Path, annotations: Mapping[str, Sequence[str]]) -> None:
