@@ -21,7 +21,7 @@ from earshot.benchmarks.correspondence import (
 )
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Context
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
@@ -74,19 +74,19 @@ def world(tmp_path_factory):
     return root
 
 
-def question(world, scratch, **changes):
+def context(world, scratch, **changes):
     paths = {"annotations": world / "said", "ontology": world, "scratch": scratch}
     params = SimpleNamespace(**PARAMS | changes)
-    return Question(world / "scenes", world / "models", params, 0, "texture", {}, **paths)
+    return Context(world / "scenes", world / "models", params, 0, "texture", {}, **paths)
 
 
 def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
-    answer = evaluate(question(world, tmp_path))
+    answer = evaluate(context(world, tmp_path))
     assert answer.metrics["pairs"] == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240))
     assert answer.metrics["accuracy"] == answer.metrics["random_accuracy"]
     assert 0.2 < answer.metrics["accuracy"] < 0.8
     assert 2 * len(set(answer.items)) == answer.metrics["pairs"]
-    assert answer.metrics == evaluate(question(world, tmp_path)).metrics
+    assert answer.metrics == evaluate(context(world, tmp_path)).metrics
 
 
 def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
@@ -101,7 +101,7 @@ def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
 @pytest.mark.slow
 def test_the_baselines_learn_what_annotations_tell(world, tmp_path):
     """Two kinds: a sound of another group is of the other kind half of the time, so three of four pairs can be told."""
-    answer = evaluate(question(world, tmp_path, supervised_epochs=12))
+    answer = evaluate(context(world, tmp_path, supervised_epochs=12))
     assert answer.metrics["direct_accuracy"] > 0.65
     assert answer.metrics["supervised_accuracy"] > 0.65
     assert {row["network"] for row in answer.classes} == {"trained", "random", "direct", "supervised"}
@@ -147,5 +147,5 @@ def test_every_annotation_of_a_clip_counts_alike_and_one_kind_is_too_few(tmp_pat
 
 
 def test_metrics_are_plain_numbers(world, tmp_path):
-    metrics = evaluate(question(world, tmp_path)).metrics
+    metrics = evaluate(context(world, tmp_path)).metrics
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

@@ -23,7 +23,7 @@ from earshot.benchmarks.localisation import (
     read_tree,
 )
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Context
 
 
 def test_ciou_by_hand():
@@ -121,7 +121,7 @@ def ask(tree, tmp_path, monkeypatch):
     def asked(**networks):
         found = {"": networks.get("own", Looking()), "random_": networks.get("random", Looking((1, 3)))}
         monkeypatch.setattr(localisation, "load_correspondences", lambda folder: found)
-        return evaluate(Question(tree, tmp_path, SimpleNamespace(), 0, "", {}, tmp_path, tmp_path, tmp_path))
+        return evaluate(Context(tree, tmp_path, SimpleNamespace(), 0, "", {}, tmp_path, tmp_path, tmp_path))
 
     return asked
 

@@ -14,7 +14,7 @@ from sklearn.metrics import ndcg_score
 from earshot.benchmarks.retrieval import clip_distances, evaluate, ndcg, random_ndcg, rank
 from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import read_ontology
-from earshot.evaluation.benchmark import Question, Unanswerable
+from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips import clip_embeddings as moments
 
 LOG = np.log2
@@ -109,7 +109,7 @@ def ask(tmp_path, ontology, monkeypatch):
         params = SimpleNamespace(k=k, split="test")
         data = tmp_path / "data"
         return evaluate(
-            Question(data / "scenes", tmp_path, params, 0, "texture", {}, tmp_path, data / "annotations", ontology)
+            Context(data / "scenes", tmp_path, params, 0, "texture", {}, tmp_path, data / "annotations", ontology)
         )
 
     return asked
@@ -151,7 +151,7 @@ def test_clips_without_annotations_are_counted_and_left_out(ask):
 
 
 def test_too_few_clips_of_other_videos_give_no_answer(ask):
-    with pytest.raises(Unanswerable, match="3 clips of other videos for a query, wanted 4 or more"):
+    with pytest.raises(NotApplicable, match="3 clips of other videos for a query, wanted 4 or more"):
         ask(k=4)
 
 
@@ -161,10 +161,10 @@ def test_an_annotation_that_the_ontology_does_not_know_is_refused(ask):
 
 
 def test_an_ontology_of_another_corpus_gives_no_answer(ask):
-    with pytest.raises(Unanswerable, match=r"none of the clips' annotations, such as '\w+', .* as corpus\.ontology"):
+    with pytest.raises(NotApplicable, match=r"none of the clips' annotations, such as '\w+', .* as corpus\.ontology"):
         ask(said=[["dog"], ["dog", "cat"], ["dog"], ["dog"], ["dog"]])
 
 
 def test_nobody_having_said_anything_gives_no_answer(ask):
-    with pytest.raises(Unanswerable, match="no clip of the split test is annotated"):
+    with pytest.raises(NotApplicable, match="no clip of the split test is annotated"):
         ask(said=[[]] * 5)
