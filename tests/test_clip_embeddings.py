@@ -14,7 +14,7 @@ from earshot.evaluation.clips import clip_embeddings as moments
 def context(root):
     data = root / "data"
     params = SimpleNamespace(split="test")
-    return Context(data / "scenes", root, params, 0, "texture", {}, root, data / "annotations", root / "ontology.json")
+    return Context(data / "scenes", root, params, 0, root, data / "annotations")
 
 
 def described(root, networks=None):

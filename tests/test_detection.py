@@ -17,15 +17,16 @@ from PIL import Image
 from earshot.benchmarks import detection
 from earshot.benchmarks.detection import Detection, evaluate, read_pictures, shown_places
 from earshot.core.errors import EarshotError
+from earshot.core.params import load_params
 from earshot.evaluation.benchmark import Context
+from earshot.evaluation.image_files import read_picture
 from earshot.evaluation.images.fast_rcnn import FastRcnn, draw_regions, moved, offsets_between, scaled
-from earshot.evaluation.images.image_features import read_picture
 from earshot.evaluation.images.proposals import clean_boxes, from_files, searched, selective_search
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.metrics import Found, Shown, detection_precision, judge_detections, overlap
 from earshot.networks.backbones import build_network
 from earshot.networks.files import save_architecture, save_weights
-from earshot.pipeline.params import load_params
+from earshot.params.evaluate import params_of as schema_of
 from earshot.pipeline.settings import settings
 from earshot.training import trainer
 from earshot.training.batch_norm import estimate_batch_norm
@@ -110,7 +111,8 @@ def encoders(tmp_path_factory) -> Path:
 
 def params_of(**changes: object):
     few = {"steps": 4, "regions": 16, "proposals_kept": 60, "shorter_side": 72, "longest_side": 96} | changes
-    return load_params(REPOSITORY / "params.yaml", [f"evaluate.detection.{k}={v}" for k, v in few.items()])
+    overrides = [f"evaluate.detection.{k}={v}" for k, v in few.items()]
+    return load_params(schema_of("detection"), REPOSITORY / "params.yaml", overrides)
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def ask(whole, encoders, tmp_path):
     def context(scratch: str = "scratch", tree: Path = whole, **changes: object) -> Context:
         (tmp_path / scratch).mkdir(exist_ok=True)
         params = params_of(**changes).evaluate.detection
-        return Context(tree, encoders, params, 0, "texture", {}, tmp_path / scratch, tmp_path, tmp_path)
+        return Context(tree, encoders, params, 0, tmp_path / scratch)
 
     return context
 
@@ -435,7 +437,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
         "drops": 1,
     }
     params = params_of(**large | changes).evaluate.detection
-    context = Context(folder, folder, params, 0, "texture", {}, folder, folder, folder)
+    context = Context(folder, folder, params, 0, folder)
     pictures = read_pictures(files, classes)
     proposals = searched(files, 300, folder)
     work = Detection(context, classes, pictures, pictures, proposals, ["encoder"])
@@ -462,7 +464,7 @@ def test_a_detector_learns_eight_rendered_pictures_by_heart(tmp_path):
 def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
     sizes = {"shorter_side": 128, "longest_side": 256}
     params = params_of(steps=20, proposals_kept=200, regions=64, **sizes).evaluate.detection
-    answer = evaluate(Context(real_data / "voc2007", encoders, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path))
+    answer = evaluate(Context(real_data / "voc2007", encoders, params, 0, tmp_path))
     assert len(answer.classes) == 20
     assert answer.metrics["proposals_recall"] > 0.6
     assert answer.metrics["map"] == answer.metrics["wrong_sound_map"]

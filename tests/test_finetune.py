@@ -15,14 +15,15 @@ from conftest import REPOSITORY, run_stage
 from striped_pictures import VOC_CLASSES, write_voc_tree
 
 from earshot.benchmarks.finetune import FineTuning, VocTask, evaluate, renew, score_pictures
-from earshot.benchmarks.voc import read_tree
 from earshot.core.errors import EarshotError
+from earshot.core.params import load_params
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Context
+from earshot.evaluation.images.voc_lists import read_tree
 from earshot.evaluation.metrics import mean_average_precision
 from earshot.networks.backbones import build_network
 from earshot.networks.files import load_encoder, save_architecture, save_weights
-from earshot.pipeline.params import load_params
+from earshot.params.evaluate import params_of
 from earshot.pipeline.settings import settings
 from earshot.training import trainer
 from earshot.training.augmentation import Augmentation, crop_frames
@@ -73,11 +74,10 @@ def ask(tree, encoders, tmp_path):
 
     def context(scratch: str = "scratch", **changes: object) -> Context:
         few = {"steps": 6, "batch": 4, "crops": 2} | changes
-        params = load_params(REPOSITORY / "params.yaml", [f"evaluate.finetune.{k}={v}" for k, v in few.items()])
+        overrides = [f"evaluate.finetune.{k}={v}" for k, v in few.items()]
+        params = load_params(params_of("finetune"), REPOSITORY / "params.yaml", overrides)
         (tmp_path / scratch).mkdir(exist_ok=True)
-        return Context(
-            tree, encoders, params.evaluate.finetune, 0, "texture", {}, tmp_path / scratch, tmp_path, tmp_path
-        )
+        return Context(tree, encoders, params.evaluate.finetune, 0, tmp_path / scratch)
 
     return context
 

@@ -15,16 +15,16 @@ from earshot.benchmarks import imagenet
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.benchmark import Context
-from earshot.evaluation.images.image_features import read_picture
+from earshot.evaluation.image_files import read_picture
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_encoder, save_architecture, save_weights
-from earshot.pipeline.params import Imagenet
 from earshot.pipeline.settings import settings
 from stages.evaluate import STAGE, main
 
 CLASSES = {"n01440764": 0, "n02102040": 1, "n03394916": 2}
-SETTINGS = {"resize": 48, "epochs": 15, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.0}
+SETTINGS = {"inputs": "images", "annotations": "none"}
+SETTINGS |= {"resize": 48, "epochs": 15, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +75,8 @@ def tree(tmp_path_factory) -> Path:
 @pytest.fixture
 def ask(tree, encoder, tmp_path):
     def context(**changes: object) -> Context:
-        params = Imagenet(tree=str(tree), encoder=str(encoder), **SETTINGS | changes)
-        return Context(tree, encoder, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+        params = imagenet.Params(tree=str(tree), encoder=str(encoder), **SETTINGS | changes)
+        return Context(tree, encoder, params, 0, tmp_path)
 
     return context
 
@@ -153,8 +153,10 @@ def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
     rows[np.arange(400), labels] += 30
     np.save(tmp_path / "00000.npy", rows.astype(np.float16))
     features = imagenet.Features([tmp_path / "00000.npy"])
-    params = Imagenet(tree="", encoder="", resize=32, epochs=5, batch=32, learning_rate=0.03, weight_decay=0.0)
-    context = Context(tmp_path, tmp_path, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+    params = imagenet.Params(
+        tree="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch": 32, "learning_rate": 0.03}
+    )
+    context = Context(tmp_path, tmp_path, params, 0, tmp_path)
     for given, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
         pictures = imagenet.Pictures([""] * 400, ["a", "b", "c"], given, train=300)
         layer, scale = imagenet.train_linear(features, pictures, context)
@@ -182,8 +184,8 @@ def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
 def test_a_classifiers_conv5_is_probed_too(tree, tmp_path):
     torch.manual_seed(0)
     folder = write_encoders(tmp_path, AlexNet(classes=2, width=0.1, image_size=64))
-    params = Imagenet(tree=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
-    context = Context(tree, folder, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+    params = imagenet.Params(tree=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
+    context = Context(tree, folder, params, 0, tmp_path)
     assert imagenet.measured("encoder", context, imagenet.read_tree(tree)).shape == (12,)
 
 

@@ -47,7 +47,7 @@ def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tm
     networks = {"": Telling(), "random_": Telling(pictures={0: [0.5], 255: [0.7]})}
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
-    answer = evaluate(Context(data / "scenes", tmp_path, params, 0, "", {}, tmp_path, data / "annotations", tmp_path))
+    answer = evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
     metrics = answer.metrics
     assert metrics["nmi_picture"] == pytest.approx(1)
     assert metrics["nmi_sound"] < 0.3
@@ -64,4 +64,4 @@ def test_fewer_clips_than_clusters_give_no_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: {"": Telling()})
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
     with pytest.raises(NotApplicable, match="2 annotated clips in the split test, wanted 3 or more, the clusters"):
-        evaluate(Context(data / "scenes", tmp_path, params, 0, "", {}, tmp_path, data / "annotations", tmp_path))
+        evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))

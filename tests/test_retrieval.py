@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from earshot.benchmarks.retrieval import clip_distances, evaluate, ndcg, random_ndcg, rank
+from earshot.benchmarks.retrieval import evaluate, ndcg, random_ndcg
 from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import read_ontology
 from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips import clip_embeddings as moments
+from earshot.evaluation.clips.ranking import clip_distances, rank
 
 LOG = np.log2
 
@@ -83,8 +84,10 @@ def ontology(tmp_path):
     tree = {"noise": ["surf", "rain"], "music": ["guitar"], "surf": [], "rain": [], "guitar": []}
     entries = [{"id": f"/{name}", "name": name, "child_ids": [f"/{child}" for child in below]}
                for name, below in tree.items()]  # fmt: skip
-    (tmp_path / "ontology.json").write_text(json.dumps(entries))
-    return tmp_path / "ontology.json"
+    file = tmp_path / "data/annotations/ontology.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(entries))
+    return file
 
 
 def test_clips_are_as_far_apart_as_their_nearest_annotations(ontology):
@@ -109,7 +112,7 @@ def ask(tmp_path, ontology, monkeypatch):
         params = SimpleNamespace(k=k, split="test")
         data = tmp_path / "data"
         return evaluate(
-            Context(data / "scenes", tmp_path, params, 0, "texture", {}, tmp_path, data / "annotations", ontology)
+            Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations")
         )
 
     return asked

@@ -37,9 +37,10 @@ from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 
 if TYPE_CHECKING:
-    from earshot.sound.descriptors import Description
+    from earshot.sound.description import Description
 
-DESCRIPTOR_FILE = "descriptor.json"  # in an encoder's folder where it is no network
+DESCRIPTOR_FILE = "descriptor.json"  # in the folder of an encoder that is a descriptor and no network
+CONTROL = "spectrum"  # the smallest descriptor, whose score stands beside
 FREQUENCIES, TIMES = 4, 3  # positions that the map of a sound tower is pooled to
 AT_ONCE = 32  # windows that a tower hears at once
 
@@ -59,8 +60,8 @@ DISPLAY: dict[str, Any] = {
     "scores": "accuracy",
     "leading": "accuracy",
     "metric": "accuracy",
-    "controls": NETWORK_CONTROLS | {"spectrum": "spectrum_"},
-    "own_beside": {"spectrum": "descriptor"},
+    "controls": NETWORK_CONTROLS | {CONTROL: f"{CONTROL}_"},
+    "own_beside": {CONTROL: "descriptor"},
     "not_scores": ("accuracy_spread",),
     "class_score": "accuracy",
 }
@@ -128,12 +129,12 @@ def ways(context: Context[RecordingParams]) -> dict[str, tuple[str, Describe]]:
     """
     windows = context.params.windows
     if _is_descriptor(context.encoder):
-        from earshot.sound.descriptors import load_description  # here: pictures and networks need no sound code
+        from earshot.sound.description import Description, load_description  # a tower needs none of earshot/sound
 
         measured = load_description(context.encoder)
         described = {"accuracy": measured}
-        if measured.control:
-            described[f"{measured.control.name}_accuracy"] = measured.control
+        if measured.name != CONTROL:
+            described[f"{CONTROL}_accuracy"] = Description(CONTROL, measured.texture)
         return {
             metric: (description.name, partial(describe_recordings, description=description, windows=windows))
             for metric, description in described.items()
