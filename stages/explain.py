@@ -23,7 +23,7 @@ import torch
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.evaluation.benchmark import Unanswerable
+from earshot.evaluation.benchmark import NotApplicable
 from earshot.exhibits import clusters, embeddings, heatmaps, localisation, retrieval, units
 from earshot.explanation.exhibit import FACTS_FILE, Question, nothing
 from earshot.pipeline.settings import settings
@@ -81,7 +81,7 @@ def main(run: Run) -> str:
     )
     try:
         shown = EXHIBITS[run.choice](question)
-    except Unanswerable as why:
+    except NotApplicable as why:
         shown = nothing(str(why))
     with write_atomically(question.folder / FACTS_FILE) as growing:
         facts = {"exhibit": run.choice, "encoder": asked.encoder, "tree": asked.tree} | shown.facts

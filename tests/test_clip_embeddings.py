@@ -7,19 +7,19 @@ import pytest
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Context
 from earshot.evaluation.clips import clip_embeddings as moments
 
 
-def question(root):
+def context(root):
     data = root / "data"
     params = SimpleNamespace(split="test")
-    return Question(data / "scenes", root, params, 0, "texture", {}, root, data / "annotations", root / "ontology.json")
+    return Context(data / "scenes", root, params, 0, root, data / "annotations")
 
 
 def described(root, networks=None):
     return moments.describe_moments(
-        question(root), lambda network, p: network.embed_pictures(p), lambda network, s: network.embed_sounds(s), "x"
+        context(root), lambda network, p: network.embed_pictures(p), lambda network, s: network.embed_sounds(s), "x"
     )
 
 

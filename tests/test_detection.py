@@ -17,15 +17,16 @@ from PIL import Image
 from earshot.benchmarks import detection
 from earshot.benchmarks.detection import Detection, evaluate, read_pictures, shown_places
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Question
+from earshot.core.params import load_params
+from earshot.evaluation.benchmark import Context
+from earshot.evaluation.image_files import read_picture
 from earshot.evaluation.images.fast_rcnn import FastRcnn, draw_regions, moved, offsets_between, scaled
-from earshot.evaluation.images.image_features import read_picture
 from earshot.evaluation.images.proposals import clean_boxes, from_files, searched, selective_search
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.metrics import Found, Shown, detection_precision, judge_detections, overlap
 from earshot.networks.backbones import build_network
 from earshot.networks.files import save_architecture, save_weights
-from earshot.pipeline.params import load_params
+from earshot.params.evaluate import params_of as schema_of
 from earshot.pipeline.settings import settings
 from earshot.training import trainer
 from earshot.training.batch_norm import estimate_batch_norm
@@ -110,19 +111,20 @@ def encoders(tmp_path_factory) -> Path:
 
 def params_of(**changes: object):
     few = {"steps": 4, "regions": 16, "proposals_kept": 60, "shorter_side": 72, "longest_side": 96} | changes
-    return load_params(REPOSITORY / "params.yaml", [f"evaluate.detection.{k}={v}" for k, v in few.items()])
+    overrides = [f"evaluate.detection.{k}={v}" for k, v in few.items()]
+    return load_params(schema_of("detection"), REPOSITORY / "params.yaml", overrides)
 
 
 @pytest.fixture
 def ask(whole, encoders, tmp_path):
-    """A question of few steps; parameters by keyword."""
+    """A context of few steps; parameters by keyword."""
 
-    def question(scratch: str = "scratch", tree: Path = whole, **changes: object) -> Question:
+    def context(scratch: str = "scratch", tree: Path = whole, **changes: object) -> Context:
         (tmp_path / scratch).mkdir(exist_ok=True)
         params = params_of(**changes).evaluate.detection
-        return Question(tree, encoders, params, 0, "texture", {}, tmp_path / scratch, tmp_path, tmp_path)
+        return Context(tree, encoders, params, 0, tmp_path / scratch)
 
-    return question
+    return context
 
 
 def boxes_of(*rows: tuple[float, ...]) -> np.ndarray:
@@ -334,10 +336,10 @@ def test_regions_are_a_quarter_objects_and_background_near_them():
 
 
 def test_every_picture_is_shown_before_one_comes_again(ask):
-    question = ask(pictures=3)
-    shown = [place for step in range(8) for place in shown_places(question, 4, step)]
+    context = ask(pictures=3)
+    shown = [place for step in range(8) for place in shown_places(context, 4, step)]
     assert all(sorted(shown[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
-    assert shown != shown_places(replace(question, seed=1), 4, 0) + shown[3:]
+    assert shown != shown_places(replace(context, seed=1), 4, 0) + shown[3:]
 
 
 def test_a_picture_is_scaled_to_its_shorter_side_unless_it_becomes_too_long():
@@ -366,9 +368,9 @@ def test_a_region_reads_the_maps_it_touches_and_no_other(name):
 
 
 def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
-    question = ask(learning_rate=0.05)
-    work = detection.prepared(question)
-    before = FastRcnn(detection.load_network(question.encoder, "encoder"), 2, question.seed)
+    context = ask(learning_rate=0.05)
+    work = detection.prepared(context)
+    before = FastRcnn(detection.load_network(context.encoder, "encoder"), 2, context.seed)
     after = detection.trained_detector(work, "encoder")
     frozen = {f"network.{name}" for name, module in before.network.named_modules() if module in before.batch_norms()}
     frozen.add(f"network.{before.network.fully_connected_names[-1]}")
@@ -435,10 +437,10 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
         "drops": 1,
     }
     params = params_of(**large | changes).evaluate.detection
-    question = Question(folder, folder, params, 0, "texture", {}, folder, folder, folder)
+    context = Context(folder, folder, params, 0, folder)
     pictures = read_pictures(files, classes)
     proposals = searched(files, 300, folder)
-    work = Detection(question, classes, pictures, pictures, proposals, ["encoder"])
+    work = Detection(context, classes, pictures, pictures, proposals, ["encoder"])
     detection.trained_detector(work, "encoder")
     detection.detect_shard(0, work)
     precisions, _ = detection.score({"map": detection.read_detections(work, "encoder")}, work)
@@ -462,7 +464,7 @@ def test_a_detector_learns_eight_rendered_pictures_by_heart(tmp_path):
 def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
     sizes = {"shorter_side": 128, "longest_side": 256}
     params = params_of(steps=20, proposals_kept=200, regions=64, **sizes).evaluate.detection
-    answer = evaluate(Question(real_data / "voc2007", encoders, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path))
+    answer = evaluate(Context(real_data / "voc2007", encoders, params, 0, tmp_path))
     assert len(answer.classes) == 20
     assert answer.metrics["proposals_recall"] > 0.6
     assert answer.metrics["map"] == answer.metrics["wrong_sound_map"]

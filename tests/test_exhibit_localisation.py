@@ -12,9 +12,9 @@ from annotated_scenes import RATE, TEST_GROUPS, flac, write_annotated
 from PIL import Image
 from test_localisation import Looking, tree  # noqa: F401  the fixture
 
-from earshot.benchmarks.localisation import Located
 from earshot.core.errors import EarshotError
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
+from earshot.evaluation.clips.sounding_pictures import Located
 from earshot.exhibits import localisation
 from earshot.exhibits.localisation import show
 from earshot.explanation.exhibit import NOTHING, Question

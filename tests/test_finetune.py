@@ -15,14 +15,15 @@ from conftest import REPOSITORY, run_stage
 from striped_pictures import VOC_CLASSES, write_voc_tree
 
 from earshot.benchmarks.finetune import FineTuning, VocTask, evaluate, renew, score_pictures
-from earshot.benchmarks.voc import read_tree
 from earshot.core.errors import EarshotError
+from earshot.core.params import load_params
 from earshot.core.rng import generator
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Context
+from earshot.evaluation.images.voc_lists import read_tree
 from earshot.evaluation.metrics import mean_average_precision
 from earshot.networks.backbones import build_network
 from earshot.networks.files import load_encoder, save_architecture, save_weights
-from earshot.pipeline.params import load_params
+from earshot.params.evaluate import params_of
 from earshot.pipeline.settings import settings
 from earshot.training import trainer
 from earshot.training.augmentation import Augmentation, crop_frames
@@ -69,17 +70,16 @@ def encoders(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def ask(tree, encoders, tmp_path):
-    """A question of few steps; parameters by keyword."""
+    """A context of few steps; parameters by keyword."""
 
-    def question(scratch: str = "scratch", **changes: object) -> Question:
+    def context(scratch: str = "scratch", **changes: object) -> Context:
         few = {"steps": 6, "batch": 4, "crops": 2} | changes
-        params = load_params(REPOSITORY / "params.yaml", [f"evaluate.finetune.{k}={v}" for k, v in few.items()])
+        overrides = [f"evaluate.finetune.{k}={v}" for k, v in few.items()]
+        params = load_params(params_of("finetune"), REPOSITORY / "params.yaml", overrides)
         (tmp_path / scratch).mkdir(exist_ok=True)
-        return Question(
-            tree, encoders, params.evaluate.finetune, 0, "texture", {}, tmp_path / scratch, tmp_path, tmp_path
-        )
+        return Context(tree, encoders, params.evaluate.finetune, 0, tmp_path / scratch)
 
-    return question
+    return context
 
 
 def trained(encoders: Path, tree: Path, mode: str, checkpoint: Path) -> tuple[dict, dict]:
@@ -139,8 +139,8 @@ def test_every_picture_comes_once_before_any_comes_again(encoders, tree):
 
 
 def test_crops_show_a_share_of_the_picture_between_the_two_parameters(ask):
-    question = ask(crop_smallest=0.2, crop_largest=0.3)
-    changes = FineTuning(question, ([], None), ([], None), []).augmentation().draw(1000, np.random.default_rng(0))
+    context = ask(crop_smallest=0.2, crop_largest=0.3)
+    changes = FineTuning(context, ([], None), ([], None), []).augmentation().draw(1000, np.random.default_rng(0))
     assert changes.boxes[:, 0].min() == pytest.approx(0.2, abs=0.001)
     assert changes.boxes[:, 0].max() == pytest.approx(0.3, abs=0.001)
     assert 400 < changes.mirrored.sum() < 600

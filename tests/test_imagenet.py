@@ -14,17 +14,17 @@ from PIL import Image
 from earshot.benchmarks import imagenet
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
-from earshot.evaluation.benchmark import Question
-from earshot.evaluation.images.image_features import read_picture
+from earshot.evaluation.benchmark import Context
+from earshot.evaluation.image_files import read_picture
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_encoder, save_architecture, save_weights
-from earshot.pipeline.params import Imagenet
 from earshot.pipeline.settings import settings
 from stages.evaluate import STAGE, main
 
 CLASSES = {"n01440764": 0, "n02102040": 1, "n03394916": 2}
-SETTINGS = {"resize": 48, "epochs": 15, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.0}
+SETTINGS = {"inputs": "images", "annotations": "none"}
+SETTINGS |= {"resize": 48, "epochs": 15, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +74,11 @@ def tree(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def ask(tree, encoder, tmp_path):
-    def question(**changes: object) -> Question:
-        params = Imagenet(tree=str(tree), encoder=str(encoder), **SETTINGS | changes)
-        return Question(tree, encoder, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+    def context(**changes: object) -> Context:
+        params = imagenet.Params(tree=str(tree), encoder=str(encoder), **SETTINGS | changes)
+        return Context(tree, encoder, params, 0, tmp_path)
 
-    return question
+    return context
 
 
 def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encoder, capsys):
@@ -103,11 +103,11 @@ def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encode
 
 
 def test_features_are_the_last_map_after_the_relu_of_the_whole_picture_pooled_to_4_by_4(ask, tree, encoder, tmp_path):
-    question, pictures = ask(resize=128), imagenet.read_tree(tree)
+    context, pictures = ask(resize=128), imagenet.read_tree(tree)
     place = tmp_path / "features"
     place.mkdir()
     (place / "00000.json").write_text(json.dumps(pictures.files[:3]))
-    imagenet.describe_shard(0, "encoder", question, place)
+    imagenet.describe_shard(0, "encoder", context, place)
     network = load_encoder(encoder)
     batch = torch.stack([read_picture(Path(file), 128, 128) for file in pictures.files[:3]])
     with torch.inference_mode():  # (3, 64, 8, 8)
@@ -127,7 +127,7 @@ def test_rows_come_from_the_right_file_whatever_their_order(ask, tree, monkeypat
 
 def test_a_killed_measurement_goes_on_where_it_was(ask, tree, monkeypatch):
     monkeypatch.setattr(imagenet, "SHARD", 16)
-    question, pictures, described = ask(), imagenet.read_tree(tree), []
+    context, pictures, described = ask(), imagenet.read_tree(tree), []
     describe = imagenet.describe_shard
 
     def counted(shard, **how):
@@ -138,10 +138,10 @@ def test_a_killed_measurement_goes_on_where_it_was(ask, tree, monkeypatch):
 
     monkeypatch.setattr(imagenet, "describe_shard", counted)
     with pytest.raises(KeyboardInterrupt):
-        imagenet.measured("encoder", question, pictures)
-    told = imagenet.measured("encoder", question, pictures)
+        imagenet.measured("encoder", context, pictures)
+    told = imagenet.measured("encoder", context, pictures)
     assert described == [0, 1, 1, 2]
-    np.testing.assert_array_equal(imagenet.measured("encoder", question, pictures), told)
+    np.testing.assert_array_equal(imagenet.measured("encoder", context, pictures), told)
     assert described == [0, 1, 1, 2]  # a measured encoder is not measured again
     np.testing.assert_array_equal(imagenet.measured("random", ask(), pictures), told)
 
@@ -153,11 +153,13 @@ def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
     rows[np.arange(400), labels] += 30
     np.save(tmp_path / "00000.npy", rows.astype(np.float16))
     features = imagenet.Features([tmp_path / "00000.npy"])
-    params = Imagenet(tree="", encoder="", resize=32, epochs=5, batch=32, learning_rate=0.03, weight_decay=0.0)
-    question = Question(tmp_path, tmp_path, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
+    params = imagenet.Params(
+        tree="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch": 32, "learning_rate": 0.03}
+    )
+    context = Context(tmp_path, tmp_path, params, 0, tmp_path)
     for given, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
         pictures = imagenet.Pictures([""] * 400, ["a", "b", "c"], given, train=300)
-        layer, scale = imagenet.train_linear(features, pictures, question)
+        layer, scale = imagenet.train_linear(features, pictures, context)
         told = imagenet.ask(layer, scale, features, pictures)
         assert told.shape == (100,)
         assert lowest <= told.mean() <= highest
@@ -182,9 +184,9 @@ def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
 def test_a_classifiers_conv5_is_probed_too(tree, tmp_path):
     torch.manual_seed(0)
     folder = write_encoders(tmp_path, AlexNet(classes=2, width=0.1, image_size=64))
-    params = Imagenet(tree=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
-    question = Question(tree, folder, params, 0, "texture", {}, tmp_path, tmp_path, tmp_path)
-    assert imagenet.measured("encoder", question, imagenet.read_tree(tree)).shape == (12,)
+    params = imagenet.Params(tree=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
+    context = Context(tree, folder, params, 0, tmp_path)
+    assert imagenet.measured("encoder", context, imagenet.read_tree(tree)).shape == (12,)
 
 
 def test_a_tree_of_another_layout_is_refused_by_name(tmp_path, tree):

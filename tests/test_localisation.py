@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from earshot.benchmarks import localisation
-from earshot.benchmarks.localisation import (
-    SIDE,
-    area_under,
-    centre_map,
-    ciou,
-    evaluate,
-    middle_slice,
-    positive,
-    read_tree,
-)
+from earshot.benchmarks.localisation import area_under, centre_map, evaluate
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Question
+from earshot.evaluation.benchmark import Context
+from earshot.evaluation.clips.localization_maps import SIDE, ciou, middle_slice, positive
+from earshot.evaluation.clips.sounding_pictures import Located, read_tree
 
 
 def test_ciou_by_hand():
@@ -64,7 +57,7 @@ def test_the_centre_control_has_its_peak_in_the_middle_and_its_lows_in_the_corne
 
 
 def test_a_box_covers_its_share_of_the_truth_and_two_annotators_make_certain(tmp_path):
-    picture = localisation.Located(tmp_path, tmp_path, "x", ((0.5, 0, 1, 0.5), (0.75, 0, 1, 0.25)), agree=2)
+    picture = Located(tmp_path, tmp_path, "x", ((0.5, 0, 1, 0.5), (0.75, 0, 1, 0.25)), agree=2)
     truth = picture.truth()
     assert truth.shape == (SIDE, SIDE)
     assert (truth > 0).mean() == pytest.approx(1 / 4)
@@ -121,7 +114,7 @@ def ask(tree, tmp_path, monkeypatch):
     def asked(**networks):
         found = {"": networks.get("own", Looking()), "random_": networks.get("random", Looking((1, 3)))}
         monkeypatch.setattr(localisation, "load_correspondences", lambda folder: found)
-        return evaluate(Question(tree, tmp_path, SimpleNamespace(), 0, "", {}, tmp_path, tmp_path, tmp_path))
+        return evaluate(Context(tree, tmp_path, SimpleNamespace(), 0, tmp_path))
 
     return asked
 

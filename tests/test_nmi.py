@@ -8,7 +8,7 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
 from earshot.benchmarks.nmi import cluster, evaluate, largest_share, random_nmi
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Question, Unanswerable
+from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips import clip_embeddings as moments
 
 
@@ -47,7 +47,7 @@ def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tm
     networks = {"": Telling(), "random_": Telling(pictures={0: [0.5], 255: [0.7]})}
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
-    answer = evaluate(Question(data / "scenes", tmp_path, params, 0, "", {}, tmp_path, data / "annotations", tmp_path))
+    answer = evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
     metrics = answer.metrics
     assert metrics["nmi_picture"] == pytest.approx(1)
     assert metrics["nmi_sound"] < 0.3
@@ -63,5 +63,5 @@ def test_fewer_clips_than_clusters_give_no_answer(tmp_path, monkeypatch):
     write_annotated(tmp_path, [10, 20], [0.1, 0.2], [["surf"], ["rain"]], TEST_GROUPS[:2])
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: {"": Telling()})
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
-    with pytest.raises(Unanswerable, match="2 annotated clips in the split test, wanted 3 or more, the clusters"):
-        evaluate(Question(data / "scenes", tmp_path, params, 0, "", {}, tmp_path, data / "annotations", tmp_path))
+    with pytest.raises(NotApplicable, match="2 annotated clips in the split test, wanted 3 or more, the clusters"):
+        evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))

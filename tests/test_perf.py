@@ -11,13 +11,17 @@ import pytest
 import soundfile
 import torch
 from conftest import REPOSITORY
+from descriptions import described_as
 from PIL import Image
 from striped_pictures import VOC_CLASSES, draw_picture, write_voc_tree
 
-from earshot.benchmarks import esc50, sun, voc
+from earshot.benchmarks import esc50, sun
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
-from earshot.evaluation.images.image_features import colour_features, layer_features, load_encoders, read_picture
+from earshot.evaluation.encoders import load_encoders
+from earshot.evaluation.image_files import read_picture
+from earshot.evaluation.images import voc_lists
+from earshot.evaluation.images.image_features import colour_features, layer_features
 from earshot.networks.alexnet import AlexNet
 from earshot.networks.files import load_encoder, save_architecture, save_weights
 from earshot.pipeline.settings import settings
@@ -126,7 +130,7 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
             metrics[f"map_{layer}"], abs=1e-5
         )
     assert [row["class"] for row in classes] == list(VOC_CLASSES)
-    _, splits = voc.read_tree(voc_whole)
+    _, splits = voc_lists.read_tree(voc_whole)
     shares = [(column == 1).sum() / (column != 0).sum() for column in splits["test"][1].T]
     assert metrics["chance"] == pytest.approx(np.mean(shares), abs=1e-6)
     assert metrics["map_pool5"] > metrics["chance"] + 0.1  # stripes lie or stand in pool5, whatever their colour
@@ -136,7 +140,8 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
 
 
 def test_voc_is_found_from_each_folder_above_its_lists_and_keeps_difficult_apart(voc_whole):
-    found = [voc.read_tree(place) for place in (voc_whole, voc_whole / "VOCdevkit", voc_whole / "VOCdevkit/VOC2007")]
+    places = voc_whole, voc_whole / "VOCdevkit", voc_whole / "VOCdevkit/VOC2007"
+    found = [voc_lists.read_tree(place) for place in places]
     classes, splits = found[0]
     assert classes == list(VOC_CLASSES)
     assert {split: len(files) for split, (files, _) in splits.items()} == VOC_SIZES
@@ -148,9 +153,9 @@ def test_voc_is_found_from_each_folder_above_its_lists_and_keeps_difficult_apart
 
 
 def test_the_real_lists_of_voc2007_are_read(real_data):
-    classes, splits = voc.read_tree(real_data / "voc2007")
+    classes, splits = voc_lists.read_tree(real_data / "voc2007")
     assert len(classes) == 20
-    assert [len(splits[split][0]) for split in voc.SPLITS] == [300, 100, 200]
+    assert [len(splits[split][0]) for split in voc_lists.SPLITS] == [300, 100, 200]
     assert (np.concatenate([labels for _, labels in splits.values()]) == 0).any()
 
 
@@ -158,7 +163,7 @@ def test_the_real_lists_of_voc2007_are_read(real_data):
 def test_a_random_network_tells_real_photographs_better_than_chance(real_data, tmp_path):
     torch.manual_seed(0)
     network = AlexNet(classes=2, width=0.5, image_size=112)
-    files = voc.read_tree(real_data / "voc2007")[1]["train"][0]
+    files = voc_lists.read_tree(real_data / "voc2007")[1]["train"][0]
     save_architecture(tmp_path, network)
     network.train()
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
@@ -221,7 +226,8 @@ def test_sun_draws_as_many_of_the_official_fifty_as_asked_by_the_seed(tmp_path):
 
 
 def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, esc50_whole, capsys):
-    changes = {"evaluate__esc50__tree": esc50_whole, "evaluate__esc50__windows": 2, "descriptor": "mfcc"}
+    changes = {"evaluate__esc50__tree": esc50_whole, "evaluate__esc50__windows": 2}
+    changes["evaluate__esc50__encoder"] = described_as("mfcc", tmp_path / "models")
     metrics, classes = run_stage(tmp_path / "root", "esc50", **changes)
     asked = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
     scores = {"accuracy": 1, "accuracy_spread": 0, "spectrum_accuracy": 1, "chance": 0.5}
@@ -241,7 +247,7 @@ def test_a_part_of_esc50_may_name_its_only_table_as_it_likes(trees):
 
 
 def test_features_do_not_depend_on_how_pictures_are_batched(voc_whole, encoder, monkeypatch):
-    files = voc.read_tree(voc_whole)[1]["train"][0]
+    files = voc_lists.read_tree(voc_whole)[1]["train"][0]
     network = load_encoder(encoder)
     together = layer_features(network, files, ("max5", "fc7"), SIDE, "x")
     monkeypatch.setattr("earshot.evaluation.images.image_features.BATCH", 3)
@@ -335,7 +341,8 @@ def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tm
     damage(trees[benchmark])
     changes = {f"evaluate__{benchmark}__tree": trees[benchmark]}
     if benchmark == "esc50":
-        changes |= {"evaluate__esc50__windows": 1, "descriptor": "spectrum"}
+        encoder = described_as("spectrum", tmp_path / "models")
+        changes |= {"evaluate__esc50__windows": 1, "evaluate__esc50__encoder": encoder}
     else:
         changes |= {f"evaluate__{benchmark}__encoder": encoder, f"evaluate__{benchmark}__layers": "[max5]"}
     with pytest.raises(SystemExit, match=told) as refused:
@@ -346,4 +353,4 @@ def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tm
 
 def test_a_resize_below_what_the_network_sees_is_refused(voc_whole, encoder):
     with pytest.raises(EarshotError, match=r"resize is 63 px, wanted at least the encoder's 64"):
-        layer_features(load_encoder(encoder), voc.read_tree(voc_whole)[1]["val"][0], ("max5",), CROP - 1, "x")
+        layer_features(load_encoder(encoder), voc_lists.read_tree(voc_whole)[1]["val"][0], ("max5",), CROP - 1, "x")

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from conftest import REPOSITORY
+from descriptions import described_as, description_of
 
 from earshot.benchmarks import dcase, esc50
 from earshot.core.errors import EarshotError
@@ -110,7 +111,7 @@ def add_evaluation_set(tree: Path) -> None:
 def run_stage(root: Path, benchmark: str, tree: Path, **changes: object) -> tuple[dict, list[dict]]:
     """The metrics and the table of classes that the stage writes."""
     root.mkdir(exist_ok=True)
-    values = {"tree": tree, "windows": 2} | changes
+    values = {"tree": tree, "windows": 2, "inputs": "recordings", "annotations": "none"} | changes
     sets = [word for key, value in values.items() for word in ("--set", f"evaluate.{benchmark}.{key}={value}")]
     STAGE.run(main, ["--benchmark", benchmark, "--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets])
     with (root / "metrics" / f"{benchmark}_classes.csv").open() as file:
@@ -156,10 +157,11 @@ def test_trailing_digital_zeros_of_a_recording_change_no_descriptor(tmp_path):
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
     soundfile.write(tmp_path / "padded.wav", np.append(noise, np.zeros(RATE * 3)), RATE)
     soundfile.write(tmp_path / "bark.wav", np.append(noise[-8_000:], np.zeros(RATE * 4)), RATE)
-    heard = [describe_recording(tmp_path / f"{name}.wav", 3, "spectrum", {}) for name in ("noise", "padded")]
+    spectrum = description_of("spectrum")
+    heard = [describe_recording(tmp_path / f"{name}.wav", 3, spectrum) for name in ("noise", "padded")]
     np.testing.assert_array_equal(*heard)
     assert not np.array_equal(heard[0][0], heard[0][2])  # windows at different places
-    bark = describe_recording(tmp_path / "bark.wav", 3, "spectrum", {})  # half a second of sound
+    bark = describe_recording(tmp_path / "bark.wav", 3, spectrum)  # half a second of sound
     assert bark.shape == (3, 32)
     assert np.isfinite(bark).all()
 
@@ -245,7 +247,7 @@ def test_dcase_2016_asks_the_four_folds_in_turn_where_there_is_no_evaluation_set
         assert set(places[1]) == {f"{number:03d}"}
         assert not set(places[0]) & set(places[1])  # one place is on one side
         assert [int(place) for place in places[0]] == split.folds.tolist()  # and in one fold
-    metrics, _ = run_stage(tmp_path / "root", "dcase", tree_2016, encoder="earshot/sound")
+    metrics, _ = run_stage(tmp_path / "root", "dcase", tree_2016, encoder=described_as("texture", tmp_path / "models"))
     assert metrics["accuracy"] > 0.6 < metrics["spectrum_accuracy"]
     assert (metrics["recordings_train"], metrics["recordings_test"]) == (18, 24)
 

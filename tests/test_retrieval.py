@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from earshot.benchmarks.retrieval import clip_distances, evaluate, ndcg, random_ndcg, rank
+from earshot.benchmarks.retrieval import evaluate, ndcg, random_ndcg
 from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import read_ontology
-from earshot.evaluation.benchmark import Question, Unanswerable
+from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips import clip_embeddings as moments
+from earshot.evaluation.clips.ranking import clip_distances, rank
 
 LOG = np.log2
 
@@ -83,8 +84,10 @@ def ontology(tmp_path):
     tree = {"noise": ["surf", "rain"], "music": ["guitar"], "surf": [], "rain": [], "guitar": []}
     entries = [{"id": f"/{name}", "name": name, "child_ids": [f"/{child}" for child in below]}
                for name, below in tree.items()]  # fmt: skip
-    (tmp_path / "ontology.json").write_text(json.dumps(entries))
-    return tmp_path / "ontology.json"
+    file = tmp_path / "data/annotations/ontology.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(entries))
+    return file
 
 
 def test_clips_are_as_far_apart_as_their_nearest_annotations(ontology):
@@ -109,7 +112,7 @@ def ask(tmp_path, ontology, monkeypatch):
         params = SimpleNamespace(k=k, split="test")
         data = tmp_path / "data"
         return evaluate(
-            Question(data / "scenes", tmp_path, params, 0, "texture", {}, tmp_path, data / "annotations", ontology)
+            Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations")
         )
 
     return asked
@@ -151,7 +154,7 @@ def test_clips_without_annotations_are_counted_and_left_out(ask):
 
 
 def test_too_few_clips_of_other_videos_give_no_answer(ask):
-    with pytest.raises(Unanswerable, match="3 clips of other videos for a query, wanted 4 or more"):
+    with pytest.raises(NotApplicable, match="3 clips of other videos for a query, wanted 4 or more"):
         ask(k=4)
 
 
@@ -161,10 +164,10 @@ def test_an_annotation_that_the_ontology_does_not_know_is_refused(ask):
 
 
 def test_an_ontology_of_another_corpus_gives_no_answer(ask):
-    with pytest.raises(Unanswerable, match=r"none of the clips' annotations, such as '\w+', .* as corpus\.ontology"):
+    with pytest.raises(NotApplicable, match=r"none of the clips' annotations, such as '\w+', .* as corpus\.ontology"):
         ask(said=[["dog"], ["dog", "cat"], ["dog"], ["dog"], ["dog"]])
 
 
 def test_nobody_having_said_anything_gives_no_answer(ask):
-    with pytest.raises(Unanswerable, match="no clip of the split test is annotated"):
+    with pytest.raises(NotApplicable, match="no clip of the split test is annotated"):
         ask(said=[[]] * 5)

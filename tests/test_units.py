@@ -7,9 +7,10 @@ import pytest
 import torch
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
-from earshot.benchmarks.units import annotation_table, class_counts, evaluate
-from earshot.evaluation.benchmark import Question, Unanswerable
+from earshot.benchmarks.units import class_counts, evaluate
+from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips import clip_embeddings as moments
+from earshot.evaluation.clips.clip_embeddings import annotation_table
 
 
 def test_the_five_clips_that_activate_a_unit_most_are_counted_by_class():
@@ -45,7 +46,7 @@ def ask(tmp_path, monkeypatch):
         monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
         data, params = tmp_path / "data", SimpleNamespace(split="test")
         return evaluate(
-            Question(data / "scenes", tmp_path, params, 0, "", {}, tmp_path, data / "annotations", tmp_path)
+            Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations")
         )
 
     return asked
@@ -64,5 +65,5 @@ def test_units_and_the_classes_they_prefer_are_counted(ask):
 
 
 def test_fewer_clips_than_are_counted_give_no_answer(ask):
-    with pytest.raises(Unanswerable, match="4 annotated clips in the split test, wanted 5 or more"):
+    with pytest.raises(NotApplicable, match="4 annotated clips in the split test, wanted 5 or more"):
         ask(4)

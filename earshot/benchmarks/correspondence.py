@@ -15,22 +15,26 @@ Of a clip with several annotations each counts alike.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
+from earshot.core.params import Amount, Count
 from earshot.core.rng import generator
-from earshot.evaluation.benchmark import Answer, Question, Unanswerable
-from earshot.evaluation.images.image_features import PREFIXES
+from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, NotApplicable, Result
+from earshot.evaluation.encoders import PREFIXES
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.towers import CHANNELS
+from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
 from earshot.training.augmentation import Augmentation
@@ -55,37 +59,43 @@ HIDDEN = 128  # units of a classifier on a tower (section 3.1)
 SENSES = ("pictures", "sounds")
 
 
-def evaluate(question: Question) -> Answer:
+class Params(BenchmarkParams):
+    """How pairs are made, as in the stage correspond, and how the two supervised baselines are trained.
+
+    With 0 `supervised_epochs` the baselines are left out; `supervised_batch` counts pairs.
+    """
+
+    inputs: Literal["clips"]
+    positives: Literal["centred", "overlapping"]
+    negatives: Literal["other-group", "shifted"]
+    grid: Amount
+    shift: Amount
+    supervised_epochs: Count
+    supervised_batch: Annotated[int, Field(ge=4, multiple_of=2)]
+    supervised_learning_rate: Amount
+
+
+def evaluate(context: Context[Params]) -> Result:
     """The share of the pairs told by the network and its controls, and by the baselines where they are asked for."""
-    p = question.params
+    p = context.params
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift)
-    there = [name for name in PREFIXES if (question.encoder / f"{name}.safetensors").exists()]
+    there = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]
     metrics: dict[str, Any] = {}
-    network = load_correspondence(question.encoder)
+    network = load_correspondence(context.encoder)
     for name in there:
-        network = load_correspondence(question.encoder, name)
-        scores, together = score_pairs(network, question.tree, sampling, "test")
+        network = load_correspondence(context.encoder, name)
+        scores, together = score_pairs(network, context.tree, sampling, "test")
         metrics[f"{PREFIXES[name]}accuracy"] = float(((scores > 0) == together).mean())
-        metrics[f"{PREFIXES[name]}ranked"] = ranked_above(scores, together)
+        metrics[f"{PREFIXES[name]}ranked"] = float(roc_auc_score(together, scores))
     metrics |= {"chance": 0.5, "pairs": len(together)}
     if p.supervised_epochs:
-        metrics |= supervised(question, network.architecture, sampling)
+        metrics |= supervised(context, network.architecture, sampling)
     names = [key.removesuffix("accuracy") for key in metrics if key.endswith("accuracy")]
     rows = [{"network": name.strip("_") or "trained", "accuracy": metrics[f"{name}accuracy"]} for name in names]
     told = [f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f}" for row in rows]
-    groups = clips_of(question.tree, Wanted.by(network), sampling, split="test")
+    groups = clips_of(context.tree, Wanted.by(network), sampling, split="test")
     asked = [clip_id for group in groups for clip_id in group.clip_ids()]
-    return Answer(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance 0.500", asked)
-
-
-def ranked_above(scores: np.ndarray, together: np.ndarray) -> float:
-    """How often a pair that belongs together scores above one that does not: the area under the ROC curve."""
-    order = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1.0
-    for value in np.unique(scores):
-        order[scores == value] = order[scores == value].mean()  # ties count half
-    right = int(together.sum())
-    wrong = len(together) - right
-    return float((order[together].sum() - right * (right + 1) / 2) / (right * wrong))
+    return Result(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance 0.500", asked)
 
 
 @torch.inference_mode()
@@ -102,12 +112,12 @@ def held_out_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: 
     """The pairs of a split on the network's device: the same whenever they are asked for.
 
     Raises:
-        Unanswerable: the split has fewer than two clips that are long enough.
+        NotApplicable: the split has fewer than two clips that are long enough.
     """
     wanted, device = Wanted.by(network), next(network.parameters()).device
     clips = PairedClips(clips_of(scenes, wanted, sampling, split=split), batch=BATCH, seed=None)
     if clips.items < 2:
-        raise Unanswerable(f"{scenes}: {clips.items} clips in the split {split}, wanted two or more; give more clips")
+        raise NotApplicable(f"{scenes}: {clips.items} clips in the split {split}, wanted two or more; give more clips")
 
     def batch(number: int) -> Pairs:
         chosen = clips[number]
@@ -117,28 +127,28 @@ def held_out_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: 
     return ahead(batch, range(clips.batches_per_epoch), settings().threads)
 
 
-def supervised(question: Question, architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, float]:
+def supervised(context: Context[Params], architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, float]:
     """The accuracy of both supervised baselines on the test pairs."""
-    annotations = Annotations.read(question.annotations)
-    torch.manual_seed(question.seed)
+    annotations = Annotations.read(context.annotations)
+    torch.manual_seed(context.seed)
     sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
     network = build_correspondence("l3", **sizes).to(chosen_device(), memory_format=torch.channels_last)
     task = CorrespondenceTask(
         network,
-        question.tree,
+        context.tree,
         sampling,
         Augmentation(crop=0.5, jitter=0.4, flip=True),  # as params.yaml has them for the networks compared with
         volume=0.1,
-        batch=question.params.supervised_batch,
-        seed=question.seed,
+        batch=context.params.supervised_batch,
+        seed=context.seed,
     )
     begin(task)
     towers = {sense: ClassifiedTower(network, sense, len(annotations.names)).to(task.device) for sense in SENSES}
     for sense, tower in towers.items():
-        train(question, AnnotationTask(task, tower, annotations), sense)
-    direct = direct_accuracy(network, towers, question.tree, sampling)
-    train(question, FusionTask(task), "fusion")
-    scores, together = score_pairs(network, question.tree, sampling, "test")
+        train(context, AnnotationTask(task, tower, annotations), sense)
+    direct = direct_accuracy(network, towers, context.tree, sampling)
+    train(context, FusionTask(task), "fusion")
+    scores, together = score_pairs(network, context.tree, sampling, "test")
     return {"direct_accuracy": direct, "supervised_accuracy": float(((scores > 0) == together).mean())}
 
 
@@ -149,20 +159,20 @@ def begin(task: CorrespondenceTask) -> None:
     estimate_batch_norm(task.network, [pair[:4] for pair in pairs])
 
 
-def train(question: Question, task: Any, name: str) -> None:
+def train(context: Context[Params], task: Any, name: str) -> None:
     """Train a baseline, from where it was interrupted."""
-    p = question.params
+    p = context.params
     plan = Plan(
         epochs=p.supervised_epochs,
         learning_rate=p.supervised_learning_rate,
         weight_decay=1e-5,  # that of L3's own training (section 2.2)
         clip_norm=5.0,
         precision="auto",
-        seed=question.seed,
+        seed=context.seed,
         optimiser="adam",
         schedule="onecycle",
     )
-    Trainer(task, plan, question.scratch / f"supervised.{name}.checkpoint.safetensors").train(f"supervised {name}")
+    Trainer(task, plan, context.scratch / f"supervised.{name}.checkpoint.safetensors").train(f"supervised {name}")
 
 
 @dataclass(frozen=True)
@@ -289,3 +299,15 @@ def best_threshold(scores: np.ndarray, together: np.ndarray) -> float:
     below = int(np.argmax(np.where(between, right, -len(right))))
     edges = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2, [np.inf]])
     return float(edges[below])
+
+
+BENCHMARK = Benchmark(
+    params=Params,
+    evaluate=evaluate,
+    title="Correspondence",
+    scores="accuracy",
+    leading="accuracy",
+    controls=NETWORK_CONTROLS | {"supervised direct": "direct_", "supervised pretraining": "supervised_"},
+    at_a_glance=True,
+    on_console=True,
+)

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Answer, Question
-from earshot.evaluation.recordings.recordings import Split, evaluate_recordings
+from earshot.evaluation.benchmark import Benchmark, Context, Result
+from earshot.evaluation.recordings.recordings import DISPLAY, RecordingParams, Split, evaluate_recordings
 
 TRAIN_2013, TEST_2013 = "scenes_stereo", "scenes_stereo_testset"
 TRAIN_2016, TEST_2016 = "TUT-acoustic-scenes-2016-development", "TUT-acoustic-scenes-2016-evaluation"
@@ -50,16 +50,16 @@ class Scenes:
     protocol: str
 
 
-def evaluate(question: Question) -> Answer:
+def evaluate(context: Context[RecordingParams]) -> Result:
     """The accuracy of what is measured, of its controls, and of chance."""
-    scenes = read_tree(question.tree)
+    scenes = read_tree(context.tree)
     names, targets = np.unique(scenes.classes, return_inverse=True)
-    answer = evaluate_recordings(
-        question, scenes.files, names.tolist(), targets, scenes.splits, f"{scenes.protocol} linear SVM on windows"
+    result = evaluate_recordings(
+        context, scenes.files, names.tolist(), targets, scenes.splits, f"{scenes.protocol} linear SVM on windows"
     )
-    answer.metrics["recordings_train"] = round(np.mean([len(split.train) for split in scenes.splits]))
-    answer.metrics["recordings_test"] = sum(len(split.test) for split in scenes.splits)
-    return answer
+    result.metrics["recordings_train"] = round(np.mean([len(split.train) for split in scenes.splits]))
+    result.metrics["recordings_test"] = sum(len(split.test) for split in scenes.splits)
+    return result
 
 
 def read_tree(tree: Path) -> Scenes:
@@ -153,3 +153,6 @@ def _read_list(file: Path) -> dict[Path, str]:
     if not found:
         raise EarshotError(f"{file}: lists no recordings; restore the official lists")
     return found
+
+
+BENCHMARK = Benchmark(params=RecordingParams, evaluate=evaluate, title="DCASE", **DISPLAY)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,19 +23,22 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from earshot.benchmarks.voc import read_tree
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
+from earshot.core.params import Amount, Count, Decay, Pixels, Positive, Share
 from earshot.core.rng import generator
-from earshot.evaluation.benchmark import Answer, Question
+from earshot.evaluation.benchmark import Benchmark, Context, Result
+from earshot.evaluation.encoders import PREFIXES, load_encoders
+from earshot.evaluation.image_files import read_whole_picture, require_pictures
 from earshot.evaluation.images.fast_rcnn import FastRcnn, detect, draw_regions, offsets_between, scaled, size_of
-from earshot.evaluation.images.image_features import PREFIXES, load_encoders, read_whole_picture, require_pictures
 from earshot.evaluation.images.proposals import Proposals, from_files, searched
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
+from earshot.evaluation.images.voc_lists import read_tree
 from earshot.evaluation.metrics import SAME_OBJECT, Found, Shown, detection_precision, overlap
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_network
 from earshot.networks.network import Network
+from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from earshot.training.batches import ahead
@@ -44,6 +48,27 @@ PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP"
 SHARD_PICTURES = 100  # tested by one task
 
 Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
+
+
+class Params(BenchmarkParams):
+    """A step shows `regions` of `pictures`, a quarter of them on objects; `proposals_kept` of a picture are used.
+
+    A picture is scaled until its shorter side or else its longer one has the px it may.
+    """
+
+    inputs: Literal["images"]
+    proposals: Literal["selective-search", "files"]
+    proposals_kept: Positive
+    shorter_side: Pixels
+    longest_side: Pixels
+    steps: Positive
+    pictures: Positive
+    regions: Positive
+    learning_rate: Amount
+    drops: Count
+    drop: Share
+    weight_decay: Decay
+    clip_norm: Amount
 
 
 @dataclass(frozen=True)
@@ -69,14 +94,14 @@ class Detection:
     """What the processes that train and test are given.
 
     Args:
-        question: the tree, the encoders, the parameters, the seed and the scratch folder.
+        context: the tree, the encoders, the parameters, the seed and the scratch folder.
         classes: their names.
         train, test: pictures of train + val that training will show, and of test.
         proposals: of all of them.
         names: of the encoders.
     """
 
-    question: Question
+    context: Context[Params]
     classes: Sequence[str]
     train: Pictures
     test: Pictures
@@ -89,7 +114,7 @@ class Detection:
 
     def place(self, name: str, shard: int) -> Path:
         """Where the detections of an encoder in a shard of the test pictures are."""
-        return self.question.scratch / "detections" / f"{name}.{shard}.safetensors"
+        return self.context.scratch / "detections" / f"{name}.{shard}.safetensors"
 
 
 class DetectionTask:
@@ -102,7 +127,7 @@ class DetectionTask:
 
     def __init__(self, detector: FastRcnn, detection: Detection) -> None:
         self.network, self.detection = detector, detection
-        self.batches_per_epoch = detection.question.params.steps
+        self.batches_per_epoch = detection.context.params.steps
         self.device = next(detector.parameters()).device
 
     def prepare(self) -> None:
@@ -128,16 +153,16 @@ class DetectionTask:
         return {}
 
     def _batch(self, number: int) -> Batch:
-        question, count = self.detection.question, len(self.detection.train.files)
-        chances = generator("detection regions", question.seed, number)
-        drawn = [self._draw(place, chances) for place in shown_places(question, count, number)]
+        context, count = self.detection.context, len(self.detection.train.files)
+        chances = generator("detection regions", context.seed, number)
+        drawn = [self._draw(place, chances) for place in shown_places(context, count, number)]
         pictures, regions, classes, offsets = zip(*drawn, strict=True)
         joined = (torch.cat(part).to(self.device) for part in (classes, offsets))
         return [each.to(self.device) for each in pictures], [each.to(self.device) for each in regions], *joined
 
     def _draw(self, place: int, chances: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A picture, mirrored or not, with regions drawn from its objects and proposals."""
-        p = self.detection.question.params
+        p = self.detection.context.params
         file, objects = self.detection.train.files[place], self.detection.train.objects[place]
         proposals = self.detection.proposals.of(file.stem, objects.width, objects.height)
         candidates = np.concatenate([objects.boxes, proposals])
@@ -152,13 +177,13 @@ class DetectionTask:
         return picture, regions / size_of(objects), torch.from_numpy(classes), offsets_between(regions, targets)
 
 
-def evaluate(question: Question) -> Answer:
+def evaluate(context: Context[Params]) -> Result:
     """The scores of the trained network and its controls, each trained to detect, and of proposals of every class."""
-    detection = prepared(question)
+    detection = prepared(context)
     names, tests = detection.names, range(len(detection.names) * len(detection.shards()))
     training, testing = (partial(work, detection=detection) for work in (train_detector, detect_shard))
-    map_shards(training, range(len(names)), question.scratch / "finished" / "training", title="training detectors")
-    map_shards(testing, tests, question.scratch / "finished" / "testing", title="detecting")
+    map_shards(training, range(len(names)), context.scratch / "finished" / "training", title="training detectors")
+    map_shards(testing, tests, context.scratch / "finished" / "testing", title="detecting")
 
     proposed = [detection.proposals.of(file.stem, o.width, o.height) for file, o in detection.test.pairs()]
     found = {f"{PREFIXES[name]}map": read_detections(detection, name) for name in names}
@@ -167,9 +192,9 @@ def evaluate(question: Question) -> Answer:
     metrics = {metric: float(np.mean(values)) for metric, values in precisions.items()}
     told = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in metrics.items())
     metrics["proposals_recall"] = recall(proposed, detection.test.objects)
-    metrics["steps"] = question.params.steps
+    metrics["steps"] = context.params.steps
     asked = [file.stem for file in detection.test.files]
-    return Answer(metrics, rows, f"{PROTOCOL} after {question.params.steps} steps", told, asked)
+    return Result(metrics, rows, f"{PROTOCOL} after {context.params.steps} steps", told, asked)
 
 
 def score(
@@ -186,29 +211,29 @@ def score(
     return precisions, rows
 
 
-def prepared(question: Question) -> Detection:
+def prepared(context: Context[Params]) -> Detection:
     """The pictures with their objects, and the proposals of those that training will show and of all for test.
 
     Raises EarshotError for a tree that is not whole, and for pictures too small for the network.
     """
-    encoders = load_encoders(question.encoder, load_network)
-    check_size(encoders[""], question.params.shorter_side)
-    classes, splits = read_tree(question.tree)
+    encoders = load_encoders(context.encoder, load_network)
+    check_size(encoders[""], context.params.shorter_side)
+    classes, splits = read_tree(context.tree)
     files = {"trainval": splits["train"][0] + splits["val"][0], "test": splits["test"][0]}
     require_pictures([file for part in files.values() for file in part])
     parts = {part: read_pictures(listed, classes) for part, listed in files.items()}
     parts["trainval"] = parts["trainval"].with_objects()
     for part, pictures in parts.items():
-        _check_objects(question.tree, part, pictures, classes)
-    places = [shown_places(question, len(parts["trainval"].files), step) for step in range(question.params.steps)]
+        _check_objects(context.tree, part, pictures, classes)
+    places = [shown_places(context, len(parts["trainval"].files), step) for step in range(context.params.steps)]
     files["trainval"] = [parts["trainval"].files[place] for place in sorted({p for step in places for p in step})]
-    kept, scratch = question.params.proposals_kept, question.scratch
-    if question.params.proposals == "files":
-        proposals = from_files(question.tree, files, kept, scratch)
+    kept, scratch = context.params.proposals_kept, context.scratch
+    if context.params.proposals == "files":
+        proposals = from_files(context.tree, files, kept, scratch)
     else:
         proposals = searched(files["trainval"] + files["test"], kept, scratch)
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
-    return Detection(question, classes, parts["trainval"], parts["test"], proposals, names)
+    return Detection(context, classes, parts["trainval"], parts["test"], proposals, names)
 
 
 def read_pictures(files: Sequence[Path], classes: Sequence[str]) -> Pictures:
@@ -225,8 +250,8 @@ def train_detector(number: int, detection: Detection) -> dict[str, int]:
 def trained_detector(detection: Detection, name: str, position: int = 0) -> FastRcnn:
     """The detector of an encoder after all its steps, those done before taken from its checkpoint; in eval mode."""
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
-    p, seed = detection.question.params, detection.question.seed
-    detector = FastRcnn(load_network(detection.question.encoder, name), len(detection.classes), seed)
+    p, seed = detection.context.params, detection.context.seed
+    detector = FastRcnn(load_network(detection.context.encoder, name), len(detection.classes), seed)
     detector = detector.to(chosen_device(), memory_format=torch.channels_last)
     plan = Plan(
         epochs=1,
@@ -240,7 +265,7 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
         drops=p.drops,
         drop=p.drop,
     )
-    checkpoint = detection.question.scratch / f"{name}.checkpoint.safetensors"
+    checkpoint = detection.context.scratch / f"{name}.checkpoint.safetensors"
     Trainer(DetectionTask(detector, detection), plan, checkpoint).train(f"detection {name}", position=position)
     return detector.eval()
 
@@ -249,7 +274,7 @@ def detect_shard(number: int, detection: Detection) -> dict[str, int]:
     """Write what one detector finds in one shard of the test pictures."""
     shard, place = divmod(number, len(detection.names))
     detector = trained_detector(detection, detection.names[place])
-    p, found = detection.question.params, {}
+    p, found = detection.context.params, {}
     for file, objects in detection.test.pairs(shard):
         proposals = torch.from_numpy(detection.proposals.of(file.stem, objects.width, objects.height))
         picture = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
@@ -287,11 +312,11 @@ def recall(proposed: Sequence[np.ndarray], shown: Sequence[Objects]) -> float:
     return float(np.concatenate(reached).mean())
 
 
-def shown_places(question: Question, count: int, step: int) -> list[int]:
+def shown_places(context: Context[Params], count: int, step: int) -> list[int]:
     """Which of `count` pictures a step shows: all come in a new order, again and again, and steps run across."""
-    batch = question.params.pictures
+    batch = context.params.pictures
     passes, places = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
-    orders = {n: generator("detection order", question.seed, int(n)).permutation(count) for n in set(passes)}
+    orders = {n: generator("detection order", context.seed, int(n)).permutation(count) for n in set(passes)}
     return [int(orders[n][place]) for n, place in zip(passes, places, strict=True)]
 
 
@@ -321,3 +346,15 @@ def _check_objects(tree: Path, part: str, pictures: Pictures, classes: Sequence[
         raise EarshotError(
             f"{tree}: no annotation of {part} shows a {missing[0]}, wanted one or more; restore the tree"
         )
+
+
+BENCHMARK = Benchmark(
+    params=Params,
+    evaluate=evaluate,
+    title="VOC2007, detection",
+    scores="map",
+    leading="map",
+    columns={"map": "mAP"},
+    class_score="ap",
+    on_console=True,
+)

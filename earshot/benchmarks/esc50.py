@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Answer, Question
-from earshot.evaluation.recordings.recordings import Split, evaluate_recordings
+from earshot.evaluation.benchmark import Benchmark, Context, Result
+from earshot.evaluation.recordings.recordings import DISPLAY, RecordingParams, Split, evaluate_recordings
 
 PROTOCOL = "ESC-50 linear SVM on windows, five folds"
 
 
-def evaluate(question: Question) -> Answer:
+def evaluate(context: Context[RecordingParams]) -> Result:
     """The mean accuracy over the five folds of what is measured, of its controls, and of chance."""
-    recordings = read_table(question.tree)
+    recordings = read_table(context.tree)
     names = {int(row["target"]): row["category"] for row in recordings}
     targets = np.searchsorted(sorted(names), [int(row["target"]) for row in recordings])
-    files = [question.tree / "audio" / row["filename"] for row in recordings]
+    files = [context.tree / "audio" / row["filename"] for row in recordings]
     classes = [names[target] for target in sorted(names)]
     splits = folds_of(np.array([int(row["fold"]) for row in recordings]))
-    return evaluate_recordings(question, files, classes, targets, splits, PROTOCOL)
+    return evaluate_recordings(context, files, classes, targets, splits, PROTOCOL)
 
 
 def folds_of(folds: np.ndarray) -> list[Split]:
@@ -58,3 +58,6 @@ def read_table(tree: Path) -> list[dict[str, str]]:
     if len({row["fold"] for row in rows}) < 3 or len({row["target"] for row in rows}) < 2:
         raise EarshotError(f"{file}: {len(rows)} recordings, wanted some in at least three folds and two classes")
     return rows
+
+
+BENCHMARK = Benchmark(params=RecordingParams, evaluate=evaluate, title="ESC-50", **DISPLAY, on_console=True)

@@ -15,24 +15,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from earshot.benchmarks.voc import Split, read_tree
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
+from earshot.core.params import Amount, Count, CropShare, Decay, Positive, Share
 from earshot.core.rng import generator
-from earshot.evaluation.benchmark import Answer, Question, beside_random
-from earshot.evaluation.images.image_features import PREFIXES, load_encoders, require_pictures
+from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
+from earshot.evaluation.encoders import PREFIXES, load_encoders
+from earshot.evaluation.image_files import require_pictures
+from earshot.evaluation.images.voc_lists import Split, read_tree
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 from earshot.networks.device import autocast, chosen_device
 from earshot.networks.files import load_network
 from earshot.networks.network import Network
+from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from earshot.training.augmentation import Augmentation, Changes, crop_frames
@@ -43,34 +47,55 @@ PROTOCOL = "VOC2007 fine-tuning, 11-point mAP"
 TEST_PICTURES = 8  # whose crops are scored together
 
 
+class Params(BenchmarkParams):
+    """In mode `head` the fully connected layers train, in mode `all` everything.
+
+    A training crop has `crop_smallest` to `crop_largest` of a picture; a test picture's scores are summed over `crops`.
+    The rate drops `drops` times, evenly over the steps, by the factor `drop`.
+    """
+
+    inputs: Literal["images"]
+    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False)]
+    steps: Positive
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Amount
+    drops: Count
+    drop: Share
+    weight_decay: Decay
+    clip_norm: Amount
+    crop_smallest: CropShare
+    crop_largest: CropShare
+    crops: Positive
+
+
 @dataclass(frozen=True)
 class FineTuning:
     """What the processes that train are given.
 
     Args:
-        question: the tree, the encoders, the parameters, the seed and the scratch folder.
+        context: the tree, the encoders, the parameters, the seed and the scratch folder.
         train, test: pictures and labels, those of train + val and those of test.
         trainings: name of an encoder and mode of each.
     """
 
-    question: Question
+    context: Context[Params]
     train: Split
     test: Split
     trainings: Sequence[tuple[str, str]]
 
     def augmentation(self) -> Augmentation:
-        p = self.question.params
+        p = self.context.params
         return Augmentation(crop=p.crop_smallest, crop_largest=p.crop_largest, flip=True)
 
     def plan(self) -> Plan:
-        p = self.question.params
+        p = self.context.params
         return Plan(
             epochs=1,
             learning_rate=p.learning_rate,
             weight_decay=p.weight_decay,
             clip_norm=p.clip_norm,
             precision="auto",
-            seed=self.question.seed,
+            seed=self.context.seed,
             optimiser="sgd",
             schedule="steps",
             drops=p.drops,
@@ -79,7 +104,7 @@ class FineTuning:
 
     def place(self, name: str, mode: str, suffix: str) -> Path:
         """Where in the scratch folder the checkpoint or the scores of a training are."""
-        return self.question.scratch / f"{name}.{mode}.{suffix}"
+        return self.context.scratch / f"{name}.{mode}.{suffix}"
 
 
 class VocTask:
@@ -137,19 +162,19 @@ class VocTask:
         return np.array([orders[n][place] for n, place in zip(passes, places, strict=True)])
 
 
-def evaluate(question: Question) -> Answer:
+def evaluate(context: Context[Params]) -> Result:
     """The scores of the trained network and its controls, trained on in each mode, and of constant scores."""
-    _check(question.params)
-    encoders = load_encoders(question.encoder, load_network)
+    _check(context.params)
+    encoders = load_encoders(context.encoder, load_network)
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
-    classes, splits = read_tree(question.tree)
+    classes, splits = read_tree(context.tree)
     require_pictures([file for files, _ in splits.values() for file in files])
-    modes = question.params.modes
+    modes = context.params.modes
     # Mode all takes longest and so comes first.
     trainings = [(name, mode) for mode in sorted(modes) for name in names]
-    tuning = FineTuning(question, _joined(splits["train"], splits["val"]), splits["test"], trainings)
+    tuning = FineTuning(context, _joined(splits["train"], splits["val"]), splits["test"], trainings)
     work = partial(fine_tune, tuning=tuning)
-    map_shards(work, range(len(trainings)), question.scratch / "finished", title="fine-tuning")
+    map_shards(work, range(len(trainings)), context.scratch / "finished", title="fine-tuning")
 
     labels = tuning.test[1]
     metrics, rows = {}, [{"class": name} for name in classes]
@@ -160,17 +185,17 @@ def evaluate(question: Question) -> Answer:
             for row, precision in zip(rows, precisions, strict=True):
                 row[f"{PREFIXES[name]}ap_{mode}"] = float(precision)
     metrics["chance"] = mean_average_precision(np.zeros_like(labels), labels)
-    metrics["steps"] = question.params.steps
-    protocol = f"{PROTOCOL} after {question.params.steps} steps"
-    return Answer(metrics, rows, protocol, beside_random(metrics, "map", modes), [file.stem for file in tuning.test[0]])
+    metrics["steps"] = context.params.steps
+    protocol = f"{PROTOCOL} after {context.params.steps} steps"
+    return Result(metrics, rows, protocol, beside_random(metrics, "map", modes), [file.stem for file in tuning.test[0]])
 
 
 def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:
     """Train one network on in one mode, from where it was interrupted, and write its scores of the test pictures."""
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
     name, mode = tuning.trainings[number]
-    p, seed = tuning.question.params, tuning.question.seed
-    network = load_network(tuning.question.encoder, name)
+    p, seed = tuning.context.params, tuning.context.seed
+    network = load_network(tuning.context.encoder, name)
     renew(network, tuning.train[1].shape[1], mode, seed)
     network = network.to(chosen_device(), memory_format=torch.channels_last)
     task = VocTask(network, tuning.train, tuning.augmentation(), batch=p.batch, steps=p.steps, seed=seed)
@@ -212,7 +237,7 @@ def score_pictures(
 
 
 def _scores(network: Network, pictures: Tensor) -> Tensor:
-    """What the network says of uint8 pictures, (pictures, classes): in the precision in which it was trained, up to the scores.
+    """What the network says of uint8 pictures, (pictures, classes): in the precision of its training, up to the scores.
 
     The eight bits of bfloat16 are too few to rank by: scores of bfloat16 would often be equal.
     """
@@ -247,7 +272,18 @@ def _joined(first: Split, second: Split) -> Split:
     return [*first[0], *second[0]], np.concatenate([first[1], second[1]])
 
 
-def _check(params: Any) -> None:
+def _check(params: Params) -> None:
     if params.crop_smallest > params.crop_largest:
         found = f"evaluate.finetune.crop_smallest is {params.crop_smallest}"
         raise EarshotError(f"{found}, wanted at most crop_largest, which is {params.crop_largest}; mend params.yaml")
+
+
+BENCHMARK = Benchmark(
+    params=Params,
+    evaluate=evaluate,
+    title="VOC2007, fine-tuned",
+    scores="map",
+    leading="map_all",
+    class_score="ap",
+    on_console=True,
+)

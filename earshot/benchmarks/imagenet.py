@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,14 +24,17 @@ from torch.nn import functional
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
+from earshot.core.params import Amount, Decay, Pixels, Positive
 from earshot.core.rng import generator
 from earshot.corpus.split import split_of
-from earshot.evaluation.benchmark import Answer, Question
-from earshot.evaluation.images.image_features import PREFIXES, load_encoders, read_picture
+from earshot.evaluation.benchmark import Benchmark, Context, Result
+from earshot.evaluation.encoders import PREFIXES, load_encoders
+from earshot.evaluation.image_files import read_picture
 from earshot.evaluation.linear import feature_scale
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_encoder
 from earshot.networks.towers import pooled
+from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from earshot.training.batches import ahead
@@ -44,6 +48,17 @@ AT_ONCE = 32  # pictures that are decoded and seen together
 SHARD = 4096  # pictures whose features stand in one file, 64 MB at width 1
 ROWS = 256  # of features that are asked together
 SAMPLED = 1024  # training pictures that tell the scale of features
+
+
+class Params(BenchmarkParams):
+    """A picture is squeezed to `resize` px and seen whole; a batch is of pictures, the rate falls evenly to zero."""
+
+    inputs: Literal["images"]
+    resize: Pixels
+    epochs: Positive
+    batch: Positive
+    learning_rate: Amount
+    weight_decay: Decay
 
 
 @dataclass(frozen=True)
@@ -63,14 +78,14 @@ class Pictures:
     train: int
 
 
-def evaluate(question: Question) -> Answer:
+def evaluate(context: Context[Params]) -> Result:
     """The accuracy of the trained network, of its controls, and of chance."""
-    there = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(question.encoder)]
-    pictures = read_tree(question.tree)
+    there = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(context.encoder)]
+    pictures = read_tree(context.tree)
     metrics, rows = {}, [{"class": name} for name in pictures.classes]
     asked = pictures.labels[pictures.train :]
     for name in there:
-        told = measured(name, question, pictures)
+        told = measured(name, context, pictures)
         metric = f"{PREFIXES[name]}accuracy"
         metrics[metric] = float(told.mean())
         for number, row in enumerate(rows):
@@ -79,23 +94,23 @@ def evaluate(question: Question) -> Answer:
     metrics["chance"] = 1 / len(pictures.classes)
     metrics |= {"pictures_train": pictures.train, "pictures_test": len(asked)}
     said = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f}); chance {metrics['chance']:.3f}"
-    names = [str(Path(file).relative_to(question.tree)) for file in pictures.files[pictures.train :]]
-    return Answer(metrics, rows, f"{PROTOCOL} on {question.tree.name}", said, names)
+    names = [str(Path(file).relative_to(context.tree)) for file in pictures.files[pictures.train :]]
+    return Result(metrics, rows, f"{PROTOCOL} on {context.tree.name}", said, names)
 
 
-def measured(name: str, question: Question, pictures: Pictures) -> np.ndarray:
+def measured(name: str, context: Context[Params], pictures: Pictures) -> np.ndarray:
     """Which pictures that are asked the encoder of that name told, bool; a killed measurement goes on where it was."""
-    finished = question.scratch / f"{name}_told.json"
+    finished = context.scratch / f"{name}_told.json"
     if not finished.exists():
-        folder = question.scratch / f"{name}_features"
+        folder = context.scratch / f"{name}_features"
         shards = range(-(-len(pictures.files) // SHARD))
         for shard in shards:
             with write_atomically(_shard(folder, shard).with_suffix(".json")) as growing:
                 growing.write_text(json.dumps(pictures.files[shard * SHARD : (shard + 1) * SHARD]))
-        work = partial(describe_shard, name=name, question=question, folder=folder)
+        work = partial(describe_shard, name=name, context=context, folder=folder)
         map_shards(work, shards, folder / "finished", title=f"imagenet {name}")
         features = Features([_shard(folder, shard) for shard in shards])
-        layer, scale = train_linear(features, pictures, question)
+        layer, scale = train_linear(features, pictures, context)
         told = ask(layer, scale, features, pictures)
         with write_atomically(finished) as growing:
             growing.write_text(json.dumps(told.tolist()))
@@ -104,13 +119,13 @@ def measured(name: str, question: Question, pictures: Pictures) -> np.ndarray:
 
 
 @torch.inference_mode()
-def describe_shard(shard: int, name: str, question: Question, folder: Path) -> dict[str, int]:
+def describe_shard(shard: int, name: str, context: Context[Params], folder: Path) -> dict[str, int]:
     """Write the features of up to SHARD pictures, float16 (pictures, dimensions), beside the list of their names."""
     torch.set_num_threads(1)  # sums, and so features, depend on their number
     device = chosen_device()
-    encoder = load_encoder(question.encoder, name).to(device, memory_format=torch.channels_last)
+    encoder = load_encoder(context.encoder, name).to(device, memory_format=torch.channels_last)
     files = json.loads(_shard(folder, shard).with_suffix(".json").read_text())
-    read = partial(_read, files=files, side=question.params.resize)
+    read = partial(_read, files=files, side=context.params.resize)
     rows = []
     for batch in ahead(read, range(0, len(files), AT_ONCE), settings().threads):
         maps = encoder.convolve(encoder.normalise(batch.to(device)))
@@ -134,10 +149,10 @@ class Features:
         return torch.from_numpy(rows).float()
 
 
-def train_linear(features: Features, pictures: Pictures, question: Question) -> tuple[nn.Linear, float]:
+def train_linear(features: Features, pictures: Pictures, context: Context[Params]) -> tuple[nn.Linear, float]:
     """A linear layer trained on the first `pictures.train` rows times a scale, and that scale."""
-    p, device = question.params, chosen_device()
-    drawn = generator("linear layer's scale", question.seed).permutation(pictures.train)[:SAMPLED]
+    p, device = context.params, chosen_device()
+    drawn = generator("linear layer's scale", context.seed).permutation(pictures.train)[:SAMPLED]
     scale = feature_scale(features[drawn])
     layer = nn.Linear(features.dimensions, len(pictures.classes), device=device)
     nn.init.zeros_(layer.weight)
@@ -146,7 +161,7 @@ def train_linear(features: Features, pictures: Pictures, question: Question) -> 
     steps = p.epochs * -(-pictures.train // p.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     batches = (
-        places for epoch in range(p.epochs) for places in _shuffled(pictures.train, p.batch, question.seed, epoch)
+        places for epoch in range(p.epochs) for places in _shuffled(pictures.train, p.batch, context.seed, epoch)
     )
     for places, rows in ahead(lambda places: (places, features[places]), batches, settings().threads):
         labels = torch.from_numpy(pictures.labels[places]).to(device)
@@ -211,3 +226,8 @@ def _shard(folder: Path, shard: int) -> Path:
 def _shuffled(count: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
     order = generator("linear layer's batches", seed, epoch).permutation(count)
     return [order[first : first + batch] for first in range(0, count, batch)]
+
+
+BENCHMARK = Benchmark(
+    params=Params, evaluate=evaluate, title="ImageNet", scores="accuracy", leading="accuracy", at_a_glance=True
+)

@@ -6,31 +6,38 @@ class of a clip is its first annotation. Beside it the same of a random network,
 fewer clips a cluster has, the higher that is.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 from sklearn.metrics import normalized_mutual_info_score
 
-from earshot.evaluation.benchmark import Answer, Question, Unanswerable
-from earshot.evaluation.clips.clip_embeddings import describe_moments
+from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
+from earshot.evaluation.clips.clip_embeddings import ClipParams, describe_moments
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 
 PROTOCOL = "normalised mutual information of k-means clusters and classes"
 DEALS = 20  # random assignments, of which the mean is told
 
 
-def evaluate(question: Question) -> Answer:
+class Params(ClipParams):
+    """So many clusters of each sense."""
+
+    clusters: Annotated[int, Field(ge=2)]
+
+
+def evaluate(context: Context[Params]) -> Result:
     """The information that clusters of each sense give, for the network, its controls, and clusters at random."""
-    clusters, seed = question.params.clusters, question.seed
+    clusters, seed = context.params.clusters, context.seed
     moments = describe_moments(
-        question,
+        context,
         lambda network, pictures: network.embed_pictures(pictures),
         lambda network, sounds: network.embed_sounds(sounds),
         "nmi",
     )
     if len(moments.clips) < clusters:
-        found = f"{len(moments.clips)} annotated clips in the split {question.params.split}"
-        raise Unanswerable(f"{question.tree}: {found}, wanted {clusters} or more, the clusters; give more clips")
+        found = f"{len(moments.clips)} annotated clips in the split {context.params.split}"
+        raise NotApplicable(f"{context.tree}: {found}, wanted {clusters} or more, the clusters; give more clips")
     names, classes = np.unique([said[0] for said in moments.annotations], return_inverse=True)
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int((classes == number).sum())} for number, name in enumerate(names.tolist())]
@@ -45,7 +52,7 @@ def evaluate(question: Question) -> Answer:
     told = [f"{sense} {metrics[f'nmi_{sense}']:.3f} (random network {metrics[f'random_nmi_{sense}']:.3f})"
             for sense in ("picture", "sound")]  # fmt: skip
     scores = f"{', '.join(told)}; clusters at random {metrics['chance']:.3f}"
-    return Answer(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores, moments.clips)
+    return Result(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores, moments.clips)
 
 
 def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
@@ -67,3 +74,14 @@ def random_nmi(classes: np.ndarray, clusters: int, seed: int) -> float:
 def largest_share(labels: np.ndarray) -> float:
     """The share of a class's clips that the cluster with most of them holds."""
     return float(np.bincount(labels).max() / len(labels))
+
+
+BENCHMARK = Benchmark(
+    params=Params,
+    evaluate=evaluate,
+    title="Clusters against annotations",
+    scores="nmi",
+    leading="nmi_picture",
+    metric="NMI",
+    brief="NMI of pictures",
+)

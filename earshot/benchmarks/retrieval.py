@@ -9,42 +9,43 @@ entry is r, or 2^r - 1 where a score is called exponential.
 The ideal ranking is that of the whole database. The floor is what a ranking in random order scores on average, exactly.
 """
 
-from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from earshot.core.errors import EarshotError
-from earshot.corpus.ontology import Ontology, read_ontology
-from earshot.evaluation.benchmark import Answer, Question, Unanswerable
-from earshot.evaluation.clips.clip_embeddings import class_rows, describe_moments
+from earshot.core.params import Positive
+from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
+from earshot.evaluation.clips.clip_embeddings import ClipParams, class_rows, describe_moments
+from earshot.evaluation.clips.ranking import DIRECTIONS, clip_distances, rank, read_ontology_of
 
-# What is asked with, and what is found.
-DIRECTIONS = (("picture", "sound"), ("sound", "picture"), ("picture", "picture"), ("sound", "sound"))
 GAINS = {"": lambda r: r, "exponential_": lambda r: 2**r - 1}
-QUERIES = 256  # ranked at a time
 
 
-def evaluate(question: Question) -> Answer:
+class Params(ClipParams):
+    """Scored is the ranking's first `k`."""
+
+    k: Positive
+
+
+def evaluate(context: Context[Params]) -> Result:
     """nDCG@k of the network and its controls in four directions with both gains, and of a random order."""
-    k = question.params.k
+    k = context.params.k
     moments = describe_moments(
-        question,
+        context,
         lambda network, pictures: network.embed_pictures(pictures),
         lambda network, sounds: network.embed_sounds(sounds),
         "retrieval",
     )
     # Entries at the same distance are found in the order of the database: drawn, since that of their names may tell.
-    drawn = np.random.default_rng(question.seed).permutation(len(moments.clips))
+    drawn = np.random.default_rng(context.seed).permutation(len(moments.clips))
     annotations = [moments.annotations[place] for place in drawn]
     groups = np.unique(moments.groups, return_inverse=True)[1][drawn]
     database = groups[:, None] != groups  # (queries, entries)
     if database.sum(1).min() < k:
         found = f"{database.sum(1).min()} clips of other videos for a query"
-        raise Unanswerable(f"{question.tree}: {found}, wanted {k} or more; give more clips or set evaluate.retrieval.k")
-    ontology = read_ontology_of(question.ontology, annotations)
+        raise NotApplicable(f"{context.tree}: {found}, wanted {k} or more; give more clips or set evaluate.retrieval.k")
+    ontology = read_ontology_of(context.annotations, annotations)
     constant = ontology.diameter()
     relevance = np.maximum(constant - clip_distances(ontology, annotations), 0.0)
     gains = {name: gain(relevance) for name, gain in GAINS.items()}
@@ -61,55 +62,7 @@ def evaluate(question: Question) -> Answer:
     told = [_told(metrics, f"ndcg{k}", asked, found) for asked, found in DIRECTIONS]
     told.append(f"in random order {metrics[f'floor_ndcg{k}']:.3f}")
     protocol = f"retrieval among {len(drawn):,} clips, nDCG@{k}, gain max({constant} - d, 0)"
-    return Answer(metrics, class_rows(annotations, scores), protocol, ", ".join(told), moments.clips)
-
-
-def read_ontology_of(file: Path, annotations: Sequence[Sequence[str]]) -> Ontology:
-    """The ontology of clips with these annotations.
-
-    Raises EarshotError as `read_ontology` does, Unanswerable where none of the annotations is a class of it.
-    """
-    ontology = read_ontology(file)
-    if not any(ontology.has(name) for said in annotations for name in said):
-        found = f"none of the clips' annotations, such as {annotations[0][0]!r}, is among its classes"
-        raise Unanswerable(f"{file}: {found}; name the corpus's own as corpus.ontology")
-    return ontology
-
-
-def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> np.ndarray:
-    """The least distance between an annotation of one clip and one of another: int32 (clips, clips).
-
-    Raises EarshotError for an annotation that is no class of the ontology.
-    """
-    names = sorted({name for said in annotations for name in said})
-    places = {name: place for place, name in enumerate(names)}
-    apart = ontology.distances(names)
-    own = [[places[name] for name in said] for said in annotations]
-    to_class = np.stack([apart[said].min(0) for said in own])  # (clips, names)
-    return np.stack([to_class[:, said].min(1) for said in own])
-
-
-def rank(queries: np.ndarray, entries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest entries of each query, nearest first: (queries, k); of equal ones the first in the database.
-
-    Args:
-        queries, entries: embeddings, (queries, dimensions) and (entries, dimensions).
-        database: which entries a query may find, bool (queries, entries), at least k.
-
-    Raises:
-        EarshotError: an embedding is not a number.
-    """
-    if not (np.isfinite(queries).all() and np.isfinite(entries).all()):
-        raise EarshotError("an embedding is not a finite number; wanted a network that was trained to the end")
-    ranked = np.empty((len(queries), k), np.int64)
-    own, squares = entries.astype(float), (entries.astype(float) ** 2).sum(1)
-    for first in range(0, len(queries), QUERIES):
-        rows = slice(first, first + QUERIES)
-        # The query's own square is the same for all entries.
-        distances = squares - 2 * queries[rows].astype(float) @ own.T
-        distances[~database[rows]] = np.inf
-        ranked[rows] = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    return ranked
+    return Result(metrics, class_rows(annotations, scores), protocol, ", ".join(told), moments.clips)
 
 
 def ndcg(gains: np.ndarray, database: np.ndarray, ranked: np.ndarray) -> np.ndarray:
@@ -153,3 +106,14 @@ def _share(found: np.ndarray, ideal: np.ndarray) -> np.ndarray:
 def _told(metrics: dict[str, Any], metric: str, asked: str, found: str) -> str:
     own, other = (metrics[f"{prefix}{metric}_{asked}_{found}"] for prefix in ("", "random_"))
     return f"{asked} to {found} {own:.3f} (random {other:.3f})"
+
+
+BENCHMARK = Benchmark(
+    params=Params,
+    evaluate=evaluate,
+    title="Retrieval",
+    scores=r"ndcg\d+",
+    metric="nDCG",
+    columns={f"{asked}_{found}": f"{asked} to {found}" for asked, found in DIRECTIONS},
+    alike={"random ranking": "floor_"},
+)

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Answer, Question, beside_random
-from earshot.evaluation.images.image_features import colour_features, layer_features, load_encoders
+from earshot.core.params import Positive
+from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
+from earshot.evaluation.encoders import load_encoders
+from earshot.evaluation.images.image_features import ProbeParams, colour_features, layer_features
 from earshot.evaluation.linear import Probe, cross_validated_probe
 from earshot.evaluation.metrics import accuracy
 
@@ -26,19 +28,25 @@ FEWEST = {"Training": FOLDS, "Testing": 1}  # pictures of a category: each fold 
 Part = tuple[list[Path], np.ndarray]  # pictures, and the number of the category of each
 
 
-def evaluate(question: Question) -> Answer:
+class Params(ProbeParams):
+    """`images` of a category and split, of training and of testing."""
+
+    images: Positive
+
+
+def evaluate(context: Context[Params]) -> Result:
     """The mean scores over the splits of every layer of the trained network and its controls, and of colours."""
-    encoders = load_encoders(question.encoder)
+    encoders = load_encoders(context.encoder)
     scores: dict[str, list[float]] = defaultdict(list)
     costs: dict[str, list[float]] = defaultdict(list)
     right: dict[str, list[np.ndarray]] = defaultdict(list)
     asked: list[str] = []
     confusion: list[tuple[str, str]] = []
-    shown = f"accuracy_{'pool5' if 'pool5' in question.params.layers else question.params.layers[0]}"
+    shown = f"accuracy_{'pool5' if 'pool5' in context.params.layers else context.params.layers[0]}"
     for split in range(1, SPLITS + 1):
-        classes, train, test = read_split(question.tree, split, question.params.images, question.seed)
-        asked += [f"{split}/{file.relative_to(question.tree)}" for file in test[0]]
-        for metric, features in split_features(encoders, train[0] + test[0], question, split):
+        classes, train, test = read_split(context.tree, split, context.params.images, context.seed)
+        asked += [f"{split}/{file.relative_to(context.tree)}" for file in test[0]]
+        for metric, features in split_features(encoders, train[0] + test[0], context, split):
             probe = probe_split(features, train[1], f"sun split {split} {metric}")
             told = probe.scores.argmax(1)
             correct = told == test[1]
@@ -48,21 +56,21 @@ def evaluate(question: Question) -> Answer:
             right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
             costs[metric].append(probe.cost)
     metrics = {metric: float(np.mean(values)) for metric, values in scores.items()}
-    layers = question.params.layers
+    layers = context.params.layers
     metrics |= {f"C_{layer}": float(np.median(costs[f"accuracy_{layer}"])) for layer in layers}
     metrics["chance"] = 1 / len(classes)
     by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
     rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
     scored = beside_random(metrics, "accuracy", layers)
-    return Answer(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked, confusion)
+    return Result(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked, confusion)
 
 
-def split_features(encoders: dict[str, nn.Module], files: list[Path], question: Question, split: int):
+def split_features(encoders: dict[str, nn.Module], files: list[Path], context: Context[Params], split: int):
     """The metric's name and the features of the pictures of a split, for each layer of each encoder and for colours."""
-    resize = question.params.resize
+    resize = context.params.resize
     for prefix, encoder in encoders.items():
         title = f"sun {split} {prefix or 'encoder'}"
-        for layer, features in layer_features(encoder, files, question.params.layers, resize, title).items():
+        for layer, features in layer_features(encoder, files, context.params.layers, resize, title).items():
             yield f"{prefix}accuracy_{layer}", features
     yield "colour_accuracy", colour_features(files, resize, encoders[""].image_size)
 
@@ -123,3 +131,17 @@ def _read_partition(file: Path) -> dict[str, list[str]]:
         if line:
             pictures[path.rpartition("/")[0]].append(path)
     return pictures
+
+
+BENCHMARK = Benchmark(
+    params=Params,
+    evaluate=evaluate,
+    title="SUN397",
+    scores="accuracy",
+    leading="accuracy_pool5",
+    metric="accuracy",
+    alike={"colour histogram": "colour_"},
+    class_score="accuracy",
+    at_a_glance=True,
+    on_console=True,
+)

@@ -5,30 +5,29 @@ one moment of each annotated clip of the split. A unit prefers a class where at 
 annotated so; a clip counts for each of its annotations. The paper counts the classes that some unit prefers.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from earshot.evaluation.benchmark import Answer, Question, Unanswerable
-from earshot.evaluation.clips.clip_embeddings import describe_moments
+from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
+from earshot.evaluation.clips.clip_embeddings import ClipParams, annotation_table, describe_moments
 
 PROTOCOL = "conv4_2 units that prefer a class"
 TOP = 5
 MAJORITIES = (4, 3)  # of the TOP
 
 
-def evaluate(question: Question) -> Answer:
+def evaluate(context: Context[ClipParams]) -> Result:
     """How many classes the units of each tower prefer, and the share of units that prefer one, beside the controls."""
     moments = describe_moments(
-        question,
+        context,
         lambda network, pictures: network.picture_maps(pictures).amax((2, 3)),
         lambda network, sounds: network.sound_maps(sounds).amax((2, 3)),
         "units",
     )
     if len(moments.clips) < TOP:
-        found = f"{len(moments.clips)} annotated clips in the split {question.params.split}"
-        raise Unanswerable(f"{question.tree}: {found}, wanted {TOP} or more; give more clips with annotations")
+        found = f"{len(moments.clips)} annotated clips in the split {context.params.split}"
+        raise NotApplicable(f"{context.tree}: {found}, wanted {TOP} or more; give more clips with annotations")
     names, annotated = annotation_table(moments.annotations)
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int(clips)} for name, clips in zip(names, annotated.sum(0), strict=True)]
@@ -48,13 +47,7 @@ def evaluate(question: Question) -> Answer:
         for sense in ("picture", "sound")
     ]
     protocol = f"{PROTOCOL}, 4 (3) of the top {TOP} of {len(moments.clips):,} clips"
-    return Answer(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(told)}", moments.clips)
-
-
-def annotation_table(annotations: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
-    """The classes in order, and which clips are annotated with each: bool (clips, classes)."""
-    names = sorted({name for said in annotations for name in said})
-    return names, np.array([[name in said for name in names] for said in annotations])
+    return Result(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(told)}", moments.clips)
 
 
 def class_counts(activations: np.ndarray, annotated: np.ndarray) -> np.ndarray:
@@ -69,3 +62,19 @@ def class_counts(activations: np.ndarray, annotated: np.ndarray) -> np.ndarray:
     top = np.argsort(-activations, axis=0, kind="stable")[:TOP]  # (TOP, units)
     counts = annotated[top].sum(0)
     return np.where((activations.max(0) > activations.min(0))[:, None], counts, 0)
+
+
+BENCHMARK = Benchmark(
+    params=ClipParams,
+    evaluate=evaluate,
+    title="Units that prefer a class",
+    scores=r"(?:classes|units)\d",
+    leading="units4_picture",
+    columns={
+        f"{what}{majority}_{sense}": f"{what}, {majority} of {TOP}, {sense}s"
+        for what in ("classes", "units")
+        for majority in MAJORITIES
+        for sense in ("picture", "sound")
+    },
+    brief="Units, 4 of 5 pictures",
+)

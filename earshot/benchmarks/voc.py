@@ -5,31 +5,28 @@ Resize, centre crop, one-vs-rest SVMs; one C for all classes by mean average pre
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Answer, Question, beside_random
-from earshot.evaluation.images.image_features import colour_features, layer_features, load_encoders
+from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
+from earshot.evaluation.encoders import load_encoders
+from earshot.evaluation.images.image_features import ProbeParams, colour_features, layer_features
+from earshot.evaluation.images.voc_lists import SPLITS, read_tree
 from earshot.evaluation.linear import validated_probe
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 
 PROTOCOL = "VOC2007 linear SVM, 11-point mAP"
-SPLITS = ("train", "val", "test")
-LAYOUT = "VOCdevkit/VOC2007 with JPEGImages and ImageSets/Main"
-Split = tuple[list[Path], np.ndarray]
 
 
-def evaluate(question: Question) -> Answer:
+def evaluate(context: Context[ProbeParams]) -> Result:
     """The scores of every layer of the trained network and its controls, of colours, and of constant scores."""
-    encoders = load_encoders(question.encoder)
-    classes, splits = read_tree(question.tree)
+    encoders = load_encoders(context.encoder)
+    classes, splits = read_tree(context.tree)
     files = [file for split in SPLITS for file in splits[split][0]]
     labels = [splits[split][1] for split in SPLITS]
-    resize = question.params.resize
+    resize = context.params.resize
     metrics, rows = {}, [{"class": name} for name in classes]
 
     def probe(features: Tensor, name: str, metric: str) -> float:
@@ -40,15 +37,15 @@ def evaluate(question: Question) -> Answer:
         return cost
 
     for prefix, encoder in encoders.items():
-        features = layer_features(encoder, files, question.params.layers, resize, f"voc {prefix or 'encoder'}")
-        for layer in question.params.layers:
+        features = layer_features(encoder, files, context.params.layers, resize, f"voc {prefix or 'encoder'}")
+        for layer in context.params.layers:
             cost = probe(features.pop(layer), f"voc {prefix}{layer}", f"{prefix}map_{layer}")
             if not prefix:
                 metrics[f"C_{layer}"] = cost
     probe(colour_features(files, resize, encoders[""].image_size), "voc colours", "colour_map")
     metrics["chance"] = mean_average_precision(np.zeros_like(labels[2]), labels[2])
     asked = [file.stem for file in splits["test"][0]]
-    return Answer(metrics, rows, PROTOCOL, beside_random(metrics, "map", question.params.layers), asked)
+    return Result(metrics, rows, PROTOCOL, beside_random(metrics, "map", context.params.layers), asked)
 
 
 def probe_splits(features: Tensor, labels: Sequence[np.ndarray], name: str) -> tuple[float, np.ndarray]:
@@ -59,51 +56,15 @@ def probe_splits(features: Tensor, labels: Sequence[np.ndarray], name: str) -> t
     return probe.cost, average_precisions(probe.scores, labels[2])
 
 
-def read_tree(tree: Path) -> tuple[list[str], dict[str, Split]]:
-    """The classes, and for train, val and test the pictures and their labels: float32 (pictures, classes), 1, -1 or 0.
-
-    `tree` is the folder of VOCdevkit, of VOC2007, or VOC2007 itself. Raises EarshotError for another layout, and for a
-    class that some split does not show.
-    """
-    places = [tree / "VOCdevkit" / "VOC2007", tree / "VOC2007", tree]
-    places = [place for place in places if (place / "ImageSets").is_dir()]
-    if not places:
-        raise EarshotError(f"{tree}: holds no VOC2007, wanted {LAYOUT}; mend the benchmark's tree")
-    sets = places[0] / "ImageSets" / "Main"
-    classes = sorted(file.stem.removesuffix("_train") for file in sets.glob("*_train.txt"))
-    if not classes:
-        raise EarshotError(f"{sets}: holds no lists such as aeroplane_train.txt; restore the official ImageSets")
-    splits = {}
-    for split in SPLITS:
-        names = [line[0] for line in _read_lines(sets / f"{split}.txt")]
-        labels = np.stack([_read_class(sets / f"{name}_{split}.txt", names) for name in classes], axis=1)
-        for name, column in zip(classes, labels.T, strict=True):
-            if not (column == 1).any():
-                raise EarshotError(f"{sets / f'{name}_{split}.txt'}: no picture shows a {name}, wanted at least one")
-        splits[split] = [places[0] / "JPEGImages" / f"{name}.jpg" for name in names], labels
-    return classes, splits
-
-
-def _read_class(file: Path, names: Sequence[str]) -> np.ndarray:
-    """The labels of one class for the pictures of its split, in their order."""
-    found = {}
-    for number, line in enumerate(_read_lines(file), 1):
-        if len(line) != 2 or line[1] not in ("1", "-1", "0"):
-            raise EarshotError(f"{file}, line {number}: {' '.join(line)!r}, wanted a picture's name and 1, -1 or 0")
-        found[line[0]] = float(line[1])
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise EarshotError(f"{file}: says nothing of picture {missing[0]} of its split; restore the official ImageSets")
-    return np.array([found[name] for name in names], np.float32)
-
-
-def _read_lines(file: Path) -> list[list[str]]:
-    try:
-        lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); restore the official ImageSets") from None
-    lines = [line for line in lines if line]
-    for line in lines:
-        if "/" in line[0] or "\\" in line[0] or line[0].startswith("."):
-            raise EarshotError(f"{file}: names picture {line[0]!r}, wanted a plain name such as 000005")
-    return lines
+BENCHMARK = Benchmark(
+    params=ProbeParams,
+    evaluate=evaluate,
+    title="VOC2007",
+    scores="map",
+    leading="map_pool5",
+    metric="mAP",
+    alike={"colour histogram": "colour_"},
+    class_score="ap",
+    at_a_glance=True,
+    on_console=True,
+)

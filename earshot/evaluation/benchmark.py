@@ -1,49 +1,59 @@
-"""What every benchmark is asked and what it answers: one function `evaluate(question) -> answer` a module."""
+"""What a benchmark is: its parameters, what it measures, and how its scores are displayed. One module defines one.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+    BENCHMARK = Benchmark(params=Params, evaluate=evaluate, title="VOC2007", scores="map", leading="map_pool5")
+
+`evaluate(context)` returns a `Result`. A module of earshot/benchmarks and its group of parameters are all that a new
+benchmark takes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from earshot.core.errors import EarshotError
+from earshot.params.evaluate import BenchmarkParams
+
+BENCHMARK_FILE = "benchmark.json"  # beside the predictions: what `Benchmark.describe` returns
+# Rows of a table of scores, and what stands before the names of their metrics.
+NETWORK_CONTROLS = {"wrong sound": "wrong_sound_", "random weights": "random_"}
+
+P = TypeVar("P", bound=BenchmarkParams)
 
 
 @dataclass(frozen=True)
-class Question:
-    """What to measure.
+class Context(Generic[P]):
+    """What a benchmark runs on.
 
     Args:
         tree: the benchmark's folder in its official layout, or a folder of scenes.
-        encoder: a folder of encoders, as the stage pretrain writes it.
+        encoder: a folder of encoders, as the stages pretrain and correspond write it; or of a descriptor's description.
         params: the benchmark's own parameters.
         seed: for whatever the protocol draws.
-        descriptor, switches: how sound is described, for benchmarks of sound.
         scratch: a folder for unfinished work, for benchmarks that train: a killed evaluation goes on from there.
-        annotations, ontology: what humans said of the clips of scenes, and the classes they could name.
+        annotations: the corpus's annotations, for benchmarks of its clips.
     """
 
     tree: Path
     encoder: Path
-    params: Any
+    params: P
     seed: int
-    descriptor: str
-    switches: Mapping[str, str]
     scratch: Path
-    annotations: Path
-    ontology: Path
+    annotations: Path | None = None
 
 
 @dataclass(frozen=True)
-class Answer:
+class Result:
     """What was measured.
 
     Args:
         metrics: flat, every score with its controls.
         classes: a row a class with the same scores.
         protocol: the protocol's name, for the closing line.
-        scores: the scores to show in the closing line, beside their controls.
-        items: the names of all that was asked, such as pictures or clips; their order does not matter.
-        confusion: of each item, where a benchmark tells one class from others, its class and what it was told as.
+        scores: the scores to display in the closing line, beside their controls.
+        items: the names of all test items, such as pictures or clips; their order does not matter.
+        confusion: of each item, where a benchmark tells one class from others, its class and the predicted one.
+        learned: whether what was measured has learned from clips; a descriptor has not.
     """
 
     metrics: dict[str, Any]
@@ -52,17 +62,66 @@ class Answer:
     scores: str
     items: Sequence[str]
     confusion: Sequence[tuple[str, str]] = ()
+    learned: bool = True
 
 
-class Unanswerable(EarshotError):
-    """What a corpus gives no answer to, such as what its annotations are worth where it has none.
+class NotApplicable(EarshotError):
+    """What a corpus cannot measure, such as how well annotations are matched where it has none.
 
-    Every corpus is asked everything by default, so this is no mistake and ends no run.
+    Every corpus is measured on every benchmark by default, so this is no mistake and ends no run.
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Generic[P]):
+    """A benchmark and how its scores are displayed.
+
+    A score is called by a metric and maybe a column, such as `map_pool5`: what was trained. The same name after a
+    control's prefix, such as `random_map_pool5`, is the control's score.
+
+    Args:
+        params: the schema of its group of parameters.
+        evaluate: measures the encoder that a context names.
+        title: its name in tables and charts.
+        scores: what its scores are called before their column: a regular expression.
+        leading: the score that stands for the benchmark, chosen beforehand and not by its value; else the first one.
+        metric: the scores in words, where the columns do not say it.
+        columns: words for columns, or for whole scores.
+        brief: title and leading column in a chart, where they are too long for it.
+        higher_is_better: which direction is better.
+        controls: rows beside what was trained, and the prefix of their metrics.
+        alike: rows of one score for all columns, and the prefix that stands before the metric.
+        own_beside: what the row of the encoder is called where a control is measured, by the control; else `sound`.
+        not_scores: metrics whose names look like those of scores.
+        class_score: what the leading score of a single class is called before its column; empty: not charted by class.
+        at_a_glance: whether the report's first lines and
+        on_console: the table of `make repro` display it.
+    """
+
+    params: type[P]
+    evaluate: Callable[[Context[P]], Result]
+    title: str
+    scores: str
+    leading: str = ""
+    metric: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    brief: str = ""
+    higher_is_better: bool = True
+    controls: Mapping[str, str] = field(default_factory=lambda: dict(NETWORK_CONTROLS))
+    alike: Mapping[str, str] = field(default_factory=dict)
+    own_beside: Mapping[str, str] = field(default_factory=dict)
+    not_scores: Sequence[str] = ()
+    class_score: str = ""
+    at_a_glance: bool = False
+    on_console: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """How the scores are displayed, for a JSON file: every attribute but `params` and `evaluate`."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("params", "evaluate")}
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:
     """Every layer's score beside the random network's, in words: none is picked out by its score on the test."""
     pairs = [(metrics[f"{metric}_{layer}"], metrics[f"random_{metric}_{layer}"]) for layer in layers]
-    told = [f"{layer} {own:.3f} (random {other:.3f})" for layer, (own, other) in zip(layers, pairs, strict=True)]
-    return f"{', '.join(told)}; chance {metrics['chance']:.3f}"
+    scores = [f"{layer} {own:.3f} (random {other:.3f})" for layer, (own, other) in zip(layers, pairs, strict=True)]
+    return f"{', '.join(scores)}; chance {metrics['chance']:.3f}"

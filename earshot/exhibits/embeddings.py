@@ -13,9 +13,8 @@ import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from earshot.benchmarks.retrieval import rank
-from earshot.benchmarks.units import annotation_table
 from earshot.evaluation.clips.clip_embeddings import (
+    annotation_table,
     clip_names,
     clips_of_split,
     describe_clips,
@@ -23,7 +22,8 @@ from earshot.evaluation.clips.clip_embeddings import (
     middle_moment,
     read_all_annotations,
 )
-from earshot.evaluation.images.image_features import load_encoders
+from earshot.evaluation.clips.ranking import rank
+from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
 from earshot.explanation.exhibit import Question, Shown, nothing
 from earshot.explanation.media import smaller_jpeg

@@ -13,9 +13,10 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw
 
-from earshot.benchmarks.localisation import Located, middle_slice, read_tree, score, sounding_maps
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
-from earshot.evaluation.images.image_features import read_picture, read_whole_picture
+from earshot.evaluation.clips.localization_maps import middle_slice, score, sounding_maps
+from earshot.evaluation.clips.sounding_pictures import Located, read_tree
+from earshot.evaluation.image_files import read_picture, read_whole_picture
 from earshot.explanation.encoders import why_no_towers
 from earshot.explanation.exhibit import Question, Shown, nothing
 from earshot.explanation.media import jpeg_of, mp3_of, stretched, under_map

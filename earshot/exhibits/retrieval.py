@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from earshot.benchmarks.retrieval import DIRECTIONS, clip_distances, rank, read_ontology_of
 from earshot.corpus.ontology import Ontology
 from earshot.evaluation.clips.clip_embeddings import (
     clips_of_split,
@@ -21,6 +20,7 @@ from earshot.evaluation.clips.clip_embeddings import (
     middle_moment,
     read_all_annotations,
 )
+from earshot.evaluation.clips.ranking import DIRECTIONS, clip_distances, rank, read_ontology_of
 from earshot.explanation.encoders import NETWORKS, why_no_towers
 from earshot.explanation.exhibit import Question, Shown, nothing
 from earshot.explanation.media import mp3_of, smaller_jpeg, spectrogram_png
@@ -47,7 +47,7 @@ def show(question: Question) -> Shown:
     if len({group for _, group in names}) < 2:
         return nothing(f"no two videos of the split {question.params.split} have annotated clips")
     queries = draw_evenly([said[clip][0] for clip, _ in names], question.params.queries, question.seed)
-    ontology = read_ontology_of(question.ontology, [said[clip] for clip, _ in names])
+    ontology = read_ontology_of(question.annotations, [said[clip] for clip, _ in names])
     rows = with_gains(list(retrieve(names, embeddings, queries, question.params.results)), ontology, said)
     write_table(question.folder, "retrieved", rows)
     shown = {row[role] for row in rows for role in ("query", "result")}

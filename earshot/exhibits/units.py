@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
-from earshot.evaluation.images.image_features import load_encoders
+from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import Strongest
 from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
 from earshot.explanation.exhibit import Question, Shown, nothing

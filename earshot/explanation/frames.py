@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
-from earshot.evaluation.benchmark import Unanswerable
+from earshot.evaluation.benchmark import NotApplicable
 
 BATCH = 64  # frames
 
@@ -49,7 +49,7 @@ class FramePool:
 
     Raises:
         EarshotError: a shard cannot be read.
-        Unanswerable: the split has no frames.
+        NotApplicable: the split has no frames.
     """
 
     def __init__(self, scenes: Path, limit: int, split: str = "test") -> None:
@@ -58,7 +58,7 @@ class FramePool:
         self._total = sum(int(group.frames.sum()) for group in self._row_groups)
         self._limit = min(limit, self._total)
         if not self._total:
-            raise Unanswerable(f"{scenes}: holds no frame of the split {split}; give more clips")
+            raise NotApplicable(f"{scenes}: holds no frame of the split {split}; give more clips")
 
     def __len__(self) -> int:
         return self._limit

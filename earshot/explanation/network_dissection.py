@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earshot.benchmarks.voc import read_tree
-from earshot.evaluation.images.image_features import require_pictures
+from earshot.evaluation.image_files import require_pictures
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
+from earshot.evaluation.images.voc_lists import read_tree
 from earshot.explanation.receptive_fields import scaled
 
 RASTER = 112  # px a side to which maps are scaled and on which boxes are drawn; half of 224 as in Bau's release

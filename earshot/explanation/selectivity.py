@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from earshot.core.hashing import stable_hash
-from earshot.evaluation.images.image_features import read_picture
+from earshot.evaluation.image_files import read_picture
 from earshot.explanation.activations import Distribution, Strongest
 from earshot.explanation.frames import Frame, FramePool
 from earshot.explanation.layers import Layer, look_through, maps_of

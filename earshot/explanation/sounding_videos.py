@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import pil_to_tensor
 
-from earshot.benchmarks.localisation import sounding_maps
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name
 from earshot.corpus.ledger import Refusal
 from earshot.evaluation.clips.clip_embeddings import BATCH, CENTRED, clip_names, read_all_annotations
+from earshot.evaluation.clips.localization_maps import sounding_maps
 from earshot.explanation.exhibit import Question
 from earshot.explanation.media import jpeg_of, read_picture, stretched, under_map
 from earshot.explanation.sampling import draw_evenly

@@ -20,6 +20,8 @@ class PictureEncoder(nn.Module, ABC):
         image_size: side of the pictures in px.
     """
 
+    probe_layers: tuple[str, ...] = LAYERS
+
     def __init__(self, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
-from earshot.evaluation.benchmark import Question, Unanswerable
-from earshot.evaluation.images.image_features import load_encoders
+from earshot.core.params import SplitName
+from earshot.evaluation.benchmark import Context, NotApplicable
+from earshot.evaluation.encoders import load_encoders
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.network import PictureEncoder
+from earshot.params.evaluate import BenchmarkParams
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.audio_slices import sound_slice
 from earshot.training.augmentation import crop_frames
@@ -28,6 +30,13 @@ BATCH = 32
 CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=0.0)
 
 Describe = Callable[[Any, Tensor], Tensor]  # what one network makes of pictures or of sounds
+
+
+class ClipParams(BenchmarkParams):
+    """What a benchmark has that describes a moment of each annotated clip of a split."""
+
+    inputs: Literal["clips"]
+    split: SplitName
 
 
 @dataclass(frozen=True)
@@ -64,22 +73,22 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
     return networks
 
 
-def describe_moments(question: Question, see: Describe, hear: Describe, title: str) -> Moments:
-    """The moments of the split `question.params.split`, as `see` and `hear` describe picture and sound by a network.
+def describe_moments(context: Context[Any], see: Describe, hear: Describe, title: str) -> Moments:
+    """The moments of the split `context.params.split`, as `see` and `hear` describe picture and sound by a network.
 
     Raises:
         EarshotError: a network or a table cannot be read.
-        Unanswerable: no clip of the split is annotated.
+        NotApplicable: no clip of the split is annotated.
     """
-    networks = load_correspondences(question.encoder)
+    networks = load_correspondences(context.encoder)
     wanted = Wanted.by(networks[""])
-    said = read_all_annotations(question.annotations)
-    split, anything = question.params.split, replace(wanted, sound_samples=0)
-    clips = (clip for clip in clips_of_split(question.tree, wanted, split) if said.get(clip.clip_id))
-    names, pictures, sounds = describe_clips(question.tree, clips, wanted, networks, see, hear, title)
+    said = read_all_annotations(context.annotations)
+    split, anything = context.params.split, replace(wanted, sound_samples=0)
+    clips = (clip for clip in clips_of_split(context.tree, wanted, split) if said.get(clip.clip_id))
+    names, pictures, sounds = describe_clips(context.tree, clips, wanted, networks, see, hear, title)
     if not names:
-        raise Unanswerable(
-            f"{question.annotations}: no clip of the split {split} is annotated and {wanted.seconds:.2f} s long; "
+        raise NotApplicable(
+            f"{context.annotations}: no clip of the split {split} is annotated and {wanted.seconds:.2f} s long; "
             "give clips with annotations"
         )
     return Moments(
@@ -88,7 +97,7 @@ def describe_moments(question: Question, see: Describe, hear: Describe, title: s
         annotations=[said[clip] for clip, _ in names],
         pictures=pictures,
         sounds=sounds,
-        left_out=sum(map(len, clips_of(question.tree, anything, CENTRED, split=split))) - len(names),
+        left_out=sum(map(len, clips_of(context.tree, anything, CENTRED, split=split))) - len(names),
     )
 
 
@@ -128,6 +137,12 @@ def describe_clips(
         {name: torch.cat(rows)[order].numpy() for name, rows in parts.items() if rows} for parts in (pictures, sounds)
     )
     return [found[place] for place in order], seen, heard
+
+
+def annotation_table(annotations: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
+    """The classes in order, and which clips are annotated with each: bool (clips, classes)."""
+    names = sorted({name for said in annotations for name in said})
+    return names, np.array([[name in said for name in names] for said in annotations])
 
 
 def class_rows(annotations: Sequence[Sequence[str]], scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

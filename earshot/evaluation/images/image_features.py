@@ -1,67 +1,34 @@
-"""From picture files to rows of features: of an encoder's layers, or of colours."""
+"""From image files to rows of features: of an encoder's layers, or of colours."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Literal
 
 import torch
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_image, read_file
-from torchvision.transforms.functional import pil_to_tensor
+from pydantic import Field
+from torch import Tensor
 from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
+from earshot.core.params import Pixels
+from earshot.evaluation.image_files import read_picture, require_pictures
 from earshot.networks.device import chosen_device
-from earshot.networks.files import load_encoder
+from earshot.networks.network import PictureEncoder
+from earshot.params.evaluate import BenchmarkParams
 
 BATCH = 64
-# What stands before a metric's name for each of the encoders that a folder may hold.
-PREFIXES = {"encoder": "", "wrong_sound": "wrong_sound_", "random": "random_"}
-Loaded = TypeVar("Loaded", bound=nn.Module)
 COLOUR_STEPS = 8  # of each of red, green and blue
 
 
-def load_encoders(folder: Path, load: Callable[[Path, str], Loaded] = load_encoder) -> dict[str, Loaded]:
-    """The trained network of a folder, the same architecture with random weights, and the control where it was trained.
+class ProbeParams(BenchmarkParams):
+    """What a benchmark has that fits linear SVMs to layers.
 
-    The keys are the prefixes of their metrics. `load` is one of those of earshot/networks/files, for networks of other
-    kinds. Raises EarshotError as it does.
+    `layers` are names of the network's own; an image is scaled to `resize` px, of which the network sees the middle.
     """
-    there = [name for name in PREFIXES if name != "wrong_sound" or (folder / "wrong_sound.safetensors").exists()]
-    return {PREFIXES[name]: load(folder, name) for name in there}
 
-
-def read_whole_picture(file: Path) -> Tensor:
-    """A picture as it is: uint8 (3, height, width).
-
-    Raises EarshotError for a file that is missing or no picture.
-    """
-    try:
-        return _decode(file)
-    except (OSError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarshotError(f"{file}: cannot be read as a picture ({reason}); restore the file") from None
-
-
-def read_picture(file: Path, resize: int, crop: int) -> Tensor:
-    """A picture squeezed to resize x resize px and its middle crop x crop: uint8 (3, crop, crop).
-
-    Raises EarshotError for a file that is missing or no picture.
-    """
-    picture = read_whole_picture(file)
-    squeezed = interpolate(picture[None], (resize, resize), mode="bilinear", antialias=True)[0]
-    first = (resize - crop) // 2
-    return squeezed[:, first : first + crop, first : first + crop]
-
-
-def require_pictures(files: Sequence[Path]) -> None:
-    """Raise EarshotError where a file is missing, before the first is read."""
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        more = f" and {len(missing) - 1} more of {len(files)}" if len(missing) > 1 else ""
-        raise EarshotError(f"{missing[0]}{more}: no such picture, but the benchmark's lists name it; restore the files")
+    inputs: Literal["images"]
+    layers: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    resize: Pixels
 
 
 def picture_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
@@ -79,9 +46,14 @@ def picture_batches(files: Sequence[Path], resize: int, crop: int, title: str) -
 
 @torch.inference_mode()
 def layer_features(
-    encoder: nn.Module, files: Sequence[Path], layers: Sequence[str], resize: int, title: str
+    encoder: PictureEncoder, files: Sequence[Path], layers: Sequence[str], resize: int, title: str
 ) -> dict[str, Tensor]:
-    """Activations after the ReLU of the layers asked for, float32 (pictures, dimensions) each, on the CPU."""
+    """Activations after the ReLU of the layers requested, float32 (pictures, dimensions) each, on the CPU.
+
+    Raises EarshotError for a layer that the encoder does not have, and as `picture_batches`.
+    """
+    if unknown := [layer for layer in layers if layer not in encoder.probe_layers]:
+        raise EarshotError(f"layers: the encoder has no {unknown[0]}; it has {', '.join(encoder.probe_layers)}")
     device = chosen_device()
     encoder = encoder.to(device, memory_format=torch.channels_last)
     features: dict[str, Tensor] = {}
@@ -106,12 +78,3 @@ def colour_features(files: Sequence[Path], resize: int, crop: int) -> Tensor:
             shares = torch.bincount(code.flatten(), minlength=COLOUR_STEPS**3) / code.numel()
             features[row] = shares.sqrt()
     return features
-
-
-def _decode(file: Path) -> Tensor:
-    """uint8 (3, height, width); Pillow reads what torchvision does not, four-colour JPEGs for one."""
-    try:
-        return decode_image(read_file(str(file)), ImageReadMode.RGB)
-    except RuntimeError:
-        with Image.open(file) as picture:
-            return pil_to_tensor(picture.convert("RGB"))

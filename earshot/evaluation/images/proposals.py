@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.rng import generator
-from earshot.evaluation.images.image_features import read_whole_picture
+from earshot.evaluation.image_files import read_whole_picture
 from earshot.pipeline.shards import map_shards
 
 SHARD_PICTURES = 50  # searched by one task

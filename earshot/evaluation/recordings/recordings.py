@@ -9,11 +9,11 @@ section 3.3). What describes them is one of two:
 - The descriptor of the pipeline: windows of 3.75 s, trailing digital zeros trimmed; beside it the spectrum.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import joblib
 import numpy as np
@@ -24,25 +24,47 @@ from torch import Tensor
 from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
-from earshot.evaluation.benchmark import Answer, Question
-from earshot.evaluation.images.image_features import load_encoders
+from earshot.core.params import Positive
+from earshot.evaluation.benchmark import NETWORK_CONTROLS, Context, Result
+from earshot.evaluation.encoders import load_encoders
 from earshot.evaluation.linear import cross_validated_probe
 from earshot.evaluation.metrics import accuracy
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.towers import pooled
+from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
-from earshot.sound.descriptors import describe_windows
-from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, UnfitSound, cut_windows, samples_of
 
-THE_DESCRIPTOR = "earshot/sound"  # what a benchmark's encoder is where it is no folder of networks
+if TYPE_CHECKING:
+    from earshot.sound.description import Description
+
+DESCRIPTOR_FILE = "descriptor.json"  # in the folder of an encoder that is a descriptor and no network
 CONTROL = "spectrum"  # the smallest descriptor, whose score stands beside
 FREQUENCIES, TIMES = 4, 3  # positions that the map of a sound tower is pooled to
 AT_ONCE = 32  # windows that a tower hears at once
 
 # What is made of each file, (windows, dimensions) each, in order: of files and of a title for the progress bar.
 Describe = Callable[[Sequence[Path], str], Iterator[np.ndarray]]
+
+
+class RecordingParams(BenchmarkParams):
+    """So many equally spaced windows of a recording."""
+
+    inputs: Literal["recordings"]
+    windows: Positive
+
+
+# How the scores of these benchmarks are displayed.
+DISPLAY: dict[str, Any] = {
+    "scores": "accuracy",
+    "leading": "accuracy",
+    "metric": "accuracy",
+    "controls": NETWORK_CONTROLS | {CONTROL: f"{CONTROL}_"},
+    "own_beside": {CONTROL: "descriptor"},
+    "not_scores": ("accuracy_spread",),
+    "class_score": "accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -60,17 +82,17 @@ class Split:
 
 
 def evaluate_recordings(
-    question: Question,
+    context: Context[RecordingParams],
     files: Sequence[Path],
     classes: Sequence[str],
     targets: np.ndarray,
     splits: Sequence[Split],
     protocol: str,
-) -> Answer:
+) -> Result:
     """The accuracy of every way to describe recordings, its mean over the splits, and that of chance.
 
     Args:
-        question: its `params.encoder` and `params.windows` say how recordings are described.
+        context: its encoder and `params.windows` say how recordings are described.
         files: of the recordings.
         classes: their names.
         targets: the number of each recording's class.
@@ -82,7 +104,7 @@ def evaluate_recordings(
     asked = np.concatenate([targets[split.test] for split in splits])
     said: list[str] = []
     confusion: list[tuple[str, str]] = []  # of the first way, which is what is measured
-    for metric, (name, describe) in ways(question).items():
+    for metric, (name, describe) in ways(context).items():
         told = classify(_gathered(describe(files, name), len(files)), targets, splits, name)
         scores = [float(np.mean(part == targets[split.test])) for part, split in zip(told, splits, strict=True)]
         metrics[metric] = float(np.mean(scores))
@@ -95,24 +117,29 @@ def evaluate_recordings(
             row[metric] = float(right[asked == number].mean())
         said.append(f"{name} {metrics[metric]:.3f}")
     metrics["chance"] = 1 / len(classes)
-    names = [str(files[place].relative_to(question.tree)) for split in splits for place in split.test]
+    names = [str(files[place].relative_to(context.tree)) for split in splits for place in split.test]
     scored = f"{', '.join(said)}; chance {metrics['chance']:.3f}"
-    return Answer(metrics, rows, protocol, scored, names, confusion)
+    return Result(metrics, rows, protocol, scored, names, confusion, learned=not _is_descriptor(context.encoder))
 
 
-def ways(question: Question) -> dict[str, tuple[str, Describe]]:
+def ways(context: Context[RecordingParams]) -> dict[str, tuple[str, Describe]]:
     """By metric, the name and the function of every way to describe recordings, that which is measured first.
 
-    Raises EarshotError as `load_correspondence` does.
+    Raises EarshotError as `load_correspondence` and `load_description` do.
     """
-    windows = question.params.windows
-    if question.params.encoder == THE_DESCRIPTOR:
-        names = {"accuracy": question.descriptor}
-        if question.descriptor != CONTROL:
-            names["spectrum_accuracy"] = CONTROL
-        how = {"windows": windows, "switches": question.switches}
-        return {m: (name, partial(describe_recordings, descriptor=name, **how)) for m, name in names.items()}
-    networks = load_encoders(question.encoder, load_correspondence)
+    windows = context.params.windows
+    if _is_descriptor(context.encoder):
+        from earshot.sound.description import Description, load_description  # a tower needs none of earshot/sound
+
+        measured = load_description(context.encoder)
+        described = {"accuracy": measured}
+        if measured.name != CONTROL:
+            described[f"{CONTROL}_accuracy"] = Description(CONTROL, measured.texture)
+        return {
+            metric: (description.name, partial(describe_recordings, description=description, windows=windows))
+            for metric, description in described.items()
+        }
+    networks = load_encoders(context.encoder, load_correspondence)
     return {
         f"{prefix}accuracy": (
             prefix.replace("_", " ").strip() or network.architecture["name"],
@@ -161,11 +188,10 @@ def hear_recordings(files: Sequence[Path], title: str, network: Correspondence, 
 
 
 def describe_recordings(
-    files: Sequence[Path], title: str, descriptor: str, windows: int, switches: Mapping[str, str]
+    files: Sequence[Path], title: str, description: "Description", windows: int
 ) -> Iterator[np.ndarray]:
     """The descriptors of equally spaced windows of 3.75 s."""
-    describe = partial(describe_recording, windows=windows, descriptor=descriptor, switches=switches)
-    yield from _each(describe, files, title)
+    yield from _each(partial(describe_recording, description=description, windows=windows), files, title)
 
 
 def cut_recording(file: Path, windows: int, samples: int, rate: int) -> np.ndarray:
@@ -185,12 +211,14 @@ def cut_recording(file: Path, windows: int, samples: int, rate: int) -> np.ndarr
     return mono[starts[:, None] + np.arange(samples)]
 
 
-def describe_recording(file: Path, windows: int, descriptor: str, switches: Mapping[str, str]) -> np.ndarray:
+def describe_recording(file: Path, windows: int, description: "Description") -> np.ndarray:
     """The descriptors of equally spaced windows of one recording: float32 (windows, dimensions).
 
     A recording shorter than a window gives the same window several times. Raises EarshotError for a file that cannot be
     read or holds less than 1.5 s.
     """
+    from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, UnfitSound, cut_windows, samples_of
+
     sound, rate = read_recording(file)
     heard = np.flatnonzero(sound.any(axis=1))
     kept = max(int(heard[-1]) + 1 if heard.size else 0, samples_of(SHORTEST_SECONDS, rate))
@@ -199,7 +227,7 @@ def describe_recording(file: Path, windows: int, descriptor: str, switches: Mapp
     centres = np.linspace(0, last, windows) + WINDOW_SECONDS / 2
     try:
         cut, places = cut_windows(sound, rate, centres)
-        return describe_windows(cut, rate, descriptor, switches, places)[0]
+        return description.describe(cut, rate, places)[0]
     except UnfitSound as error:
         raise EarshotError(f"{file}: {error}") from None
 
@@ -216,6 +244,10 @@ def read_recording(file: Path) -> tuple[np.ndarray, int]:
     if not len(sound):
         raise EarshotError(f"{file}: holds no samples; restore the file")
     return sound, rate
+
+
+def _is_descriptor(encoder: Path) -> bool:
+    return (encoder / DESCRIPTOR_FILE).exists()
 
 
 def _gathered(described: Iterator[np.ndarray], count: int) -> Tensor:

@@ -1,0 +1,52 @@
+"""Image files as an encoder sees them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.transforms.functional import pil_to_tensor
+
+from earshot.core.errors import EarshotError
+
+
+def read_whole_picture(file: Path) -> Tensor:
+    """A picture as it is: uint8 (3, height, width).
+
+    Raises EarshotError for a file that is missing or no picture.
+    """
+    try:
+        return _decode(file)
+    except (OSError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EarshotError(f"{file}: cannot be read as a picture ({reason}); restore the file") from None
+
+
+def read_picture(file: Path, resize: int, crop: int) -> Tensor:
+    """A picture squeezed to resize x resize px and its middle crop x crop: uint8 (3, crop, crop).
+
+    Raises EarshotError for a file that is missing or no picture.
+    """
+    picture = read_whole_picture(file)
+    squeezed = interpolate(picture[None], (resize, resize), mode="bilinear", antialias=True)[0]
+    first = (resize - crop) // 2
+    return squeezed[:, first : first + crop, first : first + crop]
+
+
+def require_pictures(files: Sequence[Path]) -> None:
+    """Raise EarshotError where a file is missing, before the first is read."""
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more of {len(files)}" if len(missing) > 1 else ""
+        raise EarshotError(f"{missing[0]}{more}: no such picture, but the benchmark's lists name it; restore the files")
+
+
+def _decode(file: Path) -> Tensor:
+    """uint8 (3, height, width); Pillow reads what torchvision does not, four-colour JPEGs for one."""
+    try:
+        return decode_image(read_file(str(file)), ImageReadMode.RGB)
+    except RuntimeError:
+        with Image.open(file) as picture:
+            return pil_to_tensor(picture.convert("RGB"))

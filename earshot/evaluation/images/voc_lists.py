@@ -1,0 +1,62 @@
+"""The lists of PASCAL VOC2007: which images are in train, val and test, and which classes each shows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from earshot.core.errors import EarshotError
+
+SPLITS = ("train", "val", "test")
+LAYOUT = "VOCdevkit/VOC2007 with JPEGImages and ImageSets/Main"
+Split = tuple[list[Path], np.ndarray]
+
+
+def read_tree(tree: Path) -> tuple[list[str], dict[str, Split]]:
+    """The classes, and for train, val and test the pictures and their labels: float32 (pictures, classes), 1, -1 or 0.
+
+    `tree` is the folder of VOCdevkit, of VOC2007, or VOC2007 itself. Raises EarshotError for another layout, and for a
+    class that some split does not show.
+    """
+    places = [tree / "VOCdevkit" / "VOC2007", tree / "VOC2007", tree]
+    places = [place for place in places if (place / "ImageSets").is_dir()]
+    if not places:
+        raise EarshotError(f"{tree}: holds no VOC2007, wanted {LAYOUT}; mend the benchmark's tree")
+    sets = places[0] / "ImageSets" / "Main"
+    classes = sorted(file.stem.removesuffix("_train") for file in sets.glob("*_train.txt"))
+    if not classes:
+        raise EarshotError(f"{sets}: holds no lists such as aeroplane_train.txt; restore the official ImageSets")
+    splits = {}
+    for split in SPLITS:
+        names = [line[0] for line in _read_lines(sets / f"{split}.txt")]
+        labels = np.stack([_read_class(sets / f"{name}_{split}.txt", names) for name in classes], axis=1)
+        for name, column in zip(classes, labels.T, strict=True):
+            if not (column == 1).any():
+                raise EarshotError(f"{sets / f'{name}_{split}.txt'}: no picture shows a {name}, wanted at least one")
+        splits[split] = [places[0] / "JPEGImages" / f"{name}.jpg" for name in names], labels
+    return classes, splits
+
+
+def _read_class(file: Path, names: Sequence[str]) -> np.ndarray:
+    """The labels of one class for the pictures of its split, in their order."""
+    found = {}
+    for number, line in enumerate(_read_lines(file), 1):
+        if len(line) != 2 or line[1] not in ("1", "-1", "0"):
+            raise EarshotError(f"{file}, line {number}: {' '.join(line)!r}, wanted a picture's name and 1, -1 or 0")
+        found[line[0]] = float(line[1])
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise EarshotError(f"{file}: says nothing of picture {missing[0]} of its split; restore the official ImageSets")
+    return np.array([found[name] for name in names], np.float32)
+
+
+def _read_lines(file: Path) -> list[list[str]]:
+    try:
+        lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise EarshotError(f"{file}: cannot be read ({error}); restore the official ImageSets") from None
+    lines = [line for line in lines if line]
+    for line in lines:
+        if "/" in line[0] or "\\" in line[0] or line[0].startswith("."):
+            raise EarshotError(f"{file}: names picture {line[0]!r}, wanted a plain name such as 000005")
+    return lines
