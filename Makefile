@@ -20,6 +20,8 @@ test-long: $(INSTALLED) lint
 
 lint: $(INSTALLED)
 	@$(RUN) ruff check .
+	@$(RUN) lint-imports --no-logo
+	@$(RUN) mypy earshot stages
 
 install: $(INSTALLED)
 

@@ -16,6 +16,12 @@ REPOSITORY = Path(__file__).parent.parent
 STAGES = ["sample", "download", "extract", "describe", "label", "pretrain"]
 
 
+def committed(name: str) -> str:
+    """The text of a file as it was last added to Git: what a user tries in params.yaml must not matter to a test."""
+    shown = subprocess.run(["git", "show", f":./{name}"], cwd=REPOSITORY, capture_output=True, text=True)
+    return (REPOSITORY / name).read_text() if shown.returncode else shown.stdout
+
+
 @pytest.fixture(scope="module")
 def one_process():
     """Train in this process: two workers would take longer to start than to train."""

@@ -52,8 +52,9 @@ class Completeness:
 
 def _row(split: str, class_name: str, counts: Counter[str], reasons: list[str]) -> dict[str, str | int | float]:
     asked, kept, pending = counts.total(), counts["kept"], counts["pending"]
-    whole = {"split": split, "class": class_name, "asked": asked, "kept": kept, "share_kept": kept / asked}
-    return whole | {"pending": pending, "refused": asked - kept - pending} | {name: counts[name] for name in reasons}
+    whole: dict[str, str | int | float] = {"split": split, "class": class_name, "asked": asked, "kept": kept}
+    whole |= {"share_kept": kept / asked, "pending": pending, "refused": asked - kept - pending}
+    return whole | {name: counts[name] for name in reasons}
 
 
 def write_outcomes(path: Path, clips: Iterable[tuple[str, Iterable[str], str]]) -> None:

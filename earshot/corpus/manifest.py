@@ -121,7 +121,7 @@ def _lines(file: Path, text: TextIO) -> Iterator[str]:
         yield line
 
 
-def _rows(file: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, ManifestRow]]:
+def _rows(file: Path, reader: Any) -> Iterator[tuple[int, ManifestRow]]:
     records = (fields for fields in reader if any(fields) and not fields[0].startswith("#"))
     first = next(records, None)
     if first is None:

@@ -76,7 +76,8 @@ class Ontology:
 
     def descendants(self, name: str) -> set[str]:
         """The ids of all classes below a class, without itself."""
-        found, waiting = set(), [self.find(name)]
+        found: set[str] = set()
+        waiting = [self.find(name)]
         while waiting:
             below = set(self.children[waiting.pop()]) - found
             found |= below

@@ -17,5 +17,5 @@ def row_text(row: ManifestRow) -> bytes:
 
 
 def row_of(text: bytes) -> ManifestRow:
-    value = json.loads(text)
-    return ManifestRow(*value[:5], tuple(value[5]), value[6])
+    clip_id, source, start, end, group, annotations, is_local = json.loads(text)
+    return ManifestRow(clip_id, source, start, end, group, tuple(annotations), is_local)

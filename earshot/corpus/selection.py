@@ -72,7 +72,7 @@ def _is_class(name: str, ontology: Ontology | None) -> bool:
 
 def _words(name: str, ontology: Ontology | None) -> Iterable[str]:
     """The annotations that a class stands for: ids and names of itself and of all below it, or the word itself."""
-    if not _is_class(name, ontology):
+    if ontology is None or not _is_class(name, ontology):
         return {name}
     identities = {ontology.find(name)} | ontology.descendants(name)
     return identities | {ontology.names[identity] for identity in identities}

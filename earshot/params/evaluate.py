@@ -1,6 +1,6 @@
 """Parameters of the stage evaluate: each benchmark declares its own in its module."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import create_model
 
@@ -31,5 +31,6 @@ class Params(Part):
 def params_of(benchmark: str) -> type[Params]:
     """The parameters of one benchmark's run."""
     group = find("earshot.benchmarks", benchmark, "BENCHMARK", what="--benchmark").params
-    evaluate = create_model("Evaluate", __base__=Part, **{benchmark: (group, ...)})
+    own: dict[str, Any] = {benchmark: (group, ...)}
+    evaluate = create_model("Evaluate", __base__=Part, **own)
     return create_model("Params", __base__=Params, evaluate=(evaluate, ...))

@@ -1,5 +1,7 @@
 """Parameters of the stage explain: each exhibit declares its own in its module."""
 
+from typing import Any
+
 from pydantic import create_model
 
 from earshot.core.params import Amount, Group, Part, Seed
@@ -37,5 +39,6 @@ class Params(Part):
 def params_of(exhibit: str) -> type[Params]:
     """The parameters of one exhibit's run."""
     group = find("earshot.exhibits", exhibit, "EXHIBIT", what="--exhibit").params
-    explain = create_model("Explain", __base__=Part, **{exhibit: (group, ...)})
+    own: dict[str, Any] = {exhibit: (group, ...)}
+    explain = create_model("Explain", __base__=Part, **own)
     return create_model("Params", __base__=Params, explain=(explain, ...))

@@ -44,7 +44,7 @@ class Ground:
     """What client and workers must have in common: the code, and paths with the second of their last change."""
 
     code: str
-    changed: tuple[tuple[str, int], ...]
+    changed: tuple[tuple[str, int | None], ...]
 
     @classmethod
     def here(cls, paths: Iterable[Path]) -> "Ground":
@@ -120,7 +120,8 @@ class _Cluster:
 
     def _do_all(self, work: bytes, numbers: Sequence[int], at_once: int, done: Callable[[], object]) -> list[int]:
         """Do all numbers, so many at once or as many as there are threads; return those that are given up."""
-        waiting, hand, given_up = deque(numbers), {}, []
+        waiting, given_up = deque(numbers), []
+        hand: dict[Future, int] = {}
         while waiting or hand:
             for _ in range(min(self._threads(), at_once, len(hand) + len(waiting)) - len(hand)):
                 number = waiting.popleft()

@@ -192,7 +192,7 @@ class Stage(Generic[P]):
         options = self._parser(main, status).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
-            if getattr(options, "status", False):
+            if status and options.status:
                 _tell(status(self._prepare(options)), options.json)
                 return
             if join and settings().processes > 1 and not torchrun.is_started():

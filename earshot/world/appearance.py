@@ -158,14 +158,15 @@ def bell(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> No
     pen.polygon(rectangle(-0.75, -1.0, 0.75, -0.85), pen.edge)
 
     def swing(points: np.ndarray) -> np.ndarray:
-        return (np.asarray(points) - pivot) @ turn + pivot
+        return (points - pivot) @ turn + pivot
 
     pen.polygon(swing(oval(0.12 * np.sign(angle), 0.68, 0.17, 0.2)), pen.edge)
     pen.polygon(swing(rectangle(-0.12, -0.9, 0.12, -0.6)), pen.edge)
     pen.polygon(swing(np.stack([np.r_[-half, half[::-1]], np.r_[down, down[::-1]]], -1)), pen.body)
     for low, high in ((0.38, 0.47), (-0.42, -0.36)):
         wide = np.interp([low, high], down, half)
-        pen.polygon(swing([[-wide[0], low], [wide[0], low], [wide[1], high], [-wide[1], high]]), pen.detail)
+        band = np.array([[-wide[0], low], [wide[0], low], [wide[1], high], [-wide[1], high]])
+        pen.polygon(swing(band), pen.detail)
 
 
 def gears(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> None:

@@ -46,7 +46,7 @@ def colour_of_brightness(rng: np.random.Generator, brightness: float) -> Colour:
     return tuple((np.clip(colour, 0, 1) * 255).astype(int).tolist())
 
 
-def brightness_of(colour: Colour) -> float:
+def brightness_of(colour: Colour | np.ndarray) -> float:
     """Brightness from 0 to 1."""
     return float(LUMA @ np.asarray(colour)) / 255
 
@@ -76,7 +76,7 @@ def brightness_at(image: Image.Image, place: Place) -> float:
         for v, low, side in ((place.x + half, left, width), (place.y + half, top, height))
     )
     patch = image.resize((1, 1), Image.Resampling.BOX, box=(left, top, right, bottom))
-    return brightness_of(patch.getpixel((0, 0)))
+    return brightness_of(np.asarray(patch)[0, 0])
 
 
 class Sketch:
@@ -116,9 +116,10 @@ class Sketch:
         """A filled ellipse from its centre and half axes, tilted by an angle in radians."""
         self.polygon(oval(x, y, across, down, tilt), fill)
 
-    def box(self) -> tuple[float, float, float, float] | None:
+    def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of what was drawn, in pixels, beyond the picture's borders where it is truncated."""
-        return (*self.low.tolist(), *self.high.tolist()) if np.isfinite(self.low).all() else None
+        (left, top), (right, bottom) = self.low.tolist(), self.high.tolist()
+        return left, top, right, bottom
 
 
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)

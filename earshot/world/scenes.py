@@ -103,7 +103,8 @@ def seen_object(kind: str, box: np.ndarray, covering: list[np.ndarray], width: i
     shown = np.prod(inside[2:] - inside[:2]) / np.prod(box[2:] - box[:2])
     tiny = np.prod(inside[2:] - inside[:2]) < 0.02 * width * height
     difficult = tiny or shown < 0.5 or occlusion(inside, covering) > 0.5
-    return SeenObject(kind, tuple(int(round(v)) for v in inside), bool(shown < 0.98), bool(difficult))
+    left, top, right, bottom = (int(round(v)) for v in inside)
+    return SeenObject(kind, (left, top, right, bottom), bool(shown < 0.98), bool(difficult))
 
 
 class View:

@@ -155,12 +155,13 @@ def bird(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
         along = np.linspace(0, 1, points, dtype=np.float32)
         sweep = pitch * timbre.uniform(0.85, 1.2) * np.exp(glide[number] * (along - 0.5))
         grains.append((np.sin(2 * np.pi * np.cumsum(sweep / RATE)) * np.sin(np.pi * along) ** 2).astype(np.float32))
-    times, at, seconds = [], rng.uniform(0, 0.6), samples / RATE
+    starts: list[float] = []
+    at, seconds = rng.uniform(0, 0.6), samples / RATE
     while at < seconds:
         notes = int(rng.integers(3, 5 + round(8 * cause.force)))
-        times.extend(at + beat * np.arange(notes))
+        starts.extend(at + beat * np.arange(notes))
         at += beat * notes + rng.uniform(0.15, 0.8)
-    times = np.array([time for time in times if time < seconds - 0.01])
+    times = np.array([time for time in starts if time < seconds - 0.01])
     return scatter(samples, times, grains, rng.uniform(0.6, 1.0, len(times)))
 
 
@@ -215,7 +216,7 @@ def gears(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     hum = periodic(
         one_period(timbre, np.arange(1, 9) ** -1.0), np.full(samples, 60 + 40 * cause.pace, dtype=np.float32)
     )
-    return scatter(samples, times, [grain], heights) + (0.03 + 0.03 * cause.force) * hum
+    return scatter(samples, times, [np.asarray(grain)], heights) + (0.03 + 0.03 * cause.force) * hum
 
 
 def rotor(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:

@@ -66,9 +66,9 @@ def write_image_sets(folder: Path, *, train: int, val: int, test: int) -> None:
 
 def _labels(path: Path) -> dict[str, int]:
     """1 for the kinds of a picture, 0 for those of which only difficult objects are there."""
-    labels = {}
+    labels: dict[str, int] = {}
     for entry in ElementTree.parse(path).iter("object"):
-        kind, clear = entry.findtext("name"), int(entry.findtext("difficult") == "0")
+        kind, clear = entry.findtext("name", ""), int(entry.findtext("difficult") == "0")
         labels[kind] = max(clear, labels.get(kind, 0))
     return labels
 

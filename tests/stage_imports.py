@@ -1,0 +1,49 @@
+"""What the stages import: prints as JSON, a row a stage and choice, the files of this project that are loaded then.
+
+    python tests/stage_imports.py '[["label", null], ["evaluate", "voc"]]'
+
+A process of its own imports each stage, the module of the choice and the schema of the parameters. All are forks of
+this one, which has imported nothing of this project, and the slowest of all else.
+"""
+
+import ast
+import importlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask.distributed  # noqa: F401
+import faiss  # noqa: F401
+import pandas  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+import sklearn.svm  # noqa: F401
+import torchvision  # noqa: F401
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def imported(stage: str, choice: str | None) -> Iterator[str]:
+    """The files that are loaded, relative to the repository; those that hold nothing but a docstring are left out."""
+    importlib.import_module(f"stages.{stage}").STAGE.schema(choice)
+    if choice:
+        importlib.import_module(f"earshot.{'benchmarks' if stage == 'evaluate' else 'exhibits'}.{choice}")
+    for name, module in sorted(sys.modules.items()):
+        file = Path(module.__file__ or "") if name.partition(".")[0] in ("earshot", "stages") else Path()
+        if file.is_file() and len(ast.parse(file.read_text()).body) > 1:
+            yield str(file.relative_to(REPOSITORY))
+
+
+def main() -> None:
+    sys.path.insert(0, str(REPOSITORY))
+    for stage, choice in json.loads(sys.argv[1]):
+        child = os.fork()
+        if not child:
+            print(json.dumps([stage, choice, list(imported(stage, choice))]), flush=True)
+            sys.exit()
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""An edit runs again what it changes: DVC is asked which stages are stale after lines were added to files of code."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, committed
+from dvc.dependency import Dependency
+from dvc.repo import Repo
+
+from earshot.core.params import ABSENT
+
+# Files of the code, and the stages that DVC must run when they change; and those that it may run besides.
+EDITS = {
+    "the rendered world": ("earshot/world/**/*.py", {"sample"}, set()),
+    "pages and templates": ("earshot/report/**/*.*", {"report"}, set()),
+    # What follows runs where described sounds differ. The exhibit of clusters plays what a centroid sounds like.
+    "texture": ("earshot/sound/**/texture.py", {"describe"}, {"explain@clusters"}),
+    "label models": ("earshot/labels/models/*.py", {"label"}, {"explain@clusters"}),
+    "parameters of trainings": ("earshot/params/training.py", {"pretrain", "correspond"}, set()),
+    "parameters of the pipeline": ("earshot/params/schema.py", set(), set()),
+    "commands": ("earshot/commands/**/*.py", set(), set()),
+}
+
+
+class Project:
+    """A copy of the code and of dvc.yaml, of which DVC has recorded what every stage depends on."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("dvc.yaml", "params.yaml", ".dvcignore", ABSENT):
+            (root / name).write_text(committed(name))
+        for name in ("earshot", "stages"):
+            shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        self.stages = Repo.init(str(root), no_scm=True).index.stages
+        for _, dependency in self._code():
+            dependency.save()
+
+    def _code(self) -> Iterator[tuple[str, Dependency]]:
+        for stage in self.stages:
+            for each in stage.deps:
+                if each.def_path.startswith(("earshot/", "stages/")):
+                    yield stage.name, each
+
+    def stale(self) -> dict[str, set[str]]:
+        """The stages that DVC would run, and the code that has changed of what each depends on."""
+        changed: dict[str, bool] = {}
+        found: dict[str, set[str]] = {}
+        for stage, dependency in self._code():
+            path = dependency.def_path
+            if path not in changed:
+                changed[path] = bool(dependency.status())
+            if changed[path]:
+                found.setdefault(stage, set()).add(path)
+        return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    made = Project(tmp_path_factory.mktemp("edits"))
+    assert not made.stale()
+    return made
+
+
+@contextlib.contextmanager
+def edited(root: Path, pattern: str) -> Iterator[list[str]]:
+    """A line more at the end of each file of that name; the names of these files."""
+    texts = {file: file.read_bytes() for file in root.glob(pattern) if file.is_file()}
+    assert texts, f"no file has the name {pattern}"
+    for file, text in texts.items():
+        file.write_bytes(text + b"\nEDITED = True\n")
+    try:
+        yield [str(file.relative_to(root)) for file in texts]
+    finally:
+        for file, text in texts.items():
+            file.write_bytes(text)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_makes_stale_what_it_changes(project, edit):
+    pattern, must, may = EDITS[edit]
+    with edited(project.root, pattern):
+        assert must <= project.stale().keys() <= must | may
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stage"), [("earshot/benchmarks/*.py", "evaluate@"), ("earshot/exhibits/*.py", "explain@")]
+)
+def test_an_edit_of_a_benchmark_or_an_exhibit_makes_it_alone_stale(project, pattern, stage):
+    with edited(project.root, pattern) as files:
+        found = project.stale()
+    assert found and all(name.startswith(stage) for name in found)
+    for name, changed in found.items():
+        assert changed == {file for file in files if Path(file).stem == name.removeprefix(stage)}
+
+
+def test_an_edit_of_the_parameters_of_a_stage_makes_that_stage_stale(project):
+    with edited(project.root, "earshot/params/*.py") as files:
+        found = project.stale()
+    for stem in {Path(file).stem for file in files} - {"__init__", "schema", "training"}:
+        stages = {name for name, changed in found.items() if f"earshot/params/{stem}.py" in changed}
+        assert {name.partition("@")[0] for name in stages} == ({stem} if stem != "download" else set())
+
+
+def test_no_edit_fetches_again_what_was_fetched(project):
+    with edited(project.root, "earshot/**/*.py"), edited(project.root, "stages/*.py"):
+        found = project.stale()
+    assert "download" not in found
+    assert {name.partition("@")[0] for name in found} > {"sample", "extract", "evaluate", "explain", "report"}
