@@ -91,11 +91,12 @@ def make_world(root: Path, seed: int, changes: Sequence[str], descriptors: Itera
     write_params(root, RECIPE, seed, settings_of(None, changes))
     render(root, workers)
     for descriptor in descriptors:
-        kept = root / "described" / descriptor / "sounds"
-        if not kept.exists():
+        kept = root / "described" / descriptor
+        if not (kept / "sounds").exists():
             stage(f"describe --set descriptor={descriptor}", root, workers)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            (root / "data" / "sounds").rename(kept)
+            kept.mkdir(parents=True, exist_ok=True)
+            (root / "models" / "descriptor").rename(kept / "descriptor")
+            (root / "data" / "sounds").rename(kept / "sounds")
 
 
 def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmarks: Sequence[str]) -> str:
@@ -106,6 +107,7 @@ def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmark
     for table in ("scenes", "sample", "annotations"):
         link(root / "data" / table, world / "data" / table)
     link(root / "data" / "sounds", world / "described" / descriptor / "sounds")
+    link(root / "models" / "descriptor", world / "described" / descriptor / "descriptor")
     if not (root / "metrics" / "pretrain.json").exists():
         stage("label", root)
         if name == TRUE_KINDS:

@@ -21,7 +21,8 @@ import numpy as np
 import soundfile
 from threadpoolctl import threadpool_limits
 
-from earshot.sound import TEXTURE_GROUPS, cut_windows, sound_textures
+from earshot.sound.texture import TEXTURE_GROUPS, sound_textures
+from earshot.sound.windows import cut_windows
 from tests.texture_judge import texture
 
 ROUNDS = 6

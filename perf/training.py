@@ -29,7 +29,7 @@ from earshot.networks.device import chosen_device
 from earshot.networks.network import Network
 from earshot.pipeline.params import Params, load_params
 from earshot.training.augmentation import Augmentation
-from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, LabelTask, Pictures
+from earshot.training.label_prediction import LabelledScenes, LabelTask, Pictures, kind_of_labels
 from earshot.training.trainer import Plan, Trainer
 
 ROUNDS, STEPS = 6, 40
@@ -62,7 +62,7 @@ def learned(params: Params, root: Path, layout: torch.memory_format) -> tuple[Ne
     """The network with its first weights, the tables, and what happens to the pictures."""
     p = params.pretrain
     torch.manual_seed(params.seed)
-    kind = Codes(params.label.components) if params.label.model == "binary" else Clusters(params.clusters)
+    kind = kind_of_labels(root / "data/labels")
     sizes = {"classes": kind.outputs, "width": p.width, "image_size": p.image_size, "dropout": p.dropout}
     network = build_network(p.backbone, **sizes).to(chosen_device(), memory_format=layout)
     table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", kind)

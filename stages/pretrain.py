@@ -41,7 +41,7 @@ from earshot.training.encoder_training import (
     train_together,
     write_results,
 )
-from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, Labels, LabelTask
+from earshot.training.label_prediction import LabelledScenes, Labels, LabelTask, kind_of_labels
 
 LABELS_OF = {"encoder": "label", "wrong_sound": "wrong_sound_label"}
 
@@ -54,7 +54,7 @@ def inputs(params: View, choice: str | None) -> list[str]:
 
 STAGE = Stage(
     name="pretrain",
-    params=("seed", "clusters", "label.model", "label.components", "pretrain"),
+    params=("seed", "pretrain"),
     reads=inputs,
     clips="data/scenes",
     writes=("models/pretrain",),
@@ -80,7 +80,7 @@ class Pretraining(EncoderTraining):
             models=run.out("models/pretrain"),
             scratch=run.scratch,
             labels=run.path("data/labels"),
-            kind=kind_of_labels(run.params),
+            kind=kind_of_labels(run.path("data/labels")),
             weights=next((run.path(name) for name in inputs(run.params, None)[2:]), None),
         )
 
@@ -116,11 +116,6 @@ def join(run: Run) -> None:
     """What all processes but the first do, where there are several: they train beside it."""
     pretraining = Pretraining.of(run)
     train_together(pretraining, trained_names(pretraining))
-
-
-def kind_of_labels(params: View) -> Labels:
-    """What the label model's labels say."""
-    return Codes(params.label.components) if params.label.model == "binary" else Clusters(params.clusters)
 
 
 def trained_names(pretraining: Pretraining) -> list[str]:

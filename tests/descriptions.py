@@ -1,21 +1,25 @@
-"""Folders that say how sound is described, as the stage describe writes models/descriptor."""
+"""How sound is described in tests, with the options of params.yaml, and folders that say so as models/descriptor does."""
 
 from pathlib import Path
 
 from earshot.sound.description import Description
 
-OPTIONS = {"order": "compress-then-resample", "ends": "lowpass+highpass"}
-OPTIONS |= {"modulation_norm": "variance", "exactness": "earshot"}
+OPTIONS = {
+    "order": "compress-then-resample",
+    "ends": "lowpass+highpass",
+    "modulation_norm": "variance",
+    "exactness": "earshot",
+}
 
 
-def description_of(descriptor: str) -> Description:
-    """A descriptor with the usual options of the cochlea."""
-    return Description.of(descriptor, {"texture": OPTIONS})
+def description(name: str, **options: str) -> Description:
+    """The description by this descriptor, with other options of the texture where they are given."""
+    return Description.of(name, {"texture": OPTIONS | options})
 
 
 def described_as(descriptor: str, folder: Path) -> Path:
     """A folder of the description by this descriptor, of clips whose list is named."""
     folder.mkdir()
-    description_of(descriptor).save(folder, [])
+    description(descriptor).save(folder, [])
     (folder / "clips.json").write_text('{"clips_hash": "0123456789abcdef"}')
     return folder

@@ -10,7 +10,7 @@ from torchvision.io import encode_jpeg
 
 from earshot.core.files import shard_name
 from earshot.corpus.split import split_of
-from earshot.labels.table import LABELS, write_table
+from earshot.labels.table import LABELS, LABELS_FILE, write_table
 from earshot.scenes.table import Scene, write_scenes
 
 
@@ -29,6 +29,8 @@ def write_striped_tables(root: Path, clips_per_shard: Sequence[int], frames: int
     The wrong-sound columns hold the labels of the next clip.
     """
     generator = np.random.default_rng(seed)
+    (root / "data/labels").mkdir(parents=True, exist_ok=True)
+    (root / "data/labels" / LABELS_FILE).write_text('{"kind": "cluster", "values": 3}')
     first = 0
     for number, clips in enumerate(clips_per_shard):
         labels = generator.integers(3, size=(clips, frames)).astype(np.int32)

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from descriptions import description
 
 from earshot.scenes.table import Scene, write_scenes
-from earshot.sound import describe_windows
 from stages import describe
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _describe(root: Path, *settings: str) -> list[dict]:
     changes = [argument for setting in settings for argument in ("--set", setting)]
     describe.STAGE.run(describe.main, ["--params", str(PARAMS), "--root", str(root), *changes])
-    return [row for path in sorted((root / "data/sounds").iterdir()) for row in pq.read_table(path).to_pylist()]
+    return [row for path in sorted((root / "data/sounds").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,12 @@ def test_a_moment_is_described_by_the_sound_around_its_frame(root, rows):
         scene = next(scene for scene in scenes if scene["clip_id"] == name)
         sound, rate = soundfile.read(io.BytesIO(scene["sound"]), dtype="float32", always_2d=True)
         assert scene["times"][time] in (2.5, 1.875, 1.9)
-        alone, _ = describe_windows(sound.mean(1)[None, start:stop], rate, "texture", {})
+        alone, _ = description("texture").describe(sound.mean(1)[None, start:stop], rate)
         row = next(row for row in rows if row["clip_id"] == name and row["moment"] == time)
         np.testing.assert_allclose(row["descriptor"], alone[0], atol=2e-4)
 
 
-def test_descriptor_and_switches_are_parameters(root, rows):
+def test_descriptor_and_options_are_parameters(root, rows):
     sizes = {"texture": 502, "mfcc": 3100, "spectrum": 32}
     for descriptor, size in sizes.items():
         described = _describe(root, f"descriptor={descriptor}", "texture.ends=band-passes")
@@ -102,6 +102,33 @@ def test_the_table_is_the_same_byte_for_byte_when_made_again(root, rows):
     before = {path.name: path.read_bytes() for path in (root / "data/sounds").iterdir()}
     _describe(root)
     assert {path.name: path.read_bytes() for path in (root / "data/sounds").iterdir()} == before
+
+
+def test_how_it_was_described_is_kept_with_a_digest_that_changes_with_any_descriptor(root):
+    kept = []
+    for change in ("seed=0", "texture.exactness=owens-exact", "seed=1"):
+        _describe(root, "descriptor=spectrum", change)
+        kept.append((root / "models/descriptor/descriptor.json").read_bytes())
+    assert kept[0] == kept[2]
+    one, other = (json.loads(text) for text in kept[:2])
+    assert (one["descriptor"], one["dimensions"]) == ("spectrum", 32)
+    assert one["options"]["texture"]["exactness"] == "earshot" and one["digest"] != other["digest"]
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_description(root, monkeypatch):
+    _describe(root, "descriptor=spectrum")
+    whole = (root / "models/descriptor/descriptor.json").read_bytes()
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.describe.read_digests", stop)
+        with pytest.raises(SystemExit):
+            _describe(root, "descriptor=spectrum")
+    monkeypatch.setattr("stages.describe.describe_shard", stop)
+    _describe(root, "descriptor=spectrum")
+    assert (root / "models/descriptor/descriptor.json").read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,38 @@
 """MFCC, spectrum and the cutting of windows; what is silent, whichever the descriptor."""
 
+import json
+
 import librosa
 import numpy as np
 import pytest
+from descriptions import OPTIONS, description
 
 from earshot.core.errors import EarshotError
-from earshot.sound import DESCRIPTOR_SIZES, UnfitSound, cut_windows, describe_windows, sound_textures
+from earshot.core.registry import find_all
 from earshot.sound.cochlea import cochleagrams
+from earshot.sound.description import DESCRIPTORS, load_description
+from earshot.sound.texture import sound_textures
+from earshot.sound.windows import UnfitSound, cut_windows
 
 RATE = 22_050
 N = 82_688
+SIZES = {"texture": 502, "mfcc": 3100, "spectrum": 32}
 
 
 def _noise(*shape: int, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("descriptor", DESCRIPTOR_SIZES)
+@pytest.mark.parametrize("descriptor", SIZES)
 def test_every_descriptor_has_its_size_and_is_finite_even_for_silence(descriptor):
     windows = np.concatenate([_noise(2, N), np.zeros((1, N), np.float32)])
-    described, silent = describe_windows(windows, RATE, descriptor, {})
-    assert described.shape == (3, DESCRIPTOR_SIZES[descriptor]) and described.dtype == np.float32
+    described, silent = description(descriptor).describe(windows, RATE)
+    assert described.shape == (3, SIZES[descriptor]) and described.dtype == np.float32
     assert np.isfinite(described).all()
     assert silent.tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize("descriptor", DESCRIPTOR_SIZES)
+@pytest.mark.parametrize("descriptor", SIZES)
 def test_windows_are_silent_by_level_or_where_the_cochlea_hears_nothing(descriptor):
     time = np.arange(165_375) / 44_100
     windows = [
@@ -35,34 +42,34 @@ def test_windows_are_silent_by_level_or_where_the_cochlea_hears_nothing(descript
         0.5 * np.sin(2 * np.pi * 15_000 * time),  # above the 10 kHz of the cochlea
         0.01 * _noise(time.size),
     ]
-    _, silent = describe_windows(np.stack(windows), 44_100, descriptor, {})
+    _, silent = description(descriptor).describe(np.stack(windows), 44_100)
     assert silent.tolist() == [True, False, True, True, False]
 
 
-def test_textures_are_those_of_sound_textures_under_the_same_switches():
-    windows, switches = _noise(20, N), {"ends": "band-passes", "modulation_norm": "squared-mean"}
-    described, _ = describe_windows(windows, RATE, "texture", switches)
-    np.testing.assert_array_equal(described, sound_textures(windows, RATE, **switches))
+def test_textures_are_those_of_sound_textures_under_the_same_options():
+    windows, options = _noise(20, N), {"ends": "band-passes", "modulation_norm": "squared-mean"}
+    described, _ = description("texture", **options).describe(windows, RATE)
+    np.testing.assert_array_equal(described, sound_textures(windows, RATE, **options))
 
 
 def test_mfcc_is_librosas_with_a_hop_that_gives_155_frames():
     window = _noise(N)
     expected = librosa.feature.mfcc(y=window, sr=22_050, n_mfcc=20, hop_length=536)
     assert expected.shape == (20, 155)
-    described, _ = describe_windows(window[None], RATE, "mfcc", {})
+    described, _ = description("mfcc").describe(window[None], RATE)
     np.testing.assert_allclose(described[0], expected.ravel(), rtol=1e-5, atol=1e-4)
 
 
 def test_mfcc_of_a_window_does_not_depend_on_its_neighbours():
     faint, loud = _noise(N, level=1e-3), _noise(N, level=1)
-    together, _ = describe_windows(np.stack([faint, loud]), RATE, "mfcc", {})
-    alone, _ = describe_windows(faint[None], RATE, "mfcc", {})
+    together, _ = description("mfcc").describe(np.stack([faint, loud]), RATE)
+    alone, _ = description("mfcc").describe(faint[None], RATE)
     np.testing.assert_array_equal(together[0], alone[0])
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 32_000, 44_100, 48_000])
 def test_every_source_rate_has_155_frames(sample_rate):
-    described, _ = describe_windows(_noise(1, int(3.75 * sample_rate + 0.5)), sample_rate, "mfcc", {})
+    described, _ = description("mfcc").describe(_noise(1, int(3.75 * sample_rate + 0.5)), sample_rate)
     assert described.shape == (1, 3100)
 
 
@@ -71,7 +78,7 @@ def test_the_spectrum_hears_a_thirtieth_of_a_second_around_the_moment():
     burst = slice(int(1.2 * RATE), int(1.3 * RATE))
     window[burst] *= 100
     centres = np.array([1.25, 1.875, 1.1])
-    described, _ = describe_windows(np.stack([window] * 3), RATE, "spectrum", {}, centres)
+    described, _ = description("spectrum").describe(np.stack([window] * 3), RATE, centres)
     envelopes = cochleagrams(window[None])[0]
     for centre, spectrum in zip(centres, described, strict=True):
         first, stop = np.ceil((centre - 1 / 60) * 400), np.ceil((centre + 1 / 60) * 400)
@@ -82,25 +89,55 @@ def test_the_spectrum_hears_a_thirtieth_of_a_second_around_the_moment():
 def test_the_spectrum_of_a_window_is_that_of_its_middle_unless_said_otherwise():
     windows = _noise(2, N)
     np.testing.assert_array_equal(
-        describe_windows(windows, RATE, "spectrum", {})[0],
-        describe_windows(windows, RATE, "spectrum", {}, np.array([N, N]) / RATE / 2)[0],
+        description("spectrum").describe(windows, RATE)[0],
+        description("spectrum").describe(windows, RATE, np.array([N, N]) / RATE / 2)[0],
     )
 
 
 def test_the_spectrum_keeps_the_gain():
     windows = _noise(2, N)
-    quiet, loud = (describe_windows(gain * windows, RATE, "spectrum", {})[0] for gain in (0.1, 1))
+    quiet, loud = (description("spectrum").describe(gain * windows, RATE)[0] for gain in (0.1, 1))
     np.testing.assert_allclose(loud, quiet * 10**0.3, rtol=1e-3)
 
 
-def test_an_unknown_descriptor_or_switch_is_refused_by_name():
-    for descriptor, switches, told in (
-        ("melody", {}, "descriptor is 'melody', wanted one of texture, mfcc, spectrum"),
-        ("mfcc", {"order": "none"}, "texture.order is 'none'"),
-        ("mfcc", {"gate": "on"}, "texture.gate is no switch"),
+def test_an_unknown_descriptor_or_option_is_refused_by_name():
+    for name, options, told in (
+        ("melody", {}, "descriptor is 'melody', expected one of mfcc, spectrum, texture"),
+        ("mfcc", {"order": "none"}, "texture: order is 'none'"),
+        ("mfcc", {"gate": "on"}, "texture: unknown parameter gate"),
     ):
         with pytest.raises(EarshotError, match=told):
-            describe_windows(_noise(1, N), RATE, descriptor, switches)
+            description(name, **options)
+
+
+def test_every_descriptor_is_registered_with_its_size_and_parts_of_it():
+    found = find_all(DESCRIPTORS, "DESCRIPTOR")
+    assert {name: each.dimensions for name, each in found.items()} == SIZES
+    covered = [range(part.stop)[part] for part in found["texture"].parts.values()]
+    assert sorted(number for part in covered for number in part) == list(range(502))
+
+
+def test_a_description_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_path):
+    kept = description("spectrum", ends="band-passes")
+    kept.save(tmp_path, ["a", "b"])
+    assert load_description(tmp_path) == kept
+    values = json.loads((tmp_path / "descriptor.json").read_text())
+    assert values["parts"] == {"spectrum": [0, 32]} and values["dimensions"] == 32
+    kept.save(tmp_path, ["b", "a"])
+    assert json.loads((tmp_path / "descriptor.json").read_text())["digest"] != values["digest"]
+    for changes, told in (
+        ({"descriptor": "melody"}, "names no descriptor"),
+        ({"options": None}, "names no descriptor with its options"),
+        ({"options": {"texture": OPTIONS | {"ends": "both"}}}, "descriptor.json: texture: ends is 'both'"),
+    ):
+        (tmp_path / "descriptor.json").write_text(json.dumps(values | changes))
+        with pytest.raises(EarshotError, match=told):
+            load_description(tmp_path)
+    (tmp_path / "descriptor.json").write_text("{")
+    with pytest.raises(EarshotError, match="is not JSON"):
+        load_description(tmp_path)
+    with pytest.raises(EarshotError, match="the stage describe writes it"):
+        load_description(tmp_path / "elsewhere")
 
 
 def test_windows_are_centred_on_their_moments_and_stay_inside_the_sound():
@@ -130,4 +167,4 @@ def test_a_window_has_three_and_three_quarter_seconds_rounded_to_samples(sample_
 
 def test_a_sound_without_samples_has_no_descriptor():
     with pytest.raises(UnfitSound, match="too short"):
-        describe_windows(cut_windows(_noise(0, 1), 8000, [0.0])[0], 8000, "texture", {})
+        description("texture").describe(cut_windows(_noise(0, 1), 8000, [0.0])[0], 8000)

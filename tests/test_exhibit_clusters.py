@@ -9,23 +9,25 @@ import pyarrow as pa
 import pytest
 import soundfile
 from annotated_scenes import TEST_GROUPS, write_annotated
+from descriptions import OPTIONS, description
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
-from earshot.exhibits.clusters import DEALS, Cluster, Near, deal, show, texture_parts
+from earshot.exhibits.clusters import DEALS, Cluster, Near, deal, show
 from earshot.explanation.exhibit import NOTHING, Question
 from earshot.explanation.tables import read_table
-from earshot.labels.binary import BinaryCode
-from earshot.labels.clusters import Clusters
 from earshot.labels.labeler import Labeler, save_labeler
+from earshot.labels.models.binary import BinaryCode
+from earshot.labels.models.clusters import Clusters
 from earshot.labels.scaling import Scaling
 from earshot.labels.table import LABELS, write_table
-from earshot.sound import DESCRIPTOR_SIZES
-from earshot.sound.texture import PAIRS
+from earshot.sound.descriptors.texture import charts
+from earshot.sound.texture import MODULATION_CENTRES, PAIRS, TextureOptions
 
+SIZES = {"texture": 502, "mfcc": 3100, "spectrum": 32}
 TRAINING_GROUPS = [name for name in (f"video_{number}" for number in range(20)) if split_of(name) == "train"]
 A, B, C, D = *TRAINING_GROUPS[:3], TEST_GROUPS[0]
 # Clips of three moments: two of the first video, and one of each other.
@@ -57,14 +59,15 @@ def write_labels(root, labels=LABELLED, wrong=5):
         write_table(root / f"data/labels/{shard:05d}.parquet", part)
 
 
-def labeler(kind="clusters", descriptor="texture", clusters=3):
-    drawn, size = np.random.default_rng(0), DESCRIPTOR_SIZES.get(descriptor, 16)
+def labeler(model="clusters", descriptor="texture", clusters=3):
+    drawn, size = np.random.default_rng(0), SIZES.get(descriptor, 16)
     factor = drawn.uniform(0.1, 9, size).astype(np.float32)
     factor[::7] = 0
     scaling = Scaling(drawn.normal(size=size).astype(np.float32), factor)
-    facts = {"kind": kind, "descriptor": descriptor, "dimensions": size, "clusters": clusters, "components": 2}
-    if kind == "binary":
-        return Labeler(scaling, BinaryCode(np.eye(2, size, dtype=np.float32), np.zeros(2, np.float32)), facts)
+    facts = {"model": model, "descriptor": descriptor, "dimensions": size, "values": clusters}
+    if model == "binary":
+        code = BinaryCode(np.eye(3, size, dtype=np.float32), np.zeros(3, np.float32))
+        return Labeler(scaling, code, facts)
     return Labeler(scaling, Clusters(drawn.normal(size=(clusters, size)).astype(np.float32)), facts)
 
 
@@ -75,9 +78,12 @@ def ask(tmp_path):
     write_labels(tmp_path)
 
     def asked(found=None, examples=2, heard=1, **changes):
-        save_labeler(tmp_path / "models/labeler", found or labeler())
+        found = found or labeler()
+        save_labeler(tmp_path / "models/labeler", found)
+        descriptor = found.facts["descriptor"] if found.facts["descriptor"] in SIZES else "texture"
+        description(descriptor).save(tmp_path / "models/labeler", [])
         data = tmp_path / "data"
-        values = {"tree": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0, "descriptor": "texture"}
+        values = {"tree": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0, "descriptor": ""}
         values |= {"params": SimpleNamespace(examples=examples, heard=heard), "switches": {}, "window": 3.75}
         values |= {"scenes": data / "scenes", "annotations": data / "annotations", "folder": tmp_path / "shown"}
         rest = dict.fromkeys(("clips", "ontology", "scratch"), tmp_path)
@@ -168,24 +174,27 @@ def test_a_centroid_is_what_it_is_before_scaling(ask):
 
 def test_correlations_stand_where_both_channels_meet_and_nowhere_else():
     texture = np.arange(502, dtype=np.float32)
-    parts = texture_parts(texture)
+    parts = charts(texture, TextureOptions(**OPTIONS))
     matrix = parts["correlation"].reshape(32, 32)
     np.testing.assert_array_equal(matrix, matrix.T)
     assert np.isnan(matrix).sum() == 32 * 32 - 2 * len(PAIRS)
     for number, (below, above) in enumerate(PAIRS.tolist()):
         assert matrix[below, above] == 64 + number
     assert (parts["mean"][3], parts["spread"][3], parts["modulation"][11]) == (3, 35, 192)
+    assert len(parts["frequencies"]) == 32 and np.all(np.diff(parts["frequencies"]) > 0)
+    np.testing.assert_array_equal(parts["rates"], MODULATION_CENTRES)
 
 
 OTHERS = [("clusters", "mfcc"), ("clusters", "spectrum"), ("textons", "textons")]
 
 
-@pytest.mark.parametrize(("kind", "descriptor"), OTHERS)
-def test_a_centroid_of_another_descriptor_is_told_by_itself_alone(ask, kind, descriptor):
-    shown, clusters, moments = ask(labeler(kind, descriptor))
-    assert len(clusters[0]["centroid"]) == DESCRIPTOR_SIZES.get(descriptor, 16)
-    assert all(clusters[0][name] == [] for name in ("mean", "spread", "correlation", "modulation"))
-    assert (shown.facts["labels"], shown.facts["descriptor"]) == (kind, descriptor)
+@pytest.mark.parametrize(("model", "descriptor"), OTHERS)
+def test_a_centroid_of_another_descriptor_is_told_by_itself_alone(ask, model, descriptor):
+    shown, clusters, moments = ask(labeler(model, descriptor))
+    assert len(clusters[0]["centroid"]) == SIZES.get(descriptor, 16)
+    assert all(clusters[0][name] == [] for name in ("mean", "spread", "correlation", "modulation", "frequencies"))
+    assert (shown.facts["labels"], shown.facts["descriptor"]) == (model, descriptor)
+    assert shown.facts["clusters_of"] == ("what frames look like" if model == "textons" else "what is heard")
     assert len(moments) == 4
 
 

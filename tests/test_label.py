@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from descriptions import description
 from labelled_scenes import striped_frame
 
 from earshot.labels.labeler import load_labeler
@@ -15,6 +16,7 @@ from earshot.labels.textons import load_textons
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from earshot.scenes.table import Scene, write_scenes
+from earshot.training.label_prediction import kind_of_labels
 from stages.label import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -41,7 +43,13 @@ def sounds_table(dimensions: int = 502, clips: int = CLIPS) -> dict[str, np.ndar
     }
 
 
-def write_sounds(root: Path, columns: dict[str, np.ndarray]) -> None:
+def write_description(root: Path, descriptor: str) -> None:
+    """models/descriptor as the stage describe writes it."""
+    description(descriptor).save(root / "models" / "descriptor", [])
+
+
+def write_sounds(root: Path, columns: dict[str, np.ndarray], descriptor: str = "texture") -> None:
+    write_description(root, descriptor)
     folder = root / "data" / "sounds"
     folder.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(columns["moment"]), SHARD_CLIPS * MOMENTS)):
@@ -115,7 +123,7 @@ def test_labels_are_the_rows_of_the_sounds_in_equally_numbered_shards(tmp_path, 
     write_sounds(tmp_path, columns)
     write_empty_shard(tmp_path)
     run_label(tmp_path)
-    assert len(list((tmp_path / "data" / "labels").iterdir())) == 4
+    assert len(list((tmp_path / "data" / "labels").glob("*.parquet"))) == 4
     for path in (tmp_path / "data" / "sounds").glob("*.parquet"):
         labels = pq.read_table(tmp_path / "data" / "labels" / path.name)
         sounds = pq.read_table(path)
@@ -202,16 +210,16 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes_without_fitting_again(t
         with pytest.raises(SystemExit):
             run_label(tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "data" / "labels").exists()
-    monkeypatch.setattr("stages.label.fit_labeler", stop)
-    monkeypatch.setattr("stages.label.assign_labels", stop)
+    monkeypatch.setattr("earshot.labels.labeler.fit_labeler", stop)
+    monkeypatch.setattr("earshot.labels.table.assign_labels", stop)
     run_label(tmp_path / "stopped")
     for output in ("data/labels/00000.parquet", "data/labels/00002.parquet", "metrics/label.json"):
         assert (tmp_path / "whole" / output).read_bytes() == (tmp_path / "stopped" / output).read_bytes()
 
 
 def test_another_descriptor_has_no_shares(tmp_path):
-    write_sounds(tmp_path, sounds_table(dimensions=32))
-    run_label(tmp_path, "descriptor=spectrum", "label.distance_filter=false")
+    write_sounds(tmp_path, sounds_table(dimensions=32), "spectrum")
+    run_label(tmp_path, "label.distance_filter=false")
     metrics = read_metrics(tmp_path)
     assert list(metrics) == ["moments", "moments_trained_on", "label_entropy"]
     assert metrics["moments_trained_on"] == ((sounds_table()["split"] == "train") & ~sounds_table()["silent"]).sum()
@@ -230,7 +238,7 @@ def test_a_binary_code_has_a_bit_a_component_and_no_distance_leaves_a_moment_out
     assert metrics["moments_trained_on"] == (heard & (columns["split"] == "train")).sum()
     assert metrics["label_entropy"] == pytest.approx(1, abs=1e-3)
     assert "a label is a code of 6 bits of texture" in capsys.readouterr().out
-    assert load_labeler(tmp_path / "models" / "labeler").facts["kind"] == "binary"
+    assert load_labeler(tmp_path / "models" / "labeler").kind == "bits"
 
 
 TEXTONS = ("label.model=textons", "label.textons=16", "clusters=3")
@@ -290,14 +298,16 @@ def test_textons_that_are_stopped_go_on_to_the_same_bytes_without_fitting_again(
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    for stopping in (["write_histograms"], ["write_pixels", "fit_textons", "fit_labeler"]):
+    textons = "earshot.labels.models.textons"
+    pixels = [f"{textons}.write_pixels", f"{textons}.fit_textons"]
+    for stopping in ([f"{textons}.write_histograms"], [*pixels, "earshot.labels.labeler.fit_labeler"]):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             for name in stopping:
-                patch.setattr(f"stages.label.{name}", stop)
+                patch.setattr(name, stop)
             run_label(tmp_path / "stopped", *TEXTONS)
     with monkeypatch.context() as patch:
-        for name in ("write_pixels", "fit_textons", "write_histograms"):
-            patch.setattr(f"stages.label.{name}", stop)
+        for name in (*pixels, f"{textons}.write_histograms"):
+            patch.setattr(name, stop)
         run_label(tmp_path / "stopped", *TEXTONS)
     for folder in ("data/labels", "models/labeler", "metrics"):
         for path in (tmp_path / "whole" / folder).iterdir():
@@ -348,13 +358,16 @@ def test_scenes_that_are_not_those_of_the_sounds_are_refused_in_one_line(tmp_pat
 @pytest.mark.parametrize("model", ["clusters", "binary", "textons"])
 def test_every_label_model_labels_the_rendered_world(tiny_root, tmp_path, model):
     (tmp_path / "data").mkdir()
-    for table in ("sounds", "scenes"):
-        (tmp_path / "data" / table).symlink_to(tiny_root / "data" / table)
+    (tmp_path / "models").mkdir()
+    for table in ("data/sounds", "data/scenes", "models/descriptor"):
+        (tmp_path / table).symlink_to(tiny_root / table)
     run_label(tmp_path, f"label.model={model}", "label.components=8", "label.textons=64")
     labels = read_labels(tmp_path)
     labelled = labels["label"][labels["label"] >= 0]
     assert len(labels["label"]) == 96 and len(labelled) > 90
     assert len(set(labelled)) > 8 if model == "binary" else set(labelled) == {0, 1, 2, 3}
+    kind = kind_of_labels(tmp_path / "data" / "labels")
+    assert (kind.outputs, kind.chance) == ((8, 0.5) if model == "binary" else (4, 0.25))
 
 
 def silence(columns):
@@ -377,6 +390,10 @@ def no_group(columns):
     del columns["group"]
 
 
+def shorter(columns):
+    columns["descriptor"] = columns["descriptor"][:, :500]
+
+
 @pytest.mark.parametrize(
     ("fault", "overrides", "message"),
     [
@@ -386,7 +403,7 @@ def no_group(columns):
         (mostly_silent, ["label.model=binary"], "160 training moments, 140 of them silent; too few for 30 components"),
         (not_finite, [], "00000.parquet: a descriptor holds values that are not finite"),
         (no_group, [], "00000.parquet: has no column group"),
-        (lambda columns: None, ["descriptor=mfcc"], "descriptors of 502 dimensions, wanted the 3100 of mfcc"),
+        (shorter, [], "descriptors of 500 dimensions, wanted the 502 of texture"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:split train")

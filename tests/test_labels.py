@@ -14,14 +14,24 @@ from hypothesis import strategies as st
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.wrong_sound import NOBODY, deal_sounds
-from earshot.labels.binary import fit_binary, unpack
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.labeler import fit_labeler, load_labeler, save_labeler
-from earshot.labels.scaling import descriptor_parts, distance_shares, fit_scaling, mean_and_deviation
+from earshot.labels.model import Described
+from earshot.labels.models import binary, clusters
+from earshot.labels.models.binary import fit_binary, unpack
+from earshot.labels.scaling import distance_shares, fit_scaling, mean_and_deviation
 from earshot.labels.table import keep_near
-from earshot.sound.texture import sound_textures
+from earshot.sound.texture import TEXTURE_GROUPS, sound_textures
 
-FIT = {"kind": "clusters", "clusters": 8, "scale": "z-score+sqrt", "iterations": 25, "restarts": 1, "seed": 0}
+TEXTURE, SPECTRUM = Described("texture", TEXTURE_GROUPS), Described("spectrum", {"spectrum": slice(0, 32)})
+CLUSTERING = clusters.Params(scale="z-score+sqrt", distance_filter=True, iterations=25, restarts=1)
+FIT = {"model": "clusters", "values": 8, "options": CLUSTERING, "described": TEXTURE, "seed": 0}
+
+
+def codes_of(components: int, threshold: str) -> dict:
+    """How a code of the model `binary` is fitted."""
+    options = binary.Params(components=components, threshold=threshold, scale="z-score+sqrt")
+    return {"model": "binary", "values": components, "options": options, "seed": 0}
 
 
 def sounds(rows: int, dimensions: int = 502, kinds: int = 8, seed: int = 0) -> np.ndarray:
@@ -46,7 +56,7 @@ class Stream:
 
 def scaled_and_shares(rows: np.ndarray, scale: str) -> tuple[np.ndarray, dict[str, float]]:
     """Textures scaled by a fit to themselves, and the shares of their parts in the squared distance."""
-    parts = descriptor_parts("texture", 502)
+    parts = TEXTURE_GROUPS
     mean, deviation = mean_and_deviation([rows])
     scaling = fit_scaling(mean, deviation, scale, parts)
     return scaling.apply(rows), distance_shares(deviation, scaling, parts)
@@ -85,7 +95,7 @@ def one_thread():
 
 def test_z_scored_parts_have_equal_variance_and_the_papers_readings_divide_by_their_size():
     rows = sounds(500)
-    parts = descriptor_parts("texture", 502)
+    parts = TEXTURE_GROUPS
     scaled = {scale: scaled_and_shares(rows, scale)[0] for scale in ("z-score+sqrt", "sqrt", "count", "none")}
     for part in parts.values():
         size = part.stop - part.start
@@ -98,7 +108,7 @@ def test_z_scored_parts_have_equal_variance_and_the_papers_readings_divide_by_th
 
 def test_a_descriptor_other_than_the_texture_is_one_part():
     rows = sounds(200, 32)
-    scaling = fit_scaling(*mean_and_deviation([rows]), "z-score+sqrt", descriptor_parts("spectrum", 32))
+    scaling = fit_scaling(*mean_and_deviation([rows]), "z-score+sqrt", SPECTRUM.parts)
     np.testing.assert_allclose(scaling.apply(rows).var(0), 1 / 32, rtol=1e-4)
 
 
@@ -123,7 +133,7 @@ def test_scaling_is_undone_but_for_what_counts_nothing(scale):
     rows = sounds(100)
     rows[:, 7] = 0.1
     mean, deviation = mean_and_deviation([rows])
-    scaling = fit_scaling(mean, deviation, scale, descriptor_parts("texture", 502))
+    scaling = fit_scaling(mean, deviation, scale, TEXTURE_GROUPS)
     np.testing.assert_allclose(scaling.undo(scaling.apply(rows)), rows, atol=1e-5 * np.abs(rows).max())
     if scale == "z-score+sqrt":
         changed = scaling.apply(rows)
@@ -138,7 +148,7 @@ def test_shares_of_the_squared_distance_add_up_to_one_and_are_those_between_rows
     assert list(shares) == ["moments", "correlation", "modulation", "energy"]
     assert sum(shares.values()) == pytest.approx(1)
     squares = np.square(scaled[:, None] - scaled).sum((0, 1), dtype=np.float64)  # (502,) over all pairs
-    for name, part in descriptor_parts("texture", 502).items():
+    for name, part in TEXTURE_GROUPS.items():
         assert shares[name] == pytest.approx(squares[part].sum() / squares.sum(), rel=1e-4)
 
 
@@ -151,8 +161,8 @@ def test_on_real_clips_loudness_is_the_distance_unless_it_is_z_scored(real_data)
 
 
 def test_a_texture_of_another_size_is_refused():
-    with pytest.raises(EarshotError, match="501 dimensions, wanted the 502"):
-        descriptor_parts("texture", 501)
+    with pytest.raises(EarshotError, match="501 dimensions, wanted the 502 of texture"):
+        fit_labeler([sounds(100, 501)], 100, memory_megabytes=100, **FIT)
 
 
 # k-means
@@ -218,11 +228,11 @@ def test_fewer_rows_than_clusters_are_refused_with_both_numbers():
 
 def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_never_held():
     stream = Stream(blocks=150, dimensions=502)  # 30 MB
-    held = fit_labeler(stream, 15_000, descriptor="texture", memory_megabytes=1000, **FIT)
+    held = fit_labeler(stream, 15_000, memory_megabytes=1000, **FIT)
     assert stream.passes == 2
     stream.passes = 0
     tracemalloc.start()
-    streamed = fit_labeler(stream, 15_000, descriptor="texture", memory_megabytes=1, **FIT)
+    streamed = fit_labeler(stream, 15_000, memory_megabytes=1, **FIT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert stream.passes > 4
@@ -232,7 +242,7 @@ def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_ne
 
 
 def test_a_labeler_comes_back_from_disk_and_labels_new_sounds(tmp_path):
-    labeler = fit_labeler([sounds(400)], 400, descriptor="texture", memory_megabytes=100, **FIT)
+    labeler = fit_labeler([sounds(400)], 400, memory_megabytes=100, **FIT)
     save_labeler(tmp_path, labeler)
     loaded = load_labeler(tmp_path)
     new = sounds(50, seed=1)
@@ -245,21 +255,21 @@ def test_a_labeler_comes_back_from_disk_and_labels_new_sounds(tmp_path):
 
 
 def test_a_damaged_labeler_and_sounds_of_another_size_are_refused(tmp_path):
-    labeler = fit_labeler([sounds(100)], 100, descriptor="texture", memory_megabytes=100, **FIT)
+    labeler = fit_labeler([sounds(100)], 100, memory_megabytes=100, **FIT)
     with pytest.raises(EarshotError, match=r"\(5, 32\); this labeler wants \(moments, 502\)"):
         labeler.assign(sounds(5, 32))
     with pytest.raises(EarshotError, match="not finite"):
         labeler.assign(np.full((1, 502), np.nan, dtype=np.float32))
     save_labeler(tmp_path, labeler)
     facts = json.loads((tmp_path / "labeler.json").read_text())
-    (tmp_path / "labeler.json").write_text(json.dumps(facts | {"clusters": 9}))
+    (tmp_path / "labeler.json").write_text(json.dumps(facts | {"values": 9}))
     with pytest.raises(EarshotError, match="centroids is float32"):
         load_labeler(tmp_path)
     (tmp_path / "labeler.safetensors").write_bytes(b"not tensors")
     with pytest.raises(EarshotError, match="not a whole safetensors file"):
         load_labeler(tmp_path)
     (tmp_path / "labeler.json").write_text("[]")
-    with pytest.raises(EarshotError, match="holds no labeler"):
+    with pytest.raises(EarshotError, match=r"holds \[\], expected an object"):
         load_labeler(tmp_path)
 
 
@@ -313,7 +323,7 @@ def test_above_the_median_is_half_of_the_training_rows_and_above_zero_is_not():
 @pytest.mark.parametrize("threshold", ["zero", "median"])
 def test_neither_memory_nor_the_order_of_blocks_changes_a_code(threshold):
     stream = Stream(blocks=10, dimensions=32)
-    how = {"kind": "binary", "descriptor": "spectrum", "scale": "z-score+sqrt", "components": 6, "threshold": threshold}
+    how = codes_of(6, threshold) | {"described": SPECTRUM}
     held = fit_labeler(stream, 1000, memory_megabytes=1000, **how)
     streamed = fit_labeler(stream, 1000, memory_megabytes=1e-9, **how)
     backwards = fit_labeler(list(stream)[::-1], 1000, memory_megabytes=1000, **how)
@@ -324,18 +334,17 @@ def test_neither_memory_nor_the_order_of_blocks_changes_a_code(threshold):
 
 
 def test_a_binary_labeler_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_path):
-    how = {"descriptor": "texture", "scale": "z-score+sqrt", "components": 10, "threshold": "median"}
-    labeler = fit_labeler([sounds(200)], 200, kind="binary", memory_megabytes=100, **how)
+    labeler = fit_labeler([sounds(200)], 200, memory_megabytes=100, described=TEXTURE, **codes_of(10, "median"))
     save_labeler(tmp_path, labeler)
     loaded, new = load_labeler(tmp_path), sounds(30, seed=1)
-    assert loaded.facts == labeler.facts and loaded.facts["kind"] == "binary"
+    assert loaded.facts == labeler.facts and loaded.kind == "bits"
     np.testing.assert_array_equal(loaded.assign(new)[0], labeler.assign(new)[0])
     facts = json.loads((tmp_path / "labeler.json").read_text())
     for change, message in (
-        ({"components": 9}, r"components is float32 \(10, 502\)"),
-        ({"components": "ten"}, "components is 'ten', wanted a number"),
-        ({"kind": "clusters", "clusters": 10}, "has no tensor centroids"),
-        ({"kind": "codes"}, r"holds no labeler of a kind that is known \(clusters, binary, textons\)"),
+        ({"values": 9}, r"components is float32 \(10, 502\)"),
+        ({"values": "ten"}, "values is 'ten', wanted a number"),
+        ({"model": "clusters"}, "has no tensor centroids"),
+        ({"model": "codes"}, r"holds no labeler of a model that is known \(binary, clusters, textons\)"),
     ):
         (tmp_path / "labeler.json").write_text(json.dumps(facts | change))
         with pytest.raises(EarshotError, match=message):

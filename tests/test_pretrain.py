@@ -61,7 +61,7 @@ def pretrain(root, *changes):
 
 
 def rows_of(root, split):
-    table = pa.concat_tables(pq.read_table(path) for path in sorted((root / "data/labels").iterdir()))
+    table = pa.concat_tables(pq.read_table(path) for path in sorted((root / "data/labels").glob("*.parquet")))
     return [row for row in table.to_pylist() if row["split"] == split]
 
 
@@ -189,7 +189,7 @@ def test_no_control_is_trained_where_none_is_asked_for(root):
 
 
 def change_labels(root, change):
-    for path in (root / "data/labels").iterdir():
+    for path in (root / "data/labels").glob("*.parquet"):
         table = change(pq.read_table(path))
         path.unlink()  # a hard link: the tables of the other tests stay
         pq.write_table(table, path)

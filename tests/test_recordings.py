@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from conftest import REPOSITORY
-from descriptions import described_as, description_of
+from descriptions import described_as, description
 
 from earshot.benchmarks import dcase, esc50
 from earshot.core.errors import EarshotError
@@ -157,7 +157,7 @@ def test_trailing_digital_zeros_of_a_recording_change_no_descriptor(tmp_path):
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
     soundfile.write(tmp_path / "padded.wav", np.append(noise, np.zeros(RATE * 3)), RATE)
     soundfile.write(tmp_path / "bark.wav", np.append(noise[-8_000:], np.zeros(RATE * 4)), RATE)
-    spectrum = description_of("spectrum")
+    spectrum = description("spectrum")
     heard = [describe_recording(tmp_path / f"{name}.wav", 3, spectrum) for name in ("noise", "padded")]
     np.testing.assert_array_equal(*heard)
     assert not np.array_equal(heard[0][0], heard[0][2])  # windows at different places

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from earshot.core.errors import EarshotError
-from earshot.sound import TEXTURE_GROUPS, UnfitSound, cut_windows, sound_textures
 from earshot.sound.cochlea import cochleagrams, cochlear_filters
-from earshot.sound.texture import modulation_filters, modulation_power
-from earshot.sound.windows import fitted_windows
+from earshot.sound.texture import TEXTURE_GROUPS, modulation_filters, modulation_power, sound_textures
+from earshot.sound.windows import UnfitSound, cut_windows, fitted_windows
 from perf import texture as benchmark
 from tests import texture_judge as judge
 from tests.texture_judge import texture
@@ -275,8 +274,9 @@ def test_one_and_a_half_seconds_are_enough():
     assert np.isfinite(_textures(_noise(0, 30_000))).all()
 
 
-def test_a_switch_with_another_value_is_refused_by_name():
-    with pytest.raises(EarshotError, match=r"texture\.order is 'compress', wanted compress-then-resample or resample-"):
+def test_an_option_with_another_value_is_refused_by_name():
+    told = "texture: order is 'compress', expected 'compress-then-resample' or 'resample-"
+    with pytest.raises(EarshotError, match=told):
         _textures(_noise(0), order="compress")
 
 

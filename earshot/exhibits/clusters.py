@@ -27,17 +27,17 @@ from earshot.explanation.clips import read_clips
 from earshot.explanation.exhibit import Question, Shown, nothing
 from earshot.explanation.media import cochleagram_png, mp3_of, smaller_jpeg
 from earshot.explanation.tables import write_table
-from earshot.labels.labeler import Labeler, load_labeler
+from earshot.labels.labeler import load_labeler
 from earshot.labels.table import SILENT, TRAINING
 from earshot.scenes.annotations import read_annotations
-from earshot.sound.cochlea import CHANNELS, ENVELOPE_RATE, cochleagrams
-from earshot.sound.texture import PAIRS, TEXTURE_GROUPS
-from earshot.sound.windows import cut_windows, fitted_windows
+from earshot.sound.cochlea import ENVELOPE_RATE
+from earshot.sound.description import Description, load_description
+from earshot.sound.windows import cut_windows
 
 FREQUENT = 5  # annotations that are told of a cluster
 DEALS = 5  # of annotations, of which the mean purity is told
 COLUMNS = ["clip_id", "moment", "group", "split", "label", "kept", "distance", "wrong_sound_label"]
-PARTS = ("mean", "spread", "correlation", "modulation")  # of the centroid of textures
+CHARTS = ("mean", "spread", "correlation", "modulation", "frequencies", "rates")  # of a centroid of textures
 COCHLEAGRAM = "32 channels from 20 Hz to 10 kHz; white is the level that one value in a hundred exceeds"
 
 Said = Mapping[str, Sequence[str]]  # annotations by clip
@@ -85,20 +85,22 @@ class Cluster:
 
 def show(question: Question) -> Shown:
     """The tables clusters and cluster_moments."""
-    labeler = load_labeler(question.encoder)
-    facts = labeler.facts
-    if facts["kind"] == "binary":
-        return nothing("labels are binary codes, which have no centroid")
+    labeler, description = load_labeler(question.encoder), load_description(question.encoder)
+    facts, centroids = labeler.facts, labeler.centroids
+    if centroids is None:
+        return nothing(f"labels of the model {facts['model']} have no centroid")
     if is_dealt(question.tree):
         return nothing("labels are those of other groups' sounds (label.control), which no centroid is near to")
-    clusters, silent = count(question, facts["clusters"])
-    write_table(question.folder, "clusters", cluster_rows(clusters, labeler))
-    write_table(question.folder, "cluster_moments", moment_rows(clusters, question))
+    clusters, silent = count(question, labeler.values)
+    heard = description if facts["descriptor"] == description.name else None
+    write_table(question.folder, "clusters", cluster_rows(clusters, centroids, heard))
+    write_table(question.folder, "cluster_moments", moment_rows(clusters, question, description))
     metrics = measure(clusters)
     closing = f"{len(clusters)} clusters of {facts['descriptor']}, {metrics['empty_clusters']} of them empty"
     if "purity" in metrics:
         closing += f"; purity {metrics['purity']:.3f} (chance {metrics['chance']:.3f})"
-    told = {"labels": facts["kind"], "descriptor": facts["descriptor"], "silent": silent, "cochleagram": COCHLEAGRAM}
+    told = {"labels": facts["model"], "clusters_of": labeler.label_model.clusters_of}
+    told |= {"descriptor": facts["descriptor"], "silent": silent, "cochleagram": COCHLEAGRAM}
     return Shown(told, metrics, closing)
 
 
@@ -192,9 +194,10 @@ def _most(counts: Sequence[Counter[str]]) -> int:
     return sum(max(each.values(), default=0) for each in counts)
 
 
-def cluster_rows(clusters: Sequence[Cluster], labeler: Labeler) -> Iterator[dict[str, Any]]:
-    """A row a cluster, with its centroid as a descriptor is, and for textures what that says of sound."""
-    centroids = labeler.scaling.undo(labeler.model.centroids)
+def cluster_rows(
+    clusters: Sequence[Cluster], centroids: np.ndarray, description: Description | None
+) -> Iterator[dict[str, Any]]:
+    """A row a cluster, with its centroid and, where that is a descriptor of sound, what it says of sound."""
     for number, (cluster, centroid) in enumerate(zip(clusters, centroids, strict=True)):
         # Of equally frequent ones the first by name.
         frequent = sorted(cluster.annotations.items(), key=lambda pair: (-pair[1], pair[0]))[:FREQUENT]
@@ -205,25 +208,12 @@ def cluster_rows(clusters: Sequence[Cluster], labeler: Labeler) -> Iterator[dict
             "annotations": [name for name, _ in frequent],
             "shares": [moments / cluster.moments for _, moments in frequent],
             "centroid": centroid,
-            **(texture_parts(centroid) if labeler.facts["descriptor"] == "texture" else dict.fromkeys(PARTS, [])),
+            **dict.fromkeys(CHARTS, []),
+            **(description.charts(centroid) if description else {}),
         }
 
 
-def texture_parts(texture: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean and spread (32,), correlation (32 * 32,) and modulation (32 * 10,) of a texture (502,)."""
-    moments = texture[TEXTURE_GROUPS["moments"]]
-    correlation = np.full((CHANNELS, CHANNELS), np.nan, np.float32)
-    below, above = PAIRS.T
-    correlation[below, above] = correlation[above, below] = texture[TEXTURE_GROUPS["correlation"]]
-    return {
-        "mean": moments[:CHANNELS],
-        "spread": moments[CHANNELS:],
-        "correlation": correlation.ravel(),
-        "modulation": texture[TEXTURE_GROUPS["modulation"]],
-    }
-
-
-def moment_rows(clusters: Sequence[Cluster], question: Question) -> Iterator[dict[str, Any]]:
+def moment_rows(clusters: Sequence[Cluster], question: Question, description: Description) -> Iterator[dict[str, Any]]:
     """The nearest moments of all clusters, drawn, by cluster and rank, from 1 on."""
     wanted = defaultdict(list)  # by clip
     for number, cluster in enumerate(clusters):
@@ -240,12 +230,14 @@ def moment_rows(clusters: Sequence[Cluster], question: Question) -> Iterator[dic
                 "group": near.group,
                 "annotations": near.annotations,
                 "distance": near.distance,
-                **draw_moment(clip, near.moment, question, heard=rank <= question.params.heard),
+                **draw_moment(clip, near.moment, question, description, heard=rank <= question.params.heard),
             }
     yield from (drawn[place] for place in sorted(drawn))
 
 
-def draw_moment(clip: Mapping[str, Any], moment: int, question: Question, heard: bool) -> dict[str, Any]:
+def draw_moment(
+    clip: Mapping[str, Any], moment: int, question: Question, description: Description, heard: bool
+) -> dict[str, Any]:
     """The frame of a moment, the cochleagram of the sound around it, and where `heard` that sound."""
     try:
         sound, rate = soundfile.read(io.BytesIO(clip["sound"]), dtype="float32", always_2d=True)
@@ -254,8 +246,7 @@ def draw_moment(clip: Mapping[str, Any], moment: int, question: Question, heard:
         raise EarshotError(f"{question.scenes}: {told}; run the stage extract again") from None
     windows, _ = cut_windows(sound, rate, np.array([clip["times"][moment]]), question.window)
     seconds = windows.shape[1] / rate
-    cochlear = {name: value for name, value in question.switches.items() if name != "modulation_norm"}
-    envelopes = cochleagrams(fitted_windows(windows, rate), **cochlear)[0]  # of 3.75 s: shorter sounds are repeated
+    envelopes = description.cochleagrams(windows, rate)[0]  # of 3.75 s: shorter sounds are repeated
     return {
         "frame": smaller_jpeg(clip["frames"][moment]),
         "cochleagram": cochleagram_png(envelopes[:, : round(seconds * ENVELOPE_RATE)]),

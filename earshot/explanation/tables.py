@@ -4,13 +4,14 @@ Pictures are JPEG (photographs, also with something drawn over them) or PNG (spe
 MP3, videos MP4 (H.264 and AAC). A network is `encoder`, `wrong_sound` or `random`. Annotations are what humans said.
 A rank counts from 1.
 
-clusters.parquet, a row a cluster (of label.model clusters or textons), by number
+clusters.parquet, a row a cluster (of label models that have centroids), by number
     moments, trained_on     how many moments have the label, and of the training split are kept
     annotations, shares     the most frequent annotations of its clips and the share of its moments that have each
     mean, spread            32: mean of the envelopes of the centroid by channel, and their relative spread; descriptor
                             texture only, as the following; else empty
     correlation             32 x 32, row after row, NaN where a texture has none
     modulation              32 x 10, row after row: modulation power of each channel
+    frequencies, rates      32 and 10, Hz: of the channels and of the modulation
     centroid                of any descriptor, as it is before scaling
 cluster_moments.parquet, the moments nearest to each centroid, one a group, by cluster and rank
     frame, cochleagram      cochleagram: PNG of 32 channels, low at the bottom, over the whole sound
@@ -84,6 +85,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             "spread": NUMBERS,
             "correlation": NUMBERS,
             "modulation": NUMBERS,
+            "frequencies": NUMBERS,
+            "rates": NUMBERS,
             "centroid": NUMBERS,
         },
         "cluster_moments": {

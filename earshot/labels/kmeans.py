@@ -11,9 +11,22 @@ import numpy as np
 import scipy.sparse
 
 from earshot.core.errors import EarshotError
+from earshot.core.params import Group, Positive
 
 SAMPLE_ROWS = 128  # rows of the sample for each cluster: three starts on them end as well as two on twice as many
 TOLERANCE = 1e-3  # iterations, on the sample and on everything, end when one lowers the inertia by a smaller share
+
+
+class KmeansOptions(Group):
+    """Parameters of label models that cluster."""
+
+    iterations: Positive
+    restarts: Positive
+
+    @property
+    def kmeans(self) -> dict[str, int]:
+        """The options of `fit_kmeans`."""
+        return {"iterations": self.iterations, "restarts": self.restarts}
 
 
 def fit_kmeans(

@@ -13,25 +13,59 @@ from safetensors.numpy import load_file, save_file
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.labels.binary import BinaryCode, fit_binary
-from earshot.labels.clusters import Clusters, fit_clusters
-from earshot.labels.scaling import Scale, Scaling, descriptor_parts, distance_shares, fit_scaling, mean_and_deviation
+from earshot.core.json_files import read_json
+from earshot.core.params import Group
+from earshot.core.registry import find, names
+from earshot.labels.model import LABEL_MODELS, Described, Fitted, Kind, LabelModel
+from earshot.labels.scaling import Scale, Scaling, distance_shares, fit_scaling, mean_and_deviation
 
-# A label model is a dataclass of tensors with `assign`; each kind, and what fits it. `textons` are clusters of what is
-# seen: the descriptors differ, not the model.
-MODELS = {"clusters": Clusters, "binary": BinaryCode, "textons": Clusters}
-FITS = {"clusters": fit_clusters, "binary": fit_binary, "textons": fit_clusters}
 FACTS_FILE = "labeler.json"
 TENSORS_FILE = "labeler.safetensors"
+DEFAULT_SCALE: Scale = "z-score+sqrt"  # of label models that leave no choice
+
+
+def find_label_model(name: str) -> LabelModel:
+    """The label model of that name. Raises EarshotError where there is none."""
+    return find(LABEL_MODELS, name, "LABEL_MODEL", what="label.model")
 
 
 @dataclass(frozen=True)
 class Labeler:
-    """Scaling and a label model of what is scaled, with the facts of the fit that labeler.json tells."""
+    """Scaling and a fitted label model of what is scaled, with the facts of the fit that labeler.json tells."""
 
     scaling: Scaling
-    model: Clusters | BinaryCode
-    facts: dict
+    model: Fitted
+    facts: dict[str, Any]
+
+    @property
+    def label_model(self) -> LabelModel:
+        """What was fitted."""
+        return find_label_model(self.facts["model"])
+
+    @property
+    def kind(self) -> Kind:
+        """Of its labels."""
+        return self.label_model.kind
+
+    @property
+    def values(self) -> int:
+        """How many clusters or bits."""
+        return self.facts["values"]
+
+    @property
+    def in_words(self) -> str:
+        """What a label is."""
+        return self.label_model.words.format(**self.facts)
+
+    @property
+    def centroids(self) -> np.ndarray | None:
+        """Of the clusters as descriptors, unscaled, float32 (values, d); None where labels have no centroids."""
+        scaled = getattr(self.model, "centroids", None)
+        return None if scaled is None else self.scaling.undo(scaled)
+
+    def entropy(self, labels: np.ndarray) -> float:
+        """Of labels (rows,), in bits."""
+        return self.label_model.entropy(labels, self.values)
 
     def assign(self, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The label of each descriptor, int64 (moments,), and its distance from the centroid, float32 (moments,).
@@ -67,11 +101,12 @@ def fit_labeler(
     blocks: Iterable[np.ndarray],
     rows: int,
     *,
-    kind: str,
-    descriptor: str,
-    scale: Scale,
-    memory_megabytes: int,
-    **options: Any,
+    model: str,
+    values: int,
+    options: Group,
+    described: Described,
+    memory_megabytes: float,
+    seed: int,
 ) -> Labeler:
     """Fit scaling and a label model on the training rows.
 
@@ -80,23 +115,36 @@ def fit_labeler(
             it is a pass that gives the same blocks. It is read twice where all rows fit in `memory_megabytes`, and
             once a pass where they do not; the labeler is the same.
         rows: how many there are in all.
-        kind: clusters, binary or textons.
-        options: of the kind: clusters, iterations, restarts and seed, or components and threshold.
+        model: the name of the label model.
+        values: how many clusters or bits.
+        options: the model's own parameters.
+        described: what the rows are.
 
     Raises:
-        EarshotError: fewer rows than the model needs, or descriptors that are not of the size that `descriptor` has.
+        EarshotError: fewer rows than the model needs, or descriptors that are not of the size that they should have.
     """
     mean, deviation = mean_and_deviation(blocks)
-    parts = descriptor_parts(descriptor, len(mean))
-    scaling = fit_scaling(mean, deviation, scale, parts)
+    if len(mean) != described.dimensions:
+        found = f"descriptors of {len(mean)} dimensions, wanted the {described.dimensions} of {described.name}"
+        raise EarshotError(f"{found}; run the stage describe again")
+    scaling = fit_scaling(mean, deviation, getattr(options, "scale", DEFAULT_SCALE), described.parts)
     scaled: Iterable[np.ndarray] = ScaledBlocks(blocks, scaling)
     if rows * len(mean) * 4 <= memory_megabytes * 1_000_000:
         scaled = list(scaled)
-    model = FITS[kind](scaled, rows, **options)
-    facts = {"kind": kind, "descriptor": descriptor, "dimensions": len(mean), **options, "scale": scale, "rows": rows}
-    if descriptor == "texture":
-        facts |= {f"share_{part}": share for part, share in distance_shares(deviation, scaling, parts).items()}
-    return Labeler(scaling, model, facts)
+    fitted = find_label_model(model).fit(scaled, rows, values=values, options=options, seed=seed)
+    facts = {"model": model, "values": values, "descriptor": described.name, "dimensions": len(mean)}
+    facts |= {**options.model_dump(), "seed": seed, "rows": rows}
+    if len(described.parts) > 1:
+        shares = distance_shares(deviation, scaling, described.parts)
+        facts |= {f"share_{part}": share for part, share in shares.items()}
+    return Labeler(scaling, fitted, facts)
+
+
+def fitted_labeler(folder: Path, blocks: Iterable[np.ndarray], rows: int, **how: Any) -> Labeler:
+    """The labeler in `folder`: fitted now, as `fit_labeler` does it, or before the run was interrupted."""
+    if not (folder / FACTS_FILE).exists():
+        save_labeler(folder, fit_labeler(blocks, rows, **how))
+    return load_labeler(folder)
 
 
 def save_labeler(folder: Path, labeler: Labeler) -> None:
@@ -106,11 +154,6 @@ def save_labeler(folder: Path, labeler: Labeler) -> None:
         save_file(tensors, path)
     with write_atomically(folder / FACTS_FILE) as path:
         path.write_text(json.dumps(labeler.facts, indent=2) + "\n", encoding="utf-8")
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether `folder` holds a whole labeler."""
-    return (folder / FACTS_FILE).exists()
 
 
 def load_labeler(folder: Path) -> Labeler:
@@ -126,26 +169,20 @@ def load_labeler(folder: Path) -> Labeler:
         raise EarshotError(f"{path}: cannot be read ({error}); the stage label writes it") from None
     except SafetensorError as error:
         raise EarshotError(f"{path}: is not a whole safetensors file ({error}); run the stage label again") from None
-    model, dimensions = MODELS[facts["kind"]], facts["dimensions"]
-    shapes = {"centre": (dimensions,), "factor": (dimensions,)} | model.shapes(facts[model.SIZE], dimensions)
+    fitted, dimensions = find_label_model(facts["model"]).fitted, facts["dimensions"]
+    shapes = {"centre": (dimensions,), "factor": (dimensions,)} | fitted.shapes(facts["values"], dimensions)
     for name, shape in shapes.items():
         _check_tensor(path, name, tensors.get(name), shape)
     centre, factor, *rest = (tensors[name] for name in shapes)
-    return Labeler(Scaling(centre, factor), model(*rest), facts)
+    return Labeler(Scaling(centre, factor), fitted(*rest), facts)
 
 
-def _read_facts(path: Path) -> dict:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EarshotError(f"{path}: cannot be read ({error.strerror}); the stage label writes it") from None
-    except ValueError as error:
-        raise EarshotError(f"{path}: is not JSON ({error}); run the stage label again") from None
-    kind = facts.get("kind") if isinstance(facts, dict) else None
-    if not isinstance(kind, str) or kind not in MODELS:
-        found = f"holds no labeler of a kind that is known ({', '.join(MODELS)})"
+def _read_facts(path: Path) -> dict[str, Any]:
+    facts, known = read_json(path, "label"), names(LABEL_MODELS)
+    if facts.get("model") not in known:
+        found = f"holds no labeler of a model that is known ({', '.join(known)})"
         raise EarshotError(f"{path}: {found}; run the stage label again")
-    for key in (MODELS[kind].SIZE, "dimensions"):
+    for key in ("values", "dimensions"):
         if type(facts.get(key)) is not int or facts[key] < 1:
             raise EarshotError(f"{path}: {key} is {facts.get(key)!r:.60}, wanted a number of at least 1")
     return facts

@@ -11,9 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from earshot.core.errors import EarshotError
-from earshot.sound import DESCRIPTOR_SIZES, TEXTURE_GROUPS
-
 Scale = Literal["z-score+sqrt", "sqrt", "count", "none"]
 Parts = Mapping[str, slice]
 
@@ -41,18 +38,6 @@ class Scaling:
         """
         counts = self.factor != 0
         return np.divide(scaled, self.factor, out=np.zeros_like(scaled), where=counts) + self.centre
-
-
-def descriptor_parts(descriptor: str, dimensions: int) -> Parts:
-    """The parts that are weighed against each other: four of a texture, the whole of any other descriptor.
-
-    Raises EarshotError where the descriptor of a sound has not the size that it should have; textons have any.
-    """
-    wanted = DESCRIPTOR_SIZES.get(descriptor, dimensions)
-    if dimensions != wanted:
-        found = f"descriptors of {dimensions} dimensions, wanted the {wanted} of {descriptor}"
-        raise EarshotError(f"{found}; run the stage describe again, or set descriptor to what the table holds")
-    return TEXTURE_GROUPS if descriptor == "texture" else {descriptor: slice(0, dimensions)}
 
 
 def mean_and_deviation(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,12 @@
 | kept | whether training may use it: no silent moment, no training moment that the distance filter leaves out |
 | distance | from the centroid, float32; NaN for a silent moment and for a binary code, which has no centroid |
 | wrong_sound_label, wrong_sound_kept | label and kept of a moment of another group: the control |
+
+Beside its shards labels.json says of which `kind` labels are, `cluster` or `bits`, and how many `values` there are:
+clusters, or bits of a code.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,9 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
-from earshot.core.files import write_atomically
+from earshot.core.files import shard_name, write_atomically
+from earshot.corpus.wrong_sound import NOBODY, deal_sounds
 from earshot.labels.labeler import Labeler
 
+LABELS_FILE = "labels.json"
 TRAINING = "train"
 SILENT = -1
 ROW_GROUP = 100
@@ -38,6 +44,7 @@ LABELS = pa.schema(
         ("wrong_sound_kept", pa.bool_()),
     ]
 )
+Columns = dict[str, np.ndarray]
 
 
 class TrainingSounds:
@@ -59,6 +66,13 @@ class TrainingSounds:
             self.moments += len(silent)
             self.silent += pc.sum(silent).as_py() or 0
         self.rows = self.moments - self.silent
+
+    def check_enough(self, wanted: int, parameter: str) -> None:
+        """Raise EarshotError where there are fewer rows than the parameter wants clusters or components."""
+        if self.rows < wanted:
+            found = f"{self.moments} training moments, {self.silent} of them silent"
+            too_few = f"too few for {wanted} {parameter.removeprefix('label.')}: give more clips or lower {parameter}"
+            raise EarshotError(f"{self.shards[0].parent}: {found}; {too_few}")
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for path in self.shards:
@@ -82,6 +96,14 @@ def assign_labels(path: Path, labeler: Labeler) -> pa.Table:
     return pa.concat_tables(batches or [ASSIGNED.empty_table()])
 
 
+def assign_shard(number: int, described: Path, folder: Path, labeler: Labeler) -> dict[str, int]:
+    """Write one shard of the table of schema ASSIGNED; return the counts."""
+    name = f"{shard_name(number)}.parquet"
+    table = assign_labels(described / name, labeler)
+    write_table(folder / name, table)
+    return {"moments": len(table), "silent": int(np.sum(table["label"].to_numpy() == SILENT))}
+
+
 def keep_near(labels: np.ndarray, distances: np.ndarray, training: np.ndarray, distance_filter: bool) -> np.ndarray:
     """Which moments training may use, bool (moments,): those with a label, and of the training split only those at
     most the median distance from their centroid, one median over all clusters (Owens et al. 2016, section 3.2).
@@ -99,10 +121,62 @@ def read_moments(paths: Sequence[Path]) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
+def training_moments(moments: pa.Table) -> np.ndarray:
+    """Which of these rows are of the training split, bool (moments,)."""
+    splits, names = codes(moments, "split")
+    return np.array([name == TRAINING for name in names])[splits]
+
+
 def codes(moments: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
     """A dictionary column as the number of each row's value, int32 (moments,), and the values."""
     column = moments[name].combine_chunks()
     return column.indices.to_numpy(), column.dictionary.to_pylist()
+
+
+def label_columns(moments: pa.Table, *, distance_filter: bool, wrong_sound: bool, seed: int) -> Columns:
+    """The columns of the table of labels beside those of ASSIGNED's identity.
+
+    Args:
+        moments: as `read_moments` gives them.
+        distance_filter: whether training leaves out what is far from its centroid.
+        wrong_sound: whether the control's labels take the place of each moment's own.
+        seed: by which the control's labels are dealt.
+
+    Raises:
+        EarshotError: there is no wrong sound in the training split.
+    """
+    label, distance, training = moments["label"].to_numpy(), moments["distance"].to_numpy(), training_moments(moments)
+    kept = keep_near(label, distance, training, distance_filter)
+    groups, clips = codes(moments, "group")[0], codes(moments, "clip_id")[0]
+    source = deal_sounds(*codes(moments, "split"), groups, clips, seed)
+    nobody = source == NOBODY
+    dealt = {
+        "label": np.where(nobody, SILENT, label[source]),
+        "kept": ~nobody & kept[source],
+        "distance": np.where(nobody, np.nan, distance[source]).astype(np.float32),
+    }
+    own = {"label": label, "kept": kept, "distance": distance}
+    if wrong_sound:
+        if nobody[training].all():
+            raise EarshotError(
+                "label.control is wrong-sound, but the training split has one group; "
+                "give clips of several groups or set label.control to none"
+            )
+        own = dealt
+    return own | {"wrong_sound_label": dealt["label"], "wrong_sound_kept": dealt["kept"]}
+
+
+def write_labels(assigned: Sequence[Path], columns: Columns, folder: Path, labeler: Labeler) -> None:
+    """Write the table of labels, each shard with the rows of the shard of the same number, and labels.json."""
+    start = 0
+    for path in assigned:
+        identity = pq.read_table(path, columns=[name for name, _ in IDENTITY])
+        end = start + len(identity)
+        values = [columns[name][start:end] for name in LABELS.names[len(IDENTITY) :]]
+        write_table(folder / path.name, pa.table([*identity.columns, *values], schema=LABELS))
+        start = end
+    with write_atomically(folder / LABELS_FILE) as growing:
+        growing.write_text(json.dumps({"kind": labeler.kind, "values": labeler.values}) + "\n")
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -1,6 +1,6 @@
 """The parameters of the whole pipeline, as params.yaml holds them: for commands, which read or set any of them."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, create_model
 
@@ -19,13 +19,13 @@ class _Pipeline(Group):
     """All parameters."""
 
     seed: Seed
-    descriptor: describe.Descriptor
+    descriptor: Annotated[describe.Descriptor, label.HEARD]
     clusters: label.ClusterCount
     sample: sample.Sample
     corpus: Corpus
     download: download.Download
     extract: extract.Extract
-    texture: describe.Texture
+    texture: Annotated[describe.Texture, label.HEARD]
     label: label.Label
     pretrain: pretrain.Pretrain
     correspond: correspond.Correspond
@@ -40,6 +40,7 @@ def _one_each(name: str, package: str, attribute: str) -> type[Group]:
 Pipeline = create_model(
     "Pipeline",
     __base__=_Pipeline,
+    **describe.GROUPS,
     evaluate=(_one_each("Evaluate", "earshot.benchmarks", "BENCHMARK"), ...),
     explain=(_one_each("Explain", "earshot.exhibits", "EXHIBIT"), ...),
 )

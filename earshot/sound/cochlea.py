@@ -68,6 +68,14 @@ def cochlear_filters(ends: Ends = "lowpass+highpass") -> np.ndarray:
     return np.vstack([lowpass, filters, highpass])
 
 
+def channel_frequencies(ends: Ends) -> np.ndarray:
+    """Where the 32 channels lie, Hz: evenly on the ERB scale, the outer two at 20 Hz and 10 kHz, or within."""
+    places = np.linspace(erb(LOWEST), erb(HIGHEST), CHANNELS + 2 if ends == "band-passes" else CHANNELS)
+    places = places[1:-1] if ends == "band-passes" else places
+    fine = np.geomspace(LOWEST, HIGHEST, 10_000)
+    return np.interp(places, erb(fine), fine)
+
+
 @lru_cache
 def cochlear_bands(ends: Ends) -> tuple[Band, ...]:
     """The 32 filters, each cropped to the bins that it passes."""

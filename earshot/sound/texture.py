@@ -5,14 +5,13 @@ McDermott and Simoncelli (Neuron 2011) found the statistics by which people reco
 supervise pictures.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
 
-from earshot.core.errors import EarshotError
+from earshot.core.params import Group, check_params
 from earshot.sound.cochlea import (
     BATCH,
     CHANNELS,
@@ -33,12 +32,6 @@ CORRELATED_OFFSETS = (1, 2, 3, 5)  # Owens 2016, section A3
 MODULATION_CENTRES = 0.5 * 400 ** (np.arange(10) / 9)  # Hz, 0.5 to 200
 EPSILON = np.finfo(np.float32).eps  # keeps the quotients of empty channels finite
 CONSTANT = 1e-6  # relative spread under which a channel does not vary: rounding alone gives a steady tone 3e-8
-SWITCHES = {
-    "order": get_args(Order),
-    "ends": get_args(Ends),
-    "modulation_norm": get_args(ModulationNorm),
-    "exactness": get_args(Exactness),
-}
 PAIRS = np.array([(j, j + o) for j in range(CHANNELS) for o in CORRELATED_OFFSETS if j + o < CHANNELS])  # (117, 2)
 
 TEXTURE_SIZE = 502
@@ -48,6 +41,31 @@ TEXTURE_GROUPS = {  # Owens' four kinds of features, each rescaled by its own si
     "modulation": slice(181, 501),
     "energy": slice(501, 502),
 }
+
+
+class TextureOptions(Group):
+    """What the papers disagree about.
+
+    Args:
+        order: Owens' section 3.1 compresses the envelopes before it resamples them to 400 Hz, section A3 and Mahadev
+            and Lu afterwards.
+        ends: the outer two of the 32 filters are a lowpass and a highpass (the published code) or band-passes (the
+            papers).
+        modulation_norm: modulation power is divided by the channel's variance (Owens) or by its squared mean (Mahadev
+            and Lu, section 3.2).
+        exactness: `owens-exact` leaves out the gate that keeps rounding noise from empty channels, and leaves the
+            ringing of resampled envelopes below zero.
+    """
+
+    order: Order
+    ends: Ends
+    modulation_norm: ModulationNorm
+    exactness: Exactness
+
+    @property
+    def cochlea(self) -> dict[str, Any]:
+        """The options of `cochleagrams`."""
+        return self.model_dump(exclude={"modulation_norm"})
 
 
 def sound_textures(
@@ -64,34 +82,18 @@ def sound_textures(
     The vector holds the 32 means of the envelopes, their 32 relative spreads, 117 correlations between channels, 10
     modulation powers of each of the 32 channels, and the loudness. Exact silence is a vector of zeros.
 
-    order: Owens' section 3.1 compresses the envelopes before it resamples them to 400 Hz, section A3 and Mahadev and Lu
-        afterwards.
-    ends: the outer two of the 32 filters are a lowpass and a highpass (the published code) or band-passes (the papers).
-    modulation_norm: modulation power is divided by the channel's variance (Owens) or by its squared mean (Mahadev and
-        Lu, section 3.2).
-    exactness: `owens-exact` leaves out the gate that keeps rounding noise from empty channels, and leaves the ringing
-        of resampled envelopes below zero.
-
     Raises UnfitSound (an EarshotError and a ValueError) for windows that are too short, too long, not mono or not
-    finite, EarshotError for a switch with another value.
+    finite, EarshotError for an option with another value than TextureOptions has.
     """
-    check_switches({"order": order, "ends": ends, "modulation_norm": modulation_norm, "exactness": exactness})
+    options = {"order": order, "ends": ends, "modulation_norm": modulation_norm, "exactness": exactness}
+    cochlea = check_params(TextureOptions, options, "texture").cochlea
     windows = fitted_windows(windows, sample_rate)
     textures = np.empty((len(windows), TEXTURE_SIZE), np.float32)
     for first in range(0, len(windows), BATCH):
         batch = slice(first, first + BATCH)
-        envelopes = cochleagrams(windows[batch], order=order, ends=ends, exactness=exactness)
+        envelopes = cochleagrams(windows[batch], **cochlea)
         textures[batch] = texture_statistics(envelopes, modulation_norm)
     return textures
-
-
-def check_switches(switches: Mapping[str, str]) -> None:
-    """Raise EarshotError for a switch that does not exist or has another value than the page of the texture gives."""
-    for name, value in switches.items():
-        if name not in SWITCHES:
-            raise EarshotError(f"texture.{name} is no switch of the texture: they are {', '.join(SWITCHES)}")
-        if value not in SWITCHES[name]:
-            raise EarshotError(f"texture.{name} is {value!r}, wanted {' or '.join(SWITCHES[name])}")
 
 
 def texture_statistics(envelopes: np.ndarray, modulation_norm: ModulationNorm = "variance") -> np.ndarray:

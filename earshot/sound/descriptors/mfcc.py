@@ -1,12 +1,15 @@
-"""Mel-frequency cepstral coefficients, which Mahadev and Lu (2020), section 3.2, compare with textures."""
+"""The descriptor `mfcc`: mel-frequency cepstral coefficients, which Mahadev and Lu (2020), section 3.2, compare with
+textures.
+"""
 
 import librosa
 import numpy as np
 
+from earshot.sound.description import Descriptor
+
 MFCC_RATE = 22_050  # Hz
 COEFFICIENTS = 20
 FRAMES = 155
-MFCC_SIZE = COEFFICIENTS * FRAMES  # 3100
 
 
 def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -22,3 +25,9 @@ def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
         for window in resampled
     ]
     return np.array(coefficients, np.float32)
+
+
+DESCRIPTOR = Descriptor(
+    dimensions=COEFFICIENTS * FRAMES,  # 3100
+    describe=lambda batch, options: mfccs(batch.windows, batch.sample_rate),
+)

@@ -6,30 +6,40 @@ what, it does not say. At zero a bit tells the side of the mean; at the median e
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import scipy.linalg
+from pydantic import Field
 
 from earshot.core.errors import EarshotError
+from earshot.core.params import IDEA, Group
+from earshot.labels.model import LabelModel, entropy
+from earshot.labels.scaling import Scale
 
 Threshold = Literal["zero", "median"]
-Shapes = dict[str, tuple[int, ...]]
 
 # A component with a smaller share of the first one's variance is rounding, and so would be its bit.
 CONSTANT = 1e-10
+
+
+class Params(Group):
+    """The model's own parameters."""
+
+    components: Annotated[int, Field(ge=1, le=62), IDEA]  # the bits of a code are those of one int64
+    threshold: Annotated[Threshold, IDEA]
+    scale: Scale
 
 
 @dataclass(frozen=True)
 class BinaryCode:
     """Directions of unit length in the scaled descriptors, float32 (components, d), and thresholds (components,)."""
 
-    SIZE: ClassVar[str] = "components"  # the parameter that says how many there are
     components: np.ndarray
     thresholds: np.ndarray
 
     @staticmethod
-    def shapes(components: int, dimensions: int) -> Shapes:
+    def shapes(components: int, dimensions: int) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor."""
         return {"components": (components, dimensions), "thresholds": (components,)}
 
@@ -92,3 +102,22 @@ def _medians(blocks: Iterable[np.ndarray], directions: np.ndarray, rows: int) ->
         projections[:, start : start + len(block)] = directions @ block.T
         start += len(block)
     return np.median(projections, axis=1, overwrite_input=True)
+
+
+def bit_entropy(codes: np.ndarray, components: int) -> float:
+    """The mean over the bits: 1 where each of them is as often 1 as 0."""
+    return float(np.mean([entropy(bits) for bits in unpack(codes, components).T]))
+
+
+LABEL_MODEL = LabelModel(
+    params=Params,
+    kind="bits",
+    fit=lambda blocks, rows, values, options, seed: fit_binary(
+        blocks, rows, components=values, threshold=options.threshold
+    ),
+    fitted=BinaryCode,
+    words="a label is a code of {values} bits of {descriptor}",
+    predicts="the {values}-bit code of the {descriptor} of the sound around them",
+    size="label.components",
+    entropy=bit_entropy,
+)

@@ -1,11 +1,11 @@
-"""The spectrum: what each cochlear channel carries at the instant of the frame, for comparison with textures."""
+"""The descriptor `spectrum`: what each cochlear channel carries at the instant of the frame."""
 
 import numpy as np
 
 from earshot.sound.cochlea import CHANNELS, ENVELOPE_RATE, ENVELOPE_SAMPLES
+from earshot.sound.description import Descriptor
 
 HALF_INTERVAL = 1 / 60  # s; Owens 2016, section 3.3: 33.3 ms, the time of one frame, centred on the frame
-SPECTRUM_SIZE = CHANNELS
 
 
 def spectra(envelopes: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -18,3 +18,6 @@ def spectra(envelopes: np.ndarray, centres: np.ndarray) -> np.ndarray:
     near = (times >= centres - HALF_INTERVAL) & (times < centres + HALF_INTERVAL)  # (moments, 1500)
     weights = near / near.sum(axis=1, keepdims=True)
     return np.einsum("mct,mt->mc", envelopes, weights.astype(envelopes.dtype))
+
+
+DESCRIPTOR = Descriptor(dimensions=CHANNELS, describe=lambda batch, options: spectra(batch.envelopes, batch.centres))

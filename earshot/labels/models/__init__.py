@@ -1,0 +1,1 @@
+"""Label models, a module each that defines LABEL_MODEL (earshot/labels/model.py)."""

@@ -1,0 +1,94 @@
+"""The label model `textons`, the visual control: clusters of texton histograms (Owens et al. 2016, section 5).
+
+It hears nothing but which moments are silent, and learns from the same moments as every other label model.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from earshot.core.files import shard_name, shard_paths, write_atomically
+from earshot.core.params import IDEA
+from earshot.labels.model import Described, LabelModel
+from earshot.labels.models import clusters
+from earshot.labels.texton_histograms import check_shards, draw_frames, read_pixels, write_histograms, write_pixels
+from earshot.labels.textons import TEXTONS_FILE, Textons, fit_textons, load_textons, save_textons
+from earshot.pipeline.stage import Run
+
+
+class Params(clusters.Params):
+    """The model's own parameters."""
+
+    textons: Annotated[int, Field(ge=2, le=4096), IDEA]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the workers that look at frames are given: the folders of both tables, and of what they make of them."""
+
+    scenes: Path
+    sounds: Path
+    scratch: Path
+
+    def drawn(self, number: int) -> Path:
+        """The list of a shard's frames that the dictionary is fitted on."""
+        return self.scratch / "drawn" / f"{shard_name(number)}.json"
+
+    def pixels(self, number: int) -> Path:
+        """The responses of the filters at pixels of those."""
+        return self.scratch / "pixels" / f"{shard_name(number)}.safetensors"
+
+
+def texton_histograms(run: Run, sounds: list[Path], options: Params, seed: int) -> tuple[list[Path], Described]:
+    """The shards of the table of texton histograms, a row a moment of `sounds`."""
+    pictures = Pictures(run.path("data/scenes"), sounds[0].parent, run.scratch)
+    check_shards(shard_paths(pictures.scenes, ".parquet"), sounds)
+    work = partial(histogram_shard, pictures=pictures, textons=fitted_textons(run, pictures, sounds, options, seed))
+    run.map_shards(work, range(len(sounds)), title="finding textons")
+    parts = {"textons": slice(0, options.textons)}
+    return shard_paths(pictures.scratch / "histograms", ".parquet"), Described("textons", parts)
+
+
+def fitted_textons(run: Run, pictures: Pictures, sounds: list[Path], options: Params, seed: int) -> Textons:
+    """The dictionary of this run: fitted now, or before the run was interrupted."""
+    folder = run.out("models/labeler")
+    if not (folder / TEXTONS_FILE).exists():
+        for number, rows in enumerate(draw_frames(sounds, seed)):
+            with write_atomically(pictures.drawn(number)) as growing:
+                growing.write_text(json.dumps(rows.tolist()))
+        run.map_shards(partial(pixels_shard, pictures=pictures, seed=seed), range(len(sounds)), title="drawing pixels")
+        pixels = (read_pixels(pictures.pixels(number)) for number in range(len(sounds)))
+        save_textons(folder, fit_textons(pixels, options.textons, **options.kmeans, seed=seed))
+    return load_textons(folder)
+
+
+def pixels_shard(number: int, pictures: Pictures, seed: int) -> dict[str, int]:
+    """Write the responses at pixels of the shard's frames that were drawn."""
+    name = f"{shard_name(number)}.parquet"
+    rows = np.array(json.loads(pictures.drawn(number).read_text()), np.int64)
+    write_pixels(pictures.pixels(number), pictures.scenes / name, pictures.sounds / name, rows, [seed, number])
+    return {}
+
+
+def histogram_shard(number: int, pictures: Pictures, textons: Textons) -> dict[str, int]:
+    """Write the shard's histograms."""
+    name = f"{shard_name(number)}.parquet"
+    write_histograms(pictures.scratch / "histograms" / name, pictures.scenes / name, pictures.sounds / name, textons)
+    return {}
+
+
+LABEL_MODEL = LabelModel(
+    params=Params,
+    kind="cluster",
+    fit=clusters.fit_clusters,
+    fitted=clusters.Clusters,
+    words="a label is one of {values} clusters of {descriptor}",
+    predicts="which of {values} clusters of what is seen they fall into, the visual control",
+    table=texton_histograms,
+    clusters_of="what frames look like",
+)

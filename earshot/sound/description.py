@@ -1,0 +1,156 @@
+"""How sound is described: what a descriptor is, and the descriptor of a run with its options.
+
+The stage describe keeps the description of data/sounds as models/descriptor/descriptor.json, so that whatever describes
+other sounds does it the same way.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.json_files import read_json
+from earshot.core.params import Group, check_params
+from earshot.core.registry import find, names
+from earshot.sound.cochlea import BATCH, cochleagrams, loudness
+from earshot.sound.texture import TextureOptions
+from earshot.sound.windows import WINDOW_SECONDS, fitted_windows, is_silent
+
+DESCRIPTORS = "earshot.sound.descriptors"
+DESCRIPTION_FILE = "descriptor.json"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows that are described together.
+
+    Args:
+        windows: of 3.75 s, float32 (moments, samples).
+        sample_rate: Hz.
+        envelopes: their cochleagrams, float32 (moments, 32, 1500); a descriptor may overwrite them.
+        centres: where in its window each moment lies, s, (moments,).
+    """
+
+    windows: np.ndarray
+    sample_rate: int
+    envelopes: np.ndarray
+    centres: np.ndarray
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A way to summarize a window of sound as a vector.
+
+    Args:
+        dimensions: of the vector.
+        describe: a batch under the options, to float32 (moments, dimensions).
+        params: the group of its options in params.yaml, which has its name; None where it has no options. Its
+            `describe` gets them, and without a group those of the texture, whose cochlea all descriptors share.
+        parts: the dimensions that are weighed against each other in a distance; none where they are all alike.
+        charts: what a vector says of sound, by the columns of the exhibit clusters, under the options; may be empty.
+    """
+
+    dimensions: int
+    describe: Callable[[Batch, Any], np.ndarray]
+    params: type[Group] | None = None
+    parts: Mapping[str, slice] = field(default_factory=dict)
+    charts: Callable[[np.ndarray, Any], dict[str, np.ndarray]] = lambda vector, options: {}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A descriptor by its name, with its options and those of the cochlea that it hears with."""
+
+    name: str
+    texture: TextureOptions
+    own: Group | None = None
+
+    @classmethod
+    def of(cls, name: str, groups: Mapping[str, Any], source: Path | str = "params") -> "Description":
+        """The description by the groups of options in params.yaml, checked.
+
+        Raises EarshotError for a descriptor or an option that does not exist; `source` is named in it.
+        """
+        params = find(DESCRIPTORS, name, "DESCRIPTOR", what="descriptor").params
+        texture = check_params(TextureOptions, groups.get("texture", {}), f"{source}: texture")
+        own = params and check_params(params, groups.get(name, {}), f"{source}: {name}")
+        return cls(name, texture, own)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What the module of that name defines."""
+        return find(DESCRIPTORS, self.name, "DESCRIPTOR", what="descriptor")
+
+    @property
+    def options(self) -> Group:
+        """The options that the descriptor gets."""
+        return self.own or self.texture
+
+    def describe(
+        self, windows: np.ndarray, sample_rate: int, centres: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Describe windows (moments, samples) of 1.5 to 3.75 s: float32 (moments, dimensions), and which are silent.
+
+        What is silent, bool (moments,), is told from the cochleagram whatever the descriptor, so that descriptors can
+        be compared on the same moments.
+
+        Args:
+            windows: in [-1, 1].
+            sample_rate: Hz.
+            centres: where in its window each moment lies, s; default the middle.
+
+        Raises UnfitSound for windows that are too short, too long, not mono or not finite.
+        """
+        descriptor = self.descriptor
+        if centres is None:
+            centres = np.full(len(windows), min(windows.shape[1] / sample_rate, WINDOW_SECONDS) / 2)
+        windows = fitted_windows(windows, sample_rate)
+        described = np.empty((len(windows), descriptor.dimensions), np.float32)
+        levels = np.empty(len(windows), np.float32)
+        for first in range(0, len(windows), BATCH):
+            part = slice(first, first + BATCH)
+            envelopes = cochleagrams(windows[part], **self.texture.cochlea)
+            levels[part] = loudness(envelopes)
+            batch = Batch(windows[part], sample_rate, envelopes, centres[part])
+            described[part] = descriptor.describe(batch, self.options)
+        return described, is_silent(windows, levels)
+
+    def cochleagrams(self, windows: np.ndarray, sample_rate: int) -> np.ndarray:
+        """What the descriptor is made of: float32 (moments, 32, 1500), of windows as `describe` takes them."""
+        return cochleagrams(fitted_windows(windows, sample_rate), **self.texture.cochlea)
+
+    def charts(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """What a vector (dimensions,) says of sound; empty where there is nothing to draw."""
+        return self.descriptor.charts(vector, self.options)
+
+    def save(self, folder: Path, digests: Sequence[str]) -> None:
+        """Write descriptor.json; `digests` are those of the shards of data/sounds."""
+        parts = self.descriptor.parts or {self.name: slice(0, self.descriptor.dimensions)}
+        options = {"texture": self.texture.model_dump()} | ({self.name: self.own.model_dump()} if self.own else {})
+        values = {
+            "descriptor": self.name,
+            "dimensions": self.descriptor.dimensions,
+            "parts": {name: [part.start, part.stop] for name, part in parts.items()},
+            "options": options,
+            "digest": hashlib.sha256("".join(digests).encode()).hexdigest(),
+        }
+        with write_atomically(folder / DESCRIPTION_FILE) as growing:
+            growing.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def load_description(folder: Path) -> Description:
+    """The description that `Description.save` wrote.
+
+    Raises EarshotError where its file is missing, damaged, or of a descriptor or options that do not exist.
+    """
+    file = folder / DESCRIPTION_FILE
+    values = read_json(file, "describe")
+    if values.get("descriptor") not in names(DESCRIPTORS) or not isinstance(values.get("options"), dict):
+        raise EarshotError(f"{file}: names no descriptor with its options; run the stage describe again")
+    return Description.of(values["descriptor"], values["options"], file)

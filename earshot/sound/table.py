@@ -1,0 +1,142 @@
+"""The table of sounds: a row a moment of the table of scenes, in its order, one Parquet file a shard.
+
+| column | |
+|---|---|
+| clip_id, moment, group, split | whose sound it is; moment: which frame of the clip |
+| silent | whether there is nothing to hear; silent moments have a descriptor too |
+| descriptor | float32, of one size |
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import soundfile
+
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_name, write_atomically
+from earshot.scenes.table import read_scenes
+from earshot.sound.cochlea import BATCH
+from earshot.sound.description import Description
+from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, cut_windows
+
+ROW_GROUP = 100  # moments
+IDENTITY = ("clip_id", "group", "split")
+CLIP_COLUMNS = (*IDENTITY, "times", "sound")
+
+
+def check_lengths(window: float, shortest: float) -> None:
+    """Raise EarshotError where the extracted sound can be too short, or its windows too long, for a descriptor."""
+    if not SHORTEST_SECONDS <= window <= WINDOW_SECONDS:
+        wanted = f"{SHORTEST_SECONDS} to {WINDOW_SECONDS} s for a descriptor"
+        raise EarshotError(f"extract.window is {window}, wanted {wanted}")
+    if shortest < SHORTEST_SECONDS:
+        raise EarshotError(f"extract.shortest is {shortest}, wanted {SHORTEST_SECONDS} s or more for a descriptor")
+
+
+def describe_shard(
+    scenes: Path, sounds: Path, digests: Path, description: Description, window: float, number: int
+) -> dict[str, int]:
+    """Describe the moments of one shard of scenes, one row group of clips in memory at a time; return the counts.
+
+    Args:
+        scenes, sounds: folders of the tables.
+        digests: the folder that gets the SHA-256 of the shard's descriptors, as bytes of little-endian float32.
+        window: seconds of sound around a moment.
+        number: of the shard.
+    """
+    counts, digest = {"moments": 0, "silent": 0}, hashlib.sha256()
+    name = f"{shard_name(number)}.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    schema = sounds_schema(description.descriptor.dimensions)
+    with write_atomically(sounds / name) as growing, pq.ParquetWriter(growing, schema, **options) as writer:
+        for clips in read_scenes(scenes / name, CLIP_COLUMNS):
+            try:
+                described = describe_clips(clips, description, window)
+            except EarshotError as error:
+                raise EarshotError(f"{scenes / name}: {error}") from None
+            writer.write_table(described, row_group_size=ROW_GROUP)
+            counts["moments"] += len(described)
+            counts["silent"] += int(np.sum(described["silent"].to_numpy()))
+            for chunk in described["descriptor"].chunks:
+                digest.update(chunk.flatten().to_numpy().astype("<f4", copy=False))
+    with write_atomically(_digest_file(digests, number)) as growing:
+        growing.write_text(digest.hexdigest())
+    return counts
+
+
+def read_digests(digests: Path, shards: int) -> list[str]:
+    """The digests that `describe_shard` wrote, in the order of the shards."""
+    return [_digest_file(digests, number).read_text() for number in range(shards)]
+
+
+def _digest_file(digests: Path, number: int) -> Path:
+    return digests / f"{shard_name(number)}.txt"
+
+
+def sounds_schema(dimensions: int) -> pa.Schema:
+    """The columns of data/sounds."""
+    identity = [("clip_id", pa.string()), ("moment", pa.int16()), ("group", pa.string()), ("split", pa.string())]
+    return pa.schema([*identity, ("silent", pa.bool_()), ("descriptor", pa.list_(pa.float32(), dimensions))])
+
+
+def describe_clips(clips: pa.Table, description: Description, window: float) -> pa.Table:
+    """A row for every moment of these clips, in their order."""
+    moments = pc.list_value_length(clips["times"]).to_numpy()
+    size = description.descriptor.dimensions
+    descriptors, silent = np.empty((moments.sum(), size), np.float32), np.empty(moments.sum(), bool)
+    for rows, windows, centres, sample_rate in window_batches(clips, window):
+        descriptors[rows], silent[rows] = description.describe(windows, sample_rate, centres)
+    columns = {name: clips[name].take(np.repeat(np.arange(len(clips)), moments)) for name in IDENTITY}
+    columns["moment"] = np.concatenate([np.arange(count, dtype=np.int16) for count in moments])
+    columns["silent"] = silent
+    columns["descriptor"] = pa.FixedSizeListArray.from_arrays(descriptors.ravel(), size)
+    schema = sounds_schema(size)
+    return pa.table(columns).select(schema.names).cast(schema)
+
+
+def window_batches(clips: pa.Table, seconds: float) -> Iterator[tuple[list[int], np.ndarray, np.ndarray, int]]:
+    """The windows around all moments, those of equal rate and length together whatever clip they are from.
+
+    Yields the rows of up to 16 moments in the table to come, their windows (moments, samples), where in its window each
+    moment lies (s), and the sample rate.
+    """
+    waiting, row = defaultdict(list), 0
+    for clip_id, sound, times in zip(*(clips[name] for name in ("clip_id", "sound", "times")), strict=True):
+        samples, sample_rate = decode_sound(clip_id.as_py(), sound.as_buffer())
+        windows, centres = cut_windows(samples, sample_rate, times.as_py(), seconds)
+        batch = waiting[sample_rate, windows.shape[1]]
+        batch += zip(range(row, row + len(windows)), windows, centres, strict=True)
+        row += len(windows)
+        while len(batch) >= BATCH:
+            yield *joined(batch[:BATCH]), sample_rate
+            del batch[:BATCH]
+    for (sample_rate, _), batch in waiting.items():
+        if batch:
+            yield *joined(batch), sample_rate
+
+
+def joined(batch: list[tuple[int, np.ndarray, float]]) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Rows, windows and centres of single moments as one list and two arrays."""
+    rows, windows, centres = zip(*batch, strict=True)
+    return list(rows), np.stack(windows), np.array(centres)
+
+
+def decode_sound(clip_id: str, flac: pa.Buffer) -> tuple[np.ndarray, int]:
+    """Samples, float32 (samples, channels) in [-1, 1], and their rate.
+
+    Raises EarshotError where the sound cannot be read or is too short to describe.
+    """
+    try:
+        samples, sample_rate = soundfile.read(pa.BufferReader(flac), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise EarshotError(f"the sound of clip {clip_id} cannot be read ({error}); extract it again") from None
+    if len(samples) < SHORTEST_SECONDS * sample_rate:
+        found = f"the sound of clip {clip_id} lasts {len(samples) / sample_rate:.3f} s"
+        raise EarshotError(f"{found}, wanted {SHORTEST_SECONDS} s or more; run the stage extract again")
+    return samples, sample_rate
