@@ -29,6 +29,8 @@ def write_striped_tables(root: Path, clips_per_shard: Sequence[int], frames: int
     The wrong-sound columns hold the labels of the next clip.
     """
     generator = np.random.default_rng(seed)
+    (root / "data/labels").mkdir(parents=True, exist_ok=True)
+    (root / "data/labels/labels.json").write_text('{"kind": "cluster", "values": 3}')
     first = 0
     for number, clips in enumerate(clips_per_shard):
         labels = generator.integers(3, size=(clips, frames)).astype(np.int32)

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.io import encode_jpeg
 
 from earshot.core.errors import EarshotError
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.device import autocast, used_precision
 from earshot.training import trainer
 from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, Changes, _colours, _place, crop_frames, recolour
@@ -350,7 +350,7 @@ def identities(groups):
 def test_frames_come_with_the_labels_of_their_own_moments(root):
     scenes = [row for path in sorted((root / "data/scenes").iterdir()) for row in pq.read_table(path).to_pylist()]
     frame = {(row["clip_id"], moment): jpeg for row in scenes for moment, jpeg in enumerate(row["frames"])}
-    labels = [row for path in sorted((root / "data/labels").iterdir()) for row in pq.read_table(path).to_pylist()]
+    labels = [row for path in sorted((root / "data/labels").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     for column, kept in (("label", "kept"), ("wrong_sound_label", "wrong_sound_kept")):
         for split in ("train", "val"):
             used = [row for row in labels if row["split"] == split and row[kept]]

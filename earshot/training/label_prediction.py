@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
+from earshot.core.json_files import read_json
 from earshot.core.rng import generator
 from earshot.pipeline.settings import settings
 from earshot.training import distributed as processes
@@ -69,6 +70,18 @@ class Codes:
     def majority(self, training: np.ndarray, told: np.ndarray) -> float:
         ones = [(training >> place & 1).mean() > 0.5 for place in range(self.outputs)]
         return float(np.mean([((told >> place & 1) == one).mean() for place, one in enumerate(ones)]))
+
+
+def kind_of_labels(folder: Path) -> Labels:
+    """What the labels in a folder of the table say, by its labels.json: clusters, or codes of bits.
+
+    Raises EarshotError where that is missing or damaged.
+    """
+    values = read_json(folder / "labels.json", "label")
+    kind = {"cluster": Clusters, "bits": Codes}.get(str(values.get("kind")))
+    if kind is None or type(values.get("values")) is not int:
+        raise EarshotError(f"{folder / 'labels.json'}: says no kind of labels; run the stage label again")
+    return kind(values["values"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,23 @@
+"""JSON files: read as an object, with one line about what is wrong with one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from earshot.core.errors import EarshotError
+
+
+def read_json(path: Path, stage: str) -> dict[str, Any]:
+    """The object in a JSON file that a stage writes.
+
+    Raises EarshotError where the file is missing, damaged or holds something else than an object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EarshotError(f"{path}: cannot be read ({error.strerror}); the stage {stage} writes it") from None
+    except ValueError as error:
+        raise EarshotError(f"{path}: is not JSON ({error}); run the stage {stage} again") from None
+    if not isinstance(values, dict):
+        raise EarshotError(f"{path}: holds {values!r:.40}, expected an object; run the stage {stage} again")
+    return values
