@@ -303,8 +303,8 @@ DAMAGES = {
     "a list": (lambda f: (f / "encoder.json").write_text("[1]"), r"encoder.json: name is \[1\]"),
     "another network": (lambda f: change_json(f, name="resnet"), "encoder.json: pretrain.backbone is 'resnet'"),
     "another key": (lambda f: change_json(f, depth=3), "encoder.json: depth of alexnet is 3: Extra inputs"),
-    "a huge width": (lambda f: change_json(f, width=1e6), "width of alexnet is 1000000.0: Input should be less than or equal to 4"),
-    "a width of words": (lambda f: change_json(f, width="half"), "width of alexnet is 'half': Input should be a valid number"),
+    "a huge width": (lambda f: change_json(f, width=1e6), "width of alexnet is 1000000.0: .* less than or equal to 4"),
+    "a width of words": (lambda f: change_json(f, width="half"), "width of alexnet is 'half': .* a valid number"),
     "another width": (lambda f: change_json(f, width=0.2), r"has shape \(10, 3, 11, 11\); the network"),
     "no weights": (lambda f: (f / "encoder.safetensors").unlink(), "encoder.safetensors: cannot be read"),
     "half a file": (

@@ -20,7 +20,11 @@ from conftest import REPOSITORY
 from labelled_scenes import write_striped_tables
 from safetensors.torch import load_file
 
-from earshot.networks.files import load_encoder
+from earshot.core.errors import EarshotError
+from earshot.evaluation.images.image_features import layer_features
+from earshot.networks import backbones
+from earshot.networks.files import load_convolutional, load_encoder, load_network
+from earshot.networks.network import require_convolutional
 from stages.pretrain import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -192,6 +196,29 @@ def test_no_control_is_trained_where_none_is_asked_for(root):
     assert "wrong_sound_val_accuracy" not in pretrain(root, "pretrain.control=false")
     assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
     assert "wrong_sound" not in (root / "metrics/history.csv").read_text()
+
+
+def test_a_network_joins_by_one_file(root, tmp_path_factory, monkeypatch):
+    """A transformer is trained, loaded, probed by its own layers and trained on; what needs maps refuses it by name."""
+    more = tmp_path_factory.mktemp("more")
+    shutil.copy(REPOSITORY / "tests/examples/vit.py", more)
+    monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(more)])
+    metrics = pretrain(root, "pretrain.backbone=vit", "pretrain.width=0.25", "pretrain.epochs=2")
+    assert metrics["val_accuracy"] is not None and "wrong_sound_val_accuracy" in metrics
+    folder, images = root / "models/pretrain", torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    network = load_encoder(folder)
+    features = network.features(images)
+    assert list(features) == ["block1", "block2", "block3", "block4"]
+    assert all(rows.shape == (4, 48) for rows in features.values())
+    with pytest.raises(EarshotError, match="has no pool5; it has block1, block2"):
+        layer_features(network, [], ["pool5"], 64, "")
+    for name, trained in (("encoder", network), ("random", load_network(folder, "random"))):
+        trained.renew_fully_connected(7)
+        assert torch.equal(trained(images), torch.zeros(4, 7)), name
+    with pytest.raises(EarshotError, match="encoder.json: vit is no convolutional classifier; wanted one, such as"):
+        load_convolutional(folder)
+    with pytest.raises(EarshotError, match="vit is not convolutional; wanted one that is, such as alexnet or ave"):
+        require_convolutional(network)
 
 
 def change_labels(root, change):
