@@ -29,7 +29,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 from earshot.evaluation.linear import GRID, feature_scale, validated_probe
 from earshot.evaluation.metrics import mean_average_precision
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones.alexnet import AlexNet
 
 PARTS = {"train": 2501, "val": 2510, "test": 2452}  # rows as VOC2007 has, of test half as many
 CLASSES = 20

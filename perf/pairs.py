@@ -19,11 +19,11 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
+from earshot.pipeline.params import Params, load_params
 
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
-from earshot.pipeline.params import Params, load_params
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, Pairs, Sampling
 from earshot.training.trainer import Plan, Trainer

@@ -23,11 +23,11 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
+from earshot.pipeline.params import Params, load_params
 
 from earshot.networks.backbones import build_network
 from earshot.networks.device import chosen_device
 from earshot.networks.network import Network
-from earshot.pipeline.params import Params, load_params
 from earshot.training.augmentation import Augmentation
 from earshot.training.label_prediction import LabelledScenes, LabelTask, Pictures, kind_of_labels
 from earshot.training.trainer import Plan, Trainer

@@ -22,7 +22,7 @@ from earshot.training.augmentation import Augmentation
 from earshot.training.label_prediction import Clusters, LabelledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
-SMALL = ["clusters=3", "pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=4"]
+SMALL = ["pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=4"]
 AUGMENTATION = Augmentation(crop=0.4, jitter=0.5, grey=0.3, flip=True)
 # The stage with a checkpoint after every step, as a module that torchrun can start.
 CHECKPOINTED = """

@@ -15,7 +15,7 @@ from earshot.exhibits import heatmaps
 from earshot.exhibits.heatmaps import choose, middle_square, show
 from earshot.explanation.exhibit import NOTHING, Question
 from earshot.explanation.tables import read_table
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.spectrogram import FREQUENCIES, SAMPLES, WINDOWS, Spectrogram

@@ -16,7 +16,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.benchmark import Context
 from earshot.evaluation.image_files import read_picture
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_encoder, save_architecture, save_weights
 from earshot.pipeline.settings import settings

@@ -25,7 +25,6 @@ OUTPUTS = {
 SOON = ["download", "extract", "describe", "pretrain"]
 SLOW = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("sample", "label", EVALUATE)]
 SHARDS = (".parquet", ".tar")
-TIMED = {"metrics/pretrain.json": "images_per_second"}  # the one metric that a clock decides
 KILLED_WHILE_PLACING = """
 import os, signal, sys
 import earshot.pipeline.stage
@@ -36,13 +35,9 @@ STAGE.run(main, sys.argv[1:])
 
 
 def contents(root: Path, stage: str) -> dict[str, bytes]:
-    """Every file that a stage has placed, and its metrics without what a clock decides."""
+    """Every file that a stage has placed, and its metrics."""
     files = [file for name in OUTPUTS[stage] for file in sorted((root / name).rglob("*")) if file.is_file()]
-    found = {str(file.relative_to(root)): file.read_bytes() for file in (*files, *metrics(root, stage))}
-    for name, timed in TIMED.items():
-        if name in found:
-            found[name] = b"\n".join(line for line in found[name].splitlines() if timed.encode() not in line)
-    return found
+    return {str(file.relative_to(root)): file.read_bytes() for file in (*files, *metrics(root, stage))}
 
 
 def metrics(root: Path, stage: str) -> list[Path]:

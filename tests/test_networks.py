@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
-from earshot.networks.alexnet import AlexNet
 from earshot.networks.backbones import build_network
+from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.files import load_encoder, load_weights, save_architecture, save_weights
 from earshot.networks.layer_taps import torchvision_names
-from earshot.networks.network import LAYERS, Network
+from earshot.networks.network import Network
 
+LAYERS = AlexNet.probe_layers
 BACKBONES = ["alexnet", "caffenet", "resnet18"]
 SMALL = {"classes": 5, "width": 0.1, "image_size": 64, "dropout": 0.2}
 
@@ -301,9 +302,9 @@ DAMAGES = {
     "broken JSON": (lambda f: (f / "encoder.json").write_text("{"), "encoder.json: is not JSON"),
     "a list": (lambda f: (f / "encoder.json").write_text("[1]"), r"encoder.json: name is \[1\]"),
     "another network": (lambda f: change_json(f, name="resnet"), "encoder.json: pretrain.backbone is 'resnet'"),
-    "another key": (lambda f: change_json(f, depth=3), "holds classes, depth"),
-    "a huge width": (lambda f: change_json(f, width=1e6), "width is 1000000.0; wanted a float from"),
-    "a width of words": (lambda f: change_json(f, width="half"), "width is 'half'; wanted a float"),
+    "another key": (lambda f: change_json(f, depth=3), "encoder.json: depth of alexnet is 3: Extra inputs"),
+    "a huge width": (lambda f: change_json(f, width=1e6), "width of alexnet is 1000000.0: .* less than or equal to 4"),
+    "a width of words": (lambda f: change_json(f, width="half"), "width of alexnet is 'half': .* a valid number"),
     "another width": (lambda f: change_json(f, width=0.2), r"has shape \(10, 3, 11, 11\); the network"),
     "no weights": (lambda f: (f / "encoder.safetensors").unlink(), "encoder.safetensors: cannot be read"),
     "half a file": (

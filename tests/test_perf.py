@@ -22,7 +22,7 @@ from earshot.evaluation.encoders import load_encoders
 from earshot.evaluation.image_files import read_picture
 from earshot.evaluation.images import voc_lists
 from earshot.evaluation.images.image_features import colour_features, layer_features
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.files import load_encoder, save_architecture, save_weights
 from earshot.pipeline.settings import settings
 from stages.evaluate import STAGE, main

@@ -20,11 +20,15 @@ from conftest import REPOSITORY
 from labelled_scenes import write_striped_tables
 from safetensors.torch import load_file
 
-from earshot.networks.files import load_encoder
+from earshot.core.errors import EarshotError
+from earshot.evaluation.images.image_features import layer_features
+from earshot.networks import backbones
+from earshot.networks.files import load_convolutional, load_encoder, load_network
+from earshot.networks.network import require_convolutional
 from stages.pretrain import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")
-SMALL = ["clusters=3", "pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=3"]
+SMALL = ["pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=3"]
 # The stage with a checkpoint after every step, in one process.
 CHECKPOINTED = """
 import sys
@@ -78,7 +82,9 @@ def test_it_writes_the_networks_their_history_and_accuracy_beside_what_it_must_b
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
     assert metrics["moments_trained_on"] == len(kept)
     assert metrics["epochs"] == 3
-    assert metrics["images_per_second"] > 0
+    assert metrics["precision"] in ("bf16", "float32")
+    assert not [name for name in metrics if "second" in name]  # what a clock decides is no metric
+    assert json.loads((root / ".earshot/timings/pretrain.json").read_text())["images_per_second"] > 0
     with open(root / "metrics/history.csv") as file:
         history = list(csv.DictReader(file))
     assert [row["epoch"] for row in history] == ["1", "2", "3"]
@@ -119,7 +125,7 @@ def test_no_epochs_leave_the_random_network_as_the_encoder(root):
     assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
     assert metrics["epochs"] == 0
     assert 0 <= metrics["val_accuracy"] <= 1
-    assert metrics["images_per_second"] is None
+    assert json.loads((root / ".earshot/timings/pretrain.json").read_text()) == {"images_per_second": None}
 
 
 def test_weights_from_k_means_are_the_encoder_where_nothing_is_trained(root):
@@ -166,7 +172,9 @@ def test_the_best_epoch_is_kept_where_it_is_asked_for(root):
 
 def test_binary_codes_are_learned_bit_by_bit(root):
     """Three labels are codes of two bits; the bits of a label that is 2 are 0 and 1."""
-    metrics = pretrain(root, "label.model=binary", "label.components=2", "pretrain.control=false")
+    (root / "data/labels/labels.json").unlink()  # a hard link
+    (root / "data/labels/labels.json").write_text('{"kind": "bits", "values": 2}')
+    metrics = pretrain(root, "pretrain.control=false")
     bits = {split: [row["label"] for row in rows_of(root, split) if row["kept"]] for split in ("train", "val")}
     shares = []
     for place in (0, 1):
@@ -177,15 +185,40 @@ def test_binary_codes_are_learned_bit_by_bit(root):
     assert load_encoder(root / "models/pretrain").architecture["classes"] == 2
 
 
-def test_codes_of_more_components_than_asked_for_are_refused(root):
-    with pytest.raises(SystemExit, match=r"label is from 0 to 2, wanted 0 to 1 \(by clusters or label.components\)"):
-        pretrain(root, "label.model=binary", "label.components=1")
+def test_codes_of_more_bits_than_the_labels_are_said_to_have_are_refused(root):
+    (root / "data/labels/labels.json").unlink()
+    (root / "data/labels/labels.json").write_text('{"kind": "bits", "values": 1}')
+    with pytest.raises(SystemExit, match=r"label is from 0 to 2, wanted 0 to 1 \(by labels.json\)"):
+        pretrain(root)
 
 
 def test_no_control_is_trained_where_none_is_asked_for(root):
     assert "wrong_sound_val_accuracy" not in pretrain(root, "pretrain.control=false")
     assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
     assert "wrong_sound" not in (root / "metrics/history.csv").read_text()
+
+
+def test_a_network_joins_by_one_file(root, tmp_path_factory, monkeypatch):
+    """A transformer is trained, loaded, probed by its own layers and trained on; what needs maps refuses it by name."""
+    more = tmp_path_factory.mktemp("more")
+    shutil.copy(REPOSITORY / "tests/examples/vit.py", more)
+    monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(more)])
+    metrics = pretrain(root, "pretrain.backbone=vit", "pretrain.width=0.25", "pretrain.epochs=2")
+    assert metrics["val_accuracy"] is not None and "wrong_sound_val_accuracy" in metrics
+    folder, images = root / "models/pretrain", torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    network = load_encoder(folder)
+    features = network.features(images)
+    assert list(features) == ["block1", "block2", "block3", "block4"]
+    assert all(rows.shape == (4, 48) for rows in features.values())
+    with pytest.raises(EarshotError, match="has no pool5; it has block1, block2"):
+        layer_features(network, [], ["pool5"], 64, "")
+    for name, trained in (("encoder", network), ("random", load_network(folder, "random"))):
+        trained.renew_fully_connected(7)
+        assert torch.equal(trained(images), torch.zeros(4, 7)), name
+    with pytest.raises(EarshotError, match="encoder.json: vit is no convolutional classifier; wanted one, such as"):
+        load_convolutional(folder)
+    with pytest.raises(EarshotError, match="vit is not convolutional; wanted one that is, such as alexnet or ave"):
+        require_convolutional(network)
 
 
 def change_labels(root, change):
@@ -241,8 +274,8 @@ def test_labels_of_other_scenes_end_the_stage_in_one_line(root):
 
 def contents(root):
     files = [*(root / "models/pretrain").iterdir(), root / "metrics/history.csv"]
-    metrics = json.loads((root / "metrics/pretrain.json").read_text())
-    return {file.name: file.read_bytes() for file in files}, metrics | {"images_per_second": None}
+    files.append(root / "metrics/pretrain.json")
+    return {file.name: file.read_bytes() for file in files}
 
 
 @pytest.mark.slow

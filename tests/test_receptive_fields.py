@@ -8,9 +8,9 @@ from torch import nn
 from earshot.core.errors import EarshotError
 from earshot.explanation.layers import Layer
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
-from earshot.networks.alexnet import POOL, POOL_STRIDE, AlexNet
 from earshot.networks.backbones import build_network
-from earshot.networks.caffenet import CaffeNet
+from earshot.networks.backbones.alexnet import POOL, POOL_STRIDE, AlexNet
+from earshot.networks.backbones.caffenet import CaffeNet
 from earshot.networks.correspondence import build_correspondence
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.io import encode_jpeg
 
 from earshot.core.errors import EarshotError
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.device import autocast, used_precision
 from earshot.training import trainer
 from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, Changes, _colours, _place, crop_frames, recolour

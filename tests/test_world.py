@@ -16,7 +16,7 @@ from torchvision import datasets
 
 from earshot.corpus.manifest import read_manifest
 from earshot.evaluation.metrics import average_precisions
-from earshot.networks.alexnet import AlexNet
+from earshot.networks.backbones.alexnet import AlexNet
 from earshot.sound.texture import sound_textures
 from earshot.world import KINDS, RATE, SeenObject, render_clip, render_picture, render_sound
 from earshot.world.appearance import draw

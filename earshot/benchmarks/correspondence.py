@@ -38,7 +38,7 @@ from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
 from earshot.training.augmentation import Augmentation
-from earshot.training.batch_norm import estimate_batch_norm
+from earshot.training.batch_norm import estimate_batch_norm, first_batches
 from earshot.training.batches import ahead
 from earshot.training.correspondence import (
     Clip,
@@ -50,7 +50,6 @@ from earshot.training.correspondence import (
     clips_of,
     make_pairs,
 )
-from earshot.training.encoder_training import SHOWN
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "correspondence of held-out clips, balanced pairs"
@@ -154,7 +153,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
 
 def begin(task: CorrespondenceTask) -> None:
     """Give a random network the scale of the sounds and the batch-norm statistics of training pairs."""
-    pairs = list(task.batches(range(min(task.batches_per_epoch, -(-SHOWN // task.batch)))))
+    pairs = first_batches(task)
     task.network.fit_sound_scale(torch.cat([pair.sounds for pair in pairs]))
     estimate_batch_norm(task.network, [pair[:4] for pair in pairs])
 

@@ -36,8 +36,8 @@ from earshot.evaluation.images.voc_annotations import Objects, annotation_of, re
 from earshot.evaluation.images.voc_lists import read_tree
 from earshot.evaluation.metrics import SAME_OBJECT, Found, Shown, detection_precision, overlap
 from earshot.networks.device import chosen_device
-from earshot.networks.files import load_network
-from earshot.networks.network import Network
+from earshot.networks.files import load_convolutional
+from earshot.networks.network import Convolutional
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
@@ -216,7 +216,7 @@ def prepared(context: Context[Params]) -> Detection:
 
     Raises EarshotError for a tree that is not whole, and for pictures too small for the network.
     """
-    encoders = load_encoders(context.encoder, load_network)
+    encoders = load_encoders(context.encoder, load_convolutional)
     check_size(encoders[""], context.params.shorter_side)
     classes, splits = read_tree(context.tree)
     files = {"trainval": splits["train"][0] + splits["val"][0], "test": splits["test"][0]}
@@ -251,7 +251,7 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
     """The detector of an encoder after all its steps, those done before taken from its checkpoint; in eval mode."""
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
     p, seed = detection.context.params, detection.context.seed
-    detector = FastRcnn(load_network(detection.context.encoder, name), len(detection.classes), seed)
+    detector = FastRcnn(load_convolutional(detection.context.encoder, name), len(detection.classes), seed)
     detector = detector.to(chosen_device(), memory_format=torch.channels_last)
     plan = Plan(
         epochs=1,
@@ -330,7 +330,7 @@ def read_annotated(file: Path, objects: Objects) -> Tensor:
 
 
 @torch.no_grad()
-def check_size(network: Network, side: int) -> None:
+def check_size(network: Convolutional, side: int) -> None:
     """Raise EarshotError where nothing is left of a picture of that side after the network's convolutions."""
     try:
         network.convolve(network.normalise(torch.zeros(1, 3, side, side, dtype=torch.uint8)))

@@ -242,7 +242,7 @@ def _scores(network: Network, pictures: Tensor) -> Tensor:
     The eight bits of bfloat16 are too few to rank by: scores of bfloat16 would often be equal.
     """
     with autocast("auto", pictures.device):
-        hidden = network.hidden(network.pool(network.convolve(network.normalise(pictures))))
+        hidden = network.penultimate(network.normalise(pictures))
     return network.scores(hidden.float())
 
 

@@ -33,6 +33,7 @@ from earshot.evaluation.image_files import read_picture
 from earshot.evaluation.linear import feature_scale
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_encoder
+from earshot.networks.network import require_convolutional
 from earshot.networks.towers import pooled
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
@@ -123,7 +124,7 @@ def describe_shard(shard: int, name: str, context: Context[Params], folder: Path
     """Write the features of up to SHARD pictures, float16 (pictures, dimensions), beside the list of their names."""
     torch.set_num_threads(1)  # sums, and so features, depend on their number
     device = chosen_device()
-    encoder = load_encoder(context.encoder, name).to(device, memory_format=torch.channels_last)
+    encoder = require_convolutional(load_encoder(context.encoder, name)).to(device, memory_format=torch.channels_last)
     files = json.loads(_shard(folder, shard).with_suffix(".json").read_text())
     read = partial(_read, files=files, side=context.params.resize)
     rows = []

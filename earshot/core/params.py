@@ -73,6 +73,31 @@ IDEA, INDIFFERENT = Role("idea"), Role("indifferent")
 Params = TypeVar("Params", bound=BaseModel)
 
 
+def fields_of_each(
+    groups: Mapping[str, type[BaseModel]], used: str, *, without: type[BaseModel] = BaseModel
+) -> dict[str, Any]:
+    """Fields for `pydantic.create_model`: all that things of one kind declare, each used with those that declare it.
+
+    Args:
+        groups: the schema of each thing, by its name.
+        used: the parameter that names the thing.
+        without: a schema whose fields are left out.
+
+    Raises:
+        TypeError: two things do not declare a parameter of one name alike.
+    """
+    fields: dict[str, Any] = {}
+    for group in groups.values():
+        for key, info in group.model_fields.items():
+            owners = [name for name, other in groups.items() if key in other.model_fields]
+            if any(groups[owner].model_fields[key].asdict() != info.asdict() for owner in owners):
+                raise TypeError(f"{key} is not declared alike by {', '.join(owners)}")
+            default = ... if info.is_required() else info.default
+            if key not in without.model_fields:
+                fields[key] = (Annotated[info.annotation, *info.metadata, UsedIf(used, *owners)], default)
+    return fields
+
+
 def load_params(model: type[Params], file: Path, overrides: Sequence[str] = ()) -> Params:
     """The parameters of one stage: read `file`, lay `key=value` overrides over it and check what the stage reads.
 

@@ -36,7 +36,6 @@ THUMBNAIL = 64  # px
 FEWEST = 5  # points
 NEIGHBOURS = 10
 CROWDED = 3  # points for each of the perplexity's neighbours, at least (van der Maaten's code wants as many)
-LAYER = "fc7"  # by which a network of the stage pretrain embeds pictures
 
 Embeddings = Mapping[str, Mapping[str, np.ndarray]]  # by sense and the prefix of the network, (points, dimensions)
 
@@ -110,7 +109,8 @@ def _embed_sounds(network: Any, sounds: torch.Tensor) -> torch.Tensor:
 
 
 def _features(network: Any, pictures: torch.Tensor) -> torch.Tensor:
-    return network.features(pictures, [LAYER])[LAYER]
+    last = network.probe_layers[-1]  # fc7, of AlexNet
+    return network.features(pictures, [last])[last]
 
 
 def place_all(

@@ -26,7 +26,7 @@ from earshot.evaluation.clips.clip_embeddings import (
 )
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import Strongest
-from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
+from earshot.explanation.encoders import NETWORKS, hears, why_no_maps
 from earshot.explanation.exhibit import Question, Shown, nothing
 from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_picture, spectrogram_png, under_map
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
@@ -71,7 +71,7 @@ class Chosen:
 
 def show(question: Question) -> Shown:
     """The table heatmaps."""
-    if hears(question.encoder) and (reason := why_no_towers(question.encoder)):
+    if reason := why_no_maps(question.encoder):
         return nothing(reason)
     networks, wanted = load_networks(question)
     senses = {"picture": measure_fields(networks[""].convolve)}

@@ -21,7 +21,7 @@ import torch
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import Strongest
-from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
+from earshot.explanation.encoders import NETWORKS, why_no_maps
 from earshot.explanation.exhibit import Question, Shown, nothing
 from earshot.explanation.frames import FramePool
 from earshot.explanation.galleries import draw_squares, gallery
@@ -51,7 +51,7 @@ PROTOCOL = (
 
 def show(question: Question) -> Shown:
     """The tables units, unit_sweep and unit_classes."""
-    if hears(question.encoder) and (reason := why_no_towers(question.encoder)):
+    if reason := why_no_maps(question.encoder):
         return nothing(reason)
     params = question.params
     layers, fields = load_layers(question)

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from earshot.networks.correspondence import CORRESPONDENCES, TOWERS
+from earshot.networks.backbones import find_network
+from earshot.networks.correspondence import find_correspondence, is_correspondence
 from earshot.networks.files import ARCHITECTURE_FILE, read_architecture
+from earshot.networks.network import Convolutional
+from earshot.networks.two_towers import TwoTowers
 
 NETWORKS = {"": "encoder", "wrong_sound_": "wrong_sound", "random_": "random"}  # by the prefix of their metrics
 
@@ -13,7 +16,7 @@ def hears(folder: Path) -> bool:
 
     Raises EarshotError as `read_architecture` does.
     """
-    return read_architecture(folder / ARCHITECTURE_FILE)["name"] in CORRESPONDENCES
+    return is_correspondence(read_architecture(folder / ARCHITECTURE_FILE)["name"])
 
 
 def why_no_towers(folder: Path) -> str | None:
@@ -22,8 +25,19 @@ def why_no_towers(folder: Path) -> str | None:
     Raises EarshotError as `read_architecture` does.
     """
     name = read_architecture(folder / ARCHITECTURE_FILE)["name"]
-    if name in TOWERS:
+    if not is_correspondence(name):
+        return f"{name} is a network of the stage pretrain, which hears nothing"
+    if issubclass(find_correspondence(name), TwoTowers):
         return None
-    if name in CORRESPONDENCES:
-        return f"{name} sees sequences of pictures, and tells nothing of one picture or one sound alone"
-    return f"{name} is a network of the stage pretrain, which hears nothing"
+    return f"{name} sees sequences of pictures, and tells nothing of one picture or one sound alone"
+
+
+def why_no_maps(folder: Path) -> str | None:
+    """Why the networks of a folder have no maps over the positions of single pictures; None where they have them.
+
+    Raises EarshotError as `read_architecture` does.
+    """
+    name = read_architecture(folder / ARCHITECTURE_FILE)["name"]
+    if is_correspondence(name):
+        return why_no_towers(folder)
+    return None if issubclass(find_network(name), Convolutional) else f"{name} is not convolutional"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from earshot.core.errors import EarshotError
 from earshot.explanation.frames import Frame
 from earshot.networks.device import autocast, chosen_device
-from earshot.networks.network import Network, PictureEncoder
+from earshot.networks.network import Convolutional, ConvolutionalNetwork, PictureEncoder, require_convolutional
 from earshot.pipeline.settings import settings
 from earshot.training.augmentation import crop_frames
 from earshot.training.batches import ahead
@@ -26,11 +26,11 @@ class Layer:
     A module that is run several times gives the map of the first. Nothing beyond it is computed.
 
     Raises:
-        EarshotError: the network has no such module, or the module gives no maps.
+        EarshotError: the network is not convolutional, or has no such module, or the module gives no maps.
     """
 
     def __init__(self, network: PictureEncoder, name: str) -> None:
-        self.network, self.name = network, name
+        self.network, self.name = require_convolutional(network), name
         self._module = dict(network.named_modules()).get(name) if name != CONV5 else None
         smallest = torch.zeros(1, 3, network.image_size, network.image_size, device=network.channel_mean.device)
         if name != CONV5 and name not in (maps := _names_of_maps(network, smallest)):
@@ -105,7 +105,7 @@ def _stopping_at(module: nn.Module) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _names_of_maps(network: PictureEncoder, normalised: Tensor) -> list[str]:
+def _names_of_maps(network: Convolutional, normalised: Tensor) -> list[str]:
     """The modules that give maps, in the order in which they are run."""
     found: list[str] = []
     names = {module: name for name, module in network.named_modules() if name}
@@ -123,7 +123,7 @@ def _names_of_maps(network: PictureEncoder, normalised: Tensor) -> list[str]:
     return found
 
 
-def _run(network: PictureEncoder, normalised: Tensor) -> None:
+def _run(network: Convolutional, normalised: Tensor) -> None:
     conv5 = network.convolve(normalised)
-    if isinstance(network, Network):
+    if isinstance(network, ConvolutionalNetwork):
         network.pool(conv5)

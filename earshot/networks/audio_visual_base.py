@@ -2,19 +2,31 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from earshot.core.errors import EarshotError
-from earshot.networks.network import PictureEncoder
+from earshot.core.params import Group
+from earshot.networks.network import PictureEncoder, Width
 from earshot.networks.towers import SMALLEST_SIDE
 
 
 def chosen(rows: Tensor, numbers: Tensor | None) -> Tensor:
     """The rows of these numbers, or all, once each."""
     return rows if numbers is None else rows[numbers]
+
+
+class CorrespondenceArguments(Group):
+    """The arguments that all correspondence networks have, in the ranges in which encoder.json may have them.
+
+    A network adds its own, which are parameters of the stage correspond too.
+    """
+
+    width: Width
+    image_size: Annotated[int, Field(ge=16, le=1024)]
 
 
 class Correspondence(PictureEncoder):
@@ -24,12 +36,11 @@ class Correspondence(PictureEncoder):
     cross-entropy is what two-way cross-entropy is for the two.
 
     Args:
-        name: of the architecture, as `correspond.network` gives it.
         image_size: side of the pictures in px.
         arguments: all others of the architecture.
 
     Attributes:
-        architecture: the arguments, from which `build_correspondence` makes the network again.
+        architecture: the name, which is that of the network's module, and the arguments.
         frames: pictures of a pair; where it is not 1, pictures are (pairs, frames, 3, image_size, image_size).
         sound_samples, sound_rate, sound_channels: of the waveforms, in [-1, 1]: (pairs, samples), or (pairs, channels,
             samples) where there are two.
@@ -38,13 +49,15 @@ class Correspondence(PictureEncoder):
         EarshotError: pictures so small that nothing of them is left.
     """
 
+    arguments: type[CorrespondenceArguments]
     frames: int = 1
     sound_samples: int
     sound_rate: int
     sound_channels: int = 1
 
-    def __init__(self, name: str, *, image_size: int, **arguments: Any) -> None:
+    def __init__(self, *, image_size: int, **arguments: Any) -> None:
         super().__init__(image_size)
+        name = type(self).__module__.rpartition(".")[2]
         if image_size < SMALLEST_SIDE:
             raise EarshotError(f"correspond.image_size is {image_size}; {name} wants {SMALLEST_SIDE} px or more")
         self.architecture = {"name": name, "image_size": image_size, **arguments}
@@ -66,7 +79,7 @@ class Correspondence(PictureEncoder):
         Raises:
             EarshotError: the network has no such thing.
         """
-        raise self._lacks("embedding of one sense alone", "l3, ave or avol")
+        raise self._lacks("embedding of one sense alone")
 
     def embed_sounds(self, sounds: Tensor) -> Tensor:
         """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions).
@@ -74,7 +87,7 @@ class Correspondence(PictureEncoder):
         Raises:
             EarshotError: the network has no such thing.
         """
-        raise self._lacks("embedding of one sense alone", "l3, ave or avol")
+        raise self._lacks("embedding of one sense alone")
 
     def picture_maps(self, pictures: Tensor) -> Tensor:
         """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width).
@@ -82,7 +95,7 @@ class Correspondence(PictureEncoder):
         Raises:
             EarshotError: the network has no such thing.
         """
-        raise self._lacks("tower of pictures", "l3, ave or avol")
+        raise self._lacks("tower of pictures")
 
     def sound_maps(self, sounds: Tensor) -> Tensor:
         """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times).
@@ -90,7 +103,7 @@ class Correspondence(PictureEncoder):
         Raises:
             EarshotError: the network has no such thing.
         """
-        raise self._lacks("tower of spectrograms", "l3, ave or avol")
+        raise self._lacks("tower of spectrograms")
 
     def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
         """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width).
@@ -98,7 +111,7 @@ class Correspondence(PictureEncoder):
         Raises:
             EarshotError: the network has no such map.
         """
-        raise self._lacks("map of where a sound comes from", "l3, ave, avol or multisensory")
+        raise self._lacks("map of where a sound comes from")
 
     def fit_sound_scale(self, waveforms: Tensor) -> None:
         """Set the scale of what the network hears from training sounds, once, where it depends on them."""
@@ -109,14 +122,11 @@ class Correspondence(PictureEncoder):
     ) -> None:
         """Make the log-odds of such pairs even before training, where weights as drawn lean to one side."""
 
-    def convolve(self, normalised: Tensor) -> Tensor:
-        raise self._lacks("layers for single pictures", "l3, ave or avol")
-
     def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
-        raise self._lacks("layers for single pictures", "l3, ave or avol")
+        raise self._lacks("layers for single pictures")
 
-    def _lacks(self, thing: str, wanted: str) -> EarshotError:
-        return EarshotError(f"{self.architecture['name']} has no {thing}; wanted {wanted}")
+    def _lacks(self, thing: str) -> EarshotError:
+        return EarshotError(f"{self.architecture['name']} has no {thing}; wanted another network, such as ave")
 
     def _check_sounds(self, waveforms: Tensor) -> None:
         wanted = (self.sound_samples,) if self.sound_channels == 1 else (self.sound_channels, self.sound_samples)

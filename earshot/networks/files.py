@@ -13,40 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.networks.backbones import build_network
-from earshot.networks.correspondence import CORRESPONDENCES, Correspondence, build_correspondence
-from earshot.networks.network import Network, PictureEncoder
-from earshot.networks.two_towers import TwoTowers
+from earshot.networks.audio_visual_base import Correspondence
+from earshot.networks.backbones import build_network, find_network
+from earshot.networks.correspondence import build_correspondence, find_correspondence, is_correspondence
+from earshot.networks.network import ConvolutionalNetwork, Network, PictureEncoder
 
 ENCODERS = ("encoder", "wrong_sound", "random")
 ARCHITECTURE_FILE = "encoder.json"
 OPTIONAL = ("num_batches_tracked", "channel_mean", "channel_deviation")  # names' ends that weights can do without
 PICKLES = (b"PK", b"\x80")  # how torch's own files begin
-
-# Type and range of each value of an architecture: a damaged or hostile file must not be able to ask for a huge network.
-WIDTHS = (float, 1 / 64, 4)
-TOWER_RANGES = {"width": WIDTHS, "stride": (int, 1, 2), "image_size": (int, 16, 1024)}
-CLASSIFIER_RANGES = {
-    "classes": (int, 1, 100_000),
-    "width": WIDTHS,
-    "image_size": (int, 63, 1024),
-    "dropout": (float, 0, 0.99),
-}
-# By name; every other is a classifier of the stage pretrain.
-RANGES = dict.fromkeys(CORRESPONDENCES, TOWER_RANGES) | {
-    "multisensory": {
-        "width": WIDTHS,
-        "image_size": (int, 16, 1024),
-        "frames": (int, 2, 1000),
-        "sound_samples": (int, 1000, 1_000_000),
-    }
-}
 
 
 def save_architecture(folder: Path, network: nn.Module) -> None:
@@ -73,8 +55,11 @@ def load_encoder(folder: Path, name: str = "encoder") -> PictureEncoder:
         EarshotError: a file is missing, damaged, or does not hold the tensors that the architecture needs; or the
             network sees no single pictures.
     """
-    wanted = "has no layers for single pictures; wanted l3, ave, avol or a network of the stage pretrain"
-    return _load(folder, name, Network | TwoTowers, wanted)
+    network = _load(folder, name, PictureEncoder, "")
+    if not network.probe_layers:
+        found = f"{network.architecture['name']} has no layers for single pictures"
+        raise EarshotError(f"{folder / ARCHITECTURE_FILE}: {found}; wanted ave or a network of the stage pretrain, say")
+    return network
 
 
 def load_network(folder: Path, name: str = "encoder") -> Network:
@@ -86,13 +71,22 @@ def load_network(folder: Path, name: str = "encoder") -> Network:
     return _load(folder, name, Network, "is a correspondence network; wanted one of the stage pretrain to train on")
 
 
+def load_convolutional(folder: Path, name: str = "encoder") -> ConvolutionalNetwork:
+    """As `load_network`, for what must be cut at its last maps.
+
+    Raises:
+        EarshotError: as `load_network`, and for a network that is not convolutional.
+    """
+    return _load(folder, name, ConvolutionalNetwork, "is no convolutional classifier; wanted one, such as alexnet")
+
+
 def load_correspondence(folder: Path, name: str = "encoder") -> Correspondence:
     """As `load_encoder`, for a network of the stage correspond: its towers, what joins them, and how it hears.
 
     Raises:
         EarshotError: as `load_encoder`, and for a network of another kind.
     """
-    return _load(folder, name, Correspondence, "is no correspondence network; wanted l3, ave, avol or multisensory")
+    return _load(folder, name, Correspondence, "is no correspondence network; wanted one, such as ave")
 
 
 def _load(folder: Path, name: str, kind: Any, otherwise: str) -> Any:
@@ -101,7 +95,7 @@ def _load(folder: Path, name: str, kind: Any, otherwise: str) -> Any:
         raise EarshotError(f"{folder}: no encoder is called {name!r}; the names are {', '.join(ENCODERS)}")
     described, file = folder / ARCHITECTURE_FILE, folder / f"{name}.safetensors"
     architecture = read_architecture(described)
-    corresponds = architecture["name"] in CORRESPONDENCES
+    corresponds = is_correspondence(architecture["name"])
     build, stage = (build_correspondence, "correspond") if corresponds else (build_network, "pretrain")
     try:
         with torch.device("meta"):  # no memory is taken before the file is known to fit
@@ -187,15 +181,17 @@ def read_architecture(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         name = found.get("name") if isinstance(found, dict) else found
         raise EarshotError(f"{path}: name is {name!r:.60}; wanted a network's, such as alexnet or ave")
-    ranges = RANGES.get(found["name"], CLASSIFIER_RANGES)
-    if set(found) != {"name", *ranges}:
-        held = ", ".join(sorted(set(found) - {"name"}))
-        raise EarshotError(f"{path}: {found['name']:.60} holds {held:.200}; wanted {', '.join(ranges)}")
-    for key, (kind, lowest, highest) in ranges.items():
-        value = found[key]
-        right = isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
-        if not right or not lowest <= value <= highest:
-            raise EarshotError(f"{path}: {key} is {value!r:.60}; wanted a {kind.__name__} from {lowest} to {highest}")
+    name, arguments = found["name"], {key: value for key, value in found.items() if key != "name"}
+    try:
+        kind = find_correspondence(name) if is_correspondence(name) else find_network(name)
+        kind.arguments.model_validate(arguments)
+    except EarshotError as error:
+        raise EarshotError(f"{path}: {error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        held = f"{key:.60} of {name} is {arguments.get(key, 'missing')!r:.60}"
+        raise EarshotError(f"{path}: {held}: {problem['msg']}; run {wrote} again") from None
     return found
 
 

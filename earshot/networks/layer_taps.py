@@ -9,6 +9,8 @@ fc6     what the fully connected layer before it reads: a hidden layer (VGG) or 
         where there is no such layer, the average of the last map of the stage before conv5's (ResNet)
 
 A stage is what is computed at one resolution; its last map is the last through which all that comes later passes.
+Torchvision's own feature extractor begins at the picture and holds its modules; here a part may begin at conv5, as a
+detector needs it, and runs on the classifier itself, whose modules and weights may be exchanged.
 """
 
 import warnings
@@ -19,10 +21,11 @@ from typing import Any
 
 import torch
 import torchvision
-from torch import Tensor, nn
-from torch.fx import Graph, Interpreter, Node, Tracer
+from torch import nn
+from torch.fx import Graph, Interpreter, Node
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torchvision.models.feature_extraction import LeafModuleAwareTracer
 from torchvision.ops import StochasticDepth
 
 from earshot.core.errors import EarshotError
@@ -79,7 +82,7 @@ def parts_of(name: str) -> Parts:
         EarshotError: it does not average a map over positions.
     """
     body = _skeleton(name)
-    graph = _Tracer().trace(body)
+    graph = LeafModuleAwareTracer(leaf_modules=[StochasticDepth]).trace(body)  # its mode decides as it runs
     try:
         shapes, larger = (_Shapes(body, graph, size).found for size in PROBED)
         conv5, pooled = _conv5(body, graph)
@@ -199,16 +202,8 @@ class _Shapes(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.found[n] = tuple(result.shape)
+        self.found[n] = tuple(getattr(result, "shape", ()))
         return result
-
-
-class _Tracer(Tracer):
-    """Takes a stochastic depth for one operation, whose mode then decides as it runs."""
-
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return isinstance(module, StochasticDepth) or super().is_leaf_module(module, qualified_name)
 
 
 class _NumbersInMemory(TorchFunctionMode):

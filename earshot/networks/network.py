@@ -1,12 +1,17 @@
-"""What every network is to the rest: uint8 pictures in, scores out, and the four layers that are probed."""
+"""What every network is to the rest: uint8 pictures in, scores out, and the layers that it declares for probes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-LAYERS = ("max5", "pool5", "fc6", "fc7")
+from earshot.core.errors import EarshotError
+from earshot.core.params import Group
+
+Width = Annotated[float, Field(ge=1 / 64, le=4)]  # factor on the channels of all layers
 
 # Mean and deviation of the channels of natural photographs (those of ImageNet, as the papers use), on the scale 0-255.
 CHANNEL_MEAN = (123.675, 116.28, 103.53)
@@ -18,9 +23,15 @@ class PictureEncoder(nn.Module, ABC):
 
     Args:
         image_size: side of the pictures in px.
+
+    Attributes:
+        probe_layers: names of the layers that probes may ask for, in the order in which they are computed; none for a
+            network that sees no single pictures.
+        architecture: the name and the arguments, from which the network is built again.
     """
 
-    probe_layers: tuple[str, ...] = LAYERS
+    probe_layers: tuple[str, ...]
+    architecture: dict[str, Any]
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -29,28 +40,24 @@ class PictureEncoder(nn.Module, ABC):
         self.register_buffer("channel_deviation", torch.tensor(CHANNEL_DEVIATION).view(3, 1, 1))
 
     @abstractmethod
-    def convolve(self, normalised: Tensor) -> Tensor:
-        """The conv5 maps after their nonlinearity, (pictures, channels, height, width), of pictures of any size."""
-
-    @abstractmethod
     def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The LAYERS with their values in the order in which they are computed, each when it is asked for."""
+        """The `probe_layers` with their values, (pictures, ...), after the nonlinearity, each when it is asked for."""
 
-    def features(self, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
-        """Activations after the nonlinearity, a flat row a picture, of the layers asked for.
+    def features(self, images: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Activations of the layers asked for, a flat row a picture.
 
-        `max5` is the maximum of each conv5 channel over the picture, `pool5` the pooled conv5 map, `fc6` and `fc7` the
-        hidden units (Owens 2016, Table 2). Dropout and batch norm follow the mode: call `eval()` to probe.
+        Dropout and batch norm follow the mode: call `eval()` to probe.
 
         Args:
             images: uint8, (pictures, 3, image_size, image_size).
-            layers: some of LAYERS; nothing beyond the last one needed is computed.
+            layers: some of `probe_layers`, or all of them; nothing beyond the last one needed is computed.
 
         Raises:
             ValueError: an unknown layer, or pictures of another size or type.
         """
-        if unknown := set(layers) - set(LAYERS):
-            raise ValueError(f"layers {sorted(unknown)} are not in a network; it has {', '.join(LAYERS)}")
+        layers = self.probe_layers if layers is None else layers
+        if unknown := set(layers) - set(self.probe_layers):
+            raise ValueError(f"layers {sorted(unknown)} are not in a network; it has {', '.join(self.probe_layers)}")
         found: dict[str, Tensor] = {}
         for layer, values in self.activations(self.normalise(self._checked(images))):
             if layer in layers:
@@ -71,36 +78,53 @@ class PictureEncoder(nn.Module, ABC):
         return images
 
 
-class Network(PictureEncoder):
-    """A convolutional classifier of pictures.
+class Convolutional(PictureEncoder):
+    """A network with maps over the positions of a picture: what heatmaps, units and detection can be made of."""
 
-    A picture runs through `normalise`, `convolve`, `pool`, `hidden` and the output layer. A detector may take a picture
-    of any size through the first two and cut regions of pooled_side x pooled_side out of conv5 for `hidden`.
+    @abstractmethod
+    def convolve(self, normalised: Tensor) -> Tensor:
+        """The conv5 maps after their nonlinearity, (pictures, channels, height, width), of pictures of any size."""
+
+
+class ClassifierArguments(Group):
+    """The arguments of a classifier, in the ranges in which encoder.json may have them.
+
+    A damaged or hostile file must not be able to ask for a huge network.
+    """
+
+    classes: Annotated[int, Field(ge=1, le=100_000)]
+    width: Width
+    image_size: Annotated[int, Field(ge=16, le=1024)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Network(PictureEncoder):
+    """A classifier of pictures: what the stage pretrain trains, and what is trained on by fine-tuning.
+
+    A picture runs through `normalise`, `penultimate` and the output layer.
 
     Args:
-        name: of the architecture, as `pretrain.backbone` gives it.
+        name: of the architecture, as `pretrain.backbone` gives it; without it, that of the module of the class.
         classes: number of outputs.
         width: factor on all channels and hidden units.
         image_size: side of the pictures in px.
         dropout: probability at the dropouts among the fully connected layers.
 
     Attributes:
-        architecture: the arguments, from which `build_network` makes the network again.
-        stride: px of the picture from one position of conv5 to the next.
-        pooled_side: positions along one side of the maps that `hidden` is given when a picture is classified.
+        has_width: whether widths other than 1 can be had.
         fully_connected_names: the fully connected layers in order, the output layer last.
         left_out: modules that the architecture has elsewhere and not here: auxiliary classifiers.
     """
 
-    stride: int
-    pooled_side: int
+    arguments: type[Group] = ClassifierArguments
+    has_width: bool = True
     fully_connected_names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
-    def __init__(self, name: str, *, classes: int, width: float, image_size: int, dropout: float) -> None:
+    def __init__(self, *, classes: int, width: float, image_size: int, dropout: float, name: str = "") -> None:
         super().__init__(image_size)
         self.architecture = {
-            "name": name,
+            "name": name or type(self).__module__.rpartition(".")[2],
             "classes": classes,
             "width": width,
             "image_size": image_size,
@@ -108,19 +132,15 @@ class Network(PictureEncoder):
         }
 
     @abstractmethod
-    def pool(self, conv5: Tensor) -> Tensor:
-        """The maps that `hidden` reads, of the conv5 maps."""
-
-    @abstractmethod
-    def hidden(self, pooled: Tensor) -> Tensor:
-        """What the output layer reads, (pictures, units), of maps (pictures, channels, pooled_side, pooled_side)."""
+    def penultimate(self, normalised: Tensor) -> Tensor:
+        """What the output layer reads, (pictures, units), of normalised pictures."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores of the classes, (pictures, classes), of uint8 pictures (pictures, 3, image_size, image_size)."""
-        return self.scores(self.hidden(self.pool(self.convolve(self.normalise(self._checked(images))))))
+        return self.scores(self.penultimate(self.normalise(self._checked(images))))
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Scores of the classes, (pictures, classes), of what `hidden` gives."""
+        """Scores of the classes, (pictures, classes), of what `penultimate` gives."""
         return self.fully_connected[-1](hidden)
 
     @property
@@ -139,6 +159,45 @@ class Network(PictureEncoder):
         parent, _, name = self.fully_connected_names[-1].rpartition(".")
         setattr(self.get_submodule(parent), name, _zero_output(self.fully_connected[-1], classes))
         self.architecture["classes"] = classes
+
+
+class ConvolutionalNetwork(Network, Convolutional):
+    """A convolutional classifier: a picture runs through `normalise`, `convolve`, `pool`, `hidden` and the output.
+
+    A detector may take a picture of any size through the first two and cut regions of pooled_side x pooled_side out of
+    conv5 for `hidden`.
+
+    Attributes:
+        stride: px of the picture from one position of conv5 to the next.
+        pooled_side: positions along one side of the maps that `hidden` is given when a picture is classified.
+    """
+
+    stride: int
+    pooled_side: int
+
+    @abstractmethod
+    def pool(self, conv5: Tensor) -> Tensor:
+        """The maps that `hidden` reads, of the conv5 maps."""
+
+    @abstractmethod
+    def hidden(self, pooled: Tensor) -> Tensor:
+        """What the output layer reads, (pictures, units), of maps (pictures, channels, pooled_side, pooled_side)."""
+
+    def penultimate(self, normalised: Tensor) -> Tensor:
+        return self.hidden(self.pool(self.convolve(normalised)))
+
+
+def require_convolutional(network: PictureEncoder) -> Convolutional:
+    """The network itself.
+
+    Raises:
+        EarshotError: it has no maps over the positions of a picture.
+    """
+    if isinstance(network, Convolutional):
+        return network
+    raise EarshotError(
+        f"{network.architecture['name']} is not convolutional; wanted one that is, such as alexnet or ave"
+    )
 
 
 def initialise(module: nn.Module) -> None:

@@ -2,23 +2,23 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from earshot.core.params import IDEA, Amount, CropShare, Part, Positive, Seed, Share, UsedIf
+from earshot.core.params import IDEA, Amount, CropShare, Part, Seed, Share, UsedIf, fields_of_each
+from earshot.core.registry import find_all
+from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments
+from earshot.networks.network import Width
 from earshot.params.training import Training
 
-MULTISENSORY = UsedIf("correspond.network", "multisensory")
+NETWORKS: dict[str, type[Correspondence]] = find_all("earshot.networks.correspondence", "CORRESPONDENCE")
 
 
-class Correspond(Training):
-    """Training a network to predict whether an image and a sound belong together."""
+class CorrespondBase(Training):
+    """Training a network to predict whether an image and a sound belong together, whatever the network."""
 
-    network: Annotated[str, IDEA]
-    width: Annotated[float, Field(ge=1 / 64, le=4)]
-    stride: Literal[1, 2]
+    network: str
+    width: Width
     image_size: Annotated[int, Field(ge=32, le=1024)]
-    frames: Annotated[Positive, MULTISENSORY]
-    sound_samples: Annotated[Positive, MULTISENSORY]
     positives: Annotated[Literal["centred", "overlapping"], IDEA]
     negatives: Annotated[Literal["other-group", "shifted"], IDEA]
     grid: Amount
@@ -31,8 +31,23 @@ class Correspond(Training):
     volume: Annotated[float, Field(ge=0, lt=1), IDEA]
 
 
-class Params(Part):
-    """What the stage correspond reads."""
+Correspond = create_model(
+    "Correspond",
+    __base__=CorrespondBase,
+    network=(Annotated[Literal[*NETWORKS], IDEA], ...),
+    **fields_of_each(
+        {name: network.arguments for name, network in NETWORKS.items()},
+        "correspond.network",
+        without=CorrespondenceArguments,
+    ),
+)
+
+
+class BaseParams(Part):
+    """What the stage correspond reads, whatever the network."""
 
     seed: Seed
-    correspond: Correspond
+    correspond: CorrespondBase
+
+
+Params = create_model("Params", __base__=BaseParams, correspond=(Correspond, ...))

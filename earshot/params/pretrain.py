@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from earshot.core.params import Part, Role, Seed
+from earshot.networks.network import Width
 from earshot.params.training import Training
 
 
@@ -13,7 +14,7 @@ class Pretrain(Training):
 
     backbone: str
     initialisation: Annotated[Literal["random", "kmeans"], Role("idea", plain="random")]
-    width: Annotated[float, Field(ge=1 / 64, le=4)]
+    width: Width
     image_size: Annotated[int, Field(ge=32, le=1024)]
     batch: Annotated[int, Field(ge=2)]
     dropout: Annotated[float, Field(ge=0, lt=1)]

@@ -1,10 +1,18 @@
 """Batch-norm statistics of a network that is not trained: without them its activations say nothing of its weights."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+SHOWN = 1024  # items of training batches from which statistics of a random network, and other first values, are made
+
+
+def first_batches(task: Any) -> list[Any]:
+    """The first training batches of a task, up to SHOWN items."""
+    return list(task.batches(range(min(task.batches_per_epoch, -(-SHOWN // task.batch)))))
 
 
 @torch.no_grad()

@@ -40,6 +40,10 @@ class LabelledRowGroup:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def same(self, other: "LabelledRowGroup") -> bool:
+        """Whether these are the same labels of the same clips."""
+        return np.array_equal(self.labels, other.labels) and np.array_equal(self.clips, other.clips)
+
     def read(self) -> list[LabelledFrame]:
         """The frames with their labels, in order."""
         return list(zip(self.frames(), self.labels.tolist(), strict=True))
@@ -101,7 +105,7 @@ def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
     found = pc.filter(table[label], used)
     if len(found) and not 0 <= pc.min(found).as_py() <= pc.max(found).as_py() < values:
         lowest, highest = pc.min(found), pc.max(found)
-        wanted = f"wanted 0 to {values - 1} (by clusters or label.components); run the stage label again"
+        wanted = f"wanted 0 to {values - 1} (by labels.json); run the stage label again"
         raise EarshotError(f"{shard}: {label} is from {lowest} to {highest}, {wanted}")
     return pa.table({"clip_id": table["clip_id"], "moment": table["moment"], "label": table[label], "used": used})
 

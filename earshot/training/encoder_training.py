@@ -1,61 +1,104 @@
-"""An encoder and its wrong-sound control, trained from one beginning: what the two stages that train have in common."""
+"""An encoder and its wrong-sound control, trained from one beginning: what the stages that train have in common.
+
+Such a stage says in a subclass of EncoderTraining what is learned, and calls `train_encoders` and `train_beside`.
+"""
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from earshot.core.files import write_atomically
 from earshot.networks.device import chosen_device, used_precision
 from earshot.networks.files import save_architecture, save_weights
+from earshot.params.training import Training
 from earshot.pipeline import torchrun
 from earshot.pipeline.stage import Run
 from earshot.training import distributed as processes
+from earshot.training.augmentation import Augmentation
+from earshot.training.batch_norm import estimate_batch_norm, first_batches
 from earshot.training.trainer import Plan, Task, Trainer
 
 BEGINNING = "beginning"  # folder in the scratch of the weights with which training begins
-# Training batches from which batch-norm statistics of the random network, and other first values, are made, in items.
-SHOWN = 1024
+COMPARED = ("chance", "majority", "wrong_sound_val_accuracy")  # metrics that the closing line has beside the accuracy
+
+P = TypeVar("P", bound=Training)
+
+
+class EncoderTask(Task, Protocol):
+    """What is trained, in batches of so many items."""
+
+    batch: int
 
 
 @dataclass(frozen=True)
-class EncoderTraining(ABC):
+class EncoderTraining(ABC, Generic[P]):
     """What the processes that train are given.
 
     Args:
-        scenes: the table of scenes.
+        root: the folder with data/.
         seed: of everything drawn.
-        params: the stage's group of parameters; its `threads`, `epochs` and `control`, and the fields of a Plan, are
-            read here.
+        params: the stage's group of parameters.
+        weights: a file of weights to begin with.
         models: the folder of encoders that grows.
         scratch: for what is unfinished.
+
+    Attributes:
+        items: what a batch is made of, for its speed.
+        examples: what an epoch goes through; the metric `<examples>_trained_on` counts them.
     """
 
-    items: ClassVar[str] = "images"  # what a batch is made of, for its speed
+    items: ClassVar[str]
+    examples: ClassVar[str]
 
-    scenes: Path
+    root: Path
     seed: int
-    params: Any
+    params: P
+    weights: Path | None
     models: Path
     scratch: Path
 
     @abstractmethod
-    def task(self, name: str, network: nn.Module) -> Task:
-        """What the network called `name`, `encoder` or `wrong_sound`, is trained on."""
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+
+    @abstractmethod
+    def task(self, name: str, network: Any) -> "EncoderTask":
+        """What the network called `name`, `encoder` or `wrong_sound`, is trained on; `ready` puts it on its device."""
+
+    @abstractmethod
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """What of a batch of the task the network is given."""
 
     @abstractmethod
     def load(self, folder: Path) -> nn.Module:
         """A network of this stage from a folder of encoders."""
 
     @abstractmethod
-    def facts(self, task: Task) -> dict[str, Any]:
-        """Metrics of a task beside those of its training."""
+    def facts(self, task: Any) -> dict[str, Any]:
+        """Metrics of a task beside those of its training: `chance`, `<examples>_trained_on` and others."""
+
+    def names(self) -> list[str]:
+        """What is trained: the encoder, and the control where it is asked for."""
+        return ["encoder", "wrong_sound"] if self.params.control and self.params.epochs else ["encoder"]
+
+    def fit(self, network: Any, batches: Sequence[tuple[Tensor, ...]]) -> None:
+        """Give the random network what depends on training data, in place; `batches` are inputs of it."""
+        estimate_batch_norm(network, batches)
+
+    def begin(self, network: Any, batches: Sequence[tuple[Tensor, ...]]) -> None:
+        """Turn the random network into the one with which training begins, in place."""
+
+    def augmentation(self) -> Augmentation:
+        """What is drawn of a picture."""
+        p = self.params
+        return Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
 
     def plan(self) -> Plan:
         """How to train."""
@@ -67,37 +110,61 @@ class EncoderTraining(ABC):
         torch.set_num_threads(self.params.threads)
         return network.to(chosen_device(), memory_format=torch.channels_last)
 
-    def save_beginning(self, network: nn.Module) -> None:
-        """Keep the weights with which training begins."""
-        save_weights(self.scratch / BEGINNING, "encoder", network)
-        save_architecture(self.scratch / BEGINNING, network)
-
     def result(self, name: str) -> Path:
         """Where the metrics and the history of a finished training stand."""
         return self.scratch / f"{name}.result.json"
 
 
-def train_all(run: Run, training: EncoderTraining, names: Sequence[str], begin: Callable[[], None]) -> dict[str, Any]:
-    """Train the networks of these names, beside each other or each by all processes; their results by name.
-
-    `begin` writes the beginning.
-    """
-    begin()
+def train_encoders(run: Run[Any], kind: type[EncoderTraining[Any]]) -> str:
+    """All of a stage that trains: write the networks and what was measured; its closing line."""
+    training = _training(run, kind)
+    write_beginning(training)
+    names = training.names()
     if torchrun.is_started():
         train_together(training, names)
     else:
         run.map_shards(partial(train, training=training, names=names), range(len(names)), title="training")
-    return {name: json.loads(training.result(name).read_text()) for name in names}
+    run.place(run.stage.writes[0])
+    results = {name: json.loads(training.result(name).read_text()) for name in names}
+    return write_results(run, training, results)
 
 
-def train_together(training: EncoderTraining, names: Sequence[str]) -> None:
+def train_beside(run: Run[Any], kind: type[EncoderTraining[Any]]) -> None:
+    """What all processes but the first do, where there are several: they train beside it."""
+    training = _training(run, kind)
+    train_together(training, training.names())
+
+
+def _training(run: Run[Any], kind: type[EncoderTraining[Any]]) -> EncoderTraining[Any]:
+    params = getattr(run.params, run.stage.name)
+    models, weights = run.out(run.stage.writes[0]), run.optional_path(params.weights)
+    return kind(run.root, run.params.seed, params, weights, models, run.scratch)
+
+
+def write_beginning(training: EncoderTraining[Any]) -> None:
+    """The random network, with what it has of training data, and the one with which training begins."""
+    torch.manual_seed(training.seed)
+    network = training.build()
+    batches = [training.inputs(batch) for batch in first_batches(training.task("encoder", network))]
+    training.fit(network, batches)
+    _save(training.models, "random", network)
+    training.begin(network, batches)
+    _save(training.scratch / BEGINNING, "encoder", network)
+
+
+def _save(folder: Path, name: str, network: nn.Module) -> None:
+    save_weights(folder, name, network)
+    save_architecture(folder, network)
+
+
+def train_together(training: EncoderTraining[Any], names: Sequence[str]) -> None:
     """Train one network after the other, each by all processes."""
     with processes.together():
         for number in range(len(names)):
             train(number, training, names)
 
 
-def train(number: int, training: EncoderTraining, names: Sequence[str]) -> dict[str, int]:
+def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> dict[str, int]:
     """Train one of the networks from the beginning, or from where it was interrupted, and write it."""
     name = names[number]
     task = training.task(name, training.load(training.scratch / BEGINNING))
@@ -108,7 +175,6 @@ def train(number: int, training: EncoderTraining, names: Sequence[str]) -> dict[
     if processes.rank():
         return {}
     save_weights(training.models, name, task.network)
-    speed = progress.step * task.batch / progress.seconds if progress.step else None
     metrics = {
         "val_accuracy": final["val_accuracy"],
         **training.facts(task),
@@ -116,32 +182,33 @@ def train(number: int, training: EncoderTraining, names: Sequence[str]) -> dict[
         "epochs": training.params.epochs,
         "epoch_kept": kept,
         "precision": used_precision(training.params.precision, trainer.device),
-        f"{training.items}_per_second": speed,
     }
+    speed = progress.step * task.batch / progress.seconds if progress.step else None
     with write_atomically(training.result(name)) as growing:
-        growing.write_text(json.dumps({"metrics": metrics, "history": progress.history or [final]}))
+        growing.write_text(json.dumps({"metrics": metrics, "history": progress.history or [final], "speed": speed}))
     return {"steps": progress.step}
 
 
-def write_results(run: Run, results: dict[str, Any], name: str, history: str) -> dict[str, Any]:
-    """Write the encoder's metrics with the control's accuracy, and a row an epoch of both; return the metrics."""
-    metrics, rows = results["encoder"]["metrics"], results["encoder"]["history"]
+def write_results(run: Run[Any], training: EncoderTraining[Any], results: dict[str, Any]) -> str:
+    """Write the encoder's metrics with the control's accuracy, and a row an epoch of both; the closing line."""
+    metrics, rows, speed = (results["encoder"][key] for key in ("metrics", "history", "speed"))
     if "wrong_sound" in results:
         metrics["wrong_sound_val_accuracy"] = results["wrong_sound"]["metrics"]["val_accuracy"]
         for row, control in zip(rows, results["wrong_sound"]["history"], strict=False):
             row |= {f"wrong_sound_{key}": control[key] for key in ("train_loss", "train_accuracy", "val_accuracy")}
-    run.write_plot(history, rows)
-    run.write_metrics(name, metrics)
-    return metrics
+    run.write_plot(run.stage.plots[0], rows)
+    run.write_metrics(run.stage.metrics[0], metrics)
+    with write_atomically(run.scratch_root / "timings" / f"{run.stage.name}.json") as growing:
+        growing.write_text(json.dumps({f"{training.items}_per_second": speed}) + "\n")
+    return closing_line(metrics, training.items, training.examples, speed)
 
 
-def closing_line(metrics: dict[str, Any], compared: Sequence[str], trained_on: str, items: str) -> str:
-    """Accuracy beside what it must be compared with; `trained_on` says of how much, `items` of what a batch is made."""
-    names = [name for name in (*compared, "wrong_sound_val_accuracy") if name in metrics]
-    beside = ", ".join(f"{_in_words(name)} {_share(metrics[name])}" for name in names)
-    rate = metrics[f"{items}_per_second"]
-    trained = f"{trained_on} in {metrics['precision']}" + (f", {rate:.0f} {items} a second" if rate else "")
-    return f"validation accuracy {_share(metrics['val_accuracy'])} ({beside}) after {trained}"
+def closing_line(metrics: dict[str, Any], items: str, examples: str, speed: float | None) -> str:
+    """Accuracy beside what it must be compared with, of how much was trained on, in which precision, and how fast."""
+    compared = (f"{_in_words(name)} {_share(metrics[name])}" for name in COMPARED if name in metrics)
+    trained_on = f"{metrics['epochs']} epochs on {metrics[f'{examples}_trained_on']:,} {examples}"
+    trained = f"{trained_on} in {metrics['precision']}" + (f", {speed:.0f} {items} a second" if speed else "")
+    return f"validation accuracy {_share(metrics['val_accuracy'])} ({', '.join(compared)}) after {trained}"
 
 
 def _in_words(name: str) -> str:

@@ -16,7 +16,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, roi_pool
 from earshot.core.rng import generator
 from earshot.evaluation.images.voc_annotations import Objects
 from earshot.evaluation.metrics import SAME_OBJECT, overlap
-from earshot.networks.network import Network
+from earshot.networks.network import ConvolutionalNetwork
 
 OBJECT_SHARE = 0.25  # of the regions of a step (Girshick 2015, section 2.3)
 BACKGROUND_FROM = 0.1  # least overlap of a region that is shown as background, so that it is near an object
@@ -38,7 +38,7 @@ class FastRcnn(nn.Module):
         seed: of the new layers' weights.
     """
 
-    def __init__(self, network: Network, classes: int, seed: int) -> None:
+    def __init__(self, network: ConvolutionalNetwork, classes: int, seed: int) -> None:
         super().__init__()
         self.network = network
         for norm in self.batch_norms():
@@ -155,7 +155,7 @@ def _gaussian(layer: nn.Linear, deviation: float, chances: torch.Generator) -> n
 
 
 @torch.no_grad()
-def _hidden_units(network: Network) -> int:
+def _hidden_units(network: ConvolutionalNetwork) -> int:
     """How many numbers `hidden` gives of a region."""
     blank = torch.zeros(1, 3, network.image_size, network.image_size, dtype=torch.uint8)
-    return network.eval().hidden(network.pool(network.convolve(network.normalise(blank)))).shape[1]
+    return network.eval().penultimate(network.normalise(blank)).shape[1]

@@ -1,4 +1,4 @@
-"""Any convolutional classifier of torchvision as one of our networks: `parts` says what conv5, fc6 and fc7 are."""
+"""Any convolutional classifier of torchvision as one of our networks: `layer_taps` says what conv5, fc6 and fc7 are."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -8,28 +8,28 @@ from torch import Tensor, nn
 from torch.fx import Graph, Interpreter
 from torch.nn import functional
 
-from earshot.core.errors import EarshotError
-from earshot.networks.alexnet import POOL, POOL_STRIDE
+from earshot.networks.backbones.alexnet import POOL, POOL_STRIDE, AlexNet
 from earshot.networks.layer_taps import Parts, build_body, parts_of, pooled_side
-from earshot.networks.network import Network
+from earshot.networks.network import ConvolutionalNetwork
 
 
-class TorchvisionNetwork(Network):
+class TorchvisionNetwork(ConvolutionalNetwork):
     """One of torchvision's classifiers without its auxiliary classifiers; `body` has torchvision's names of weights.
 
     `hidden` is fc7. Dropout is as probable as asked for where torchvision has one after conv5; ResNet has none.
     SqueezeNet averages before its output layer and its scores may be negative: cut at zero, they could not begin there.
 
     Raises:
-        EarshotError: a width other than 1, pictures too small, or a network that is not convolutional.
+        EarshotError: pictures too small, or a network that is not convolutional.
     """
+
+    probe_layers = AlexNet.probe_layers
+    has_width = False
 
     def __init__(
         self, name: str, *, classes: int, width: float = 1.0, image_size: int = 224, dropout: float = 0.5
     ) -> None:
-        if width != 1:
-            raise EarshotError(f"pretrain.width is {width:g}; {name} has one width, wanted 1")
-        super().__init__(name, classes=classes, width=width, image_size=image_size, dropout=dropout)
+        super().__init__(name=name, classes=classes, width=width, image_size=image_size, dropout=dropout)
         parts = self._parts
         self.body = build_body(name)
         self.stride = parts.stride

@@ -1,6 +1,6 @@
 """CaffeNet with batch norm, at any width and picture size: the network of Owens (2016), section 3.3."""
 
-from earshot.networks.alexnet import AlexNet, Convolution
+from earshot.networks.backbones.alexnet import AlexNet, Convolution
 
 
 class CaffeNet(AlexNet):
@@ -12,7 +12,6 @@ class CaffeNet(AlexNet):
     normalisation (alpha 0.0001) would change less than 0.04 %, for a third more time of a step on a CPU.
     """
 
-    name = "caffenet"
     plan = (
         Convolution(96, 11, 4, 0, 1, True),
         Convolution(256, 5, 1, 2, 2, True),
@@ -20,3 +19,6 @@ class CaffeNet(AlexNet):
         Convolution(384, 3, 1, 1, 2, False),
         Convolution(256, 3, 1, 1, 2, True),
     )
+
+
+BACKBONE = CaffeNet

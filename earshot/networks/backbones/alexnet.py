@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from earshot.core.errors import EarshotError
-from earshot.networks.network import Network, initialise
+from earshot.networks.network import ConvolutionalNetwork, initialise
 
 
 class Convolution(NamedTuple):
@@ -25,17 +25,18 @@ FULLY_CONNECTED = 4096
 POOL, POOL_STRIDE = 3, 2
 
 
-class AlexNet(Network):
+class AlexNet(ConvolutionalNetwork):
     """Five convolutions with batch norm, two hidden fully connected layers with dropout, and one output a class.
 
     Dropout stands before each hidden fully connected layer, and `hidden` is fc7. Width 1 and 227 px are the papers'
-    network, with a pool5 of 6 x 6 x 256.
+    network, with a pool5 of 6 x 6 x 256. `max5` is the maximum of each conv5 channel over the picture, `pool5` the
+    pooled conv5 map, `fc6` and `fc7` are the hidden units (Owens 2016, Table 2).
 
     Raises:
         EarshotError: pictures so small that the third pool leaves nothing.
     """
 
-    name = "alexnet"
+    probe_layers = ("max5", "pool5", "fc6", "fc7")
     # Krizhevsky 2012, section 3.5, without its two groups.
     plan = (
         Convolution(96, 11, 4, 2, 1, True),
@@ -48,11 +49,12 @@ class AlexNet(Network):
     fully_connected_names = ("fc6.1", "fc7.1", "fc8")
 
     def __init__(self, *, classes: int, width: float = 1.0, image_size: int = 227, dropout: float = 0.5) -> None:
-        super().__init__(self.name, classes=classes, width=width, image_size=image_size, dropout=dropout)
+        super().__init__(classes=classes, width=width, image_size=image_size, dropout=dropout)
         self.pooled_side = self.side_of_pool5(image_size)
         if self.pooled_side < 1:
             smallest = next(size for size in count(image_size) if self.side_of_pool5(size) == 1)
-            raise EarshotError(f"pretrain.image_size is {image_size}; {self.name} wants {smallest} px or more")
+            found = f"pretrain.image_size is {image_size}; {self.architecture['name']}"
+            raise EarshotError(f"{found} wants {smallest} px or more")
         self.convolutions = self._convolutions(width)
         self.last_pool = nn.MaxPool2d(POOL, POOL_STRIDE)
         hidden = _scaled(FULLY_CONNECTED, width)
@@ -111,3 +113,6 @@ class AlexNet(Network):
 
 def _scaled(units: int, width: float, divisor: int = 1) -> int:
     return divisor * max(1, round(units * width / divisor))
+
+
+BACKBONE = AlexNet

@@ -6,12 +6,14 @@ have no biases; and pictures are normalised by ImageNet's mean and deviation, as
 """
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from earshot.networks.audio_visual_base import Correspondence, chosen
+from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, chosen
 from earshot.networks.network import initialise
 from earshot.networks.towers import scaled
 
@@ -24,6 +26,13 @@ COMPRESSION = 255.0  # of loudness
 KINDS = {1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d), 3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d)}
 
 Size = int | tuple[int, ...]
+
+
+class MultisensoryArguments(CorrespondenceArguments):
+    """The arguments of the multisensory network."""
+
+    frames: Annotated[int, Field(ge=2, le=1000)]
+    sound_samples: Annotated[int, Field(ge=1000, le=1_000_000)]
 
 
 class Multisensory(Correspondence):
@@ -40,13 +49,14 @@ class Multisensory(Correspondence):
         sound_samples: of either channel of the waveform, at 21 kHz.
     """
 
+    arguments = MultisensoryArguments
+    probe_layers = ()  # it sees no single pictures
     sound_rate, sound_channels = RATE, 2
 
     def __init__(
         self, *, width: float = 1.0, image_size: int = 224, frames: int = FRAMES, sound_samples: int = SAMPLES
     ) -> None:
-        arguments = {"width": width, "frames": frames, "sound_samples": sound_samples}
-        super().__init__("multisensory", image_size=image_size, **arguments)
+        super().__init__(image_size=image_size, width=width, frames=frames, sound_samples=sound_samples)
         self.frames, self.sound_samples = frames, sound_samples
         base = scaled(64, width)
         self.sound = nn.Sequential(
@@ -162,3 +172,6 @@ def _convolved(dimensions: int, channels: int, wide: int, kernel: Size, stride: 
 def _middle(kernel: Size) -> Size:
     """The padding at which an odd kernel stands in the middle: as many positions are left as strides begin."""
     return kernel // 2 if isinstance(kernel, int) else tuple(size // 2 for size in kernel)
+
+
+CORRESPONDENCE = Multisensory

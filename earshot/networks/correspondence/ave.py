@@ -1,0 +1,60 @@
+"""AVE-Net: the distance of two embeddings (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from earshot.networks.towers import strongest
+from earshot.networks.two_towers import TwoTowers, of_length_one
+
+# With which the last layer begins, ours: log-odds are 2 (1.414 - distance). The root of 2 is the distance of
+# directions that have nothing in common, near which all pairs are at first: they begin even, not pulled to one side.
+STEEPNESS, EVEN = 2.0, 2**0.5
+
+
+class AVENet(TwoTowers):
+    """Compares by distance: embeddings of 128 units of length 1 for either sense, and how far apart they are.
+
+    The last layer sees one number, the distance, and gives two. Its first weights say that a small distance means a
+    match: with the opposite sign, which random weights have as often as not, training would first pull apart what
+    belongs together, until the sign has changed, and the loss would stay at chance for long.
+    """
+
+    def join(self, channels: int, units: int) -> None:
+        self.embed_picture, self.embed_sound = (
+            nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
+        )
+        self.fc3 = nn.Linear(1, 2)
+
+    def balance(self) -> None:
+        with torch.no_grad():
+            half = torch.tensor([[1.0], [-1.0]], device=self.fc3.weight.device) * STEEPNESS / 2
+            self.fc3.weight.copy_(half)
+            self.fc3.bias.copy_(-EVEN * half[:, 0])
+
+    def project_picture(self, channels: Tensor) -> Tensor:
+        return of_length_one(self.embed_picture(channels))
+
+    def project_sound(self, channels: Tensor) -> Tensor:
+        return of_length_one(self.embed_sound(channels))
+
+    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        distances = torch.linalg.vector_norm(pictures - sounds, dim=-1)
+        # The second score minus the first, in float32: autocast would round a distance to eight bits.
+        return distances * self.fc3.weight.diff(dim=0)[0, 0] + self.fc3.bias.diff()[0]
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        return self.project_picture(strongest(self.picture_maps(pictures)))
+
+    def embed_sounds(self, sounds: Tensor) -> Tensor:
+        return self.project_sound(strongest(self.sound_maps(sounds)))
+
+    def near_means_match(self) -> bool:
+        """Whether a smaller distance raises the log-odds of a match: the sign that the last layer must keep."""
+        return bool(self.fc3.weight[1, 0] < self.fc3.weight[0, 0])
+
+    def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu(self.embed_picture[0](conv5.amax((2, 3))))
+        return hidden, of_length_one(self.embed_picture[2](hidden))
+
+
+CORRESPONDENCE = AVENet

@@ -1,0 +1,66 @@
+"""AVOL-Net: the sound compared with every position (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from earshot.networks.audio_visual_base import chosen
+from earshot.networks.towers import strongest
+from earshot.networks.two_towers import TwoTowers, of_length_one
+
+
+class AVOLNet(TwoTowers):
+    """Compares the sound with every position of the picture: the best one tells, and the map shows where.
+
+    The picture keeps its map of 14 x 14: two 1x1 convolutions make 128 channels of it. Their dot product with the 128
+    units of the sound, calibrated by a scale and a bias (a 1x1 convolution of one channel), is a map of log-odds. The
+    papers take its sigmoid and then the maximum; that of the log-odds is the same, since a sigmoid keeps order. An
+    embedding, ours, is the maximum of every channel of a picture's map, or the sound's units, scaled to length 1.
+    """
+
+    def join(self, channels: int, units: int) -> None:
+        self.embed_position, self.embed_sound = (
+            nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
+        )
+        self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
+
+    def balance(self) -> None:
+        # A large product means a match: random weights would say the opposite as often as not. At first the log-odds
+        # are the mean product of the units, some tenths.
+        nn.init.constant_(self.scale, 1 / self.embed_sound[2].out_features)
+
+    @torch.no_grad()
+    def even_out(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> None:
+        # Of many positions the best one is well above 0 by chance: training would first pull all of them down.
+        self.bias -= self(pictures, sounds, seen, heard).mean()
+
+    def forward(
+        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    ) -> Tensor:
+        positions = self.project_positions(pictures)
+        sounds = self.project_sound(strongest(self.sound_maps(sounds)))
+        return self.compare(chosen(positions, seen), chosen(sounds, heard)[:, None, None]).amax((1, 2))
+
+    def project_picture(self, channels: Tensor) -> Tensor:
+        return self.embed_position(channels)
+
+    def project_sound(self, channels: Tensor) -> Tensor:
+        return self.embed_sound(channels)
+
+    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        # In float32: autocast would round a matrix product to eight bits.
+        return self.scale * (pictures.float() * sounds.float()).sum(-1) + self.bias
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        return self.probed(self.convolve(self.normalise(self._checked(pictures))))[1]
+
+    def embed_sounds(self, sounds: Tensor) -> Tensor:
+        return of_length_one(self.project_sound(strongest(self.sound_maps(sounds))))
+
+    def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu(self.embed_position[0](conv5.permute(0, 2, 3, 1)))
+        return hidden.amax((1, 2)), of_length_one(self.embed_position[2](hidden).amax((1, 2)))
+
+
+CORRESPONDENCE = AVOLNet

@@ -1,0 +1,40 @@
+"""L3-Net: the towers' strongest activations side by side (Arandjelovic & Zisserman 2017, section 2)."""
+
+import torch
+from torch import Tensor, nn
+
+from earshot.networks.towers import strongest
+from earshot.networks.two_towers import TwoTowers
+
+
+class L3Net(TwoTowers):
+    """Concatenates the strongest activations of both towers: 512 + 512, a hidden layer of 128, two outputs.
+
+    An embedding is the tower's pool4, 512 units: the network does not align the two (Kim 2020, section 4.2).
+    """
+
+    def join(self, channels: int, units: int) -> None:
+        self.fc1 = nn.Linear(2 * channels, units)
+        self.fc2 = nn.Linear(units, 2)
+
+    def balance(self) -> None:
+        nn.init.zeros_(self.fc2.weight)  # at first all pairs are equally likely
+
+    def project_picture(self, channels: Tensor) -> Tensor:
+        return channels
+
+    def project_sound(self, channels: Tensor) -> Tensor:
+        return channels
+
+    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+        both = torch.cat(torch.broadcast_tensors(pictures, sounds), dim=-1)
+        return self.fc2(torch.relu(self.fc1(both))).float().diff(dim=-1)[..., 0]
+
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        return strongest(self.picture_maps(pictures)).float()
+
+    def embed_sounds(self, sounds: Tensor) -> Tensor:
+        return strongest(self.sound_maps(sounds)).float()
+
+
+CORRESPONDENCE = L3Net
