@@ -24,8 +24,9 @@ from earshot.pipeline.params import Params, load_params
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
+from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import Augmentation
-from earshot.training.correspondence import CorrespondenceTask, Pairs, Sampling
+from earshot.training.correspondence import CorrespondenceTask, Pairs
 from earshot.training.trainer import Plan, Trainer
 
 ROUNDS, STEPS, SOUNDS = 6, 20, 64

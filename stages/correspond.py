@@ -30,7 +30,8 @@ from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_correspondence, load_correspondence_weights
 from earshot.params.correspond import BaseParams, CorrespondBase, Params
 from earshot.pipeline.stage import Run, Stage
-from earshot.training.correspondence import CorrespondenceTask, Pairs, Sampling
+from earshot.scenes.clips import Sampling
+from earshot.training.correspondence import CorrespondenceTask, Pairs
 from earshot.training.encoder_training import EncoderTraining, train_beside, train_encoders
 
 STAGE = Stage(

@@ -13,8 +13,9 @@ from test_correspondence import write_world
 from test_correspondence_task import write_clips
 
 from earshot.networks.files import load_correspondence
+from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import Augmentation
-from earshot.training.correspondence import CorrespondenceTask, Sampling
+from earshot.training.correspondence import CorrespondenceTask
 from stages.correspond import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")

@@ -15,20 +15,13 @@ from torch import nn
 from earshot.core.errors import EarshotError
 from earshot.core.rng import generator
 from earshot.corpus.split import split_of
+from earshot.corpus.wrong_sound import deal_to_others
 from earshot.networks.correspondence import build_correspondence
 from earshot.scenes.audio_slices import sound_slice
+from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
 from earshot.scenes.table import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
-from earshot.training.correspondence import (
-    Clip,
-    CorrespondenceTask,
-    PairedClips,
-    Sampling,
-    Wanted,
-    clips_of,
-    deal_to_others,
-    make_pairs,
-)
+from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
 
 RATE, SECONDS = 4000, 4.0
 WANTED = Wanted(image_size=32, frames=1, sound_samples=4000, sound_rate=RATE, sound_channels=1)

@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from earshot.benchmarks import detection
-from earshot.benchmarks.detection import Detection, evaluate, read_pictures, shown_places
+from earshot.benchmarks.detection import Detection, evaluate, places_of, read_pictures
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.evaluation.benchmark import Context
@@ -337,9 +337,9 @@ def test_regions_are_a_quarter_objects_and_background_near_them():
 
 def test_every_picture_is_shown_before_one_comes_again(ask):
     context = ask(pictures=3)
-    shown = [place for step in range(8) for place in shown_places(context, 4, step)]
+    shown = [place for step in range(8) for place in places_of(context, 4, step)]
     assert all(sorted(shown[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
-    assert shown != shown_places(replace(context, seed=1), 4, 0) + shown[3:]
+    assert shown != places_of(replace(context, seed=1), 4, 0) + shown[3:]
 
 
 def test_a_picture_is_scaled_to_its_shorter_side_unless_it_becomes_too_long():

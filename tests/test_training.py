@@ -15,12 +15,13 @@ from torch import nn
 from torchvision.io import encode_jpeg
 
 from earshot.core.errors import EarshotError
+from earshot.core.prefetch import prefetch
 from earshot.networks.backbones.alexnet import AlexNet
+from earshot.networks.crops import Changes, _place, crop_frames
 from earshot.networks.device import autocast, used_precision
 from earshot.training import trainer
-from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, Changes, _colours, _place, crop_frames, recolour
+from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, _colours, recolour
 from earshot.training.batch_norm import estimate_batch_norm
-from earshot.training.batches import ahead
 from earshot.training.data import Frames, labelled_frames
 from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
@@ -406,7 +407,7 @@ def test_a_table_smaller_than_a_batch_is_one_batch(root):
 
 def test_training_batches_are_the_same_however_many_threads_prepare_them(root, monkeypatch):
     task = striped_task(root)
-    several = list(ahead(task._training_batch, range(8), threads=3))
+    several = list(prefetch(task._training_batch, range(8), threads=3))
     for one, other in zip(several, map(task._training_batch, range(8)), strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
@@ -459,10 +460,10 @@ def test_a_table_without_training_frames_is_refused(tmp_path):
         striped_task(tmp_path)
 
 
-def test_ahead_keeps_the_order_and_passes_errors_on():
-    assert list(ahead(lambda n: n * n, range(50), threads=3)) == [n * n for n in range(50)]
+def test_prefetching_keeps_the_order_and_passes_errors_on():
+    assert list(prefetch(lambda n: n * n, range(50), threads=3)) == [n * n for n in range(50)]
     with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda n: 1 / (n - 3), range(10), threads=2))
+        list(prefetch(lambda n: 1 / (n - 3), range(10), threads=2))
 
 
 # Pictures

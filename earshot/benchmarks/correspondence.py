@@ -27,6 +27,7 @@ from torch.nn import functional
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
 from earshot.core.params import Amount, Count
+from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.encoders import PREFIXES
@@ -37,19 +38,11 @@ from earshot.networks.towers import CHANNELS
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
+from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
+from earshot.scenes.table import decoding_frames
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm, first_batches
-from earshot.training.batches import ahead
-from earshot.training.correspondence import (
-    Clip,
-    CorrespondenceTask,
-    PairedClips,
-    Pairs,
-    Sampling,
-    Wanted,
-    clips_of,
-    make_pairs,
-)
+from earshot.training.correspondence import CorrespondenceTask, PairedClips, Pairs, make_pairs
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "correspondence of held-out clips, balanced pairs"
@@ -121,9 +114,11 @@ def held_out_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: 
     def batch(number: int) -> Pairs:
         chosen = clips[number]
         chances = generator("held-out pairs", number).random((len(chosen), 6))
-        return Pairs(*(tensor.to(device) for tensor in make_pairs(chosen, wanted, sampling, chances)))
+        with decoding_frames(scenes):
+            pairs = make_pairs(chosen, wanted, sampling, chances)
+        return Pairs(*(tensor.to(device) for tensor in pairs))
 
-    return ahead(batch, range(clips.batches_per_epoch), settings().threads)
+    return prefetch(batch, range(clips.batches_per_epoch), settings().threads)
 
 
 def supervised(context: Context[Params], architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, float]:

@@ -26,12 +26,14 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import Amount, Count, Decay, Pixels, Positive, Share
+from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_whole_picture, require_pictures
 from earshot.evaluation.images.fast_rcnn import FastRcnn, detect, draw_regions, offsets_between, scaled, size_of
 from earshot.evaluation.images.proposals import Proposals, from_files, searched
+from earshot.evaluation.images.sampling import shown_places
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.images.voc_lists import read_tree
 from earshot.evaluation.metrics import SAME_OBJECT, Found, Shown, detection_precision, overlap
@@ -41,7 +43,6 @@ from earshot.networks.network import Convolutional
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
-from earshot.training.batches import ahead
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP"
@@ -137,7 +138,7 @@ class DetectionTask:
 
     def batches(self, numbers: range) -> Iterator[Batch]:
         """Pictures, the regions of each, and of all regions the classes, 0 for background, and the offsets."""
-        return ahead(self._batch, numbers, settings().threads)
+        return prefetch(self._batch, numbers, settings().threads)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy and the offsets' smooth L1 (Girshick 2015, equation 1), and the share of regions told."""
@@ -155,7 +156,7 @@ class DetectionTask:
     def _batch(self, number: int) -> Batch:
         context, count = self.detection.context, len(self.detection.train.files)
         chances = generator("detection regions", context.seed, number)
-        drawn = [self._draw(place, chances) for place in shown_places(context, count, number)]
+        drawn = [self._draw(place, chances) for place in places_of(context, count, number)]
         pictures, regions, classes, offsets = zip(*drawn, strict=True)
         joined = (torch.cat(part).to(self.device) for part in (classes, offsets))
         return [each.to(self.device) for each in pictures], [each.to(self.device) for each in regions], *joined
@@ -225,7 +226,7 @@ def prepared(context: Context[Params]) -> Detection:
     parts["trainval"] = parts["trainval"].with_objects()
     for part, pictures in parts.items():
         _check_objects(context.tree, part, pictures, classes)
-    places = [shown_places(context, len(parts["trainval"].files), step) for step in range(context.params.steps)]
+    places = [places_of(context, len(parts["trainval"].files), step) for step in range(context.params.steps)]
     files["trainval"] = [parts["trainval"].files[place] for place in sorted({p for step in places for p in step})]
     kept, scratch = context.params.proposals_kept, context.scratch
     if context.params.proposals == "files":
@@ -312,12 +313,9 @@ def recall(proposed: Sequence[np.ndarray], shown: Sequence[Objects]) -> float:
     return float(np.concatenate(reached).mean())
 
 
-def shown_places(context: Context[Params], count: int, step: int) -> list[int]:
-    """Which of `count` pictures a step shows: all come in a new order, again and again, and steps run across."""
-    batch = context.params.pictures
-    passes, places = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
-    orders = {n: generator("detection order", context.seed, int(n)).permutation(count) for n in set(passes)}
-    return [int(orders[n][place]) for n, place in zip(passes, places, strict=True)]
+def places_of(context: Context[Params], count: int, step: int) -> list[int]:
+    """Which of `count` pictures a step shows."""
+    return shown_places("detection order", context.seed, step, batch=context.params.pictures, count=count).tolist()
 
 
 def read_annotated(file: Path, objects: Objects) -> Tensor:

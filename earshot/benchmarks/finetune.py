@@ -27,20 +27,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import Amount, Count, CropShare, Decay, Positive, Share
+from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import require_pictures
+from earshot.evaluation.images.sampling import shown_places
 from earshot.evaluation.images.voc_lists import Split, read_tree
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
+from earshot.networks.crops import Changes, crop_frames
 from earshot.networks.device import autocast, chosen_device
 from earshot.networks.files import load_network
 from earshot.networks.network import Network
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
-from earshot.training.augmentation import Augmentation, Changes, crop_frames
-from earshot.training.batches import ahead
+from earshot.training.augmentation import Augmentation
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 fine-tuning, 11-point mAP"
@@ -134,7 +136,7 @@ class VocTask:
 
     def batches(self, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
         """uint8 pictures (batch, 3, size, size) and their labels (batch, classes)."""
-        return ahead(self._batch, numbers, settings().threads)
+        return prefetch(self._batch, numbers, settings().threads)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Sigmoid cross-entropy of a picture, and the share of the labels that the scores' signs tell."""
@@ -150,16 +152,11 @@ class VocTask:
         return {}
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
-        places = self._places(number)
+        count = len(self.files)
+        places = shown_places("fine-tuning order", self.seed, number, batch=self.batch, count=count)
         changes = self.augmentation.draw(self.batch, generator("fine-tuning crops", self.seed, number))
         pictures = crop_files([self.files[place] for place in places], self.network.image_size, changes)
         return pictures.to(self.device), torch.from_numpy(self.labels[places]).to(self.device)
-
-    def _places(self, number: int) -> np.ndarray:
-        """The pictures of a batch: all pictures come in a new order, again and again, and batches run across."""
-        passes, places = np.divmod(np.arange(number * self.batch, (number + 1) * self.batch), len(self.files))
-        orders = {n: generator("fine-tuning order", self.seed, n).permutation(len(self.files)) for n in set(passes)}
-        return np.array([orders[n][place] for n, place in zip(passes, places, strict=True)])
 
 
 def evaluate(context: Context[Params]) -> Result:
@@ -231,7 +228,7 @@ def score_pictures(
         changes = augmentation.draw(len(chosen) * crops, generator("test crops", seed, first))
         return crop_files(chosen, network.image_size, changes, crops)
 
-    batches = ahead(cut, range(0, len(files), TEST_PICTURES), settings().threads)
+    batches = prefetch(cut, range(0, len(files), TEST_PICTURES), settings().threads)
     scores = [_scores(network, pictures.to(device)).cpu() for pictures in batches]
     return torch.cat(scores).view(len(files), crops, -1).sum(1).numpy()
 

@@ -25,6 +25,7 @@ from torch.nn import functional
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import Amount, Decay, Pixels, Positive
+from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.corpus.split import split_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
@@ -38,7 +39,6 @@ from earshot.networks.towers import pooled
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
-from earshot.training.batches import ahead
 
 PROTOCOL = "linear layer on pooled conv features, accuracy"
 PICTURES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
@@ -128,7 +128,7 @@ def describe_shard(shard: int, name: str, context: Context[Params], folder: Path
     files = json.loads(_shard(folder, shard).with_suffix(".json").read_text())
     read = partial(_read, files=files, side=context.params.resize)
     rows = []
-    for batch in ahead(read, range(0, len(files), AT_ONCE), settings().threads):
+    for batch in prefetch(read, range(0, len(files), AT_ONCE), settings().threads):
         maps = encoder.convolve(encoder.normalise(batch.to(device)))
         rows.append(pooled(maps, SIDE, SIDE).half().cpu().numpy())
     with write_atomically(_shard(folder, shard)) as growing, growing.open("wb") as file:
@@ -164,7 +164,7 @@ def train_linear(features: Features, pictures: Pictures, context: Context[Params
     batches = (
         places for epoch in range(p.epochs) for places in _shuffled(pictures.train, p.batch, context.seed, epoch)
     )
-    for places, rows in ahead(lambda places: (places, features[places]), batches, settings().threads):
+    for places, rows in prefetch(lambda places: (places, features[places]), batches, settings().threads):
         labels = torch.from_numpy(pictures.labels[places]).to(device)
         loss = functional.cross_entropy(layer(rows.to(device) * scale), labels)
         optimiser.zero_grad()

@@ -87,6 +87,15 @@ def draw_clips(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray
     return dealt
 
 
+def deal_to_others(groups: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    """For each clip the place of a clip of another group, int64 (clips,); -1 for all where there is but one group."""
+    numbers = np.unique(groups, return_inverse=True)[1]
+    if numbers.max(initial=0) == 0:
+        return np.full(len(groups), -1)
+    dealt = deal_clips(numbers, np.ones(len(groups), np.int64), drawn)
+    return draw_clips(numbers, drawn) if dealt is None else dealt
+
+
 def _rotate(dealt: np.ndarray, clips: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> bool:
     """Deal `clips` in a circle, group beside group in random order: each gets the clip as many places on as the
     largest group is long. So nobody meets their own group, unless it is more than half of all: then nothing is dealt

@@ -8,7 +8,6 @@ that of clusters of the same sizes in which every clip has the annotations of a 
 together, as they do where nothing was learned.
 """
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,18 +17,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import soundfile
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
-from earshot.explanation.clips import read_clips
+from earshot.core.parquet import open_parquet
 from earshot.explanation.exhibit import Question, Shown, nothing
 from earshot.explanation.media import cochleagram_png, mp3_of, smaller_jpeg
 from earshot.explanation.tables import write_table
 from earshot.labels.labeler import load_labeler
 from earshot.labels.table import SILENT, TRAINING
 from earshot.scenes.annotations import read_annotations
+from earshot.scenes.audio_slices import clip_sound
+from earshot.scenes.table import SceneTable
 from earshot.sound.cochlea import ENVELOPE_RATE
 from earshot.sound.description import Description, load_description
 from earshot.sound.windows import cut_windows
@@ -141,12 +140,8 @@ def count(question: Question, clusters: int) -> tuple[list[Cluster], int]:
 
 
 def _batches(shard: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    try:
-        with pq.ParquetFile(shard) as file:
-            yield from file.iter_batches(columns=columns, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise EarshotError(f"{shard}: cannot be read ({reason}); run the stage label again") from None
+    with open_parquet(shard, columns, "label") as file:
+        yield from file.iter_batches(columns=columns, use_threads=False)
 
 
 def _rows(batch: pa.RecordBatch, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -220,7 +215,7 @@ def moment_rows(clusters: Sequence[Cluster], question: Question, description: De
         for rank, near in enumerate(cluster.examples(), 1):
             wanted[near.clip_id].append((number, rank, near))
     drawn = {}
-    for clip in read_clips(question.scenes, wanted, ["clip_id", "frames", "times", "sound"]):
+    for clip in SceneTable(question.scenes).clips(wanted, ["clip_id", "frames", "times", "sound"]):
         for number, rank, near in wanted[clip["clip_id"]]:
             drawn[number, rank] = {
                 "cluster": number,
@@ -240,10 +235,9 @@ def draw_moment(
 ) -> dict[str, Any]:
     """The frame of a moment, the cochleagram of the sound around it, and where `heard` that sound."""
     try:
-        sound, rate = soundfile.read(io.BytesIO(clip["sound"]), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        told = f"the sound of clip {clip['clip_id']} cannot be read ({error})"
-        raise EarshotError(f"{question.scenes}: {told}; run the stage extract again") from None
+        sound, rate = clip_sound(clip["clip_id"], clip["sound"])
+    except EarshotError as error:
+        raise EarshotError(f"{question.scenes}: {error}") from None
     windows, _ = cut_windows(sound, rate, np.array([clip["times"][moment]]), question.window)
     seconds = windows.shape[1] / rate
     envelopes = description.cochleagrams(windows, rate)[0]  # of 3.75 s: shorter sounds are repeated

@@ -30,7 +30,7 @@ from earshot.explanation.media import smaller_jpeg
 from earshot.explanation.sampling import draw_names
 from earshot.explanation.tables import write_table
 from earshot.networks.device import chosen_device
-from earshot.training.correspondence import Clip, Wanted
+from earshot.scenes.clips import Clip, Wanted
 
 THUMBNAIL = 64  # px
 FEWEST = 5  # points

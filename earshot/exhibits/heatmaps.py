@@ -32,12 +32,12 @@ from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_pictur
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
 from earshot.explanation.selectivity import hashes, purity
 from earshot.explanation.tables import write_table
+from earshot.networks.crops import crop_frames
 from earshot.networks.device import chosen_device
 from earshot.networks.network import PictureEncoder
 from earshot.networks.spectrogram import RATE, SAMPLES
 from earshot.scenes.audio_slices import sound_slice
-from earshot.training.augmentation import crop_frames
-from earshot.training.correspondence import Clip, Wanted
+from earshot.scenes.clips import Clip, Wanted
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 MOST_A_CLASS = 2  # units

@@ -29,7 +29,7 @@ from earshot.explanation.tables import write_table
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.spectrogram import RATE, SAMPLES, SECONDS, Spectrogram
 from earshot.scenes.audio_slices import sound_slice
-from earshot.training.correspondence import Wanted
+from earshot.scenes.clips import Wanted
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 

@@ -13,7 +13,7 @@ from earshot.explanation.frames import FramePool
 from earshot.explanation.layers import Layer, look_through
 from earshot.explanation.media import jpeg_of
 from earshot.explanation.receptive_fields import Fields
-from earshot.training.augmentation import crop_frames
+from earshot.networks.crops import crop_frames
 
 SQUARE = 112  # px of a frame in a gallery
 DIMMED = 0.25  # brightness of what no unit of a gallery responds to

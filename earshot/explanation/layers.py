@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
+from earshot.core.prefetch import prefetch
 from earshot.explanation.frames import Frame
+from earshot.networks.crops import crop_frames
 from earshot.networks.device import autocast, chosen_device
 from earshot.networks.network import Convolutional, ConvolutionalNetwork, PictureEncoder, require_convolutional
 from earshot.pipeline.settings import settings
-from earshot.training.augmentation import crop_frames
-from earshot.training.batches import ahead
+from earshot.scenes.table import decoding_frames
 
 CONV5 = "conv5"
 NAMED = 6  # layers that an error names
@@ -66,13 +67,10 @@ def look_through(
     size = next(iter(layers.values())).network.image_size
 
     def decode(batch: Sequence[Frame]) -> tuple[Sequence[Frame], Tensor]:
-        try:
+        with decoding_frames(scenes):
             return batch, crop_frames([frame.jpeg for frame in batch], size)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise EarshotError(f"{scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
 
-    decoded = ahead(decode, batches, settings().threads)
+    decoded = prefetch(decode, batches, settings().threads)
     for batch, pictures in tqdm(decoded, desc=title, unit="batch", leave=False):
         yield batch, maps_of(layers, pictures)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from earshot.core.hashing import stable_hash
+from earshot.core.prefetch import prefetch
 from earshot.evaluation.image_files import read_picture
 from earshot.explanation.activations import Distribution, Strongest
 from earshot.explanation.frames import Frame, FramePool
@@ -17,7 +18,6 @@ from earshot.explanation.layers import Layer, look_through, maps_of
 from earshot.explanation.network_dissection import RASTER, AnnotatedPictures, Overlap, best_classes, draw_boxes
 from earshot.explanation.receptive_fields import Fields
 from earshot.pipeline.settings import settings
-from earshot.training.batches import ahead
 
 JUDGED_SHARE = 5  # one in so many of the source videos, or of the pictures, at most
 QUANTILE = 0.01  # of all positions, above which a unit picks one out (Bau 2020; 2017 has .005)
@@ -151,7 +151,7 @@ def _look_at_pictures(
     def decode(rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
         return rows, torch.stack([read_picture(pictures.files[row], size, size) for row in rows.tolist()])
 
-    decoded = ahead(decode, batches, settings().threads)
+    decoded = prefetch(decode, batches, settings().threads)
     for rows, squeezed in tqdm(decoded, total=len(batches), desc=title, unit="batch", leave=False):
         yield rows, maps_of(layers, squeezed)
 

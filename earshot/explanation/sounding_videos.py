@@ -26,8 +26,7 @@ from earshot.media.decoder_process import Decoder
 from earshot.media.decoding import Decoded, Wanted
 from earshot.media.listing import list_shards
 from earshot.networks.audio_visual_base import Correspondence
-from earshot.scenes.audio_slices import sound_slice
-from earshot.training import correspondence
+from earshot.scenes import clips
 
 SPLIT = "test"
 FRAME_RATE = 10  # a second
@@ -44,7 +43,7 @@ def video_rows(question: Question, network: Correspondence) -> Iterator[dict[str
 
     Raises EarshotError where a clip is no longer among corpus.clips.
     """
-    said, wanted = read_all_annotations(question.annotations), correspondence.Wanted.by(network)
+    said, wanted = read_all_annotations(question.annotations), clips.Wanted.by(network)
     names = list(clip_names(question.scenes, wanted, SPLIT))
     classes = [next(iter(said.get(name, ())), "") for name in names]
     drawn = [names[number] for number in draw_evenly(classes, DRAWN * question.params.videos, question.seed)]
@@ -113,15 +112,13 @@ def video_row(name: str, annotations: list[str], decoded: Decoded, network: Corr
 
 def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> np.ndarray:
     """The maps of all frames, log-odds, float32 (frames, SIDE, SIDE)."""
-    clip = correspondence.Clip("", "", decoded.duration, decoded.sound, (), ())
-    cut = {"samples": network.sound_samples, "rate": network.sound_rate, "channels": 1}
-    seconds = network.sound_samples / network.sound_rate
+    clip, wanted = clips.Clip("", "", decoded.duration, decoded.sound, (), ()), clips.Wanted.by(network)
     maps = []
     for first in range(0, len(jpegs), BATCH):
         numbers = range(first, min(first + BATCH, len(jpegs)))
-        starts = [CENTRED.start(clip, number / FRAME_RATE, seconds, 0) for number in numbers]
+        starts = [CENTRED.start(clip, number / FRAME_RATE, wanted.seconds, 0) for number in numbers]
         seen = torch.stack([_squeezed(jpegs[number], network.image_size) for number in numbers])
-        heard = torch.from_numpy(np.stack([sound_slice(decoded.sound, start, **cut) for start in starts]))
+        heard = torch.from_numpy(np.stack([wanted.cut(decoded.sound, start) for start in starts]))
         maps.append(sounding_maps(network, seen, heard))
     return np.concatenate(maps)
 

@@ -17,7 +17,8 @@ from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.labels.table import IDENTITY, ROW_GROUP, TRAINING, check_columns
 from earshot.labels.textons import Textons, filter_bank, filter_responses, read_luma
-from earshot.scenes.table import read_scenes
+from earshot.scenes.moments import match_moments
+from earshot.scenes.table import frames_in
 
 DRAWN_FRAMES, DRAWN_PIXELS = 1024, 200  # frames that the dictionary is fitted on, and pixels of each: 54 MB
 
@@ -94,25 +95,8 @@ def _frames(scenes: Path, sounds: Path, rows: np.ndarray) -> Iterator[tuple[int,
 
     Raises EarshotError where the moments of the two tables are not the same.
     """
-    moments, start = pq.read_table(sounds, columns=["clip_id", "moment"]), 0
-    for clips in read_scenes(scenes, ["clip_id", "frames"]):
-        counts = pc.list_value_length(clips["frames"]).to_numpy()
-        end = start + int(counts.sum())
-        if not _same(moments.slice(start, end - start), clips["clip_id"], counts):
-            found = f"rows {start} to {end - 1} are not the moments of {scenes}"
-            raise EarshotError(f"{sounds}: {found}; run the stage describe again")
-        frames = clips["frames"].combine_chunks().flatten()
-        for row in rows[(rows >= start) & (rows < end)].tolist():
-            yield row, frames[row - start].as_py()
-        start = end
-    if start != len(moments):
-        found = f"{len(moments)} rows for the {start} frames of {scenes}"
-        raise EarshotError(f"{sounds}: {found}; run the stage describe again")
-
-
-def _same(moments: pa.Table, clips: pa.ChunkedArray, counts: np.ndarray) -> bool:
-    """Whether rows of sounds are, clip by clip, those of that many frames each."""
-    wanted = clips.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
-    places = np.arange(len(wanted)) - np.repeat(np.cumsum(counts) - counts, counts)
-    same_clips = len(moments) == len(wanted) and pc.all(pc.equal(moments["clip_id"], wanted), min_count=0).as_py()
-    return same_clips and bool((moments["moment"].to_numpy() == places).all())
+    moments = pq.read_table(sounds, columns=["clip_id", "moment"])
+    for found in match_moments(scenes, sounds, moments, ["frames"], advice="run the stage describe again"):
+        chosen = rows[(rows >= found.start) & (rows < found.start + len(found.rows))]
+        places = chosen - found.start
+        yield from zip(chosen.tolist(), frames_in(found.table, found.rows[places], found.places[places]), strict=True)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from earshot.core.files import write_atomically
+from earshot.core.parquet import open_parquet
 from earshot.corpus.ontology import read_ontology
 from earshot.scenes.arrow import list_column, text_column
 
@@ -34,6 +35,7 @@ def write_annotations(path: Path, annotations: Mapping[str, Sequence[str]]) -> N
 
 
 def read_annotations(path: Path) -> dict[str, list[str]]:
-    """Read a shard: annotations by clip_id."""
-    table = pq.read_table(path, schema=SCHEMA)
+    """Read a shard: annotations by clip_id. Raises EarshotError where it cannot be read."""
+    with open_parquet(path, SCHEMA.names, "extract") as file:
+        table = file.read()
     return dict(zip(table["clip_id"].to_pylist(), table["annotations"].to_pylist(), strict=True))

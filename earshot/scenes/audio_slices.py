@@ -1,8 +1,11 @@
-"""Slices of a clip's sound: a stretch of so many samples, at the rate that a network wants."""
+"""Slices of sounds: a stretch of so many samples, at the rate and of the channels that a network wants."""
 
 import io
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import soundfile
 import soxr
 
@@ -29,9 +32,46 @@ def sound_slice(flac: bytes, start: float, *, samples: int, rate: int, channels:
             own_rate = file.samplerate
     except soundfile.LibsndfileError as error:
         raise EarshotError(f"a sound is no FLAC ({error}); run the stage extract again") from None
-    found = found.mean(1, keepdims=True) if channels == 1 else found[:, [0, -1]]
-    if own_rate != rate:
-        found = soxr.resample(found, own_rate, rate, quality="HQ")
-    whole = np.zeros((channels, samples), np.float32)
-    whole[:, : len(found)] = found[:samples].T
-    return whole[0] if channels == 1 else whole
+    return cut_slices(resample(found, own_rate, rate, channels), [0], samples)[0]
+
+
+def clip_sound(clip_id: str, flac: bytes | pa.Buffer) -> tuple[np.ndarray, int]:
+    """The whole sound of a clip: float32 (samples, channels) in [-1, 1], and its rate in Hz.
+
+    Raises EarshotError where the bytes are no sound.
+    """
+    try:
+        return soundfile.read(pa.BufferReader(flac), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        told = f"the sound of clip {clip_id} cannot be read ({error})"
+        raise EarshotError(f"{told}; run the stage extract again") from None
+
+
+def read_sound(file: Path) -> tuple[np.ndarray, int]:
+    """A file of sound: float32 (samples, channels) in [-1, 1], and its rate in Hz.
+
+    Raises EarshotError for a file that cannot be read.
+    """
+    try:
+        return soundfile.read(file, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise EarshotError(f"{file}: cannot be read as sound ({error}); restore the file") from None
+
+
+def resample(sound: np.ndarray, own_rate: int, rate: int, channels: int) -> np.ndarray:
+    """A sound (samples, channels) at another rate: the mean of its channels, (samples, 1), or its outer two."""
+    sound = sound.mean(1, keepdims=True) if channels == 1 else sound[:, [0, -1]]
+    return sound if own_rate == rate else soxr.resample(sound, own_rate, rate, quality="HQ")
+
+
+def cut_slices(sound: np.ndarray, starts: Sequence[int], samples: int) -> np.ndarray:
+    """Stretches of a sound (samples, channels), silent beyond its end.
+
+    Float32 (slices, samples) of one channel, or (slices, channels, samples).
+    """
+    channels = sound.shape[1]
+    slices = np.zeros((len(starts), channels, samples), np.float32)
+    for each, start in zip(slices, starts, strict=True):
+        cut = sound[start : start + samples].T
+        each[:, : cut.shape[1]] = cut
+    return slices[:, 0] if channels == 1 else slices

@@ -10,17 +10,26 @@
 | flags | what may be wrong with the clip: silent, still, clipped, duplicate (`extract.quality`) |
 | peak, clipped, change | what the flags were told by (`earshot.media.quality`) |
 | sound_print, picture_print | fingerprints by which duplicates are found; empty where there is nothing to be known by |
+
+Nothing else opens its files. `SceneTable` reads the whole table, `read_scenes` one shard: the columns asked for, a row
+group in memory at a time. What is wrong with a shard they say in one line.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from earshot.core.files import write_atomically
+from earshot.core.errors import EarshotError
+from earshot.core.files import shard_paths, write_atomically
+from earshot.core.parquet import open_parquet
+from earshot.core.text import first_line
 from earshot.corpus.split import split_of
 from earshot.media.quality import Measured
 from earshot.scenes.arrow import binary_column, list_column, number_column, text_column
@@ -46,6 +55,7 @@ SCHEMA = pa.schema(
         ("picture_print", pa.binary()),
     ]
 )
+STAGE = "extract"  # which writes the table
 ROW_GROUP = 100  # clips; read singly, larger groups are slow to draw from at random
 ROW_GROUP_BYTES = 64 << 20  # a group of long clips is closed earlier: it is held in memory whole
 
@@ -84,11 +94,88 @@ def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
     return rows
 
 
-def read_scenes(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Read a shard one row group at a time: tables of at most 100 clips with the columns asked for (default all)."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=columns, use_threads=False)
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a shard, at most 100 clips, to be read whenever it is wanted."""
+
+    shard: Path
+    number: int
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """These columns of its clips. Raises EarshotError where the shard cannot be read."""
+        with open_parquet(self.shard, columns, STAGE) as file:
+            return file.read_row_group(self.number, columns=list(columns), use_threads=False)
+
+
+class SceneTable:
+    """The whole table, to be read.
+
+    Args:
+        folder: of the shards.
+
+    Attributes:
+        shards: the files, in order.
+
+    Raises:
+        EarshotError: the folder holds no shards, or one is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.shards = folder, shard_paths(folder, ".parquet")
+
+    def split(self, name: str, columns: Sequence[str]) -> Iterator[tuple[RowGroup, np.ndarray, pa.Table]]:
+        """The row groups that have clips of a split, with the rows of these clips and these columns of them.
+
+        Rows are int64 (clips,). Raises EarshotError where a shard cannot be read.
+        """
+        for shard in self.shards:
+            for group, table in read_row_groups(shard, ["split", *columns]):
+                rows = np.flatnonzero(np.array(table["split"].to_pylist()) == name)
+                if len(rows):
+                    yield group, rows, table.take(pa.array(rows))
+
+    def clips(self, names: Container[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """These columns of the clips of these names, in the order of the table; other clips' columns are not copied.
+
+        Raises EarshotError where a shard cannot be read.
+        """
+        for shard in self.shards:
+            for group, table in read_row_groups(shard, ["clip_id"]):
+                rows = [row for row, name in enumerate(table["clip_id"].to_pylist()) if name in names]
+                if rows:
+                    found = group.read(columns)
+                    for row in rows:  # one at a time: a taken column of pictures would be copied whole
+                        yield found.slice(row, 1).to_pylist()[0]
+
+
+def read_row_groups(shard: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[tuple[RowGroup, pa.Table]]:
+    """The row groups of a shard, each with these columns of its clips. Raises EarshotError where it cannot be read."""
+    with open_parquet(shard, columns, STAGE) as file:
+        for number in range(file.num_row_groups):
+            yield RowGroup(shard, number), file.read_row_group(number, columns=list(columns), use_threads=False)
+
+
+def read_scenes(shard: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
+    """The same tables alone."""
+    return (table for _, table in read_row_groups(shard, columns))
+
+
+def frames_in(table: pa.Table, rows: np.ndarray, moments: np.ndarray) -> Iterator[bytes]:
+    """JPEG frames of a row group's column `frames`: the row of each one's clip and its place among that clip's."""
+    column = table["frames"]
+    lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies all
+    places = lists.offsets.to_numpy()[rows] + moments
+    return (lists.values[place].as_py() for place in places.tolist())
+
+
+@contextmanager
+def decoding_frames(scenes: Path) -> Iterator[None]:
+    """Where frames of the table are decoded: a decoder's error becomes an EarshotError that names the table."""
+    try:
+        yield
+    except RuntimeError as error:  # torchvision's
+        told = f"{scenes}: a frame is no JPEG ({first_line(error)})"
+        raise EarshotError(f"{told}; run the stage extract again") from None
 
 
 def write_changed_scenes(shard: Path, target: Path, change: Callable[[pa.Table], pa.Table]) -> None:

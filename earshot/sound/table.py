@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import soundfile
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
+from earshot.scenes.audio_slices import clip_sound
 from earshot.scenes.table import read_scenes
 from earshot.sound.cochlea import BATCH
 from earshot.sound.description import Description
@@ -132,10 +132,7 @@ def decode_sound(clip_id: str, flac: pa.Buffer) -> tuple[np.ndarray, int]:
 
     Raises EarshotError where the sound cannot be read or is too short to describe.
     """
-    try:
-        samples, sample_rate = soundfile.read(pa.BufferReader(flac), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise EarshotError(f"the sound of clip {clip_id} cannot be read ({error}); extract it again") from None
+    samples, sample_rate = clip_sound(clip_id, flac)
     if len(samples) < SHORTEST_SECONDS * sample_rate:
         found = f"the sound of clip {clip_id} lasts {len(samples) / sample_rate:.3f} s"
         raise EarshotError(f"{found}, wanted {SHORTEST_SECONDS} s or more; run the stage extract again")

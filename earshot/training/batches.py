@@ -5,9 +5,7 @@ next, and any number of threads may prepare batches ahead.
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -15,7 +13,6 @@ import numpy as np
 from earshot.core.rng import generator
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class RowGroup(Protocol[Item]):
@@ -89,19 +86,3 @@ class Batches(Generic[Item]):
             return items
         order = generator("pool", self.seed, epoch, pool).permutation(len(items))
         return [items[place] for place in order.tolist()]
-
-
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`work(item)` for every item, in order, prepared by threads while the caller is busy with earlier ones."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as executor:
-        try:
-            for item in items:
-                waiting.append(executor.submit(work, item))
-                if len(waiting) > threads + 1:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -9,26 +9,25 @@ sound that two pairs share go through their towers once, which halves the towers
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
-from earshot.core.files import shard_paths
+from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
-from earshot.corpus.wrong_sound import deal_clips, draw_clips
+from earshot.corpus.wrong_sound import deal_to_others
+from earshot.networks.crops import Changes, crop_frames
 from earshot.pipeline.settings import settings
-from earshot.scenes.audio_slices import sound_slice
+from earshot.scenes.clips import Clip, ClipRowGroup, Sampling, Wanted, clips_of
+from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
-from earshot.training.batches import Batches, ahead
+from earshot.training.augmentation import Augmentation, recolour
+from earshot.training.batches import Batches
 
 # Clips that are mixed, and among which the sounds that do not belong are dealt: some 300 MB at ten frames of 256 px and
 # ten seconds of stereo. Two pools are held at a time.
@@ -36,74 +35,6 @@ POOL_CLIPS = 256
 CHANCE = math.log(2)  # the loss of a network that cannot tell
 STUCK_STEPS, STUCK = 500, 0.003  # steps after which, and how near to chance, a training loss counts as stuck
 COLLAPSED = 1e-3  # spread of embeddings that all but coincide
-COLUMNS = ("clip_id", "group", "duration", "sound", "sound_rate")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """What pairs are made of: a clip's frames with their times in seconds, its sequence, and its sound."""
-
-    clip_id: str
-    group: str
-    duration: float
-    sound: bytes
-    frames: Sequence[bytes]
-    times: Sequence[float]
-    sequence: Sequence[bytes] = ()
-    sequence_rate: float = 0.0
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a network takes of a clip; the attributes of the same names of a correspondence network.
-
-    Args:
-        image_size: px.
-        frames: pictures a pair: 1, or the length of a sequence.
-        sound_samples, sound_rate, sound_channels: of the slice of sound.
-    """
-
-    image_size: int
-    frames: int
-    sound_samples: int
-    sound_rate: int
-    sound_channels: int
-
-    @classmethod
-    def by(cls, network: nn.Module) -> "Wanted":
-        return cls(**{name: getattr(network, name) for name in cls.__dataclass_fields__})
-
-    @property
-    def seconds(self) -> float:
-        """Of sound in a pair."""
-        return self.sound_samples / self.sound_rate
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which pairs are made; the values of `correspond` of the same names.
-
-    Args:
-        positives: `overlapping`, any slice of sound that the frame's time lies in (L3), or `centred` on it (AVE).
-        negatives: `other-group`, or `shifted`: the sound of the same clip, `shift` seconds away or more (multisensory).
-        grid: seconds; every slice begins at a multiple of it.
-        shift: seconds.
-    """
-
-    positives: str
-    negatives: str
-    grid: float
-    shift: float
-
-    def start(self, clip: Clip, time: float, seconds: float, chance: float) -> float:
-        """Where a slice of `seconds` begins that belongs to the frame at `time`; `chance` in [0, 1) picks it."""
-        last = int((clip.duration - seconds) / self.grid + 1e-6)
-        if self.positives == "centred":
-            number = round((time - seconds / 2) / self.grid)
-        else:
-            first = max(int(np.ceil((time - seconds) / self.grid - 1e-6)), 0)
-            number = first + int(chance * (max(min(int(time / self.grid), last) - first, 0) + 1))
-        return min(max(number, 0), max(last, 0)) * self.grid
 
 
 class Pairs(NamedTuple):
@@ -122,118 +53,6 @@ class Pairs(NamedTuple):
     seen: Tensor
     heard: Tensor
     together: Tensor
-
-
-@dataclass(frozen=True)
-class ClipRowGroup:
-    """The clips of one row group of a shard of scenes that a split uses.
-
-    Args:
-        shard: the file of scenes.
-        number: of the row group in it.
-        rows: of the clips, (clips,).
-        sequence: whether sequences are wanted, and not single frames.
-        dealt: for the wrong-sound control, the row of the clip whose sound each has, (clips,).
-    """
-
-    shard: Path
-    number: int
-    rows: np.ndarray
-    sequence: bool
-    dealt: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def clip_ids(self) -> list[str]:
-        """The names of the clips, in order."""
-        with pq.ParquetFile(self.shard) as file:
-            names = file.read_row_group(self.number, columns=["clip_id"], use_threads=False)["clip_id"].to_pylist()
-        return [names[row] for row in self.rows]
-
-    def read(self) -> list[Clip]:
-        """The clips, in order."""
-        pictures = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
-        with pq.ParquetFile(self.shard) as file:
-            table = file.read_row_group(self.number, columns=[*COLUMNS, *pictures], use_threads=False)
-        rows = table.take(pa.array(self.rows)).to_pylist()
-        heard = rows if self.dealt is None else table.take(pa.array(self.dealt)).to_pylist()
-        return [_clip(row, other) for row, other in zip(rows, heard, strict=True)]
-
-
-def _clip(row: dict[str, Any], heard: dict[str, Any]) -> Clip:
-    """A clip with the sound of a row that may be another's; it lasts as long as there are both."""
-    return Clip(
-        clip_id=row["clip_id"],
-        group=row["group"],
-        duration=min(row["duration"], heard["duration"]),
-        sound=heard["sound"],
-        frames=row.get("frames", ()),
-        times=row.get("times", ()),
-        sequence=row.get("sequence", ()),
-        sequence_rate=row.get("sequence_rate", 0.0),
-    )
-
-
-def clips_of(
-    scenes: Path, wanted: Wanted, sampling: Sampling, *, split: str, wrong_sound: int | None = None
-) -> list[ClipRowGroup]:
-    """Where the clips of a split are that last long enough for a pair.
-
-    Args:
-        scenes: folder of the table.
-        split: `train`, `val` or `test`.
-        wrong_sound: for the control, the seed by which every clip gets the sound of a clip of another group of its row
-            group, for good; clips of row groups of one group alone are left out. None leaves sounds where they are.
-
-    Raises:
-        EarshotError: a shard cannot be read, or its sequences are not those that the network wants.
-    """
-    found = []
-    for shard in shard_paths(scenes, ".parquet"):
-        try:
-            with pq.ParquetFile(shard) as file:
-                columns = ["group", "split", "duration", *(["sequence_rate"] if wanted.frames > 1 else [])]
-                for number in range(file.num_row_groups):
-                    table = file.read_row_group(number, columns=columns, use_threads=False)
-                    rows = np.flatnonzero((np.array(table["split"]) == split) & _lasts(shard, table, wanted, sampling))
-                    dealt = None
-                    if wrong_sound is not None and len(rows):
-                        drawn = generator("wrong sound", wrong_sound, int(shard.stem), number)
-                        others = deal_to_others(np.array(table["group"])[rows], drawn)
-                        rows, dealt = rows[others >= 0], rows[others[others >= 0]]
-                    found.append(ClipRowGroup(shard, number, rows, wanted.frames > 1, dealt))
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise EarshotError(f"{shard}: cannot be read ({reason}); run the stage extract again") from None
-    return found
-
-
-def _lasts(shard: Path, table: pa.Table, wanted: Wanted, sampling: Sampling) -> np.ndarray:
-    """Which clips of a row group are long enough, bool (clips,)."""
-    durations = table["duration"].to_numpy()
-    shift = sampling.shift if sampling.negatives == "shifted" else 0
-    if wanted.frames == 1:
-        return durations >= wanted.seconds
-    rates = table["sequence_rate"].to_numpy()
-    for rate in np.unique(rates).tolist():
-        if abs(rate * wanted.seconds - wanted.frames) > 1:
-            asked = (
-                f"{wanted.frames} frames in {wanted.seconds:.2f} s, so {wanted.frames / wanted.seconds:.2f} a second"
-            )
-            found = f"sequences of {rate:g} frames a second" if rate else "no sequences"
-            raise EarshotError(f"{shard}: holds {found}, the network wants {asked}; set extract.sequence_rate")
-    needed = np.ceil((wanted.frames + 1) + shift * rates)
-    return (durations >= wanted.seconds + shift) & (durations * rates >= needed)
-
-
-def deal_to_others(groups: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
-    """For each clip the place of a clip of another group, int64 (clips,); -1 for all where there is but one group."""
-    numbers = np.unique(groups, return_inverse=True)[1]
-    if numbers.max(initial=0) == 0:
-        return np.full(len(groups), -1)
-    dealt = deal_clips(numbers, np.ones(len(groups), np.int64), drawn)
-    return draw_clips(numbers, drawn) if dealt is None else dealt
 
 
 class PairedClips(Batches[tuple[Clip, Clip]]):
@@ -259,8 +78,9 @@ class PairedClips(Batches[tuple[Clip, Clip]]):
         drawn = generator("others of a pool", 0 if self.seed is None else self.seed, epoch, pool)
         dealt = deal_to_others(np.array([clip.group for clip in clips]), drawn)
         if (dealt < 0).any():
+            scenes = self.groups[0].group.shard.parent
             found = f"{len(clips)} clips, all of the group {clips[0].group!r}"
-            raise EarshotError(f"{self.groups[0].shard.parent}: {found}, wanted clips of other groups to tell it from")
+            raise EarshotError(f"{scenes}: {found}, wanted clips of other groups to tell it from")
         return [(clip, clips[other]) for clip, other in zip(clips, dealt, strict=True)]
 
 
@@ -305,8 +125,7 @@ def make_pairs(
         pictures = recolour(pictures, each)
     if wanted.frames > 1:
         pictures = pictures.unflatten(0, (len(clips), wanted.frames))
-    how = {"samples": wanted.sound_samples, "rate": wanted.sound_rate, "channels": wanted.sound_channels}
-    sounds = np.stack([sound_slice(clip.sound, start, **how) for clip, start in cuts])
+    sounds = np.stack([wanted.cut(clip.sound, start) for clip, start in cuts])
     sounds *= np.array(louder, np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
     own = torch.arange(len(clips))
     return Pairs(
@@ -384,7 +203,7 @@ class CorrespondenceTask:
 
     def batches(self, numbers: range) -> Iterator[Pairs]:
         """Pairs of this process's part of the batches, on the network's device."""
-        return ahead(self._training_batch, numbers, settings().threads)
+        return prefetch(self._training_batch, numbers, settings().threads)
 
     def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy, and the share of right answers."""
@@ -398,7 +217,7 @@ class CorrespondenceTask:
         batches = self.validation.batches_per_epoch if self.validation.items > 1 else 0
         numbers = range(processes.rank(), batches, processes.count())
         spreads: dict[str, float] = {}
-        for batch in ahead(self._validation_batch, numbers, settings().threads):
+        for batch in prefetch(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.loss(batch)) * len(batch.together)
             spreads = self._spreads(batch)
         processes.total(sums)
@@ -447,9 +266,6 @@ class CorrespondenceTask:
         return self._made(clips, generator("held-out pairs", number).random((len(clips), 6)))
 
     def _made(self, clips: list, *how: Any) -> Pairs:
-        try:
+        with decoding_frames(self.scenes):
             made = make_pairs(clips, self.wanted, self.sampling, *how)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise EarshotError(f"{self.scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
         return Pairs(*(tensor.to(self.device) for tensor in made))

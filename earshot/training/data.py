@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
+from earshot.core.parquet import open_parquet
+from earshot.scenes.moments import match_moments
+from earshot.scenes.table import RowGroup, SceneTable, frames_in
 from earshot.training.batches import Batches
 
 # Moments whose frames are mixed with each other: about 90 MB of JPEG at 256 px, from ten or more row groups drawn from
@@ -22,17 +24,15 @@ LabelledFrame = tuple[bytes, int]
 
 @dataclass(frozen=True)
 class LabelledRowGroup:
-    """The labelled moments of one row group of a shard of scenes.
+    """The labelled moments of one row group of scenes.
 
     Args:
-        shard: the file of scenes.
-        number: of the row group in it.
+        group: where the frames are.
         clips, moments: of each frame, the row in the group and the place among that row's frames, (frames,).
         labels: int64, (frames,).
     """
 
-    shard: Path
-    number: int
+    group: RowGroup
     clips: np.ndarray
     moments: np.ndarray
     labels: np.ndarray
@@ -50,11 +50,7 @@ class LabelledRowGroup:
 
     def frames(self) -> list[bytes]:
         """The JPEG frames of the labelled moments, in order."""
-        with pq.ParquetFile(self.shard) as file:
-            column = file.read_row_group(self.number, columns=["frames"], use_threads=False)["frames"]
-        rows = column.combine_chunks()
-        places = rows.offsets.to_numpy()[self.clips] + self.moments
-        return [rows.values[place].as_py() for place in places.tolist()]
+        return list(frames_in(self.group.read(["frames"]), self.clips, self.moments))
 
 
 def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, values: int) -> list[LabelledRowGroup]:
@@ -70,7 +66,7 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, value
         EarshotError: the two tables are not of the same moments, or a label is not below `values`.
     """
     groups = []
-    scene_shards, label_shards = shard_paths(scenes, ".parquet"), shard_paths(labels, ".parquet")
+    scene_shards, label_shards = SceneTable(scenes).shards, shard_paths(labels, ".parquet")
     if len(scene_shards) != len(label_shards):
         found = f"{len(label_shards)} shards of labels, {len(scene_shards)} of scenes in {scenes}"
         raise EarshotError(f"{labels}: {found}; they must be made from one another: run the stages describe and label")
@@ -97,8 +93,8 @@ def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
     """Columns clip_id, moment, label, and `used`: whether training or validation uses the moment."""
     kept = label.removesuffix("label") + "kept"
     wanted = ["clip_id", "moment", "split", label, kept]
-    _check_columns(shard, wanted, "label")
-    table = pq.read_table(shard, columns=wanted)
+    with open_parquet(shard, wanted, "label") as file:
+        table = file.read(columns=wanted)
     used = pc.and_(pc.equal(table["split"], split), table[kept])
     if not pa.types.is_integer(table[label].type):
         raise EarshotError(f"{shard}: {label} is {table[label].type}, wanted int64; run the stage label again")
@@ -112,40 +108,8 @@ def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
 
 def _row_groups(scenes: Path, labels: Path, table: pa.Table) -> Iterator[LabelledRowGroup]:
     """The row groups of a shard of scenes with the rows of the table of labels that belong to each."""
-    place = 0
-    _check_columns(scenes, ["clip_id", "times", "frames"], "extract")
-    with pq.ParquetFile(scenes) as file:
-        for number in range(file.num_row_groups):
-            rows = file.read_row_group(number, columns=["clip_id", "times"], use_threads=False)
-            counts = pc.list_value_length(rows["times"]).to_numpy()
-            clips = np.repeat(np.arange(len(counts)), counts)
-            moments = np.arange(len(clips)) - np.repeat(np.cumsum(counts) - counts, counts)
-            part = table.slice(place, len(clips))
-            if not _same_moments(part, rows["clip_id"].take(pa.array(clips)), moments):
-                found = f"rows {place} to {place + len(clips) - 1} are not the moments of {scenes}"
-                raise EarshotError(f"{labels}: {found}; run the stages describe and label again")
-            used = part["used"].to_numpy()
-            values = part["label"].to_numpy()[used].astype(np.int64)
-            yield LabelledRowGroup(scenes, number, clips[used], moments[used], values)
-            place += len(clips)
-    if place != len(table):
-        found = f"{len(table)} rows for the {place} frames of {scenes}"
-        raise EarshotError(f"{labels}: {found}; run the stages describe and label again")
-
-
-def _same_moments(part: pa.Table, clips: pa.ChunkedArray, moments: np.ndarray) -> bool:
-    return (
-        len(part) == len(clips)
-        and pc.all(pc.equal(part["clip_id"], clips), min_count=0).as_py()
-        and np.array_equal(part["moment"].to_numpy(), moments)
-    )
-
-
-def _check_columns(path: Path, wanted: Sequence[str], stage: str) -> None:
-    try:
-        found = pq.read_schema(path).names
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise EarshotError(f"{path}: cannot be read as Parquet ({reason}); run the stage {stage} again") from None
-    if missing := [name for name in wanted if name not in found]:
-        raise EarshotError(f"{path}: has no column {missing[0]}, found {', '.join(found)}; run the stage {stage} again")
+    for found in match_moments(scenes, labels, table, advice="run the stages describe and label again"):
+        part = table.slice(found.start, len(found.rows))
+        used = part["used"].to_numpy()
+        values = part["label"].to_numpy()[used].astype(np.int64)
+        yield LabelledRowGroup(found.group, found.rows[used], found.places[used], values)

@@ -15,11 +15,13 @@ from torch.nn import functional
 
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import read_json
+from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
+from earshot.networks.crops import Changes, crop_frames
 from earshot.pipeline.settings import settings
+from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation, Changes, crop_frames, recolour
-from earshot.training.batches import ahead
+from earshot.training.augmentation import Augmentation, recolour
 from earshot.training.data import Frames, LabelledFrame, LabelledRowGroup, labelled_frames
 
 Pictures = tuple[Tensor, Tensor]
@@ -127,7 +129,7 @@ class LabelTask:
 
     def batches(self, numbers: range) -> Iterator[Pictures]:
         """Augmented uint8 pictures (batch, 3, size, size) and their labels, (batch,); this process's part of them."""
-        return ahead(self._training_batch, numbers, settings().threads)
+        return prefetch(self._training_batch, numbers, settings().threads)
 
     def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
         """Mean loss, and the share of right answers."""
@@ -139,7 +141,7 @@ class LabelTask:
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         batches = self.validation.batches_per_epoch if self.validation.items else 0
         numbers = range(processes.rank(), batches, processes.count())
-        for batch in ahead(self._validation_batch, numbers, settings().threads):
+        for batch in prefetch(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.loss(batch)) * len(batch[1])
         processes.total(sums)
         loss, right = (sums / self.validation.items).tolist() if self.validation.items else (None, None)
@@ -161,9 +163,6 @@ class LabelTask:
 
     def _pictures(self, moments: list[LabelledFrame], changes: Changes | None) -> Pictures:
         frames, labels = zip(*moments, strict=True)
-        try:
+        with decoding_frames(self.scenes):
             pictures = crop_frames(frames, self.network.image_size, changes)
-            return pictures.to(self.device), torch.tensor(labels).to(self.device)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise EarshotError(f"{self.scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
+        return pictures.to(self.device), torch.tensor(labels).to(self.device)

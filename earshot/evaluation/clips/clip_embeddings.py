@@ -16,14 +16,14 @@ from earshot.core.params import SplitName
 from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.encoders import load_encoders
 from earshot.networks.audio_visual_base import Correspondence
+from earshot.networks.crops import crop_frames
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.network import PictureEncoder
 from earshot.params.evaluate import BenchmarkParams
 from earshot.scenes.annotations import read_annotations
-from earshot.scenes.audio_slices import sound_slice
-from earshot.training.augmentation import crop_frames
-from earshot.training.correspondence import Clip, Sampling, Wanted, clips_of
+from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
+from earshot.scenes.table import decoding_frames
 
 BATCH = 32
 # A slice of sound is centred on its frame and begins on the grid of training (Kim 2020, section 3.3).
@@ -162,11 +162,7 @@ def read_all_annotations(folder: Path) -> dict[str, list[str]]:
     """
     said: dict[str, list[str]] = {}
     for shard in shard_paths(folder, ".parquet"):
-        try:
-            said |= read_annotations(shard)
-        except (OSError, ValueError) as error:  # pyarrow's are ValueErrors
-            reason = str(error).splitlines()[0]
-            raise EarshotError(f"{shard}: cannot be read ({reason}); run the stage extract again") from None
+        said |= read_annotations(shard)
     return said
 
 
@@ -207,12 +203,8 @@ def _batched(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
 def _moments(scenes: Path, clips: list[Clip], wanted: Wanted) -> tuple[Tensor, Tensor]:
     """Pictures, uint8 (clips, 3, image_size, image_size), and sounds, float32 (clips, samples)."""
     moments = [middle_moment(clip, wanted.seconds) for clip in clips]
-    cut = {"samples": wanted.sound_samples, "rate": wanted.sound_rate, "channels": wanted.sound_channels}
-    sounds = [sound_slice(clip.sound, start, **cut) for clip, (_, start) in zip(clips, moments, strict=True)]
-    try:
+    sounds = [wanted.cut(clip.sound, start) for clip, (_, start) in zip(clips, moments, strict=True)]
+    with decoding_frames(scenes):
         jpegs = [clip.frames[number] for clip, (number, _) in zip(clips, moments, strict=True)]
         pictures = crop_frames(jpegs, wanted.image_size)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise EarshotError(f"{scenes}: a frame is no JPEG ({reason}); run the stage extract again") from None
     return pictures, torch.from_numpy(np.stack(sounds))

@@ -11,8 +11,6 @@ cIoU is the truth inside the positive region, over the whole truth and the posit
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -20,6 +18,7 @@ from torch.nn.functional import interpolate
 from earshot.core.errors import EarshotError
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.device import chosen_device
+from earshot.scenes.audio_slices import cut_slices, read_sound, resample
 
 SIDE = 224  # px of the map that is measured, as in both papers' code
 RULES = ("median", "half")
@@ -69,16 +68,6 @@ def middle_slice(file: Path, network: Correspondence) -> Tensor:
 
     Float32 (samples,), or (2, samples) for a network of two channels. Raises EarshotError for a file that is no sound.
     """
-    samples, rate, channels = network.sound_samples, network.sound_rate, network.sound_channels
-    try:
-        sound, own_rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
-        raise EarshotError(f"{file}: cannot be read as sound ({error}); restore the file") from None
-    sound = sound.mean(1, keepdims=True) if channels == 1 else sound[:, [0, -1]]
-    if own_rate != rate:
-        sound = soxr.resample(sound, own_rate, rate, quality="HQ")
-    start = max((len(sound) - samples) // 2, 0)
-    whole = np.zeros((channels, samples), np.float32)
-    cut = sound[start : start + samples].T
-    whole[:, : cut.shape[1]] = cut
-    return torch.from_numpy(whole[0] if channels == 1 else whole)
+    sound = resample(*read_sound(file), network.sound_rate, network.sound_channels)
+    start = max((len(sound) - network.sound_samples) // 2, 0)
+    return torch.from_numpy(cut_slices(sound, [start], network.sound_samples)[0])

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import joblib
 import numpy as np
-import soundfile
-import soxr
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -35,6 +33,7 @@ from earshot.networks.files import load_correspondence
 from earshot.networks.towers import pooled
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
+from earshot.scenes.audio_slices import cut_slices, read_sound, resample
 
 if TYPE_CHECKING:
     from earshot.sound.description import Description
@@ -201,14 +200,11 @@ def cut_recording(file: Path, windows: int, samples: int, rate: int) -> np.ndarr
     Raises EarshotError for a file that cannot be read.
     """
     sound, own_rate = read_recording(file)
-    mono = sound.mean(axis=1)
-    if not np.isfinite(mono).all():
+    if not np.isfinite(sound).all():
         raise EarshotError(f"{file}: holds NaN or infinity, wanted sound in [-1, 1]; restore the file")
-    if own_rate != rate:
-        mono = soxr.resample(mono, own_rate, rate, quality="HQ")
-    mono = np.pad(mono, (0, max(samples - len(mono), 0)))
-    starts = np.round(np.linspace(0, len(mono) - samples, windows)).astype(int)
-    return mono[starts[:, None] + np.arange(samples)]
+    mono = resample(sound, own_rate, rate, channels=1)
+    starts = np.round(np.linspace(0, max(len(mono) - samples, 0), windows)).astype(int)
+    return cut_slices(mono, starts, samples)
 
 
 def describe_recording(file: Path, windows: int, description: "Description") -> np.ndarray:
@@ -237,10 +233,7 @@ def read_recording(file: Path) -> tuple[np.ndarray, int]:
 
     Raises EarshotError for a file that cannot be read, or holds no sound.
     """
-    try:
-        sound, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
-        raise EarshotError(f"{file}: cannot be read as sound ({error}); restore the file") from None
+    sound, rate = read_sound(file)
     if not len(sound):
         raise EarshotError(f"{file}: holds no samples; restore the file")
     return sound, rate
