@@ -154,3 +154,11 @@ def test_a_sound_that_cannot_be_described_is_one_line_that_names_the_clip(tmp_pa
     write_scenes(tmp_path / "data/scenes/00000.parquet", [scene])
     with pytest.raises(SystemExit, match=rf"00000\.parquet: the sound of {told}"):
         _describe(tmp_path)
+
+
+def test_a_damaged_shard_is_one_line_that_names_it(tmp_path):
+    write_scenes(tmp_path / "data/scenes/00000.parquet", [_scene("whole", _noise(5), [2.0])])
+    shard = tmp_path / "data/scenes/00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(SystemExit, match=r"00000\.parquet: cannot be read .*; run the stage extract again$"):
+        _describe(tmp_path)

@@ -1,0 +1,175 @@
+"""The one reader of data/scenes: what it reads, and the line that it says of every fault of a shard."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from annotated_scenes import RATE, TEST_GROUPS, flac, grey_jpeg
+
+from earshot.core.errors import EarshotError
+from earshot.corpus.split import split_of
+from earshot.explanation.frames import FramePool
+from earshot.labels.texton_histograms import write_histograms
+from earshot.labels.textons import Textons
+from earshot.scenes.annotations import read_annotations
+from earshot.scenes.audio_slices import sound_slice
+from earshot.scenes.clips import Sampling, Wanted, clips_of
+from earshot.scenes.duplicates import read_corpus
+from earshot.scenes.moments import match_moments
+from earshot.scenes.table import Scene, SceneTable, decoding_frames, frames_in, read_scenes, write_scenes
+
+TRAIN_GROUPS = [name for name in (f"video_{number}" for number in range(100)) if split_of(name) == "train"]
+CLIPS = 130  # two row groups
+WANTED = Wanted(image_size=32, frames=1, sound_samples=RATE // 2, sound_rate=RATE, sound_channels=1)
+CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=0.0)
+
+
+def scene(number: int) -> Scene:
+    """A clip of one to three frames; every third is of the test split."""
+    group = TEST_GROUPS[number % 30] if number % 3 == 0 else TRAIN_GROUPS[number % 30]
+    frames = [grey_jpeg(10 * (moment + 1)) for moment in range(1 + number % 3)]
+    times = [0.1 * moment for moment in range(len(frames))]
+    return Scene(f"clip_{number}", group, 1.0, frames, times, flac(np.zeros(RATE)), RATE, 1)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder / "00000.parquet", [scene(number) for number in range(CLIPS)])
+    write_scenes(folder / "00001.parquet", [scene(number) for number in range(CLIPS, CLIPS + 5)])
+    return folder
+
+
+def test_the_row_groups_of_a_split_hold_its_clips_and_no_others(scenes):
+    found = []
+    for group, rows, table in SceneTable(scenes).split("test", ["clip_id", "duration"]):
+        assert table.column_names == ["split", "clip_id", "duration"]
+        assert group.read(["clip_id"])["clip_id"].take(pa.array(rows)) == table["clip_id"]
+        found.append((group.shard.stem, group.number, table["clip_id"].to_pylist()))
+    assert [place[:2] for place in found] == [("00000", 0), ("00000", 1), ("00001", 0)]
+    assert sum((names for *_, names in found), []) == [f"clip_{number}" for number in range(0, CLIPS + 5, 3)]
+
+
+def test_clips_are_found_by_their_names_in_the_order_of_the_table(scenes):
+    found = list(SceneTable(scenes).clips({"clip_131", "clip_4", "nobody"}, ["clip_id", "frames"]))
+    assert [clip["clip_id"] for clip in found] == ["clip_4", "clip_131"]
+    assert found[0]["frames"] == [grey_jpeg(10), grey_jpeg(20)]
+
+
+def test_frames_are_taken_by_row_and_moment(scenes):
+    table = next(read_scenes(scenes / "00000.parquet", ["frames"]))
+    assert list(frames_in(table, np.array([5, 0, 1]), np.array([2, 0, 1]))) == [grey_jpeg(n) for n in (30, 10, 20)]
+
+
+def moments_of(shard: Path) -> pa.Table:
+    pairs = [
+        (clip_id, moment)
+        for table in read_scenes(shard, ["clip_id", "times"])
+        for clip_id, times in zip(table["clip_id"].to_pylist(), table["times"].to_pylist(), strict=True)
+        for moment in range(len(times))
+    ]
+    return pa.table({"clip_id": [clip for clip, _ in pairs], "moment": pa.array([n for _, n in pairs], pa.int16())})
+
+
+def test_moments_are_matched_row_by_row_across_row_groups(scenes):
+    shard = scenes / "00000.parquet"
+    moments = moments_of(shard)
+    found = list(match_moments(shard, Path("other"), moments, advice="again"))
+    assert [each.start for each in found] == [0, len(found[0].rows)]
+    assert np.concatenate([each.places for each in found]).tolist() == moments["moment"].to_pylist()
+    with pytest.raises(EarshotError, match="^other: rows 0 to 198 are not the moments of .*00000.parquet; again$"):
+        list(match_moments(shard, Path("other"), moments.slice(1), advice="again"))
+    more = pa.concat_tables([moments, moments.slice(0, 1)])
+    with pytest.raises(EarshotError, match=f"^other: {len(more)} rows for the {len(moments)} frames of .*; again$"):
+        list(match_moments(shard, Path("other"), more, advice="again"))
+
+
+def write_sounds(scenes: Path) -> Path:
+    """The table of sounds of the shard, as far as texton histograms read it."""
+    moments = moments_of(scenes / "00000.parquet")
+    same = {name: [name] * len(moments) for name in ("group", "split")}
+    descriptor = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(len(moments)), pa.float32()), 1)
+    columns = {**same, "silent": [False] * len(moments), "descriptor": descriptor}
+    for name, values in columns.items():
+        moments = moments.append_column(name, [values] if isinstance(values, list) else values)
+    sounds = scenes.parent / "sounds.parquet"
+    pq.write_table(moments, sounds)
+    return sounds
+
+
+def read_textons(scenes: Path, sounds: Path) -> None:
+    write_histograms(scenes.parent / "out", scenes / "00000.parquet", sounds, Textons(np.zeros((2, 66), np.float32)))
+
+
+READERS = {
+    "a shard": lambda scenes, _: list(read_scenes(scenes / "00000.parquet", ["clip_id", "frames"])),
+    "a split": lambda scenes, _: list(SceneTable(scenes).split("test", ["times"])),
+    "clips by name": lambda scenes, _: list(SceneTable(scenes).clips({"clip_1"}, ["frames", "times"])),
+    "clips for pairs": lambda scenes, _: [g.read() for g in clips_of(scenes, WANTED, CENTRED, split="test")],
+    "frames to explain": lambda scenes, _: list(FramePool(scenes, 10).batches()),
+    "textons": read_textons,
+    "duplicates": lambda scenes, _: read_corpus([scenes / "00000.parquet"], 0.1, 0.1),
+}
+
+
+def cut_short(shard: Path) -> None:
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+def spoil_pages(shard: Path) -> None:
+    """Leave the footer whole, and nothing of what it points to."""
+    data = shard.read_bytes()
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    shard.write_bytes(b"\xff" * (len(data) - footer) + data[-footer:])
+
+
+def drop(shard: Path, *columns: str) -> None:
+    pq.write_table(pq.read_table(shard).drop_columns(list(columns)), shard)
+
+
+FAULTS = {
+    "no Parquet": (lambda shard: shard.write_bytes(b"PAR1"), "cannot be read"),
+    "cut short": (cut_short, "cannot be read"),
+    "spoiled pages": (spoil_pages, "cannot be read"),
+    "a column less": (
+        lambda shard: drop(shard, "frames", "times", "sound_print"),
+        "has no column (frames|times|sound_print), found clip_id, group, split",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_faulty_shard_is_refused_in_one_line_by_every_reader(tmp_path, reader, fault):
+    scenes = tmp_path / "scenes"
+    write_scenes(scenes / "00000.parquet", [scene(number) for number in range(9)])
+    sounds = write_sounds(scenes)
+    spoil, message = FAULTS[fault]
+    spoil(scenes / "00000.parquet")
+    with pytest.raises(EarshotError, match=rf"scenes/00000\.parquet: {message}") as refusal:
+        READERS[reader](scenes, sounds)
+    assert str(refusal.value).endswith("; run the stage extract again") and "\n" not in str(refusal.value)
+
+
+def test_a_missing_shard_is_refused(tmp_path):
+    with pytest.raises(EarshotError, match="holds no shards such as 00000.parquet"):
+        SceneTable(tmp_path)
+    write_scenes(tmp_path / "00001.parquet", [scene(0)])
+    with pytest.raises(EarshotError, match=r"found 00001.parquet, wanted 00000.parquet: a shard is missing"):
+        SceneTable(tmp_path)
+
+
+def test_faulty_annotations_are_refused_in_one_line(tmp_path):
+    (tmp_path / "00000.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(EarshotError, match=r"00000\.parquet: cannot be read .*; run the stage extract again$"):
+        read_annotations(tmp_path / "00000.parquet")
+
+
+def test_a_frame_that_no_decoder_takes_and_a_sound_that_is_none_are_refused_in_one_line():
+    message = r"^data/scenes: a frame is no JPEG \(bad\); run the stage extract again$"
+    with pytest.raises(EarshotError, match=message), decoding_frames(Path("data/scenes")):
+        raise RuntimeError("bad\nand a page more")
+    with pytest.raises(EarshotError, match=r"a sound is no FLAC .*; run the stage extract again$"):
+        sound_slice(b"nothing", 0.0, samples=10, rate=RATE, channels=1)
