@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,8 +41,11 @@ def main() -> None:
     for stage, choice in json.loads(sys.argv[1]):
         child = os.fork()
         if not child:
-            print(json.dumps([stage, choice, list(imported(stage, choice))]), flush=True)
-            sys.exit()
+            try:
+                print(json.dumps([stage, choice, list(imported(stage, choice))]), flush=True)
+            except Exception:
+                traceback.print_exc()
+            os._exit(0)
         os.waitpid(child, 0)
 
 
