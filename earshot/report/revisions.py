@@ -3,9 +3,8 @@
 import shutil
 from pathlib import Path
 
-from earshot.commands.recipe import flatten
 from earshot.core.errors import EarshotError
-from earshot.pipeline.params import read_yaml
+from earshot.core.yaml_files import flatten, read_yaml
 from earshot.report.sources import LEDGERS, Source
 from earshot.results.runs import experiment_commits, folder_files, revision_files
 
