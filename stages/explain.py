@@ -18,7 +18,8 @@ import torch
 from earshot.core.files import write_atomically
 from earshot.core.registry import find, names
 from earshot.evaluation.benchmark import NotApplicable
-from earshot.explanation.exhibit import FACTS_FILE, Context, Exhibit, skipped
+from earshot.explanation.exhibit import Context, Exhibit, skipped
+from earshot.explanation.tables import FACTS_FILE
 from earshot.params.explain import ExhibitParams, Params, params_of
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Run, Stage

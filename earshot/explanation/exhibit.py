@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from earshot.core.params import Group
+from earshot.explanation.tables import NOTHING
 
-FACTS_FILE = "exhibit.json"
-NOTHING = "nothing"  # the fact that says why there is nothing to show
 CONTROLS = ("wrong_sound_", "random_")  # before the name of a metric: of which network it is
 
 

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 
+FACTS_FILE = "exhibit.json"  # beside the tables
+NOTHING = "nothing"  # the fact that says why there is nothing to show
 ROW_GROUP = 50  # rows, of pictures and sounds: some megabytes
 
 TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float32())

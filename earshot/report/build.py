@@ -60,7 +60,7 @@ def _overview(site: Site, source: Source) -> dict[str, Any]:
     tables = overview.score_tables(source)
     beside = overview.beside_papers(source)
     return {
-        "question": overview.question(source.params),
+        "question": overview.question(source.params, source.labels),
         "findings": overview.findings(source),
         "scores": overview.scores_chart(site, source, "scores"),
         "tables": tables,

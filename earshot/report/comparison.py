@@ -43,7 +43,7 @@ def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
     displays = in_order(displays, [key for source in sources for key in source.params])
     return {
         "runs": [source.name for source in sources],
-        "questions": [question(source.params) for source in sources],
+        "questions": [question(source.params, source.labels) for source in sources],
         "findings": [findings(source) for source in sources],
         "absent": [f"{source.name}: {source.absent}" for source in sources if source.absent],
         "warnings": other_lists(sources),

@@ -40,8 +40,8 @@ class Beside:
     rendered: bool
 
 
-def question(params: Mapping[str, Any]) -> str:
-    """What was trained on what, in sentences."""
+def question(params: Mapping[str, Any], labels: str) -> str:
+    """What was trained on what, in sentences; `labels`: what a label is."""
     corpus = corpus_in_words(params)
     backbone = params.get("pretrain.backbone")
     network = f"{BACKBONES.get(backbone, backbone)} ({_size(params, 'pretrain')})"
@@ -50,18 +50,9 @@ def question(params: Mapping[str, Any]) -> str:
         first = f"{network} was not trained."
     else:
         told = "" if params.get("label.control") != "wrong-sound" else ", dealt from other videos, the control"
-        first = f"{network} learned from single frames of {corpus} to tell {labels_in_words(params)}{told}."
+        first = f"{network} learned from single frames of {corpus} to tell {labels}{told}."
     second = f"{pairs} learned whether a picture and a sound belong together."
     return f"{first} {second[:1].upper()}{second[1:]}" if params.get("correspond.epochs") else first
-
-
-def labels_in_words(params: Mapping[str, Any]) -> str:
-    """What a label is."""
-    descriptor, clusters = params.get("descriptor"), params.get("clusters")
-    return {
-        "binary": f"the {params.get('label.components')}-bit code of the {descriptor} of the sound around them",
-        "textons": f"which of {clusters} clusters of what is seen they fall into, the visual control",
-    }.get(str(params.get("label.model")), f"which of {clusters} clusters of sound {descriptor}s is heard around them")
 
 
 def corpus_in_words(params: Mapping[str, Any]) -> str:

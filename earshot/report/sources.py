@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from earshot.core.errors import EarshotError
-from earshot.explanation.exhibit import FACTS_FILE, NOTHING
-from earshot.explanation.tables import read_table
+from earshot.core.json_files import read_json
+from earshot.explanation.tables import FACTS_FILE, NOTHING, read_table
 from earshot.results.runs import Run, folder_files, read_metrics, read_run
 from earshot.results.score_tables import Display, Grid, grid, in_order, written_displays
 
 OF_THE_STAGE = ("exhibit", "title", "encoder", "tree", NOTHING)  # facts that the stage explain writes itself
 LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
+LABELS, TOLD = "data/labels/labels.json", "data/told"
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,15 @@ class Source:
         return replace(read_run(self.name, files), params=dict(self.params))
 
     @cached_property
+    def labels(self) -> str:
+        """What a label is, in words: those of the stage label, where its file is there."""
+        file = self.root / LABELS
+        return read_json(file, "label")["predicts"] if file.exists() else f"labels {self.params.get('label.model')}"
+
+    @cached_property
     def displays(self) -> dict[str, Display]:
         """How the benchmarks are displayed, in the order of the parameters."""
-        known = written_displays(self.root / "data" / "told") if self.known is None else self.known
+        known = written_displays(self.root / TOLD) if self.known is None else self.known
         return in_order(known, self.params)
 
     @cached_property
