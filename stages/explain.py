@@ -1,15 +1,8 @@
 """Explain: what was learned, to be looked at and listened to, as one of the exhibits that the report shows.
 
-clusters      the moments nearest to the centroid of each label, and what the centroid says of sound
-units         the frames that activate each unit most, under its receptive fields; objects that it is selective for
-heatmaps      where in frames and spectrograms units respond that prefer a class
-localisation  the map of where a sound comes from, over pictures and over whole clips
-embeddings    t-SNE of pictures and sounds, trained beside random
-retrieval     the nearest clips to some clips, in four directions
-
 reads   explain.<exhibit>.tree, explain.<exhibit>.encoder
-        data/scenes, data/annotations, corpus.clips, corpus.ontology
-writes  data/explain/<exhibit>      its tables (earshot/explanation/tables.py), and exhibit.json
+        data/scenes, data/annotations, corpus.clips
+writes  data/explain/<exhibit>      its tables, whose columns its module in earshot/exhibits names, and exhibit.json
         metrics/explain_<exhibit>.json
 
     python -m stages.explain --exhibit units
@@ -18,77 +11,74 @@ writes  data/explain/<exhibit>      its tables (earshot/explanation/tables.py), 
 """
 
 import json
+from typing import Any
 
 import torch
 
-from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
+from earshot.core.registry import find, names
 from earshot.evaluation.benchmark import NotApplicable
-from earshot.exhibits import clusters, embeddings, heatmaps, localisation, retrieval, units
-from earshot.explanation.exhibit import FACTS_FILE, Question, nothing
+from earshot.explanation.exhibit import Context, Exhibit, skipped
+from earshot.explanation.tables import FACTS_FILE
+from earshot.params.explain import ExhibitParams, Params, params_of
 from earshot.pipeline.settings import settings
-from earshot.pipeline.stage import Run, Stage, View
+from earshot.pipeline.stage import Run, Stage
 
-EXHIBITS = {
-    "clusters": clusters.show,
-    "units": units.show,
-    "heatmaps": heatmaps.show,
-    "localisation": localisation.show,
-    "embeddings": embeddings.show,
-    "retrieval": retrieval.show,
-}
 SCENES, ANNOTATIONS = "data/scenes", "data/annotations"
 
 
-def inputs(params: View, exhibit: str | None) -> list[str]:
-    """The corpus, and the tree and the encoder of the exhibit."""
-    asked = getattr(params.explain, exhibit or "")
-    if asked is None:
-        raise EarshotError(f"explain.{exhibit} is not among the parameters; add it with its tree and encoder")
-    paths = [asked.tree, asked.encoder, SCENES, ANNOTATIONS, params.corpus.clips, params.corpus.ontology]
-    return list(dict.fromkeys(paths))
+def own_params(params: Params, exhibit: str | None) -> Any:
+    """The exhibit's own group of parameters."""
+    own = getattr(params.explain, exhibit or "")
+    assert isinstance(own, ExhibitParams)
+    return own
+
+
+def inputs(params: Params, exhibit: str | None) -> list[str]:
+    """The tree and the encoder of the exhibit, and the corpus."""
+    own = own_params(params, exhibit)
+    return [own.encoder, own.tree, SCENES, ANNOTATIONS, params.corpus.clips]
 
 
 STAGE = Stage(
     name="explain",
-    params=("seed", "descriptor", "texture", "extract.window", "corpus.clips", "corpus.ontology", "explain.{choice}"),
+    params=params_of,
     reads=inputs,
-    clips=lambda params, exhibit: getattr(params.explain, exhibit).encoder,
+    clips=lambda params, exhibit: own_params(params, exhibit).encoder,
     writes=("data/explain/{choice}",),
     metrics=("explain_{choice}",),
-    choices=("exhibit", tuple(EXHIBITS)),
+    choices=("exhibit", names("earshot.exhibits")),
 )
 
 
-def main(run: Run) -> str:
+def main(run: Run[Params]) -> str:
     torch.set_num_threads(settings().threads)
-    asked = getattr(run.params.explain, run.choice)
-    out = f"data/explain/{run.choice}"
-    question = Question(
-        tree=run.path(asked.tree),
-        encoder=run.path(asked.encoder),
-        params=asked,
+    name = run.choice or ""
+    exhibit: Exhibit = find("earshot.exhibits", name, "EXHIBIT", what="--exhibit")
+    own, out = own_params(run.params, name), f"data/explain/{name}"
+    context = Context(
+        tree=run.path(own.tree),
+        encoder=run.path(own.encoder),
+        params=own,
         seed=run.params.seed,
-        descriptor=run.params.descriptor,
-        switches=run.params.texture.model_dump(),
         window=run.params.extract.window,
         scenes=run.path(SCENES),
         annotations=run.path(ANNOTATIONS),
         clips=run.path(run.params.corpus.clips),
-        ontology=run.path(run.params.corpus.ontology),
         folder=run.out(out),
         scratch=run.scratch,
     )
     try:
-        shown = EXHIBITS[run.choice](question)
+        result = exhibit.make(context)
     except NotApplicable as why:
-        shown = nothing(str(why))
-    with write_atomically(question.folder / FACTS_FILE) as growing:
-        facts = {"exhibit": run.choice, "encoder": asked.encoder, "tree": asked.tree} | shown.facts
-        growing.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        result = skipped(str(why))
+    exhibit.check_metrics(result.metrics)
+    facts = {"exhibit": name, "title": exhibit.title, "encoder": own.encoder, "tree": own.tree} | result.facts
+    with write_atomically(context.folder / FACTS_FILE) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     run.place(out)
-    run.write_metrics(f"explain_{run.choice}", shown.metrics)
-    return f"{run.choice}: {shown.closing}"
+    run.write_metrics(f"explain_{name}", result.metrics)
+    return f"{name}: {result.closing}"
 
 
 if __name__ == "__main__":

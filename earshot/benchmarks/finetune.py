@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.core.params import Amount, Count, CropShare, Decay, Positive, Share
+from earshot.core.params import INDIFFERENT, Amount, Count, CropShare, Decay, Positive, Share
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
@@ -57,7 +57,7 @@ class Params(BenchmarkParams):
     """
 
     inputs: Literal["images"]
-    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False)]
+    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False), INDIFFERENT]
     steps: Positive
     batch: Annotated[int, Field(ge=2)]
     learning_rate: Amount

@@ -13,13 +13,15 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree
-from earshot.report.pages import START, write_report
+from earshot.report.build import START, write_report
 from earshot.report.revisions import experiment_source, folder_source, revision_source
 from earshot.report.sources import Source
+from earshot.results.score_tables import registered_displays
 
 WORKSPACE = "."
 STYLE = "report.css"  # which every report has
@@ -42,7 +44,8 @@ def sources(options: argparse.Namespace, scratch: Path) -> list[Source]:
     found += [folder_source(folder, str(folder)) for folder in options.folder]
     if len(found) < 2:
         raise EarshotError(f"{len(found)} run named, wanted two or more, such as: main fifteen; '.' is the workspace")
-    return found
+    displays = registered_displays()
+    return [replace(source, known=displays) for source in found]
 
 
 def check_output(folder: Path) -> None:

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from earshot.commands.scores import read_metrics
 from earshot.core.errors import EarshotError
 from earshot.corpus.completeness import ALL, EVERY_CLIP
+from earshot.results.runs import read_metrics
 
 COLUMNS = ("split", "class", "asked", "kept", "share_kept", "pending", "refused")
 REFUSED = "refused_"

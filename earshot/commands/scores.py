@@ -4,42 +4,23 @@ python -m earshot.commands.scores [--root DIR]
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from earshot.core.errors import EarshotError
-from earshot.results.score_tables import BENCHMARKS, grid
-
-PICTURES = ("voc", "sun", "finetune", "detection", "correspondence")
-
-
-def read_metrics(root: Path, name: str) -> dict[str, float]:
-    """The metrics of one stage, empty where it has not run.
-
-    Raises EarshotError for a file that is no flat JSON mapping.
-    """
-    file = root / "metrics" / f"{name}.json"
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise EarshotError(f"{file}: cannot be read as JSON ({error}); run the stage that writes it") from None
-    if not isinstance(values, dict):
-        raise EarshotError(f"{file}: holds {type(values).__name__}, wanted a mapping; run the stage that writes it")
-    return values
+from earshot.core.yaml_files import flatten, read_yaml
+from earshot.results.runs import read_metrics
+from earshot.results.score_tables import Display, grid, in_order, registered_displays
 
 
-def picture_table(name: str, values: Mapping[str, float]) -> list[str]:
+def benchmark_lines(display: Display, values: Mapping[str, float]) -> list[str]:
     """Lines: a layer or mode a column, the trained network and its controls a row each."""
-    found, told = grid(name, values), BENCHMARKS[name]
-    keys = [key for key in found.columns if key != "ranked"]
-    title = ", ".join(filter(None, [told.title, told.words]))
-    lines = [f"{title:<20}" + "".join(f"{found.columns[key]:>10}" for key in keys)]
+    found = grid(display, values)
+    heads = [title for title in found.columns.values() if [title] != [display.metric] or len(found.columns) > 1]
+    lines = [f"{display.heading:<20}" + "".join(f"{head:>10}" for head in heads)]
     for row, scores in found.rows.items():
-        lines.append(f"  {row:<18}" + "".join(_score(scores.get(key)) for key in keys))
+        lines.append(f"  {row:<18}" + "".join(_score(scores.get(key)) for key in found.columns))
     return lines + [f"  {row:<18}{_score(score)}" for row, score in found.alike.items()]
 
 
@@ -48,17 +29,16 @@ def table(root: Path) -> str:
 
     Raises EarshotError where no benchmark has been run.
     """
-    pictures = {name: read_metrics(root, name) for name in PICTURES}
-    esc50, pretrain, extract = (read_metrics(root, name) for name in ("esc50", "pretrain", "extract"))
-    if not any(pictures.values()) and not esc50:
+    params = root / "params.yaml"
+    names = dict(flatten(read_yaml(params))) if params.exists() else {}
+    displays = {name: each for name, each in in_order(registered_displays(), names).items() if each.on_console}
+    measured = {name: values for name in displays if (values := read_metrics(root, name))}
+    if not measured:
         raise EarshotError(f"{root / 'metrics'}: no scores; run `dvc repro` first")
+    pretrain, extract = (read_metrics(root, name) for name in ("pretrain", "extract"))
     lines = [""]
-    for name, values in pictures.items():
-        lines += [*picture_table(name, values), ""] if values else []
-    if esc50:
-        found = grid("esc50", esc50)
-        rows = [f"  {row:<18}{_score(score)}" for row, score in found.beside("accuracy").items()]
-        lines += ["ESC-50, accuracy", *rows, ""]
+    for name, values in measured.items():
+        lines += [*benchmark_lines(displays[name], values), ""]
     if pretrain.get("val_accuracy") is not None:
         beside = "(majority {majority:.3f}, chance {chance:.3f})".format_map(pretrain)
         lines.append(f"The label of a sound, told from a held-out frame: {pretrain['val_accuracy']:.3f} {beside}")

@@ -14,138 +14,25 @@ import argparse
 import csv
 import io
 import json
-import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-from earshot.commands.recipe import flatten, recipe_values
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.pipeline.params import read_yaml
-from earshot.results.charts import draw_classes, draw_sweep
+from earshot.results.charts import draw
+from earshot.results.paper_tables import AS_PUBLISHED, DO_NOT_COMPARE, Group, Score, Section, has_scores, lines
 from earshot.results.published import Published, Row, published_tables
-from earshot.results.run_settings import TRAININGS, Params, agree, told
+from earshot.results.recipes import recipe_params
+from earshot.results.run_settings import agree, idea, setting, steps, told
 from earshot.results.runs import Collection, Run, collect
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-CONTROLS = {
-    "random weights": "random_",
-    "wrong sound": "wrong_sound_",
-    "supervised direct": "direct_",
-    "supervised pretraining": "supervised_",
-}
-# What stands beside all rows alike.
-ALIKE = {"colour histogram": "colour_{}", "random ranking": "floor_{}", "chance": "chance"}
-AS_PUBLISHED = "as published"
-RENDERED, SCENES = "data/sample/", "data/scenes"
-OTHER_LISTS = "Runs that should have the same {} for {} have different ones ({}): what is missing may tell."
-# By the key of a list's hash: of what it is, and how many of a run's seeds decide it (test items may be drawn).
-LISTS = {"clips_hash": ("clips to train on", 1), "items_hash": ("items to ask", 2)}
-DO_NOT_COMPARE = "Measured on the rendered world: these scores compare with each other, not with the published ones."
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score over seeds, in per cent; the spread is the sample standard deviation, None for one seed."""
-
-    mean: float
-    spread: float | None
-    seeds: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ in seeds alone: the published row that they are of, if any, their idea and their setting."""
-
-    row: Row | None
-    name: str
-    idea: Params
-    setting: Params
-    runs: list[Run] = field(default_factory=list)
-
-    def score(self, key: str | None) -> Score | None:
-        """Mean and spread of the score `key`; of runs that repeat a seed, the first counts."""
-        return over_seeds(self.runs, key)
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table in one setting; the groups are in the order in which they are shown."""
-
-    table: Published
-    number: int
-    setting: Params
-    groups: list[Group]
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The table's columns, or where the runs saw a tree with other classes, those classes."""
-        place, _, rest = next(iter(self.table.columns.values())).partition(".")
-        metric = rest.rpartition(".")[2]
-        keys = {key for group in self.groups for run in group.runs for key in run.scores}
-        found = sorted(key for key in keys if key.startswith(f"{place}.") and key.endswith(f".{metric}"))
-        if not self.table.classes or {*found} <= {*self.table.columns.values()}:
-            return self.table.columns
-        return {key.removeprefix(f"{place}.").removesuffix(f".{metric}"): key for key in found}
-
-    @property
-    def differences(self) -> dict[str, Any]:
-        """Where the setting is not the paper's."""
-        return {key: value for key, value in self.setting.items() if value != AS_PUBLISHED}
-
-    @property
-    def other_lists(self) -> list[str]:
-        """In words, where runs come from different lists of clips or items that should be the same."""
-        told = []
-        for place, (name, (what, seeds)) in product(sorted(self.table.benchmarks), LISTS.items()):
-            found: dict[tuple[Any, ...], set[str]] = {}
-            for run in (run for group in self.groups for run in group.runs if f"{place}.{name}" in run.lists):
-                found.setdefault(run.seeds[-seeds:], set()).add(run.lists[f"{place}.{name}"])
-            differing = [lists for lists in found.values() if len(lists) > 1]
-            if differing:
-                told.append(OTHER_LISTS.format(what, place, ", ".join(sorted(set.union(*differing)))))
-        return told
-
-    @property
-    def rendered(self) -> bool:
-        """Whether the scores come from trees of the rendered world, or a pretext accuracy from its corpus."""
-        run = self.groups[0].runs[0]
-        measured = {key.partition(".")[0] for key in run.scores} & self.table.benchmarks
-        trees = [run.params.get(f"evaluate.{name}.tree", SCENES) for name in measured]  # pretrain has none
-        if SCENES in trees and run.params.get("corpus.clips") == "data/clips":
-            trees.append(run.params.get("corpus.manifest"))
-        return any(str(tree).startswith(RENDERED) for tree in trees)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a section: whose score, which kind of it, and the scores by column."""
-
-    method: str
-    kind: str
-    scores: dict[str, Score | float | None]
-
-
-def over_seeds(runs: Iterable[Run], key: str | None) -> Score | None:
-    """The mean of a score over the seeds of `runs`, in per cent, and its spread; None where no run has it."""
-    by_seed: dict[Any, float] = {}
-    for run in runs:
-        if key in run.scores:
-            by_seed.setdefault(run.seeds, 100 * run.scores[key])
-    values = [*by_seed.values()]
-    if not values:
-        return None
-    return Score(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+from earshot.results.trainings import TRAININGS, Params
 
 
 def sections(table: Published, runs: Sequence[Run]) -> list[Section]:
     """The table once for each setting of the runs that have any of its scores, the one of most runs first."""
-    groups = grouped(table, [run for run in runs if table.admits(run.params) and _has_scores(table, run)])
+    groups = grouped(table, [run for run in runs if table.admits(run.params) and has_scores(table, run)])
     settings: list[dict[str, Any]] = []
     for group in sorted(groups, key=lambda group: -len(group.setting)):  # who uses most parameters tells most
         if not any(agree(group.setting, other) for other in settings):
@@ -161,85 +48,26 @@ def grouped(table: Published, runs: Iterable[Run]) -> list[Group]:
     for run in runs:
         row = table.row_of(run.params)
         published = recipe_params((row and row.recipe) or table.recipe)
-        own_idea = table.training.idea(run.params, table.sweep)
-        own_setting = table.training.setting(run.params, table.benchmarks, table.sweep)
-        for key, value in (published | table.training.steps(published)).items():
+        own_idea = idea(table.training, run.params, table.sweep)
+        own_setting = setting(table.training, run.params, table.benchmarks, table.sweep)
+        for key, value in (published | steps(table.training, published)).items():
             if key in own_setting and own_setting[key] == value:
                 own_setting[key] = AS_PUBLISHED
-        name = _name(table, row, own_idea, published)
+        name = _name(table, row, run.params, own_idea, published)
         key = json.dumps([name, own_idea, own_setting], sort_keys=True)
         groups.setdefault(key, Group(row, name, own_idea, own_setting)).runs.append(run)
     rows = [*table.rows, None]
     return sorted(groups.values(), key=lambda group: (rows.index(group.row), group.idea.get("clusters", 0), group.name))
 
 
-def _name(table: Published, row: Row | None, own: Params, published: Params) -> str:
+def _name(table: Published, row: Row | None, params: Params, own: Params, published: Params) -> str:
     """The published row's name, or none; and in words where the idea is not the published one."""
-    if row is None and table.training.is_random(own):
+    if row is None and table.training.is_random(params):
         return "random weights"
     if row and row.weights:
         return row.name
     differs = {key: value for key, value in own.items() if published.get(key) != value}
     return ", ".join(filter(None, [row.name if row else "", told(differs)])) or "the same"
-
-
-@cache
-def recipe_params(name: str) -> dict[str, Any]:
-    """All parameters of a paper's row, by dotted name."""
-    defaults = dict(flatten(read_yaml(REPOSITORY / "params.yaml")))
-    return defaults | recipe_values([REPOSITORY / "recipes" / f"{name}.yaml"])
-
-
-def _has_scores(table: Published, run: Run) -> bool:
-    places = {(key.partition(".")[0], key.rpartition(".")[2]) for key in table.columns.values()}
-    return any((key.partition(".")[0], key.rpartition(".")[2]) in places for key in run.scores)
-
-
-def lines(section: Section) -> list[Line]:
-    """All lines: each published row with the runs of it and their controls, other runs, colours and chance.
-
-    After the first section, published rows stand only where there are runs of them.
-    """
-    columns = section.columns
-    made = []
-    for row in section.table.rows:
-        shown = section.number == 1 or any(group.row is row for group in section.groups)
-        if shown and columns == section.table.columns:
-            made.append(Line(row.name, "published", dict(zip(columns, row.scores, strict=True))))
-        for group in section.groups:
-            made += _measured(section, group) if group.row is row else []
-    for group in section.groups:
-        made += [] if group.row else _measured(section, group)
-    runs = [run for group in section.groups for run in group.runs]
-    for name, metric in ALIKE.items():
-        keys = {title: _key_without_layer(key, metric) for title, key in columns.items()}
-        scores = {title: over_seeds(runs, key) for title, key in keys.items() if key not in columns.values()}
-        made += [Line(name, "control", {title: scores.get(title) for title in columns})] if any(scores.values()) else []
-    return made
-
-
-def _measured(section: Section, group: Group) -> list[Line]:
-    """The line of a group's runs, and those of its controls; the runs of random weights are their own."""
-    columns = section.columns
-    made = [Line(group.name, "ours", {title: group.score(key) for title, key in columns.items()})]
-    if section.table.training.is_random(group.idea):
-        return made
-    for name, prefix in CONTROLS.items():
-        scores = {title: group.score(control_key(key, prefix)) for title, key in columns.items()}
-        made += [Line(group.name, name, scores)] if any(scores.values()) else []
-    return made
-
-
-def control_key(key: str, prefix: str) -> str:
-    """`voc.map_pool5` and `random_` as `voc.random_map_pool5`."""
-    place, _, metric = key.rpartition(".")
-    return f"{place}.{prefix}{metric}"
-
-
-def _key_without_layer(key: str, metric: str) -> str:
-    """`voc.map_pool5` and `colour_{}` as `voc.colour_map`."""
-    place, _, own = key.rpartition(".")
-    return f"{place}.{metric.format(own.partition('_')[0])}"
 
 
 def as_markdown(found: Sequence[Section], plots: Mapping[int, str]) -> str:
@@ -322,7 +150,7 @@ def ideas(run: Run) -> dict[str, Any]:
     measured = {key.partition(".")[0] for key in run.scores}
     encoders = {run.params.get(f"evaluate.{name}.encoder", f"models/{name}") for name in measured}
     trainings = [training for name, training in TRAININGS.items() if f"models/{name}" in encoders]
-    return {key: value for training in trainings for key, value in training.idea(run.params).items()}
+    return {key: value for training in trainings for key, value in idea(training, run.params).items()}
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -331,15 +159,6 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def draw(section: Section, file: Path) -> bool:
-    """A picture of the section, where its table has one: a sweep's curves, or a class's bars; whether it was drawn."""
-    if section.table.sweep:
-        draw_sweep(section, file)
-    elif section.table.classes:
-        draw_classes(section, file)
-    return file.exists()
 
 
 def write_tables(collection: Collection, output: Path) -> list[str]:

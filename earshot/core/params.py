@@ -49,17 +49,19 @@ class Role:
     """What the tables of results make of a parameter; without one it is part of the setting of a run.
 
     Args:
-        of: `idea`: rows of a table are told apart by it; `indifferent`: it changes no score.
-        plain: of an idea, the value that means nothing special is done.
+        of: `idea`: rows of a table are told apart by it; `indifferent`: it changes no score; `filter`: a setting that
+            halves the moments of an epoch where it is true.
     """
 
-    of: Literal["idea", "indifferent"]
-    plain: Any = None
+    of: Literal["idea", "indifferent", "filter"]
 
 
 @dataclass(frozen=True)
 class UsedIf:
-    """A parameter that matters only where another one has one of some values: `UsedIf("label.model", "binary")`."""
+    """A parameter that matters only where another one has one of some values: `UsedIf("label.model", "binary")`.
+
+    Without values it matters wherever the other one is a parameter of the training at all.
+    """
 
     key: str
     values: tuple[Any, ...]
@@ -69,18 +71,27 @@ class UsedIf:
         object.__setattr__(self, "values", values)
 
 
-IDEA, INDIFFERENT = Role("idea"), Role("indifferent")
+class UnusedIf(UsedIf):
+    """A parameter that matters unless another one has one of some values."""
+
+
+class Initial:
+    """A parameter of a training on which untrained networks depend too; its others matter only where it trains."""
+
+
+IDEA, INDIFFERENT, INITIAL = Role("idea"), Role("indifferent"), Initial()
 Params = TypeVar("Params", bound=BaseModel)
 
 
 def fields_of_each(
-    groups: Mapping[str, type[BaseModel]], used: str, *, without: type[BaseModel] = BaseModel
+    groups: Mapping[str, type[BaseModel]], used: str, *marks: Any, without: type[BaseModel] = BaseModel
 ) -> dict[str, Any]:
     """Fields for `pydantic.create_model`: all that things of one kind declare, each used with those that declare it.
 
     Args:
         groups: the schema of each thing, by its name.
         used: the parameter that names the thing.
+        marks: what is said beside each of them besides.
         without: a schema whose fields are left out.
 
     Raises:
@@ -94,7 +105,7 @@ def fields_of_each(
                 raise TypeError(f"{key} is not declared alike by {', '.join(owners)}")
             default = ... if info.is_required() else info.default
             if key not in without.model_fields:
-                fields[key] = (Annotated[info.annotation, *info.metadata, UsedIf(used, *owners)], default)
+                fields[key] = (Annotated[info.annotation, *info.metadata, *marks, UsedIf(used, *owners)], default)
     return fields
 
 
@@ -171,6 +182,16 @@ def declared_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from declared_keys(inner, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def declared_marks(model: type[BaseModel], prefix: str = "", above: Sequence[Any] = ()) -> Iterator[tuple[str, list]]:
+    """All single parameters, and what is said beside each and beside the groups that it is in, such as a `Role`."""
+    for name, info in model.model_fields.items():
+        inner, marks = group_of(model, name), [*above, *info.metadata]
+        if inner is None:
+            yield prefix + name, marks
+        else:
+            yield from declared_marks(inner, f"{prefix}{name}.", marks)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from earshot.core.errors import EarshotError
-from earshot.params.evaluate import BenchmarkParams
+from earshot.core.params import Group
 
 BENCHMARK_FILE = "benchmark.json"  # beside the predictions: what `Benchmark.describe` returns
 # Rows of a table of scores, and what stands before the names of their metrics.
 NETWORK_CONTROLS = {"wrong sound": "wrong_sound_", "random weights": "random_"}
 
-P = TypeVar("P", bound=BenchmarkParams)
+P = TypeVar("P", bound=Group)
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,13 @@ class NotApplicable(EarshotError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark(Generic[P]):
-    """A benchmark and how its scores are displayed.
+class Display:
+    """How the scores of a benchmark are displayed.
 
     A score is called by a metric and maybe a column, such as `map_pool5`: what was trained. The same name after a
     control's prefix, such as `random_map_pool5`, is the control's score.
 
     Args:
-        params: the schema of its group of parameters.
-        evaluate: measures the encoder that a context names.
         title: its name in tables and charts.
         scores: what its scores are called before their column: a regular expression.
         leading: the score that stands for the benchmark, chosen beforehand and not by its value; else the first one.
@@ -98,8 +96,6 @@ class Benchmark(Generic[P]):
         on_console: the table of `make repro` display it.
     """
 
-    params: type[P]
-    evaluate: Callable[[Context[P]], Result]
     title: str
     scores: str
     leading: str = ""
@@ -115,9 +111,27 @@ class Benchmark(Generic[P]):
     at_a_glance: bool = False
     on_console: bool = False
 
+    @property
+    def heading(self) -> str:
+        """Title and metric."""
+        return ", ".join(filter(None, [self.title, self.metric]))
+
     def describe(self) -> dict[str, Any]:
-        """How the scores are displayed, for a JSON file: every attribute but `params` and `evaluate`."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("params", "evaluate")}
+        """The attributes, for a JSON file."""
+        return {each.name: getattr(self, each.name) for each in fields(Display)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Display, Generic[P]):
+    """A benchmark and how its scores are displayed.
+
+    Args:
+        params: the schema of its group of parameters.
+        evaluate: measures the encoder that a context names.
+    """
+
+    params: type[P]
+    evaluate: Callable[[Context[P]], Result]
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:

@@ -21,11 +21,13 @@ import pyarrow.compute as pc
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
 from earshot.core.parquet import open_parquet
-from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.core.params import Count, Positive
+from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import cochleagram_png, mp3_of, smaller_jpeg
-from earshot.explanation.tables import write_table
+from earshot.explanation.tables import BYTES, INT, MOMENT, NUMBERS, REAL, TEXTS, write_table
 from earshot.labels.labeler import load_labeler
 from earshot.labels.table import SILENT, TRAINING
+from earshot.params.explain import ExhibitParams
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.audio_slices import clip_sound
 from earshot.scenes.table import SceneTable
@@ -40,6 +42,39 @@ CHARTS = ("mean", "spread", "correlation", "modulation", "frequencies", "rates")
 COCHLEAGRAM = "32 channels from 20 Hz to 10 kHz; white is the level that one value in a hundred exceeds"
 
 Said = Mapping[str, Sequence[str]]  # annotations by clip
+TABLES = {
+    "clusters": pa.schema({
+        "cluster": INT,
+        "moments": INT,
+        "trained_on": INT,  # of the training split, and kept
+        "annotations": TEXTS,  # the most frequent of its clips
+        "shares": NUMBERS,  # of its moments, that have each
+        "mean": NUMBERS,  # 32, of the centroid's envelopes, by channel; of textures, as the following; else empty
+        "spread": NUMBERS,  # relative
+        "correlation": NUMBERS,  # 32 x 32, row after row, NaN where a texture has none
+        "modulation": NUMBERS,  # 32 x 10, row after row: power of each channel
+        "frequencies": NUMBERS,  # 32, Hz, of the channels
+        "rates": NUMBERS,  # 10, Hz, of the modulation
+        "centroid": NUMBERS,  # of any descriptor, before scaling
+    }),
+    "cluster_moments": pa.schema({  # the nearest to each centroid, one a group, by cluster and rank
+        "cluster": INT,
+        "rank": INT,
+        **MOMENT,
+        "distance": REAL,
+        "frame": BYTES,
+        "cochleagram": BYTES,  # PNG of 32 channels, low at the bottom, over the whole sound
+        "sound": BYTES,  # empty where only the picture is shown
+        "seconds": REAL,
+    }),
+}  # fmt: skip
+
+
+class Params(ExhibitParams):
+    """How much is shown of each cluster."""
+
+    examples: Positive
+    heard: Count
 
 
 @dataclass(order=True, frozen=True)
@@ -82,25 +117,25 @@ class Cluster:
         return sorted(self.nearest.values())
 
 
-def show(question: Question) -> Shown:
+def make(context: Context) -> ExhibitResult:
     """The tables clusters and cluster_moments."""
-    labeler, description = load_labeler(question.encoder), load_description(question.encoder)
+    labeler, description = load_labeler(context.encoder), load_description(context.encoder)
     facts, centroids = labeler.facts, labeler.centroids
     if centroids is None:
-        return nothing(f"labels of the model {facts['model']} have no centroid")
-    if is_dealt(question.tree):
-        return nothing("labels are those of other groups' sounds (label.control), which no centroid is near to")
-    clusters, silent = count(question, labeler.values)
+        return skipped(f"labels of the model {facts['model']} have no centroid")
+    if is_dealt(context.tree):
+        return skipped("labels are those of other groups' sounds (label.control), which no centroid is near to")
+    clusters, silent = count(context, labeler.values)
     heard = description if facts["descriptor"] == description.name else None
-    write_table(question.folder, "clusters", cluster_rows(clusters, centroids, heard))
-    write_table(question.folder, "cluster_moments", moment_rows(clusters, question, description))
+    write_table(context.folder, TABLES, "clusters", cluster_rows(clusters, centroids, heard))
+    write_table(context.folder, TABLES, "cluster_moments", moment_rows(clusters, context, description))
     metrics = measure(clusters)
     closing = f"{len(clusters)} clusters of {facts['descriptor']}, {metrics['empty_clusters']} of them empty"
     if "purity" in metrics:
         closing += f"; purity {metrics['purity']:.3f} (chance {metrics['chance']:.3f})"
     told = {"labels": facts["model"], "clusters_of": labeler.label_model.clusters_of}
     told |= {"descriptor": facts["descriptor"], "silent": silent, "cochleagram": COCHLEAGRAM}
-    return Shown(told, metrics, closing)
+    return ExhibitResult(told, metrics, closing)
 
 
 def is_dealt(tree: Path) -> bool:
@@ -112,30 +147,30 @@ def is_dealt(tree: Path) -> bool:
     )
 
 
-def count(question: Question, clusters: int) -> tuple[list[Cluster], int]:
+def count(context: Context, clusters: int) -> tuple[list[Cluster], int]:
     """All clusters, and how many moments are silent and in none.
 
     Raises EarshotError where labels, labeler and annotations are not of one run.
     """
     found, silent = [Cluster() for _ in range(clusters)], 0
-    shards, annotations = (shard_paths(folder, ".parquet") for folder in (question.tree, question.annotations))
+    shards, annotations = (shard_paths(folder, ".parquet") for folder in (context.tree, context.annotations))
     if len(shards) != len(annotations):
-        told = f"{len(shards)} shards, but {question.annotations} has {len(annotations)}"
-        raise EarshotError(f"{question.tree}: has {told}; run the stage label again")
+        told = f"{len(shards)} shards, but {context.annotations} has {len(annotations)}"
+        raise EarshotError(f"{context.tree}: has {told}; run the stage label again")
     frequent = frequent_sets(annotations)
     for number, (shard, said) in enumerate(zip(shards, map(read_annotations, annotations), strict=True)):
-        dealt = deal(said, frequent, [question.seed, number])
+        dealt = deal(said, frequent, [context.seed, number])
         for batch in _batches(shard, COLUMNS):
             for clip_id, moment, group, split, label, kept, distance in _rows(batch, COLUMNS[:-1]):
                 if label == SILENT:
                     silent += 1
                     continue
                 if label >= clusters:
-                    told = f"label {label}, but {question.encoder} has {clusters} clusters"
+                    told = f"label {label}, but {context.encoder} has {clusters} clusters"
                     raise EarshotError(f"{shard}: holds {told}; run the stage label again")
                 near = Near(distance, clip_id, moment, group, said.get(clip_id, ()))
                 trained_on = kept and split == TRAINING
-                found[label].add(near, trained_on, dealt.get(clip_id, ()), question.params.examples)
+                found[label].add(near, trained_on, dealt.get(clip_id, ()), context.params.examples)
     return found, silent
 
 
@@ -208,14 +243,14 @@ def cluster_rows(
         }
 
 
-def moment_rows(clusters: Sequence[Cluster], question: Question, description: Description) -> Iterator[dict[str, Any]]:
+def moment_rows(clusters: Sequence[Cluster], context: Context, description: Description) -> Iterator[dict[str, Any]]:
     """The nearest moments of all clusters, drawn, by cluster and rank, from 1 on."""
     wanted = defaultdict(list)  # by clip
     for number, cluster in enumerate(clusters):
         for rank, near in enumerate(cluster.examples(), 1):
             wanted[near.clip_id].append((number, rank, near))
     drawn = {}
-    for clip in SceneTable(question.scenes).clips(wanted, ["clip_id", "frames", "times", "sound"]):
+    for clip in SceneTable(context.scenes).clips(wanted, ["clip_id", "frames", "times", "sound"]):
         for number, rank, near in wanted[clip["clip_id"]]:
             drawn[number, rank] = {
                 "cluster": number,
@@ -225,20 +260,20 @@ def moment_rows(clusters: Sequence[Cluster], question: Question, description: De
                 "group": near.group,
                 "annotations": near.annotations,
                 "distance": near.distance,
-                **draw_moment(clip, near.moment, question, description, heard=rank <= question.params.heard),
+                **draw_moment(clip, near.moment, context, description, heard=rank <= context.params.heard),
             }
     yield from (drawn[place] for place in sorted(drawn))
 
 
 def draw_moment(
-    clip: Mapping[str, Any], moment: int, question: Question, description: Description, heard: bool
+    clip: Mapping[str, Any], moment: int, context: Context, description: Description, heard: bool
 ) -> dict[str, Any]:
     """The frame of a moment, the cochleagram of the sound around it, and where `heard` that sound."""
     try:
         sound, rate = clip_sound(clip["clip_id"], clip["sound"])
     except EarshotError as error:
-        raise EarshotError(f"{question.scenes}: {error}") from None
-    windows, _ = cut_windows(sound, rate, np.array([clip["times"][moment]]), question.window)
+        raise EarshotError(f"{context.scenes}: {error}") from None
+    windows, _ = cut_windows(sound, rate, np.array([clip["times"][moment]]), context.window)
     seconds = windows.shape[1] / rate
     envelopes = description.cochleagrams(windows, rate)[0]  # of 3.75 s: shorter sounds are repeated
     return {
@@ -247,3 +282,20 @@ def draw_moment(
         "sound": mp3_of(windows[0], rate) if heard else b"",
         "seconds": seconds if heard else 0.0,
     }
+
+
+EXHIBIT = Exhibit(
+    title="Clusters",
+    params=Params,
+    make=make,
+    tables=TABLES,
+    metrics=(
+        "clusters",
+        "empty_clusters",
+        "moments",
+        "smallest_share",
+        "largest_share",
+        "purity",
+        "chance",
+    ),
+)

@@ -6,13 +6,16 @@ its controls, and of all clips of other videos, which is chance.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+from pydantic import Field
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from earshot.core.params import Amount, SplitName
 from earshot.evaluation.clips.clip_embeddings import (
     annotation_table,
     clip_names,
@@ -25,11 +28,12 @@ from earshot.evaluation.clips.clip_embeddings import (
 from earshot.evaluation.clips.ranking import rank
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
-from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import smaller_jpeg
 from earshot.explanation.sampling import draw_names
-from earshot.explanation.tables import write_table
+from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.device import chosen_device
+from earshot.params.explain import ExhibitParams
 from earshot.scenes.clips import Clip, Wanted
 
 THUMBNAIL = 64  # px
@@ -38,46 +42,68 @@ NEIGHBOURS = 10
 CROWDED = 3  # points for each of the perplexity's neighbours, at least (van der Maaten's code wants as many)
 
 Embeddings = Mapping[str, Mapping[str, np.ndarray]]  # by sense and the prefix of the network, (points, dimensions)
+Alike = Mapping[tuple[str, str], Mapping[int, float]]  # by prefix and sense, and by the number of a point
+TABLES = {
+    "embedded": pa.schema({  # a row a network, sense and moment
+        "network": TEXT,
+        "sense": TEXT,
+        "clip_id": TEXT,
+        "moment": INT,
+        "x": REAL,  # t-SNE, each network and sense by itself, scaled into [0, 1]
+        "y": REAL,
+        "alike": REAL,  # share of its nearest by the embedding that share an annotation; null where it has none
+    }),
+    "embedded_moments": pa.schema({**MOMENT, "thumbnail": BYTES}),  # a row a moment; JPEG, 64 px
+}  # fmt: skip
 
 
-def show(question: Question) -> Shown:
+class Params(ExhibitParams):
+    """Which moments, and how t-SNE lays them out."""
+
+    split: SplitName
+    points: Annotated[int, Field(ge=10)]
+    perplexity: Amount
+
+
+def make(context: Context) -> ExhibitResult:
     """The tables embedded and embedded_moments."""
-    if hears(question.encoder) and (reason := why_no_towers(question.encoder)):
-        return nothing(reason)
-    points, embeddings = embed(question)
+    if hears(context.encoder) and (reason := why_no_towers(context.encoder)):
+        return skipped(reason)
+    points, embeddings = embed(context)
     if len(points) < FEWEST:
-        return nothing(f"the split {question.params.split} has {len(points)} clips, wanted {FEWEST} or more points")
-    perplexity = min(question.params.perplexity, (len(points) - 1) / CROWDED)
-    write_table(question.folder, "embedded_moments", points)
-    write_table(question.folder, "embedded", place_all(points, embeddings, perplexity, question.seed))
-    metrics = {"points": len(points), **measure(points, embeddings, question.seed)}
+        return skipped(f"the split {context.params.split} has {len(points)} clips, wanted {FEWEST} or more points")
+    perplexity = min(context.params.perplexity, (len(points) - 1) / CROWDED)
+    write_table(context.folder, TABLES, "embedded_moments", points)
+    measured, alike = measure(points, embeddings, context.seed)
+    write_table(context.folder, TABLES, "embedded", place_all(points, embeddings, alike, perplexity, context.seed))
+    metrics = {"points": len(points), **measured}
     told = [f"{sense} {metrics[f'neighbours_{sense}']:.3f} (random {metrics[f'random_neighbours_{sense}']:.3f})"
             for sense in embeddings if "chance" in metrics]  # fmt: skip
-    closing = f"{len(points):,} clips of the split {question.params.split}"
+    closing = f"{len(points):,} clips of the split {context.params.split}"
     if told:
         closing += f"; neighbours that share an annotation: {', '.join(told)}; chance {metrics['chance']:.3f}"
-    facts = {"split": question.params.split, "method": f"t-SNE from PCA, perplexity {perplexity:g}"}
-    return Shown(facts | {"senses": ", ".join(embeddings)}, metrics, closing)
+    facts = {"split": context.params.split, "method": f"t-SNE from PCA, perplexity {perplexity:g}"}
+    return ExhibitResult(facts | {"senses": ", ".join(embeddings)}, metrics, closing)
 
 
-def embed(question: Question) -> tuple[list[dict[str, Any]], Embeddings]:
+def embed(context: Context) -> tuple[list[dict[str, Any]], Embeddings]:
     """The moments of at most params.points clips, as rows of embedded_moments by name; and their embeddings."""
-    if hears(question.encoder):
-        networks = load_correspondences(question.encoder)
+    if hears(context.encoder):
+        networks = load_correspondences(context.encoder)
         wanted, see, hear = Wanted.by(networks[""]), _embed_pictures, _embed_sounds
     else:
         networks = {
             prefix: network.to(chosen_device(), memory_format=torch.channels_last)
-            for prefix, network in load_encoders(question.encoder).items()
+            for prefix, network in load_encoders(context.encoder).items()
         }
         size = networks[""].image_size
         wanted = Wanted(image_size=size, frames=1, sound_samples=0, sound_rate=1, sound_channels=1)
         see, hear = _features, None
-    split, said = question.params.split, read_all_annotations(question.annotations)
-    drawn = draw_names(clip_names(question.tree, wanted, split), question.params.points, question.seed)
+    split, said = context.params.split, read_all_annotations(context.annotations)
+    drawn = draw_names(clip_names(context.tree, wanted, split), context.params.points, context.seed)
     points: list[dict[str, Any]] = []
-    clips = _noted(clips_of_split(question.tree, wanted, split, drawn), wanted, said, points)
-    _, pictures, sounds = describe_clips(question.tree, clips, wanted, networks, see, hear, "embeddings")
+    clips = _noted(clips_of_split(context.tree, wanted, split, drawn), wanted, said, points)
+    _, pictures, sounds = describe_clips(context.tree, clips, wanted, networks, see, hear, "embeddings")
     embeddings = {"picture": pictures} | ({"sound": sounds} if hear else {})
     return sorted(points, key=lambda point: (point["clip_id"], point["group"])), embeddings
 
@@ -114,14 +140,17 @@ def _features(network: Any, pictures: torch.Tensor) -> torch.Tensor:
 
 
 def place_all(
-    points: Sequence[Mapping[str, Any]], embeddings: Embeddings, perplexity: float, seed: int
+    points: Sequence[Mapping[str, Any]], embeddings: Embeddings, alike: Alike, perplexity: float, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Where the points of each network and sense lie, by network and sense."""
     for prefix in embeddings["picture"]:
         for sense, of_networks in embeddings.items():
-            for point, (x, y) in zip(points, place(of_networks[prefix], perplexity, seed).tolist(), strict=True):
+            shares = alike.get((prefix, sense), {})
+            places = place(of_networks[prefix], perplexity, seed).tolist()
+            for number, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
                 named = {name: point[name] for name in ("clip_id", "moment")}
-                yield {"network": NETWORKS[prefix], "sense": sense, **named, "x": x, "y": y}
+                named |= {"network": NETWORKS[prefix], "sense": sense}
+                yield {**named, "x": x, "y": y, "alike": shares.get(number)}
 
 
 def place(embeddings: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
@@ -138,22 +167,39 @@ def place(embeddings: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     return (places - middle) / max(np.ptp(places, axis=0).max(), np.finfo(float).tiny) + 0.5
 
 
-def measure(points: Sequence[Mapping[str, Any]], embeddings: Embeddings, seed: int) -> dict[str, Any]:
-    """By network and sense the share of neighbours that share an annotation; nothing where nothing was said."""
+def measure(
+    points: Sequence[Mapping[str, Any]], embeddings: Embeddings, seed: int
+) -> tuple[dict[str, Any], dict[tuple[str, str], dict[int, float]]]:
+    """By network and sense the share of neighbours that share an annotation, and that of each point by its number.
+
+    Nothing where nothing was said.
+    """
     # Neighbours at the same distance are found in this order: drawn, since that of their names may tell.
     drawn = np.random.default_rng(seed).permutation(len(points))
     annotated = [place for place in drawn.tolist() if len(points[place]["annotations"])]
     groups = np.unique([points[place]["group"] for place in annotated], return_inverse=True)[1]
     database = groups[:, None] != groups  # (annotated, annotated)
     if not database.any():
-        return {}
+        return {}, {}
     table = annotation_table([points[place]["annotations"] for place in annotated])[1].astype(np.float32)
     alike = table @ table.T > 0  # (annotated, annotated)
     nearest = min(NEIGHBOURS, int(database.sum(1).min()))
     metrics: dict[str, Any] = {}
+    shares: dict[tuple[str, str], dict[int, float]] = {}
     for sense, of_networks in embeddings.items():
         for prefix, rows in of_networks.items():
             found = rank(rows[annotated], rows[annotated], database, nearest)
-            metrics[f"{prefix}neighbours_{sense}"] = float(np.take_along_axis(alike, found, axis=1).mean())
+            neighbours = np.take_along_axis(alike, found, axis=1)  # (annotated, nearest)
+            metrics[f"{prefix}neighbours_{sense}"] = float(neighbours.mean())
+            shares[prefix, sense] = dict(zip(annotated, neighbours.mean(1).tolist(), strict=True))
     chance = float(((alike & database).sum(1) / database.sum(1)).mean())
-    return metrics | {"chance": chance, "annotated": len(annotated), "nearest": nearest}
+    return metrics | {"chance": chance, "annotated": len(annotated), "nearest": nearest}, shares
+
+
+EXHIBIT = Exhibit(
+    title="Embeddings",
+    params=Params,
+    make=make,
+    tables=TABLES,
+    metrics=("points", "neighbours_picture", "neighbours_sound", "chance", "annotated", "nearest"),
+)

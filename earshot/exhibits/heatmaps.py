@@ -13,10 +13,12 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
 
+from earshot.core.params import Positive, SplitName
 from earshot.evaluation.clips.clip_embeddings import (
     clips_of_split,
     describe_clips,
@@ -27,15 +29,16 @@ from earshot.evaluation.clips.clip_embeddings import (
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import Strongest
 from earshot.explanation.encoders import NETWORKS, hears, why_no_maps
-from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_picture, spectrogram_png, under_map
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
 from earshot.explanation.selectivity import hashes, purity
-from earshot.explanation.tables import write_table
+from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.crops import crop_frames
 from earshot.networks.device import chosen_device
 from earshot.networks.network import PictureEncoder
 from earshot.networks.spectrogram import RATE, SAMPLES
+from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import Clip, Wanted
 
@@ -50,6 +53,28 @@ PROTOCOL = (
 
 Said = Mapping[str, Sequence[str]]  # annotations by clip
 Senses = Mapping[str, tuple[Fields, Fields]]  # the fields of the maps of each, from top to bottom and across
+TABLES = {
+    "heatmaps": pa.schema({  # by network, sense, unit (those that prefer an annotation most come first) and rank
+        "network": TEXT,
+        "sense": TEXT,  # picture or sound
+        "unit": INT,
+        "rank": INT,
+        "annotation": TEXT,  # of most of the unit's top moments
+        "share": REAL,
+        **MOMENT,
+        "shown": BYTES,  # the frame or spectrogram
+        "heat": BYTES,  # the same under the unit's heat map
+        "sound": BYTES,  # one second; empty of pictures
+    })
+}  # fmt: skip
+
+
+class Params(ExhibitParams):
+    """How many units, and moments of each."""
+
+    split: SplitName
+    units: Positive
+    examples: Positive
 
 
 @dataclass(frozen=True)
@@ -69,25 +94,25 @@ class Chosen:
     clips: list[str]
 
 
-def show(question: Question) -> Shown:
+def make(context: Context) -> ExhibitResult:
     """The table heatmaps."""
-    if reason := why_no_maps(question.encoder):
-        return nothing(reason)
-    networks, wanted = load_networks(question)
+    if reason := why_no_maps(context.encoder):
+        return skipped(reason)
+    networks, wanted = load_networks(context)
     senses = {"picture": measure_fields(networks[""].convolve)}
-    if hears(question.encoder):
+    if hears(context.encoder):
         senses["sound"] = measure_fields(networks[""].sound_tower, channels=1)
     for network in networks.values():
         network.to(chosen_device(), memory_format=torch.channels_last)
-    said = read_all_annotations(question.annotations)
-    names, strengths = describe(question, networks, wanted, senses, said)
+    said = read_all_annotations(context.annotations)
+    names, strengths = describe(context, networks, wanted, senses, said)
     if not names:
-        return nothing(f"no clip of the split {question.params.split} is annotated")
+        return skipped(f"no clip of the split {context.params.split} is annotated")
     chosen = {
-        (prefix, sense): choose(values, names, said, question.params.units, question.params.examples)
+        (prefix, sense): choose(values, names, said, context.params.units, context.params.examples)
         for (prefix, sense), values in strengths.items()
     }
-    write_table(question.folder, "heatmaps", draw_all(question, networks, wanted, senses, said, chosen))
+    write_table(context.folder, TABLES, "heatmaps", draw_all(context, networks, wanted, senses, said, chosen))
     metrics: dict[str, Any] = {"clips": len(names)}
     for (prefix, sense), units in chosen.items():
         metrics[f"{prefix}units_{sense}"] = len(units)
@@ -95,18 +120,18 @@ def show(question: Question) -> Shown:
     told = ", ".join(
         f"{sense} {metrics[f'share_{sense}']:.2f} (random {metrics[f'random_share_{sense}']:.2f})" for sense in senses
     )
-    closing = f"of a shown unit's top {question.params.examples} moments are annotated alike: {told}"
-    facts = {"split": question.params.split, "senses": ", ".join(senses), "protocol": PROTOCOL}
-    return Shown(facts | {"network": networks[""].architecture["name"]}, metrics, closing)
+    closing = f"of a shown unit's top {context.params.examples} moments are annotated alike: {told}"
+    facts = {"split": context.params.split, "senses": ", ".join(senses), "protocol": PROTOCOL}
+    return ExhibitResult(facts | {"network": networks[""].architecture["name"]}, metrics, closing)
 
 
-def load_networks(question: Question) -> tuple[dict[str, PictureEncoder], Wanted]:
+def load_networks(context: Context) -> tuple[dict[str, PictureEncoder], Wanted]:
     """The trained and the random network, on the CPU, and what they take of a clip.
 
     Raises EarshotError where one cannot be read.
     """
-    corresponds = hears(question.encoder)
-    loaded = load_correspondences(question.encoder) if corresponds else load_encoders(question.encoder)
+    corresponds = hears(context.encoder)
+    loaded = load_correspondences(context.encoder) if corresponds else load_encoders(context.encoder)
     networks = {prefix: loaded[prefix].cpu() for prefix in COMPARED}
     if corresponds:
         return networks, Wanted.by(networks[""])
@@ -115,15 +140,15 @@ def load_networks(question: Question) -> tuple[dict[str, PictureEncoder], Wanted
 
 
 def describe(
-    question: Question, networks: Mapping[str, PictureEncoder], wanted: Wanted, senses: Senses, said: Said
+    context: Context, networks: Mapping[str, PictureEncoder], wanted: Wanted, senses: Senses, said: Said
 ) -> tuple[list[tuple[str, str]], dict[tuple[str, str], np.ndarray]]:
     """Clips and groups of the annotated moments; and by network and sense how strongly each unit responds anywhere.
 
     The latter are float32 (clips, units).
     """
-    clips = clips_of_split(question.tree, wanted, question.params.split)
+    clips = clips_of_split(context.tree, wanted, context.params.split)
     names, pictures, sounds = describe_clips(
-        question.tree,
+        context.tree,
         (clip for clip in clips if said.get(clip.clip_id)),
         wanted,
         networks,
@@ -176,7 +201,7 @@ def choose(
 
 @torch.inference_mode()
 def draw_all(
-    question: Question,
+    context: Context,
     networks: Mapping[str, PictureEncoder],
     wanted: Wanted,
     senses: Senses,
@@ -190,7 +215,7 @@ def draw_all(
             for rank, clip in enumerate(each.clips):
                 places[clip].append((prefix, sense, number, rank))
     rows = {}
-    for clip in clips_of_split(question.tree, wanted, question.params.split, places):
+    for clip in clips_of_split(context.tree, wanted, context.params.split, places):
         moment = Moment(clip, wanted, "sound" in senses)
         for place in places[clip.clip_id]:
             prefix, sense, number, rank = place
@@ -264,3 +289,12 @@ def _png(picture: Image.Image) -> bytes:
     # Half as large as with all colours, and no eye sees a difference.
     picture.quantize(HEAT_STEPS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+EXHIBIT = Exhibit(
+    title="Heat maps",
+    params=Params,
+    make=make,
+    tables=TABLES,
+    metrics=("clips", "units_picture", "units_sound", "share_picture", "share_sound"),
+)

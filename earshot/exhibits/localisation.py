@@ -10,36 +10,64 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import soundfile
 from PIL import Image, ImageDraw
 
+from earshot.core.params import Count, Positive
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
 from earshot.evaluation.clips.localization_maps import middle_slice, score, sounding_maps
 from earshot.evaluation.clips.sounding_pictures import Located, read_tree
 from earshot.evaluation.image_files import read_picture, read_whole_picture
 from earshot.explanation.encoders import why_no_towers
-from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import jpeg_of, mp3_of, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.sounding_videos import FRAME_RATE, LONGEST_SECONDS, video_rows
-from earshot.explanation.tables import write_table
+from earshot.explanation.tables import BYTES, FLAG, REAL, TEXT, TEXTS, write_table
 from earshot.networks.audio_visual_base import Correspondence
+from earshot.params.explain import ExhibitParams
 
 SIDE = 320  # px of a picture's long side: boxes are drawn thin on it
 HEARD_SECONDS = 10  # of a recording, around the middle, which is what the network hears
 LINE, RADIUS = 2, 6  # px of a box's edges, and of the ring around the highest point
 MAP_SCALE = "from the least to the greatest value of each picture's map, or of all maps of a clip"
+TABLES = {
+    "localised": pa.schema({  # pictures with boxes, by name
+        "name": TEXT,
+        "class": TEXT,
+        "hit": FLAG,  # the map's highest point lies in a box
+        "control_hit": FLAG,  # that of a random network
+        "shown": BYTES,  # boxes are drawn
+        "heat": BYTES,  # the same under the map
+        "sound": BYTES,
+    }),
+    "sounding_videos": pa.schema({  # whole clips, of long ones the first half minute, under the map, with their sound
+        "clip_id": TEXT,
+        "annotations": TEXTS,
+        "seconds": REAL,
+        "poster": BYTES,
+        "video": BYTES,
+    }),
+}  # fmt: skip
 
 
-def show(question: Question) -> Shown:
+class Params(ExhibitParams):
+    """How many pictures and whole clips."""
+
+    pictures: Positive
+    videos: Count
+
+
+def make(context: Context) -> ExhibitResult:
     """The tables localised and sounding_videos."""
-    if reason := why_no_towers(question.encoder):
-        return nothing(reason)
-    networks, tree = load_correspondences(question.encoder), read_tree(question.tree)
-    drawn = draw_evenly([picture.kind for picture in tree], question.params.pictures, question.seed)
+    if reason := why_no_towers(context.encoder):
+        return skipped(reason)
+    networks, tree = load_correspondences(context.encoder), read_tree(context.tree)
+    drawn = draw_evenly([picture.kind for picture in tree], context.params.pictures, context.seed)
     rows = picture_rows([tree[number] for number in sorted(drawn)], networks)
-    pictures = write_table(question.folder, "localised", rows)
-    videos = write_table(question.folder, "sounding_videos", video_rows(question, networks[""]))
+    pictures = write_table(context.folder, TABLES, "localised", rows)
+    videos = write_table(context.folder, TABLES, "sounding_videos", video_rows(context, networks[""]))
     facts = {
         "network": networks[""].architecture["name"],
         "map_scale": MAP_SCALE,
@@ -47,7 +75,7 @@ def show(question: Question) -> Shown:
         "longest_seconds": LONGEST_SECONDS,
     }
     closing = f"{pictures} of {len(tree):,} pictures and {videos} clips under the map of {facts['network']}"
-    return Shown(facts, {"pictures": pictures, "videos": videos}, closing)
+    return ExhibitResult(facts, {"pictures": pictures, "videos": videos}, closing)
 
 
 def picture_rows(pictures: list[Located], networks: Mapping[str, Correspondence]) -> Iterator[dict[str, Any]]:
@@ -107,3 +135,6 @@ def _heard(located: Located) -> bytes:
         length = min(file.frames, HEARD_SECONDS * file.samplerate)
         file.seek((file.frames - length) // 2)
         return mp3_of(file.read(length, dtype="float32", always_2d=True).mean(1), file.samplerate)
+
+
+EXHIBIT = Exhibit(title="Localisation", params=Params, make=make, tables=TABLES, metrics=("pictures", "videos"))

@@ -10,8 +10,10 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
+from earshot.core.params import Positive, SplitName
 from earshot.corpus.ontology import Ontology
 from earshot.evaluation.clips.clip_embeddings import (
     clips_of_split,
@@ -22,50 +24,77 @@ from earshot.evaluation.clips.clip_embeddings import (
 )
 from earshot.evaluation.clips.ranking import DIRECTIONS, clip_distances, rank, read_ontology_of
 from earshot.explanation.encoders import NETWORKS, why_no_towers
-from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import mp3_of, smaller_jpeg, spectrogram_png
 from earshot.explanation.sampling import draw_evenly
-from earshot.explanation.tables import write_table
+from earshot.explanation.tables import BYTES, INT, REAL, TEXT, TEXTS, write_table
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.spectrogram import RATE, SAMPLES, SECONDS, Spectrogram
+from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import Wanted
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 
 Said = Mapping[str, Sequence[str]]  # annotations by clip
+TABLES = {
+    "retrieved": pa.schema({  # by network, direction, query and rank
+        "network": TEXT,
+        "direction": TEXT,  # picture-to-sound, sound-to-picture, picture-to-picture, sound-to-sound
+        "query": TEXT,
+        "rank": INT,
+        "result": TEXT,
+        "gain": REAL,  # of the ontology's distance, as the benchmark retrieval counts it, over the largest
+    }),
+    "retrieval_clips": pa.schema({  # a row a clip that is a query or a result
+        "clip_id": TEXT,
+        "group": TEXT,
+        "annotations": TEXTS,
+        "frame": BYTES,
+        "spectrogram": BYTES,
+        "sound": BYTES,
+    }),
+}  # fmt: skip
 
 
-def show(question: Question) -> Shown:
+class Params(ExhibitParams):
+    """How many queries, and results of each."""
+
+    split: SplitName
+    queries: Positive
+    results: Positive
+
+
+def make(context: Context) -> ExhibitResult:
     """The tables retrieved and retrieval_clips."""
-    if reason := why_no_towers(question.encoder):
-        return nothing(reason)
-    loaded = load_correspondences(question.encoder)
-    networks, said = {prefix: loaded[prefix] for prefix in COMPARED}, read_all_annotations(question.annotations)
+    if reason := why_no_towers(context.encoder):
+        return skipped(reason)
+    loaded = load_correspondences(context.encoder)
+    networks, said = {prefix: loaded[prefix] for prefix in COMPARED}, read_all_annotations(context.annotations)
     wanted = Wanted.by(networks[""])
-    names, embeddings = embed(question, networks, wanted, said)
+    names, embeddings = embed(context, networks, wanted, said)
     if len({group for _, group in names}) < 2:
-        return nothing(f"no two videos of the split {question.params.split} have annotated clips")
-    queries = draw_evenly([said[clip][0] for clip, _ in names], question.params.queries, question.seed)
-    ontology = read_ontology_of(question.annotations, [said[clip] for clip, _ in names])
-    rows = with_gains(list(retrieve(names, embeddings, queries, question.params.results)), ontology, said)
-    write_table(question.folder, "retrieved", rows)
+        return skipped(f"no two videos of the split {context.params.split} have annotated clips")
+    queries = draw_evenly([said[clip][0] for clip, _ in names], context.params.queries, context.seed)
+    ontology = read_ontology_of(context.annotations, [said[clip] for clip, _ in names])
+    rows = with_gains(list(retrieve(names, embeddings, queries, context.params.results)), ontology, said)
+    write_table(context.folder, TABLES, "retrieved", rows)
     shown = {row[role] for row in rows for role in ("query", "result")}
-    write_table(question.folder, "retrieval_clips", clip_rows(question, wanted, said, shown))
+    write_table(context.folder, TABLES, "retrieval_clips", clip_rows(context, wanted, said, shown))
     metrics = {"queries": len(queries), "clips": len(names), "clips_shown": len(shown), "C": ontology.diameter()}
-    closing = f"{len(queries)} queries among {len(names):,} clips of the split {question.params.split}"
-    return Shown({"split": question.params.split, "gain": "max(C - d, 0) / C"}, metrics, closing)
+    closing = f"{len(queries)} queries among {len(names):,} clips of the split {context.params.split}"
+    return ExhibitResult({"split": context.params.split, "gain": "max(C - d, 0) / C"}, metrics, closing)
 
 
 def embed(
-    question: Question, networks: Mapping[str, Correspondence], wanted: Wanted, said: Said
+    context: Context, networks: Mapping[str, Correspondence], wanted: Wanted, said: Said
 ) -> tuple[list[tuple[str, str]], dict[str, dict[str, np.ndarray]]]:
     """Clips and groups of the database in the order in which equally near ones are found, drawn as the benchmark does;
     and by sense and network their embeddings, (clips, dimensions).
     """
-    clips = clips_of_split(question.tree, wanted, question.params.split)
+    clips = clips_of_split(context.tree, wanted, context.params.split)
     names, pictures, sounds = describe_clips(
-        question.tree,
+        context.tree,
         (clip for clip in clips if said.get(clip.clip_id)),
         wanted,
         networks,
@@ -73,7 +102,7 @@ def embed(
         lambda network, sounds: network.embed_sounds(sounds),
         "retrieval",
     )
-    drawn = np.random.default_rng(question.seed).permutation(len(names))
+    drawn = np.random.default_rng(context.seed).permutation(len(names))
     embeddings = {
         sense: {prefix: rows[drawn] for prefix, rows in each.items()}
         for sense, each in (("picture", pictures), ("sound", sounds))
@@ -124,10 +153,10 @@ def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, said: Said) -
 
 
 @torch.inference_mode()
-def clip_rows(question: Question, wanted: Wanted, said: Said, shown: Container[str]) -> Iterator[dict[str, Any]]:
+def clip_rows(context: Context, wanted: Wanted, said: Said, shown: Container[str]) -> Iterator[dict[str, Any]]:
     """The clips that are shown: of the moment that was embedded the frame and the second of sound that was heard."""
     spectrogram = Spectrogram()
-    for clip in clips_of_split(question.tree, wanted, question.params.split, shown):
+    for clip in clips_of_split(context.tree, wanted, context.params.split, shown):
         number, start = middle_moment(clip, SECONDS)
         sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
         yield {
@@ -138,3 +167,8 @@ def clip_rows(question: Question, wanted: Wanted, said: Said, shown: Container[s
             "spectrogram": spectrogram_png(spectrogram(torch.from_numpy(sound)[None])[0, 0].numpy()),
             "sound": mp3_of(sound, RATE),
         }
+
+
+EXHIBIT = Exhibit(
+    title="Retrieval", params=Params, make=make, tables=TABLES, metrics=("queries", "clips", "clips_shown", "C")
+)

@@ -16,13 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
+from earshot.core.params import Names, Positive, Share
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import Strongest
 from earshot.explanation.encoders import NETWORKS, why_no_maps
-from earshot.explanation.exhibit import Question, Shown, nothing
+from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.frames import FramePool
 from earshot.explanation.galleries import draw_squares, gallery
 from earshot.explanation.layers import Layer
@@ -37,26 +39,73 @@ from earshot.explanation.selectivity import (
     judge_pictures,
     strongest_frames,
 )
-from earshot.explanation.tables import write_table
+from earshot.explanation.tables import BYTES, FLAG, INT, NUMBERS, REAL, TEXT, TEXTS, write_table
 from earshot.networks.device import chosen_device, used_precision
+from earshot.params.explain import ExhibitParams
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
 DRAWN = ("", "random_")  # networks with galleries, by the prefix of their metrics
+COUNTS = (
+    "selective",
+    "selective_share",
+    "selective_classes",
+    "sounding",
+    "sounding_share",
+)  # of units, by frames or boxes
 PROTOCOL = (
     "purity: share of a unit's strongest frames, one a source video and at most a fifth of them, whose clips are "
     "annotated so; boxed purity: the same of annotated pictures; IoU: of what lies above the unit's top 1 % with the "
     "boxes of a class, which stand for masks"
 )
+TABLES = {
+    "units": pa.schema({  # a row a network and unit
+        "network": TEXT,
+        "unit": INT,
+        "maximum": REAL,  # over all frames; 0 of a unit that never responds and has no gallery
+        "annotation": TEXT,  # what most of its top frames show
+        "purity": REAL,  # their share
+        "boxed": TEXT,  # the same among the annotated pictures of the tree
+        "boxed_purity": REAL,
+        "iou_class": TEXT,  # whose boxes the unit covers best (NetDissect)
+        "iou": REAL,  # NaN where there are no boxes
+        "selective": FLAG,  # the purity reaches the threshold
+        "sounding": FLAG,  # what it is selective for, by frames or else by pictures, makes sound
+        "gallery": BYTES,  # JPEG: the top frames side by side, squares, dimmed but for the receptive fields
+        "clips": TEXTS,  # of the frames in the gallery
+        "activations": NUMBERS,
+    }),
+    "unit_sweep": pa.schema({"network": TEXT, "threshold": REAL, "units": INT, "share": REAL, "boxed_units": INT}),
+    "unit_classes": pa.schema({  # how many units of a network are selective for a class
+        "network": TEXT,
+        "class": TEXT,
+        "sounding": FLAG,
+        "units": INT,  # by purity
+        "boxed_units": INT,  # by that among the annotated pictures
+        "iou_units": INT,  # by boxes
+    }),
+}  # fmt: skip
 
 
-def show(question: Question) -> Shown:
+class Params(ExhibitParams):
+    """Which layer, and what counts as selective."""
+
+    layer: str
+    frames: Positive
+    top: Positive
+    gallery: Positive
+    selective: Share
+    iou: Share
+    sounding: Names
+
+
+def make(context: Context) -> ExhibitResult:
     """The tables units, unit_sweep and unit_classes."""
-    if reason := why_no_maps(question.encoder):
-        return nothing(reason)
-    params = question.params
-    layers, fields = load_layers(question)
-    pool, pictures = FramePool(question.scenes, params.frames), read_annotated(question.tree)
-    said = read_all_annotations(question.annotations)
+    if reason := why_no_maps(context.encoder):
+        return skipped(reason)
+    params = context.params
+    layers, fields = load_layers(context)
+    pool, pictures = FramePool(context.scenes, params.frames), read_annotated(context.tree)
+    said = read_all_annotations(context.annotations)
     counted = count_pool(pool, said)
     judged, boxed_judged = (count_judged(params.top, size) for size in (counted.groups, len(pictures.files)))
     strongest = strongest_frames(layers, pool, max(judged, params.gallery))
@@ -67,16 +116,18 @@ def show(question: Question) -> Shown:
         for prefix, each in strongest.items()
     }
     drawn = {prefix: layers[prefix] for prefix in DRAWN}
-    squares = draw_squares(drawn, pool, strongest, fields, params.gallery, question.scratch / "galleries")
+    squares = draw_squares(drawn, pool, strongest, fields, params.gallery, context.scratch / "galleries")
     sounding = {name.casefold() for name in params.sounding or {each for names in said.values() for each in names}}
     rows = (
         row
         for prefix, each in told.items()
         for row in unit_rows(prefix, each, strongest[prefix], clips, squares.get(prefix), params, sounding)
     )
-    write_table(question.folder, "units", rows)
-    write_table(question.folder, "unit_sweep", (row for prefix, each in told.items() for row in sweep(prefix, each)))
-    write_table(question.folder, "unit_classes", class_rows(told, params, pictures.classes, sounding))
+    write_table(context.folder, TABLES, "units", rows)
+    write_table(
+        context.folder, TABLES, "unit_sweep", (row for prefix, each in told.items() for row in sweep(prefix, each))
+    )
+    write_table(context.folder, TABLES, "unit_classes", class_rows(told, params, pictures.classes, sounding))
     metrics = {f"{p}{name}": n for p, each in told.items() for name, n in count_units(each, params, sounding).items()}
     metrics |= {
         "frames": len(pool),
@@ -88,16 +139,16 @@ def show(question: Question) -> Shown:
         "boxed_most_frequent": float(pictures.shown.mean(0).max()),
     }
     facts = tell_layer(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
-    return Shown(facts | {"protocol": PROTOCOL}, metrics, closing_line(metrics, params.layer))
+    return ExhibitResult(facts | {"protocol": PROTOCOL}, metrics, closing_line(metrics, params.layer))
 
 
-def load_layers(question: Question) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
+def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
     """The layer that is asked for of every network, by their prefixes, and what its positions see.
 
     Raises EarshotError where a network cannot be read or has no such layer.
     """
-    networks = load_encoders(question.encoder)
-    layers = {prefix: Layer(network, question.params.layer) for prefix, network in networks.items()}
+    networks = load_encoders(context.encoder)
+    layers = {prefix: Layer(network, context.params.layer) for prefix, network in networks.items()}
     fields = measure_fields(layers[""].of)
     for network in networks.values():
         network.to(chosen_device(), memory_format=torch.channels_last)
@@ -219,3 +270,25 @@ def closing_line(metrics: Mapping[str, Any], layer: str) -> str:
         f"of {metrics['units']} units of {layer} are selective, by {metrics['judged']} of {metrics['frames']:,} frames"
     )
     return f"{told} {frames}, by {metrics['boxed_judged']} of {metrics['pictures']:,} pictures {pictures}"
+
+
+EXHIBIT = Exhibit(
+    title="Units",
+    params=Params,
+    make=make,
+    tables=TABLES,
+    metrics=(
+        "units",
+        "silent",
+        *(f"{kind}{name}" for kind in ("", "boxed_") for name in COUNTS),
+        "detectors",
+        "detector_classes",
+        "frames",
+        "groups",
+        "judged",
+        "most_frequent",
+        "pictures",
+        "boxed_judged",
+        "boxed_most_frequent",
+    ),
+)

@@ -16,7 +16,7 @@ from earshot.core.files import shard_name
 from earshot.corpus.ledger import Refusal
 from earshot.evaluation.clips.clip_embeddings import BATCH, CENTRED, clip_names, read_all_annotations
 from earshot.evaluation.clips.localization_maps import sounding_maps
-from earshot.explanation.exhibit import Question
+from earshot.explanation.exhibit import Context
 from earshot.explanation.media import jpeg_of, read_picture, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.video import mp4_of
@@ -38,22 +38,22 @@ LISTED = 250  # files in one listing of a folder
 DECODE_SECONDS, MINUTES, MEGAPIXELS = 120.0, 60.0, 100.0
 
 
-def video_rows(question: Question, network: Correspondence) -> Iterator[dict[str, Any]]:
+def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, Any]]:
     """At most params.videos clips of the test split, of different annotations while there are some.
 
     Raises EarshotError where a clip is no longer among corpus.clips.
     """
-    said, wanted = read_all_annotations(question.annotations), clips.Wanted.by(network)
-    names = list(clip_names(question.scenes, wanted, SPLIT))
+    said, wanted = read_all_annotations(context.annotations), clips.Wanted.by(network)
+    names = list(clip_names(context.scenes, wanted, SPLIT))
     classes = [next(iter(said.get(name, ())), "") for name in names]
-    drawn = [names[number] for number in draw_evenly(classes, DRAWN * question.params.videos, question.seed)]
+    drawn = [names[number] for number in draw_evenly(classes, DRAWN * context.params.videos, context.seed)]
     if not drawn:
         return
-    listed, made = find_clips(question.clips, set(drawn), question.scratch), 0
+    listed, made = find_clips(context.clips, set(drawn), context.scratch), 0
     with Decoder(DECODE_SECONDS) as decoder:
         for name in drawn:
             if name not in listed:
-                raise EarshotError(f"{question.clips}: has no clip {name}, but data/scenes has; run the stage extract")
+                raise EarshotError(f"{context.clips}: has no clip {name}, but data/scenes has; run the stage extract")
             clip = listed[name]
             try:
                 decoded = decoder.decode(clip.path, clip.offset, clip.size, whole_clip())
@@ -61,7 +61,7 @@ def video_rows(question: Question, network: Correspondence) -> Iterator[dict[str
                 continue
             yield video_row(name, said.get(name, ()), decoded, network)
             made += 1
-            if made == question.params.videos:
+            if made == context.params.videos:
                 return
 
 

@@ -58,6 +58,11 @@ class Labeler:
         return self.label_model.words.format(**self.facts)
 
     @property
+    def predicts(self) -> str:
+        """What a network learns to predict of frames, in words."""
+        return self.label_model.predicts.format(**self.facts)
+
+    @property
     def centroids(self) -> np.ndarray | None:
         """Of the clusters as descriptors, unscaled, float32 (values, d); None where labels have no centroids."""
         scaled = getattr(self.model, "centroids", None)

@@ -9,7 +9,7 @@
 | wrong_sound_label, wrong_sound_kept | label and kept of a moment of another group: the control |
 
 Beside its shards labels.json says of which `kind` labels are, `cluster` or `bits`, and how many `values` there are:
-clusters, or bits of a code.
+clusters, or bits of a code; and in words what a network `predicts` that is trained on them.
 """
 
 import json
@@ -176,7 +176,8 @@ def write_labels(assigned: Sequence[Path], columns: Columns, folder: Path, label
         write_table(folder / path.name, pa.table([*identity.columns, *values], schema=LABELS))
         start = end
     with write_atomically(folder / LABELS_FILE) as growing:
-        growing.write_text(json.dumps({"kind": labeler.kind, "values": labeler.values}) + "\n")
+        facts = {"kind": labeler.kind, "values": labeler.values, "predicts": labeler.predicts}
+        growing.write_text(json.dumps(facts) + "\n")
 
 
 def write_table(path: Path, table: pa.Table) -> None:

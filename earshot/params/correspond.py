@@ -4,26 +4,29 @@ from typing import Annotated, Literal
 
 from pydantic import Field, create_model
 
-from earshot.core.params import IDEA, Amount, CropShare, Part, Seed, Share, UsedIf, fields_of_each
+from earshot.core.params import IDEA, INITIAL, Amount, Count, CropShare, Part, Seed, Share, UsedIf, fields_of_each
 from earshot.core.registry import find_all
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments
 from earshot.networks.network import Width
 from earshot.params.training import Training
 
 NETWORKS: dict[str, type[Correspondence]] = find_all("earshot.networks.correspondence", "CORRESPONDENCE")
+STEPS = UsedIf("correspond.schedule", "steps")
 
 
 class CorrespondBase(Training):
     """Training a network to predict whether an image and a sound belong together, whatever the network."""
 
     network: str
-    width: Width
-    image_size: Annotated[int, Field(ge=32, le=1024)]
+    width: Annotated[Width, INITIAL]
+    image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
     positives: Annotated[Literal["centred", "overlapping"], IDEA]
     negatives: Annotated[Literal["other-group", "shifted"], IDEA]
     grid: Amount
     shift: Annotated[Amount, UsedIf("correspond.negatives", "shifted")]
     batch: Annotated[int, Field(ge=4, multiple_of=2)]
+    drops: Annotated[Count, STEPS]
+    drop: Annotated[Share, STEPS]
     crop: Annotated[CropShare, IDEA]
     jitter: Annotated[Share, IDEA]
     grey: Annotated[Share, IDEA]
@@ -34,10 +37,11 @@ class CorrespondBase(Training):
 Correspond = create_model(
     "Correspond",
     __base__=CorrespondBase,
-    network=(Annotated[Literal[*NETWORKS], IDEA], ...),
+    network=(Annotated[Literal[*NETWORKS], IDEA, INITIAL], ...),
     **fields_of_each(
         {name: network.arguments for name, network in NETWORKS.items()},
         "correspond.network",
+        INITIAL,
         without=CorrespondenceArguments,
     ),
 )

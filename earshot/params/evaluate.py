@@ -1,10 +1,10 @@
 """Parameters of the stage evaluate: each benchmark declares its own in its module."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import create_model
 
-from earshot.core.params import Group, Part, Seed
+from earshot.core.params import INDIFFERENT, Group, Part, Seed
 from earshot.core.registry import find
 
 
@@ -16,8 +16,8 @@ class BenchmarkParams(Group):
     """
 
     tree: str
-    encoder: str
-    inputs: Literal["images", "recordings", "clips"]
+    encoder: Annotated[str, INDIFFERENT]
+    inputs: Annotated[Literal["images", "recordings", "clips"], INDIFFERENT]
     annotations: str
 
 

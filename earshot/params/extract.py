@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earshot.core.params import INDIFFERENT, Amount, Group, Part, Pixels, Positive, Seed, Share
+from earshot.core.params import INDIFFERENT, Amount, Group, Part, Pixels, Positive, Seed, Share, UnusedIf, UsedIf
 
 Outcome = Literal["refuse", "flag", "ignore"]
+SEQUENCES = UsedIf("correspond.network", "multisensory")
+STILLS = UnusedIf("correspond.network", "multisensory")
 
 
 class CorpusClips(Part):
@@ -33,13 +35,13 @@ class Quality(Group):
 class Extract(Group):
     """From clips to scenes."""
 
-    frames: Positive
-    times: Literal["random", "even"]
-    frame_size: Pixels
+    frames: Annotated[Positive, STILLS]
+    times: Annotated[Literal["random", "even"], STILLS]
+    frame_size: Annotated[Pixels, STILLS]
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
-    sequence_rate: Annotated[float, Field(ge=0, le=60)]
-    sequence_size: Pixels
-    window: Amount
+    sequence_rate: Annotated[float, Field(ge=0, le=60), SEQUENCES]
+    sequence_size: Annotated[Pixels, SEQUENCES]
+    window: Annotated[Amount, UsedIf("label.model")]
     shortest: Amount
     clip_seconds: Annotated[Amount, INDIFFERENT]
     megapixels_limit: Amount

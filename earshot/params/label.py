@@ -1,10 +1,10 @@
 """Parameters of the stage label: those that all label models have, and those that each of them declares."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, create_model
 
-from earshot.core.params import IDEA, INDIFFERENT, Group, Part, Positive, Role, Seed, UsedIf
+from earshot.core.params import IDEA, INDIFFERENT, Group, Part, Positive, Seed, UsedIf, fields_of_each
 from earshot.core.registry import find_all
 from earshot.labels.model import LABEL_MODELS, LabelModel
 
@@ -20,28 +20,16 @@ class LabelBase(Group):
     """From descriptors to labels, whatever the label model."""
 
     model: str
-    control: Annotated[Literal["none", "wrong-sound"], Role("idea", plain="none")]
+    control: Annotated[Literal["none", "wrong-sound"], IDEA]
     memory_megabytes: Annotated[Positive, INDIFFERENT]
 
 
-def with_models(base: type[LabelBase], models: dict[str, LabelModel]) -> type[LabelBase]:
-    """The group with what every label model declares; where several declare one, it is used with any of them.
-
-    Raises TypeError where two models do not declare a parameter of one name alike.
-    """
-    fields: dict[str, Any] = {"model": (Annotated[Literal[*models], IDEA], ...)}
-    for model in models.values():
-        for key, info in model.params.model_fields.items():
-            owners = [name for name, other in models.items() if key in other.params.model_fields]
-            alike = all(models[owner].params.model_fields[key].asdict() == info.asdict() for owner in owners)
-            if not alike or key in base.model_fields:
-                raise TypeError(f"label.{key} is not declared alike by {', '.join(owners)} and all label models")
-            default = ... if info.is_required() else info.default
-            fields[key] = (Annotated[info.annotation, *info.metadata, UsedIf("label.model", *owners)], default)
-    return create_model("Label", __base__=base, **fields)
-
-
-Label = with_models(LabelBase, MODELS)
+Label = create_model(
+    "Label",
+    __base__=LabelBase,
+    model=(Annotated[Literal[*MODELS], IDEA], ...),
+    **fields_of_each({name: model.params for name, model in MODELS.items()}, "label.model"),
+)
 
 
 class BaseParams(Part):

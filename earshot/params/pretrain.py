@@ -4,18 +4,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earshot.core.params import Part, Role, Seed
+from earshot.core.params import IDEA, INITIAL, Part, Seed, UsedIf
+from earshot.core.registry import names
 from earshot.networks.network import Width
 from earshot.params.training import Training
+
+OWN = UsedIf("pretrain.backbone", *names("earshot.networks.backbones"))  # those of torchvision have one width
 
 
 class Pretrain(Training):
     """Training a network to predict the label from a frame."""
 
-    backbone: str
-    initialisation: Annotated[Literal["random", "kmeans"], Role("idea", plain="random")]
-    width: Width
-    image_size: Annotated[int, Field(ge=32, le=1024)]
+    backbone: Annotated[str, INITIAL]
+    initialisation: Annotated[Literal["random", "kmeans"], IDEA, INITIAL]
+    width: Annotated[Width, INITIAL, OWN]
+    image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
     batch: Annotated[int, Field(ge=2)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, create_model
 
-from earshot.core.params import Group, Seed, dotted_names
+from earshot.core.params import INDIFFERENT, Group, Seed, dotted_names
 from earshot.core.registry import find_all
 from earshot.params import correspond, describe, download, extract, label, pretrain, sample
 
@@ -23,7 +23,7 @@ class _Pipeline(Group):
     clusters: label.ClusterCount
     sample: sample.Sample
     corpus: Corpus
-    download: download.Download
+    download: Annotated[download.Download, INDIFFERENT]
     extract: extract.Extract
     texture: Annotated[describe.Texture, label.HEARD]
     label: label.Label

@@ -2,13 +2,24 @@
 
 from typing import Annotated, Literal
 
-from earshot.core.params import INDIFFERENT, Amount, Count, CropShare, Decay, Group, Positive, Role, Share
+from earshot.core.params import (
+    IDEA,
+    INDIFFERENT,
+    INITIAL,
+    Amount,
+    Count,
+    CropShare,
+    Decay,
+    Group,
+    Positive,
+    Share,
+)
 
 
 class Training(Group):
     """How a network is trained, whatever it learns."""
 
-    weights: Annotated[str, Role("idea", plain="none")]
+    weights: Annotated[str, IDEA, INITIAL]
     epochs: Count
     keep: Literal["last", "best", "lowest-loss"]
     optimiser: Literal["adamw", "adam", "sgd"]

@@ -1,10 +1,11 @@
 """A page shows its subject in columns, one a run; what all columns have is the same, whatever the subject."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from earshot.report.sources import Exhibit
+from earshot.report.site import Site
+from earshot.report.sources import Exhibit, Source
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,18 @@ class Column:
 def nothing_to_show(run: str, exhibit: Exhibit) -> Column:
     """The column of an exhibit that has nothing to show."""
     return Column(run, f"Nothing to show: {exhibit.nothing}.", exhibit.nothing, exhibit.facts, exhibit.metrics)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that shows its subject in columns, one a run.
+
+    Args:
+        about: what is shown, for who never saw such a page.
+        column: what one run shows; the last argument begins the names of what belongs to the run alone.
+        template: of templates/.
+    """
+
+    about: str
+    column: Callable[[Site, Source, str], Column]
+    template: str

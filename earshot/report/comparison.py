@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from earshot.report.curves import history_charts
-from earshot.report.overview import findings, grids, in_yaml, question, scores_chart
+from earshot.report.overview import findings, in_yaml, question, scores_chart
 from earshot.report.site import Numbers, Site
 from earshot.report.sources import Source
-from earshot.results.score_tables import BENCHMARKS, Grid
+from earshot.results.score_tables import Display, Grid, in_order
 
 OTHER_LISTS = "The runs have different {what} for {name}, so their scores may differ by what is missing: {lists}."
 LISTS = {"clips_hash": "lists of clips", "items_hash": "lists of items"}
@@ -39,18 +39,19 @@ class Table:
 
 def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
     """All that the template of the comparison shows."""
-    found = [grids(source) for source in sources]
+    displays = {name: each for source in sources for name, each in source.displays.items()}
+    displays = in_order(displays, [key for source in sources for key in source.params])
     return {
         "runs": [source.name for source in sources],
-        "questions": [question(source.params) for source in sources],
+        "questions": [question(source.params, source.labels) for source in sources],
         "findings": [findings(source) for source in sources],
         "absent": [f"{source.name}: {source.absent}" for source in sources if source.absent],
         "warnings": other_lists(sources),
         "changed": changed_parameters(sources),
         "tables": [
-            _table(name, [each.get(name) for each in found])
-            for name in BENCHMARKS
-            if any(name in each for each in found)
+            _table(name, display, [source.grids.get(name) for source in sources])
+            for name, display in displays.items()
+            if any(name in source.grids for source in sources)
         ],
         "charts": [scores_chart(site, source, f"scores-{n}") for n, source in enumerate(sources, 1)],
         "history": history_charts(site, sources),
@@ -81,7 +82,7 @@ def changed_parameters(sources: Sequence[Source]) -> Numbers:
     return Numbers("Changed parameters", ("parameter", *(source.name for source in sources)), rows, "params.yaml")
 
 
-def _table(name: str, found: Sequence[Grid | None]) -> Table:
+def _table(name: str, display: Display, found: Sequence[Grid | None]) -> Table:
     """The scores of one benchmark: every column of what was trained, then every control."""
     keys: dict[tuple[str, str], str] = {}
     for each in filter(None, found):
@@ -91,10 +92,9 @@ def _table(name: str, found: Sequence[Grid | None]) -> Table:
                 (row, key): f"{row}, {each.columns[key]}" if many else row for key in each.columns if key in scores
             }
         keys |= {(row, ""): row for row in each.alike}
-    own = {next(iter(each.rows)) for each in found if each}
+    own = {each.own for each in found if each}
     rows = [Row(title, [_score(each, *key) for each in found], key[0] in own) for key, title in keys.items()]
-    benchmark = BENCHMARKS[name]
-    return Table(", ".join(filter(None, [benchmark.title, benchmark.words])), rows, f"metrics/{name}.json")
+    return Table(display.heading, rows, f"metrics/{name}.json")
 
 
 def _score(found: Grid | None, row: str, key: str) -> float | None:

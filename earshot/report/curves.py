@@ -4,10 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from earshot.report.figures import Curve, class_bars, curves
-from earshot.report.overview import grids
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
-from earshot.results.score_tables import BENCHMARKS, CHANCE, leading_column
+from earshot.results.score_tables import CHANCE, leading_column
 
 MOST_CLASSES = 40  # bars in one chart
 # By the stage: the table of its epochs, and what it learns.
@@ -21,9 +20,6 @@ DRAWN = {
     },
     "loss": {"val_loss": "held out", "train_loss": "training"},
 }
-# What a benchmark's score of one class is called.
-OF_A_CLASS = {"voc": "ap", "finetune": "ap", "detection": "ap"}
-OF_A_CLASS |= {"sun": "accuracy", "esc50": "accuracy", "dcase": "accuracy"}
 
 
 def history_charts(site: Site, sources: Sequence[Source]) -> list[Chart]:
@@ -67,16 +63,17 @@ def _history_chart(site: Site, file: str, title: str, drawn: list[Curve], levels
 def class_charts(site: Site, source: Source) -> list[Chart]:
     """The scores of each class, of the benchmarks that have them, in the column that stands for the benchmark."""
     made = []
-    for name, found in grids(source).items():
-        key, table = leading_column(name, found), source.table(f"{name}_classes")
-        own = "_".join([OF_A_CLASS.get(name, ""), *str(key).split("_")[1:]])
-        if name not in OF_A_CLASS or not table or own not in table[0]:
+    for name, found in source.grids.items():
+        display, table = source.displays[name], source.table(f"{name}_classes")
+        key, metric = leading_column(display, found), display.class_score
+        own = "_".join([metric, *str(key).split("_")[1:]])
+        if not metric or not table or own not in table[0]:
             continue
-        columns = {next(iter(found.rows)): own, "wrong sound": f"wrong_sound_{own}", "random weights": f"random_{own}"}
-        columns |= {"colour histogram": f"colour_{OF_A_CLASS[name]}", "spectrum": f"spectrum_{own}", CHANCE: CHANCE}
+        columns = {found.own: own} | {row: f"{prefix}{own}" for row, prefix in display.controls.items()}
+        columns |= {row: f"{prefix}{metric}" for row, prefix in display.alike.items()} | {CHANCE: CHANCE}
         there = {row: column for row, column in columns.items() if column in table[0]}
         layer = f", {found.columns[key]}" if len(found.columns) > 1 else ""
-        made.append(_class_chart(site, name, f"{BENCHMARKS[name].title} by class{layer}", table, there))
+        made.append(_class_chart(site, name, f"{display.title} by class{layer}", table, there))
     return made
 
 

@@ -259,6 +259,11 @@ def point_look(number: int, names: int) -> tuple[str, str]:
     return POINT_COLOURS[number % len(POINT_COLOURS)], POINT_MARKERS[number % len(POINT_MARKERS)]
 
 
+def network_rank(network: str) -> tuple[int, str]:
+    """Networks are sorted by it: the trained one first, then its controls."""
+    return ([*NETWORKS].index(network) if network in NETWORKS else len(NETWORKS), network)
+
+
 def network_name(network: str) -> str:
     """What a network is called in words."""
     return {"encoder": "trained", "wrong_sound": "wrong sound", "random": "random weights"}.get(network, network)

@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from earshot.commands.tables import RENDERED, Line, Score, lines, sections
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.report.figures import score_dots
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.charts import BACKBONES
+from earshot.results.paper_tables import RENDERED, Group, Line, Score, Section, has_scores, lines
 from earshot.results.published import published_tables
-from earshot.results.score_tables import BENCHMARKS, CONTROLS, OWN, Grid, grid, leading_column
+from earshot.results.score_tables import OWN, Grid, leading_column
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av")
 PACKAGES += ("pyarrow", "dvc", "matplotlib", "Jinja2")
 CORRESPONDENCE = {"ave": "AVE-Net", "l3": "L3-Net", "avol": "AVOL-Net", "multisensory": "the multisensory network"}
-HEADLINES = ("voc", "sun", "correspondence", "imagenet")
-METRICS = {"map": "mAP", "accuracy": "accuracy"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Beside:
     rendered: bool
 
 
-def question(params: Mapping[str, Any]) -> str:
-    """What was trained on what, in sentences."""
+def question(params: Mapping[str, Any], labels: str) -> str:
+    """What was trained on what, in sentences; `labels`: what a label is."""
     corpus = corpus_in_words(params)
     backbone = params.get("pretrain.backbone")
     network = f"{BACKBONES.get(backbone, backbone)} ({_size(params, 'pretrain')})"
@@ -52,18 +50,9 @@ def question(params: Mapping[str, Any]) -> str:
         first = f"{network} was not trained."
     else:
         told = "" if params.get("label.control") != "wrong-sound" else ", dealt from other videos, the control"
-        first = f"{network} learned from single frames of {corpus} to tell {labels_in_words(params)}{told}."
+        first = f"{network} learned from single frames of {corpus} to tell {labels}{told}."
     second = f"{pairs} learned whether a picture and a sound belong together."
     return f"{first} {second[:1].upper()}{second[1:]}" if params.get("correspond.epochs") else first
-
-
-def labels_in_words(params: Mapping[str, Any]) -> str:
-    """What a label is."""
-    descriptor, clusters = params.get("descriptor"), params.get("clusters")
-    return {
-        "binary": f"the {params.get('label.components')}-bit code of the {descriptor} of the sound around them",
-        "textons": f"which of {clusters} clusters of what is seen they fall into, the visual control",
-    }.get(str(params.get("label.model")), f"which of {clusters} clusters of sound {descriptor}s is heard around them")
 
 
 def corpus_in_words(params: Mapping[str, Any]) -> str:
@@ -92,27 +81,22 @@ class Finding:
 def findings(source: Source) -> list[Finding]:
     """What was learned, of the benchmarks that tell most of it: seeing, and hearing what is seen."""
     told = []
-    for name, found in grids(source).items():
-        key = leading_column(name, found)
-        if name in HEADLINES and key in found.rows.get(OWN, {}):
+    for name, found in source.grids.items():
+        display = source.displays[name]
+        key = leading_column(display, found)
+        if display.at_a_glance and key in found.rows.get(OWN, {}):
             scores = found.beside(key)
             layer = f"{found.columns[key]}, " if len(found.columns) > 1 else ""
-            title = f"{BENCHMARKS[name].title}, {layer}{METRICS[key.partition('_')[0]]}"
+            title = f"{display.title}, {layer}{display.metric or found.columns[key]}"
             told.append(Finding(title, scores.pop(OWN), [*scores.items()]))
     return told
-
-
-def grids(source: Source) -> dict[str, Grid]:
-    """The grids of all benchmarks that were run."""
-    found = {name: grid(name, source.metrics(name)) for name in BENCHMARKS}
-    return {name: each for name, each in found.items() if each.columns}
 
 
 def score_tables(source: Source) -> list[ScoreTable]:
     """Every benchmark's scores beside its controls."""
     return [
-        ScoreTable(BENCHMARKS[name].title, BENCHMARKS[name].words, each, f"metrics/{name}.json")
-        for name, each in grids(source).items()
+        ScoreTable(source.displays[name].title, source.displays[name].metric, each, f"metrics/{name}.json")
+        for name, each in source.grids.items()
     ]
 
 
@@ -139,11 +123,11 @@ def pretext_scores(source: Source) -> list[Numbers]:
 def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
     """One line a benchmark: the column that stands for it, beside its controls."""
     rows = {}
-    for benchmark, found in grids(source).items():
-        key = leading_column(benchmark, found)
+    for benchmark, found in source.grids.items():
+        display = source.displays[benchmark]
+        key = leading_column(display, found)
         scores = {row: score for row, score in found.beside(key).items() if 0 <= score <= 1}
-        told = BENCHMARKS[benchmark]
-        rows[told.brief or told.title + (f", {found.columns[key]}" if len(found.columns) > 1 else "")] = scores
+        rows[display.brief or display.title + (f", {found.columns[key]}" if len(found.columns) > 1 else "")] = scores
     if not rows:
         return None
     told = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
@@ -157,11 +141,13 @@ def beside_papers(source: Source) -> list[Beside]:
         row = table.row_of(source.run.params) if table.admits(source.run.params) else None
         if row is None or table.classes:  # classes of another tree have no published score
             continue
-        for section in sections(table, [source.run]):
-            told = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
-            if any(line.kind == "published" and any(line.scores.values()) for line in told):
-                where = f"{table.source}, row {row.name}"
-                made.append(Beside(table.title, where, [*section.columns], told, section.rendered))
+        if not has_scores(table, source.run):
+            continue
+        section = Section(table, 1, {}, [Group(row, row.name, {}, {}, [source.run])])
+        told = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
+        if any(line.kind == "published" and any(line.scores.values()) for line in told):
+            where = f"{table.source}, row {row.name}"
+            made.append(Beside(table.title, where, [*section.columns], told, section.rendered))
     return made
 
 
@@ -236,8 +222,8 @@ def plot_tables(source: Source) -> dict[str, list[dict[str, Any]]]:
     """
     scores = {
         f"{name}_{prefix}{key}": found.rows[row][key]
-        for name, found in grids(source).items()
-        for row, prefix in {next(iter(found.rows)): "", **CONTROLS}.items()
+        for name, found in source.grids.items()
+        for row, prefix in {found.own: "", **source.displays[name].controls}.items()
         for key in found.rows.get(row, ())
     }
     rows = [row for row in source.table("completeness") if row["split"] == ALL and row["class"] != EVERY_CLIP]

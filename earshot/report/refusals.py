@@ -5,7 +5,7 @@ from typing import Any
 
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.corpus.ledger import MEDIA_REASONS, PENDING_REASONS, QUALITY_REASONS, read_ledger
-from earshot.report.columns import Column
+from earshot.report.columns import Column, Page
 from earshot.report.site import Numbers, Site, share
 from earshot.report.sources import LEDGERS, Source
 
@@ -89,3 +89,10 @@ def _completeness(source: Source) -> list[Numbers]:
 def _counts(row: dict[str, str]) -> tuple[int, int, str, int, int]:
     asked, kept, pending, refused = (int(row[name]) for name in ("asked", "kept", "pending", "refused"))
     return asked, kept, share(float(row["share_kept"])), pending, refused
+
+
+PAGE = Page(
+    "What was left out, at which stage and why: nothing vanishes without a row.",
+    column,
+    "refusals.html",
+)

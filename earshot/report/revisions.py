@@ -3,10 +3,9 @@
 import shutil
 from pathlib import Path
 
-from earshot.commands.recipe import flatten
 from earshot.core.errors import EarshotError
-from earshot.pipeline.params import read_yaml
-from earshot.report.sources import LEDGERS, Source
+from earshot.core.yaml_files import flatten, read_yaml
+from earshot.report.sources import LABELS, LEDGERS, Source
 from earshot.results.runs import experiment_commits, folder_files, revision_files
 
 NOT_CACHED = "its exhibits are not in DVC's cache ({reason}); dvc fetch gets them, or dvc exp apply and dvc repro"
@@ -58,7 +57,7 @@ def _fetch(root: Path, revision: str, folder: Path) -> str:
     reason = ""
     try:
         files = DVCFileSystem(str(root.resolve()), rev=revision)
-        for path in ("data/explain", *LEDGERS.values()):
+        for path in ("data/explain", LABELS, *LEDGERS.values()):
             if files.exists(path):
                 files.get(path, str(folder / path), recursive=True)
             elif path == "data/explain":

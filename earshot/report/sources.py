@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from earshot.commands.scores import read_metrics
 from earshot.core.errors import EarshotError
-from earshot.explanation.exhibit import FACTS_FILE, NOTHING
-from earshot.explanation.tables import read_table
-from earshot.results.runs import Run, folder_files, read_run
+from earshot.core.json_files import read_json
+from earshot.explanation.tables import FACTS_FILE, NOTHING, read_table
+from earshot.results.runs import Run, folder_files, read_metrics, read_run
+from earshot.results.score_tables import Display, Grid, grid, in_order, written_displays
 
-OF_THE_STAGE = ("exhibit", "encoder", "tree", NOTHING)  # facts that the stage explain writes itself
+OF_THE_STAGE = ("exhibit", "title", "encoder", "tree", NOTHING)  # facts that the stage explain writes itself
 LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
+LABELS, TOLD = "data/labels/labels.json", "data/told"
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Exhibit:
 
     Args:
         folder: of its tables.
+        title: what it is called, where it was made.
         facts: words and numbers that stand beside the pictures, by name.
         nothing: in words, why there is nothing to show; empty where there is.
         metrics: the numbers that the stage explain wrote with it, by name.
     """
 
     folder: Path
+    title: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     nothing: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -48,12 +51,14 @@ class Source:
         root: the folder with metrics/ and data/.
         params: by dotted name.
         absent: in words, why none of its exhibits and ledgers are below `root`; empty where they should be.
+        known: how benchmarks are displayed, by name; else as the stage evaluate wrote it below `root`.
     """
 
     name: str
     root: Path
     params: Mapping[str, Any]
     absent: str = ""
+    known: Mapping[str, Display] | None = None
 
     @cached_property
     def run(self) -> Run:
@@ -61,6 +66,24 @@ class Source:
         files = folder_files(self.root)
         files.pop("params.yaml", None)
         return replace(read_run(self.name, files), params=dict(self.params))
+
+    @cached_property
+    def labels(self) -> str:
+        """What a label is, in words: those of the stage label, where its file is there."""
+        file = self.root / LABELS
+        return read_json(file, "label")["predicts"] if file.exists() else f"labels {self.params.get('label.model')}"
+
+    @cached_property
+    def displays(self) -> dict[str, Display]:
+        """How the benchmarks are displayed, in the order of the parameters."""
+        known = written_displays(self.root / TOLD) if self.known is None else self.known
+        return in_order(known, self.params)
+
+    @cached_property
+    def grids(self) -> dict[str, Grid]:
+        """The grids of all benchmarks that were run."""
+        found = {name: grid(display, self.metrics(name)) for name, display in self.displays.items()}
+        return {name: each for name, each in found.items() if each.columns}
 
     def metrics(self, name: str) -> dict[str, Any]:
         """The metrics of a stage or benchmark; empty where there are none."""
@@ -92,7 +115,8 @@ class Source:
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
             told = {key: value for key, value in facts.items() if key not in OF_THE_STAGE}
-            return Exhibit(folder, told, str(facts.get(NOTHING, "")), self.metrics(f"explain_{name}"))
+            why, metrics = str(facts.get(NOTHING, "")), self.metrics(f"explain_{name}")
+            return Exhibit(folder, str(facts.get("title", "")), told, why, metrics)
         except FileNotFoundError:
             how = self.absent or f"it was not made; python -m stages.explain --exhibit {name} makes it"
             return Exhibit(folder, nothing=how)

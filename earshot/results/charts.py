@@ -6,14 +6,13 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; what is 
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-if TYPE_CHECKING:
-    from earshot.commands.tables import Group, Section
+from earshot.results.paper_tables import Group, Section
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRID = "#dddddd"
@@ -27,7 +26,16 @@ MARKS = {
 PUBLISHED = {"color": "black", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 6}
 
 
-def draw_sweep(section: "Section", file: Path) -> None:
+def draw(section: Section, file: Path) -> bool:
+    """A picture of the section, where its table has one: a sweep's curves, or a class's bars; whether it was drawn."""
+    if section.table.sweep:
+        draw_sweep(section, file)
+    elif section.table.classes:
+        draw_classes(section, file)
+    return file.exists()
+
+
+def draw_sweep(section: Section, file: Path) -> None:
     """Curves of the scores against the swept parameter, a panel a column, with controls and published points.
 
     Draws nothing where fewer than two values were run.
@@ -46,7 +54,7 @@ def draw_sweep(section: "Section", file: Path) -> None:
     _save(figure, file)
 
 
-def _curves(section: "Section") -> dict[str, list[tuple[Any, "Group"]]]:
+def _curves(section: Section) -> dict[str, list[tuple[Any, Group]]]:
     """The groups of each curve by its name, in the order of the swept parameter."""
     across = section.table.sweep[0]
     curves = defaultdict(list)
@@ -56,7 +64,7 @@ def _curves(section: "Section") -> dict[str, list[tuple[Any, "Group"]]]:
     return curves
 
 
-def _curve(axes: Axes, name: str, points: list[tuple[Any, "Group"]], key: str, colour: str) -> None:
+def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, colour: str) -> None:
     """A curve with its spread, and its controls below."""
     place, _, metric = key.rpartition(".")
     for prefix, (control, style) in {"": ("sound", "-"), **CONTROLS}.items():
@@ -70,14 +78,14 @@ def _curve(axes: Axes, name: str, points: list[tuple[Any, "Group"]], key: str, c
         axes.errorbar(x, means, spreads, color=colour, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
 
 
-def _published_points(axes: Axes, section: "Section", column: int) -> None:
+def _published_points(axes: Axes, section: Section, column: int) -> None:
     across = section.table.sweep[0]
     points = [(row.run[across], row.scores[column]) for row in section.table.rows if row.scores[column] is not None]
     label = "published" + (" (real photographs)" if section.rendered else "")
     axes.plot([x for x, _ in points], [y for _, y in points], label=label, **PUBLISHED)
 
 
-def _label_sweep(axes: Axes, section: "Section", title: str) -> None:
+def _label_sweep(axes: Axes, section: Section, title: str) -> None:
     across = section.table.sweep[0]
     ticks = sorted({row.run[across] for row in section.table.rows} | {group.idea[across] for group in section.groups})
     axes.set_xscale("log", base=2)
@@ -88,7 +96,7 @@ def _label_sweep(axes: Axes, section: "Section", title: str) -> None:
     plain(axes)
 
 
-def draw_classes(section: "Section", file: Path) -> None:
+def draw_classes(section: Section, file: Path) -> None:
     """Bars of each class, a panel a method, with its controls and what is published as marks.
 
     Of runs with different numbers of clusters, those with the number that most methods have.
@@ -112,7 +120,7 @@ def draw_classes(section: "Section", file: Path) -> None:
     _save(figure, file)
 
 
-def _bars(axes: Axes, group: "Group", columns: dict[str, str]) -> None:
+def _bars(axes: Axes, group: Group, columns: dict[str, str]) -> None:
     scores = [group.score(key) for key in columns.values()]
     means = [score.mean if score else 0 for score in scores]
     spreads = [(score and score.spread) or 0 for score in scores]
@@ -126,7 +134,7 @@ def _bars(axes: Axes, group: "Group", columns: dict[str, str]) -> None:
             axes.plot(*zip(*shown, strict=True), label=name, linestyle="none", **look)
 
 
-def _panel_title(group: "Group") -> str:
+def _panel_title(group: Group) -> str:
     seeds = len({run.seeds for run in group.runs})
     return f"{group.name}  ({seeds} {'seed' if seeds == 1 else 'seeds'})"
 

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from earshot.pipeline.params import read_yaml
-from earshot.results.run_settings import TRAININGS, Params, Training
+from earshot.core.yaml_files import read_yaml
+from earshot.results.trainings import TRAININGS, Params, Training
 
 FOLDER = Path(__file__).parent / "published"
 

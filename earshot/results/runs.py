@@ -19,17 +19,15 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from earshot.commands.recipe import flatten
 from earshot.core.errors import EarshotError
-from earshot.results.run_settings import LABELS, SEEDS
+from earshot.core.yaml_files import flatten
+from earshot.results.trainings import LABELS, SEEDS
 
 # Where DVC keeps experiments: refs/exps/<first two digits>/<the rest of the commit they began at>/<name>.
 EXPERIMENTS = re.compile(r"(\S+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+)")
 
 KINDS = (".yaml", ".lock", ".txt", ".json", ".csv")
 LISTS = (".clips_hash", ".items_hash")
-MEASURED = ("voc.", "sun.", "esc50.", "finetune.", "detection.", "pretrain.", "correspondence.", "retrieval.", "nmi.")
-MEASURED += ("dcase.", "imagenet.", "localisation.")
 
 
 @dataclass(frozen=True)
@@ -106,11 +104,29 @@ def read_run(source: str, files: Mapping[str, str]) -> Run:
     return Run(source, params, numbers, lists)
 
 
+def read_metrics(root: Path, name: str) -> dict[str, float]:
+    """The metrics of one stage, empty where it has not run.
+
+    Raises EarshotError for a file that is no flat JSON mapping.
+    """
+    file = root / "metrics" / f"{name}.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise EarshotError(f"{file}: cannot be read as JSON ({error}); run the stage that writes it") from None
+    if not isinstance(values, dict):
+        raise EarshotError(f"{file}: holds {type(values).__name__}, expected a mapping; run the stage that writes it")
+    return values
+
+
 def reason_to_leave_out(run: Run, files: Mapping[str, str]) -> str | None:
     """Why a run can stand in no table: nothing was measured, or it was measured with other parameters."""
     if "params.yaml" not in files:
         return "has no params.yaml"
-    if not any(key.startswith(MEASURED) for key in run.scores):
+    measured = {"pretrain", *(key.split(".")[1] for key in run.params if key.startswith("evaluate."))}
+    if not any(key.partition(".")[0] in measured for key in run.scores):
         return "has no scores in metrics/"
     locked = _read_flat_yaml(f"{run.source}: dvc.lock", files.get("dvc.lock", "{}"))
     for key, value in locked.items():

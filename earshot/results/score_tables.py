@@ -1,82 +1,21 @@
-"""The metrics of a benchmark as a grid: its scores by column, what was trained and its controls by row."""
+"""The metrics of a benchmark as a grid: its scores by column, what was trained and its controls by row.
 
+How a benchmark is displayed is said where it is defined (`earshot.evaluation.benchmark.Display`): commands ask the
+registry, a report reads the file that the stage evaluate wrote.
+"""
+
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-# A row of a grid: what it is called, and what stands before the metric's name in the files.
-OWN = "sound"
-CONTROLS = {
-    "wrong sound": "wrong_sound_",
-    "random weights": "random_",
-    "supervised direct": "direct_",
-    "supervised pretraining": "supervised_",
-    "spectrum": "spectrum_",
-    "another sound": "other_sound_",
-    "centre": "centre_",
-    "whole picture": "whole_",
-}
-# What is the same for all columns, such as all layers of a network.
-ALIKE = {"colour histogram": "colour_", "random ranking": "floor_"}
-CHANCE = "chance"
+from earshot.core.errors import EarshotError
+from earshot.core.registry import find_all
+from earshot.evaluation.benchmark import BENCHMARK_FILE, Display
 
-
-@dataclass(frozen=True)
-class Benchmark:
-    """How a benchmark is told.
-
-    Args:
-        title: its name.
-        metric: what its scores are called, a pattern.
-        leading: the column that stands for it, chosen beforehand.
-        words: the metric, where the columns do not say it.
-        brief: that column in a chart, where title and column are too long for it.
-    """
-
-    title: str
-    metric: str
-    leading: str
-    words: str = ""
-    brief: str = ""
-
-
-BENCHMARKS = {
-    "voc": Benchmark("VOC2007", "map", "map_pool5", "mAP"),
-    "sun": Benchmark("SUN397", "accuracy", "accuracy_pool5", "accuracy"),
-    "finetune": Benchmark("VOC2007, fine-tuned", "map", "map_all"),
-    "detection": Benchmark("VOC2007, detection", "map", "map"),
-    "imagenet": Benchmark("ImageNet", "accuracy", "accuracy"),
-    "correspondence": Benchmark("Correspondence", "accuracy", "accuracy"),
-    "esc50": Benchmark("ESC-50", "accuracy", "accuracy", "accuracy"),
-    "dcase": Benchmark("DCASE", "accuracy", "accuracy", "accuracy"),
-    "retrieval": Benchmark("Retrieval", r"ndcg\d+", "", "nDCG"),
-    "nmi": Benchmark("Clusters against annotations", "nmi", "nmi_picture", "NMI", "NMI of pictures"),
-    "units": Benchmark(
-        "Units that prefer a class", r"(?:classes|units)\d", "units4_picture", brief="Units, 4 of 5 pictures"
-    ),
-    "localisation": Benchmark("Where a sound comes from", r"ciou_\w+|auc_\w+|peak", "peak", brief="Localisation, peak"),
-}
-WORDS = {
-    "map": "mAP",
-    "picture_sound": "picture to sound",
-    "sound_picture": "sound to picture",
-    "picture_picture": "picture to picture",
-    "sound_sound": "sound to sound",
-    "ciou_median": "cIoU, median",
-    "auc_median": "AUC, median",
-    "ciou_half": "cIoU, half",
-    "auc_half": "AUC, half",
-    "classes4_picture": "classes, 4 of 5, pictures",
-    "units4_picture": "units, 4 of 5, pictures",
-    "classes3_picture": "classes, 3 of 5, pictures",
-    "units3_picture": "units, 3 of 5, pictures",
-    "classes4_sound": "classes, 4 of 5, sounds",
-    "units4_sound": "units, 4 of 5, sounds",
-    "classes3_sound": "classes, 3 of 5, sounds",
-    "units3_sound": "units, 3 of 5, sounds",
-}
-NOT_SCORES = ("accuracy_spread",)
+OWN, CHANCE = "sound", "chance"  # rows
 
 
 @dataclass(frozen=True)
@@ -87,7 +26,7 @@ class Grid:
         columns: their titles, by the key of what was trained.
         rows: scores by key, by the row's name; what was trained is the first row.
         alike: of what has one score for all columns.
-        others: the metrics that are no scores, such as how many pictures were asked.
+        others: the metrics that are no scores, such as the number of test items.
     """
 
     columns: dict[str, str]
@@ -95,34 +34,67 @@ class Grid:
     alike: dict[str, float]
     others: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def own(self) -> str:
+        """The row of what was trained."""
+        return next(iter(self.rows))
+
     def beside(self, key: str) -> dict[str, float]:
         """The scores of all rows in one column."""
         found = {name: row[key] for name, row in self.rows.items() if key in row}
         return found | self.alike
 
 
-def grid(name: str, values: Mapping[str, Any]) -> Grid:
-    """The metrics of benchmark `name` as a grid; without columns where it has no scores."""
+def registered_displays() -> dict[str, Display]:
+    """Those of all benchmarks that there are, by name."""
+    return find_all("earshot.benchmarks", "BENCHMARK")
+
+
+def written_displays(folder: Path) -> dict[str, Display]:
+    """Those of the benchmarks that were run, by name: <folder>/<benchmark>/benchmark.json.
+
+    Raises EarshotError for a file that says something else.
+    """
+    found = {}
+    for file in sorted(folder.glob(f"*/{BENCHMARK_FILE}")):
+        try:
+            found[file.parent.name] = Display(**json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise EarshotError(f"{file}: cannot be read ({error}); run the stage evaluate again") from None
+    return found
+
+
+def in_order(displays: Mapping[str, Display], params: Iterable[str]) -> dict[str, Display]:
+    """The displays in the order in which dotted names of parameters have their benchmarks; then the others by name."""
+    listed = dict.fromkeys(key.split(".")[1] for key in params if key.startswith("evaluate."))
+    return {name: displays[name] for name in [*listed, *sorted(displays.keys() - listed)] if name in displays}
+
+
+def grid(display: Display, values: Mapping[str, Any]) -> Grid:
+    """The metrics of a benchmark as a grid; without columns where it has no scores."""
     values = {key: value for key, value in values.items() if value is not None}
-    metric = re.compile(f"({BENCHMARKS[name].metric})(?:_(.+))?")
-    matches = {key: metric.fullmatch(key) for key in values if key not in NOT_SCORES}
+    pattern = re.compile(f"({display.scores})(?:_(.+))?")
+    matches = {key: pattern.fullmatch(key) for key in values if key not in display.not_scores}
     stems = {key: match[1] for key, match in matches.items() if match}
-    columns = {key: _title(key, matches[key][2]) for key in stems}
-    own = "descriptor" if "spectrum_accuracy" in values else OWN
-    rows = {row: {key: values[f"{p}{key}"] for key in stems if f"{p}{key}" in values} for row, p in CONTROLS.items()}
-    rows = {own: {key: values[key] for key in stems}} | {row: scores for row, scores in rows.items() if scores}
-    alike = {row: values[p + stem] for row, p in ALIKE.items() for stem in stems.values() if p + stem in values}
+    columns = {key: _title(display, key, matches[key][2]) for key in stems}
+    controls = {
+        row: {key: values[prefix + key] for key in stems if prefix + key in values}
+        for row, prefix in display.controls.items()
+    }
+    controls = {row: scores for row, scores in controls.items() if scores}
+    own = next((name for control, name in display.own_beside.items() if control in controls), OWN)
+    alike = {row: values[p + stem] for row, p in display.alike.items() for stem in stems.values() if p + stem in values}
     alike |= {CHANCE: values[CHANCE]} if CHANCE in values else {}
-    told = {CHANCE, *(f"{p}{key}" for p in ("", *CONTROLS.values()) for key in stems)}
-    told |= {p + stem for p in ALIKE.values() for stem in stems.values()}
+    told = {CHANCE, *(f"{p}{key}" for p in ("", *display.controls.values()) for key in stems)}
+    told |= {p + stem for p in display.alike.values() for stem in stems.values()}
+    rows = {own: {key: values[key] for key in stems}} | controls
     return Grid(columns, rows, alike, {key: value for key, value in values.items() if key not in told})
 
 
-def leading_column(name: str, found: Grid) -> str | None:
+def leading_column(display: Display, found: Grid) -> str | None:
     """The column that stands for a benchmark, chosen beforehand and not by its score; else the first."""
-    chosen = BENCHMARKS[name].leading
-    return chosen if chosen in found.columns else next(iter(found.columns), None)
+    return display.leading if display.leading in found.columns else next(iter(found.columns), None)
 
 
-def _title(key: str, rest: str | None) -> str:
-    return WORDS.get(key) or WORDS.get(rest or key) or rest or key
+def _title(display: Display, key: str, rest: str | None) -> str:
+    return display.columns.get(key) or display.columns.get(rest or key) or rest or key

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
-from earshot.core.params import Pixels
+from earshot.core.params import INDIFFERENT, Pixels
 from earshot.evaluation.image_files import read_picture, require_pictures
 from earshot.networks.device import chosen_device
 from earshot.networks.network import PictureEncoder
@@ -27,7 +27,7 @@ class ProbeParams(BenchmarkParams):
     """
 
     inputs: Literal["images"]
-    layers: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    layers: Annotated[tuple[str, ...], Field(min_length=1, strict=False), INDIFFERENT]
     resize: Pixels
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from earshot.core.params import Role
 from earshot.labels.kmeans import KmeansOptions, fit_kmeans, nearest_centroids
 from earshot.labels.model import LabelModel
 from earshot.labels.scaling import Scale
@@ -14,7 +16,7 @@ class Params(KmeansOptions):
     """The model's own parameters."""
 
     scale: Scale
-    distance_filter: bool
+    distance_filter: Annotated[bool, Role("filter")]
 
 
 @dataclass(frozen=True)

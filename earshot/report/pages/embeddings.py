@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from earshot.report.columns import Column, nothing_to_show
-from earshot.report.figures import MOST_ANNOTATIONS, network_name, point_look, scatter
+from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.figures import MOST_ANNOTATIONS, network_name, network_rank, point_look, scatter
 from earshot.report.site import Numbers, Site, share
 from earshot.report.sources import Source
-from earshot.report.units import ORDER
 
-NEIGHBOURS = 10
 OTHERS, UNSAID = "others", "no annotation"
-AT_ONCE = 500  # points whose distances to all are in memory
+EMBEDDED = ["network", "sense", "clip_id", "moment", "x", "y", "alike"]
 MOST_NAMED = MOST_ANNOTATIONS - 1
 Point = tuple[float, float, dict[str, Any]]  # x, y, and its moment
+Key = tuple[str, str]  # network and sense
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
@@ -29,64 +28,23 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         picture = site.picture(row["thumbnail"], "embedded_moments.parquet")
         said = (row["annotations"] or [UNSAID])[0]
         told = {"clip_id": row["clip_id"], "group": row["group"], "said": said, "file": picture.file}
-        told["annotations"] = row["annotations"] or []
         moments[row["clip_id"], row["moment"]] = told | {"number": len(moments)}
     names = _names([moment["said"] for moment in moments.values()])
-    points: dict[tuple[str, str], list[Point]] = defaultdict(list)
-    for row in exhibit.rows("embedded"):
-        points[row["network"], row["sense"]].append((row["x"], row["y"], moments[row["clip_id"], row["moment"]]))
-    keys = sorted(points, key=lambda key: (key[1], ORDER.index(key[0]) if key[0] in ORDER else 9, key[0]))
-    alike = {key: _alike(points[key]) for key in keys}
+    points: dict[Key, list[Point]] = defaultdict(list)
+    shares: dict[Key, list[float | None]] = defaultdict(list)
+    for row in exhibit.rows("embedded", EMBEDDED):
+        key = row["network"], row["sense"]
+        points[key].append((row["x"], row["y"], moments[row["clip_id"], row["moment"]]))
+        shares[key].append(row["alike"])
+    keys = sorted(points, key=lambda key: (key[1], network_rank(key[0])))
+    alike = {key: np.array(shares[key], float) for key in keys}  # of a point without annotation NaN
     view = {
         "maps": [_map(site, key, points[key], names, alike[key], prefix) for key in keys],
         "data": _data(keys, points, moments, names, prefix),
         "legend": [{"name": name, "index": number} for number, name in enumerate(names)],
         "table": _table(keys, points, names, alike),
     }
-    return Column(source.name, _lead(keys, points, alike), "", exhibit.facts, exhibit.metrics, view)
-
-
-def _alike(points: Sequence[Point]) -> np.ndarray:
-    groups = np.unique([moment["group"] for _, _, moment in points], return_inverse=True)[1]
-    return neighbours_alike(_said(points), groups, np.array([(x, y) for x, y, _ in points]))
-
-
-def _said(points: Sequence[Point]) -> np.ndarray:
-    """Which annotations each point has: bool (points, annotations)."""
-    numbers = {name: n for n, name in enumerate(sorted({a for _, _, moment in points for a in moment["annotations"]}))}
-    said = np.zeros((len(points), len(numbers)), bool)
-    for place, (_, _, moment) in enumerate(points):
-        said[place, [numbers[name] for name in moment["annotations"]]] = True
-    return said
-
-
-def neighbours_alike(said: np.ndarray, groups: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Of each point, the share of its ten nearest in the plane that share an annotation with it: (points,).
-
-    Args:
-        said: which annotations each has, bool (points, annotations).
-        groups: of each; points of its own group do not count as neighbours.
-        places: (points, 2).
-    """
-    shares = np.full(len(places), np.nan)
-    for first in range(0, len(places), AT_ONCE):
-        part = slice(first, first + AT_ONCE)
-        distances = np.square(places[part, None] - places[None]).sum(-1)  # (points at once, points)
-        distances[groups[part, None] == groups[None]] = np.inf
-        nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
-        counted = np.isfinite(np.take_along_axis(distances, nearest, 1))
-        alike = np.any(said[nearest] & said[part, None], axis=2) & counted
-        with np.errstate(invalid="ignore"):
-            shares[part] = alike.sum(1) / counted.sum(1)
-    return shares
-
-
-def chance_alike(said: np.ndarray) -> float | None:
-    """The share of all pairs of points that share an annotation."""
-    together = said.astype(np.float32)
-    alike = [(np.sum(part @ together.T > 0, dtype=int)) for part in np.array_split(together, len(said) // AT_ONCE + 1)]
-    pairs = len(said) * (len(said) - 1)
-    return (sum(alike) - int(said.any(1).sum())) / pairs if pairs else None
+    return Column(source.name, _lead(alike, exhibit.metrics), "", exhibit.facts, exhibit.metrics, view)
 
 
 def _names(said: Sequence[str]) -> list[str]:
@@ -107,7 +65,7 @@ def _map(site: Site, key: tuple[str, str], points: Sequence, names: list[str], a
         lambda: scatter([p[0] for p in points], [p[1] for p in points], marks, names),
         title[:1].upper() + title[1:],
         f"Map of {len(points)} points of {len(used)} annotations: "
-        f"of the ten nearest points of each, {share(mean)} share one",
+        f"of the nearest neighbours of each, {share(mean)} share one",
     )
     return {"id": f"{prefix}{sense}-{_rank(network)}", "chart": chart, "alike": mean, "points": len(points)}
 
@@ -144,7 +102,7 @@ def _table(keys: Sequence, points: Mapping, names: list[str], alike: Mapping) ->
         if count:
             rows.append((name, count, *(share(_mean(alike[key][of[key] == number])) for key in keys)))
     heads = ("annotation", "points", *(f"{sense}s, {network_name(network)}" for network, sense in keys))
-    caption = "Of the ten nearest points on the map, the share that shares an annotation"
+    caption = "Of the nearest neighbours by the embedding, the share that shares an annotation"
     return Numbers(caption, heads, rows, "data/explain/embeddings/embedded.parquet")
 
 
@@ -153,14 +111,22 @@ def _mean(values: np.ndarray) -> float | None:
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _lead(keys: Sequence, points: Mapping, alike: Mapping) -> str:
+def _lead(alike: Mapping[Key, np.ndarray], metrics: Mapping[str, Any]) -> str:
     told = []
-    for sense in dict.fromkeys(sense for _, sense in keys):
+    for sense in dict.fromkeys(sense for _, sense in alike):
         own, random = (alike.get((network, sense)) for network in ("encoder", "random"))
         if own is not None:
             beside = f" (random weights {share(_mean(random))})" if random is not None else ""
             told.append(f"{sense}s {share(_mean(own))}{beside}")
     if not told:
         return "No point is shown."
-    chance = share(chance_alike(_said(points[keys[0]])))
-    return f"Of the ten nearest points on the map, so many share an annotation: {', '.join(told)}; by chance {chance}."
+    nearest, chance = metrics.get("nearest", "few"), share(metrics.get("chance"))
+    return f"Of the {nearest} nearest neighbours, so many share an annotation: {', '.join(told)}; by chance {chance}."
+
+
+PAGE = Page(
+    "Pictures and sounds as points: t-SNE lays what the network finds alike side by side. Each map is made by "
+    "itself; only who is next to whom means something, not where.",
+    column,
+    "embeddings.html",
+)

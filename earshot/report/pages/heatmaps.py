@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from earshot.report.columns import Column, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_show
 from earshot.report.figures import network_name
 from earshot.report.site import Site, share
 from earshot.report.sources import Source
@@ -50,3 +50,10 @@ def _lead(units: list[dict[str, Any]]) -> str:
     if not told:
         return "No unit is shown."
     return f"Of the top moments of the units shown, so many have the unit's annotation: {'; '.join(told)}."
+
+
+PAGE = Page(
+    "Units whose strongest moments agree most in an annotation, and where in frames and spectrograms they respond.",
+    column,
+    "heatmaps.html",
+)

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from earshot.report.columns import Column, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_show
 from earshot.report.figures import CentroidCharts, sizes
 from earshot.report.site import Chart, Numbers, Picture, Site, share
 from earshot.report.sources import Exhibit, Source
-from earshot.sound.cochlea import CHANNELS, HIGHEST, LOWEST, erb
-from earshot.sound.texture import MODULATION_CENTRES
 
 OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
-CENTROID = ["cluster", "mean", "spread", "correlation", "modulation"]
+CENTROID = ["cluster", "mean", "spread", "correlation", "modulation", "frequencies", "rates"]
 NEXT_TO = 2  # clusters before and after, to which a page leads
 
 
@@ -44,26 +42,19 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     if exhibit.nothing:
         return nothing_to_show(source.name, exhibit)
     clusters = _overview(exhibit, prefix)
-    frequencies = channel_frequencies(str(source.params.get("texture.ends")))
-    charts = CentroidCharts(frequencies, MODULATION_CENTRES)
+    charts: CentroidCharts | None = None
     for place, (row, moments) in enumerate(_with_moments(exhibit)):
         cluster = clusters[place]
         shown = [_moment(site, moment) for moment in moments]
         cluster.frame = next((moment["frame"] for moment in shown), None)
         near = [each for each in clusters[max(place - NEXT_TO, 0) : place + NEXT_TO + 1] if each is not cluster]
         values = {"cluster": cluster, "moments": shown, "near": near, "run": source.name, "clusters": len(clusters)}
-        drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}")
+        if row["mean"] and charts is None:  # of all clusters the same
+            charts = CentroidCharts(np.array(row["frequencies"]), np.array(row["rates"]))
+        drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}") if charts else []
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
     view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix)}
-    return Column(source.name, _lead(clusters, exhibit, source.params), "", exhibit.facts, exhibit.metrics, view)
-
-
-def channel_frequencies(ends: str) -> np.ndarray:
-    """Where the 32 channels of the cochlea lie, Hz: evenly on its scale, the ends at 20 Hz and 10 kHz or within."""
-    places = np.linspace(erb(LOWEST), erb(HIGHEST), CHANNELS + 2 if ends == "band-passes" else CHANNELS)
-    places = places[1:-1] if ends == "band-passes" else places
-    fine = np.geomspace(LOWEST, HIGHEST, 10_000)
-    return np.interp(places, erb(fine), fine)
+    return Column(source.name, _lead(clusters, exhibit), "", exhibit.facts, exhibit.metrics, view)
 
 
 def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
@@ -102,16 +93,14 @@ def _moment(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _centroid_charts(site: Site, charts: CentroidCharts, row: Mapping[str, Any], name: str) -> list[Chart]:
-    """What the centroid says of sound; none where the descriptor is no texture."""
-    if not row["mean"]:
-        return []
+    """What the centroid says of sound."""
     hertz = [f"{frequency:,.0f}" for frequency in charts.frequencies]
     numbers = Numbers(
         "By channel", ("Hz", "mean", "relative spread"), [*zip(hertz, row["mean"], row["spread"], strict=True)]
     )
     loudest = hertz[int(np.argmax(row["mean"]))]
     told = f"mean of the envelope by frequency, largest at {loudest} Hz, with its spread around it"
-    rate = f"{charts.rates[int(np.argmax(np.sum(np.reshape(row['modulation'], (CHANNELS, -1)), 0)))]:.2g}"
+    rate = f"{charts.rates[int(np.argmax(np.sum(np.reshape(row['modulation'], (len(hertz), -1)), 0)))]:.2g}"
     mean = lambda: charts.mean(row["mean"], row["spread"])  # noqa: E731
     return [
         site.chart(f"{name}-mean", mean, "Mean and spread by frequency", f"Line: {told}", numbers),
@@ -148,9 +137,9 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
     )
 
 
-def _lead(clusters: Sequence[Cluster], exhibit: Exhibit, params: Mapping[str, Any]) -> str:
+def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
-    what = "what frames look like" if params.get("label.model") == "textons" else "what is heard"
+    what = exhibit.facts.get("clusters_of", "moments")
     told = f"{len(clusters)} clusters of {what} hold {moments:,} moments, the largest {share(largest)} of them."
     pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
     told += f" No annotation took part; in {pure} of them at least half of the moments have the same one."
@@ -158,3 +147,11 @@ def _lead(clusters: Sequence[Cluster], exhibit: Exhibit, params: Mapping[str, An
         purity, chance = (share(exhibit.metrics[name]) for name in ("purity", "chance"))
         told += f" The first annotation of its cluster is right for {purity} of all moments, by chance for {chance}."
     return told
+
+
+PAGE = Page(
+    "The labels that a network was trained to tell: clusters of the sounds around frames, found without a word of "
+    "annotation. Annotations only name them here.",
+    column,
+    "clusters.html",
+)

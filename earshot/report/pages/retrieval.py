@@ -5,11 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from earshot.report.columns import Column, nothing_to_show
-from earshot.report.figures import network_name
+from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.figures import network_name, network_rank
 from earshot.report.site import Numbers, Site
 from earshot.report.sources import Source
-from earshot.report.units import ORDER
 
 DIRECTIONS = ("picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound")
 
@@ -25,9 +24,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     for row in exhibit.rows("retrieved"):
         found[row["direction"]][row["query"]][row["network"]].append((clips[row["result"]], row["gain"]))
         gains[row["direction"], row["network"]].append(row["gain"])
-    networks = sorted(
-        {network for _, network in gains}, key=lambda name: (ORDER.index(name) if name in ORDER else 9, name)
-    )
+    networks = sorted({network for _, network in gains}, key=network_rank)
     directions = [each for each in DIRECTIONS if each in found]
     view = {
         "directions": [_direction(name, found[name], clips, networks) for name in directions],
@@ -72,3 +69,11 @@ def _lead(gains: Mapping[tuple[str, str], list[float]], directions: list[str]) -
         if told
         else "Nearest clips."
     )
+
+
+PAGE = Page(
+    "The clips that the network finds nearest to a clip, from one sense to the other and within each. A gain of 1 "
+    "is the query's own class, less is farther away in the ontology.",
+    column,
+    "retrieval.html",
+)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from earshot.report.columns import Column, nothing_to_show
-from earshot.report.figures import Curve, class_counts, curves, network_name
+from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.figures import Curve, class_counts, curves, network_name, network_rank
 from earshot.report.site import Chart, Numbers, Picture, Site, share
 from earshot.report.sources import Exhibit, Source
 
-ORDER = ("encoder", "wrong_sound", "random")
+CONTROLS = ("wrong_sound", "random")
 MOST_BARS = 40  # classes in one chart
 # How a unit is judged, by the column of unit_classes: in words, and the name of the chart.
 WAYS = {
@@ -55,19 +55,20 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     if exhibit.nothing:
         return nothing_to_show(source.name, exhibit)
     units = [_unit(site, row) for row in exhibit.rows("units")]
-    units.sort(key=lambda unit: (_rank(unit.told["network"]), -_known(unit.told["purity"]), unit.told["unit"]))
+    units.sort(key=lambda unit: (network_rank(unit.told["network"]), -_known(unit.told["purity"]), unit.told["unit"]))
     classes: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in exhibit.rows("unit_classes"):
         classes[row["network"]][row["class"]] = row
     counts = _counts(units, classes)
     drawn = [unit for unit in units if unit.gallery]
     charts = [_class_chart(site, classes, way, prefix) for way in WAYS] + [_sweep_chart(site, exhibit, prefix)]
+    undrawn = counts.keys() - {unit.told["network"] for unit in drawn}
     view = {
         "units": drawn,
-        "counts": {network_name(name): counts[name] for name in sorted(counts, key=_rank)},
+        "counts": {network_name(name): counts[name] for name in sorted(counts, key=network_rank)},
         "charts": [chart for chart in charts if chart],
-        "networks": sorted({unit.told["network"] for unit in drawn}, key=_rank),
-        "undrawn": [network_name(n) for n in sorted(counts.keys() - {u.told["network"] for u in drawn}, key=_rank)],
+        "networks": sorted({unit.told["network"] for unit in drawn}, key=network_rank),
+        "undrawn": [network_name(name) for name in sorted(undrawn, key=network_rank)],
         "classes": sorted({unit.told["annotation"] for unit in drawn if unit.told["annotation"]}),
         "frames": max((unit.frames for unit in drawn), default=0),
         "boxes": any(unit.told["iou"] == unit.told["iou"] for unit in drawn),
@@ -79,10 +80,6 @@ def _unit(site: Site, row: Mapping[str, Any]) -> Unit:
     of = f"units.parquet, {row['network']} unit {row['unit']}"
     gallery = site.picture(row["gallery"], of) if row["gallery"] else None
     return Unit({key: row[key] for key in OF_A_UNIT}, gallery, len(row["clips"] or ()))
-
-
-def _rank(network: str) -> tuple[int, str]:
-    return (ORDER.index(network) if network in ORDER else len(ORDER), network)
 
 
 def _known(value: float) -> float:
@@ -110,20 +107,20 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
     top = exhibit.metrics.get("judged", params.get("explain.units.top"))  # of few frames fewer are judged
     least = params.get("explain.units.selective")
     own = counts.get("encoder", Count())
-    others = [f"{network_name(name)} {counts[name].selective}" for name in ORDER[1:] if name in counts]
+    others = [f"{network_name(name)} {counts[name].selective}" for name in CONTROLS if name in counts]
     beside = f" ({', '.join(others)})" if others else ""
     rule = f": at least {share(least)} of the {top} frames that activate them most show it" if least and top else ""
     sounding = f" {own.sounding} of them are for objects that make sound." if own.selective else ""
     boxes = ""
     if any(count.detectors for count in counts.values()):
-        beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in ORDER[1:] if name in counts]
+        beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in CONTROLS if name in counts]
         boxes = f" By boxes, {own.detectors} detect a class ({', '.join(beside_boxes)})."
     return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{sounding}{boxes}"
 
 
 def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart | None:
     """The histogram by category under one way to judge units, of the classes with most; none where none has any."""
-    networks = sorted(classes, key=_rank)
+    networks = sorted(classes, key=network_rank)
     every = {name for rows in classes.values() for name in rows}
     count = {name: {n: classes[n].get(name, {way: 0})[way] for n in networks} for name in every}
     if not any(any(of.values()) for of in count.values()):
@@ -148,7 +145,7 @@ def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart |
 def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
     """How many units are selective at each threshold of purity."""
     rows = [*exhibit.rows("unit_sweep")]
-    networks = sorted({row["network"] for row in rows}, key=_rank)
+    networks = sorted({row["network"] for row in rows}, key=network_rank)
     if not networks:
         return None
     of = {network: [row for row in rows if row["network"] == network] for network in networks}
@@ -168,3 +165,11 @@ def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
         "Lines: the share of units that are selective, falling as the threshold of purity rises, for each network",
         Numbers("Selective units by threshold", heads, table, "data/explain/units/unit_sweep.parquet"),
     )
+
+
+PAGE = Page(
+    "What single units of the network respond to. A strip shows the frames that activate a unit most, dimmed where "
+    "it does not look; a unit is selective when its top frames show one object.",
+    column,
+    "units.html",
+)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from earshot.report.columns import Column, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_show
 from earshot.report.site import Site, share
 from earshot.report.sources import Source
 
@@ -41,3 +41,11 @@ def _lead(pictures: list[dict[str, Any]], source: Source) -> str:
         told += f" Over all pictures of the benchmark: {share(measured['peak'])}, "
         told += f"where the middle of the picture has {share(measured['centre_peak'])}."
     return told
+
+
+PAGE = Page(
+    "Where in a picture a sound comes from, by the map of the network that tells which pictures and sounds belong "
+    "together. It never saw a box; boxes are drawn to compare.",
+    column,
+    "localisation.html",
+)

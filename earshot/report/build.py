@@ -1,0 +1,79 @@
+"""How a report is written: an overview of one run or of several, a page an exhibit, and what was left out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from earshot.core.registry import find_all
+from earshot.report import generic, overview, refusals
+from earshot.report.columns import Column, Page
+from earshot.report.comparison import compared
+from earshot.report.curves import class_charts, history_charts
+from earshot.report.site import Site
+from earshot.report.sources import Source
+from earshot.results.paper_tables import DO_NOT_COMPARE
+
+START, REFUSALS = "index.html", "refusals"
+
+
+def write_report(sources: Sequence[Source], folder: Path) -> Site:
+    """Write the report of a run, or of several side by side, into `folder`; all of it, or it raises.
+
+    Raises EarshotError for metrics, tables or pictures that cannot be read.
+    """
+    pages = pages_of(sources)
+    titles = {name: title_of(name, sources) for name in pages} | {REFUSALS: "Refusals"}
+    navigation = {START: "Overview"} | {f"{name}.html": title for name, title in titles.items()}
+    site = Site(folder, " | ".join(source.name for source in sources), navigation)
+    prefixes = [""] if len(sources) == 1 else [f"{number}-" for number in range(1, len(sources) + 1)]
+    cards = []
+    for name, page in (pages | {REFUSALS: refusals.PAGE}).items():
+        columns = [page.column(site, source, prefix) for source, prefix in zip(sources, prefixes, strict=True)]
+        values = {"title": titles[name], "about": page.about, "columns": columns, "prefixes": prefixes}
+        site.write_page(f"{name}.html", page.template, **values)
+        leads = [Column(column.run, column.lead, column.nothing) for column in columns]
+        cards.append({"file": f"{name}.html", "title": titles[name], "columns": leads})
+    if len(sources) == 1:
+        site.write_page(START, "index.html", title="Overview", cards=cards, **_overview(site, sources[0]))
+        for name, rows in overview.plot_tables(sources[0]).items():
+            site.write_table(name, rows)
+    else:
+        site.write_page(START, "compare.html", title="Comparison", cards=cards, **compared(site, sources))
+    return site
+
+
+def pages_of(sources: Sequence[Source]) -> dict[str, Page]:
+    """The pages by the names of exhibits: those of the runs in the order of their parameters, then other known ones."""
+    known = find_all("earshot.report.pages", "PAGE")
+    keys = [key.split(".") for source in sources for key in source.params]
+    listed = dict.fromkeys(parts[1] for parts in keys if parts[0] == "explain" and len(parts) > 2)
+    return {name: known.get(name) or generic.page(name) for name in [*listed, *sorted(known.keys() - listed)]}
+
+
+def title_of(name: str, sources: Sequence[Source]) -> str:
+    """What an exhibit is called where it was made; else its name."""
+    titles = [source.exhibit(name).title for source in sources]
+    return next(filter(None, titles), name.capitalize())
+
+
+def _overview(site: Site, source: Source) -> dict[str, Any]:
+    tables = overview.score_tables(source)
+    beside = overview.beside_papers(source)
+    return {
+        "question": overview.question(source.params, source.labels),
+        "findings": overview.findings(source),
+        "scores": overview.scores_chart(site, source, "scores"),
+        "tables": tables,
+        "pretext": overview.pretext_scores(source),
+        "beside": beside,
+        "rendered": any(each.rendered for each in beside)
+        or overview.corpus_in_words(source.params) == "the rendered world",
+        "do_not_compare": DO_NOT_COMPARE,
+        "cell": overview.cell,
+        "corpus": overview.corpus_facts(source),
+        "history": history_charts(site, [source]),
+        "classes": class_charts(site, source),
+        "lists": overview.lists(source),
+        "versions": overview.versions(),
+        "parameters": overview.parameters(source.params),
+    }
