@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from earshot.pipeline.params import Sample
+from earshot.params.sample import Params, Sample
 from earshot.pipeline.stage import Run, Stage
 from earshot.world.corpus import render_corpus, write_manifest
 from earshot.world.esc50 import FOLDS, recordings, render_esc50, write_table
@@ -22,12 +22,12 @@ from earshot.world.sources import KINDS
 from earshot.world.sun import pictures_a_category, render_sun, write_partitions
 from earshot.world.voc import render_voc, write_image_sets
 
-STAGE = Stage(name="sample", params=("sample",), writes=("data/sample",))
+STAGE = Stage(name="sample", params=Params, writes=("data/sample",))
 
 Part = tuple[str, range]  # a tree and the numbers of some of its items
 
 
-def main(run: Run) -> str:
+def main(run: Run[Params]) -> str:
     sample, folder = run.params.sample, run.out("data/sample")
     pictures, sounds = sample.voc_train + sample.voc_val + sample.voc_test, sample.esc50_sounds
     scenes = len(KINDS) * pictures_a_category(sample.sun_images)
