@@ -283,8 +283,8 @@ def task_of(scenes, **how):
 
 def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes):
     with torch.inference_mode():
-        assert task_of(scenes).validate()["val_accuracy"] > 0.95
-        assert task_of(scenes, wrong_sound=True).validate()["val_accuracy"] < 0.6
+        own, control = (task_of(scenes, wrong_sound=wrong).validate()["val_accuracy"] for wrong in (False, True))
+    assert own > control + 0.3
 
 
 def test_batches_do_not_depend_on_the_threads_and_volume_changes_sounds_alone(scenes):

@@ -382,7 +382,7 @@ def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
 def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(ask, monkeypatch):
     answer = evaluate(ask("whole"))
     metrics = answer.metrics
-    assert list(metrics) == ["map", "wrong_sound_map", "random_map", "chance", "proposals_recall", "steps"]
+    assert set(metrics) == {"map", "wrong_sound_map", "random_map", "chance", "proposals_recall", "steps"}
     assert metrics["map"] == metrics["wrong_sound_map"]
     assert 0 < metrics["chance"] < 0.2
     assert metrics["proposals_recall"] > 0.9
@@ -484,7 +484,7 @@ def test_the_stage_writes_scores_and_a_row_a_class(tmp_path, whole, encoders, ca
     assert metrics["steps"] == 2
     with (tmp_path / "root/metrics/detection_classes.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["class", "objects", "ap", "wrong_sound_ap", "random_ap", "chance"]
+    assert set(rows[0]) == {"class", "objects", "ap", "wrong_sound_ap", "random_ap", "chance"}
     assert "VOC2007 Fast R-CNN, 11-point mAP after 2 steps: map " in capsys.readouterr().out
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 
 import pytest
 from repository import Repository, stages_run
@@ -25,10 +24,7 @@ def repository(tmp_path_factory) -> Repository:
 
 def test_repro_runs_every_stage_once_and_then_nothing(repository):
     assert sorted(stages_run(repository.first_output)) == sorted(EVERY_STAGE)
-    start = time.monotonic()
-    again = repository.dvc("repro")
-    assert not stages_run(again)
-    assert time.monotonic() - start < 20  # 12 s where ten others want the two cores
+    assert not stages_run(repository.dvc("repro"))
     assert repository.git("status", "--porcelain") == ""
 
 

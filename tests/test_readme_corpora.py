@@ -1,7 +1,7 @@
 """README on corpora, tried as by a newcomer: its very commands, in a copy of the repository, and what it says of them.
 
 A server on this machine stands in for the hosts of the published lists and for YouTube, whose pages become plain files:
-only the addresses in manifests/*.json and the one form of YouTube's in earshot/corpus/manifest.py are other ones. Where
+only the addresses in manifests/*.json and YOUTUBE_PAGE of earshot/corpus/manifest.py are other ones. Where
 a command runs all stages, those run here that have to do with what is tried: four minutes of processor time in all.
 """
 
@@ -26,7 +26,6 @@ from earshot.corpus.ledger import read_ledger
 pytestmark = pytest.mark.slow
 
 VIDEOS = 16
-YOUTUBE = 'f"https://www.youtube.com/watch?v={video}"'
 
 
 def commands(section: str) -> list[list[str]]:
@@ -72,9 +71,8 @@ def server(videos) -> Iterator[MediaServer]:
 def copy(tmp_path_factory, server) -> Repository:
     """The repository as it is cloned, but that the server takes the place of the network, and a run is tiny."""
     made = Repository(tmp_path_factory.mktemp("newcomer"))
-    source = made.folder / "earshot/corpus/manifest.py"
-    assert YOUTUBE in source.read_text()
-    source.write_text(source.read_text().replace(YOUTUBE, f'f"{server.address("{video}.mp4")}"'))
+    with open(made.folder / "earshot/corpus/manifest.py", "a") as source:
+        source.write(f'\nYOUTUBE_PAGE = "{server.address("{video}.mp4")}"\n')  # instead of the page above
     made.environment |= {"EARSHOT_REQUESTS_PER_HOUR": "0", "EARSHOT_BACKOFF": "0.1", "EARSHOT_PATIENCE": "2"}
     made.commit()
     made.git("tag", "cloned")

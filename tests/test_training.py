@@ -17,10 +17,10 @@ from torchvision.io import encode_jpeg
 from earshot.core.errors import EarshotError
 from earshot.core.prefetch import prefetch
 from earshot.networks.backbones.alexnet import AlexNet
-from earshot.networks.crops import Changes, _place, crop_frames
+from earshot.networks.crops import Changes, crop_frames, crop_region
 from earshot.networks.device import autocast, used_precision
 from earshot.training import trainer
-from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, _colours, recolour
+from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, color_matrices, recolour
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.data import Frames, labelled_frames
 from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, LabelTask
@@ -87,8 +87,7 @@ class OneBatch:
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
 def test_one_batch_is_learned_by_heart(tmp_path, precision):
     progress = Trainer(OneBatch(), replace(PLAN, epochs=6, precision=precision), tmp_path / "c").train("")
-    assert progress.history[0]["train_loss"] > 0.1
-    assert progress.history[-1]["train_loss"] < 0.02
+    assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
 
 
@@ -313,8 +312,7 @@ class LabelledBatch(OneBatch):
 def test_labels_of_every_kind_are_learned_by_heart(tmp_path, kind):
     task = LabelledBatch(*LEARNED[kind])
     progress = Trainer(task, replace(PLAN, epochs=6), tmp_path / "c").train("")
-    assert progress.history[0]["train_loss"] > 0.1
-    assert progress.history[-1]["train_loss"] < 0.02
+    assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
 
 
@@ -497,7 +495,7 @@ def test_half_of_the_pictures_are_mirrored():
     box=st.tuples(st.floats(0.001, 1), st.floats(0.75, 1.34), st.floats(0, 1, exclude_max=True), st.floats(0, 0.999)),
 )
 def test_a_crop_lies_inside_its_picture(height, width, box):
-    top, left, high, wide = _place(height, width, np.array(box))
+    top, left, high, wide = crop_region(height, width, np.array(box))
     assert 0 <= top < top + high <= height
     assert 0 <= left < left + wide <= width
 
@@ -506,13 +504,13 @@ def test_crops_show_the_share_of_the_picture_that_is_asked_for():
     boxes = Augmentation(crop=0.25).draw(2000, np.random.default_rng(0)).boxes
     assert 0.25 <= boxes[:, 0].min() < 0.26
     assert 0.99 < boxes[:, 0].max() <= 1
-    _, _, high, wide = _place(400, 400, boxes[0])
+    _, _, high, wide = crop_region(400, 400, boxes[0])
     assert high * wide / 400**2 == pytest.approx(boxes[0, 0], rel=0.02)
 
 
 def changes_of(pictures, saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
     ones = np.ones(pictures)
-    colours = _colours(saturation * ones, turns * ones)
+    colours = color_matrices(saturation * ones, turns * ones)
     return Changes(None, ones < 0, colours, brightness * ones, contrast * ones)
 
 

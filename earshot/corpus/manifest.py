@@ -31,6 +31,7 @@ LONGEST = 1_000_000.0  # seconds into a source, more than eleven days: above it 
 NAME_LENGTH = 64  # characters of a source's name in a clip_id: with hash and start well under the 100 of a tar header
 
 YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
+YOUTUBE_PAGE = "https://www.youtube.com/watch?v={video}"
 YOUTUBE_ADDRESS = re.compile(
     r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com/(?:watch\?(?:[^#]*&)?v=|shorts/|embed/|live/)|youtu\.be/)"
     r"([\w-]{11})(?![\w-])",
@@ -244,7 +245,7 @@ def _vggsound_file(fields: list[str]) -> ManifestRow:
 
 def youtube_address(video: str) -> str:
     """The page of a YouTube video, in the one form that rows have."""
-    return f"https://www.youtube.com/watch?v={video}"
+    return YOUTUBE_PAGE.format(video=video)
 
 
 def _youtube(video: str, start: float, end: float, annotations: tuple[str, ...], *, field: str = "YTID") -> ManifestRow:

@@ -16,7 +16,7 @@ import random
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -84,13 +84,16 @@ class Pace:
     """The rules, and the file where everybody keeps to them.
 
     `requests_per_hour` is the budget of each host (0: no limit), `backoff` the seconds not to ask after a first limit
-    that names no time, `patience` the seconds that are waited for a held site before its clips are left pending.
+    that names no time, `patience` the seconds that are waited for a held site before its clips are left pending. `now`
+    and `sleep` are the clock, which all who share the file share.
     """
 
     file: Path
     requests_per_hour: float
     backoff: float
     patience: float
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = pause
 
     def check(self) -> None:
         """Raise EarshotError where the file is not one of ours, as after a power cut."""
@@ -108,7 +111,7 @@ class Pace:
 
     def held(self) -> dict[str, Host]:
         """The hosts that are not to be asked now, by name."""
-        return self._where("until > ? AND trying = ''", time.time())
+        return self._where("until > ? AND trying = ''", self.now())
 
     def giving_nothing(self) -> dict[str, Host]:
         """The sites that were tried many times and have never given anything, by name."""
@@ -116,7 +119,7 @@ class Pace:
 
     def too_long(self, host: Host) -> bool:
         """Whether a host is held for longer than is waited for."""
-        return host.until - time.time() > self.patience
+        return host.until - self.now() > self.patience
 
     def given(self, site: str) -> str | None:
         """The address that a site gave last, if it gave any."""
@@ -179,7 +182,7 @@ class Visit:
         Raises Held where that would take longer than the patience.
         """
         while (seconds := self._wait(host)) > 0:
-            pause(min(seconds, LONGEST_SLEEP))
+            self.pace.sleep(min(seconds, LONGEST_SLEEP))
 
     def heed(self, host: str, status: int, retry_after: str | None) -> None:
         """Take note of an answer of `host`: its HTTP status, and its Retry-After header where it has one."""
@@ -187,7 +190,7 @@ class Visit:
             return
         limits = {429: "rate-limited", 403: "forbidden", 408: "network"}
         self.trouble = limits.get(status, "network" if status >= 500 else self.trouble)
-        named = named_time(retry_after, time.time())
+        named = named_time(retry_after, self.pace.now())
         if named is None:
             return
         self._named = max(self._named, named)
@@ -201,7 +204,7 @@ class Visit:
             host.given = address
             if self._began < host.since and host.trying != self._name:
                 return  # it went wrong since
-            if host.trying == self._name or host.until <= time.time():
+            if host.trying == self._name or host.until <= self.pace.now():
                 host.until = 0.0
             host.failures, host.trying = 0, ""
 
@@ -211,15 +214,15 @@ class Visit:
         with self.pace._changing(self.site) as host:
             tried = host.trying == self._name
             if tried:
-                host.until, host.trying = time.time(), ""
+                host.until, host.trying = self.pace.now(), ""
             if self._held or not failing or (self._began < host.since and not tried):
                 return  # nothing new: it was not asked, or what others have seen already
             host.failures += 1
             rounds = host.failures - failing.spared - (1 if self._named else 0)  # the first time it is believed
             wait = min(2.0 ** (rounds - 1) * failing.backoff, LONGEST_BACKOFF) * self.pace.backoff if rounds > 0 else 0
-            until = max(self._named, time.time() + wait * random.uniform(1, 1 + JITTER))
+            until = max(self._named, self.pace.now() + wait * random.uniform(1, 1 + JITTER))
             if wait or self._named:
-                host.until, host.since = max(host.until, until), time.time()
+                host.until, host.since = max(host.until, until), self.pace.now()
                 host.reason = "blocked" if reason == "forbidden" else reason
 
     def suspects(self, reason: str) -> bool:
@@ -232,7 +235,7 @@ class Visit:
     def _wait(self, name: str) -> float:
         """Seconds until `name` may be asked; where it is 0, the permit is given."""
         with self.pace._changing(name) as host:
-            now = time.time()
+            now = self.pace.now()
             held = 0.0 if host.trying == self._name else host.until - now
             if held > self.pace.patience:
                 self._held = True

@@ -53,7 +53,7 @@ def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = No
 def _crop(picture: Tensor, size: int, changes: Changes | None, number: int) -> Tensor:
     """One picture (3, height, width) as change `number` has it: (3, size, size)."""
     boxes = None if changes is None else changes.boxes
-    top, left, height, width = _place(*picture.shape[1:], None if boxes is None else boxes[number])
+    top, left, height, width = crop_region(*picture.shape[1:], None if boxes is None else boxes[number])
     part = picture[None, :, top : top + height, left : left + width]
     part = part.contiguous(memory_format=torch.channels_last)  # as decoded; resizing is a quarter faster
     if changes is not None and changes.mirrored[number]:
@@ -61,7 +61,7 @@ def _crop(picture: Tensor, size: int, changes: Changes | None, number: int) -> T
     return functional.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def _place(height: int, width: int, box: np.ndarray | None) -> tuple[int, int, int, int]:
+def crop_region(height: int, width: int, box: np.ndarray | None) -> tuple[int, int, int, int]:
     """Top, left, height and width in pixels of a box in a picture of that size, or of its middle square."""
     if box is None:
         side = min(height, width)

@@ -48,7 +48,7 @@ class Augmentation:
         return Changes(
             boxes=self._boxes(chances[:, 5:9]),
             mirrored=chances[:, 9] < (0.5 if self.flip else 0),
-            colours=_colours(saturation, turns) if self.jitter or self.grey else None,
+            colours=color_matrices(saturation, turns) if self.jitter or self.grey else None,
             brightness=factors[:, 0],
             contrast=factors[:, 1],
         )
@@ -86,7 +86,7 @@ def recolour(pictures: Tensor, changes: Changes) -> Tensor:
     return changed
 
 
-def _colours(saturation: np.ndarray, turns: np.ndarray) -> np.ndarray:
+def color_matrices(saturation: np.ndarray, turns: np.ndarray) -> np.ndarray:
     """Matrices (pictures, 3, 3) that scale chroma by `saturation` and turn it by `turns`."""
     angle = 2 * math.pi * turns
     chroma = np.zeros((len(turns), 3, 3))
