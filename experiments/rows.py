@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from earshot.pipeline.params import load_params
 
 from earshot.commands.scores import read_metrics
 from earshot.labels.table import write_table
-from earshot.pipeline.params import load_params
 from earshot.scenes.annotations import read_annotations
 from earshot.world.sources import KINDS
 from experiments.worlds import REPOSITORY, link, render, spread, stage, write_params
