@@ -1,4 +1,4 @@
-"""How sound is described in tests, with the options of params.yaml, and folders that say so as models/descriptor does."""
+"""How sound is described in tests, with the options of params.yaml, and folders that say so like models/descriptor."""
 
 from pathlib import Path
 
