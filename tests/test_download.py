@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -30,6 +31,8 @@ from earshot.download.published import open_manifest
 from earshot.download.rate_limit import Pace, site_of
 from earshot.download.sharding import deal
 from earshot.download.yt_dlp_client import _refusal, fetch
+from earshot.pipeline.settings import settings
+from stages import download as stage_download
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GREY_STEP, TONE_STEP = 20, 100  # a second of the test video: levels of grey, Hz of the tone
@@ -795,3 +798,151 @@ def test_cookies_that_cannot_be_read_stop_the_stage_before_any_clip(media, tmp_p
     code, _, error = finish(stage(tmp_path))
     assert code == 1
     assert "cookies.txt" in error and "EARSHOT_COOKIES" in error and "Traceback" not in error
+
+
+# What was fetched is used again
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Runs the stage over a manifest of some rows, in this process, which imports its libraries once; closing line."""
+    for name, value in (AT_ONCE | {"EARSHOT_WORKERS": "1"}).items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+
+    def run(root, rows, *changes, header="url,start,end"):
+        manifest(root / "corpus", rows, header)
+        sets = [f"--set={change}" for change in ("corpus.manifest=corpus", *changes)]
+        stage_download.STAGE.run(
+            stage_download.main, ["--root", str(root), "--params", str(REPOSITORY / "params.yaml"), *sets]
+        )
+        return capsys.readouterr().out
+
+    yield run
+    settings.cache_clear()
+
+
+def clips_of(root):
+    """Bytes of all files of data/clips, by name."""
+    files = [path for path in (root / "data/clips").rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def rows_of(media):
+    """A server, and a function that gives the rows of its videos, one a letter."""
+    with MediaServer({f"{name}.mp4": serve(media / "whole.mp4") for name in "abcd"}) as server:
+        yield server, lambda names: [f"{server.address(f'{name}.mp4')},1,3" for name in names]
+
+
+def test_with_the_same_manifest_and_parameters_nothing_is_fetched_again(rows_of, run_here, tmp_path):
+    server, rows = rows_of
+    small = "download.shard_clips=2"
+    first = run_here(tmp_path, rows("abc") + [f"{server.address('nothing.mp4')},0,1"], small)
+    before, metrics = clips_of(tmp_path), (tmp_path / "metrics/download.json").read_text()
+    server.requests.clear()
+    (tmp_path / "metrics/download.json").unlink()
+    shutil.rmtree(tmp_path / ".earshot")
+    again = run_here(tmp_path, rows("abc") + [f"{server.address('nothing.mp4')},0,1"], small)
+    assert (again, clips_of(tmp_path)) == (first, before)
+    assert (tmp_path / "metrics/download.json").read_text() == metrics
+    assert not server.requests
+
+
+def test_of_another_list_only_what_is_new_is_fetched(rows_of, run_here, tmp_path):
+    server, rows = rows_of
+    gone = [f"{server.address('nothing.mp4')},0,1"]
+    run_here(tmp_path / "grown", rows("ab") + gone, "download.shard_clips=2")
+    server.requests.clear()
+    for names, asked in (("abc", {"c.mp4"}), ("ca", set()), ("ad", {"d.mp4"})):
+        run_here(tmp_path / "grown", rows(names) + gone, "download.shard_clips=2")
+        assert set(server.requests) == asked
+        server.requests.clear()
+    run_here(tmp_path / "other", rows("ad") + gone, "download.shard_clips=1")
+    run_here(tmp_path / "grown", rows("ad") + gone, "download.shard_clips=1")
+    assert clips_of(tmp_path / "grown") == clips_of(tmp_path / "other"), "as if it had been fetched at once"
+
+
+def test_a_shard_of_the_same_rows_is_linked(rows_of, run_here, tmp_path):
+    _, rows = rows_of
+    run_here(tmp_path, rows("ab"), "download.shard_clips=1")
+    before = (tmp_path / "data/clips/00000.tar").stat().st_ino
+    run_here(tmp_path, rows("abc"), "download.shard_clips=1")
+    assert (tmp_path / "data/clips/00000.tar").stat().st_ino == before
+
+
+def test_what_is_damaged_or_came_under_other_conditions_is_fetched_again(rows_of, run_here, tmp_path):
+    server, rows = rows_of
+    whole = run_here(tmp_path, rows("ab"), "download.shard_clips=1")
+    before = clips_of(tmp_path)
+    server.requests.clear()
+    tar = tmp_path / "data/clips/00001.tar"
+    tar.unlink()
+    assert run_here(tmp_path, rows("ab"), "download.shard_clips=1") == whole
+    assert set(server.requests) == {"b.mp4"} and clips_of(tmp_path) == before
+    tar.write_bytes(b"no tar" * 1000)
+    assert run_here(tmp_path, rows("abc"), "download.shard_clips=3") == "3 of 3 clips kept; left out: none\n"
+    server.requests.clear()
+    run_here(tmp_path, rows("abc"), "download.shard_clips=3", "download.megabytes_limit=400.0")
+    assert set(server.requests) == {"a.mp4", "b.mp4", "c.mp4"}
+
+
+def test_files_beside_the_manifest_are_read_again_when_they_have_changed(run_here, media, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    for name, reason in (("front.mp4", ""), ("silent.mp4", "no-sound")):
+        shutil.copy(media / name, tmp_path / "corpus/a.mp4")
+        run_here(tmp_path, ["a.mp4,0,4"], header="path,start,end")
+        (row,) = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
+        assert row.reason == reason
+
+
+def test_pending_clips_are_asked_for_again_and_alone(rows_of, run_here, media, tmp_path):
+    server, rows = rows_of
+    server.behaviours["c.mp4"] = status(500)
+    assert run_here(tmp_path, rows("abc"), "corpus.accept_pending=true").endswith("1 pending\n")
+    server.requests.clear()
+    server.behaviours["c.mp4"] = serve(media / "whole.mp4")
+    assert run_here(tmp_path, rows("abc")) == "3 of 3 clips kept; left out: none\n"
+    assert set(server.requests) == {"c.mp4"}
+
+
+def test_a_manifest_that_is_written_anew_with_the_same_content_is_the_same_work(rows_of, run_here, media, tmp_path):
+    """As `dvc exp run` writes edited files."""
+    server, rows = rows_of
+    server.behaviours["c.mp4"] = status(500)
+    with pytest.raises(SystemExit):
+        run_here(tmp_path, rows("abc"))
+    server.requests.clear()
+    server.behaviours["c.mp4"] = serve(media / "whole.mp4")
+    run_here(tmp_path, rows("abc"))
+    assert set(server.requests) == {"c.mp4"}
+
+
+def test_under_dvc_no_edit_of_code_and_no_forced_run_fetches_again(rows_of, tmp_path):
+    server, rows = rows_of
+    for name in ("earshot", "stages"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", "none"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    params = (tmp_path / "params.yaml").read_text().replace("manifest: data/sample/corpus", "manifest: list.csv")
+    (tmp_path / "params.yaml").write_text(params)
+    (tmp_path / "list.csv").write_text("\n".join(["url,start,end", *rows("abc")]) + "\n")
+    environment = {**os.environ, **AT_ONCE, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+
+    def dvc(*words):
+        command = [sys.executable, "-m", "dvc", *words]
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    dvc("init", "--no-scm")
+    dvc("repro", "--single-item", "download")
+    assert set(server.requests) == {"a.mp4", "b.mp4", "c.mp4"}
+    before = clips_of(tmp_path)
+    server.requests.clear()
+    for file in [*tmp_path.glob("earshot/**/*.py"), *tmp_path.glob("stages/*.py")]:
+        file.write_text(file.read_text() + "\nEDITED = True\n")
+    assert dvc("status", "download").strip() == "Data and pipelines are up to date."
+    assert "3 of 3 clips kept" in dvc("repro", "--force", "--single-item", "download")
+    assert not server.requests and clips_of(tmp_path) == before

@@ -54,7 +54,9 @@ def test_a_list_is_fetched_once_and_read_as_any_file_is(tmp_path, at_hand):
         assert server.requests == {"v1/list.csv": 1}
     assert (len(rows), rows[3].clip_id, rows[3].annotations) == (400, "abc-_000003_30000", ("/m/09x0r",))
     assert manifest.unknown() == []
-    assert manifest.record() == [listed(server.address("v1/list.csv"), AUDIOSET)]
+    manifest.write_lists(tmp_path)
+    record = json.loads((tmp_path / "lists.json").read_text())
+    assert record == [listed(server.address("v1/list.csv"), AUDIOSET)]
 
 
 def test_several_lists_are_read_one_after_another(tmp_path):

@@ -14,7 +14,8 @@ from pathlib import Path
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.ontology import Ontology
+from earshot.corpus.ontology import Ontology, read_ontology
+from earshot.params.download import Select
 
 
 class Selection:
@@ -36,6 +37,12 @@ class Selection:
         for name in self.classes:
             for word in _words(name, ontology):
                 self._asked.setdefault(word, []).append(name)
+
+    @classmethod
+    def of(cls, params: Select, ontology: Path | None) -> "Selection":
+        """What the parameters select; raises EarshotError as `read_ontology` does."""
+        classes = read_ontology(ontology) if ontology and params.classes else None
+        return cls(params.classes, params.clips, params.seed, classes)
 
     def takes(self, row: ManifestRow) -> bool:
         """Whether a row has one of the classes; counted for `check`."""

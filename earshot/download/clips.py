@@ -15,7 +15,6 @@ import shutil
 import stat
 import tarfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,10 +23,11 @@ from typing import NamedTuple
 
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.subprocess_pool import Limits, Lost, guarded_map
-from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, count, read_ledger, write_ledger
+from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import read_asked
 from earshot.download.cutting import cut
+from earshot.download.earlier import Earlier, count_outcomes
 from earshot.download.partial_download import NoRanges, Section
 from earshot.download.rate_limit import FAILING, Held, Pace, Visit, clock, site_of
 from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
@@ -35,6 +35,7 @@ from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
 JOURNAL = "journal.jsonl"
 FETCHED = "fetched"  # the folder of the address last fetched, beside the clips
 TRIES = 3  # that a clip has in one run
+LONG_AGO = 0.0  # when what is taken over from an earlier run was asked for
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Job:
     `media` is the folder that local paths start from, `asked` and `clips` hold what is asked for and what has come,
     shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip, `pace` the
     requests to each site; `fetch` says whether the `whole` of a source comes or only the `section` with the clip.
+    `earlier` is what an earlier run has fetched.
     """
 
     media: Path
@@ -55,6 +57,7 @@ class Job:
     fetch: str
     accept_pending: bool
     pace: Pace
+    earlier: Earlier | None = None
 
 
 def download_shard(job: Job, number: int) -> dict[str, int]:
@@ -65,19 +68,30 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
     name = shard_name(number)
     ledger, tar, folder = job.out / "ledger" / f"{name}.csv", job.out / f"{name}.tar", job.clips / name
     rows = read_ledger(ledger) if ledger.exists() else []
-    asked = read_asked(job.asked / f"{name}.jsonl")
+    requested = job.asked / f"{name}.jsonl"
+    asked = read_asked(requested)
     # Another version of this code may have dealt the clips to other shards.
     if _pending(rows) or [row.clip_id for row in rows] != [row.clip_id for row in asked]:
-        rows = _get_all(job, asked, folder)
-        if job.accept_pending or not _pending(rows):
+        linked = job.earlier.link_shard(number, requested, tar) if job.earlier else None
+        if linked:
+            _note_all(linked, folder)
+        rows = linked or _get_all(job, asked, folder)
+        if not linked and (job.accept_pending or not _pending(rows)):
             _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
         write_ledger(ledger, rows)
     if not _pending(rows):
         for path in folder.iterdir() if folder.exists() else ():
             if path.name != JOURNAL:
                 path.unlink()  # it is in the tar file
-    waiting = Counter(f"pending_{row.reason}" for row in _pending(rows))
-    return count(rows, total="clips_asked") | waiting
+    return count_outcomes(rows)
+
+
+def _note_all(rows: list[LedgerRow], folder: Path) -> None:
+    """Note the rows of a whole shard, for those who ask how far the work is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Journal(folder / JOURNAL) as journal:
+        for row in rows:
+            journal.write(Entry(LONG_AGO, row))
 
 
 def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
@@ -136,6 +150,10 @@ def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow
     for refused in (folder / FETCHED).glob("*.json"):
         refused.unlink()  # it may have passed
     with Journal(folder / JOURNAL) as journal:
+        new = [row for row in asked if row.clip_id not in last]
+        for row in job.earlier.take(new, folder) if job.earlier else ():
+            last[row.clip_id] = Entry(LONG_AGO, row)
+            journal.write(last[row.clip_id])
         asking = _Asking(job, folder, journal, last)
         for tries in range(TRIES):
             missing = asking.missing(asked)

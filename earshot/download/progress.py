@@ -1,11 +1,16 @@
-"""How far downloading is, told from what lies in its scratch folder: no lock is taken, a run may go on meanwhile."""
+"""How far downloading is, and what came of it.
+
+The first is told from what lies in the scratch folder: no lock is taken, a run may go on meanwhile.
+"""
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from earshot.corpus.ledger import LedgerRow, read_ledger
-from earshot.download.clips import JOURNAL, Entry, read_journal
+from earshot.download.clips import JOURNAL, Entry, Job, read_journal
+from earshot.download.rate_limit import Host, Pace, clock
 
 OF_LATE = 3600.0  # seconds over which the pace is taken
 
@@ -51,3 +56,33 @@ def _pace(late: list[float], now: float, left: int) -> dict[str, float]:
         return {"clips_an_hour": len(late)}
     an_hour = len(late) / (now - min(late)) * 3600
     return {"clips_an_hour": round(an_hour, 1), "hours_left": round(left / an_hour, 2)}
+
+
+def sites(pace: Pace) -> dict[str, str]:
+    """The sites that are not asked now, and those that have never given anything."""
+    held = {f"held {host.host}": f"{host.reason}, until {clock(host.until)}" for host in pace.held().values()}
+    return held | {f"gives nothing {site.host}": _in_vain(site) for site in pace.giving_nothing().values()}
+
+
+def pending_line(counts: Counter[str], job: Job) -> str:
+    """What to say when clips are pending."""
+    held = [host for host in job.pace.held().values() if job.pace.too_long(host)]
+    when = f"after {clock(min(host.until for host in held))}" if held else "later"
+    reasons = ", ".join(f"{counts[name]} {name[8:]}" for name in sorted(counts) if name.startswith("pending_"))
+    return (
+        f"{counts['clips_pending']} of {counts['clips_asked']} clips are pending ({reasons}; {job.out / 'ledger'}): "
+        f"run again {when} and these alone are asked for, or go on without them with corpus.accept_pending=true"
+    ) + "".join(f"; {site.host} gives {_in_vain(site)}" for site in job.pace.giving_nothing().values())
+
+
+def closing_line(counts: Mapping[str, int]) -> str:
+    """What came out and what was left out, from the metrics."""
+    left_out = [f"{number:,} {name[8:]}" for name, number in counts.items() if name.startswith("refused_")]
+    left_out += [f"{counts['clips_pending']:,} pending"] if counts["clips_pending"] else []
+    kept = f"{counts['clips_kept']:,} of {counts['clips_asked']:,} clips kept"
+    return f"{kept}; left out: {', '.join(left_out) or 'none'}"
+
+
+def _in_vain(site: Host) -> str:
+    """What to say of a site that has never given anything."""
+    return f"nothing in {site.failures} tries, and it may never; corpus.accept_pending=true goes on without it"

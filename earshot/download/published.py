@@ -9,6 +9,7 @@ checksum; where none is known (null), the one that was found is told and recorde
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import time
@@ -22,6 +23,7 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 from earshot.corpus.ave import read_ave
 from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows
 from earshot.download.rate_limit import named_time
@@ -108,12 +110,15 @@ class Manifest:
             if not found.is_known
         ]
 
-    def record(self) -> list[dict]:
-        """Address, sha256 and length of each list, for what is kept beside the clips."""
-        return [
+    def write_lists(self, folder: Path) -> None:
+        """Put address, sha256 and length of each list beside the clips, as lists.json; nothing for a file."""
+        lists = [
             {"address": found.address, "sha256": found.sha256, "bytes": found.bytes}
             for found in (*self.lists, *self.starts)
         ]
+        if lists:
+            with write_atomically(folder / "lists.json") as growing:
+                growing.write_text(json.dumps(lists, indent=2) + "\n")
 
 
 def open_manifest(path: Path, folder: Path) -> Manifest:

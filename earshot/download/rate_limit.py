@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from earshot.core.errors import EarshotError
 from earshot.core.subprocess_pool import pause
 from earshot.corpus.ledger import Refusal
+from earshot.pipeline.settings import settings
 
 JITTER = 0.2  # of the time between two requests
 LONGEST_SLEEP = 5.0  # seconds after which one that waits looks again whether the site has been freed
@@ -94,6 +95,12 @@ class Pace:
     patience: float
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = pause
+
+    @classmethod
+    def shared(cls, folder: Path) -> "Pace":
+        """The pace of all runs with this scratch folder, as the settings have it."""
+        now = settings()
+        return cls(folder / "pace.sqlite", now.requests_per_hour, now.backoff, now.patience)
 
     def check(self) -> None:
         """Raise EarshotError where the file is not one of ours, as after a power cut."""

@@ -96,6 +96,10 @@ class Run(Generic[P]):
         link_tree(self.out(name), self.root / name)
         self._done.add(name)
 
+    def keep(self, name: str) -> None:
+        """Leave output `name` as an earlier run has placed it: this run would make the same."""
+        self._done.add(name)
+
     def write_metrics(self, name: str, values: Mapping[str, Any]) -> None:
         """Write metrics/<name>.json: flat, in the order given, floats rounded to six digits, and last `clips_hash`."""
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
@@ -256,6 +260,7 @@ class Stage(Generic[P]):
         plain = params.model_dump()
         values = {key: _lookup(plain, key) for key in declared_keys(schema) if key not in self.unhashed}
         label = f"{self.name}-{choice}" if choice else self.name
+        values["root"] = str(root)  # what is unfinished may name files by their paths
         if self.format_version is None:
             name = fingerprint(inputs, values, loaded_sources())
         else:

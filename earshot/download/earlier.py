@@ -1,0 +1,146 @@
+"""What an earlier run has fetched, so that it is not fetched again.
+
+The clips of the last run stay in place until the next one has finished (`persist` in dvc.yaml), with a record of what
+they were made from. A run with the same request keeps them as they are. Any other takes over each row that is requested
+in the same words and under the same conditions: kept clips out of their tar files, refused ones with their reasons.
+Files beside the manifest are not fetched, and may have changed: they are read again.
+"""
+
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earshot.core.errors import EarshotError
+from earshot.core.files import link_file, shard_name, write_atomically
+from earshot.core.hashing import fingerprint, stable_hash
+from earshot.corpus.completeness import asked_shard, asked_shards
+from earshot.corpus.ledger import LedgerRow, count, read_ledger
+from earshot.corpus.manifest import ManifestRow
+from earshot.corpus.requested import read_asked, row_text
+from earshot.params.download import Params
+
+RECORD_FILE = "download.json"  # beside the clips
+INDEX = np.dtype([("row", np.uint64), ("shard", np.uint32)])  # hash of a row that was requested, and its shard
+
+
+def record_of(inputs: Sequence[Path], params: Params, format_version: int | None) -> dict[str, Any]:
+    """What clips are made from.
+
+    Keys: `conditions`, which decide what becomes of a row that is requested; `request`, a hash of them, of the content
+    of the manifest, and of what is selected of it.
+    """
+    conditions = {"format_version": format_version} | params.download.model_dump(exclude={"shard_clips"})
+    values = {"select": params.corpus.select.model_dump(), "download": params.download.model_dump()} | conditions
+    return {"request": fingerprint(inputs, values), "conditions": conditions}
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Put the record beside the clips."""
+    with write_atomically(folder / RECORD_FILE) as growing:
+        growing.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record beside clips; an empty one where there is none that can be read."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def count_outcomes(rows: Iterable[LedgerRow]) -> dict[str, int]:
+    """Counts of a ledger under the names of the metrics, and pending_<reason>."""
+    rows = list(rows)
+    waiting = Counter(f"pending_{row.reason}" for row in rows if row.status == "pending")
+    return count(rows, total="clips_asked") | waiting
+
+
+def counts_of_finished(folder: Path, record: dict[str, Any]) -> Counter[str] | None:
+    """The counts of the clips in `folder` if a run with this record would make the very same; None where not."""
+    counts: Counter[str] = Counter()
+    if read_record(folder) != record:
+        return None
+    try:
+        for number, (asked, ledger) in enumerate(asked_shards(folder)):
+            rows = read_ledger(ledger)
+            same = [row.clip_id for row in rows] == [row.clip_id for row in read_asked(asked)]
+            if not same or not _tar(folder, number).is_file():
+                return None
+            counts.update(count_outcomes(rows))
+    except (OSError, ValueError, EarshotError):
+        return None
+    return counts if counts["clips_asked"] and not counts["clips_pending"] else None
+
+
+def index_earlier(folder: Path, record: dict[str, Any], index: Path) -> "Earlier | None":
+    """The earlier clips in `folder`, with an index of their rows; None where they were made under other conditions."""
+    if read_record(folder).get("conditions") != record["conditions"]:
+        return None
+    hashes = [
+        np.array([(stable_hash(line), number) for line in asked.read_text().splitlines(keepends=True)], INDEX)
+        for number, (asked, _) in enumerate(asked_shards(folder))
+    ]
+    with write_atomically(index) as growing, open(growing, "wb") as file:
+        np.save(file, np.sort(np.concatenate(hashes or [np.empty(0, INDEX)])))
+    return Earlier(folder, index)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The clips of an earlier run in `folder`, and the file with the `index` of its rows."""
+
+    folder: Path
+    index: Path
+
+    def link_shard(self, number: int, asked: Path, tar: Path) -> list[LedgerRow] | None:
+        """Put the tar file of a shard of the same rows, all of them settled, at `tar`; its ledger, or None."""
+        before, ledger = asked_shard(self.folder, number)
+        try:
+            same = before.read_bytes() == asked.read_bytes() and not any(row.is_local for row in read_asked(asked))
+            rows = read_ledger(ledger) if same else []
+            if not rows or any(row.status == "pending" for row in rows):
+                return None
+            link_file(_tar(self.folder, number), tar)
+        except (FileNotFoundError, EarshotError):
+            return None
+        return rows
+
+    def take(self, asked: Iterable[ManifestRow], folder: Path) -> Iterator[LedgerRow]:
+        """The ledger's rows of all that were settled of those asked for, the clips of kept ones now in `folder`."""
+        index = np.load(self.index, mmap_mode="r")
+        wanted: dict[int, list[ManifestRow]] = {}
+        for row in asked:
+            key = np.uint64(stable_hash(row_text(row).decode()))
+            place = np.searchsorted(index["row"], key)
+            if not row.is_local and place < len(index) and index["row"][place] == key:
+                wanted.setdefault(int(index["shard"][place]), []).append(row)
+        for number, rows in wanted.items():
+            try:
+                yield from self._take_shard(number, rows, folder)
+            except (OSError, ValueError, KeyError, tarfile.TarError, EarshotError):
+                continue  # what is damaged is fetched again
+
+    def _take_shard(self, number: int, wanted: list[ManifestRow], folder: Path) -> Iterator[LedgerRow]:
+        before, ledger = asked_shard(self.folder, number)
+        requested, outcomes = set(read_asked(before)), {row.clip_id: row for row in read_ledger(ledger)}
+        with tarfile.open(_tar(self.folder, number)) as tar:
+            for row in wanted:
+                outcome = outcomes[row.clip_id]
+                if row not in requested or outcome.status == "pending":
+                    continue
+                for suffix in ("json", "mp4") if outcome.status == "kept" else ():
+                    name = f"{row.clip_id}.{suffix}"
+                    with write_atomically(folder / name) as growing:
+                        growing.write_bytes(tar.extractfile(name).read())
+                yield outcome
+
+
+def _tar(folder: Path, number: int) -> Path:
+    return folder / f"{shard_name(number)}.tar"
