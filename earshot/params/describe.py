@@ -10,7 +10,7 @@ from earshot.sound.description import DESCRIPTORS
 from earshot.sound.texture import TextureOptions
 
 ALL = find_all(DESCRIPTORS, "DESCRIPTOR")
-Descriptor = Annotated[Literal[*ALL], IDEA]
+Descriptor: Any = Annotated[Literal[*ALL], IDEA]
 Texture = Annotated[TextureOptions, UsedIf("descriptor", "texture")]
 
 
