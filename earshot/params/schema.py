@@ -24,7 +24,6 @@ class _Pipeline(Group):
     corpus: Corpus
     download: Annotated[download.Download, INDIFFERENT]
     extract: extract.Extract
-    texture: Annotated[describe.Texture, label.HEARD]
     pretrain: pretrain.Pretrain
     correspond: correspond.Correspond
 
@@ -36,14 +35,14 @@ def _one_each(name: str, package: str, attribute: str) -> type[Group]:
 
 
 _FOUND: dict[str, Any] = {
-    "descriptor": (Annotated[describe.Descriptor, label.HEARD], ...),
-    "label": (label.Label, ...),
-    **describe.GROUPS,
+    name: (Annotated[kind, label.HEARD], ...)
+    for name, kind in {"descriptor": describe.Descriptor, **describe.OPTIONS}.items()
 }
 Pipeline = create_model(
     "Pipeline",
     __base__=_Pipeline,
     **_FOUND,
+    label=(label.Label, ...),
     evaluate=(_one_each("Evaluate", "earshot.benchmarks", "BENCHMARK"), ...),
     explain=(_one_each("Explain", "earshot.exhibits", "EXHIBIT"), ...),
 )
