@@ -117,8 +117,8 @@ def test_a_dictionary_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_path
     save_textons(tmp_path, textons)
     np.testing.assert_array_equal(load_textons(tmp_path).textons, textons.textons)
     for wrong, message in (
-        (np.zeros((12, 60), np.float32), r"textons of float32 \(12, 60\), wanted float32 \(any number, 66\)"),
-        (np.zeros((12, 66)), "textons of float64"),
+        (np.zeros((12, 60), np.float32), r"textons is float32 \(12, 60\), wanted float32 \(any number, 66\)"),
+        (np.zeros((12, 66)), "textons is float64"),
         (np.full((12, 66), np.nan, np.float32), "not finite"),
     ):
         save_textons(tmp_path, Textons(wrong))

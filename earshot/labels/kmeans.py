@@ -87,7 +87,7 @@ def _cluster_sample(sample: np.ndarray, clusters: int, iterations: int, restarts
         max_points_per_centroid=len(sample),
     )
     kmeans.train(sample)
-    return kmeans.centroids
+    return np.asarray(kmeans.centroids)
 
 
 def _pass(blocks: Iterable[np.ndarray], centroids: np.ndarray) -> tuple[float, np.ndarray]:

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
@@ -18,6 +17,7 @@ from earshot.core.params import Group
 from earshot.core.registry import find, names
 from earshot.labels.model import LABEL_MODELS, Described, Fitted, Kind, LabelModel
 from earshot.labels.scaling import Scale, Scaling, distance_shares, fit_scaling, mean_and_deviation
+from earshot.labels.tensors import read_tensors
 
 FACTS_FILE = "labeler.json"
 TENSORS_FILE = "labeler.safetensors"
@@ -154,7 +154,8 @@ def fitted_labeler(folder: Path, blocks: Iterable[np.ndarray], rows: int, **how:
 
 def save_labeler(folder: Path, labeler: Labeler) -> None:
     """Write labeler.safetensors, then labeler.json, whose presence says that both are whole."""
-    tensors = dataclasses.asdict(labeler.scaling) | dataclasses.asdict(labeler.model)
+    names_of_model = labeler.model.shapes(labeler.values, labeler.facts["dimensions"])
+    tensors = dataclasses.asdict(labeler.scaling) | {name: getattr(labeler.model, name) for name in names_of_model}
     with write_atomically(folder / TENSORS_FILE) as path:
         save_file(tensors, path)
     with write_atomically(folder / FACTS_FILE) as path:
@@ -162,23 +163,14 @@ def save_labeler(folder: Path, labeler: Labeler) -> None:
 
 
 def load_labeler(folder: Path) -> Labeler:
-    """The labeler that `save_labeler` wrote; nothing in the files can run code.
+    """The labeler that `save_labeler` wrote.
 
     Raises EarshotError where a file is missing, damaged, or does not fit the other.
     """
     facts = _read_facts(folder / FACTS_FILE)
-    path = folder / TENSORS_FILE
-    try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise EarshotError(f"{path}: cannot be read ({error}); the stage label writes it") from None
-    except SafetensorError as error:
-        raise EarshotError(f"{path}: is not a whole safetensors file ({error}); run the stage label again") from None
     fitted, dimensions = find_label_model(facts["model"]).fitted, facts["dimensions"]
     shapes = {"centre": (dimensions,), "factor": (dimensions,)} | fitted.shapes(facts["values"], dimensions)
-    for name, shape in shapes.items():
-        _check_tensor(path, name, tensors.get(name), shape)
-    centre, factor, *rest = (tensors[name] for name in shapes)
+    centre, factor, *rest = read_tensors(folder / TENSORS_FILE, shapes)
     return Labeler(Scaling(centre, factor), fitted(*rest), facts)
 
 
@@ -191,13 +183,3 @@ def _read_facts(path: Path) -> dict[str, Any]:
         if type(facts.get(key)) is not int or facts[key] < 1:
             raise EarshotError(f"{path}: {key} is {facts.get(key)!r:.60}, wanted a number of at least 1")
     return facts
-
-
-def _check_tensor(path: Path, name: str, tensor: np.ndarray | None, shape: Sequence[int]) -> None:
-    if tensor is None:
-        raise EarshotError(f"{path}: has no tensor {name}; run the stage label again")
-    if tensor.dtype != np.float32 or tensor.shape != shape:
-        found = f"{tensor.dtype} {tensor.shape}"
-        raise EarshotError(f"{path}: {name} is {found}; {FACTS_FILE} beside it wants float32 {shape}")
-    if not np.isfinite(tensor).all():
-        raise EarshotError(f"{path}: {name} holds values that are not finite; run the stage label again")

@@ -24,12 +24,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.labels.kmeans import fit_kmeans
+from earshot.labels.tensors import read_tensors
 
 ORIENTATIONS, SCALES, ELONGATIONS = 8, (1.0, 2.0), (2.0, 3.0)
 SIDE = 128  # px, the short side of the frames that filters see
@@ -114,8 +114,8 @@ def read_luma(jpeg: bytes) -> np.ndarray:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise EarshotError(f"not a whole JPEG picture ({error}); run the stage extract again") from None
     scale = SIDE / min(picture.size)
-    size = tuple(max(round(side * scale), 1) for side in picture.size)
-    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    width, height = (max(round(side * scale), 1) for side in picture.size)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32) / 255
 
 
 def save_textons(folder: Path, textons: Textons) -> None:
@@ -125,21 +125,8 @@ def save_textons(folder: Path, textons: Textons) -> None:
 
 
 def load_textons(folder: Path) -> Textons:
-    """The dictionary that `save_textons` wrote; nothing in the file can run code.
+    """The dictionary that `save_textons` wrote.
 
     Raises EarshotError where the file is missing, damaged or of another bank of filters.
     """
-    path = folder / TEXTONS_FILE
-    try:
-        textons = load_file(path).get("textons")
-    except OSError as error:
-        raise EarshotError(f"{path}: cannot be read ({error}); the stage label writes it") from None
-    except SafetensorError as error:
-        raise EarshotError(f"{path}: is not a whole safetensors file ({error}); run the stage label again") from None
-    filters = filter_bank().shape[1]
-    if textons is None or textons.dtype != np.float32 or textons.ndim != 2 or textons.shape[1] != filters:
-        found = "no tensor textons" if textons is None else f"textons of {textons.dtype} {textons.shape}"
-        raise EarshotError(f"{path}: holds {found}, wanted float32 (any number, {filters}); run the stage label again")
-    if not np.isfinite(textons).all():
-        raise EarshotError(f"{path}: textons holds values that are not finite; run the stage label again")
-    return Textons(textons)
+    return Textons(*read_tensors(folder / TEXTONS_FILE, {"textons": (None, filter_bank().shape[1])}))

@@ -1,4 +1,4 @@
-"""Parameters of the stage describe: those of all descriptors, and a group for each that has options of its own."""
+"""Parameters of the stage describe: those of all descriptors, and the group of options that each of them declares."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,12 +6,15 @@ from pydantic import create_model
 
 from earshot.core.params import IDEA, Amount, Part, UsedIf
 from earshot.core.registry import find_all
-from earshot.sound.description import DESCRIPTORS
-from earshot.sound.texture import TextureOptions
 
-ALL = find_all(DESCRIPTORS, "DESCRIPTOR")
-Descriptor = Annotated[Literal[*ALL], IDEA]
-Texture = Annotated[TextureOptions, UsedIf("descriptor", "texture")]
+DESCRIPTORS = find_all("earshot.sound.descriptors", "DESCRIPTOR")
+Descriptor: Any = Annotated[Literal[*DESCRIPTORS], IDEA]
+# By name; that of the texture is the cochlea's too, which all descriptors share.
+OPTIONS: dict[str, Any] = {
+    name: Annotated[descriptor.params, UsedIf("descriptor", name)]
+    for name, descriptor in DESCRIPTORS.items()
+    if descriptor.params
+}
 
 
 class Window(Part):
@@ -25,16 +28,8 @@ class BaseParams(Part):
     """What the stage describe reads, whatever the descriptor."""
 
     descriptor: str
-    texture: Texture  # its cochlea is that of all descriptors
     extract: Window
 
 
-# The groups of params.yaml that descriptors declare, beside that of the texture.
-GROUPS: dict[str, Any] = {
-    name: (Annotated[descriptor.params, UsedIf("descriptor", name)], ...)
-    for name, descriptor in ALL.items()
-    if descriptor.params and name != "texture"
-}
-
-
-Params = create_model("Params", __base__=BaseParams, descriptor=(Descriptor, ...), **GROUPS)
+_FOUND: dict[str, Any] = {name: (options, ...) for name, options in OPTIONS.items()}
+Params = create_model("Params", __base__=BaseParams, descriptor=(Descriptor, ...), **_FOUND)

@@ -6,9 +6,8 @@ from pydantic import Field, create_model
 
 from earshot.core.params import IDEA, INDIFFERENT, Group, Part, Positive, Seed, UsedIf, fields_of_each
 from earshot.core.registry import find_all
-from earshot.labels.model import LABEL_MODELS, LabelModel
 
-MODELS: dict[str, LabelModel] = find_all(LABEL_MODELS, "LABEL_MODEL")
+MODELS = find_all("earshot.labels.models", "LABEL_MODEL")
 # For what only some label models use: the number of clusters, and how sound is described.
 CLUSTERED = UsedIf("label.model", *(name for name, model in MODELS.items() if model.size == "clusters"))
 HEARD = UsedIf("label.model", *(name for name, model in MODELS.items() if model.table is None))

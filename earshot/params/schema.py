@@ -19,14 +19,11 @@ class _Pipeline(Group):
     """All parameters."""
 
     seed: Seed
-    descriptor: Annotated[describe.Descriptor, label.HEARD]
     clusters: label.ClusterCount
     sample: sample.Sample
     corpus: Corpus
     download: Annotated[download.Download, INDIFFERENT]
     extract: extract.Extract
-    texture: Annotated[describe.Texture, label.HEARD]
-    label: label.Label
     pretrain: pretrain.Pretrain
     correspond: correspond.Correspond
 
@@ -37,10 +34,15 @@ def _one_each(name: str, package: str, attribute: str) -> type[Group]:
     return create_model(name, __base__=Group, **groups)
 
 
+_FOUND: dict[str, Any] = {
+    name: (Annotated[kind, label.HEARD], ...)
+    for name, kind in {"descriptor": describe.Descriptor, **describe.OPTIONS}.items()
+}
 Pipeline = create_model(
     "Pipeline",
     __base__=_Pipeline,
-    **describe.GROUPS,
+    **_FOUND,
+    label=(label.Label, ...),
     evaluate=(_one_each("Evaluate", "earshot.benchmarks", "BENCHMARK"), ...),
     explain=(_one_each("Explain", "earshot.exhibits", "EXHIBIT"), ...),
 )

@@ -106,7 +106,8 @@ def window_batches(clips: pa.Table, seconds: float) -> Iterator[tuple[list[int],
     Yields the rows of up to 16 moments in the table to come, their windows (moments, samples), where in its window each
     moment lies (s), and the sample rate.
     """
-    waiting, row = defaultdict(list), 0
+    waiting: dict[tuple[int, int], list] = defaultdict(list)
+    row = 0
     for clip_id, sound, times in zip(*(clips[name] for name in ("clip_id", "sound", "times")), strict=True):
         samples, sample_rate = decode_sound(clip_id.as_py(), sound.as_buffer())
         windows, centres = cut_windows(samples, sample_rate, times.as_py(), seconds)
