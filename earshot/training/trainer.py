@@ -84,6 +84,11 @@ class Plan:
     drop: float = 0.1
     keep: str = "last"
 
+    @classmethod
+    def of(cls, params: Any, seed: int) -> "Plan":
+        """As a group of parameters has it, whose names are those of the fields."""
+        return cls(seed=seed, **{name: getattr(params, name) for name in cls.__dataclass_fields__ if name != "seed"})
+
 
 @dataclass
 class Progress:
