@@ -349,7 +349,8 @@ def identities(groups):
 def test_frames_come_with_the_labels_of_their_own_moments(root):
     scenes = [row for path in sorted((root / "data/scenes").iterdir()) for row in pq.read_table(path).to_pylist()]
     frame = {(row["clip_id"], moment): jpeg for row in scenes for moment, jpeg in enumerate(row["frames"])}
-    labels = [row for path in sorted((root / "data/labels").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    shards = sorted((root / "data/labels").glob("*.parquet"))
+    labels = [row for path in shards for row in pq.read_table(path).to_pylist()]
     for column, kept in (("label", "kept"), ("wrong_sound_label", "wrong_sound_kept")):
         for split in ("train", "val"):
             used = [row for row in labels if row["split"] == split and row[kept]]

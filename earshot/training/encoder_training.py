@@ -100,7 +100,7 @@ class EncoderTraining(ABC, Generic[P]):
         p = self.params
         return Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
 
-    def ready(self, network: nn.Module) -> nn.Module:
+    def ready(self, network: Any) -> Any:
         """The network on its device, and torch with as many threads as the parameters say."""
         torch.set_num_threads(self.params.threads)
         return network.to(chosen_device(), memory_format=torch.channels_last)
