@@ -15,15 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from earshot.pipeline.params import Params, load_params
 
+from earshot.core.params import load_params
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
+from earshot.params.correspond import Params
 from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, Pairs
@@ -57,8 +59,7 @@ def steps_of(params: Params, root: Path) -> Steps:
     """The task of a training as params.yaml has it."""
     p = params.correspond
     torch.manual_seed(params.seed)
-    sizes = {name: getattr(p, name) for name in ("width", "stride", "image_size", "frames", "sound_samples")}
-    network = build_correspondence(p.network, **sizes).to(chosen_device(), memory_format=torch.channels_last)
+    network = build_correspondence(p.network, **p.model_dump()).to(chosen_device(), memory_format=torch.channels_last)
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift)
     augmentation = Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
     scenes = root / "data" / "scenes"
@@ -69,19 +70,7 @@ def steps_of(params: Params, root: Path) -> Steps:
 
 def train(task: Steps, params: Params) -> float:
     """Pairs a second of one short training."""
-    p = params.correspond
-    plan = Plan(
-        epochs=1,
-        learning_rate=p.learning_rate,
-        weight_decay=p.weight_decay,
-        clip_norm=p.clip_norm,
-        precision=p.precision,
-        seed=params.seed,
-        optimiser=p.optimiser,
-        schedule=p.schedule,
-        drops=p.drops,
-        drop=p.drop,
-    )
+    plan = replace(Plan.of(params.correspond, params.seed), epochs=1)
     with tempfile.TemporaryDirectory() as folder:
         return STEPS * task.batch / Trainer(task, plan, Path(folder) / "checkpoint").train("").seconds
 
@@ -123,7 +112,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
     options = parser.parse_args()
-    params, device = load_params(options.params, options.set), chosen_device()
+    params, device = load_params(Params, options.params, options.set), chosen_device()
     torch.set_num_threads(params.correspond.threads)
     sounds = torch.rand(SOUNDS, SAMPLES, device=device) - 0.5
     windows, spectrogram = torch.rand(SOUNDS * WINDOWS, POINTS, device=device), Spectrogram().to(device)

@@ -23,11 +23,12 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from earshot.pipeline.params import Params, load_params
 
+from earshot.core.params import load_params
 from earshot.networks.backbones import build_network
 from earshot.networks.device import chosen_device
 from earshot.networks.network import Network
+from earshot.params.pretrain import Params
 from earshot.training.augmentation import Augmentation
 from earshot.training.label_prediction import LabelledScenes, LabelTask, Pictures, kind_of_labels
 from earshot.training.trainer import Plan, Trainer
@@ -91,7 +92,7 @@ def measure(params: Params, root: Path) -> dict[str, Speed]:
         "in memory, bf16, channels last": (Steps(params, root, last).hold(last), "bf16"),
         "in memory, float32, channels first": (Steps(params, root, first).hold(first), "float32"),
     }
-    plan = plan_of(params)
+    plan = replace(Plan.of(p, params.seed), epochs=1)
     speeds = {name: Speed([], []) for name in kinds}
     for _ in range(ROUNDS + 1):
         for name, (task, precision) in kinds.items():
@@ -105,21 +106,8 @@ def accuracy(params: Params, root: Path, precision: str, layout: torch.memory_fo
     """Validation accuracy after a training of EPOCHS."""
     task = LabelTask(*learned(params, root, layout), batch=params.pretrain.batch, seed=params.seed)
     with tempfile.TemporaryDirectory() as folder:
-        plan = replace(plan_of(params), precision=precision, epochs=EPOCHS)
+        plan = replace(Plan.of(params.pretrain, params.seed), precision=precision, epochs=EPOCHS)
         return Trainer(task, plan, Path(folder) / "checkpoint").train("").history[-1]["val_accuracy"]
-
-
-def plan_of(params: Params) -> Plan:
-    """One epoch, as the parameters have it."""
-    p = params.pretrain
-    return Plan(
-        epochs=1,
-        learning_rate=p.learning_rate,
-        weight_decay=p.weight_decay,
-        clip_norm=p.clip_norm,
-        precision=p.precision,
-        seed=params.seed,
-    )
 
 
 def train(task: Steps, plan: Plan) -> tuple[float, float]:
@@ -139,7 +127,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
     options = parser.parse_args()
-    params = load_params(options.params, options.set)
+    params = load_params(Params, options.params, options.set)
     torch.set_num_threads(params.pretrain.threads)
     speeds = measure(params, options.root)
     print(f"{'images a second':<38}{'clock':>9}{'best':>9}{'process':>12}{'best':>9}")

@@ -542,13 +542,16 @@ def test_a_loaded_network_gives_the_same_numbers(folder):
     network, loaded = changed(name).eval(), load_correspondence(folder, "random")
     inputs = pairs_for(network, 2)
     assert not loaded.training
-    assert torch.equal(loaded(*inputs), network(*inputs))
+    kept, found = network.state_dict(), loaded.state_dict()
+    assert kept.keys() == found.keys() and all(torch.equal(kept[key], found[key]) for key in kept)
+    # 3-d convolutions may round otherwise where weights lie elsewhere in memory.
+    torch.testing.assert_close(loaded(*inputs), network(*inputs), rtol=1e-5, atol=0)
     if isinstance(network, TwoTowers):
         assert torch.equal(loaded.embed_pictures(inputs[0]), network.embed_pictures(inputs[0]))
         assert torch.equal(loaded.embed_sounds(inputs[1]), network.embed_sounds(inputs[1]))
         assert loaded.sound_deviation == network.sound_deviation != 1
     else:
-        assert torch.equal(loaded.sounding_map(*inputs), network.sounding_map(*inputs))
+        torch.testing.assert_close(loaded.sounding_map(*inputs), network.sounding_map(*inputs), rtol=1e-5, atol=0)
     assert loaded.architecture == network.architecture
     loaded.train()(*inputs).sum().backward()  # and can be trained on
 

@@ -434,7 +434,7 @@ def test_labels_of_other_scenes_are_refused_by_name(tmp_path, misfit):
 
 
 def test_labels_of_more_clusters_than_asked_for_are_refused(root):
-    with pytest.raises(EarshotError, match=r"label is from 0 to 2, wanted 0 to 1 \(by clusters"):
+    with pytest.raises(EarshotError, match=r"label is from 0 to 2, wanted 0 to 1 \(by labels.json"):
         labelled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", values=2)
 
 

@@ -17,7 +17,6 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from itertools import count, pairwise
-from typing import Any
 
 import torch
 import torchvision
@@ -84,7 +83,7 @@ def parts_of(name: str) -> Parts:
     body = _skeleton(name)
     graph = LeafModuleAwareTracer(leaf_modules=[StochasticDepth]).trace(body)  # its mode decides as it runs
     try:
-        shapes, larger = (_Shapes(body, graph, size).found for size in PROBED)
+        shapes, larger = (_shapes(body, graph, size) for size in PROBED)
         conv5, pooled = _conv5(body, graph)
         before, later = _stage_before(graph, conv5, shapes)
     except (RuntimeError, AssertionError, StopIteration):
@@ -131,20 +130,15 @@ def _stage_before(graph: Graph, conv5: Node, shapes: dict[Node, tuple[int, ...]]
 
 def _between(start: Node, end: Node) -> Graph | None:
     """The graph that computes `end` from `start` alone; None if it takes more."""
-    wanted, needed = [end], {start}
-    while wanted:
-        node = wanted.pop()
-        if node not in needed:
-            needed.add(node)
-            wanted += node.all_input_nodes
-    if start.op != "placeholder" and _input(start.graph) in needed:
-        return None
     part = Graph()
     copies = {start: part.placeholder("given")}
     for node in start.graph.nodes:
-        if node in needed and node is not start:
+        if node.op not in ("placeholder", "output") and node is not start and copies.keys() >= {*node.all_input_nodes}:
             copies[node] = part.node_copy(node, copies.__getitem__)
+    if end not in copies:
+        return None
     part.output(copies[end])
+    part.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     return part
 
 
@@ -192,18 +186,11 @@ def _skeleton(name: str) -> nn.Module:
         return build_body(name).eval()
 
 
-class _Shapes(Interpreter):
+def _shapes(body: nn.Module, graph: Graph, size: int) -> dict[Node, tuple[int, ...]]:
     """The shape of everything that a network computes of one picture."""
-
-    def __init__(self, body: nn.Module, graph: Graph, size: int) -> None:
-        super().__init__(body, graph=graph)
-        self.found: dict[Node, tuple[int, ...]] = {}
-        self.run(torch.empty(1, 3, size, size, device="meta"))
-
-    def run_node(self, n: Node) -> Any:
-        result = super().run_node(n)
-        self.found[n] = tuple(getattr(result, "shape", ()))
-        return result
+    whole = Interpreter(body, garbage_collect_values=False, graph=graph)
+    whole.run(torch.empty(1, 3, size, size, device="meta"))
+    return {node: tuple(getattr(value, "shape", ())) for node, value in whole.env.items()}
 
 
 class _NumbersInMemory(TorchFunctionMode):

@@ -46,6 +46,8 @@ class TwoTowers(Correspondence, Convolutional):
 
     arguments = TowerArguments
     probe_layers = ("max5", "pool5", "fc6", "fc7")
+    sound_mean: Tensor
+    sound_deviation: Tensor
     sound_samples, sound_rate = SAMPLES, RATE
 
     def __init__(self, *, width: float = 1.0, stride: int = 2, image_size: int = 224) -> None:

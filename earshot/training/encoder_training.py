@@ -100,12 +100,7 @@ class EncoderTraining(ABC, Generic[P]):
         p = self.params
         return Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
 
-    def plan(self) -> Plan:
-        """How to train."""
-        named = [name for name in Plan.__dataclass_fields__ if name != "seed"]
-        return Plan(seed=self.seed, **{name: getattr(self.params, name) for name in named})
-
-    def ready(self, network: nn.Module) -> nn.Module:
+    def ready(self, network: Any) -> Any:
         """The network on its device, and torch with as many threads as the parameters say."""
         torch.set_num_threads(self.params.threads)
         return network.to(chosen_device(), memory_format=torch.channels_last)
@@ -168,7 +163,8 @@ def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> 
     """Train one of the networks from the beginning, or from where it was interrupted, and write it."""
     name = names[number]
     task = training.task(name, training.load(training.scratch / BEGINNING))
-    trainer = Trainer(task, training.plan(), training.scratch / f"{name}.checkpoint.safetensors")
+    plan = Plan.of(training.params, training.seed)
+    trainer = Trainer(task, plan, training.scratch / f"{name}.checkpoint.safetensors")
     progress = trainer.train(title=name.replace("_", " "), position=number + 1)
     kept = trainer.epoch_kept()
     final = progress.history[kept - 1] if kept else {"epoch": 0, **trainer.validate()}

@@ -3,14 +3,14 @@
 A label is one of so many clusters, or a code of so many bits, each told for itself (section 3.2).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
@@ -18,6 +18,7 @@ from earshot.core.json_files import read_json
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.networks.crops import Changes, crop_frames
+from earshot.networks.network import PictureEncoder
 from earshot.pipeline.settings import settings
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
@@ -80,7 +81,8 @@ def kind_of_labels(folder: Path) -> Labels:
     Raises EarshotError where that is missing or damaged.
     """
     values = read_json(folder / "labels.json", "label")
-    kind = {"cluster": Clusters, "bits": Codes}.get(str(values.get("kind")))
+    kinds: dict[str, Callable[[int], Labels]] = {"cluster": Clusters, "bits": Codes}
+    kind = kinds.get(str(values.get("kind")))
     if kind is None or type(values.get("values")) is not int:
         raise EarshotError(f"{folder / 'labels.json'}: says no kind of labels; run the stage label again")
     return kind(values["values"])
@@ -114,7 +116,7 @@ class LabelTask:
     """
 
     def __init__(
-        self, network: nn.Module, table: LabelledScenes, augmentation: Augmentation, *, batch: int, seed: int
+        self, network: PictureEncoder, table: LabelledScenes, augmentation: Augmentation, *, batch: int, seed: int
     ) -> None:
         self.network, self.augmentation, self.seed = network, augmentation, seed
         self.scenes, self.kind = table.scenes, table.kind

@@ -84,6 +84,11 @@ class Plan:
     drop: float = 0.1
     keep: str = "last"
 
+    @classmethod
+    def of(cls, params: Any, seed: int) -> "Plan":
+        """As a group of parameters has it, whose names are those of the fields."""
+        return cls(seed=seed, **{name: getattr(params, name) for name in cls.__dataclass_fields__ if name != "seed"})
+
 
 @dataclass
 class Progress:
@@ -100,7 +105,7 @@ class Progress:
     loss: float = 0.0
     right: float = 0.0
     seconds: float = 0.0
-    history: list[dict[str, float | None]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     def best_epoch(self, keep: str) -> int | None:
         """The first epoch with the highest val_accuracy, or lowest val_loss, from 1; None where none was measured."""
@@ -146,7 +151,7 @@ class Trainer:
         first = self.progress.step
         self._mark = self._saved = time.monotonic()
         self._train_mode()
-        shown = {"desc": title, "position": position, "leave": False, "disable": True if processes.rank() else None}
+        shown: dict[str, Any] = {"desc": title, "position": position, "leave": False, "disable": True if processes.rank() else None}
         with _no_denormals(), tqdm(total=self.steps, initial=first, **shown) as bar:
             for batch in self.task.batches(range(first, self.steps)):
                 rate = self._step(batch)

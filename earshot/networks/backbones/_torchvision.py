@@ -38,7 +38,7 @@ class TorchvisionNetwork(ConvolutionalNetwork):
         for child in parts.left_out:
             delattr(self.body, child)
         for layer in parts.dropouts:
-            self.body.get_submodule(layer).p = dropout
+            self.body.get_submodule(layer).p = dropout  # type: ignore[assignment]
         self.fully_connected_names = tuple(f"body.{layer}" for layer in parts.fully_connected)
         self.renew_output(classes)
 
@@ -72,8 +72,9 @@ class TorchvisionNetwork(ConvolutionalNetwork):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
         """As of any module, of plain tensors too: MNASNet asks for a version that only a whole state dict has."""
-        versioned = OrderedDict(state_dict)
-        versioned._metadata = self.state_dict()._metadata
+        versioned: Any = OrderedDict(state_dict)
+        own: Any = self.state_dict()
+        versioned._metadata = own._metadata
         return super().load_state_dict(versioned, *args, **options)
 
     @property

@@ -58,7 +58,7 @@ class AlexNet(ConvolutionalNetwork):
         self.convolutions = self._convolutions(width)
         self.last_pool = nn.MaxPool2d(POOL, POOL_STRIDE)
         hidden = _scaled(FULLY_CONNECTED, width)
-        flat = self.convolutions[-3].out_channels * self.pooled_side**2
+        flat = _scaled(self.plan[-1].channels, width, self._divisor()) * self.pooled_side**2
         self.fc6 = nn.Sequential(nn.Dropout(dropout), nn.Linear(flat, hidden), nn.ReLU(inplace=True))
         self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
         self.fc8 = nn.Linear(hidden, 1)

@@ -26,14 +26,14 @@ class AVOLNet(TwoTowers):
     def balance(self) -> None:
         # A large product means a match: random weights would say the opposite as often as not. At first the log-odds
         # are the mean product of the units, some tenths.
-        nn.init.constant_(self.scale, 1 / self.embed_sound[2].out_features)
+        nn.init.constant_(self.scale, 1 / len(self.embed_sound[2].weight))
 
     @torch.no_grad()
     def even_out(
         self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> None:
         # Of many positions the best one is well above 0 by chance: training would first pull all of them down.
-        self.bias -= self(pictures, sounds, seen, heard).mean()
+        self.bias.sub_(self(pictures, sounds, seen, heard).mean())
 
     def forward(
         self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None

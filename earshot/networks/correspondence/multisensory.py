@@ -6,7 +6,7 @@ have no biases; and pictures are normalised by ImageNet's mean and deviation, as
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -23,7 +23,7 @@ SAMPLES = 87_588  # round(125 * 21000 / 29.97)
 COMPRESSION = 255.0  # of loudness
 
 # How convolutions of a waveform and of a sequence of pictures are made.
-KINDS = {1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d), 3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d)}
+KINDS: dict[int, Any] = {1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d), 3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d)}
 
 Size = int | tuple[int, ...]
 
