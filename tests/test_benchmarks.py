@@ -57,7 +57,7 @@ def declared(tmp_path_factory):
         values["evaluate"][name] = {"tree": name, "encoder": "models", "inputs": inputs, "annotations": "none"}
     (root / "params.yaml").write_text(json.dumps(values))  # which YAML includes
     stages = Repo(str(root), uninitialized=True).stage.load_all(str(root / "dvc.yaml"))
-    found = {stage.addressing.partition("@")[2]: stage for stage in stages if stage.addressing.startswith("evaluate@")}
+    found = {stage.name.removeprefix("evaluate@"): stage for stage in stages}
     code = re.compile("(earshot|stages)/")
     return {name: {dep.def_path for dep in found[name].deps if code.match(dep.def_path)} for name in BENCHMARKS}
 
