@@ -139,6 +139,12 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
     assert closing.count("(random ") == 4
 
 
+def test_a_layer_that_the_network_does_not_have_is_refused_with_those_it_has(tmp_path, voc_whole, encoder):
+    changes = {"evaluate__voc__tree": voc_whole, "evaluate__voc__encoder": encoder, "evaluate__voc__resize": SIDE}
+    with pytest.raises(SystemExit, match="layers: the encoder has no conv9; it has max5, pool5, fc6, fc7"):
+        run_stage(tmp_path / "root", "voc", **changes, evaluate__voc__layers="[pool5, conv9]")
+
+
 def test_voc_is_found_from_each_folder_above_its_lists_and_keeps_difficult_apart(voc_whole):
     places = voc_whole, voc_whole / "VOCdevkit", voc_whole / "VOCdevkit/VOC2007"
     found = [voc_lists.read_tree(place) for place in places]

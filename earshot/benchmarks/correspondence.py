@@ -123,7 +123,7 @@ def held_out_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: 
 
 def supervised(context: Context[Params], architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, float]:
     """The accuracy of both supervised baselines on the test pairs."""
-    annotations = Annotations.read(context.annotations)
+    annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
     sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
     network = build_correspondence("l3", **sizes).to(chosen_device(), memory_format=torch.channels_last)

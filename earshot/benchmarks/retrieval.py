@@ -45,7 +45,7 @@ def evaluate(context: Context[Params]) -> Result:
     if database.sum(1).min() < k:
         found = f"{database.sum(1).min()} clips of other videos for a query"
         raise NotApplicable(f"{context.tree}: {found}, wanted {k} or more; give more clips or set evaluate.retrieval.k")
-    ontology = read_ontology_of(context.annotations, annotations)
+    ontology = read_ontology_of(context.required_annotations, annotations)
     constant = ontology.diameter()
     relevance = np.maximum(constant - clip_distances(ontology, annotations), 0.0)
     gains = {name: gain(relevance) for name, gain in GAINS.items()}

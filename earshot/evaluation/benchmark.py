@@ -41,6 +41,13 @@ class Context(Generic[P]):
     scratch: Path
     annotations: Path | None = None
 
+    @property
+    def required_annotations(self) -> Path:
+        """The annotations, for a benchmark that cannot do without; raises NotApplicable where there are none."""
+        if self.annotations is None:
+            raise NotApplicable("annotations are none; name those of the corpus, such as data/annotations")
+        return self.annotations
+
 
 @dataclass(frozen=True)
 class Result:

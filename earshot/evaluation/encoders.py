@@ -2,18 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-from torch import nn
+from typing import Any
 
 from earshot.networks.files import load_encoder
 
 # What stands before a metric's name for each of the encoders that a folder may hold.
 PREFIXES = {"encoder": "", "wrong_sound": "wrong_sound_", "random": "random_"}
-Loaded = TypeVar("Loaded", bound=nn.Module)
 
 
-def load_encoders(folder: Path, load: Callable[[Path, str], Loaded] = load_encoder) -> dict[str, Loaded]:
+def load_encoders(folder: Path, load: Callable[[Path, str], Any] = load_encoder) -> dict[str, Any]:
     """The trained network of a folder, the same architecture with random weights, and the control where it was trained.
 
     The keys are the prefixes of their metrics. `load` is one of those of earshot/networks/files, for networks of other

@@ -82,7 +82,7 @@ def describe_moments(context: Context[Any], see: Describe, hear: Describe, title
     """
     networks = load_correspondences(context.encoder)
     wanted = Wanted.by(networks[""])
-    said = read_all_annotations(context.annotations)
+    said = read_all_annotations(context.required_annotations)
     split, anything = context.params.split, replace(wanted, sound_samples=0)
     clips = (clip for clip in clips_of_split(context.tree, wanted, split) if said.get(clip.clip_id))
     names, pictures, sounds = describe_clips(context.tree, clips, wanted, networks, see, hear, title)
