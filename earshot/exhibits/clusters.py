@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
-from earshot.core.parquet import open_parquet
 from earshot.core.params import Count, Positive
+from earshot.core.parquet import open_parquet
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import cochleagram_png, mp3_of, smaller_jpeg
 from earshot.explanation.tables import BYTES, INT, MOMENT, NUMBERS, REAL, TEXTS, write_table
