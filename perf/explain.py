@@ -34,7 +34,7 @@ from earshot.corpus.split import split_of
 from earshot.networks.backbones import build_network
 from earshot.networks.files import ENCODERS, save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 from earshot.world.scenes import render_picture
 from earshot.world.sources import KINDS
 from earshot.world.voc import render_voc, write_image_sets

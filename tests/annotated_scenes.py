@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from earshot.corpus.split import split_of
 from earshot.scenes.annotations import write_annotations
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 
 RATE, SECONDS = 8000, 2.0
 TEST_GROUPS = [name for name in (f"video_{number}" for number in range(4000)) if split_of(name) == "test"]

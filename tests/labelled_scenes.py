@@ -11,7 +11,7 @@ from torchvision.io import encode_jpeg
 from earshot.core.files import shard_name
 from earshot.corpus.split import split_of
 from earshot.labels.table import LABELS, LABELS_FILE, write_table
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 
 
 def striped_frame(label: int, generator: np.random.Generator, height: int = 72, width: int = 96) -> bytes:

@@ -24,7 +24,7 @@ from earshot.evaluation.benchmark import Context
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 
 KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: grey of the picture, Hz of the tone
 PARAMS = {

@@ -19,7 +19,7 @@ from earshot.corpus.wrong_sound import deal_to_others
 from earshot.networks.correspondence import build_correspondence
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
 

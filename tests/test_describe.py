@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from descriptions import description
 
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 from stages import describe
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -7,7 +7,7 @@ from annotated_scenes import RATE, TEST_GROUPS, flac, grey_jpeg
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
 from earshot.explanation.frames import BATCH, FramePool
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 
 OTHERS = [name for name in (f"video_{number}" for number in range(100)) if split_of(name) != "test"]
 

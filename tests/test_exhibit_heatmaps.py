@@ -21,7 +21,7 @@ from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.spectrogram import FREQUENCIES, SAMPLES, WINDOWS, Spectrogram
 from earshot.networks.spectrogram import RATE as HEARD_RATE
 from earshot.scenes.annotations import write_annotations
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 
 SIDE = 32
 pytestmark = pytest.mark.usefixtures("one_process")

@@ -24,7 +24,7 @@ from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
 from earshot.networks.network import CHANNEL_DEVIATION, CHANNEL_MEAN, PictureEncoder
 from earshot.scenes.annotations import write_annotations
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 
 SIDE, CELL, GREY = 32, 4, 60
 RED, GREEN, DEAD = range(3)  # the units

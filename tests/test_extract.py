@@ -24,7 +24,8 @@ from earshot.media.listing import list_shards
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.extraction import places
-from earshot.scenes.table import SCHEMA, Scene, read_scenes, write_scenes
+from earshot.scenes.table import SCHEMA, read_scenes
+from earshot.scenes.writing import Scene, write_scenes
 from stages.extract import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -15,7 +15,7 @@ from earshot.labels.labeler import load_labeler
 from earshot.labels.textons import load_textons
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
-from earshot.scenes.table import Scene, write_scenes
+from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.label_prediction import kind_of_labels
 from stages.label import STAGE, main
 

@@ -27,7 +27,8 @@ from earshot.params.extract import Params
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.duplicates import Corpus, Prints, first_of_each, read_duplicates, write_duplicates
-from earshot.scenes.table import Scene, read_scenes, write_scenes
+from earshot.scenes.table import read_scenes
+from earshot.scenes.writing import Scene, write_scenes
 from stages.extract import STAGE, main
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -18,7 +18,8 @@ from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import Sampling, Wanted, clips_of
 from earshot.scenes.duplicates import read_corpus
 from earshot.scenes.moments import match_moments
-from earshot.scenes.table import Scene, SceneTable, decoding_frames, frames_in, read_scenes, write_scenes
+from earshot.scenes.table import SceneTable, decoding_frames, frames_in, read_scenes
+from earshot.scenes.writing import Scene, write_scenes
 
 TRAIN_GROUPS = [name for name in (f"video_{number}" for number in range(100)) if split_of(name) == "train"]
 CLIPS = 130  # two row groups

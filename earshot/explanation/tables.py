@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
+from earshot.core.parquet import open_parquet
 
 FACTS_FILE = "exhibit.json"  # beside the tables
 NOTHING = "nothing"  # the fact that says why there is nothing to show
@@ -41,14 +41,6 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
     Raises EarshotError where it is missing or damaged, or lacks one of the columns.
     """
     file = folder / f"{name}.parquet"
-    try:
-        with pq.ParquetFile(file) as table:
-            found = table.schema_arrow.names
-            if missing := [column for column in columns or () if column not in found]:
-                told = f"has the columns {', '.join(found)}, expected {', '.join(missing)} too"
-                raise EarshotError(f"{file}: {told}; run the stage explain again")
-            for group in range(table.num_row_groups):
-                yield from table.read_row_group(group, columns, use_threads=False).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise EarshotError(f"{file}: cannot be read ({reason}); run the stage explain again") from None
+    with open_parquet(file, columns or (), "explain") as table:
+        for group in range(table.num_row_groups):
+            yield from table.read_row_group(group, columns, use_threads=False).to_pylist()

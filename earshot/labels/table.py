@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
+from earshot.core.parquet import open_parquet
 from earshot.corpus.wrong_sound import NOBODY, deal_sounds
 from earshot.labels.labeler import Labeler
 
@@ -188,22 +189,14 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def check_columns(path: Path) -> None:
     """Raise EarshotError where a shard is no table of sounds."""
-    try:
-        schema = pq.read_schema(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise EarshotError(f"{path}: cannot be read as Parquet ({reason}); run the stage describe again") from None
-    for name in ["clip_id", "moment", "group", "split", "silent", "descriptor"]:
-        if name not in schema.names:
-            found = ", ".join(schema.names)
-            raise EarshotError(f"{path}: has no column {name}, found {found}; run the stage describe again")
-    kind = schema.field("descriptor").type
+    with open_parquet(path, ["clip_id", "moment", "group", "split", "silent", "descriptor"], "describe") as file:
+        kind = file.schema_arrow.field("descriptor").type
     if not pa.types.is_fixed_size_list(kind) or not pa.types.is_float32(kind.value_type):
         raise EarshotError(f"{path}: descriptor is {kind}, wanted float32 of one size; run the stage describe again")
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path, columns, "describe") as file:
         yield from file.iter_batches(BLOCK_ROWS, columns=columns, use_threads=False)
 
 

@@ -63,7 +63,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came out of a clip; the fields are those of `earshot.scenes.table.Scene`."""
+    """What came out of a clip; the fields are those of `earshot.scenes.writing.Scene`."""
 
     duration: float
     frames: list[bytes]

@@ -20,7 +20,8 @@ from earshot.media.quality import judge
 from earshot.params.extract import Extract
 from earshot.scenes.annotations import read_annotations, write_annotations
 from earshot.scenes.duplicates import read_duplicates, write_duplicates
-from earshot.scenes.table import Scene, read_scenes, with_flag, without, write_changed_scenes, write_scenes
+from earshot.scenes.table import read_scenes
+from earshot.scenes.writing import Scene, with_flag, without, write_changed_scenes, write_scenes
 
 MISSING = "-missing"  # in the names of outcomes: of clips that were requested and never came
 
