@@ -1,6 +1,6 @@
 """Parameters of the stage label: those that all label models have, and those that each of them declares."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -12,6 +12,7 @@ MODELS = find_all("earshot.labels.models", "LABEL_MODEL")
 CLUSTERED = UsedIf("label.model", *(name for name, model in MODELS.items() if model.size == "clusters"))
 HEARD = UsedIf("label.model", *(name for name, model in MODELS.items() if model.table is None))
 
+Model: Any = Annotated[Literal[*MODELS], IDEA]
 ClusterCount = Annotated[int, Field(ge=2, le=32767), IDEA, CLUSTERED]
 
 
@@ -26,7 +27,7 @@ class LabelBase(Group):
 Label = create_model(
     "Label",
     __base__=LabelBase,
-    model=(Annotated[Literal[*MODELS], IDEA], ...),
+    model=(Model, ...),
     **fields_of_each({name: model.params for name, model in MODELS.items()}, "label.model"),
 )
 
