@@ -6,27 +6,29 @@ next, and any number of threads may prepare batches ahead.
 
 import threading
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from earshot.core.rng import generator
 
-Item = TypeVar("Item")
 
-
-class RowGroup(Protocol[Item]):
-    """One row group of a shard, of which a training uses some rows."""
+class ItemGroup(Protocol):
+    """Items that are read together: those that a training uses of one row group of a shard."""
 
     def __len__(self) -> int:
         """How many items it yields."""
 
-    def read(self) -> list[Item]:
+    def read(self) -> list[Any]:
         """The items, in order."""
 
 
-class Batches(Generic[Item]):
-    """Items of row groups in batches, by number.
+Group = TypeVar("Group", bound=ItemGroup)
+Item = TypeVar("Item")
+
+
+class Batches(Generic[Group, Item]):
+    """Items of groups in batches, by number.
 
     With a seed, every epoch draws the row groups in a new order, mixes them a pool at a time, and leaves out the items
     that do not fill a last batch; batch n of epoch e is number e * batches_per_epoch + n. Without one, the items come
@@ -36,7 +38,7 @@ class Batches(Generic[Item]):
         pool: items that are mixed with each other; two pools are held at a time.
     """
 
-    def __init__(self, groups: Sequence[RowGroup[Item]], *, batch: int, seed: int | None, pool: int) -> None:
+    def __init__(self, groups: Sequence[Group], *, batch: int, seed: int | None, pool: int) -> None:
         self.groups = [group for group in groups if len(group)]
         self.sizes = np.array([len(group) for group in self.groups], dtype=np.int64)
         self.seed, self.pool = seed, pool
@@ -80,7 +82,7 @@ class Batches(Generic[Item]):
                 self._pools[epoch, pool] = self._mixed(items, epoch, pool)
             return self._pools[epoch, pool]
 
-    def _mixed(self, items: list[Item], epoch: int, pool: int) -> list[Item]:
+    def _mixed(self, items: list[Any], epoch: int, pool: int) -> list[Item]:
         """The items of a pool in the order of their batches."""
         if self.seed is None:
             return items

@@ -55,7 +55,7 @@ class Pairs(NamedTuple):
     together: Tensor
 
 
-class PairedClips(Batches[tuple[Clip, Clip]]):
+class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
     """Batches of clips, each with a clip of another group whose sound does not belong to it.
 
     The other is a clip of the same batch, and every clip of it is the other of one, where its groups allow it. With a
@@ -72,9 +72,9 @@ class PairedClips(Batches[tuple[Clip, Clip]]):
         dealt = deal_to_others(np.array([clip.group for clip in clips]), drawn)
         return items if (dealt < 0).any() else [(clip, clips[n]) for clip, n in zip(clips, dealt, strict=True)]
 
-    def _mixed(self, items: list, epoch: int, pool: int) -> list:
+    def _mixed(self, items: list[Clip], epoch: int, pool: int) -> list[tuple[Clip, Clip]]:
         """The clips of a pool in the order of their batches, each with one of another group of the pool."""
-        clips = super()._mixed(items, epoch, pool)
+        clips: list[Any] = super()._mixed(items, epoch, pool)
         drawn = generator("others of a pool", 0 if self.seed is None else self.seed, epoch, pool)
         dealt = deal_to_others(np.array([clip.group for clip in clips]), drawn)
         if (dealt < 0).any():
