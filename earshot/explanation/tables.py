@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
+from earshot.core.text import first_line
 
 FACTS_FILE = "exhibit.json"  # beside the tables
 NOTHING = "nothing"  # the fact that says why there is nothing to show
@@ -50,5 +51,5 @@ def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) ->
             for group in range(table.num_row_groups):
                 yield from table.read_row_group(group, columns, use_threads=False).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise EarshotError(f"{file}: cannot be read ({reason}); run the stage explain again") from None

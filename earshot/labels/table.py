@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
+from earshot.core.text import first_line
 from earshot.corpus.wrong_sound import NOBODY, deal_sounds
 from earshot.labels.labeler import Labeler
 
@@ -191,7 +192,7 @@ def check_columns(path: Path) -> None:
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise EarshotError(f"{path}: cannot be read as Parquet ({reason}); run the stage describe again") from None
     for name in ["clip_id", "moment", "group", "split", "silent", "descriptor"]:
         if name not in schema.names:
