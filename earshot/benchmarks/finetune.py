@@ -29,6 +29,7 @@ from earshot.core.files import write_atomically
 from earshot.core.params import INDIFFERENT, Amount, Count, CropShare, Decay, Positive, Share
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
+from earshot.core.text import first_line
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import require_pictures
@@ -261,7 +262,7 @@ def _require_jpeg(file: Path, frame: bytes) -> None:
     try:
         crop_frames([frame], 1)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise EarshotError(f"{file}: cannot be read as a JPEG ({reason}); restore the file") from None
 
 

@@ -65,6 +65,15 @@ class Lost:
     exit_code: int | None = None
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A child that runs: its process, the stream for requests, and the descriptor of its answers."""
+
+    process: subprocess.Popen[bytes]
+    requests: BinaryIO
+    answers: int
+
+
 class ChildProcess:
     """A child process that does `work(item)` for one item after another, started when it is needed.
 
@@ -74,8 +83,7 @@ class ChildProcess:
 
     def __init__(self, work: Callable[[Any], Any], limits: Limits) -> None:
         self.work, self.limits = work, limits
-        self._process: subprocess.Popen | None = None
-        self._answers = -1  # descriptor
+        self._running: _Running | None = None
 
     def __enter__(self) -> "ChildProcess":
         return self
@@ -90,11 +98,9 @@ class ChildProcess:
         can be started.
         """
         request = pickle.dumps(item)
-        if self._process is None:
-            self.start()
+        running = self._running or self._start()
         try:
-            self._send(request)
-            answer = self._receive(self.limits.seconds)
+            answer = _ask(running, request, self.limits.seconds)
             if "result" in answer:
                 return answer["result"]
             failure = _error(**answer)
@@ -110,56 +116,42 @@ class ChildProcess:
 
     def start(self) -> int:
         """Start the child; return its process id. Raises RuntimeError where it does not start."""
-        self._answers, sending = os.pipe()
+        return self._start().process.pid
+
+    def _start(self) -> _Running:
+        answers, sending = os.pipe()
+        taking, requests = os.pipe()
         paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(sending)],
-            stdin=subprocess.PIPE,
+            stdin=taking,
             pass_fds=[sending],
             start_new_session=True,  # so that ffmpeg and whatever else it starts can be ended with it
             env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(paths)},
         )
+        os.close(taking)
         os.close(sending)
+        self._running = _Running(process, os.fdopen(requests, "wb"), answers)
         with contextlib.suppress(EOFError, OSError, ValueError):
-            self._send(pickle.dumps((self.work, self.limits, os.getpid())))
-            if self._receive(STARTING_SECONDS) == {"result": "ready"}:
-                return self._process.pid
+            beginning = pickle.dumps((self.work, self.limits, os.getpid()))
+            if _ask(self._running, beginning, STARTING_SECONDS) == {"result": "ready"}:
+                return self._running
         raise RuntimeError(f"a child process does not start (exit status {self._end()})")
-
-    def _send(self, request: bytes) -> None:
-        self._process.stdin.write(request)
-        self._process.stdin.flush()
-
-    def _receive(self, seconds: float) -> dict[str, Any]:
-        """The next answer; every pause that the child tells of puts off the end of its time.
-
-        Raises TimeoutError, EOFError where the child is gone, and others for what is no answer.
-        """
-        end, last = time.monotonic() + seconds, time.monotonic() + seconds + LONGEST_PAUSES
-        while True:
-            read = _Reader(self._answers, min(end, last))
-            (size,) = struct.unpack("!I", read(4, 4))
-            answer = json.loads(read(size, ANSWER_BYTES), object_hook=read.part)
-            if not isinstance(answer, dict) or len(answer.keys() & {"result", "error", "pause"}) != 1:
-                raise ValueError("no answer")
-            if "pause" not in answer:
-                return answer
-            end += max(0.0, float(answer["pause"]))
 
     def _end(self) -> int:
         """End the child if it runs, and all that it has started; return its exit status."""
-        process, self._process = self._process, None
-        if process is None:
+        running, self._running = self._running, None
+        if running is None:
             return 0
-        os.close(self._answers)
+        os.close(running.answers)
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()  # a child that is well ends itself now
+            running.requests.close()  # a child that is well ends itself now
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=1)
+            running.process.wait(timeout=1)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        return process.wait()
+            os.killpg(running.process.pid, signal.SIGKILL)
+        return running.process.wait()
 
 
 def guarded_map(work: Callable[[Any], Any], items: Iterable[Any], limits: Limits) -> Iterator[tuple[Any, Any]]:
@@ -167,6 +159,25 @@ def guarded_map(work: Callable[[Any], Any], items: Iterable[Any], limits: Limits
     with ChildProcess(work, limits) as child:
         for item in items:
             yield item, child.ask(item)
+
+
+def _ask(running: _Running, request: bytes, seconds: float) -> dict[str, Any]:
+    """The answer to a request; every pause that the child tells of puts off the end of its time.
+
+    Raises TimeoutError, EOFError or BrokenPipeError where the child is gone, and others for what is no answer.
+    """
+    running.requests.write(request)
+    running.requests.flush()
+    end, last = time.monotonic() + seconds, time.monotonic() + seconds + LONGEST_PAUSES
+    while True:
+        read = _Reader(running.answers, min(end, last))
+        (size,) = struct.unpack("!I", read(4, 4))
+        answer = json.loads(read(size, ANSWER_BYTES), object_hook=read.part)
+        if not isinstance(answer, dict) or len(answer.keys() & {"result", "error", "pause"}) != 1:
+            raise ValueError("no answer")
+        if "pause" not in answer:
+            return answer
+        end += max(0.0, float(answer["pause"]))
 
 
 class _Reader:
@@ -214,16 +225,16 @@ def serve() -> None:
     _stream = os.fdopen(int(sys.argv[1]), "wb")
     work, limits, parent = pickle.load(sys.stdin.buffer)
     _confine(limits, parent)
-    _answer({"result": "ready"})
+    _answer(_stream, {"result": "ready"})
     with contextlib.suppress(EOFError):
         while True:
-            _answer(_do(work, pickle.load(sys.stdin.buffer), limits))
+            _answer(_stream, _do(work, pickle.load(sys.stdin.buffer), limits))
 
 
 def pause(seconds: float) -> None:
     """Sleep; in the work of a child, without counting it against the time that an item may take."""
     if _stream:
-        _answer({"pause": seconds})
+        _answer(_stream, {"pause": seconds})
     time.sleep(seconds)
 
 
@@ -265,7 +276,7 @@ def _do(work: Callable[[Any], Any], item: Any, limits: Limits) -> dict[str, Any]
         return {"error": [f"{type(error).__name__}: {error}"], "trace": traceback.format_exc()}
 
 
-def _answer(values: dict[str, Any]) -> None:
+def _answer(stream: BinaryIO, values: dict[str, Any]) -> None:
     parts: list[bytes] = []
 
     def part(value: Any) -> dict[str, int]:
@@ -275,5 +286,5 @@ def _answer(values: dict[str, Any]) -> None:
         return {BYTES: len(value)}
 
     text = json.dumps(values, default=part).encode()
-    _stream.writelines([struct.pack("!I", len(text)), text, *parts])
-    _stream.flush()
+    stream.writelines([struct.pack("!I", len(text)), text, *parts])
+    stream.flush()

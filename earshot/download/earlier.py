@@ -137,8 +137,9 @@ class Earlier:
                     continue
                 for suffix in ("json", "mp4") if outcome.status == "kept" else ():
                     name = f"{row.clip_id}.{suffix}"
-                    with write_atomically(folder / name) as growing:
-                        growing.write_bytes(tar.extractfile(name).read())
+                    if clip := tar.extractfile(name):
+                        with write_atomically(folder / name) as growing:
+                            growing.write_bytes(clip.read())
                 yield outcome
 
 

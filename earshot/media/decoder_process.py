@@ -115,7 +115,7 @@ def _decode(request: Request) -> Decoded:
     try:
         descriptor = os.open(request.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise Refusal("unreadable", error.strerror) from error
+        raise Refusal("unreadable", error.strerror or "cannot be opened") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Refusal("unsupported", "not a regular file")

@@ -49,35 +49,39 @@ class Settings(BaseSettings):
         description="processes that map over shards (default: the processors this process may use)",
     )
     cluster: Scheduler = Field(
-        None, description="a Dask scheduler, tcp://host:8786, whose workers map over shards instead (default: none)"
+        default=None,
+        description="a Dask scheduler, tcp://host:8786, whose workers map over shards instead (default: none)",
     )
     threads: Number = Field(
         default_factory=processors, description="threads of one training or evaluating process (default: the same)"
     )
     processes: Number = Field(
-        1, description="processes that train one network, on a GPU each or on the CPU (default: 1)"
+        default=1, description="processes that train one network, on a GPU each or on the CPU (default: 1)"
     )
-    device: Device = Field("auto", description="auto, cpu or cuda (default: auto)")
+    device: Device = Field(default="auto", description="auto, cpu or cuda (default: auto)")
     scratch: Place | None = Field(
-        None, description="folder where unfinished work waits (default: .earshot under the root)"
+        default=None, description="folder where unfinished work waits (default: .earshot under the root)"
     )
     # YouTube bears a thousand player requests an hour from a guest, three a video; here every request counts.
     requests_per_hour: Amount = Field(
-        1000.0, description="requests that each site gets in an hour, 0: no limit (default: 1000)"
+        default=1000.0, description="requests that each site gets in an hour, 0: no limit (default: 1000)"
     )
     backoff: Amount = Field(
-        60.0, description="seconds that a site which limits us is left alone at first, doubling (default: 60)"
+        default=60.0, description="seconds that a site which limits us is left alone at first, doubling (default: 60)"
     )
     patience: Amount = Field(
-        900.0, description="seconds that downloading waits for such a site before it leaves the rest (default: 900)"
+        default=900.0,
+        description="seconds that downloading waits for such a site before it leaves the rest (default: 900)",
     )
     js_runtime: Runtime = Field(
-        None, description="JavaScript for YouTube: deno, node, bun or quickjs; or node:/usr/bin/node (default: deno)"
+        default=None,
+        description="JavaScript for YouTube: deno, node, bun or quickjs; or node:/usr/bin/node (default: deno)",
     )
-    cookies: Place | None = Field(None, description="a Netscape cookies file for yt-dlp (default: none)")
-    proxy: str | None = Field(None, description="a proxy address for yt-dlp (default: none)")
+    cookies: Place | None = Field(default=None, description="a Netscape cookies file for yt-dlp (default: none)")
+    proxy: str | None = Field(default=None, description="a proxy address for yt-dlp (default: none)")
     real_data: Place | None = Field(
-        None, description="folder of real clips, recordings and photographs for the tests (default: those tests skip)"
+        default=None,
+        description="folder of real clips, recordings and photographs for the tests (default: those tests skip)",
     )
 
 
@@ -99,6 +103,6 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        field = first["loc"][0]
+        field = str(first["loc"][0])
         (expected,) = (word for word in Settings.model_fields[field].metadata if isinstance(word, Expected))
         raise EarshotError(f"{PREFIX}{field.upper()} is {first['input']!r}, expected {expected.text}") from None

@@ -8,8 +8,8 @@ import numpy as np
 from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import Ontology, read_ontology
 from earshot.evaluation.benchmark import NotApplicable
+from earshot.scenes.annotations import ONTOLOGY_FILE
 
-ONTOLOGY_FILE = "ontology.json"  # among the annotations, where the corpus has one
 # The modality of the queries, and that of the entries.
 DIRECTIONS = (("picture", "sound"), ("sound", "picture"), ("picture", "picture"), ("sound", "sound"))
 QUERIES = 256  # ranked at a time
