@@ -1,8 +1,10 @@
 """What the tests share: the folder of real material, where there is one, and a tiny run of the whole pipeline."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,18 +49,44 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory) -> Path:
     """A root with params.yaml, data/, models/ and metrics/ of a tiny run up to pretrain; made once, read only."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    root = shared / "tiny"
-    with FileLock(shared / "tiny.lock"):
-        if not (root / "finished").exists():
-            root.mkdir()
-            tiny, params = REPOSITORY / "tests" / "tiny.yaml", (REPOSITORY / "params.yaml").read_text()
-            apply_recipes([tiny], params, root / "params.yaml")
+    with _made_once(tmp_path_factory, "tiny") as (root, finished):
+        if not finished:
+            apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], committed("params.yaml"), root / "params.yaml")
             for stage in STAGES:
                 run_stage(stage, root)
-            (root / "finished").touch()
     return root
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory) -> Path:
+    """The folder of a repository in which `dvc repro` has run the whole pipeline, tiny; made once, to be copied."""
+    from repository import Repository
+
+    with _made_once(tmp_path_factory, "reproduced") as (folder, finished):
+        if not finished:
+            made = Repository(folder)
+            (folder / "output").write_text(made.dvc("repro"))
+            made.commit()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def repository(reproduced, tmp_path_factory):
+    """A copy of that repository, for the tests of one module."""
+    from repository import Repository
+
+    return Repository.copy_of(reproduced, tmp_path_factory.mktemp("repository"))
+
+
+@contextlib.contextmanager
+def _made_once(tmp_path_factory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder that all processes share, and whether it is finished; it is where the block ends."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with FileLock(shared / f"{name}.lock"):
+        (shared / name).mkdir(exist_ok=True)
+        yield shared / name, (shared / name / "finished").exists()
+        (shared / name / "finished").touch()
 
 
 def run_stage(stage: str, root: Path, *more: str) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, committed
 
 from earshot.commands.recipe import apply_recipes
 
@@ -25,13 +25,24 @@ class Repository:
             if (REPOSITORY / name).exists():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, self.folder / name)
-        params = self.folder / "params.yaml"
-        apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], params.read_text(), params)
+        apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], committed("params.yaml"), self.folder / "params.yaml")
+        self._settle(folder)
+        self.git("init", "--quiet")
+        self.commit()
+
+    @classmethod
+    def copy_of(cls, other: Path, folder: Path) -> "Repository":
+        """A copy of the repository in another folder, with its data and DVC's cache."""
+        made = cls.__new__(cls)
+        made.folder = folder / "repository"
+        shutil.copytree(other / "repository", made.folder, symlinks=True)
+        made._settle(folder)
+        return made
+
+    def _settle(self, folder: Path) -> None:
         places = {"HOME": str(folder), "DVC_SITE_CACHE_DIR": str(folder / "site"), "DVC_NO_ANALYTICS": "1"}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, **GIT, **places, "PATH": path}
-        self.git("init", "--quiet")
-        self.commit()
 
     def git(self, *words: str) -> str:
         return self.run("git", *words)

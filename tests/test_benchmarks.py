@@ -1,4 +1,4 @@
-"""What benchmarks have in common: how they are displayed, the code that they depend on, and that one is one file."""
+"""What benchmarks have in common: how they are displayed, and the code that they depend on."""
 
 import json
 import re
@@ -7,16 +7,12 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from conftest import REPOSITORY
 from dvc.repo import Repo
-from striped_pictures import draw_picture
 
 from earshot.benchmarks import voc
 from earshot.core.registry import find_all, names
 from earshot.core.yaml_files import read_yaml
-from earshot.networks.alexnet import AlexNet
-from earshot.networks.files import save_architecture, save_weights
 
 BENCHMARKS = names("earshot.benchmarks")
 # Lists by benchmark the files that stages.evaluate has loaded when it has imported the benchmark alone.
@@ -101,28 +97,3 @@ def test_voc_is_displayed_as_the_papers_have_it():
     assert {"params", "evaluate"}.isdisjoint(described)
     assert described["controls"] == {"wrong sound": "wrong_sound_", "random weights": "random_"}
     assert (described["scores"], described["leading"], described["metric"]) == ("map", "map_pool5", "mAP")
-
-
-def test_a_benchmark_is_one_file_and_its_group_of_parameters(tmp_path):
-    for name in ("earshot", "stages"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "tests/examples/benchmark.py", tmp_path / "earshot/benchmarks/neighbors.py")
-    for kind in range(2):
-        for number in range(4):
-            draw_picture(tmp_path / f"tree/{kind}/{kind}{number}.jpg", {kind}, number)
-    torch.manual_seed(0)
-    network = AlexNet(classes=2, width=0.1, image_size=64)
-    save_architecture(tmp_path / "encoders", network)
-    for name in ("encoder", "random"):
-        save_weights(tmp_path / "encoders", name, network)
-    group = {"tree": "tree", "encoder": "encoders", "inputs": "images", "annotations": "none"}
-    values = {"seed": 0, "evaluate": {"neighbors": group | {"layer": "pool5", "resize": 72}}}
-    (tmp_path / "params.yaml").write_text(json.dumps(values))
-    command = [sys.executable, "-m", "stages.evaluate", "--benchmark", "neighbors"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("nearest neighbor, accuracy: ")
-    metrics = json.loads((tmp_path / "metrics/neighbors.json").read_text())
-    assert metrics["accuracy"] == metrics["random_accuracy"] >= metrics["chance"] == 0.5
-    described = json.loads((tmp_path / "data/told/neighbors/benchmark.json").read_text())
-    assert described["title"] == "Nearest neighbors"

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from repository import Repository, stages_run
+from repository import stages_run
 
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
 OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localisation")]
@@ -14,18 +14,29 @@ EVERY_STAGE += [*OF_PICTURES, *OF_PAIRS, "evaluate@esc50", *(f"explain@{name}" f
 OF_CLUSTERS = [*OF_PICTURES, "explain@clusters", "explain@units", "label", "pretrain", "report"]
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory) -> Repository:
-    made = Repository(tmp_path_factory.mktemp("dvc"))
-    made.first_output = made.dvc("repro")
-    made.commit()
-    return made
-
-
-def test_repro_runs_every_stage_once_and_then_nothing(repository):
-    assert sorted(stages_run(repository.first_output)) == sorted(EVERY_STAGE)
+def test_repro_runs_every_stage_once_and_then_nothing(repository, reproduced):
+    assert sorted(stages_run((reproduced / "output").read_text())) == sorted(EVERY_STAGE)
     assert not stages_run(repository.dvc("repro"))
+    assert json.loads(repository.dvc("status", "--json")) == {}
     assert repository.git("status", "--porcelain") == ""
+
+
+def test_a_stage_that_runs_again_changes_no_metric(repository):
+    again = repository.dvc("repro", "--force", "--single-item", "pretrain", "correspond")
+    assert stages_run(again) == ["pretrain", "correspond"]
+    assert repository.git("status", "--porcelain") == ""
+
+
+def test_an_edit_of_all_code_fetches_nothing_again(repository):
+    for file in [*repository.folder.glob("earshot/**/*.py"), *repository.folder.glob("stages/*.py")]:
+        file.write_bytes(file.read_bytes() + b"\n")
+    changed = json.loads(repository.dvc("status", "--json"))
+    repository.git("checkout", "--quiet", "earshot", "stages")
+    assert sorted({*EVERY_STAGE} - changed.keys()) == ["download"]
+
+
+def test_a_file_of_weights_may_be_absent(repository):
+    assert not stages_run(repository.dvc("exp", "run", "-S", "pretrain.weights=none"))
 
 
 def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from earshot.pipeline.params import load_params, parameter_names, read_yaml, unknown_key
 from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.commands.recipe import flatten
 from earshot.core.errors import EarshotError
-from earshot.pipeline.params import load_params, parameter_names, read_yaml, unknown_key
 
 REPOSITORY = Path(__file__).parent.parent
 PARAMS = REPOSITORY / "params.yaml"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from earshot.pipeline.params import load_params, read_yaml
 
 from earshot.commands.recipe import apply_recipes, flatten, main, read_recipe, recipe_values, with_foundation
 from earshot.core.errors import EarshotError
-from earshot.pipeline.params import load_params, read_yaml
 
 PARAMS = REPOSITORY / "params.yaml"
 DEFAULTS = dict(flatten(read_yaml(PARAMS)))

@@ -11,6 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from conftest import REPOSITORY, run_stage
+from earshot.pipeline.params import load_params, read_yaml
+from earshot.report.clusters import channel_frequencies
+from earshot.report.embeddings import chance_alike, neighbours_alike
 from peak_memory import measured
 from synthetic_exhibits import Synthetic, photograph
 
@@ -19,12 +22,9 @@ from earshot.commands.recipe import apply_recipes, flatten
 from earshot.core.errors import EarshotError
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.explanation.tables import write_table
-from earshot.pipeline.params import load_params, read_yaml
 from earshot.report import localisation, refusals, units
-from earshot.report.clusters import channel_frequencies
 from earshot.report.comparison import changed_parameters, other_lists
 from earshot.report.drawing import label, save_chart
-from earshot.report.embeddings import chance_alike, neighbours_alike
 from earshot.report.figures import class_bars
 from earshot.report.overview import beside_papers, question
 from earshot.report.pages import write_report

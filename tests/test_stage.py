@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from earshot.pipeline.params import load_params
 
 from earshot.core.hashing import list_hash
-from earshot.pipeline.params import load_params
 from earshot.pipeline.stage import Run, Stage
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -1,43 +1,35 @@
-"""Nearest neighbours: the share of images whose nearest other image, by a layer's features, is of their class.
+"""Nearest means: as earshot/benchmarks/nearest.py it runs where params.yaml has a group `evaluate.nearest`.
 
-`tree` holds a folder of JPEG files a class.
+VOC2007 classification with nothing to train: an image's score for a class is how near its features are to the mean of
+the training images of the class.
 """
 
-from typing import Literal
-
 import numpy as np
-import torch
 
-from earshot.core.params import Pixels
-from earshot.evaluation.benchmark import Benchmark, Context, Result
+from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import load_encoders
-from earshot.evaluation.images.image_features import layer_features
-from earshot.params.evaluate import BenchmarkParams
+from earshot.evaluation.images.image_features import ProbeParams, layer_features
+from earshot.evaluation.images.voc_lists import read_tree
+from earshot.evaluation.metrics import average_precisions, mean_average_precision
 
 
-class Params(BenchmarkParams):
-    """The features are those of `layer`, of images scaled to `resize` px."""
-
-    inputs: Literal["images"]
-    layer: str
-    resize: Pixels
-
-
-def evaluate(context: Context[Params]) -> Result:
-    """The accuracy of the trained network, of its controls, and of chance."""
-    files, layer = sorted(context.tree.glob("*/*.jpg")), context.params.layer
-    classes = np.array([file.parent.name for file in files])
-    metrics, rows = {}, [{"class": name} for name in np.unique(classes).tolist()]
+def evaluate(context: Context[ProbeParams]) -> Result:
+    classes, splits = read_tree(context.tree)
+    (known, labels), (files, truth) = splits["train"], splits["test"]
+    metrics, rows, p = {}, [{"class": name} for name in classes], context.params
     for prefix, encoder in load_encoders(context.encoder).items():
-        features = layer_features(encoder, files, [layer], context.params.resize, "neighbors")[layer]
-        nearest = torch.cdist(features, features).fill_diagonal_(torch.inf).argmin(1).numpy()
-        correct = classes[nearest] == classes
-        metrics[f"{prefix}accuracy"] = float(correct.mean())
-        for row in rows:
-            row[f"{prefix}accuracy"] = float(correct[classes == row["class"]].mean())
-    metrics["chance"] = 1 / len(rows)
-    scores = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f})"
-    return Result(metrics, rows, "nearest neighbor, accuracy", scores, [file.stem for file in files])
+        features = layer_features(encoder, [*known, *files], p.layers, p.resize, f"nearest {prefix or 'encoder'}")
+        for layer, both in features.items():
+            train, test = np.split(both.numpy(), [len(known)])  # (images, dimensions)
+            means = np.stack([train[of_class == 1].mean(0) for of_class in labels.T])
+            scores = -np.linalg.norm(test[:, None] - means, axis=2)  # (images, classes)
+            precisions = average_precisions(scores, truth)
+            metrics[f"{prefix}map_{layer}"] = float(precisions.mean())
+            for row, precision in zip(rows, precisions, strict=True):
+                row[f"{prefix}ap_{layer}"] = float(precision)
+    metrics["chance"] = mean_average_precision(np.zeros_like(truth), truth)
+    names = [file.stem for file in files]
+    return Result(metrics, rows, "VOC2007 nearest mean, mAP", beside_random(metrics, "map", p.layers), names)
 
 
-BENCHMARK = Benchmark(params=Params, evaluate=evaluate, title="Nearest neighbors", scores="accuracy")
+BENCHMARK = Benchmark(params=ProbeParams, evaluate=evaluate, title="Nearest means", scores="map", metric="mAP")

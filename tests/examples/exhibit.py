@@ -1,0 +1,28 @@
+"""Some frames: as earshot/exhibits/frames.py it is made where params.yaml has a group `explain.frames`."""
+
+import pyarrow as pa
+
+from earshot.core.params import Positive
+from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult
+from earshot.explanation.frames import FramePool
+from earshot.explanation.tables import BYTES, TEXT, write_table
+from earshot.params.explain import ExhibitParams
+
+
+class Params(ExhibitParams):
+    """How many."""
+
+    frames: Positive
+
+
+TABLES = {"frames": pa.schema({"clip_id": TEXT, "frame": BYTES})}
+
+
+def make(context: Context) -> ExhibitResult:
+    pool = FramePool(context.scenes, context.params.frames, "train")
+    rows = ({"clip_id": frame.clip_id, "frame": frame.jpeg} for batch in pool.batches() for frame in batch)
+    frames = write_table(context.folder, TABLES, "frames", rows)
+    return ExhibitResult({}, {"frames": frames}, f"{frames} frames of the training split")
+
+
+EXHIBIT = Exhibit(title="Frames", params=Params, make=make, tables=TABLES, metrics=("frames",))
