@@ -19,11 +19,12 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from earshot.pipeline.params import Params, load_params
 
+from earshot.core.params import load_params
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
+from earshot.params.correspond import BaseParams, Params
 from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, Pairs
@@ -53,7 +54,7 @@ class Steps(CorrespondenceTask):
         """No alarm: nothing is to be learned in so few steps."""
 
 
-def steps_of(params: Params, root: Path) -> Steps:
+def steps_of(params: BaseParams, root: Path) -> Steps:
     """The task of a training as params.yaml has it."""
     p = params.correspond
     torch.manual_seed(params.seed)
@@ -67,7 +68,7 @@ def steps_of(params: Params, root: Path) -> Steps:
     return task
 
 
-def train(task: Steps, params: Params) -> float:
+def train(task: Steps, params: BaseParams) -> float:
     """Pairs a second of one short training."""
     p = params.correspond
     plan = Plan(
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
     options = parser.parse_args()
-    params, device = load_params(options.params, options.set), chosen_device()
+    params, device = load_params(Params, options.params, options.set), chosen_device()
     torch.set_num_threads(params.correspond.threads)
     sounds = torch.rand(SOUNDS, SAMPLES, device=device) - 0.5
     windows, spectrogram = torch.rand(SOUNDS * WINDOWS, POINTS, device=device), Spectrogram().to(device)

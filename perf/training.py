@@ -23,11 +23,12 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from earshot.pipeline.params import Params, load_params
 
+from earshot.core.params import load_params
 from earshot.networks.backbones import build_network
 from earshot.networks.device import chosen_device
 from earshot.networks.network import Network
+from earshot.params.pretrain import Params
 from earshot.training.augmentation import Augmentation
 from earshot.training.label_prediction import LabelledScenes, LabelTask, Pictures, kind_of_labels
 from earshot.training.trainer import Plan, Trainer
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
     options = parser.parse_args()
-    params = load_params(options.params, options.set)
+    params = load_params(Params, options.params, options.set)
     torch.set_num_threads(params.pretrain.threads)
     speeds = measure(params, options.root)
     print(f"{'images a second':<38}{'clock':>9}{'best':>9}{'process':>12}{'best':>9}")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import REPOSITORY
+from conftest import PARAMS, REPOSITORY
 
 from earshot.commands.recipe import apply_recipes
 
@@ -25,8 +25,7 @@ class Repository:
             if (REPOSITORY / name).exists():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, self.folder / name)
-        params = self.folder / "params.yaml"
-        apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], params.read_text(), params)
+        apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], PARAMS.read_text(), self.folder / "params.yaml")
         places = {"HOME": str(folder), "DVC_SITE_CACHE_DIR": str(folder / "site"), "DVC_NO_ANALYTICS": "1"}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, **GIT, **places, "PATH": path}

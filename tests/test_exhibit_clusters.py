@@ -16,9 +16,9 @@ from PIL import Image
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
-from earshot.exhibits.clusters import DEALS, Cluster, Near, deal, show
-from earshot.explanation.exhibit import NOTHING, Question
-from earshot.explanation.tables import read_table
+from earshot.exhibits.clusters import DEALS, Cluster, Near, deal, make
+from earshot.explanation.exhibit import Context
+from earshot.explanation.tables import NOTHING, read_table
 from earshot.labels.labeler import Labeler, save_labeler
 from earshot.labels.models.binary import BinaryCode
 from earshot.labels.models.clusters import Clusters
@@ -83,11 +83,11 @@ def ask(tmp_path):
         descriptor = found.facts["descriptor"] if found.facts["descriptor"] in SIZES else "texture"
         description(descriptor).save(tmp_path / "models/labeler", [])
         data = tmp_path / "data"
-        values = {"tree": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0, "descriptor": ""}
-        values |= {"params": SimpleNamespace(examples=examples, heard=heard), "switches": {}, "window": 3.75}
+        values = {"tree": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0}
+        values |= {"params": SimpleNamespace(examples=examples, heard=heard), "window": 3.75}
         values |= {"scenes": data / "scenes", "annotations": data / "annotations", "folder": tmp_path / "shown"}
-        rest = dict.fromkeys(("clips", "ontology", "scratch"), tmp_path)
-        shown = show(Question(**values | rest | changes))
+        rest = dict.fromkeys(("clips", "scratch"), tmp_path)
+        shown = make(Context(**values | rest | changes))
         if NOTHING in shown.facts:
             return shown, [], []
         return shown, *(list(read_table(tmp_path / "shown", name)) for name in ("clusters", "cluster_moments"))

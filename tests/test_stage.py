@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import PARAMS
+from earshot.pipeline.params import load_params
 
 from earshot.core.hashing import list_hash
-from earshot.pipeline.params import load_params
 from earshot.pipeline.stage import Run, Stage
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
 STAGE = Stage(
     name="count", params=("clusters", "extract.frames"), reads=("data/in",), writes=("data/out",), metrics=("count",)
 )
