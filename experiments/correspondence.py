@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from earshot.commands.scores import read_metrics
+from earshot.results.runs import read_metrics
 from experiments.worlds import REPOSITORY, link, render, spread, stage, write_params
 
 RECIPE = "sample-correspond"

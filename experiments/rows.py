@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from earshot.pipeline.params import load_params
 
-from earshot.commands.scores import read_metrics
+from earshot.core.yaml_files import read_yaml
 from earshot.labels.table import write_table
+from earshot.results.runs import read_metrics
 from earshot.scenes.annotations import read_annotations
 from earshot.world.sources import KINDS
 from experiments.worlds import REPOSITORY, link, render, spread, stage, write_params
@@ -103,7 +103,7 @@ def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmark
     """The stages of one row that are not done yet, on the tables of the world; how long they took."""
     root, started = world.parent / name, time.monotonic()
     write_params(root, RECIPE, seed, settings_of(name, changes))
-    descriptor = load_params(root / "params.yaml").descriptor
+    descriptor = read_yaml(root / "params.yaml")["descriptor"]
     for table in ("scenes", "sample", "annotations"):
         link(root / "data" / table, world / "data" / table)
     link(root / "data" / "sounds", world / "described" / descriptor / "sounds")

@@ -25,7 +25,7 @@ from earshot.core.params import load_params
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import chosen_device
 from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
-from earshot.params.correspond import Params
+from earshot.params.correspond import BaseParams, Params
 from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, Pairs
@@ -55,7 +55,7 @@ class Steps(CorrespondenceTask):
         """No alarm: nothing is to be learned in so few steps."""
 
 
-def steps_of(params: Params, root: Path) -> Steps:
+def steps_of(params: BaseParams, root: Path) -> Steps:
     """The task of a training as params.yaml has it."""
     p = params.correspond
     torch.manual_seed(params.seed)
@@ -68,7 +68,7 @@ def steps_of(params: Params, root: Path) -> Steps:
     return task
 
 
-def train(task: Steps, params: Params) -> float:
+def train(task: Steps, params: BaseParams) -> float:
     """Pairs a second of one short training."""
     plan = replace(Plan.of(params.correspond, params.seed), epochs=1)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,11 @@
 """What the tests share: the folder of real material, where there is one, and a tiny run of the whole pipeline."""
 
+import atexit
 import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,21 @@ def committed(name: str) -> str:
     """The text of a file as it was last added to Git: what a user tries in params.yaml must not matter to a test."""
     shown = subprocess.run(["git", "show", f":./{name}"], cwd=REPOSITORY, capture_output=True, text=True)
     return (REPOSITORY / name).read_text() if shown.returncode else shown.stdout
+
+
+def copy_committed(folder: str, root: Path) -> None:
+    """Write below `root` the files of a folder as they were last added to Git."""
+    listed = subprocess.run(["git", "ls-files", folder], cwd=REPOSITORY, capture_output=True, text=True)
+    names = listed.stdout.splitlines() or [f"{folder}/{file.name}" for file in (REPOSITORY / folder).iterdir()]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(committed(name))
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="earshot-params-")
+atexit.register(_FOLDER.cleanup)
+PARAMS = Path(_FOLDER.name) / "params.yaml"  # as committed
+PARAMS.write_text(committed("params.yaml"))
 
 
 @pytest.fixture(scope="module")

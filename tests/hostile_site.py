@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import imageio_ffmpeg
+from conftest import PARAMS
 from media_server import Behaviour, MediaServer, lie, serve, stall, status
 
 from earshot.corpus.ledger import read_ledger
@@ -212,7 +213,7 @@ class Downloads:
 
     def start(self, *more: str) -> subprocess.Popen:
         """Start a run."""
-        place = ["--root", str(self.root), "--params", str(REPOSITORY / "params.yaml")]
+        place = ["--root", str(self.root), "--params", str(PARAMS)]
         sets = ["corpus.manifest=manifest.csv", "download.seconds_limit=20", "download.shard_clips=40"]
         command = [sys.executable, "-m", "stages.download", *place, *(f"--set={value}" for value in sets), *more]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

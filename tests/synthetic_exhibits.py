@@ -14,15 +14,17 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
-from conftest import REPOSITORY
+from conftest import PARAMS, copy_committed
 from PIL import Image
 
+from earshot.core.registry import find_all
 from earshot.corpus.ledger import LedgerRow, write_ledger
-from earshot.explanation.exhibit import FACTS_FILE
-from earshot.explanation.tables import write_table
+from earshot.evaluation.benchmark import BENCHMARK_FILE
+from earshot.explanation.tables import FACTS_FILE, write_table
 
 CLASSES = ("bell", "bird", "car", "dog", "fire", "rain", "saw", "surf", "train", "wind")
 NETWORKS = ("encoder", "wrong_sound", "random")
+KINDS = find_all("earshot.exhibits", "EXHIBIT")
 EXHIBITS = ("clusters", "units", "heatmaps", "localisation", "embeddings", "retrieval")
 RATE = 16_000
 
@@ -103,11 +105,12 @@ class Synthetic:
     ) -> Path:
         """The whole run; exhibits in `without` have nothing to show, and centroids only of a `texture` frequencies."""
         self.root.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / "params.yaml", self.root / "params.yaml")
-        shutil.copytree(REPOSITORY / "metrics", self.root / "metrics", dirs_exist_ok=True)
+        shutil.copy(PARAMS, self.root / "params.yaml")
+        copy_committed("metrics", self.root)
         for name in ("voc_classes", "completeness"):
             self._rename_classes(self.root / "metrics" / f"{name}.csv")
         self._ledgers()
+        self._words()
         tables = {
             "clusters": {
                 "clusters": self._clusters(clusters, texture),
@@ -127,12 +130,13 @@ class Synthetic:
             folder = self.root / "data" / "explain" / exhibit
             folder.mkdir(parents=True, exist_ok=True)
             facts = {"exhibit": exhibit, "encoder": "models/pretrain", "tree": "data/scenes"}
+            facts["title"] = KINDS[exhibit].title
             if exhibit in without:
                 facts["nothing"] = "the network has no map of where a sound comes from"
             else:
                 facts |= {"layer": "conv5", "frames": 73}
                 for name, rows in parts.items():
-                    write_table(folder, name, rows)
+                    write_table(folder, KINDS[exhibit].tables, name, rows)
             (folder / FACTS_FILE).write_text(json.dumps(facts))
         return self.root
 
@@ -167,10 +171,21 @@ class Synthetic:
         write_ledger(self.root / "data/clips/ledger/00000.csv", [*rows, *failed[:2], *waiting])
         write_ledger(self.root / "data/scenes/ledger/00000.csv", [*rows[:18], *failed[2:]])
 
+    def _words(self) -> None:
+        """What a label is, and how benchmarks are displayed."""
+        labels = self.root / "data/labels/labels.json"
+        labels.parent.mkdir(parents=True)
+        labels.write_text(json.dumps({"predicts": "which of 30 clusters of sound textures is heard around them"}))
+        for name, benchmark in find_all("earshot.benchmarks", "BENCHMARK").items():
+            file = self.root / "data/told" / name / BENCHMARK_FILE
+            file.parent.mkdir(parents=True)
+            file.write_text(json.dumps(benchmark.describe()))
+
     def _clusters(self, number: int, texture: bool) -> Iterator[dict]:
         for cluster in range(number):
             ranked = self.rng.permutation(len(self.annotations))[:4]
             sizes = {"mean": 32, "spread": 32, "correlation": 1024, "modulation": 320}
+            axes = {"frequencies": np.geomspace(20, 10_000, 32), "rates": np.geomspace(0.5, 200, 10)}
             heard = {name: self.rng.uniform(0.05, 0.6, size if texture else 0) for name, size in sizes.items()}
             yield {
                 "cluster": cluster,
@@ -179,6 +194,7 @@ class Synthetic:
                 "annotations": [self.annotations[place] for place in ranked],
                 "shares": sorted(self.rng.uniform(0.02, 0.8, len(ranked)), reverse=True),
                 **heard,
+                **{name: hertz if texture else [] for name, hertz in axes.items()},
                 "centroid": self.rng.uniform(0, 1, 502),
             }
 
@@ -265,6 +281,7 @@ class Synthetic:
                         "moment": number % 3,
                         "x": x,
                         "y": y,
+                        "alike": 1 - 2 * loose if number else None,
                     }
 
     def _embedded_moments(self, points: int) -> Iterator[dict]:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import PARAMS, REPOSITORY
 from safetensors.torch import load_file
 from test_correspondence import write_world
 from test_correspondence_task import write_clips
@@ -47,7 +47,7 @@ def world(tmp_path_factory):
 
 def arguments(root, *changes):
     sets = [word for change in [*SMALL, *changes] for word in ("--set", change)]
-    return ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+    return ["--params", str(PARAMS), "--root", str(root), *sets]
 
 
 def rooted(world, root):

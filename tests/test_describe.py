@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from conftest import PARAMS
 from descriptions import description
 
 from earshot.scenes.writing import Scene, write_scenes
 from stages import describe
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
 RATE = 16_000
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from conftest import REPOSITORY
+from conftest import PARAMS
 from PIL import Image
 
 from earshot.benchmarks import detection
@@ -112,7 +112,7 @@ def encoders(tmp_path_factory) -> Path:
 def params_of(**changes: object):
     few = {"steps": 4, "regions": 16, "proposals_kept": 60, "shorter_side": 72, "longest_side": 96} | changes
     overrides = [f"evaluate.detection.{k}={v}" for k, v in few.items()]
-    return load_params(schema_of("detection"), REPOSITORY / "params.yaml", overrides)
+    return load_params(schema_of("detection"), PARAMS, overrides)
 
 
 @pytest.fixture
@@ -473,7 +473,7 @@ def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
 def run_stage(root: Path, tree: Path, encoder: Path, **changes: object) -> None:
     root.mkdir(exist_ok=True)
     sets = [f"evaluate.detection.{k}={v}" for k, v in ({"tree": tree, "encoder": encoder} | changes).items()]
-    params = ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root)]
+    params = ["--params", str(PARAMS), "--root", str(root)]
     STAGE.run(main, ["--benchmark", "detection", *params, *(word for each in sets for word in ("--set", each))])
 
 

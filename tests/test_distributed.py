@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import PARAMS, REPOSITORY
 from labelled_scenes import write_striped_tables
 from safetensors.torch import load_file
 from torch import nn
@@ -99,7 +99,7 @@ def run_torchrun(file, code, *arguments):
 
 def arguments(root, *changes):
     sets = [word for change in [*SMALL, *changes] for word in ("--set", change)]
-    return ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+    return ["--params", str(PARAMS), "--root", str(root), *sets]
 
 
 def pretrain_together(root, *changes):

@@ -19,6 +19,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from conftest import PARAMS
 from media_server import MediaServer, drip, endless, lie, say, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
@@ -673,7 +674,7 @@ AT_ONCE = {"EARSHOT_REQUESTS_PER_HOUR": "0", "EARSHOT_BACKOFF": "0.2", "EARSHOT_
 
 
 def stage(root, *changes, status=False, **where):
-    command = [sys.executable, "-m", "stages.download", "--root", root, "--params", REPOSITORY / "params.yaml"]
+    command = [sys.executable, "-m", "stages.download", "--root", root, "--params", PARAMS]
     for change in ("corpus.manifest=corpus", *changes):
         command += ["--set", change]
     command += ["--status", "--json"] if status else []

@@ -10,9 +10,9 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 from PIL import Image
 
 from earshot.exhibits import embeddings
-from earshot.exhibits.embeddings import measure, place, show
-from earshot.explanation.exhibit import NOTHING, Question
-from earshot.explanation.tables import read_table
+from earshot.exhibits.embeddings import make, measure, place
+from earshot.explanation.exhibit import Context
+from earshot.explanation.tables import NOTHING, read_table
 from earshot.networks.backbones import build_network
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
@@ -40,9 +40,9 @@ def ask(world, monkeypatch):
             monkeypatch.setattr(embeddings, "load_correspondences", lambda folder: networks)
         data, params = world / "data", SimpleNamespace(split="test", points=points, perplexity=perplexity)
         folders = {"tree": data / "scenes", "encoder": world / "models", "annotations": data / "annotations"}
-        rest = dict.fromkeys(("scenes", "clips", "ontology", "scratch"), world)
-        how = {"params": params, "seed": 0, "descriptor": "texture", "switches": {}, "window": 3.75}
-        shown = show(Question(**folders, **rest, **how, folder=world / "shown"))
+        rest = dict.fromkeys(("scenes", "clips", "scratch"), world)
+        how = {"params": params, "seed": 0, "window": 3.75}
+        shown = make(Context(**folders, **rest, **how, folder=world / "shown"))
         if NOTHING in shown.facts:
             return shown, [], []
         return shown, *(list(read_table(world / "shown", table)) for table in ("embedded", "embedded_moments"))
@@ -95,7 +95,7 @@ def test_clips_of_the_same_video_are_no_neighbours():
     points = [{"clip_id": f"c{n}", "group": group, "annotations": said} for n, (group, said) in enumerate(
         [("a", ["surf"]), ("a", ["surf"]), ("b", ["rain"]), ("c", ["surf", "rain"]), ("d", [])])]  # fmt: skip
     rows = np.array([[0.0, 0], [0.1, 0], [1, 0], [5, 0], [0, 0]])
-    metrics = measure(points, {"picture": {"": rows}}, 0)
+    metrics, shares = measure(points, {"picture": {"": rows}}, 0)
     # Of the annotated four the database of an "a" is b and c, of b three, of c three; two nearest for all.
     # a, a: b no, c yes; b: both a no; c: b yes, the nearer a yes.
     assert metrics["nearest"] == 2

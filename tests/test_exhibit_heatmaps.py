@@ -12,9 +12,9 @@ from PIL import Image
 from torch import nn
 
 from earshot.exhibits import heatmaps
-from earshot.exhibits.heatmaps import choose, middle_square, show
-from earshot.explanation.exhibit import NOTHING, Question
-from earshot.explanation.tables import read_table
+from earshot.exhibits.heatmaps import choose, make, middle_square
+from earshot.explanation.exhibit import Context
+from earshot.explanation.tables import NOTHING, read_table
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
@@ -127,9 +127,9 @@ def ask(tmp_path, monkeypatch):
             save_weights(tmp_path / "models", name, network)
         data, params = tmp_path / "data", SimpleNamespace(split=split, units=4, examples=3)
         folders = {"tree": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
-        rest = dict.fromkeys(("scenes", "clips", "ontology", "scratch"), tmp_path)
-        how = {"params": params, "seed": 0, "descriptor": "texture", "switches": {}, "window": 3.75}
-        shown = show(Question(**folders, **rest, **how, folder=tmp_path / "shown"))
+        rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
+        how = {"params": params, "seed": 0, "window": 3.75}
+        shown = make(Context(**folders, **rest, **how, folder=tmp_path / "shown"))
         return shown, [] if NOTHING in shown.facts else list(read_table(tmp_path / "shown", "heatmaps"))
 
     return asked

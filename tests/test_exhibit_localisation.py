@@ -16,9 +16,9 @@ from earshot.core.errors import EarshotError
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
 from earshot.evaluation.clips.sounding_pictures import Located
 from earshot.exhibits import localisation
-from earshot.exhibits.localisation import show
-from earshot.explanation.exhibit import NOTHING, Question
-from earshot.explanation.tables import read_table
+from earshot.exhibits.localisation import make
+from earshot.explanation.exhibit import Context
+from earshot.explanation.tables import NOTHING, read_table
 from earshot.explanation.video import mp4_of
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
@@ -54,8 +54,8 @@ def ask(tmp_path, tree, monkeypatch):  # noqa: F811
         folders = {"tree": tree, "encoder": tmp_path / "models", "scenes": data / "scenes", "clips": data / "clips"}
         folders |= {"annotations": data / "annotations", "folder": tmp_path / name, "scratch": tmp_path / "scratch"}
         params = SimpleNamespace(pictures=pictures, videos=videos)
-        how = {"params": params, "seed": 0, "descriptor": "texture", "switches": {}, "window": 3.75}
-        shown = show(Question(**folders, **how, ontology=tmp_path))
+        how = {"params": params, "seed": 0, "window": 3.75}
+        shown = make(Context(**folders, **how))
         if NOTHING in shown.facts:
             return shown, [], []
         return shown, *(list(read_table(tmp_path / name, table)) for table in ("localised", "sounding_videos"))

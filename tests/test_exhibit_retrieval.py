@@ -12,9 +12,9 @@ from test_retrieval import GREYS, SAID, ontology  # noqa: F401  the fixture
 
 from earshot.core.errors import EarshotError
 from earshot.exhibits import retrieval
-from earshot.exhibits.retrieval import show
-from earshot.explanation.exhibit import NOTHING, Question
-from earshot.explanation.tables import read_table
+from earshot.exhibits.retrieval import make
+from earshot.explanation.exhibit import Context
+from earshot.explanation.tables import NOTHING, read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
 
@@ -35,8 +35,8 @@ def ask(tmp_path, ontology, monkeypatch):  # noqa: F811
         data, params = tmp_path / "data", SimpleNamespace(split=split, queries=queries, results=results)
         folders = {"tree": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
-        how = {"params": params, "seed": 0, "descriptor": "texture", "switches": {}, "window": 3.75}
-        shown = show(Question(**folders, **rest, **how, ontology=ontology, folder=tmp_path / "shown"))
+        how = {"params": params, "seed": 0, "window": 3.75}
+        shown = make(Context(**folders, **rest, **how, folder=tmp_path / "shown"))
         if NOTHING in shown.facts:
             return shown, [], []
         return shown, *(list(read_table(tmp_path / "shown", table)) for table in ("retrieved", "retrieval_clips"))
@@ -131,4 +131,4 @@ def test_shown_twice_it_is_the_same(ask, tmp_path):
 )
 def test_networks_without_towers_have_nothing_to_show(tmp_path, architecture, told):
     save_architecture(tmp_path, SimpleNamespace(architecture=architecture))
-    assert told in show(SimpleNamespace(encoder=tmp_path)).facts[NOTHING]
+    assert told in make(SimpleNamespace(encoder=tmp_path)).facts[NOTHING]

@@ -13,13 +13,13 @@ from torch import nn
 from earshot.core.errors import EarshotError
 from earshot.evaluation.images.voc_annotations import Objects
 from earshot.exhibits import units
-from earshot.exhibits.units import show
-from earshot.explanation.exhibit import NOTHING, Question
+from earshot.exhibits.units import make
+from earshot.explanation.exhibit import Context
 from earshot.explanation.galleries import DIMMED, SQUARE, lit
 from earshot.explanation.network_dissection import RASTER, draw_boxes
 from earshot.explanation.receptive_fields import Fields
 from earshot.explanation.selectivity import purity
-from earshot.explanation.tables import read_table
+from earshot.explanation.tables import NOTHING, read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
 from earshot.networks.network import CHANNEL_DEVIATION, CHANNEL_MEAN, PictureEncoder
@@ -127,17 +127,17 @@ def ask(tmp_path, monkeypatch):
 
     def asked(root=tmp_path, **changed):
         asked_of = {"layer": "conv5", "frames": 1000, "top": 60, "gallery": 3, "selective": 0.6, "iou": 0.04}
-        return show(question(root, SimpleNamespace(**asked_of | {"sounding": ()} | changed)))
+        return make(question(root, SimpleNamespace(**asked_of | {"sounding": ()} | changed)))
 
     return asked
 
 
 def question(root, params):
     data = root / "data"
-    rest = dict.fromkeys(("encoder", "clips", "ontology"), root)
-    how = {"params": params, "seed": 0, "descriptor": "texture", "switches": {}, "window": 3.75}
+    rest = dict.fromkeys(("encoder", "clips"), root)
+    how = {"params": params, "seed": 0, "window": 3.75}
     places = {"scenes": data / "scenes", "annotations": data / "annotations", "tree": root / "tree"}
-    return Question(**rest, **how, **places, folder=root / "shown", scratch=root / "scratch")
+    return Context(**rest, **how, **places, folder=root / "shown", scratch=root / "scratch")
 
 
 def rows_of(root, name="units", network="encoder"):
@@ -275,7 +275,7 @@ def test_a_named_layer_is_shown_as_conv5_is(ask, world):
 
 def test_a_network_without_layers_for_single_pictures_shows_nothing(tmp_path):
     save_architecture(tmp_path, build_correspondence("multisensory", width=1 / 16, image_size=32))
-    assert "multisensory" in show(question(tmp_path, None)).facts[NOTHING]
+    assert "multisensory" in make(question(tmp_path, None)).facts[NOTHING]
 
 
 def test_purity_counts_a_frame_for_all_that_it_shows_and_missing_frames_against_it():

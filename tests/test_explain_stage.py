@@ -7,8 +7,7 @@ import pytest
 from conftest import run_stage
 
 from earshot.core.files import link_tree
-from earshot.explanation.exhibit import FACTS_FILE, NOTHING
-from earshot.explanation.tables import read_table
+from earshot.explanation.tables import FACTS_FILE, NOTHING, read_table
 from stages.explain import STAGE, main
 
 TABLES = {

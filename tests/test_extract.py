@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import PARAMS
 from odd_media import LOSSLESS, MP4, TONE, render
 
 from earshot.core.errors import EarshotError
@@ -28,7 +29,6 @@ from earshot.scenes.table import SCHEMA, read_scenes
 from earshot.scenes.writing import Scene, write_scenes
 from stages.extract import STAGE, main
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
 # The rendered clips show one pattern, so that each is the duplicate of the others.
 QUICK = (
     "corpus.ontology=none",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from bad_media import BadInput, bad_input, seed_files
-from conftest import REPOSITORY
+from conftest import PARAMS, REPOSITORY
 from media_server import MediaServer
 
 from earshot.core.text import printable
@@ -107,7 +107,7 @@ def outside(folder: Path, root: Path) -> set[tuple[str, int]]:
 
 def command(name: str, root: Path, changes: Iterable[str]) -> list[str]:
     """The command line of a stage."""
-    place = ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root)]
+    place = ["--params", str(PARAMS), "--root", str(root)]
     return [sys.executable, "-m", f"stages.{name}", *place, *(word for change in changes for word in ("--set", change))]
 
 

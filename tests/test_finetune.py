@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, run_stage
+from conftest import PARAMS, run_stage
 from striped_pictures import VOC_CLASSES, write_voc_tree
 
 from earshot.benchmarks.finetune import FineTuning, VocTask, evaluate, renew, score_pictures
@@ -77,7 +77,7 @@ def ask(tree, encoders, tmp_path):
     def context(scratch: str = "scratch", **changes: object) -> Context:
         few = {"steps": 6, "batch": 4, "crops": 2} | changes
         overrides = [f"evaluate.finetune.{k}={v}" for k, v in few.items()]
-        params = load_params(params_of("finetune"), REPOSITORY / "params.yaml", overrides)
+        params = load_params(params_of("finetune"), PARAMS, overrides)
         (tmp_path / scratch).mkdir(exist_ok=True)
         return Context(tree, encoders, params.evaluate.finetune, 0, tmp_path / scratch)
 

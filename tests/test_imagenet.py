@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import PARAMS
 from PIL import Image
 
 from earshot.benchmarks import imagenet
@@ -87,7 +87,7 @@ def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encode
     root = tmp_path / "root"
     root.mkdir()
     STAGE.run(
-        main, ["--benchmark", "imagenet", "--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+        main, ["--benchmark", "imagenet", "--params", str(PARAMS), "--root", str(root), *sets]
     )
     metrics = json.loads((root / "metrics/imagenet.json").read_text())
     assert set(metrics) == {"accuracy", "random_accuracy", "chance", "pictures_train", "pictures_test", "items_hash"}

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import PARAMS
 from descriptions import description
 from labelled_scenes import striped_frame
 
@@ -19,7 +20,6 @@ from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.label_prediction import kind_of_labels
 from stages.label import STAGE, main
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
 CLIPS, MOMENTS, SHARD_CLIPS = 60, 4, 25
 
 

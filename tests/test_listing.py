@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import PARAMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_media import render
@@ -255,7 +255,7 @@ def test_containers_of_every_kind_are_decoded_where_they_lie(tmp_path):
     files = {f"{kind}.{kind}": render(tmp_path / f"v.{kind}", *codecs).read_bytes() for kind, codecs in kinds.items()}
     tar(tmp_path / "tars" / "in" / "00005.tar", files | {"webm.json": numbered("0", "https://youtu.be/--PJHxphWEs")})
     (clips,) = listed(tmp_path / "tars")
-    params = load_params(Params, REPOSITORY / "params.yaml", ["extract.frame_size=32", "extract.window=1.0"]).extract
+    params = load_params(Params, PARAMS, ["extract.frame_size=32", "extract.window=1.0"]).extract
     ledger = []
     with Decoder(params.clip_seconds) as decoder:
         scenes = list(extract_clips(clips, decoder, params, 0, ledger))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import REPOSITORY
+from conftest import PARAMS
 from descriptions import described_as
 from PIL import Image
 from striped_pictures import VOC_CLASSES, draw_picture, write_voc_tree
@@ -113,7 +113,7 @@ def run_stage(root: Path, benchmark: str, **changes: object) -> tuple[dict, list
     """The metrics and the table of classes that the stage writes."""
     root.mkdir(exist_ok=True)
     sets = [word for key, value in changes.items() for word in ("--set", f"{key.replace('__', '.')}={value}")]
-    params = ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root)]
+    params = ["--params", str(PARAMS), "--root", str(root)]
     STAGE.run(main, ["--benchmark", benchmark, *params, *sets])
     with (root / "metrics" / f"{benchmark}_classes.csv").open() as file:
         return json.loads((root / "metrics" / f"{benchmark}.json").read_text()), list(csv.DictReader(file))

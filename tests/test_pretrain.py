@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import PARAMS, REPOSITORY
 from labelled_scenes import write_striped_tables
 from safetensors.torch import load_file
 
@@ -56,7 +56,7 @@ def root(tables, tmp_path):
 
 def arguments(root, *changes):
     sets = [word for change in [*SMALL, *changes] for word in ("--set", change)]
-    return ["--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets]
+    return ["--params", str(PARAMS), "--root", str(root), *sets]
 
 
 def pretrain(root, *changes):

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY
+from conftest import PARAMS, REPOSITORY
 from media_server import MediaServer, endless, lie, say, serve, status
 from odd_media import MP4, render
 
@@ -270,7 +270,7 @@ def test_the_stage_fetches_a_named_list_and_asks_for_what_is_selected(tmp_path):
         (tmp_path / "manifests").mkdir()
         file = named(tmp_path / "manifests", listed(server.address("list.csv")))
         chosen = ["--set", "corpus.select.classes=[dog]", "--set", "corpus.select.clips=2"]
-        command = [sys.executable, "-m", "stages.download", "--root", tmp_path, "--params", REPOSITORY / "params.yaml"]
+        command = [sys.executable, "-m", "stages.download", "--root", tmp_path, "--params", PARAMS]
         command += ["--set", "corpus.manifest=manifests/named.json", *chosen]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
+from conftest import PARAMS
 from odd_media import BLEND, MP4, decode, ffmpeg, render
 
 import stages.extract
@@ -31,7 +32,6 @@ from earshot.scenes.table import read_scenes
 from earshot.scenes.writing import Scene, write_scenes
 from stages.extract import STAGE, main
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
 QUALITY = load_params(Params, PARAMS).extract.quality
 RATE = 22050
 MANDELBROT = "mandelbrot=s=96x64:r=10:end_scale=0.01:end_pts=30,trim=duration=3"

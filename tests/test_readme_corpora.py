@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, run_stage
+from conftest import PARAMS, REPOSITORY, run_stage
 from media_server import MediaServer, say, serve, status
 from odd_media import ffmpeg
 from repository import Repository, stages_run
@@ -51,7 +51,7 @@ def video(number: int) -> str:
 def videos(tmp_path_factory) -> list[Path]:
     """Videos of twelve seconds that differ in picture and sound: some of the rendered world."""
     root = tmp_path_factory.mktemp("world")
-    shutil.copy2(REPOSITORY / "params.yaml", root)
+    shutil.copy2(PARAMS, root)
     small = {"clips": VIDEOS, "seconds": 12.0, "voc_train": 10, "voc_val": 10, "voc_test": 10, "sun_images": 1}
     small |= {"esc50_sounds": 1, "localisation": 1}
     run_stage("sample", root, *(f"--set=sample.{name}={value}" for name, value in small.items()))

@@ -4,13 +4,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from earshot.pipeline.params import load_params, read_yaml
+from conftest import PARAMS, REPOSITORY
 
-from earshot.commands.recipe import apply_recipes, flatten, main, read_recipe, recipe_values, with_foundation
+from earshot.commands.recipe import apply_recipes, main
 from earshot.core.errors import EarshotError
+from earshot.core.params import load_params
+from earshot.core.yaml_files import flatten, read_yaml
+from earshot.params.schema import Pipeline
+from earshot.results.recipes import read_recipe, recipe_values, with_foundation
 
-PARAMS = REPOSITORY / "params.yaml"
 DEFAULTS = dict(flatten(read_yaml(PARAMS)))
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 SIZE = REPOSITORY / "recipes" / "sample-large.yaml"
@@ -77,11 +79,11 @@ def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
     ("content", "told"),
     [
         ("about: a\ncost: b\nreach: c\nparams: {clusterz: 3}\n", "the nearest is clusters"),
-        ("about: a\ncost: b\nreach: c\nparams: {clusters: 1}\n", "clusters is 1, wanted"),
-        ("about: a\ncost: b\nparams: {clusters: 3}\n", "wanted about, cost, reach"),
-        ("about: a\ncost: b\nreach: c\nparam: {clusters: 3}\n", "wanted about, cost, reach"),
-        ("about: a\ncost: b\nreach: c\nsize: [1]\n", "wanted a mapping"),
-        ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "wanted a recipe beside it: below"),
+        ("about: a\ncost: b\nreach: c\nparams: {clusters: 1}\n", "clusters is 1, expected"),
+        ("about: a\ncost: b\nparams: {clusters: 3}\n", "expected about, cost, reach"),
+        ("about: a\ncost: b\nreach: c\nparam: {clusters: 3}\n", "expected about, cost, reach"),
+        ("about: a\ncost: b\nreach: c\nsize: [1]\n", "expected a mapping"),
+        ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "expected a recipe beside it: below"),
         ("about: a\ncost: b\nreach: c\nonto: below\nparams: {clusters: 3}\n", "itself laid onto ground"),
     ],
 )
@@ -96,9 +98,9 @@ def test_a_wrong_recipe_is_refused_by_name_and_writes_nothing(content, told, tmp
 
 def test_an_override_is_laid_over_the_recipes(tmp_path):
     apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["pretrain.epochs=3", "seed=7"])
-    params = load_params(tmp_path / "params.yaml")
+    params = load_params(Pipeline, tmp_path / "params.yaml")
     assert (params.pretrain.epochs, params.seed, params.sample.clips) == (3, 7, 2000)
-    with pytest.raises(EarshotError, match="wanted key=value"):
+    with pytest.raises(EarshotError, match="expected key=value"):
         apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["seed"])
 
 
@@ -118,4 +120,4 @@ def test_a_recipe_begins_with_the_committed_parameters_and_says_what_it_leaves_o
     assert params.read_text() == again
     assert "left out" not in capsys.readouterr().out
     main([str(SIZE), "--params", str(params), "--keep"])
-    assert load_params(params).descriptor == "mfcc"
+    assert load_params(Pipeline, params).descriptor == "mfcc"

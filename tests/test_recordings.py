@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import REPOSITORY
+from conftest import PARAMS
 from descriptions import described_as, description
 
 from earshot.benchmarks import dcase, esc50
@@ -113,7 +113,7 @@ def run_stage(root: Path, benchmark: str, tree: Path, **changes: object) -> tupl
     root.mkdir(exist_ok=True)
     values = {"tree": tree, "windows": 2, "inputs": "recordings", "annotations": "none"} | changes
     sets = [word for key, value in values.items() for word in ("--set", f"evaluate.{benchmark}.{key}={value}")]
-    STAGE.run(main, ["--benchmark", benchmark, "--params", str(REPOSITORY / "params.yaml"), "--root", str(root), *sets])
+    STAGE.run(main, ["--benchmark", benchmark, "--params", str(PARAMS), "--root", str(root), *sets])
     with (root / "metrics" / f"{benchmark}_classes.csv").open() as file:
         return json.loads((root / "metrics" / f"{benchmark}.json").read_text()), list(csv.DictReader(file))
 

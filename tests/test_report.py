@@ -8,35 +8,34 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
+import conftest
 import pytest
 from conftest import REPOSITORY, run_stage
-from earshot.pipeline.params import load_params, read_yaml
-from earshot.report.clusters import channel_frequencies
-from earshot.report.embeddings import chance_alike, neighbours_alike
 from peak_memory import measured
-from synthetic_exhibits import Synthetic, photograph
+from synthetic_exhibits import KINDS, Synthetic, photograph
 
 from earshot.commands.compare import main as compare
-from earshot.commands.recipe import apply_recipes, flatten
+from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
+from earshot.core.registry import find_all
+from earshot.core.yaml_files import flatten, read_yaml
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.explanation.tables import write_table
-from earshot.report import localisation, refusals, units
+from earshot.report import generic, refusals
+from earshot.report.build import write_report
 from earshot.report.comparison import changed_parameters, other_lists
 from earshot.report.drawing import label, save_chart
 from earshot.report.figures import class_bars
 from earshot.report.overview import beside_papers, question
-from earshot.report.pages import write_report
+from earshot.report.pages import embeddings, localisation, units
 from earshot.report.refusals import MOST_ROWS
 from earshot.report.revisions import folder_source, revision_source
 from earshot.report.site import Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import grid
-from earshot.sound.cochlea import cochlear_filters
-from earshot.sound.windows import WINDOW_SECONDS
 
-PARAMS = dict(flatten(read_yaml(REPOSITORY / "params.yaml")))
+PARAMS = dict(flatten(read_yaml(conftest.PARAMS)))
+DISPLAYS = find_all("earshot.benchmarks", "BENCHMARK")
 GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 
@@ -58,8 +57,7 @@ def bytes_of(folder: Path) -> dict[str, str]:
 
 
 def test_the_same_run_gives_the_same_bytes_and_the_same_bytes_are_one_file(root, tmp_path):
-    params = load_params(root / "params.yaml").model_dump(mode="json", exclude_none=True)
-    write_report([Source("this run", root, dict(flatten(params)))], tmp_path / "again")
+    write_report([Source("this run", root, PARAMS)], tmp_path / "again")
     once, again = bytes_of(root / "report"), bytes_of(tmp_path / "again")
     assert once == again
     media = [digest for name, digest in once.items() if name.startswith("media/")]
@@ -69,7 +67,7 @@ def test_the_same_run_gives_the_same_bytes_and_the_same_bytes_are_one_file(root,
 def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root):
     page = (root / "report" / "index.html").read_text()
     for name in ("voc", "sun", "finetune", "detection", "correspondence", "esc50", "retrieval", "nmi", "localisation"):
-        found = grid(name, json.loads((root / "metrics" / f"{name}.json").read_text()))
+        found = grid(DISPLAYS[name], json.loads((root / "metrics" / f"{name}.json").read_text()))
         assert f"metrics/{name}.json" in page
         for value in [score for row in found.rows.values() for score in row.values()] + [*found.alike.values()]:
             assert f">{value:.3f}<" in page
@@ -98,31 +96,35 @@ def test_a_chart_holds_whatever_a_class_may_be_called(tmp_path):
     assert {"$x^{$ \\frac", "<script>", "\u97f3 \U0001f514", "a & b"} <= shown
 
 
-def test_channels_lie_where_their_filters_are_largest():
-    for ends in ("lowpass+highpass", "band-passes"):
-        frequencies = channel_frequencies(ends)
-        peaks = cochlear_filters(ends).argmax(1) / WINDOW_SECONDS
-        inner = slice(1, -1)  # of a lowpass and a highpass the largest is not where they begin
-        np.testing.assert_allclose(frequencies[inner], peaks[inner], atol=0.2)
-    assert channel_frequencies("lowpass+highpass")[[0, -1]] == pytest.approx([20, 10_000])
+def test_the_shares_of_neighbours_are_those_that_the_exhibit_measured(tmp_path):
+    folder = Synthetic(tmp_path / "run").write(clusters=1, units=1, points=21)
+    shown = embeddings.column(Site(tmp_path / "report", "x", {}), Source("x", folder, PARAMS), "")
+    assert [f"{each['alike']:.2f}" for each in shown.view["maps"]] == ["0.90", "0.20", "0.90", "0.20"]
+    assert {row[2:] for row in shown.view["table"].rows} == {("90\N{NO-BREAK SPACE}%", "20\N{NO-BREAK SPACE}%") * 2}
+    assert "pictures 90\N{NO-BREAK SPACE}% (random weights 20\N{NO-BREAK SPACE}%)" in shown.lead
 
 
-def test_neighbours_are_alike_where_kinds_lie_apart_and_a_points_own_group_does_not_count():
-    kinds = np.repeat([0, 1], 30)
-    said = np.eye(2, dtype=bool)[kinds]
-    places = np.random.default_rng(0).normal(size=(60, 2)) * 0.1 + 10 * kinds[:, None]
-    assert neighbours_alike(said, np.arange(60), places) == pytest.approx(np.ones(60))
-    by_kind = neighbours_alike(said, kinds, places)  # all of a kind are one group, so that only the other is left
-    assert by_kind == pytest.approx(np.zeros(60))
-    assert chance_alike(said) == pytest.approx(29 / 59)
+def test_an_exhibit_without_a_page_is_shown_as_it_is(root, tmp_path):
+    folder = tmp_path / "run" / "data" / "explain"
+    shutil.copytree(root / "data/explain/localisation", folder / "new")
+    (folder / "new" / "exhibit.json").write_text('{"exhibit": "new", "title": "New things"}')
+    params = {"explain.new.tree": "data/scenes"}
+    write_report([Source("x", tmp_path / "run", params)], tmp_path / "report")
+    page = (tmp_path / "report/new.html").read_text()
+    assert "<h1>New things</h1>" in page and page.count("<video") == 2 and page.count("<audio") == 6
+    assert page.count("<img") == 6 * 2 + 2 and "clip0.jpg" in page and "data/explain/new/localised.parquet" in page
+    assert 'href="new.html"' in (tmp_path / "report/index.html").read_text()
+    assert generic.page("absent").column(Site(tmp_path / "s", "x", {}), Source("x", tmp_path, params), "").nothing
 
 
-def test_the_question_says_what_was_trained_on_what():
-    assert "AlexNet (width 0.5, 112 px)" in question(PARAMS) and "30 clusters of sound textures" in question(PARAMS)
-    assert "30-bit code of the mfcc" in question(PARAMS | {"label.model": "binary", "descriptor": "mfcc"})
-    assert "was not trained" in question(PARAMS | {"pretrain.epochs": 0})
-    assert "the videos in ../my-videos" in question(PARAMS | {"corpus.clips": "../my-videos"})
-    assert "AVOL-Net" in question(PARAMS | {"correspond.network": "avol"})
+def test_the_question_says_what_was_trained_on_what(root):
+    labels = Source("x", root, PARAMS).labels
+    assert "AlexNet (width 0.5, 112 px)" in question(PARAMS, labels)
+    assert "to tell which of 30 clusters of sound textures is heard" in question(PARAMS, labels)
+    assert "labels clusters" in question(PARAMS, Source("x", root / "nowhere", PARAMS).labels)
+    assert "was not trained" in question(PARAMS | {"pretrain.epochs": 0}, labels)
+    assert "the videos in ../my-videos" in question(PARAMS | {"corpus.clips": "../my-videos"}, labels)
+    assert "AVOL-Net" in question(PARAMS | {"correspond.network": "avol"}, labels)
 
 
 def test_a_run_stands_beside_the_published_row_that_it_is_of(root):
@@ -167,7 +169,7 @@ def test_what_is_broken_is_one_line_that_names_it(tmp_path):
     folder.mkdir(parents=True)
     (folder / "exhibit.json").write_text("{}")
     row = {"name": "a", "class": "b", "hit": True, "control_hit": True, "heat": photograph(1), "sound": b""}
-    write_table(folder, "localised", [row | {"shown": b"no picture"}])
+    write_table(folder, KINDS["localisation"].tables, "localised", [row | {"shown": b"no picture"}])
     site, source = Site(tmp_path / "report", "x", {}), Source("x", tmp_path, PARAMS)
     with pytest.raises(EarshotError, match=r"localised.parquet, a: 10 bytes are no JPEG or PNG; run the stage explain"):
         localisation.column(site, source, "")
@@ -250,9 +252,11 @@ def test_memory_does_not_grow_with_pictures_and_sounds(tmp_path):
             for c in range(clusters)
             for rank in range(1, 10)
         )
-        write_table(folder / "data/explain/clusters", "clusters", made._clusters(clusters, False))
-        write_table(folder / "data/explain/clusters", "cluster_moments", rows)
-        imports = "from earshot.report.pages import write_report\n"
+        write_table(
+            folder / "data/explain/clusters", KINDS["clusters"].tables, "clusters", made._clusters(clusters, False)
+        )
+        write_table(folder / "data/explain/clusters", KINDS["clusters"].tables, "cluster_moments", rows)
+        imports = "from earshot.report.build import write_report\n"
         imports += "from earshot.report.revisions import folder_source\nfrom pathlib import Path"
         work = "str(write_report([folder_source(Path(sys.argv[1]), 'x')], Path(sys.argv[2])))"
         return measured(imports, work, folder, tmp_path / f"{name}-report")[1]

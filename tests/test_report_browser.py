@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from synthetic_exhibits import EXHIBITS, Synthetic
 
-from earshot.report.pages import write_report
+from earshot.report.build import write_report
 from earshot.report.revisions import folder_source
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -6,17 +6,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, committed
 
 from earshot.commands.recipe import apply_recipes
-from earshot.commands.tables import Score, main, recipe_params, sections
+from earshot.commands.tables import main, sections
 from earshot.core.errors import EarshotError
+from earshot.results.paper_tables import Score
 from earshot.results.published import published_tables
-from earshot.results.run_settings import PRETRAIN, agree
+from earshot.results.recipes import recipe_params
+from earshot.results.run_settings import agree, setting
 from earshot.results.runs import collect
+from earshot.results.trainings import PRETRAIN
 
 TABLES = {table.name: table for table in published_tables()}
-PARAMS = (REPOSITORY / "params.yaml").read_text()
+PARAMS = committed("params.yaml")
 CLASSES = [key.split(".")[1] for key in TABLES["owens-2c"].columns.values()]
 
 
@@ -138,13 +141,13 @@ def test_labels_that_the_pipeline_does_not_make_are_an_idea_of_their_own(tmp_pat
 
 def test_settings_agree_where_both_have_a_value():
     cluster, kmeans = recipe_params("owens-cluster"), recipe_params("owens-kmeans")
-    own, scaled = PRETRAIN.setting(cluster, {"voc"}), cluster | {"evaluate.voc.resize": 300}
-    assert agree(own, PRETRAIN.setting(kmeans, {"voc"}))
-    assert not agree(own, PRETRAIN.setting(scaled, {"voc"}))
-    assert agree(own, PRETRAIN.setting(cluster | {"evaluate.sun.resize": 300}, {"voc"}))
+    own, scaled = setting(PRETRAIN, cluster, {"voc"}), cluster | {"evaluate.voc.resize": 300}
+    assert agree(own, setting(PRETRAIN, kmeans, {"voc"}))
+    assert not agree(own, setting(PRETRAIN, scaled, {"voc"}))
+    assert agree(own, setting(PRETRAIN, cluster | {"evaluate.sun.resize": 300}, {"voc"}))
     assert PRETRAIN.idea(kmeans) == {
         "pretrain.initialisation": "kmeans",
-        "pretrain.weights": "earshot/networks",
+        "pretrain.weights": "none",
         "pretrain.epochs": 0,
     }
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from earshot.core.errors import EarshotError
-from earshot.sound.cochlea import cochleagrams, cochlear_filters
+from earshot.sound.cochlea import channel_frequencies, cochleagrams, cochlear_filters
 from earshot.sound.texture import TEXTURE_GROUPS, modulation_filters, modulation_power, sound_textures
-from earshot.sound.windows import UnfitSound, cut_windows, fitted_windows
+from earshot.sound.windows import WINDOW_SECONDS, UnfitSound, cut_windows, fitted_windows
 from perf import texture as benchmark
 from tests import texture_judge as judge
 from tests.texture_judge import texture
@@ -283,3 +283,12 @@ def test_an_option_with_another_value_is_refused_by_name():
 @pytest.mark.slow
 def test_on_real_textures_the_fast_path_is_near_the_judge_and_many_times_as_fast(real_data: Path):
     assert benchmark.compare(real_data / "sound_textures_ogg").faults() == []
+
+
+def test_channels_lie_where_their_filters_are_largest():
+    for ends in ("lowpass+highpass", "band-passes"):
+        frequencies = channel_frequencies(ends)
+        peaks = cochlear_filters(ends).argmax(1) / WINDOW_SECONDS
+        inner = slice(1, -1)  # of a lowpass and a highpass the largest is not where they begin
+        np.testing.assert_allclose(frequencies[inner], peaks[inner], atol=0.2)
+    assert channel_frequencies("lowpass+highpass")[[0, -1]] == pytest.approx([20, 10_000])

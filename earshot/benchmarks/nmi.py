@@ -13,7 +13,7 @@ from pydantic import Field
 from sklearn.metrics import normalized_mutual_info_score
 
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
-from earshot.evaluation.clips.clip_embeddings import ClipParams, describe_moments
+from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 
 PROTOCOL = "normalised mutual information of k-means clusters and classes"

@@ -16,7 +16,8 @@ import numpy as np
 
 from earshot.core.params import Positive
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
-from earshot.evaluation.clips.clip_embeddings import ClipParams, class_rows, describe_moments
+from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
+from earshot.evaluation.clips.clip_embeddings import class_rows
 from earshot.evaluation.clips.ranking import DIRECTIONS, clip_distances, rank, read_ontology_of
 
 GAINS = {"": lambda r: r, "exponential_": lambda r: 2**r - 1}

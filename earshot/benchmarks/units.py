@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
-from earshot.evaluation.clips.clip_embeddings import ClipParams, annotation_table, describe_moments
+from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
+from earshot.evaluation.clips.clip_embeddings import annotation_table
 
 PROTOCOL = "conv4_2 units that prefer a class"
 TOP = 5

@@ -197,9 +197,8 @@ def declared_marks(model: type[BaseModel], prefix: str = "", above: Sequence[Any
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """A sentence that refuses `key` and names the nearest parameter."""
     names = sorted(known)
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     last = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    nearest = (last or near)[:1]
+    nearest = difflib.get_close_matches(key, last or names, n=1, cutoff=0 if last else 0.5)
     groups = ", ".join(name for name in names if "." not in name)
     return f"unknown parameter {key}" + (f"; the nearest is {nearest[0]}" if nearest else f"; the groups are {groups}")
 

@@ -1,18 +1,19 @@
 """Parameters of the stage explain: each exhibit declares its own in its module."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import create_model
+from pydantic import Field, create_model
 
 from earshot.core.params import Amount, Group, Part, Seed
 from earshot.core.registry import find
 
 
 class ExhibitParams(Group):
-    """What every exhibit has: what it is made of, and the encoder that it shows."""
+    """What every exhibit has: what it is made of, the encoder that it shows, and the rooms whose code it shares."""
 
     tree: str
     encoder: str
+    code: Annotated[tuple[str, str], Field(strict=False)]
 
 
 class CorpusClips(Part):

@@ -151,7 +151,8 @@ class Trainer:
         first = self.progress.step
         self._mark = self._saved = time.monotonic()
         self._train_mode()
-        shown: dict[str, Any] = {"desc": title, "position": position, "leave": False, "disable": True if processes.rank() else None}
+        quiet = True if processes.rank() else None
+        shown: dict[str, Any] = {"desc": title, "position": position, "leave": False, "disable": quiet}
         with _no_denormals(), tqdm(total=self.steps, initial=first, **shown) as bar:
             for batch in self.task.batches(range(first, self.steps)):
                 rate = self._step(batch)

@@ -1,9 +1,8 @@
 """Annotated clips as correspondence networks describe them: one moment of each, the one nearest its middle."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +11,12 @@ from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
-from earshot.core.params import SplitName
-from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.encoders import load_encoders
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.crops import crop_frames
 from earshot.networks.device import chosen_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.network import PictureEncoder
-from earshot.params.evaluate import BenchmarkParams
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
 from earshot.scenes.table import decoding_frames
@@ -30,32 +26,6 @@ BATCH = 32
 CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=0.0)
 
 Describe = Callable[[Any, Tensor], Tensor]  # what one network makes of pictures or of sounds
-
-
-class ClipParams(BenchmarkParams):
-    """What a benchmark has that describes a moment of each annotated clip of a split."""
-
-    inputs: Literal["clips"]
-    split: SplitName
-
-
-@dataclass(frozen=True)
-class Moments:
-    """The clips of a split that humans said something of, in the order of their names, and a moment of each.
-
-    Args:
-        clips, groups: the names of each clip and of its source video.
-        annotations: of each clip, at least one.
-        pictures, sounds: by the prefix of the network's metrics, float32 (clips, dimensions).
-        left_out: clips of the split without annotations, or shorter than the slice of sound.
-    """
-
-    clips: list[str]
-    groups: list[str]
-    annotations: list[list[str]]
-    pictures: dict[str, np.ndarray]
-    sounds: dict[str, np.ndarray]
-    left_out: int
 
 
 def load_correspondences(folder: Path) -> dict[str, Correspondence]:
@@ -71,34 +41,6 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
             raise EarshotError(f"{folder}: holds {found}; this benchmark wants one of single pictures: l3, ave or avol")
         network.to(chosen_device(), memory_format=torch.channels_last)
     return networks
-
-
-def describe_moments(context: Context[Any], see: Describe, hear: Describe, title: str) -> Moments:
-    """The moments of the split `context.params.split`, as `see` and `hear` describe picture and sound by a network.
-
-    Raises:
-        EarshotError: a network or a table cannot be read.
-        NotApplicable: no clip of the split is annotated.
-    """
-    networks = load_correspondences(context.encoder)
-    wanted = Wanted.by(networks[""])
-    said = read_all_annotations(context.required_annotations)
-    split, anything = context.params.split, replace(wanted, sound_samples=0)
-    clips = (clip for clip in clips_of_split(context.tree, wanted, split) if said.get(clip.clip_id))
-    names, pictures, sounds = describe_clips(context.tree, clips, wanted, networks, see, hear, title)
-    if not names:
-        raise NotApplicable(
-            f"{context.annotations}: no clip of the split {split} is annotated and {wanted.seconds:.2f} s long; "
-            "give clips with annotations"
-        )
-    return Moments(
-        clips=[clip for clip, _ in names],
-        groups=[group for _, group in names],
-        annotations=[said[clip] for clip, _ in names],
-        pictures=pictures,
-        sounds=sounds,
-        left_out=sum(map(len, clips_of(context.tree, anything, CENTRED, split=split))) - len(names),
-    )
 
 
 @torch.inference_mode()
