@@ -7,15 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from earshot.pipeline.params import load_params
+from conftest import PARAMS, REPOSITORY
 
 from earshot.core.hashing import list_hash
+from earshot.core.params import Part, declared_keys, load_params
 from earshot.pipeline.stage import Run, Stage
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
-STAGE = Stage(
-    name="count", params=("clusters", "extract.frames"), reads=("data/in",), writes=("data/out",), metrics=("count",)
-)
+
+class Frames(Part):
+    frames: int
+
+
+class Params(Part):
+    clusters: int
+    extract: Frames
+
+
+STAGE = Stage(name="count", params=Params, reads=("data/in",), writes=("data/out",), metrics=("count",))
 
 
 def _main(run: Run) -> str:
@@ -62,11 +70,12 @@ def test_the_hash_of_the_clips_goes_from_stage_to_stage_and_into_every_metric(tm
 
 
 def test_a_parameter_that_is_not_declared_cannot_be_read():
-    view = STAGE.view(load_params(PARAMS))
-    assert view.extract.frames == load_params(PARAMS).extract.frames
-    for read in (lambda: view.seed, lambda: view.extract.times, lambda: view.nonsense):
-        with pytest.raises(LookupError):
+    params = load_params(STAGE.schema(), PARAMS, ["extract.frames=4"])
+    assert params.extract.frames == 4
+    for read in (lambda: params.seed, lambda: params.extract.times, lambda: params.nonsense):
+        with pytest.raises(AttributeError):
             read()
+    assert [*declared_keys(STAGE.schema())] == ["clusters", "extract.frames"]
 
 
 def test_an_output_that_is_not_declared_or_not_written_is_a_fault(root):
@@ -116,7 +125,7 @@ def test_unfinished_work_is_taken_up_by_the_same_run_and_by_no_other(root):
     assert not attempt()
 
 
-def test_facts_outlive_a_change_of_code_and_no_change_of_their_form(root, monkeypatch):
+def test_work_that_no_code_has_made_outlives_a_change_of_code_and_no_change_of_its_format(root, monkeypatch):
     seen = []
 
     def interrupted(run: Run) -> str:
@@ -132,8 +141,8 @@ def test_facts_outlive_a_change_of_code_and_no_change_of_their_form(root, monkey
         return seen[-1]
 
     assert [attempt(STAGE, "one"), attempt(STAGE, "one"), attempt(STAGE, "two")] == [False, True, False]
-    facts, others = replace(STAGE, facts=1), replace(STAGE, facts=2)
-    assert [attempt(facts, "one"), attempt(facts, "two"), attempt(others, "two")] == [False, True, False]
+    this, other = replace(STAGE, format_version=1), replace(STAGE, format_version=2)
+    assert [attempt(this, "one"), attempt(this, "two"), attempt(other, "two")] == [False, True, False]
 
 
 def test_a_full_disk_is_one_line(root):
@@ -150,7 +159,7 @@ def test_a_warning_is_one_line_without_code(root):
         "STAGE.run(lambda run: warnings.warn('few frames') or _main(run), sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, *_arguments(root)]
-    done = subprocess.run(command, cwd=PARAMS.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stderr == "count: few frames\n"
 
 
@@ -168,5 +177,5 @@ def test_a_wrong_setting_is_refused_by_name(variable):
     name, _, value = variable.partition("=")
     code = "from earshot.pipeline.settings import settings; settings()"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env={name: value}, cwd=PARAMS.parent, capture_output=True, text=True)
+    done = subprocess.run(command, env={name: value}, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode and f"EarshotError: {'environment variable ' * (name[-1] == 'R')}{name}" in done.stderr
