@@ -155,7 +155,7 @@ def test_a_full_disk_is_one_line(root):
 
 def test_a_warning_is_one_line_without_code(root):
     code = (
-        "import sys, warnings; from tests.test_stage import STAGE, _main;"
+        "import sys, warnings; sys.path.insert(0, 'tests'); from test_stage import STAGE, _main;"
         "STAGE.run(lambda run: warnings.warn('few frames') or _main(run), sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, *_arguments(root)]
