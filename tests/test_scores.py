@@ -1,9 +1,11 @@
 """The table of scores shows what stands in the metrics and nothing else."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import PARAMS
 
 from earshot.commands.scores import main, table
 
@@ -25,6 +27,7 @@ def test_every_score_stands_in_the_row_of_its_control_and_the_column_of_its_laye
 
 
 def test_modes_of_training_on_have_columns_and_a_single_score_has_one(tmp_path):
+    shutil.copy(PARAMS, tmp_path)  # whose order of benchmarks the table has
     write(tmp_path, "finetune", {"map_head": 0.3, "map_all": 0.4, "random_map_head": 0.2, "chance": 0.1, "steps": 6})
     write(tmp_path, "detection", {"map": 0.25, "random_map": 0.125, "wrong_sound_map": 0.15})
     rows = [line[:20].strip() + ":" + " ".join(line[20:].split()) for line in table(tmp_path).splitlines()]

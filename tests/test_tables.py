@@ -14,7 +14,7 @@ from earshot.core.errors import EarshotError
 from earshot.results.paper_tables import Score
 from earshot.results.published import published_tables
 from earshot.results.recipes import recipe_params
-from earshot.results.run_settings import agree, setting
+from earshot.results.run_settings import agree, idea, setting
 from earshot.results.runs import collect
 from earshot.results.trainings import PRETRAIN
 
@@ -145,7 +145,7 @@ def test_settings_agree_where_both_have_a_value():
     assert agree(own, setting(PRETRAIN, kmeans, {"voc"}))
     assert not agree(own, setting(PRETRAIN, scaled, {"voc"}))
     assert agree(own, setting(PRETRAIN, cluster | {"evaluate.sun.resize": 300}, {"voc"}))
-    assert PRETRAIN.idea(kmeans) == {
+    assert idea(PRETRAIN, kmeans) == {
         "pretrain.initialisation": "kmeans",
         "pretrain.weights": "none",
         "pretrain.epochs": 0,

@@ -14,6 +14,7 @@ from earshot.report.sources import Exhibit, Source
 
 OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
 CENTROID = ["cluster", "mean", "spread", "correlation", "modulation", "frequencies", "rates"]
+CLUSTERS_OF = "clusters_of"  # the fact that says what is alike in a cluster
 NEXT_TO = 2  # clusters before and after, to which a page leads
 
 
@@ -54,7 +55,8 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}") if charts else []
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
     view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix)}
-    return Column(source.name, _lead(clusters, exhibit), "", exhibit.facts, exhibit.metrics, view)
+    facts = {name: value for name, value in exhibit.facts.items() if name != CLUSTERS_OF}
+    return Column(source.name, _lead(clusters, exhibit), "", facts, exhibit.metrics, view)
 
 
 def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
@@ -139,7 +141,7 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
 
 def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
-    what = exhibit.facts.get("clusters_of", "moments")
+    what = exhibit.facts.get(CLUSTERS_OF, "moments")
     told = f"{len(clusters)} clusters of {what} hold {moments:,} moments, the largest {share(largest)} of them."
     pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
     told += f" No annotation took part; in {pure} of them at least half of the moments have the same one."
