@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ class Changes:
     def __getitem__(self, part: slice | np.ndarray) -> "Changes":
         """What happens to a part of the pictures, or to those of these numbers, (pictures,)."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Changes(**{name: None if value is None else value[part] for name, value in values.items()})
+        parts: dict[str, Any] = {name: None if value is None else value[part] for name, value in values.items()}
+        return Changes(**parts)
 
 
 def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = None, crops: int = 1) -> Tensor:
@@ -53,7 +55,8 @@ def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = No
 def _crop(picture: Tensor, size: int, changes: Changes | None, number: int) -> Tensor:
     """One picture (3, height, width) as change `number` has it: (3, size, size)."""
     boxes = None if changes is None else changes.boxes
-    top, left, height, width = crop_region(*picture.shape[1:], None if boxes is None else boxes[number])
+    _, height, width = picture.shape
+    top, left, height, width = crop_region(height, width, None if boxes is None else boxes[number])
     part = picture[None, :, top : top + height, left : left + width]
     part = part.contiguous(memory_format=torch.channels_last)  # as decoded; resizing is a quarter faster
     if changes is not None and changes.mirrored[number]:

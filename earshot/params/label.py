@@ -1,6 +1,6 @@
 """Parameters of the stage label: those that all label models have, and those that each of them declares."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -9,6 +9,7 @@ from earshot.core.registry import find_all
 from earshot.labels.model import LABEL_MODELS, LabelModel
 
 MODELS: dict[str, LabelModel] = find_all(LABEL_MODELS, "LABEL_MODEL")
+NAME: Any = Annotated[Literal[*MODELS], IDEA]
 # For what only some label models use: the number of clusters, and how sound is described.
 CLUSTERED = UsedIf("label.model", *(name for name, model in MODELS.items() if model.size == "clusters"))
 HEARD = UsedIf("label.model", *(name for name, model in MODELS.items() if model.table is None))
@@ -27,7 +28,7 @@ class LabelBase(Group):
 Label = create_model(
     "Label",
     __base__=LabelBase,
-    model=(Annotated[Literal[*MODELS], IDEA], ...),
+    model=(NAME, ...),
     **fields_of_each({name: model.params for name, model in MODELS.items()}, "label.model"),
 )
 

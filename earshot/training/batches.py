@@ -6,7 +6,7 @@ next, and any number of threads may prepare batches ahead.
 
 import threading
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,10 @@ class RowGroup(Protocol[Item]):
         """The items, in order."""
 
 
-class Batches(Generic[Item]):
+Group = TypeVar("Group", bound=RowGroup[Any])
+
+
+class Batches(Generic[Group, Item]):
     """Items of row groups in batches, by number.
 
     With a seed, every epoch draws the row groups in a new order, mixes them a pool at a time, and leaves out the items
@@ -36,7 +39,7 @@ class Batches(Generic[Item]):
         pool: items that are mixed with each other; two pools are held at a time.
     """
 
-    def __init__(self, groups: Sequence[RowGroup[Item]], *, batch: int, seed: int | None, pool: int) -> None:
+    def __init__(self, groups: Sequence[Group], *, batch: int, seed: int | None, pool: int) -> None:
         self.groups = [group for group in groups if len(group)]
         self.sizes = np.array([len(group) for group in self.groups], dtype=np.int64)
         self.seed, self.pool = seed, pool

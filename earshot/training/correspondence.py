@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
@@ -55,7 +55,7 @@ class Pairs(NamedTuple):
     together: Tensor
 
 
-class PairedClips(Batches[tuple[Clip, Clip]]):
+class PairedClips(Batches[ClipRowGroup, Any]):
     """Batches of clips, each with a clip of another group whose sound does not belong to it.
 
     The other is a clip of the same batch, and every clip of it is the other of one, where its groups allow it. With a
@@ -174,7 +174,7 @@ class CorrespondenceTask:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         scenes: Path,
         sampling: Sampling,
         augmentation: Augmentation,

@@ -65,7 +65,7 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, value
     Raises:
         EarshotError: the two tables are not of the same moments, or a label is not below `values`.
     """
-    groups = []
+    groups: list[LabelledRowGroup] = []
     scene_shards, label_shards = SceneTable(scenes).shards, shard_paths(labels, ".parquet")
     if len(scene_shards) != len(label_shards):
         found = f"{len(label_shards)} shards of labels, {len(scene_shards)} of scenes in {scenes}"
@@ -76,7 +76,7 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, value
     return groups
 
 
-class Frames(Batches[LabelledFrame]):
+class Frames(Batches[LabelledRowGroup, LabelledFrame]):
     """Labelled JPEG frames in batches, by number."""
 
     def __init__(
@@ -101,8 +101,8 @@ def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
     found = pc.filter(table[label], used)
     if len(found) and not 0 <= pc.min(found).as_py() <= pc.max(found).as_py() < values:
         lowest, highest = pc.min(found), pc.max(found)
-        wanted = f"wanted 0 to {values - 1} (by labels.json); run the stage label again"
-        raise EarshotError(f"{shard}: {label} is from {lowest} to {highest}, {wanted}")
+        found = f"{shard}: {label} is from {lowest} to {highest}, wanted 0 to {values - 1} (by labels.json)"
+        raise EarshotError(f"{found}; run the stage label again")
     return pa.table({"clip_id": table["clip_id"], "moment": table["moment"], "label": table[label], "used": used})
 
 

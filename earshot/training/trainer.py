@@ -42,7 +42,7 @@ class Task(Protocol):
     `watch(history)`, called after every epoch, which warns of what goes wrong.
     """
 
-    network: nn.Module
+    network: Any
     batches_per_epoch: int
 
     def batches(self, numbers: range) -> Iterator[Any]:
@@ -151,7 +151,8 @@ class Trainer:
         first = self.progress.step
         self._mark = self._saved = time.monotonic()
         self._train_mode()
-        shown: dict[str, Any] = {"desc": title, "position": position, "leave": False, "disable": True if processes.rank() else None}
+        shown: dict[str, Any] = {"desc": title, "position": position, "leave": False}
+        shown["disable"] = True if processes.rank() else None
         with _no_denormals(), tqdm(total=self.steps, initial=first, **shown) as bar:
             for batch in self.task.batches(range(first, self.steps)):
                 rate = self._step(batch)
