@@ -25,6 +25,7 @@ layer's weights changes nothing of its output.
 
 from contextlib import ExitStack
 from itertools import pairwise
+from typing import Any
 
 import faiss
 import numpy as np
@@ -116,7 +117,7 @@ def _draw(layer: Layer, given: Tensor, rows: int, generator: torch.Generator) ->
     if isinstance(layer, nn.Linear):
         given = given.flatten(0, -2)
         return given[torch.randperm(len(given), generator=generator)[:rows].to(given.device)]
-    geometry = layer.kernel_size, layer.dilation, layer.padding, layer.stride
+    geometry: Any = layer.kernel_size, layer.dilation, layer.padding, layer.stride
     positions = functional.unfold(given[:1, :1], *geometry).shape[2]
     drawn = torch.randperm(len(given) * positions, generator=generator)[:rows].sort().values
     ends = torch.searchsorted(drawn, torch.arange(len(given) + 1) * positions)
@@ -153,7 +154,7 @@ def _whitening(centred: Tensor, components: int) -> Tensor:
 
 
 def _cluster(rows: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    kmeans = faiss.Kmeans(
+    kmeans: Any = faiss.Kmeans(
         rows.shape[1],
         clusters,
         niter=ITERATIONS,
@@ -177,7 +178,7 @@ def _scale(layer: Layer, made: Tensor) -> None:
         made.add_(layer.bias.view(shape))
 
 
-def _take_statistics(norm: _BatchNorm, given: tuple[Tensor]) -> None:
+def _take_statistics(norm: Any, given: tuple[Tensor]) -> None:
     """Batch norm as it would be after many batches of these inputs; outputs of variance 1 and mean .1."""
     mean, deviation = _statistics(given[0], 1)
     if norm.track_running_stats:

@@ -14,9 +14,11 @@ detector needs it, and runs on the classifier itself, whose modules and weights 
 """
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import count, pairwise
+from typing import Any
 
 import torch
 import torchvision
@@ -122,21 +124,18 @@ def _stage_before(graph: Graph, conv5: Node, shapes: dict[Node, tuple[int, ...]]
     for node in reversed(nodes[: nodes.index(conv5)]):
         shape = shapes.get(node, ())
         if len(shape) == 4 and shape[2] == shape[3] and side < shape[3] <= MOST_SHRUNK * side:
-            later = _between(node, conv5)
-            if later is not None:
-                return node, later
+            with suppress(LookupError):
+                return node, _between(node, conv5)
     raise StopIteration
 
 
-def _between(start: Node, end: Node) -> Graph | None:
-    """The graph that computes `end` from `start` alone; None if it takes more."""
+def _between(start: Node, end: Node) -> Graph:
+    """The graph that computes `end` from `start` alone; raises LookupError if it takes more."""
     part = Graph()
     copies = {start: part.placeholder("given")}
     for node in start.graph.nodes:
         if node.op not in ("placeholder", "output") and node is not start and copies.keys() >= {*node.all_input_nodes}:
             copies[node] = part.node_copy(node, copies.__getitem__)
-    if end not in copies:
-        return None
     part.output(copies[end])
     part.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     return part
@@ -151,8 +150,8 @@ def _input(graph: Graph) -> Node:
     return next(iter(graph.nodes))
 
 
-def _is(body: nn.Module, node: Node, kind: type) -> bool:
-    return node.op == "call_module" and isinstance(body.get_submodule(node.target), kind)
+def _is(body: nn.Module, node: Node, kind: Any) -> bool:
+    return node.op == "call_module" and isinstance(body.get_submodule(str(node.target)), kind)
 
 
 @cache

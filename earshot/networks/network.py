@@ -30,6 +30,8 @@ class PictureEncoder(nn.Module, ABC):
         architecture: the name and the arguments, from which the network is built again.
     """
 
+    channel_mean: Tensor
+    channel_deviation: Tensor
     probe_layers: tuple[str, ...]
     architecture: dict[str, Any]
 
@@ -208,13 +210,13 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _zero_output(old: nn.Module, classes: int) -> nn.Module:
+def _zero_output(old: Any, classes: int) -> nn.Module:
     """Made on no device first, so that nothing is drawn: other layers' weights must not depend on the classes."""
     if isinstance(old, nn.Conv2d):  # SqueezeNet's
-        new = nn.Conv2d(old.in_channels, classes, 1, device="meta")
+        new: nn.Module = nn.Conv2d(old.in_channels, classes, 1, device="meta")
     else:
         new = nn.Linear(old.in_features, classes, device="meta")
     new = new.to_empty(device=old.weight.device)
-    nn.init.zeros_(new.weight)
-    nn.init.zeros_(new.bias)
+    for values in new.parameters():
+        nn.init.zeros_(values)
     return new

@@ -1,6 +1,6 @@
 """Parameters of the stage correspond."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -11,6 +11,7 @@ from earshot.networks.network import Width
 from earshot.params.training import Training
 
 NETWORKS: dict[str, type[Correspondence]] = find_all("earshot.networks.correspondence", "CORRESPONDENCE")
+NAME: Any = Annotated[Literal[*NETWORKS], IDEA, INITIAL]
 STEPS = UsedIf("correspond.schedule", "steps")
 
 
@@ -37,7 +38,7 @@ class CorrespondBase(Training):
 Correspond = create_model(
     "Correspond",
     __base__=CorrespondBase,
-    network=(Annotated[Literal[*NETWORKS], IDEA, INITIAL], ...),
+    network=(NAME, ...),
     **fields_of_each(
         {name: network.arguments for name, network in NETWORKS.items()},
         "correspond.network",

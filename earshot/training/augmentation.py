@@ -5,6 +5,7 @@ Whatever is random is drawn before the work from a generator that the caller giv
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def recolour(pictures: Tensor, changes: Changes) -> Tensor:
     """
     if changes.colours is None:
         return pictures
-    like = {"device": pictures.device, "dtype": torch.float32}
+    like: dict[str, Any] = {"device": pictures.device, "dtype": torch.float32}
     matrices = torch.as_tensor(changes.colours * (changes.brightness * changes.contrast)[:, None, None], **like)
     grey = torch.as_tensor(changes.brightness * (1 - changes.contrast), **like)
     luma = torch.as_tensor(RGB_TO_YIQ[0], **like)

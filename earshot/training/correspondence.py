@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
@@ -174,7 +174,7 @@ class CorrespondenceTask:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         scenes: Path,
         sampling: Sampling,
         augmentation: Augmentation,

@@ -42,7 +42,7 @@ class Task(Protocol):
     `watch(history)`, called after every epoch, which warns of what goes wrong.
     """
 
-    network: nn.Module
+    network: Any
     batches_per_epoch: int
 
     def batches(self, numbers: range) -> Iterator[Any]:

@@ -26,7 +26,7 @@ class AVOLNet(TwoTowers):
     def balance(self) -> None:
         # A large product means a match: random weights would say the opposite as often as not. At first the log-odds
         # are the mean product of the units, some tenths.
-        nn.init.constant_(self.scale, 1 / len(self.embed_sound[2].weight))
+        nn.init.constant_(self.scale, 1 / next(self.embed_sound[2].parameters()).shape[0])
 
     @torch.no_grad()
     def even_out(
