@@ -1,4 +1,4 @@
-"""What benchmarks have in common: how they are displayed, and the code that they depend on."""
+"""What benchmarks have in common: how they are displayed, and that one is one file and its parameters."""
 
 import json
 import re
@@ -7,79 +7,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import REPOSITORY
-from dvc.repo import Repo
+from striped_pictures import draw_picture
 
 from earshot.benchmarks import voc
 from earshot.core.registry import find_all, names
-from earshot.core.yaml_files import read_yaml
+from earshot.networks.backbones import build_network
+from earshot.networks.files import save_architecture, save_weights
 
 BENCHMARKS = names("earshot.benchmarks")
-# Lists by benchmark the files that stages.evaluate has loaded when it has imported the benchmark alone.
-LOADED = """
-import importlib, json, sys
-found = {}
-for name in sys.argv[1:]:
-    for module in [each for each in sys.modules if each.partition(".")[0] in ("earshot", "stages")]:
-        del sys.modules[module]
-    importlib.import_module("stages.evaluate")
-    importlib.import_module(f"earshot.benchmarks.{name}")
-    found[name] = [m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] in ("earshot", "stages")]
-print(json.dumps(found))
-"""
-# Groups of benchmarks that params.yaml has no tree for.
-MORE = {"dcase": "recordings", "imagenet": "images"}
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    """By benchmark the files of code that it has loaded, as dvc.yaml names them; packages' own are but docstrings."""
-    command = [sys.executable, "-c", LOADED, *BENCHMARKS]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    files = {name: {file for file in listed if file} for name, listed in json.loads(done.stdout).items()}
-    return {
-        name: {file.removeprefix(f"{REPOSITORY}/") for file in listed if not file.endswith("__init__.py")}
-        for name, listed in files.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def declared(tmp_path_factory):
-    """By benchmark the code among the dependencies of its stage, as DVC itself resolves them."""
-    root = tmp_path_factory.mktemp("dvc")
-    shutil.copy(REPOSITORY / "dvc.yaml", root)
-    values = read_yaml(REPOSITORY / "params.yaml")
-    for name, inputs in MORE.items():
-        values["evaluate"][name] = {"tree": name, "encoder": "models", "inputs": inputs, "annotations": "none"}
-    (root / "params.yaml").write_text(json.dumps(values))  # which YAML includes
-    stages = Repo(str(root), uninitialized=True).stage.load_all(str(root / "dvc.yaml"))
-    found = {stage.name.removeprefix("evaluate@"): stage for stage in stages}
-    code = re.compile("(earshot|stages)/")
-    return {name: {dep.def_path for dep in found[name].deps if code.match(dep.def_path)} for name in BENCHMARKS}
-
-
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_a_benchmark_depends_on_all_the_code_that_it_loads(benchmark, loaded, declared):
-    free = {file for file in loaded[benchmark] if not any(_covers(name, file) for name in declared[benchmark])}
-    assert not free
-    assert f"earshot/benchmarks/{benchmark}.py" in declared[benchmark]
-
-
-def test_no_code_is_a_dependency_that_no_benchmark_loads(loaded, declared):
-    for name in set().union(*declared.values()):
-        assert any(_covers(name, file) for listed in loaded.values() for file in listed), name
-
-
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_benchmarks_load_no_other_benchmark_no_sound_and_one_kind_of_inputs(benchmark, loaded, declared):
-    others = {file for file in loaded[benchmark] if file.startswith(("earshot/benchmarks/", "earshot/sound/"))}
-    assert others == {f"earshot/benchmarks/{benchmark}.py"}
-    kinds = {file.split("/")[2] for file in loaded[benchmark] if re.match("earshot/evaluation/[^/]+/", file)}
-    assert {name for name in kinds if f"earshot/evaluation/{name}" not in declared[benchmark]} == set()
-
-
-def _covers(name: str, file: str) -> bool:
-    return file == name or file.startswith(f"{name}/")
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
@@ -97,3 +34,28 @@ def test_voc_is_displayed_as_the_papers_have_it():
     assert {"params", "evaluate"}.isdisjoint(described)
     assert described["controls"] == {"wrong sound": "wrong_sound_", "random weights": "random_"}
     assert (described["scores"], described["leading"], described["metric"]) == ("map", "map_pool5", "mAP")
+
+
+def test_a_benchmark_is_one_file_and_its_group_of_parameters(tmp_path):
+    for name in ("earshot", "stages"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "tests/examples/benchmark.py", tmp_path / "earshot/benchmarks/neighbors.py")
+    for kind in range(2):
+        for number in range(4):
+            draw_picture(tmp_path / f"tree/{kind}/{kind}{number}.jpg", {kind}, number)
+    torch.manual_seed(0)
+    network = build_network("alexnet", classes=2, width=0.1, image_size=64, dropout=0.2)
+    save_architecture(tmp_path / "encoders", network)
+    for name in ("encoder", "random"):
+        save_weights(tmp_path / "encoders", name, network)
+    group = {"tree": "tree", "encoder": "encoders", "inputs": "images", "annotations": "none"}
+    values = {"seed": 0, "evaluate": {"neighbors": group | {"layer": "pool5", "resize": 72}}}
+    (tmp_path / "params.yaml").write_text(json.dumps(values))
+    command = [sys.executable, "-m", "stages.evaluate", "--benchmark", "neighbors"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("nearest neighbor, accuracy: ")
+    metrics = json.loads((tmp_path / "metrics/neighbors.json").read_text())
+    assert metrics["accuracy"] == metrics["random_accuracy"] >= metrics["chance"] == 0.5
+    described = json.loads((tmp_path / "data/told/neighbors/benchmark.json").read_text())
+    assert described["title"] == "Nearest neighbors"
