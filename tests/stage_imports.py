@@ -17,9 +17,11 @@ from pathlib import Path
 
 import dask.distributed  # noqa: F401
 import faiss  # noqa: F401
-import pandas  # noqa: F401
 import pyarrow.parquet  # noqa: F401
+import pydantic_settings  # noqa: F401
+import ruamel.yaml  # noqa: F401
 import sklearn.svm  # noqa: F401
+import torchaudio  # noqa: F401
 import torchvision  # noqa: F401
 
 REPOSITORY = Path(__file__).parent.parent
