@@ -16,8 +16,9 @@ from earshot.core.params import ABSENT
 EDITS = {
     "the rendered world": ("earshot/world/**/*.py", {"sample"}),
     "pages and templates": ("earshot/report/**/*.*", {"report"}),
-    "texture": ("earshot/sound/**/texture.py", {"describe"}),
-    "label models": ("earshot/labels/models/*.py", {"label"}),
+    # The exhibit of clusters charts the sounds of centroids.
+    "texture": ("earshot/sound/**/texture.py", {"describe", "explain@clusters"}),
+    "label models": ("earshot/labels/models/*.py", {"label", "explain@clusters"}),
     "parameters of trainings": ("earshot/params/training.py", {"pretrain", "correspond"}),
     "parameters of the pipeline": ("earshot/params/schema.py", set()),
     "commands": ("earshot/commands/**/*.py", set()),

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("declared")
     (root / "params.yaml").write_text(PARAMS)
     for name in ("dvc.yaml", ABSENT):
-        (root / name).write_text(committed(name))
+        shutil.copy(REPOSITORY / name, root)
     return root
 
 
@@ -104,6 +105,13 @@ def test_a_stage_declares_the_code_that_it_imports_and_no_other(resolved, import
     files = set().union(*(each for other, each in imported.items() if other.partition("@")[0] == name))
     needless = {place for place in declared if not any(_is_in(file, place) for file in files)}
     assert not needless, "an edit of them would run the stage for nothing"
+
+
+@pytest.mark.parametrize("benchmark", CHOICES["evaluate"])
+def test_a_benchmark_loads_no_other_one_and_one_kind_of_inputs(imported, benchmark):
+    files = imported[f"evaluate@{benchmark}"]
+    assert {file for file in files if _is_in(file, "earshot/benchmarks")} == {f"earshot/benchmarks/{benchmark}.py"}
+    assert len({file.split("/")[2] for file in files if re.match("earshot/evaluation/[^/]+/", file)}) <= 1
 
 
 def test_each_choice_is_a_module_and_each_module_a_choice():
