@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.subprocess_pool import Limits, Lost, guarded_map
@@ -32,6 +32,7 @@ from earshot.download.partial_download import NoRanges, Section
 from earshot.download.rate_limit import FAILING, Held, Pace, Visit, clock, site_of
 from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
 
+Fetched = TypeVar("Fetched")
 JOURNAL = "journal.jsonl"
 FETCHED = "fetched"  # the folder of the address last fetched, beside the clips
 TRIES = 3  # that a clip has in one run
@@ -280,8 +281,8 @@ def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
     if not _whole(row.source, folder).exists():
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(NoRanges):
-            where = {"folder": folder / "growing", "start": row.start, "end": row.end}
-            return _visit(job, row.source, folder, partial(fetch_section, **where))
+            fetching = partial(fetch_section, folder=folder / "growing", start=row.start, end=row.end)
+            return _visit(job, row.source, folder, fetching)
     return _fetched(job, row.source, folder)
 
 
@@ -314,7 +315,7 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
     return Section(sorted(whole.iterdir()))
 
 
-def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Section | None]) -> Section | None:
+def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Fetched]) -> Fetched:
     """Fetch what is behind an address, and tell the pace of the site how it went."""
     check_address(address)
     visit = job.pace.visit(address)
@@ -336,6 +337,8 @@ def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Section
 def _try_given(job: Job, visit: Visit, folder: Path) -> None:
     """Fetch the beginning of the video that a site gave last, to see whether it is well; raise Refusal as `fetch`."""
     given = job.pace.given(visit.site)
+    if given is None:
+        raise Refusal("blocked", "the site has given no video yet by which to tell why")
     shutil.rmtree(folder, ignore_errors=True)
     fetch(given, folder / "try", megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_try=True)
     visit.gave(given)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def measure(path: Path) -> tuple[Span | None, Span | None]:
                 first, last = packet.pts, packet.pts + (packet.duration or 0)
                 start, end = spans.get(packet.stream.type, (first, last))
                 spans[packet.stream.type] = min(start, first), max(end, last)
-        clock = {track.type: track.time_base for track in tracks}
+        clock: dict[str, Fraction] = {track.type: track.time_base or Fraction(0) for track in tracks}
     # What lies before 0 (the lead-in of AAC) is not played.
     seconds = {kind: Span(*(float(max(ticks, 0) * clock[kind]) for ticks in span)) for kind, span in spans.items()}
     return seconds.get("video"), seconds.get("audio")
@@ -163,7 +164,8 @@ def _seconds_to_be_had(start: float, end: float, length: float) -> float:
 
 def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
     """Whether the whole file is what was asked for, in the form that is asked for."""
-    form = source.container.split(",")[0], source.picture.codec, source.sound.codec
+    codecs = (track.codec if track else None for track in (source.picture, source.sound))
+    form = (source.container.split(",")[0], *codecs)
     whole = start == 0 and source.seconds is not None and abs(source.seconds - wanted) <= COPY_TOLERANCE
     return whole and form == ("mov", "h264", "aac")
 
@@ -179,6 +181,8 @@ def _entering(source: Source, enter: float) -> dict[str, float]:
 
 def _run_ffmpeg(picture: Source, sound: Source, enter: float, writing: dict, target: Path) -> None:
     """Transcode from `enter` on, in seconds of the clock of both sources, under ffmpeg's options for `writing`."""
+    if picture.picture is None or sound.sound is None:
+        raise LookupError(f"{picture.path} or {sound.path} has no track to be cut")
     # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
     inputs = {
         source: ffmpeg.input(str(source.path), threads=1, **READING, **_entering(source, enter))

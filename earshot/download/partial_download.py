@@ -52,12 +52,13 @@ def copy_section(
     """
     if not formats or any(form.get("protocol") not in ("http", "https") or form.get("fragments") for form in formats):
         raise NoRanges
-    opened, paths = [], []
+    opened: list[av.container.InputContainer] = []
+    paths = []
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
     try:
         for number, form in enumerate(formats):
             remote = RemoteFile(downloader, form, folder / f"{number}.part", megabytes * 1e6 / len(formats))
-            opened.append(av.open(remote, options=options, metadata_errors="replace"))
+            opened.append(av.open(remote, "r", options=options, metadata_errors="replace"))
         origin = min((media.start_time or 0) / av.time_base for media in opened)
         lengths = [media.duration / av.time_base for media in opened if media.duration]
         for number, media in enumerate(opened):

@@ -229,8 +229,8 @@ def _ask(file: Path, listed: ListFile, growing: BinaryIO, deadline: float) -> No
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.Session() as session:
         session.max_redirects = REDIRECTS
-        if settings().proxy:
-            session.proxies = dict.fromkeys(("http", "https"), settings().proxy)
+        if proxy := settings().proxy:
+            session.proxies.update(dict.fromkeys(("http", "https"), proxy))
         try:
             with session.get(listed.address, headers=headers, stream=True, timeout=SILENCE_SECONDS) as answer:
                 if answer.status_code in (200, 416):  # the whole list; or less of it than is here

@@ -67,7 +67,7 @@ def merged(chosen: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndar
 def shard_sizes(lengths: np.ndarray, size: int) -> Iterator[int]:
     """The rows of each shard of at most `size`, where only sources longer than that are split."""
     filled = 0
-    for length in memoryview(np.ascontiguousarray(lengths, np.int64)):  # an array's own items would be numpy's
+    for length in np.ascontiguousarray(lengths, np.int64).data:  # an array's own items would be numpy's
         if filled and filled + min(length, size) > size:
             yield filled
             filled = 0

@@ -76,15 +76,15 @@ class _Paced(requests.adapters.BaseAdapter):
         super().__init__()
         self.sending, self.visit = sending, visit
 
-    def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *how: Any, **more: Any) -> requests.Response:
         """Send one request; raise yt-dlp's RequestError, caused by a Refusal, where there is no permit to be had."""
         try:
-            host = site_of(request.url)
+            host = site_of(request.url or "")
             self.visit.permit(host)
         except (Refusal, sqlite3.Error, ValueError) as error:
             raise network.RequestError(cause=error) from error
         try:
-            response = self.sending.send(request, **how)
+            response = self.sending.send(request, *how, **more)
         except (requests.ConnectionError, requests.Timeout):
             self.visit.trouble = "network"
             raise

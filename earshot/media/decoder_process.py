@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from earshot.core.subprocess_pool import OUT_OF_MEMORY, ChildProcess, Limits, Lost
 from earshot.core.text import first_line
@@ -119,6 +119,7 @@ def _decode(request: Request) -> Decoded:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Refusal("unsupported", "not a regular file")
-        return decode_clip(Window(descriptor, request.offset, request.size), request.wanted)
+        window = cast(BinaryIO, Window(descriptor, request.offset, request.size))  # all of a file that FFmpeg asks for
+        return decode_clip(window, request.wanted)
     finally:
         os.close(descriptor)
