@@ -8,6 +8,7 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
 from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Context
+from earshot.evaluation.clips import annotated_moments
 from earshot.evaluation.clips import clip_embeddings as moments
 
 
@@ -18,7 +19,7 @@ def context(root):
 
 
 def described(root, networks=None):
-    return moments.describe_moments(
+    return annotated_moments.describe_moments(
         context(root), lambda network, p: network.embed_pictures(p), lambda network, s: network.embed_sounds(s), "x"
     )
 
@@ -26,7 +27,7 @@ def described(root, networks=None):
 @pytest.fixture
 def networks(monkeypatch):
     found = {"": Telling()}
-    monkeypatch.setattr(moments, "load_correspondences", lambda folder: found)
+    monkeypatch.setattr(annotated_moments, "load_correspondences", lambda folder: found)
     return found
 
 

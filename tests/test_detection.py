@@ -370,7 +370,7 @@ def test_a_region_reads_the_maps_it_touches_and_no_other(name):
 def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
     context = ask(learning_rate=0.05)
     work = detection.prepared(context)
-    before = FastRcnn(detection.load_network(context.encoder, "encoder"), 2, context.seed)
+    before = FastRcnn(detection.load_convolutional(context.encoder, "encoder"), 2, context.seed)
     after = detection.trained_detector(work, "encoder")
     frozen = {f"network.{name}" for name, module in before.network.named_modules() if module in before.batch_norms()}
     frozen.add(f"network.{before.network.fully_connected_names[-1]}")
@@ -449,7 +449,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
 
 def test_a_detector_learns_four_pictures_by_heart(whole, tmp_path):
     files = sorted((whole / YEAR / "JPEGImages").glob("*.jpg"))[:4]
-    assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=60, shorter_side=160) > 0.9
+    assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=120, shorter_side=160) > 0.9
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ STAGE.run(main, join=join)
 TRAINED = """
 import sys
 from pathlib import Path
-from test_processes import train
+from test_distributed import train
 from earshot.training.distributed import together
 with together():
     train(Path(sys.argv[1]), Path(sys.argv[2]))

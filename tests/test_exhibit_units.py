@@ -123,7 +123,7 @@ def write_tree(root, boxes=True):
 def ask(tmp_path, monkeypatch):
     """The exhibit of the corpus and the tree; a random network to which everything is nothing."""
     monkeypatch.setattr(units, "load_encoders", lambda folder: {"": Colours(), "random_": Colours(seeing=False)})
-    monkeypatch.setattr(units, "hears", lambda folder: False)
+    monkeypatch.setattr(units, "why_no_maps", lambda folder: None)
 
     def asked(root=tmp_path, **changed):
         asked_of = {"layer": "conv5", "frames": 1000, "top": 60, "gallery": 3, "selective": 0.6, "iou": 0.04}

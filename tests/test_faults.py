@@ -29,6 +29,7 @@ CLIP_SECONDS = 10  # the limit of one clip
 # A stage may take the time of all its limits; nothing near it was ever seen.
 SECONDS_AN_INPUT, SECONDS_TO_START = 1.0, 60
 SMALL = (
+    "corpus.ontology=none",
     "extract.quality.duplicate=ignore",
     "extract.frame_size=32",
     "extract.frames=2",

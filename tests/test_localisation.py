@@ -15,6 +15,7 @@ from earshot.benchmarks import localisation
 from earshot.benchmarks.localisation import area_under, centre_map, evaluate
 from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Context
+from earshot.evaluation.clips import sounding_pictures
 from earshot.evaluation.clips.localization_maps import SIDE, ciou, middle_slice, positive
 from earshot.evaluation.clips.sounding_pictures import Located, read_tree
 
@@ -215,6 +216,6 @@ def test_a_tree_without_boxes_is_refused(tmp_path):
 def test_the_boxes_of_vgg_ss_are_read(real_data, tmp_path):
     listed = json.loads((real_data / "metadata" / "vggss" / "vggss.json").read_text())
     (tmp_path / "vggss.json").write_text(json.dumps(listed))
-    found = localisation._vggss(tmp_path / "vggss.json")
+    found = sounding_pictures._vggss(tmp_path / "vggss.json")
     assert len(found) == 5158
     assert len({kind for _, kind, _ in found}) == 221

@@ -9,7 +9,7 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 from earshot.benchmarks.nmi import cluster, evaluate, largest_share, random_nmi
 from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Context, NotApplicable
-from earshot.evaluation.clips import clip_embeddings as moments
+from earshot.evaluation.clips import annotated_moments as moments
 
 
 def test_clusters_are_those_of_the_embeddings():

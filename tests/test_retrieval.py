@@ -15,7 +15,7 @@ from earshot.benchmarks.retrieval import evaluate, ndcg, random_ndcg
 from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import read_ontology
 from earshot.evaluation.benchmark import Context, NotApplicable
-from earshot.evaluation.clips import clip_embeddings as moments
+from earshot.evaluation.clips import annotated_moments as moments
 from earshot.evaluation.clips.ranking import clip_distances, rank
 
 LOG = np.log2

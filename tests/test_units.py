@@ -9,7 +9,7 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 
 from earshot.benchmarks.units import class_counts, evaluate
 from earshot.evaluation.benchmark import Context, NotApplicable
-from earshot.evaluation.clips import clip_embeddings as moments
+from earshot.evaluation.clips import annotated_moments as moments
 from earshot.evaluation.clips.clip_embeddings import annotation_table
 
 
