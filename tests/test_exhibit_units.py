@@ -22,7 +22,7 @@ from earshot.explanation.selectivity import purity
 from earshot.explanation.tables import NOTHING, read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
-from earshot.networks.network import CHANNEL_DEVIATION, CHANNEL_MEAN, PictureEncoder
+from earshot.networks.network import CHANNEL_DEVIATION, CHANNEL_MEAN, Convolutional
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
 
@@ -32,7 +32,7 @@ GROUPS = TEST_GROUPS[:15]
 pytestmark = pytest.mark.usefixtures("one_process")
 
 
-class Colours(PictureEncoder):
+class Colours(Convolutional):
     """A position sees a cell of 4 x 4 px; one unit for red and one for green there, and one that is silent.
 
     Args:
