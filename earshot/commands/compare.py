@@ -32,7 +32,7 @@ def sources(options: argparse.Namespace, scratch: Path) -> list[Source]:
 
     Raises EarshotError where one cannot be read, and for fewer than two.
     """
-    found = []
+    found: list[Source] = []
     for name in options.runs:
         found.append(
             folder_source(options.root, "workspace")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from earshot.report.figures import Curve, class_bars, curves
 from earshot.report.site import Chart, Numbers, Site
@@ -72,7 +73,7 @@ def class_charts(site: Site, source: Source) -> list[Chart]:
         columns = {found.own: own} | {row: f"{prefix}{own}" for row, prefix in display.controls.items()}
         columns |= {row: f"{prefix}{metric}" for row, prefix in display.alike.items()} | {CHANCE: CHANCE}
         there = {row: column for row, column in columns.items() if column in table[0]}
-        layer = f", {found.columns[key]}" if len(found.columns) > 1 else ""
+        layer = f", {found.columns[key]}" if key and len(found.columns) > 1 else ""
         made.append(_class_chart(site, name, f"{display.title} by class{layer}", table, there))
     return made
 
@@ -81,7 +82,9 @@ def _class_chart(
     site: Site, name: str, title: str, table: Sequence[Mapping[str, str]], columns: Mapping[str, str]
 ) -> Chart:
     first, *_ = columns.values()
-    rows = [(row["class"], *(_number(row[column]) for column in columns.values())) for row in table]
+    rows: list[tuple[Any, ...]] = [
+        (row["class"], *(_number(row[column]) for column in columns.values())) for row in table
+    ]
     rows.sort(key=lambda row: (math.isnan(row[1]), -row[1], row[0]))
     shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
     rest = f" ({MOST_CLASSES // 2} best and worst of {len(rows)})" if len(shown) < len(rows) else ""

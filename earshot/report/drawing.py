@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ DARK = {INK: "#e7e4df", MUTED: "#a9aeb4", GRID: "#33383d", BLUE: "#56b4e9"}
 PIXELS_AN_INCH = 96  # of CSS
 PNG_DPI = 150
 LABEL_LENGTH = 24  # characters
-LOOK = {
+LOOK: dict[Any, Any] = {
     "svg.hashsalt": "earshot",
     "svg.fonttype": "none",
     "font.size": 9,

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -60,7 +62,7 @@ def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
         for name, score in reversed(scores.items()):
             colour, marker, size = MARKS.get(name, OTHER_MARK)
-            look = {
+            look: dict[str, Any] = {
                 "color": colour,
                 "marker": marker,
                 "markersize": size,
@@ -83,7 +85,10 @@ def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str,
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     for line in lines:
-        look = {"color": COLOURS[line.colour % len(COLOURS)], "linestyle": LINES[line.style % len(LINES)]}
+        look: dict[str, Any] = {
+            "color": COLOURS[line.colour % len(COLOURS)],
+            "linestyle": LINES[line.style % len(LINES)],
+        }
         marker = "o" if len(line.x) < 2 else None
         axes.plot(line.x, line.y, label=label(line.name), linewidth=1.8, marker=marker, **look)
     for name, level in (levels or {}).items():
@@ -109,7 +114,7 @@ def class_bars(
         if number == 0:
             axes.barh(range(len(names)), values, height=0.62, color=BLUE, label=label(name))
         else:
-            look = {"color": colour, "marker": marker, "markersize": size, "markeredgecolor": "white"}
+            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "markeredgecolor": "white"}
             look |= {"markeredgewidth": 2} if marker in "|_" else {"markeredgewidth": 0.6}
             if marker == "|":
                 look["markeredgecolor"] = INK
@@ -118,7 +123,7 @@ def class_bars(
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(left=0)
     if whole:
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes)
     axes.set_xlabel(title)
     plain(axes, "x")
     _sorted_legend(figure, [])
@@ -150,7 +155,7 @@ class CentroidCharts:
         rates: of the modulation bands, Hz.
     """
 
-    def __init__(self, frequencies: Sequence[float], rates: Sequence[float]) -> None:
+    def __init__(self, frequencies: Sequence[float] | np.ndarray, rates: Sequence[float] | np.ndarray) -> None:
         self.frequencies, self.rates = np.asarray(frequencies), np.asarray(rates)
         channels, nothing = np.arange(len(frequencies)), np.zeros(len(frequencies))
         with with_look():
@@ -162,35 +167,37 @@ class CentroidCharts:
             self._mean_axes.set_ylabel("mean of the envelope")
             self._mean_axes.set_xlim(0, len(channels) - 1)
             plain(self._mean_axes)
-            look = {"cmap": DIVERGING, "vmin": -1, "vmax": 1}
-            self._correlation = self._picture((len(frequencies),) * 2, "correlation", **look)
+            look: dict[str, Any] = {"cmap": DIVERGING, "vmin": -1, "vmax": 1}
+            shape = len(frequencies), len(frequencies)
+            self._correlation_figure, self._correlation = self._picture(shape, "correlation", **look)
             self._frequency_axis(self._correlation.axes.xaxis, self._correlation.axes.set_xlabel)
-            self._modulation = self._picture((len(frequencies), len(rates)), "modulation power", cmap=SEQUENTIAL)
+            shape = len(frequencies), len(rates)
+            self._modulation_figure, self._modulation = self._picture(shape, "modulation power", cmap=SEQUENTIAL)
             ticks = range(0, len(rates), 3)
             self._modulation.axes.set_xticks(ticks, [f"{rates[tick]:.3g}" for tick in ticks])
             self._modulation.axes.set_xlabel("modulation, Hz")
 
     def mean(self, mean: Sequence[float], spread: Sequence[float]) -> Figure:
         """Mean of the envelopes by frequency, with the relative spread as a band around it."""
-        mean, width = np.asarray(mean), np.multiply(mean, spread)
-        self._line.set_ydata(mean)
-        self._band.set_data(np.arange(len(mean)), np.maximum(mean - width, 0), mean + width)
-        self._mean_axes.set_ylim(0, 1.05 * max(float(np.max(mean + width)), 1e-6))
+        middle, width = np.asarray(mean), np.multiply(mean, spread)
+        self._line.set_ydata(middle)
+        self._band.set_data(np.arange(len(middle)), np.maximum(middle - width, 0), middle + width)
+        self._mean_axes.set_ylim(0, 1.05 * max(float(np.max(middle + width)), 1e-6))
         return self._mean_figure
 
     def correlation(self, correlation: Sequence[float]) -> Figure:
         """How much the envelopes of two channels rise and fall together."""
-        self._correlation.set_data(np.reshape(np.asarray(correlation, float), self._correlation.get_array().shape))
-        return self._correlation.figure
+        self._correlation.set_data(np.reshape(np.asarray(correlation, float), (len(self.frequencies), -1)))
+        return self._correlation_figure
 
     def modulation(self, modulation: Sequence[float]) -> Figure:
         """How fast the envelope of each channel changes."""
-        values = np.reshape(np.asarray(modulation, float), self._modulation.get_array().shape)
+        values = np.reshape(np.asarray(modulation, float), (len(self.frequencies), -1))
         self._modulation.set_data(values)
         self._modulation.set_clim(values.min(), max(values.max(), values.min() + 1e-6))
-        return self._modulation.figure
+        return self._modulation_figure
 
-    def _picture(self, shape: tuple[int, int], title: str, **look) -> AxesImage:
+    def _picture(self, shape: tuple[int, int], title: str, **look: Any) -> tuple[Figure, AxesImage]:
         """A picture by channel, with the scale of its colours beside it."""
         figure = Figure(figsize=(3.6, 3.1))
         axes = figure.add_axes((0.16, 0.16, 0.6, 0.78))
@@ -200,7 +207,7 @@ class CentroidCharts:
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8)
         bar.set_label(title)
-        return image
+        return figure, image
 
     def _frequency_axis(self, axis: Axis, name: Callable[[str], object]) -> None:
         ticks = [0.1, 0.3, 1, 3, 10]
@@ -220,7 +227,7 @@ def class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], titl
         axes.barh(places, values, height=height * 0.9, color=colour, label=network_name(network))
     axes.set_yticks(range(len(names)), [label(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes)
     axes.set_xlabel(title)
     plain(axes, "x")
     legend(figure, 3, "outside upper left")
@@ -231,13 +238,13 @@ def scatter(x: Sequence[float], y: Sequence[float], marks: Sequence[int], names:
     """Points of a map, by annotation; the last name stands for all others."""
     figure = Figure(figsize=(4.6, 4.6 + 0.18 * len(names) / 3), layout="constrained")
     axes = figure.subplots()
-    x, y, marks = np.asarray(x), np.asarray(y), np.asarray(marks)
-    many = len(x) > POINTS_AS_SHAPES
+    across, up, of = np.asarray(x), np.asarray(y), np.asarray(marks)
+    many = len(across) > POINTS_AS_SHAPES
     for number, name in enumerate(names):
-        shown = marks == number
+        shown = of == number
         colour, marker = point_look(number, len(names))
         axes.scatter(
-            x[shown], y[shown], s=14, c=colour, marker=marker, linewidths=0, label=label(name), rasterized=many
+            across[shown], up[shown], s=14, c=colour, marker=marker, linewidths=0, label=label(name), rasterized=many
         )
     axes.set(xticks=[], yticks=[], xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_aspect("equal")
@@ -269,11 +276,17 @@ def network_name(network: str) -> str:
     return {"encoder": "trained", "wrong_sound": "wrong sound", "random": "random weights"}.get(network, network)
 
 
+def whole_numbers(axes: Axes) -> None:
+    """Ticks across at whole numbers alone."""
+    locator: Any = axes.xaxis.get_major_locator()
+    locator.set_params(integer=True)
+
+
 def _sorted_legend(figure: Figure, order: Sequence[str]) -> None:
     """One legend above, the names of `order` first."""
     handles, names = figure.axes[0].get_legend_handles_labels()
     by_name = dict(zip(names, handles, strict=True))
     ranked = sorted(by_name, key=lambda name: order.index(name) if name in order else len(order))
     columns = 3 if len(ranked) > 4 else len(ranked)
-    place = {"loc": "outside upper left", "ncols": columns, "frameon": False, "fontsize": 9}
+    place: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False, "fontsize": 9}
     figure.legend([by_name[name] for name in ranked], ranked, **place)

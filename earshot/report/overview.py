@@ -14,8 +14,10 @@ from earshot.results.paper_tables import RENDERED, Group, Line, Score, Section, 
 from earshot.results.published import published_tables
 from earshot.results.score_tables import OWN, Grid, leading_column
 
-PACKAGES = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av")
-PACKAGES += ("pyarrow", "dvc", "matplotlib", "Jinja2")
+PACKAGES = (
+    *("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av"),
+    *("pyarrow", "dvc", "matplotlib", "Jinja2"),
+)
 CORRESPONDENCE = {"ave": "AVE-Net", "l3": "L3-Net", "avol": "AVOL-Net", "multisensory": "the multisensory network"}
 
 
@@ -43,9 +45,9 @@ class Beside:
 def question(params: Mapping[str, Any], labels: str) -> str:
     """What was trained on what, in sentences; `labels`: what a label is."""
     corpus = corpus_in_words(params)
-    backbone = params.get("pretrain.backbone")
+    backbone = str(params.get("pretrain.backbone"))
     network = f"{BACKBONES.get(backbone, backbone)} ({_size(params, 'pretrain')})"
-    pairs = f"{CORRESPONDENCE.get(params.get('correspond.network'), 'a network')} ({_size(params, 'correspond')})"
+    pairs = f"{CORRESPONDENCE.get(str(params.get('correspond.network')), 'a network')} ({_size(params, 'correspond')})"
     if params.get("pretrain.epochs") == 0:
         first = f"{network} was not trained."
     else:
@@ -127,7 +129,9 @@ def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
         display = source.displays[benchmark]
         key = leading_column(display, found)
         scores = {row: score for row, score in found.beside(key).items() if 0 <= score <= 1}
-        rows[display.brief or display.title + (f", {found.columns[key]}" if len(found.columns) > 1 else "")] = scores
+        rows[display.brief or display.title + (f", {found.columns[key]}" if key and len(found.columns) > 1 else "")] = (
+            scores
+        )
     if not rows:
         return None
     told = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)

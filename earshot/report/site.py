@@ -92,8 +92,8 @@ class Site:
         (self.folder / file).parent.mkdir(exist_ok=True)
         stream = self._environment.get_template(template).stream(file=file, up=up, **values)
         stream.enable_buffering(100)
-        with (self.folder / file).open("w", encoding="utf-8") as page:
-            stream.dump(page)
+        with (self.folder / file).open("wb") as page:
+            stream.dump(page, encoding="utf-8")
         self.pages += 1
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -147,7 +147,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"score": score, "share": share, "count": count, "shown": shown, "brief": brief}
+    filters: dict[str, Callable[[Any], str]] = {
+        "score": score,
+        "share": share,
+        "count": count,
+        "shown": shown,
+        "brief": brief,
+    }
+    made.filters |= filters
     return made
 
 

@@ -6,8 +6,10 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; what is 
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -19,11 +21,17 @@ GRID = "#dddddd"
 BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 CONTROLS = {"random_": ("random weights", "--"), "wrong_sound_": ("wrong sound", ":")}
 # Of a control: how far beside the middle of the bar it stands, and its mark.
-MARKS = {
+MARKS: dict[str, tuple[float, dict[str, Any]]] = {
     "random_": (-0.17, {"color": COLOURS[4], "marker": "_", "markersize": 8, "markeredgewidth": 2.5}),
     "wrong_sound_": (0.17, {"color": COLOURS[4], "marker": "x", "markersize": 5, "markeredgewidth": 2}),
 }
-PUBLISHED = {"color": "black", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 6}
+PUBLISHED: dict[str, Any] = {
+    "color": "black",
+    "marker": "D",
+    "markerfacecolor": "none",
+    "linestyle": "none",
+    "markersize": 6,
+}
 
 
 def draw(section: Section, file: Path) -> bool:
@@ -57,9 +65,9 @@ def draw_sweep(section: Section, file: Path) -> None:
 def _curves(section: Section) -> dict[str, list[tuple[Any, Group]]]:
     """The groups of each curve by its name, in the order of the swept parameter."""
     across = section.table.sweep[0]
-    curves = defaultdict(list)
+    curves: dict[str, list[tuple[Any, Group]]] = defaultdict(list)
     for group in sorted(section.groups, key=lambda group: group.idea[across]):
-        backbone = group.runs[0].params.get("pretrain.backbone")
+        backbone = str(group.runs[0].params.get("pretrain.backbone"))
         curves[BACKBONES.get(backbone, backbone)].append((group.idea[across], group))
     return curves
 
@@ -68,26 +76,32 @@ def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, col
     """A curve with its spread, and its controls below."""
     place, _, metric = key.rpartition(".")
     for prefix, (control, style) in {"": ("sound", "-"), **CONTROLS}.items():
-        scores = [(x, group.score(f"{place}.{prefix}{metric}")) for x, group in points]
-        scores = [(x, score) for x, score in scores if score]
+        found = ((x, group.score(f"{place}.{prefix}{metric}")) for x, group in points)
+        scores = [(x, score) for x, score in found if score]
         if not scores:
             continue
         x, means = [x for x, _ in scores], [score.mean for _, score in scores]
         spreads = [score.spread or 0 for _, score in scores]
-        look = {"linewidth": 2, "marker": "o"} if not prefix else {"linewidth": 1.3, "marker": ".", "alpha": 0.8}
+        look: dict[str, Any] = (
+            {"linewidth": 2, "marker": "o"} if not prefix else {"linewidth": 1.3, "marker": ".", "alpha": 0.8}
+        )
         axes.errorbar(x, means, spreads, color=colour, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
 
 
 def _published_points(axes: Axes, section: Section, column: int) -> None:
     across = section.table.sweep[0]
-    points = [(row.run[across], row.scores[column]) for row in section.table.rows if row.scores[column] is not None]
+    points = [
+        ((row.run or {})[across], row.scores[column]) for row in section.table.rows if row.scores[column] is not None
+    ]
     label = "published" + (" (real photographs)" if section.rendered else "")
-    axes.plot([x for x, _ in points], [y for _, y in points], label=label, **PUBLISHED)
+    axes.plot([x for x, _ in points], np.array([y for _, y in points], float), label=label, **PUBLISHED)
 
 
 def _label_sweep(axes: Axes, section: Section, title: str) -> None:
     across = section.table.sweep[0]
-    ticks = sorted({row.run[across] for row in section.table.rows} | {group.idea[across] for group in section.groups})
+    ticks = sorted(
+        {(row.run or {})[across] for row in section.table.rows} | {group.idea[across] for group in section.groups}
+    )
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -110,7 +124,7 @@ def draw_classes(section: Section, file: Path) -> None:
     for axes, group in zip(panels, groups, strict=True):
         _bars(axes, group, columns)
         if group.row and columns == section.table.columns:
-            axes.plot(range(len(columns)), group.row.scores, label="published", **PUBLISHED)
+            axes.plot(range(len(columns)), np.array(group.row.scores, float), label="published", **PUBLISHED)
         axes.set_title(_panel_title(group), fontsize=9, loc="left")
         axes.set_ylim(0, 100)
         plain(axes)
@@ -124,7 +138,7 @@ def _bars(axes: Axes, group: Group, columns: dict[str, str]) -> None:
     scores = [group.score(key) for key in columns.values()]
     means = [score.mean if score else 0 for score in scores]
     spreads = [(score and score.spread) or 0 for score in scores]
-    bars = {"color": COLOURS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
+    bars: dict[str, Any] = {"color": COLOURS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
     axes.bar(range(len(columns)), means, yerr=spreads, label="ours", **bars)
     for prefix, (name, _) in CONTROLS.items():
         keys = [f"{key.rpartition('.')[0]}.{prefix}{key.rpartition('.')[2]}" for key in columns.values()]
@@ -139,7 +153,7 @@ def _panel_title(group: Group) -> str:
     return f"{group.name}  ({seeds} {'seed' if seeds == 1 else 'seeds'})"
 
 
-def plain(axes: Axes, grid: str = "y") -> None:
+def plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     """Two spines, and lines across."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=GRID, linewidth=0.8)
@@ -149,12 +163,13 @@ def plain(axes: Axes, grid: str = "y") -> None:
 
 def legend(figure: Figure, columns: int, place: str = "outside upper center") -> None:
     """One legend above all panels, each name once."""
-    named = {}
+    named: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     named = dict(sorted(named.items(), key=lambda item: item[0] != "ours"))
-    figure.legend(named.values(), named.keys(), loc=place, ncols=min(len(named), columns), frameon=False, fontsize=9)
+    how: dict[str, Any] = {"loc": place, "ncols": min(len(named), columns), "frameon": False, "fontsize": 9}
+    figure.legend([*named.values()], [*named], **how)
 
 
 def _save(figure: Figure, file: Path) -> None:

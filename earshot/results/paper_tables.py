@@ -4,7 +4,7 @@ Every score stands above that of random weights and of the wrong sound in the sa
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -108,7 +108,7 @@ class Line:
 
     method: str
     kind: str
-    scores: dict[str, Score | float | None]
+    scores: Mapping[str, Score | float | None]
 
 
 def over_seeds(runs: Iterable[Run], key: str | None) -> Score | None:

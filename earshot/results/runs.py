@@ -89,7 +89,7 @@ def read_run(source: str, files: Mapping[str, str]) -> Run:
 
     Raises EarshotError for parameters or metrics that cannot be read, by their name.
     """
-    scores = {}
+    scores: dict[str, Any] = {}
     for path, text in files.items():
         name, _, kind = path.removeprefix("metrics/").rpartition(".")
         if path.startswith("metrics/") and kind == "json":

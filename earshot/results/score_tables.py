@@ -39,9 +39,9 @@ class Grid:
         """The row of what was trained."""
         return next(iter(self.rows))
 
-    def beside(self, key: str) -> dict[str, float]:
+    def beside(self, key: str | None) -> dict[str, float]:
         """The scores of all rows in one column."""
-        found = {name: row[key] for name, row in self.rows.items() if key in row}
+        found = {name: row[key] for name, row in self.rows.items() if key and key in row}
         return found | self.alike
 
 
@@ -74,9 +74,10 @@ def grid(display: Display, values: Mapping[str, Any]) -> Grid:
     """The metrics of a benchmark as a grid; without columns where it has no scores."""
     values = {key: value for key, value in values.items() if value is not None}
     pattern = re.compile(f"({display.scores})(?:_(.+))?")
-    matches = {key: pattern.fullmatch(key) for key in values if key not in display.not_scores}
-    stems = {key: match[1] for key, match in matches.items() if match}
-    columns = {key: _title(display, key, matches[key][2]) for key in stems}
+    found = ((key, pattern.fullmatch(key)) for key in values if key not in display.not_scores)
+    matches = {key: match for key, match in found if match}
+    stems = {key: match[1] for key, match in matches.items()}
+    columns = {key: _title(display, key, match[2]) for key, match in matches.items()}
     controls = {
         row: {key: values[prefix + key] for key in stems if prefix + key in values}
         for row, prefix in display.controls.items()

@@ -19,8 +19,10 @@ WAYS = {
     "boxed_units": ("by the annotated pictures that they prefer", "pictures"),
     "iou_units": ("by the boxes that they cover", "boxes"),
 }
-OF_A_UNIT = ("network", "unit", "maximum", "annotation", "purity", "boxed", "boxed_purity", "iou_class", "iou")
-OF_A_UNIT += ("selective", "sounding")
+OF_A_UNIT = (
+    *("network", "unit", "maximum", "annotation", "purity", "boxed", "boxed_purity", "iou_class", "iou"),
+    *("selective", "sounding"),
+)
 Classes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of unit_classes, by network and class
 
 
