@@ -207,18 +207,7 @@ def rotor(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> N
     pen.ellipse(0, -0.15, 0.14, 0.14, pen.edge)
 
 
-SIGHTS = {
-    "surf": surf,
-    "rain": rain,
-    "fire": fire,
-    "grass": grass,
-    "car": car,
-    "bird": bird,
-    "crowd": crowd,
-    "bell": bell,
-    "gears": gears,
-    "rotor": rotor,
-}
+SIGHTS = {kind.__name__: kind for kind in (surf, rain, fire, grass, car, bird, crowd, bell, gears, rotor)}
 
 
 def draw(pen: Sketch, cause: Cause, time: float) -> None:

@@ -230,18 +230,7 @@ def rotor(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     return wash * envelope + (0.1 + 0.25 * cause.force) * swish * envelope
 
 
-SOUNDS = {
-    "surf": surf,
-    "rain": rain,
-    "fire": fire,
-    "grass": grass,
-    "car": car,
-    "bird": bird,
-    "crowd": crowd,
-    "bell": bell,
-    "gears": gears,
-    "rotor": rotor,
-}
+SOUNDS = {kind.__name__: kind for kind in (surf, rain, fire, grass, car, bird, crowd, bell, gears, rotor)}
 
 
 def sound_of(rng: Rng, cause: Cause, samples: int) -> np.ndarray:
