@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +36,9 @@ from earshot.explanation.selectivity import hashes, purity
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.crops import crop_frames
 from earshot.networks.device import chosen_device
-from earshot.networks.network import PictureEncoder
+from earshot.networks.network import Convolutional, PictureEncoder
 from earshot.networks.spectrogram import RATE, SAMPLES
+from earshot.networks.two_towers import TwoTowers
 from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import Clip, Wanted
@@ -99,11 +100,12 @@ def make(context: Context) -> ExhibitResult:
     if reason := why_no_maps(context.encoder):
         return skipped(reason)
     networks, wanted = load_networks(context)
-    senses = {"picture": measure_fields(networks[""].convolve)}
+    # Of which kinds they are, why_no_maps has made sure.
+    senses = {"picture": measure_fields(cast(Convolutional, networks[""]).convolve)}
     if hears(context.encoder):
-        senses["sound"] = measure_fields(networks[""].sound_tower, channels=1)
+        senses["sound"] = measure_fields(cast(TwoTowers, networks[""]).sound_tower, channels=1)
     for network in networks.values():
-        network.to(chosen_device(), memory_format=torch.channels_last)
+        network.to(chosen_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch lacks it
     said = read_all_annotations(context.annotations)
     names, strengths = describe(context, networks, wanted, senses, said)
     if not names:
@@ -191,7 +193,8 @@ def choose(
             maximum = float(strongest.maxima[unit])
             found.append((share, among_more, Chosen(unit, annotation, share, maximum, clips[:examples])))
     found.sort(key=lambda entry: (-entry[0], -entry[1], entry[2].unit))
-    chosen, shown = [], Counter()
+    chosen: list[Chosen] = []
+    shown: Counter[str] = Counter()
     for _, _, each in found:
         shown[each.annotation] += 1
         if shown[each.annotation] <= MOST_A_CLASS:
@@ -212,8 +215,8 @@ def draw_all(
     places = defaultdict(list)  # by clip: network, sense, number and rank of the unit
     for (prefix, sense), units in chosen.items():
         for number, each in enumerate(units):
-            for rank, clip in enumerate(each.clips):
-                places[clip].append((prefix, sense, number, rank))
+            for rank, name in enumerate(each.clips):
+                places[name].append((prefix, sense, number, rank))
     rows = {}
     for clip in clips_of_split(context.tree, wanted, context.params.split, places):
         moment = Moment(clip, wanted, "sound" in senses)

@@ -57,7 +57,8 @@ def draw_squares(
     it, a circle of the px that matter to the unit is lit, and the rest of the frame is dimmed.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    squares, places = {}, {}
+    squares: dict[str, np.ndarray] = {}
+    places: dict[str, dict[int, list[tuple[int, int]]]] = {}  # units and ranks by the frame's number
     for prefix, layer in layers.items():
         file = scratch / f"{prefix}squares"
         squares[prefix] = np.memmap(file, np.uint8, "w+", shape=(layer.units, shown, SQUARE, SQUARE, 3))

@@ -34,7 +34,7 @@ class Layer:
         self.network, self.name = require_convolutional(network), name
         self._module = dict(network.named_modules()).get(name) if name != CONV5 else None
         smallest = torch.zeros(1, 3, network.image_size, network.image_size, device=network.channel_mean.device)
-        if name != CONV5 and name not in (maps := _names_of_maps(network, smallest)):
+        if name != CONV5 and name not in (maps := _names_of_maps(self.network, smallest)):
             some = maps[:: max(len(maps) // NAMED, 1)]
             found = "is not in the network" if self._module is None else "gives no maps of single pictures"
             raise EarshotError(f"layer {name!r} {found}; wanted {CONV5} or a module such as {', '.join(some)}")

@@ -58,7 +58,8 @@ class Counted:
 
 def count_pool(pool: FramePool, said: Mapping[str, Sequence[str]]) -> Counted:
     """The source videos and annotations of a pool; said: annotations by clip."""
-    groups, annotations = set(), Counter()
+    groups: set[int] = set()
+    annotations: Counter[str] = Counter()
     for batch in pool.batches(pictures=False):
         groups |= {stable_hash(frame.group) for frame in batch}
         for frame in batch:

@@ -59,7 +59,7 @@ def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, 
                 decoded = decoder.decode(clip.path, clip.offset, clip.size, whole_clip())
             except Refusal:  # it was decoded once, and is no longer
                 continue
-            yield video_row(name, said.get(name, ()), decoded, network)
+            yield video_row(name, said.get(name, []), decoded, network)
             made += 1
             if made == context.params.videos:
                 return

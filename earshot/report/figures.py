@@ -60,7 +60,7 @@ def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     axes = figure.subplots()
     for place, scores in enumerate(rows.values()):
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
-        for name, score in reversed(scores.items()):
+        for name, score in reversed([*scores.items()]):
             colour, marker, size = MARKS.get(name, OTHER_MARK)
             look: dict[str, Any] = {
                 "color": colour,
