@@ -18,21 +18,10 @@ The multisensory network needs sequences: extract.sequence_rate. Several process
 on CPUs; those of several machines share the folder, at one path.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
-
-from earshot.networks.audio_visual_base import Correspondence
-from earshot.networks.correspondence import build_correspondence
-from earshot.networks.files import load_correspondence, load_correspondence_weights
-from earshot.params.correspond import BaseParams, CorrespondBase, Params
+from earshot.params.correspond import BaseParams, Params
 from earshot.pipeline.stage import Run, Stage
-from earshot.scenes.clips import Sampling
-from earshot.training.correspondence import CorrespondenceTask, Pairs
-from earshot.training.encoder_training import EncoderTraining, train_beside, train_encoders
+from earshot.training.corresponding import Corresponding
+from earshot.training.encoder_training import train_beside, train_encoders
 
 STAGE = Stage(
     name="correspond",
@@ -43,46 +32,6 @@ STAGE = Stage(
     metrics=("correspond",),
     plots=("correspond_history",),
 )
-
-
-class Corresponding(EncoderTraining[CorrespondBase]):
-    """Training on pairs of pictures and sounds."""
-
-    items, examples = "pairs", "clips"
-
-    def build(self) -> Correspondence:
-        return build_correspondence(self.params.network, **self.params.model_dump())
-
-    def task(self, name: str, network: Correspondence) -> CorrespondenceTask:
-        p = self.params
-        return CorrespondenceTask(
-            self.ready(network),
-            self.root / "data/scenes",
-            Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift),
-            self.augmentation(),
-            volume=p.volume,
-            batch=p.batch,
-            seed=self.seed,
-            wrong_sound=name == "wrong_sound",
-        )
-
-    def inputs(self, batch: Pairs) -> tuple[Tensor, ...]:
-        return batch[:4]
-
-    def fit(self, network: Correspondence, batches: Sequence[tuple[Tensor, ...]]) -> None:
-        network.fit_sound_scale(torch.cat([sounds for _, sounds, *_ in batches]))
-        super().fit(network, batches)
-        network.even_out(*batches[0])
-
-    def load(self, folder: Path) -> Correspondence:
-        return load_correspondence(folder)
-
-    def begin(self, network: Correspondence, batches: Sequence[tuple[Tensor, ...]]) -> None:
-        if self.weights:
-            load_correspondence_weights(network, self.weights)
-
-    def facts(self, task: CorrespondenceTask) -> dict[str, Any]:
-        return {"chance": 0.5, "clips_trained_on": task.training.items}
 
 
 def main(run: Run[BaseParams]) -> str:

@@ -16,17 +16,11 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the sc
     python -m stages.evaluate --benchmark esc50 --set evaluate.esc50.encoder=models/correspond
 """
 
-import csv
-import json
-from collections.abc import Iterable
-from pathlib import Path
-
 import torch
 
-from earshot.core.files import write_atomically
 from earshot.core.hashing import list_hash
 from earshot.core.registry import find, names
-from earshot.evaluation.benchmark import BENCHMARK_FILE, Benchmark, Context, NotApplicable, Result
+from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result, write_predictions
 from earshot.params.evaluate import BenchmarkParams, Params, params_of
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Run, Stage
@@ -75,20 +69,9 @@ def main(run: Run[Params]) -> str:
         run.clips_hash = None
     run.write_metrics(name, result.metrics | {"items_hash": list_hash(result.items)})
     run.write_plot(f"{name}_classes", result.classes)
-    folder = run.out(f"data/told/{name}")
-    write_confusion(folder / "confusion.csv", result.confusion)
-    with write_atomically(folder / BENCHMARK_FILE) as growing:
-        growing.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
+    write_predictions(run.out(f"data/told/{name}"), benchmark, result.confusion)
     run.place(f"data/told/{name}")
     return f"{result.protocol}: {result.scores}"
-
-
-def write_confusion(file: Path, rows: Iterable[tuple[str, str]]) -> None:
-    """Write the class of each item and the predicted one, with the columns of `dvc plots`' confusion template."""
-    with write_atomically(file) as growing, growing.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(("actual", "predicted"))
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

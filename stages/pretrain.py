@@ -18,25 +18,10 @@ writes  models/pretrain      encoder, wrong_sound and random as safetensors, enc
 Several processes share every batch, on a GPU each or on CPUs; those of several machines share the folder, at one path.
 """
 
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
-
-from earshot.networks.backbones import build_network
-from earshot.networks.files import load_network, load_weights
-from earshot.networks.initialisation import initialise_kmeans
-from earshot.networks.network import Network
-from earshot.params.pretrain import Params, Pretrain
+from earshot.params.pretrain import Params
 from earshot.pipeline.stage import Run, Stage
-from earshot.training.data import LabelledRowGroup
-from earshot.training.encoder_training import EncoderTraining, train_beside, train_encoders
-from earshot.training.label_prediction import LabelledScenes, LabelTask, kind_of_labels
-
-LABELS_OF = {"encoder": "label", "wrong_sound": "wrong_sound_label"}
+from earshot.training.encoder_training import train_beside, train_encoders
+from earshot.training.pretraining import Pretraining
 
 STAGE = Stage(
     name="pretrain",
@@ -47,50 +32,6 @@ STAGE = Stage(
     metrics=("pretrain",),
     plots=("history",),
 )
-
-
-class Pretraining(EncoderTraining[Pretrain]):
-    """Training on frames and the labels of their sounds."""
-
-    items, examples = "images", "moments"
-
-    def table(self, name: str) -> LabelledScenes:
-        labels = self.root / "data/labels"
-        return LabelledScenes(self.root / "data/scenes", labels, LABELS_OF[name], kind_of_labels(labels))
-
-    def build(self) -> Network:
-        p, classes = self.params, self.table("encoder").kind.outputs
-        return build_network(p.backbone, classes=classes, width=p.width, image_size=p.image_size, dropout=p.dropout)
-
-    def task(self, name: str, network: Network) -> LabelTask:
-        table, augmentation = self.table(name), self.augmentation()
-        return LabelTask(self.ready(network), table, augmentation, batch=self.params.batch, seed=self.seed)
-
-    def inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        return batch[:1]
-
-    def load(self, folder: Path) -> Network:
-        return load_network(folder)
-
-    def begin(self, network: Network, batches: Sequence[tuple[Tensor, ...]]) -> None:
-        if self.weights:
-            load_weights(network, self.weights)
-        elif self.params.initialisation == "kmeans":
-            initialise_kmeans(network, torch.cat([pictures for (pictures,) in batches]), self.seed)
-
-    def facts(self, task: LabelTask) -> dict[str, Any]:
-        counts = {"majority": task.majority(), "moments_trained_on": task.training.items}
-        return {"chance": task.kind.chance} | counts
-
-    def names(self) -> list[str]:
-        encoder, *control = super().names()
-        own, wrong = (self.table(name).split("train") for name in LABELS_OF)
-        if control and sum(map(len, wrong)) < 2:
-            told = f"{self.root / 'data/labels'}: no sounds of other groups, so no control is trained"
-            warnings.warn(told, stacklevel=2)
-            return [encoder]
-        # With label.control: wrong-sound the encoder is the control.
-        return [encoder] if all(map(LabelledRowGroup.same, own, wrong)) else [encoder, *control]
 
 
 def main(run: Run[Params]) -> str:

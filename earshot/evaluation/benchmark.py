@@ -6,12 +6,15 @@
 benchmark takes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
 from earshot.core.params import Group
 
 BENCHMARK_FILE = "benchmark.json"  # beside the predictions: what `Benchmark.describe` returns
@@ -139,6 +142,16 @@ class Benchmark(Display, Generic[P]):
 
     params: type[P]
     evaluate: Callable[[Context[P]], Result]
+
+
+def write_predictions(folder: Path, benchmark: Display, confusion: Iterable[tuple[str, str]]) -> None:
+    """Write how the scores are displayed, and a row an item: its class and the predicted one, as `dvc plots` has it."""
+    with write_atomically(folder / "confusion.csv") as growing, growing.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("actual", "predicted"))
+        writer.writerows(confusion)
+    with write_atomically(folder / BENCHMARK_FILE) as growing:
+        growing.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:

@@ -10,11 +10,11 @@ the first sound that decodes, belongs to a cut, not to damage. Damage that a for
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import av
 from av.container import InputContainer
@@ -39,6 +39,8 @@ STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "nut"
 LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
 FLAC_RATES = range(1, 655_351)  # Hz, what the format can hold
 READ_SIZE = 1 << 18  # bytes read at once
+
+Frame = TypeVar("Frame", av.VideoFrame, av.AudioFrame)
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _faults_as_refusals() -> Iterator[list]:
 
 
 def _words(error: Exception, log: list) -> str:
-    said = error.strerror if isinstance(error, av.error.FFmpegError) else str(error) or type(error).__name__
+    said = (error.strerror if isinstance(error, av.error.FFmpegError) else str(error)) or type(error).__name__
     return f"{said} ({log[-1][2].strip()})" if log else said
 
 
@@ -183,11 +185,12 @@ def _streams(container: InputContainer, wanted: Wanted) -> tuple[av.VideoStream,
     pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not pictures:
         raise Refusal("no-video", f"{container.format.name} with {len(container.streams)} streams, no moving picture")
-    video, audio = container.streams.best("video"), container.streams.best("audio")
-    video = video if video in pictures else pictures[0]
-    if audio is None and not container.streams.audio:
+    sounds = container.streams.audio
+    if not sounds:
         raise Refusal("no-sound", f"{container.format.name} with {len(container.streams)} streams, none of them sound")
-    audio = audio or container.streams.audio[0]
+    best_video, best_audio = container.streams.best("video"), container.streams.best("audio")
+    video = next((stream for stream in pictures if stream == best_video), pictures[0])
+    audio = next((stream for stream in sounds if stream == best_audio), sounds[0])
     for stream in (video, audio):
         if stream.codec_context is None:
             raise Refusal("unsupported", f"no decoder for the {stream.type}")
@@ -217,7 +220,7 @@ def _packets(container: InputContainer, video: Stream, audio: Stream) -> dict[in
                     raise Refusal("unreadable", f"damaged or cut off after {len(packets[video.index])} pictures")
                 packets[packet.stream_index].append(packet)
             ends[packet.stream_index] = max(ends[packet.stream_index], _stamp(packet) + (packet.duration or 0))
-    end = max(_seconds(ends[stream.index], stream.time_base) for stream in container.streams)
+    end = max(_seconds(ends[stream.index], _tick(stream)) for stream in container.streams)
     _check_complete(container, video, len(packets[video.index]), end - (container.start_time or 0) / av.time_base)
     return packets
 
@@ -241,9 +244,15 @@ def _seconds(ticks: int, time_base: Fraction) -> float:
     return ticks * time_base.numerator / time_base.denominator  # several times faster than arithmetic of fractions
 
 
+def _tick(stream: Stream) -> Fraction:
+    if stream.time_base is None:
+        raise Refusal("unreadable", f"the {stream.type} has no clock")
+    return stream.time_base
+
+
 def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], wanted: Wanted) -> Soundtrack:
     try:
-        sound = assemble(_decode(audio, packets, forgive_start=True), audio.time_base, wanted.longest)
+        sound = assemble(_decode(audio.codec_context.decode, packets, forgive_start=True), _tick(audio), wanted.longest)
     except OverflowError as error:
         raise Refusal("too-large", str(error)) from error
     if sound is None:
@@ -255,9 +264,9 @@ def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], wanted: Wanted)
 
 def _frames(video: av.VideoStream, packets: list[av.Packet]) -> Iterator[tuple[float, av.VideoFrame]]:
     """All frames with the times at which they appear, on the file's clock."""
-    time_base = video.time_base
+    time_base = _tick(video)
     appears = _seconds(_stamp(packets[0]), time_base)
-    for frame in _decode(video, packets):
+    for frame in _decode(video.codec_context.decode, packets):
         if frame.is_corrupt:
             raise Refusal("unreadable", f"a damaged picture at {appears:.2f} s")
         appears = appears if frame.pts is None else _seconds(frame.pts, time_base)
@@ -265,13 +274,13 @@ def _frames(video: av.VideoStream, packets: list[av.Packet]) -> Iterator[tuple[f
 
 
 def _decode(
-    stream: av.stream.Stream, packets: Iterable[av.Packet], forgive_start: bool = False
-) -> Iterator[av.frame.Frame]:
-    """All frames; with `forgive_start`, packets that fail before the first frame are passed over."""
+    decode: Callable[[av.Packet | None], list[Frame]], packets: Iterable[av.Packet], forgive_start: bool = False
+) -> Iterator[Frame]:
+    """All frames that `decode` gives; with `forgive_start`, packets that fail before the first are passed over."""
     begun = False
     for packet in (*packets, None):
         try:
-            frames = stream.codec_context.decode(packet)
+            frames = decode(packet)
         except av.error.InvalidDataError:
             if begun or not forgive_start:
                 raise
@@ -290,8 +299,8 @@ class _Clock:
             raise Refusal("no-video", "a video stream without pictures")
         (first, _), (last, lasting) = shown[0], shown[-1]
         gaps = [later - earlier for (earlier, _), (later, _) in zip(shown, shown[1:], strict=False)]
-        self.start = _seconds(first, video.time_base)
-        self.end = _seconds(last + (lasting or (round(median(gaps)) if gaps else 0)), video.time_base)
+        self.start = _seconds(first, _tick(video))
+        self.end = _seconds(last + (lasting or (round(median(gaps)) if gaps else 0)), _tick(video))
 
 
 def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:

@@ -1,10 +1,11 @@
 """A frame of a video as a viewer sees it, square pixels, upright, its short side scaled, as JPEG; and its thumbnail."""
 
 import io
+from typing import cast
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
@@ -52,20 +53,22 @@ class Thumbnailer:
         """The frame's thumbnail, uint8 (side, side), each pixel the mean of its part of the frame."""
         scaled = self._scaler.reformat(frame, self.side, self.side, "gray", interpolation="AREA", threads=1)
         plane = scaled.planes[0]
-        return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: self.side, : self.side].copy()
+        return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: self.side, : self.side].copy()
 
 
 def _image(frame: av.VideoFrame) -> Image.Image:
     size = (frame.width, frame.height)
-    planes = [frame.planes[index] for index in RED_GREEN_BLUE]
-    return Image.merge("RGB", [Image.frombuffer("L", size, plane, "raw", "L", plane.line_size, 1) for plane in planes])
+    planes = [(np.frombuffer(memoryview(plane), np.uint8), plane.line_size) for plane in frame.planes]
+    colors = [Image.frombuffer("L", size, data, "raw", "L", line_size, 1) for data, line_size in planes]
+    return Image.merge("RGB", [colors[index] for index in RED_GREEN_BLUE])
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
     """The matrix ((a, b), (c, d)) of the stored picture: a point (x, y) is shown at (ax + cy, bx + dy)."""
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
-    if data is None:
+    side_data = cast(SideDataContainer, frame.side_data)  # PyAV's stubs know one key of it alone
+    if Type.DISPLAYMATRIX not in side_data:
         return np.eye(2, dtype=np.int32)
+    data = side_data[Type.DISPLAYMATRIX]
     # Nine 32-bit numbers (a, b, u, c, d, v, x, y, w), the scale of which does not matter here.
     return np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]].reshape(2, 2)
 

@@ -108,9 +108,10 @@ def _channel(frames: Sequence[av.AudioFrame], channel: int, channels: int) -> np
     for frame in frames:
         kind = DIRECT[frame.format.name]
         if frame.format.is_planar:
-            parts.append(np.frombuffer(frame.planes[channel], kind, frame.samples))
+            parts.append(np.frombuffer(memoryview(frame.planes[channel]), kind, frame.samples))
         else:
-            parts.append(np.frombuffer(frame.planes[0], kind, frame.samples * channels)[channel::channels])
+            mixed = np.frombuffer(memoryview(frame.planes[0]), kind, frame.samples * channels)
+            parts.append(mixed[channel::channels])
     return np.concatenate(parts) if parts else np.empty(0, np.int16)
 
 

@@ -28,10 +28,10 @@ def clips_in_tar(root: Path, source: str) -> Iterator[Clip]:
     with open(path, "rb") as file:
         try:
             with tarfile.open(fileobj=file, mode="r:", errorlevel=0) as tar:
-                members = _members(tar)
+                members, whole = _members(tar)
                 yield from _Shard(path, source, tar, {member.name: member for member in members}).clips(members)
                 file.seek(tar.offset)
-                whole = len(members) == len(tar.members) and not any(file.read(tarfile.BLOCKSIZE))
+                whole = whole and not any(file.read(tarfile.BLOCKSIZE))
         except tarfile.TarError:
             pass
     if not whole:
@@ -47,15 +47,15 @@ def _problem(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def _members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
-    """All members up to where the file breaks off."""
+def _members(tar: tarfile.TarFile) -> tuple[list[tarfile.TarInfo], bool]:
+    """All members up to where the file breaks off, and whether it does not."""
     members = []
     try:
         for member in tar:
             members.append(member)
     except tarfile.TarError:
-        tar.members.append(tarfile.TarInfo("the part that cannot be read"))
-    return members
+        return members, False
+    return members, True
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,10 @@ class _Shard:
     def _read(self, member: tarfile.TarInfo) -> bytes:
         if not member.isreg() or member.size > SIDECAR_LIMIT:
             raise ValueError(f"not a file of at most {SIDECAR_LIMIT} bytes")
-        return self.tar.extractfile(member).read()
+        content = self.tar.extractfile(member)
+        if content is None:
+            raise ValueError("not a file")
+        return content.read()
 
 
 def _stem(name: str) -> str:

@@ -25,7 +25,6 @@ class _Pipeline(Group):
     download: Annotated[download.Download, INDIFFERENT]
     extract: extract.Extract
     pretrain: pretrain.Pretrain
-    correspond: correspond.Correspond
 
 
 def _one_each(name: str, package: str, attribute: str) -> type[Group]:
@@ -41,6 +40,7 @@ _FOUND: dict[str, Any] = {
 Pipeline = create_model(
     "Pipeline",
     __base__=_Pipeline,
+    correspond=(correspond.Correspond, ...),
     **_FOUND,
     label=(label.Label, ...),
     evaluate=(_one_each("Evaluate", "earshot.benchmarks", "BENCHMARK"), ...),

@@ -147,7 +147,7 @@ def _prints(found: list[bytes], words: int) -> np.ndarray:
 
 def _all_prints(parts: list[np.ndarray], words: int, share: float) -> Prints:
     joined = np.concatenate([np.empty((0, words), np.uint64), *parts])
-    return Prints(joined, joined.any(1), limit=int(share * words * WORD_BITS))
+    return Prints(joined, np.any(joined, axis=1), limit=int(share * words * WORD_BITS))
 
 
 def first_of_each(corpus: Corpus) -> np.ndarray:

@@ -1,0 +1,56 @@
+"""Which network the stage correspond trains, on which pairs, and beside which control."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from earshot.networks.audio_visual_base import Correspondence
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.files import load_correspondence, load_correspondence_weights
+from earshot.params.correspond import CorrespondBase
+from earshot.scenes.clips import Sampling
+from earshot.training.correspondence import CorrespondenceTask, Pairs
+from earshot.training.encoder_training import EncoderTraining
+
+
+class Corresponding(EncoderTraining[CorrespondBase]):
+    """Training on pairs of pictures and sounds."""
+
+    items, examples = "pairs", "clips"
+
+    def build(self) -> Correspondence:
+        return build_correspondence(self.params.network, **self.params.model_dump())
+
+    def task(self, name: str, network: Correspondence) -> CorrespondenceTask:
+        p = self.params
+        return CorrespondenceTask(
+            self.ready(network),
+            self.root / "data/scenes",
+            Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift),
+            self.augmentation(),
+            volume=p.volume,
+            batch=p.batch,
+            seed=self.seed,
+            wrong_sound=name == "wrong_sound",
+        )
+
+    def inputs(self, batch: Pairs) -> tuple[Tensor, ...]:
+        return batch[:4]
+
+    def fit(self, network: Correspondence, batches: Sequence[tuple[Tensor, ...]]) -> None:
+        network.fit_sound_scale(torch.cat([sounds for _, sounds, *_ in batches]))
+        super().fit(network, batches)
+        network.even_out(*batches[0])
+
+    def load(self, folder: Path) -> Correspondence:
+        return load_correspondence(folder)
+
+    def begin(self, network: Correspondence, batches: Sequence[tuple[Tensor, ...]]) -> None:
+        if self.weights:
+            load_correspondence_weights(network, self.weights)
+
+    def facts(self, task: CorrespondenceTask) -> dict[str, Any]:
+        return {"chance": 0.5, "clips_trained_on": task.training.items}
