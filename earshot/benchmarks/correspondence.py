@@ -15,7 +15,7 @@ Of a clip with several annotations each counts alike.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -25,19 +25,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
-from earshot.core.files import shard_paths
 from earshot.core.params import Amount, Count
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, NotApplicable, Result
+from earshot.evaluation.clips.clip_embeddings import read_all_annotations
 from earshot.evaluation.encoders import PREFIXES
+from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.correspondence import build_correspondence
-from earshot.networks.device import chosen_device
+from earshot.networks.device import on_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.towers import CHANNELS
+from earshot.networks.two_towers import TwoTowers
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
-from earshot.scenes.annotations import read_annotations
 from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training.augmentation import Augmentation
@@ -91,16 +92,16 @@ def evaluate(context: Context[Params]) -> Result:
 
 
 @torch.inference_mode()
-def score_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: str) -> tuple[np.ndarray, np.ndarray]:
+def score_pairs(network: Correspondence, scenes: Path, sampling: Sampling, split: str) -> tuple[np.ndarray, np.ndarray]:
     """The log-odds of every pair of a split, and which belong together, both (pairs,)."""
-    network = network.to(chosen_device(), memory_format=torch.channels_last).eval()
+    on_device(network).eval()
     pairs = held_out_pairs(network, scenes, sampling, split)
     found = [(network(*each[:4]).float().cpu(), each.together.cpu()) for each in pairs]
     scores, together = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     return scores, together > 0
 
 
-def held_out_pairs(network: nn.Module, scenes: Path, sampling: Sampling, split: str) -> Iterator[Pairs]:
+def held_out_pairs(network: Correspondence, scenes: Path, sampling: Sampling, split: str) -> Iterator[Pairs]:
     """The pairs of a split on the network's device: the same whenever they are asked for.
 
     Raises:
@@ -126,7 +127,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
     annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
     sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
-    network = build_correspondence("l3", **sizes).to(chosen_device(), memory_format=torch.channels_last)
+    network = cast(TwoTowers, on_device(build_correspondence("l3", **sizes)))
     task = CorrespondenceTask(
         network,
         context.tree,
@@ -183,9 +184,7 @@ class Annotations:
         Raises:
             EarshotError: nobody said two different things.
         """
-        said = {
-            clip: words for path in shard_paths(folder, ".parquet") for clip, words in read_annotations(path).items()
-        }
+        said = read_all_annotations(folder)
         names = sorted({word for words in said.values() for word in words})
         if len(names) < 2:
             found = f"{len(names)} different annotations of {len(said)} clips"
@@ -203,7 +202,7 @@ class Annotations:
 class ClassifiedTower(nn.Module):
     """A tower of L3 and two layers that tell the annotations: 512 to 128 to the names (section 3.1)."""
 
-    def __init__(self, network: nn.Module, sense: str, names: int) -> None:
+    def __init__(self, network: TwoTowers, sense: str, names: int) -> None:
         super().__init__()
         self.tower = network.picture_tower if sense == "pictures" else network.sound_tower
         self.embed = network.embed_pictures if sense == "pictures" else network.embed_sounds
@@ -238,10 +237,6 @@ class AnnotationTask:
         told = targets.gather(1, scores.argmax(1, keepdim=True)) > 0
         return functional.cross_entropy(scores, targets), told.float().mean()
 
-    def validate(self) -> dict[str, float | None]:
-        """Nothing: no choice is made while training."""
-        return {}
-
 
 class FusionTask:
     """L3's two last layers learn correspondence on towers that stay as they are."""
@@ -257,12 +252,10 @@ class FusionTask:
         self.network.picture_tower.eval()
         self.network.sound_tower.eval()
 
-    def validate(self) -> dict[str, float | None]:
-        """Nothing: no choice is made while training."""
-        return {}
 
-
-def direct_accuracy(network: nn.Module, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling) -> float:
+def direct_accuracy(
+    network: Correspondence, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling
+) -> float:
     """The share of the test pairs told by the product of the two distributions of names."""
     products, together = agreement(network, towers, scenes, sampling, "val")
     threshold = best_threshold(products, together)
@@ -272,7 +265,7 @@ def direct_accuracy(network: nn.Module, towers: Mapping[str, nn.Module], scenes:
 
 @torch.inference_mode()
 def agreement(
-    network: nn.Module, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling, split: str
+    network: Correspondence, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scalar product of the two distributions of every pair, and which pairs belong together, both (pairs,)."""
     products, together = [], []

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.core.errors import EarshotError
+from earshot.core.text import read_lines
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.recordings.recordings import DISPLAY, RecordingParams, Split, evaluate_recordings
 
@@ -91,7 +92,7 @@ def _read_2013(tree: Path) -> Scenes:
             raise EarshotError(f"{folder}: holds {found}, wanted names such as bus01.wav; restore the folder")
         parts.append(listed)
     files = [*parts[0], *parts[1]]
-    classes = [NAME_2013.fullmatch(file.name)[1] for file in files]
+    classes = [NAME_2013.sub(r"\1", file.name) for file in files]
     train = np.arange(len(parts[0]))
     order = np.array([classes[:place].count(classes[place]) for place in train])  # among those of its scene
     split = Split(train, np.arange(len(train), len(files)), order % FOLDS_2013)
@@ -104,13 +105,14 @@ def _read_2016(tree: Path) -> Scenes:
     files, classes = list(listed), list(listed.values())
     places = {file: place for place, file in enumerate(files)}
     setup = development / "evaluation_setup"
-    trains, asked = [], []
+    trains: list[np.ndarray] = []
+    asked: list[np.ndarray] = []
     for fold in range(1, FOLDS_2016 + 1):
         for part, name in ((trains, "train"), (asked, "evaluate")):
             part.append(_places(setup / f"fold{fold}_{name}.txt", development, listed, places))
     folds = np.zeros(len(files), int)  # a recording that no fold asks counts with the first
-    for number, part in enumerate(asked):
-        folds[part] = number
+    for number, test in enumerate(asked):
+        folds[test] = number
     for number, (train, test) in enumerate(zip(trains, asked, strict=True), 1):
         if shared := set(train) & set(test):
             raise EarshotError(
@@ -137,14 +139,10 @@ def _places(file: Path, root: Path, listed: dict[Path, str], places: dict[Path, 
 def _read_list(file: Path) -> dict[Path, str]:
     """The scenes of recordings, from lines such as audio/b020_90_120.wav, a tab, and beach."""
     root = file.parent.parent if file.parent.name == "evaluation_setup" else file.parent
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); restore the official lists") from None
     found = {}
-    for number, line in enumerate(lines, 1):
-        name, scene = [*line.strip().split("\t"), ""][:2]
-        if not line.strip():
+    for number, line in enumerate(read_lines(file, "restore the official lists"), 1):
+        name, scene = [*line.split("\t"), ""][:2]
+        if not line:
             continue
         if not scene or not re.fullmatch(r"audio/[^/\\]+\.wav", name):
             wanted = "wanted a recording and its scene such as audio/b020_90_120.wav and beach, a tab between"

@@ -37,7 +37,7 @@ from earshot.evaluation.images.sampling import shown_places
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.images.voc_lists import read_tree
 from earshot.evaluation.metrics import SAME_OBJECT, Found, Shown, detection_precision, overlap
-from earshot.networks.device import chosen_device
+from earshot.networks.device import on_device
 from earshot.networks.files import load_convolutional
 from earshot.networks.network import Convolutional
 from earshot.params.evaluate import BenchmarkParams
@@ -149,17 +149,13 @@ class DetectionTask:
         moved = smooth_l1_loss(found, offsets[shown], reduction="sum") / len(classes)
         return cross_entropy(scores.float(), classes) + moved, (scores.argmax(1) == classes).float().mean()
 
-    def validate(self) -> dict[str, float | None]:
-        """Nothing: no choice is made while training."""
-        return {}
-
     def _batch(self, number: int) -> Batch:
         context, count = self.detection.context, len(self.detection.train.files)
         chances = generator("detection regions", context.seed, number)
         drawn = [self._draw(place, chances) for place in places_of(context, count, number)]
         pictures, regions, classes, offsets = zip(*drawn, strict=True)
-        joined = (torch.cat(part).to(self.device) for part in (classes, offsets))
-        return [each.to(self.device) for each in pictures], [each.to(self.device) for each in regions], *joined
+        shown, cut = ([each.to(self.device) for each in part] for part in (pictures, regions))
+        return shown, cut, torch.cat(classes).to(self.device), torch.cat(offsets).to(self.device)
 
     def _draw(self, place: int, chances: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A picture, mirrored or not, with regions drawn from its objects and proposals."""
@@ -252,20 +248,9 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
     """The detector of an encoder after all its steps, those done before taken from its checkpoint; in eval mode."""
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
     p, seed = detection.context.params, detection.context.seed
-    detector = FastRcnn(load_convolutional(detection.context.encoder, name), len(detection.classes), seed)
-    detector = detector.to(chosen_device(), memory_format=torch.channels_last)
-    plan = Plan(
-        epochs=1,
-        learning_rate=p.learning_rate,
-        weight_decay=p.weight_decay,
-        clip_norm=p.clip_norm,
-        precision="float32",
-        seed=seed,
-        optimiser="sgd",
-        schedule="steps",
-        drops=p.drops,
-        drop=p.drop,
-    )
+    encoder = load_convolutional(detection.context.encoder, name)
+    detector = on_device(FastRcnn(encoder, len(detection.classes), seed))
+    plan = Plan.of(p, seed, epochs=1, precision="float32", optimiser="sgd", schedule="steps")
     checkpoint = detection.context.scratch / f"{name}.checkpoint.safetensors"
     Trainer(DetectionTask(detector, detection), plan, checkpoint).train(f"detection {name}", position=position)
     return detector.eval()
@@ -288,7 +273,7 @@ def detect_shard(number: int, detection: Detection) -> dict[str, int]:
 
 def read_detections(detection: Detection, name: str) -> list[list[Found]]:
     """What the detector of an encoder found, a list a class of an entry a test picture."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for shard in detection.shards():
         found |= load_file(detection.place(name, shard))
     by_class = []

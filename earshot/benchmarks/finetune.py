@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from earshot.evaluation.images.sampling import shown_places
 from earshot.evaluation.images.voc_lists import Split, read_tree
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 from earshot.networks.crops import Changes, crop_frames
-from earshot.networks.device import autocast, chosen_device
+from earshot.networks.device import autocast, on_device
 from earshot.networks.files import load_network
 from earshot.networks.network import Network
 from earshot.params.evaluate import BenchmarkParams
@@ -91,19 +91,8 @@ class FineTuning:
         return Augmentation(crop=p.crop_smallest, crop_largest=p.crop_largest, flip=True)
 
     def plan(self) -> Plan:
-        p = self.context.params
-        return Plan(
-            epochs=1,
-            learning_rate=p.learning_rate,
-            weight_decay=p.weight_decay,
-            clip_norm=p.clip_norm,
-            precision="auto",
-            seed=self.context.seed,
-            optimiser="sgd",
-            schedule="steps",
-            drops=p.drops,
-            drop=p.drop,
-        )
+        fixed = {"epochs": 1, "precision": "auto", "optimiser": "sgd", "schedule": "steps"}
+        return Plan.of(self.context.params, self.context.seed, **fixed)
 
     def place(self, name: str, mode: str, suffix: str) -> Path:
         """Where in the scratch folder the checkpoint or the scores of a training are."""
@@ -148,10 +137,6 @@ class VocTask:
         right = ((scores > 0) == shown) & counted
         return (costs * counted).sum() / len(labels), right.sum() / counted.sum().clamp(min=1)
 
-    def validate(self) -> dict[str, float | None]:
-        """Nothing: no choice is made while training."""
-        return {}
-
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         count = len(self.files)
         places = shown_places("fine-tuning order", self.seed, number, batch=self.batch, count=count)
@@ -175,7 +160,8 @@ def evaluate(context: Context[Params]) -> Result:
     map_shards(work, range(len(trainings)), context.scratch / "finished", title="fine-tuning")
 
     labels = tuning.test[1]
-    metrics, rows = {}, [{"class": name} for name in classes]
+    metrics: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
     for name in names:
         for mode in modes:
             precisions = average_precisions(np.load(tuning.place(name, mode, "npy")), labels)
@@ -195,7 +181,7 @@ def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:
     p, seed = tuning.context.params, tuning.context.seed
     network = load_network(tuning.context.encoder, name)
     renew(network, tuning.train[1].shape[1], mode, seed)
-    network = network.to(chosen_device(), memory_format=torch.channels_last)
+    on_device(network)
     task = VocTask(network, tuning.train, tuning.augmentation(), batch=p.batch, steps=p.steps, seed=seed)
     checkpoint = tuning.place(name, mode, "checkpoint.safetensors")
     title = f"{name} {mode}".replace("_", " ")

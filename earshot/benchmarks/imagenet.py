@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_picture
 from earshot.evaluation.linear import feature_scale
-from earshot.networks.device import chosen_device
+from earshot.networks.device import chosen_device, on_device
 from earshot.networks.files import load_encoder
 from earshot.networks.network import require_convolutional
 from earshot.networks.towers import pooled
@@ -83,7 +83,8 @@ def evaluate(context: Context[Params]) -> Result:
     """The accuracy of the trained network, of its controls, and of chance."""
     there = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(context.encoder)]
     pictures = read_tree(context.tree)
-    metrics, rows = {}, [{"class": name} for name in pictures.classes]
+    metrics: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = [{"class": name} for name in pictures.classes]
     asked = pictures.labels[pictures.train :]
     for name in there:
         told = measured(name, context, pictures)
@@ -124,7 +125,7 @@ def describe_shard(shard: int, name: str, context: Context[Params], folder: Path
     """Write the features of up to SHARD pictures, float16 (pictures, dimensions), beside the list of their names."""
     torch.set_num_threads(1)  # sums, and so features, depend on their number
     device = chosen_device()
-    encoder = require_convolutional(load_encoder(context.encoder, name)).to(device, memory_format=torch.channels_last)
+    encoder = on_device(require_convolutional(load_encoder(context.encoder, name)))
     files = json.loads(_shard(folder, shard).with_suffix(".json").read_text())
     read = partial(_read, files=files, side=context.params.resize)
     rows = []

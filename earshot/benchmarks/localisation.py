@@ -60,10 +60,10 @@ def evaluate(context: Context[Params]) -> Result:
             metrics[name.replace("ciou", "auc")] = area_under(found[name])
     told = [f"{metric} {metrics[metric]:.3f} (random {metrics[f'random_{metric}']:.3f}, centre "
             f"{metrics[f'centre_{metric}']:.3f})" for metric in ("peak", "ciou_median", "auc_median")]  # fmt: skip
-    rows = class_rows([[picture.kind] for picture in pictures], scores)
+    classes = class_rows([[picture.kind] for picture in pictures], scores)
     metrics |= {"pictures": len(pictures), "pictures_without_box": empty}
     asked = [picture.frame.stem for picture in pictures]
-    return Result(metrics, rows, f"{PROTOCOL}, {len(pictures):,} pictures", ", ".join(told), asked)
+    return Result(metrics, classes, f"{PROTOCOL}, {len(pictures):,} pictures", ", ".join(told), asked)
 
 
 def area_under(values: np.ndarray) -> float:

@@ -5,20 +5,21 @@ by 3-fold cross-validation on the training pictures; accuracy, averaged over the
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from earshot.core.errors import EarshotError
 from earshot.core.params import Positive
+from earshot.core.text import read_lines
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import load_encoders
 from earshot.evaluation.images.image_features import ProbeParams, colour_features, layer_features
-from earshot.evaluation.linear import Probe, cross_validated_probe
+from earshot.evaluation.linear import Probe, cross_validated_probe, one_vs_rest
 from earshot.evaluation.metrics import accuracy
+from earshot.networks.network import PictureEncoder
 
 PROTOCOL = "SUN397 linear SVM, accuracy"
 SPLITS = 3
@@ -65,7 +66,9 @@ def evaluate(context: Context[Params]) -> Result:
     return Result(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked, confusion)
 
 
-def split_features(encoders: dict[str, nn.Module], files: list[Path], context: Context[Params], split: int):
+def split_features(
+    encoders: Mapping[str, PictureEncoder], files: list[Path], context: Context[Params], split: int
+) -> Iterator[tuple[str, Tensor]]:
     """The metric's name and the features of the pictures of a split, for each layer of each encoder and for colours."""
     resize = context.params.resize
     for prefix, encoder in encoders.items():
@@ -80,10 +83,10 @@ def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
 
     `features` holds the rows of `train`, which are the numbers of their categories, then those that are asked.
     """
-    signs = torch.full((len(train), int(train.max()) + 1), -1.0)
-    signs[torch.arange(len(train)), torch.from_numpy(train)] = 1
     folds = np.arange(len(train)) % FOLDS  # the pictures of a category stand together, so each fold has its share
-    return cross_validated_probe((features[: len(train)], signs), folds, features[len(train) :], accuracy, name=name)
+    return cross_validated_probe(
+        (features[: len(train)], one_vs_rest(train)), folds, features[len(train) :], accuracy, name=name
+    )
 
 
 def read_split(tree: Path, split: int, images: int, seed: int) -> tuple[list[str], Part, Part]:
@@ -105,7 +108,8 @@ def read_split(tree: Path, split: int, images: int, seed: int) -> tuple[list[str
         raise EarshotError(f"{tree}, split {split}: {odd} is in one of Training and Testing only, wanted in both")
     if len(classes) < 2:
         raise EarshotError(f"{tree}, split {split}: {len(classes)} category, wanted at least two")
-    return classes, *(_draw(tree, parts[part], images, (seed, split, order)) for order, part in enumerate(parts))
+    train, test = (_draw(tree, parts[part], images, (seed, split, order)) for order, part in enumerate(parts))
+    return classes, train, test
 
 
 def _draw(tree: Path, listed: dict[str, list[str]], images: int, seed: Sequence[int]) -> Part:
@@ -119,12 +123,9 @@ def _draw(tree: Path, listed: dict[str, list[str]], images: int, seed: Sequence[
 
 def _read_partition(file: Path) -> dict[str, list[str]]:
     """The pictures of each category, as paths below SUN397, from lines such as /a/abbey/sun_aobrzbkvqmzltksk.jpg."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); wanted {LAYOUT}; mend evaluate.sun.tree") from None
+    lines = read_lines(file, f"wanted {LAYOUT}; mend evaluate.sun.tree")
     pictures: dict[str, list[str]] = defaultdict(list)
-    for number, line in enumerate(map(str.strip, lines), 1):
+    for number, line in enumerate(lines, 1):
         path = line.lstrip("/")
         if line and (path.count("/") < 2 or ".." in path.split("/")):
             raise EarshotError(f"{file}, line {number}: {line!r}, wanted a path such as /a/abbey/sun_a.jpg")

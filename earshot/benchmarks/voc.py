@@ -5,6 +5,7 @@ Resize, centre crop, one-vs-rest SVMs; one C for all classes by mean average pre
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ def evaluate(context: Context[ProbeParams]) -> Result:
     files = [file for split in SPLITS for file in splits[split][0]]
     labels = [splits[split][1] for split in SPLITS]
     resize = context.params.resize
-    metrics, rows = {}, [{"class": name} for name in classes]
+    metrics: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = [{"class": name} for name in classes]
 
     def probe(features: Tensor, name: str, metric: str) -> float:
         cost, precisions = probe_splits(features, labels, name)

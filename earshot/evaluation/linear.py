@@ -77,6 +77,13 @@ def feature_scale(rows: Tensor) -> float:
     return rows.shape[1] ** 0.5 / norm if norm > 0 else 1.0
 
 
+def one_vs_rest(numbers: np.ndarray) -> Tensor:
+    """The labels of rows by the numbers of their classes (rows,): float32 (rows, classes), 1 or -1."""
+    signs = torch.full((len(numbers), int(numbers.max()) + 1), -1.0)
+    signs[torch.arange(len(numbers)), torch.from_numpy(numbers)] = 1
+    return signs
+
+
 def fit(
     rows: Tensor, labels: Tensor, costs: Sequence[float], scale: float = 1.0, tolerance: float = TOLERANCE
 ) -> Machines:

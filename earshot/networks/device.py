@@ -1,9 +1,14 @@
 """Where networks run, and in which precision."""
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from earshot.core.errors import EarshotError
 from earshot.pipeline.settings import settings
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def chosen_device() -> torch.device:
@@ -17,6 +22,12 @@ def chosen_device() -> torch.device:
     if name == "cuda" and not available:
         raise EarshotError("EARSHOT_DEVICE is cuda, but torch finds no such device; wanted auto or cpu")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def on_device(network: N) -> N:
+    """The network itself, moved to the device of `chosen_device` in the memory layout that is fastest there."""
+    # Torch's types leave out the memory layout.
+    return network.to(chosen_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def used_precision(precision: str, device: torch.device) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from earshot.core.files import write_atomically
-from earshot.networks.device import chosen_device, used_precision
+from earshot.networks.device import on_device, used_precision
 from earshot.networks.files import save_architecture, save_weights
 from earshot.params.training import Training
 from earshot.pipeline import torchrun
@@ -103,7 +103,7 @@ class EncoderTraining(ABC, Generic[P]):
     def ready(self, network: Any) -> Any:
         """The network on its device, and torch with as many threads as the parameters say."""
         torch.set_num_threads(self.params.threads)
-        return network.to(chosen_device(), memory_format=torch.channels_last)
+        return on_device(network)
 
     def result(self, name: str) -> Path:
         """Where the metrics and the history of a finished training stand."""

@@ -38,8 +38,9 @@ class Task(Protocol):
 
     `network` holds everything that has weights, of which those that require gradients are trained, and
     `batches_per_epoch` says how long an epoch is. A task may also have a method `prepare()`, called whenever the
-    network was put into training mode: it keeps parts of it, frozen batch norms say, in eval mode; and a method
-    `watch(history)`, called after every epoch, which warns of what goes wrong.
+    network was put into training mode: it keeps parts of it, frozen batch norms say, in eval mode; a method
+    `validate()`, called in eval mode, which gives what the history says of the network by the validation split; and a
+    method `watch(history)`, called after every epoch, which warns of what goes wrong.
     """
 
     network: Any
@@ -50,9 +51,6 @@ class Task(Protocol):
 
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Of one batch the mean loss, and the share that was right: scalars."""
-
-    def validate(self) -> dict[str, float | None]:
-        """What the history says of a network, measured on the validation split; called in eval mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +83,10 @@ class Plan:
     keep: str = "last"
 
     @classmethod
-    def of(cls, params: Any, seed: int) -> "Plan":
-        """As a group of parameters has it, whose names are those of the fields."""
-        return cls(seed=seed, **{name: getattr(params, name) for name in cls.__dataclass_fields__ if name != "seed"})
+    def of(cls, params: Any, seed: int, **fixed: Any) -> "Plan":
+        """As a group of parameters has it, whose names are those of the fields, but for what is `fixed`."""
+        own = {name: getattr(params, name) for name in cls.__dataclass_fields__ if hasattr(params, name)}
+        return cls(**own | fixed | {"seed": seed})
 
 
 @dataclass
@@ -178,7 +177,7 @@ class Trainer:
         self.network.eval()
         processes.same_statistics(self.network)
         with torch.inference_mode(), self._autocast():
-            found = self.task.validate()
+            found: dict[str, float | None] = getattr(self.task, "validate", dict)()
         self._train_mode()
         return found
 

@@ -1,6 +1,7 @@
 """Annotated clips as correspondence networks describe them: one moment of each, the one nearest its middle."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from earshot.core.files import shard_paths
 from earshot.evaluation.encoders import load_encoders
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.crops import crop_frames
-from earshot.networks.device import chosen_device
+from earshot.networks.device import chosen_device, on_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.network import PictureEncoder
 from earshot.scenes.annotations import read_annotations
@@ -39,7 +40,7 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
         if network.frames != 1:
             found = f"{network.architecture['name']}, which sees {network.frames} pictures at a time"
             raise EarshotError(f"{folder}: holds {found}; this benchmark wants one of single pictures: l3, ave or avol")
-        network.to(chosen_device(), memory_format=torch.channels_last)
+        on_device(network)
     return networks
 
 
@@ -67,7 +68,9 @@ def describe_clips(
     found: list[tuple[str, str]] = []
     pictures: dict[str, list[Tensor]] = {name: [] for name in networks}
     sounds: dict[str, list[Tensor]] = {name: [] for name in networks if hear}
-    for batch in tqdm(_batched(clips), desc=title, unit="batch", leave=False):
+    remaining = iter(clips)
+    batches = iter(lambda: list(islice(remaining, BATCH)), [])
+    for batch in tqdm(batches, desc=title, unit="batch", leave=False):
         found += [(clip.clip_id, clip.group) for clip in batch]
         seen, heard = (tensor.to(device) for tensor in _moments(scenes, batch, wanted))
         for name, network in networks.items():
@@ -75,10 +78,10 @@ def describe_clips(
             if hear:
                 sounds[name].append(hear(network, heard).float().cpu())
     order = sorted(range(len(found)), key=found.__getitem__)
-    seen, heard = (
+    described, described_sounds = (
         {name: torch.cat(rows)[order].numpy() for name, rows in parts.items() if rows} for parts in (pictures, sounds)
     )
-    return [found[place] for place in order], seen, heard
+    return [found[place] for place in order], described, described_sounds
 
 
 def annotation_table(annotations: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
@@ -90,8 +93,8 @@ def annotation_table(annotations: Sequence[Sequence[str]]) -> tuple[list[str], n
 def class_rows(annotations: Sequence[Sequence[str]], scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """A row a class: how many clips (or pictures) are annotated so, and the means of their scores, each (clips,)."""
     rows = []
-    for name in sorted({name for said in annotations for name in said}):
-        of_class = np.array([name in said for said in annotations])
+    names, annotated = annotation_table(annotations)
+    for name, of_class in zip(names, annotated.T, strict=True):
         means = {metric: float(values[of_class].mean()) for metric, values in scores.items()}
         rows.append({"class": name, "clips": int(of_class.sum())} | means)
     return rows
@@ -129,17 +132,6 @@ def middle_moment(clip: Clip, seconds: float) -> tuple[int, float]:
     """The number of the moment nearest to a clip's middle, and where its slice of so many seconds of sound begins."""
     number = int(np.abs(np.array(clip.times) - clip.duration / 2).argmin())
     return number, CENTRED.start(clip, clip.times[number], seconds, 0)
-
-
-def _batched(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
-    batch: list[Clip] = []
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _moments(scenes: Path, clips: list[Clip], wanted: Wanted) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,7 @@ def _vggss(file: Path) -> list[tuple[str, str, tuple[Box, ...]]]:
 def _flickr(file: Path) -> tuple[str, str, tuple[Box, ...]]:
     """Name, class and boxes of one picture: the numbers of every <bbox>, left, top, right, bottom, in its last four."""
     try:
-        found = [[float(each.text) for each in list(box)[-4:]] for box in ElementTree.parse(file).iter("bbox")]
+        found = [[float(each.text or "") for each in list(box)[-4:]] for box in ElementTree.parse(file).iter("bbox")]
     except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
         raise EarshotError(f"{file}: cannot be read ({error}); wanted an annotator's <bbox> of four pixels") from None
     return file.stem, "sound", _boxes(file, file.stem, found, FLICKR_SIDE)

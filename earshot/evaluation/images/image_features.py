@@ -12,7 +12,7 @@ from tqdm import tqdm
 from earshot.core.errors import EarshotError
 from earshot.core.params import INDIFFERENT, Pixels
 from earshot.evaluation.image_files import read_picture, require_pictures
-from earshot.networks.device import chosen_device
+from earshot.networks.device import on_device
 from earshot.networks.network import PictureEncoder
 from earshot.params.evaluate import BenchmarkParams
 
@@ -54,8 +54,7 @@ def layer_features(
     """
     if unknown := [layer for layer in layers if layer not in encoder.probe_layers]:
         raise EarshotError(f"layers: the encoder has no {unknown[0]}; it has {', '.join(encoder.probe_layers)}")
-    device = chosen_device()
-    encoder = encoder.to(device, memory_format=torch.channels_last)
+    device = on_device(encoder).channel_mean.device
     features: dict[str, Tensor] = {}
     for rows, pictures in picture_batches(files, resize, encoder.image_size, title):
         for layer, values in encoder.features(pictures.to(device), layers).items():

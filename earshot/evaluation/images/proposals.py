@@ -86,7 +86,7 @@ def selective_search(picture: np.ndarray) -> np.ndarray:
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(picture)
     search.switchToSelectiveSearchFast()
-    found = search.process()  # (proposals, 4): left, top, width, height
+    found = np.asarray(search.process())  # (proposals, 4): left, top, width, height
     boxes = np.unique(np.column_stack([found[:, :2], found[:, :2] + found[:, 2:]]), axis=0)
     return generator("proposals", len(boxes)).permutation(boxes).astype(np.float32)
 
@@ -96,7 +96,7 @@ def from_files(tree: Path, parts: Mapping[str, Sequence[Path]], kept: int, scrat
 
     Raises EarshotError for a file that is missing, has another layout or says nothing of a picture.
     """
-    folder, shards = scratch / "proposals", {}
+    folder, shards = scratch / "proposals", dict[str, int]()
     for number, (part, files) in enumerate(parts.items()):
         source = tree / "selective_search_data" / f"voc_2007_{part}.mat"
         boxes = {name: found for name, found in read_released(source) if name}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from earshot.core.errors import EarshotError
+from earshot.core.text import read_lines
 
 SPLITS = ("train", "val", "test")
 LAYOUT = "VOCdevkit/VOC2007 with JPEGImages and ImageSets/Main"
@@ -51,11 +52,7 @@ def _read_class(file: Path, names: Sequence[str]) -> np.ndarray:
 
 
 def _read_lines(file: Path) -> list[list[str]]:
-    try:
-        lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); restore the official ImageSets") from None
-    lines = [line for line in lines if line]
+    lines = [line.split() for line in read_lines(file, "restore the official ImageSets") if line]
     for line in lines:
         if "/" in line[0] or "\\" in line[0] or line[0].startswith("."):
             raise EarshotError(f"{file}: names picture {line[0]!r}, wanted a plain name such as 000005")

@@ -25,10 +25,10 @@ from earshot.core.errors import EarshotError
 from earshot.core.params import Positive
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Context, Result
 from earshot.evaluation.encoders import load_encoders
-from earshot.evaluation.linear import cross_validated_probe
+from earshot.evaluation.linear import cross_validated_probe, one_vs_rest
 from earshot.evaluation.metrics import accuracy
 from earshot.networks.audio_visual_base import Correspondence
-from earshot.networks.device import chosen_device
+from earshot.networks.device import on_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.towers import pooled
 from earshot.params.evaluate import BenchmarkParams
@@ -154,8 +154,7 @@ def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], nam
     features: (recordings, windows, dimensions); targets: (recordings,).
     """
     windows, dimensions = features.shape[1:]
-    signs = torch.full((len(targets), int(targets.max()) + 1), -1.0)
-    signs[torch.arange(len(targets)), torch.from_numpy(targets)] = 1
+    signs = one_vs_rest(targets)
     told = []
     for number, split in enumerate(splits, 1):
         train, test = torch.from_numpy(split.train), torch.from_numpy(split.test)
@@ -177,8 +176,7 @@ def hear_recordings(files: Sequence[Path], title: str, network: Correspondence, 
 
     Raises EarshotError for a network without a sound tower.
     """
-    device = chosen_device()
-    network.to(device, memory_format=torch.channels_last)
+    device = on_device(network).channel_mean.device
     cut = partial(cut_recording, windows=windows, samples=network.sound_samples, rate=network.sound_rate)
     for waveforms in _each(cut, files, title):
         parts = torch.from_numpy(waveforms).to(device).split(AT_ONCE)
@@ -204,7 +202,7 @@ def cut_recording(file: Path, windows: int, samples: int, rate: int) -> np.ndarr
         raise EarshotError(f"{file}: holds NaN or infinity, wanted sound in [-1, 1]; restore the file")
     mono = resample(sound, own_rate, rate, channels=1)
     starts = np.round(np.linspace(0, max(len(mono) - samples, 0), windows)).astype(int)
-    return cut_slices(mono, starts, samples)
+    return cut_slices(mono, starts.tolist(), samples)
 
 
 def describe_recording(file: Path, windows: int, description: "Description") -> np.ndarray:
