@@ -26,26 +26,11 @@ others are requested, clips that are requested in the same words are taken over.
     python -m stages.download --status --json
 """
 
-import shutil
-import warnings
-from collections import Counter
-from functools import partial
-from typing import Any
-
-from earshot.core.errors import EarshotError
-from earshot.core.files import link_tree, shard_name
-from earshot.corpus.completeness import ASKED
-from earshot.corpus.requested import read_asked
-from earshot.corpus.selection import Selection
-from earshot.download.clips import Job, download_shard
-from earshot.download.earlier import Earlier, counts_of_finished, index_earlier, record_of, write_record
-from earshot.download.progress import closing_line, pending_line, progress, sites
-from earshot.download.published import open_manifest
+from earshot.download.earlier import counts_of_finished, index_earlier, record_of
+from earshot.download.progress import closing_line, progress, sites
 from earshot.download.rate_limit import Pace
-from earshot.download.sharding import deal
-from earshot.download.yt_dlp_client import check_cookies, check_js_runtime
+from earshot.download.whole_list import download_list
 from earshot.params.download import Params
-from earshot.pipeline.shards import map_shards
 from earshot.pipeline.stage import Run, Stage
 
 STAGE = Stage(
@@ -66,49 +51,11 @@ def main(run: Run[Params]) -> str:
     if counts is not None:
         run.keep("data/clips")
     else:
-        counts = download(run, record, index_earlier(clips, record, run.scratch / "earlier.npy"))
+        counts = download_list(run, record, index_earlier(clips, record, run.scratch / "earlier.npy"))
     refused = {name: counts[name] for name in sorted(counts) if name.startswith("refused_")}
     metrics = {name: counts[name] for name in ("clips_asked", "clips_kept", "clips_pending")} | refused
     run.write_metrics("download", metrics)
     return closing_line(metrics)
-
-
-def download(run: Run[Params], record: dict[str, Any], earlier: Earlier | None) -> Counter[str]:
-    """Get all clips but those that an earlier run has; return the counts of what became of them."""
-    params, out = run.params, run.out("data/clips")
-    check_cookies()
-    pace = Pace.shared(run.scratch_root)
-    pace.check()
-    manifest = open_manifest(run.path(params.corpus.manifest), run.scratch_root / "lists")
-    for message in manifest.unknown():
-        warnings.warn(message, stacklevel=1)
-    job = Job(
-        media=manifest.file.parent,
-        asked=run.scratch / "asked",
-        clips=run.scratch / "clips",
-        out=out,
-        seconds=params.download.seconds_limit,
-        megabytes=params.download.megabytes_limit,
-        fetch=params.download.fetch,
-        accept_pending=params.corpus.accept_pending,
-        pace=pace,
-        earlier=earlier,
-    )
-    selection = Selection.of(params.corpus.select, run.optional_path(params.corpus.select.ontology))
-    shards = deal(manifest, job.asked, params.download.shard_clips, selection)
-    requested = (row for number in range(shards) for row in read_asked(job.asked / f"{shard_name(number)}.jsonl"))
-    check_js_runtime(row.source for row in requested if not row.is_local)
-    # A shard with pending clips is done again in the next run, so markers of finished shards last for this run only.
-    markers = run.scratch / "this-run"
-    shutil.rmtree(markers, ignore_errors=True)
-    counts = map_shards(partial(download_shard, job), range(shards), markers, title="downloading")
-    if counts["clips_pending"] and not job.accept_pending:
-        raise EarshotError(pending_line(counts, job))
-    manifest.write_lists(out)
-    link_tree(job.asked, out / ASKED)
-    write_record(out, record)
-    run.place("data/clips")
-    return counts
 
 
 def status(run: Run[Params]) -> dict[str, int | float | str]:

@@ -41,16 +41,15 @@ class Correspondence(PictureEncoder):
 
     Attributes:
         architecture: the name, which is that of the network's module, and the arguments.
-        frames: pictures of a pair; where it is not 1, pictures are (pairs, frames, 3, image_size, image_size).
         sound_samples, sound_rate, sound_channels: of the waveforms, in [-1, 1]: (pairs, samples), or (pairs, channels,
             samples) where there are two.
 
     Raises:
-        EarshotError: pictures so small that nothing of them is left.
+        EarshotError: pictures so small that nothing of them is left; later, of an embedding, a tower, a map or layers
+            that the network does not have.
     """
 
     arguments: type[CorrespondenceArguments]
-    frames: int = 1
     sound_samples: int
     sound_rate: int
     sound_channels: int = 1
@@ -74,43 +73,23 @@ class Correspondence(PictureEncoder):
         """
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions).
-
-        Raises:
-            EarshotError: the network has no such thing.
-        """
+        """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions)."""
         raise self._lacks("embedding of one sense alone")
 
     def embed_sounds(self, sounds: Tensor) -> Tensor:
-        """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions).
-
-        Raises:
-            EarshotError: the network has no such thing.
-        """
+        """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions)."""
         raise self._lacks("embedding of one sense alone")
 
     def picture_maps(self, pictures: Tensor) -> Tensor:
-        """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width).
-
-        Raises:
-            EarshotError: the network has no such thing.
-        """
+        """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width)."""
         raise self._lacks("tower of pictures")
 
     def sound_maps(self, sounds: Tensor) -> Tensor:
-        """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times).
-
-        Raises:
-            EarshotError: the network has no such thing.
-        """
+        """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times)."""
         raise self._lacks("tower of spectrograms")
 
     def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width).
-
-        Raises:
-            EarshotError: the network has no such map.
-        """
+        """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width)."""
         raise self._lacks("map of where a sound comes from")
 
     def fit_sound_scale(self, waveforms: Tensor) -> None:

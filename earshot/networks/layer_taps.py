@@ -95,7 +95,7 @@ def parts_of(name: str) -> Parts:
     layers = [node for node in tail if _is(body, node, nn.Linear | nn.Conv2d)]
     cuts = [pooled, *(layer.args[0] for layer in layers[-2:])]
     return Parts(
-        earlier=_between(_input(graph), before),
+        earlier=_between(next(iter(graph.nodes)), before),
         later=later,
         pool=None if pooled is conv5 else _between(conv5, pooled),
         hidden=tuple(_between(start, end) for start, end in pairwise(cuts)),
@@ -144,10 +144,6 @@ def _between(start: Node, end: Node) -> Graph:
 def _left_out(body: nn.Module, graph: Graph) -> tuple[str, ...]:
     used = {str(node.target).partition(".")[0] for node in graph.nodes if node.op in ("call_module", "get_attr")}
     return tuple(name for name, _ in body.named_children() if name not in used)
-
-
-def _input(graph: Graph) -> Node:
-    return next(iter(graph.nodes))
 
 
 def _is(body: nn.Module, node: Node, kind: Any) -> bool:

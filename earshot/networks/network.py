@@ -25,6 +25,7 @@ class PictureEncoder(nn.Module, ABC):
         image_size: side of the pictures in px.
 
     Attributes:
+        frames: images that belong together; where it is not 1, pictures are (n, frames, 3, image_size, image_size).
         probe_layers: names of the layers that probes may ask for, in the order in which they are computed; none for a
             network that sees no single pictures.
         architecture: the name and the arguments, from which the network is built again.
@@ -32,6 +33,7 @@ class PictureEncoder(nn.Module, ABC):
 
     channel_mean: Tensor
     channel_deviation: Tensor
+    frames: int = 1
     probe_layers: tuple[str, ...]
     architecture: dict[str, Any]
 
@@ -73,7 +75,8 @@ class PictureEncoder(nn.Module, ABC):
         return (images - self.channel_mean) / self.channel_deviation
 
     def _checked(self, images: Tensor) -> Tensor:
-        wanted = (3, self.image_size, self.image_size)
+        frames = () if self.frames == 1 else (self.frames,)
+        wanted = (*frames, 3, self.image_size, self.image_size)
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
             found = f"{images.dtype} of shape {tuple(images.shape)}"
             raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pictures, {wanted})")

@@ -35,13 +35,15 @@ class Batches(Generic[Group, Item]):
     once, in the table's order, and the last batch may be short. Threads may ask at the same time.
 
     Args:
-        pool: items that are mixed with each other; two pools are held at a time.
+        pool: items that are mixed with each other, if not as many as the class says; two pools are held at a time.
     """
 
-    def __init__(self, groups: Sequence[Group], *, batch: int, seed: int | None, pool: int) -> None:
+    pool: int
+
+    def __init__(self, groups: Sequence[Group], *, batch: int, seed: int | None, pool: int | None = None) -> None:
         self.groups = [group for group in groups if len(group)]
         self.sizes = np.array([len(group) for group in self.groups], dtype=np.int64)
-        self.seed, self.pool = seed, pool
+        self.seed, self.pool = seed, pool or self.pool
         self.items = int(self.sizes.sum())
         self.batch = min(batch, self.items)
         full, rest = divmod(self.items, max(self.batch, 1))

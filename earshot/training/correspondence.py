@@ -62,8 +62,7 @@ class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
     seed others are dealt anew in every epoch; without one the batches are those of a test, ever the same.
     """
 
-    def __init__(self, groups: Sequence[ClipRowGroup], *, batch: int, seed: int | None, pool: int = POOL_CLIPS) -> None:
-        super().__init__(groups, batch=batch, seed=seed, pool=pool)
+    pool = POOL_CLIPS
 
     def __getitem__(self, number: int) -> list[tuple[Clip, Clip]]:
         items = super().__getitem__(number)

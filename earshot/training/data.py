@@ -1,6 +1,6 @@
 """Frames with labels, read from the tables of scenes and labels a few row groups at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +79,7 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, value
 class Frames(Batches[LabelledRowGroup, LabelledFrame]):
     """Labelled JPEG frames in batches, by number."""
 
-    def __init__(
-        self, groups: Sequence[LabelledRowGroup], *, batch: int, seed: int | None, pool: int = POOL_MOMENTS
-    ) -> None:
-        super().__init__(groups, batch=batch, seed=seed, pool=pool)
+    pool = POOL_MOMENTS
 
     def labels(self) -> np.ndarray:
         """The labels of all moments, int64 (moments,)."""

@@ -201,14 +201,11 @@ def write_results(run: Run[Any], training: EncoderTraining[Any], results: dict[s
 
 def closing_line(metrics: dict[str, Any], items: str, examples: str, speed: float | None) -> str:
     """Accuracy beside what it must be compared with, of how much was trained on, in which precision, and how fast."""
-    compared = (f"{_in_words(name)} {_share(metrics[name])}" for name in COMPARED if name in metrics)
+    words = {name: name.removesuffix("_val_accuracy").replace("_", " ") for name in COMPARED if name in metrics}
+    compared = (f"{word} {_share(metrics[name])}" for name, word in words.items())
     trained_on = f"{metrics['epochs']} epochs on {metrics[f'{examples}_trained_on']:,} {examples}"
     trained = f"{trained_on} in {metrics['precision']}" + (f", {speed:.0f} {items} a second" if speed else "")
     return f"validation accuracy {_share(metrics['val_accuracy'])} ({', '.join(compared)}) after {trained}"
-
-
-def _in_words(name: str) -> str:
-    return name.removesuffix("_val_accuracy").replace("_", " ")
 
 
 def _share(value: float | None) -> str:

@@ -4,7 +4,7 @@ It hears nothing but which moments are silent, and learns from the same moments 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from earshot.core.files import shard_name, shard_paths, write_atomically
 from earshot.core.params import IDEA
-from earshot.labels.model import Described, LabelModel
+from earshot.labels.model import Described
 from earshot.labels.models import clusters
 from earshot.labels.texton_histograms import check_shards, draw_frames, read_pixels, write_histograms, write_pixels
 from earshot.labels.textons import TEXTONS_FILE, Textons, fit_textons, load_textons, save_textons
@@ -82,12 +82,9 @@ def histogram_shard(number: int, pictures: Pictures, textons: Textons) -> dict[s
     return {}
 
 
-LABEL_MODEL = LabelModel(
+LABEL_MODEL = replace(
+    clusters.LABEL_MODEL,
     params=Params,
-    kind="cluster",
-    fit=clusters.fit_clusters,
-    fitted=clusters.Clusters,
-    words="a label is one of {values} clusters of {descriptor}",
     predicts="which of {values} clusters of what is seen they fall into, the visual control",
     table=texton_histograms,
     clusters_of="what frames look like",

@@ -122,13 +122,6 @@ class Multisensory(Correspondence):
         maps = self.sound(compressed(sounds))  # (sounds, 256 w, 86)
         return self.sound_last(functional.adaptive_max_pool1d(maps, times))
 
-    def _checked(self, images: Tensor) -> Tensor:
-        wanted = (self.frames, 3, self.image_size, self.image_size)
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
-            found = f"{images.dtype} of shape {tuple(images.shape)}"
-            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pictures, {wanted})")
-        return images
-
 
 class Residual(nn.Module):
     """Two convolutions and a shortcut: one of kernel 1 where the channels differ, or the map as it is.
