@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from earshot.core.kmeans import fit_kmeans, nearest_centroids
+from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.table import BLOCK_ROWS
 
 ROWS, DIMENSIONS, CLUSTERS, ITERATIONS = 55_000, 502, 30, 25

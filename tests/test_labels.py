@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.core.errors import EarshotError
-from earshot.core.kmeans import fit_kmeans, nearest_centroids
 from earshot.corpus.wrong_sound import NOBODY, deal_sounds
+from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.labeler import fit_labeler, load_labeler, save_labeler
 from earshot.labels.model import Described
 from earshot.labels.models import binary, clusters

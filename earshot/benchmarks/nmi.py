@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field
 from sklearn.metrics import normalized_mutual_info_score
 
-from earshot.core.kmeans import fit_kmeans, nearest_centroids
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
+from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 
 PROTOCOL = "normalised mutual information of k-means clusters and classes"
 DEALS = 20  # random assignments, of which the mean is told

@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.core.kmeans import fit_kmeans
+from earshot.labels.kmeans import fit_kmeans
 from earshot.labels.tensors import read_tensors
 
 ORIENTATIONS, SCALES, ELONGATIONS = 8, (1.0, 2.0), (2.0, 3.0)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import numpy as np
 
-from earshot.core.kmeans import KmeansOptions, fit_kmeans, nearest_centroids
 from earshot.core.params import Role
+from earshot.labels.kmeans import KmeansOptions, fit_kmeans, nearest_centroids
 from earshot.labels.model import LabelModel
 from earshot.labels.scaling import Scale
 
