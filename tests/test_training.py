@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -554,3 +555,10 @@ def test_the_asked_share_of_pictures_loses_its_colour():
     pictures = recolour(crop_frames(frames, 16, changes), changes).float()
     grey = (pictures.amax(1) - pictures.amin(1)).amax((1, 2)) <= 1
     assert 0.2 < grey.float().mean() < 0.4
+
+
+def test_a_plan_takes_every_field_from_parameters_or_from_what_is_fixed():
+    params = SimpleNamespace(**{name: getattr(PLAN, name) for name in Plan.__dataclass_fields__ if name != "keep"})
+    assert Plan.of(params, PLAN.seed, keep="best") == replace(PLAN, keep="best")
+    with pytest.raises(AttributeError, match="keep"):
+        Plan.of(params, PLAN.seed)

@@ -250,7 +250,7 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
     p, seed = detection.context.params, detection.context.seed
     encoder = load_convolutional(detection.context.encoder, name)
     detector = on_device(FastRcnn(encoder, len(detection.classes), seed))
-    plan = Plan.of(p, seed, epochs=1, precision="float32", optimiser="sgd", schedule="steps")
+    plan = Plan.of(p, seed, epochs=1, precision="float32", optimiser="sgd", schedule="steps", keep="last")
     checkpoint = detection.context.scratch / f"{name}.checkpoint.safetensors"
     Trainer(DetectionTask(detector, detection), plan, checkpoint).train(f"detection {name}", position=position)
     return detector.eval()

@@ -91,7 +91,7 @@ class FineTuning:
         return Augmentation(crop=p.crop_smallest, crop_largest=p.crop_largest, flip=True)
 
     def plan(self) -> Plan:
-        fixed = {"epochs": 1, "precision": "auto", "optimiser": "sgd", "schedule": "steps"}
+        fixed = {"epochs": 1, "precision": "auto", "optimiser": "sgd", "schedule": "steps", "keep": "last"}
         return Plan.of(self.context.params, self.context.seed, **fixed)
 
     def place(self, name: str, mode: str, suffix: str) -> Path:

@@ -146,12 +146,12 @@ class Benchmark(Display, Generic[P]):
 
 def write_predictions(folder: Path, benchmark: Display, confusion: Iterable[tuple[str, str]]) -> None:
     """Write how the scores are displayed, and a row an item: its class and the predicted one, as `dvc plots` has it."""
-    with write_atomically(folder / "confusion.csv") as growing, growing.open("w", newline="", encoding="utf-8") as file:
+    with write_atomically(folder / "confusion.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("actual", "predicted"))
         writer.writerows(confusion)
-    with write_atomically(folder / BENCHMARK_FILE) as growing:
-        growing.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
+    with write_atomically(folder / BENCHMARK_FILE) as path:
+        path.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:

@@ -57,8 +57,8 @@ class Pretraining(EncoderTraining[Pretrain]):
         encoder, *control = super().names()
         own, wrong = (self.table(name).split("train") for name in LABELS_OF)
         if control and sum(map(len, wrong)) < 2:
-            told = f"{self.root / 'data/labels'}: no sounds of other groups, so no control is trained"
-            warnings.warn(told, stacklevel=2)
+            message = f"{self.root / 'data/labels'}: no sounds of other groups, so no control is trained"
+            warnings.warn(message, stacklevel=2)
             return [encoder]
         # With label.control: wrong-sound the encoder is the control.
         return [encoder] if all(map(LabelledRowGroup.same, own, wrong)) else [encoder, *control]

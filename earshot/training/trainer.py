@@ -84,9 +84,13 @@ class Plan:
 
     @classmethod
     def of(cls, params: Any, seed: int, **fixed: Any) -> "Plan":
-        """As a group of parameters has it, whose names are those of the fields, but for what is `fixed`."""
-        own = {name: getattr(params, name) for name in cls.__dataclass_fields__ if hasattr(params, name)}
-        return cls(**own | fixed | {"seed": seed})
+        """Take each field from `fixed`, or else from the parameter of the same name.
+
+        Raises:
+            AttributeError: the parameters lack a field. No default replaces it: a renamed parameter would go unnoticed.
+        """
+        fixed["seed"] = seed
+        return cls(**fixed | {name: getattr(params, name) for name in cls.__dataclass_fields__.keys() - fixed.keys()})
 
 
 @dataclass
