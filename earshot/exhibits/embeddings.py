@@ -32,7 +32,7 @@ from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import smaller_jpeg
 from earshot.explanation.sampling import draw_names
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
-from earshot.networks.device import chosen_device
+from earshot.networks.device import on_device
 from earshot.params.explain import ExhibitParams
 from earshot.scenes.clips import Clip, Wanted
 
@@ -92,10 +92,7 @@ def embed(context: Context) -> tuple[list[dict[str, Any]], Embeddings]:
         networks = load_correspondences(context.encoder)
         wanted, see, hear = Wanted.by(networks[""]), _embed_pictures, _embed_sounds
     else:
-        networks = {
-            prefix: network.to(chosen_device(), memory_format=torch.channels_last)
-            for prefix, network in load_encoders(context.encoder).items()
-        }
+        networks = {prefix: on_device(network) for prefix, network in load_encoders(context.encoder).items()}
         size = networks[""].image_size
         wanted = Wanted(image_size=size, frames=1, sound_samples=0, sound_rate=1, sound_channels=1)
         see, hear = _features, None

@@ -35,7 +35,7 @@ from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
 from earshot.explanation.selectivity import hashes, purity
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.crops import crop_frames
-from earshot.networks.device import chosen_device
+from earshot.networks.device import chosen_device, on_device
 from earshot.networks.network import Convolutional, PictureEncoder
 from earshot.networks.spectrogram import RATE, SAMPLES
 from earshot.networks.two_towers import TwoTowers
@@ -105,7 +105,7 @@ def make(context: Context) -> ExhibitResult:
     if hears(context.encoder):
         senses["sound"] = measure_fields(cast(TwoTowers, networks[""]).sound_tower, channels=1)
     for network in networks.values():
-        network.to(chosen_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch lacks it
+        on_device(network)
     said = read_all_annotations(context.annotations)
     names, strengths = describe(context, networks, wanted, senses, said)
     if not names:

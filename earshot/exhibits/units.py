@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from earshot.core.params import Names, Positive, Share
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
@@ -40,7 +39,7 @@ from earshot.explanation.selectivity import (
     strongest_frames,
 )
 from earshot.explanation.tables import BYTES, FLAG, INT, NUMBERS, REAL, TEXT, TEXTS, write_table
-from earshot.networks.device import chosen_device, used_precision
+from earshot.networks.device import chosen_device, on_device, used_precision
 from earshot.params.explain import ExhibitParams
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
@@ -151,7 +150,7 @@ def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Field
     layers = {prefix: Layer(network, context.params.layer) for prefix, network in networks.items()}
     fields = measure_fields(layers[""].of)
     for network in networks.values():
-        network.to(chosen_device(), memory_format=torch.channels_last)
+        on_device(network)
     return layers, fields
 
 

@@ -45,8 +45,7 @@ class Correspondence(PictureEncoder):
             samples) where there are two.
 
     Raises:
-        EarshotError: pictures so small that nothing of them is left; later, of an embedding, a tower, a map or layers
-            that the network does not have.
+        EarshotError: pictures so small that nothing of them is left.
     """
 
     arguments: type[CorrespondenceArguments]
@@ -73,23 +72,38 @@ class Correspondence(PictureEncoder):
         """
 
     def embed_pictures(self, pictures: Tensor) -> Tensor:
-        """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions)."""
+        """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions).
+
+        Raises EarshotError where the network has no embedding.
+        """
         raise self._lacks("embedding of one sense alone")
 
     def embed_sounds(self, sounds: Tensor) -> Tensor:
-        """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions)."""
+        """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions).
+
+        Raises EarshotError where the network has no embedding.
+        """
         raise self._lacks("embedding of one sense alone")
 
     def picture_maps(self, pictures: Tensor) -> Tensor:
-        """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width)."""
+        """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width).
+
+        Raises EarshotError where the network has no such tower.
+        """
         raise self._lacks("tower of pictures")
 
     def sound_maps(self, sounds: Tensor) -> Tensor:
-        """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times)."""
+        """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times).
+
+        Raises EarshotError where the network has no such tower.
+        """
         raise self._lacks("tower of spectrograms")
 
     def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width)."""
+        """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width).
+
+        Raises EarshotError where the network has no such map.
+        """
         raise self._lacks("map of where a sound comes from")
 
     def fit_sound_scale(self, waveforms: Tensor) -> None:
