@@ -36,8 +36,8 @@ def take(browser: Browser, page: str, file: Path, size: tuple[int, int], scale: 
     shown.goto((REPORT / page).resolve().as_uri())
     shown.wait_for_load_state("networkidle")
     play(shown)
-    picture = Image.open(io.BytesIO(shown.screenshot())).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
-    picture.save(file, optimize=True)
+    image = Image.open(io.BytesIO(shown.screenshot())).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
+    image.save(file, optimize=True)
     shown.close()
 
 

@@ -43,8 +43,8 @@ ROWS = {
         "correspond.width=0.125",
         "correspond.image_size=48",
         "correspond.frames=8",
-        "correspond.sound_samples=33600",
-        "correspond.batch=64",
+        "correspond.audio_samples=33600",
+        "correspond.batch_size=64",
         "correspond.epochs=70",
         "correspond.learning_rate=0.0003",
         ONE,
@@ -52,19 +52,19 @@ ROWS = {
 }
 SEQUENCES = ("extract.sequence_rate=5", "extract.sequence_size=64")  # for multisensory, in the scenes of all
 # Rows of which not all scores are measured; multisensory embeds neither sense alone.
-ALONE = {"avol-128": ("correspondence", "retrieval", "localisation"), "multisensory": ("correspondence",)}
+ALONE = {"avol-128": ("correspondence", "retrieval", "localization"), "multisensory": ("correspondence",)}
 TOWERS = ("ave", "l3", "avol")
-DIRECTIONS = ("picture_sound", "sound_picture", "picture_picture", "sound_sound")
+DIRECTIONS = ("image_audio", "audio_image", "image_image", "audio_audio")
 # The scores that are kept, by benchmark, and beside which value of the same benchmark each stands.
 RETRIEVAL = tuple(f"ndcg30_{direction}" for direction in DIRECTIONS)
 SCORES = {
-    "correspondence": {"accuracy": "chance", "ranked": "chance"},
-    "retrieval": dict.fromkeys(RETRIEVAL, "floor_ndcg30"),
+    "correspondence": {"accuracy": "chance", "roc_auc": "chance"},
+    "retrieval": dict.fromkeys(RETRIEVAL, "random_order_ndcg30"),
     "esc50": {"accuracy": "chance"},
-    "localisation": {"peak": "centre_peak", "ciou_half": "centre_ciou_half", "auc_half": "centre_auc_half"},
-    "nmi": {"nmi_picture": "chance", "nmi_sound": "chance"},
-    "voc": {f"map_{LAYER}": "colour_map"},
-    "sun": {f"accuracy_{LAYER}": "colour_accuracy"},
+    "localization": {"peak": "center_peak", "ciou_half": "center_ciou_half", "auc_half": "center_auc_half"},
+    "nmi": {"nmi_image": "chance", "nmi_audio": "chance"},
+    "voc": {f"map_{LAYER}": "color_histogram_map"},
+    "sun": {f"accuracy_{LAYER}": "color_histogram_accuracy"},
 }
 NETWORKS = {"": "trained", "wrong_sound_": "wrong sound", "random_": "random"}
 BESIDE = "beside"
@@ -82,7 +82,7 @@ CLAIMS = (
     ),
     *((f"{row}: sounds told above random", ("esc50", "accuracy"), (row, ""), (row, "random_")) for row in TOWERS),
     *(
-        (f"{row}: {score} above {name}", ("localisation", score), (row, ""), (row, control))
+        (f"{row}: {score} above {name}", ("localization", score), (row, ""), (row, control))
         for row in ("avol", "avol-128")
         for score in ("peak", "ciou_half")
         for name, control in (("the centre's", BESIDE), ("random", "random_"))

@@ -36,7 +36,7 @@ RECIPE = "sample-large"
 LAYER = "pool5"  # no other is computed
 CLUSTERS = 15  # where a row does not say otherwise; the world has ten kinds
 SCORES = {"voc": "map", "sun": "accuracy"}
-UNREAD = ("sample.esc50_sounds=1", *(f"evaluate.{benchmark}.layers=[{LAYER}]" for benchmark in SCORES))
+UNREAD = ("sample.esc50_recordings=1", *(f"evaluate.{benchmark}.layers=[{LAYER}]" for benchmark in SCORES))
 
 # What makes a row; the wrong-sound control is trained beside the first alone. Where no distance filter leaves out half
 # of the moments, half the epochs are as many steps.
@@ -50,13 +50,13 @@ ROWS = {
     "spectrum": ("descriptor=spectrum", "label.model=binary", HALF, ONE),
     "textons": ("label.model=textons", ONE),
     "mfcc": ("descriptor=mfcc", ONE),
-    "kmeans": ("pretrain.initialisation=kmeans", "pretrain.epochs=0", ONE),
+    "kmeans": ("pretrain.initialization=kmeans", "pretrain.epochs=0", ONE),
     TRUE_KINDS: ("label.model=binary", f"label.components={len(KINDS)}", HALF, ONE),
     "clusters-2": ("clusters=2", ONE),
     "clusters-5": ("clusters=5", ONE),
     "clusters-30": ("clusters=30", ONE),
     "clusters-60": ("clusters=60", ONE),
-    "kmeans-cluster": ("pretrain.initialisation=kmeans", ONE),
+    "kmeans-cluster": ("pretrain.initialization=kmeans", ONE),
     "resnet18": (*RESNET, ONE),
 }
 # The rows that stand in the scores of the first one.
@@ -148,8 +148,8 @@ def collect(folder: Path, seeds: Iterable[int], names: Sequence[str]) -> list[di
                 line(seed, row, prefix, values, read_metrics(root, "pretrain")) for row, prefix in prefixes.items()
             ]
             if name == "cluster":
-                colours = {b: values[b][f"colour_{metric}"] for b, metric in SCORES.items()}
-                lines.append({"seed": seed, "row": "colour histogram"} | colours)
+                colors = {b: values[b][f"color_histogram_{metric}"] for b, metric in SCORES.items()}
+                lines.append({"seed": seed, "row": "colour histogram"} | colors)
     return lines
 
 

@@ -35,7 +35,7 @@ from earshot.networks.backbones import build_network
 from earshot.networks.files import ENCODERS, save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
-from earshot.world.scenes import render_picture
+from earshot.world.scenes import render_image
 from earshot.world.sources import KINDS
 from earshot.world.voc import render_voc, write_image_sets
 
@@ -60,11 +60,11 @@ class Cost:
     memory: float
 
 
-def jpeg_of(picture: Image.Image) -> bytes:
+def jpeg_of(image: Image.Image) -> bytes:
     """A frame as the table of scenes keeps it."""
-    scale = SHORT_SIDE / min(picture.size)
+    scale = SHORT_SIDE / min(image.size)
     file = io.BytesIO()
-    picture.resize([round(side * scale) for side in picture.size]).save(file, "JPEG", quality=QUALITY)
+    image.resize([round(side * scale) for side in image.size]).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
@@ -84,8 +84,8 @@ def rendered_frames() -> Iterator[bytes]:
     """Pictures of the sample's world."""
     for number in range(DISTINCT):
         kinds = (KINDS[number % len(KINDS)],)
-        picture, _ = render_picture(0, "benchmark", number, picture_size=SHORT_SIDE, kinds=kinds)
-        yield jpeg_of(Image.fromarray(picture))
+        image, _ = render_image(0, "benchmark", number, image_size=SHORT_SIDE, kinds=kinds)
+        yield jpeg_of(Image.fromarray(image))
 
 
 def write_corpus(root: Path, distinct: list[bytes], frames: int) -> None:
@@ -117,17 +117,17 @@ def write_encoders(folder: Path) -> None:
         save_weights(folder, name, network)
 
 
-def write_tree(folder: Path, pictures: int) -> None:
+def write_dataset(folder: Path, images: int) -> None:
     """A VOC tree with so many pictures to test."""
-    render_voc(folder, 0, range(1, pictures + 2 * FITTED + 1), picture_size=SHORT_SIDE)
-    write_image_sets(folder, train=FITTED, val=FITTED, test=pictures)
+    render_voc(folder, 0, range(1, images + 2 * FITTED + 1), image_size=SHORT_SIDE)
+    write_image_sets(folder, train=FITTED, val=FITTED, test=images)
 
 
 def measure(root: Path, frames: int) -> Cost:
     """Run the stage on the tables under a root."""
     stage = ["-m", "stages.explain", "--exhibit", "units", "--params", str(REPOSITORY / "params.yaml")]
     changed = {
-        "explain.units.tree": "tree",
+        "explain.units.data_dir": "data_dir",
         "explain.units.encoder": "models",
         "explain.units.frames": frames,
         "corpus.clips": "data/scenes",  # the exhibit reads neither
@@ -172,18 +172,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
     parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="how many, the fewest first")
-    parser.add_argument("--pictures", type=int, default=500, help="annotated pictures (VOC2007 has 4952)")
+    parser.add_argument("--images", type=int, default=500, help="annotated pictures (VOC2007 has 4952)")
     options = parser.parse_args()
     material = os.environ.get("EARSHOT_REAL_DATA")
     distinct = list(real_frames(Path(material).resolve() / "clips") if material else rendered_frames())
     costs = []
     with tempfile.TemporaryDirectory() as folder:
         write_encoders(Path(folder, "models"))
-        write_tree(Path(folder, "tree"), options.pictures)
+        write_dataset(Path(folder, "data_dir"), options.images)
         for frames in options.frames:
             root = Path(folder, str(frames))
             root.mkdir()
-            for name in ("models", "tree"):
+            for name in ("models", "data_dir"):
                 (root / name).symlink_to(Path(folder, name))
             write_corpus(root, distinct, frames)
             costs.append(measure(root, frames))

@@ -44,8 +44,8 @@ def texture_mixture(seed: int) -> np.ndarray:
     component = np.arange(1, DIMENSIONS + 1)
     between, within = component**-1.6, component**-1.0
     within *= WITHIN_SHARE * between.sum() / within.sum()
-    centres = rng.standard_normal((SOUNDS, DIMENSIONS)) * np.sqrt(between)
-    rows = centres[rng.integers(SOUNDS, size=ROWS)] + rng.standard_normal((ROWS, DIMENSIONS)) * np.sqrt(within)
+    centers = rng.standard_normal((SOUNDS, DIMENSIONS)) * np.sqrt(between)
+    rows = centers[rng.integers(SOUNDS, size=ROWS)] + rng.standard_normal((ROWS, DIMENSIONS)) * np.sqrt(within)
     rows = rows @ np.linalg.qr(rng.standard_normal((DIMENSIONS, DIMENSIONS)))[0]
     return ((rows - rows.mean(0)) / rows.std(0) / np.sqrt(DIMENSIONS)).astype(np.float32)
 

@@ -148,12 +148,12 @@ def _photographs(folder: Path, sizes: dict[str, int], layers: list[str]) -> dict
 
 
 def _crop(tree: Path, name: str) -> torch.Tensor:
-    picture = decode_jpeg(read_file(str(tree / "JPEGImages" / f"{name}.jpg")), mode=ImageReadMode.RGB)
-    height, width = (int(side * (0.6 + 0.4 * torch.rand(()).item())) for side in picture.shape[1:])
-    top = int(torch.randint(picture.shape[1] - height + 1, ()))
-    left = int(torch.randint(picture.shape[2] - width + 1, ()))
-    picture = picture[:, top : top + height, left : left + width]
-    return functional.interpolate(picture[None], (227, 227), mode="bilinear", antialias=True)[0]
+    image = decode_jpeg(read_file(str(tree / "JPEGImages" / f"{name}.jpg")), mode=ImageReadMode.RGB)
+    height, width = (int(side * (0.6 + 0.4 * torch.rand(()).item())) for side in image.shape[1:])
+    top = int(torch.randint(image.shape[1] - height + 1, ()))
+    left = int(torch.randint(image.shape[2] - width + 1, ()))
+    image = image[:, top : top + height, left : left + width]
+    return functional.interpolate(image[None], (227, 227), mode="bilinear", antialias=True)[0]
 
 
 _classes: list[str] = []
@@ -172,13 +172,13 @@ def _signs(tree: Path, name: str) -> torch.Tensor:
     return signs
 
 
-def _estimate_batch_norm(network: AlexNet, pictures: torch.Tensor) -> None:
+def _estimate_batch_norm(network: AlexNet, images: torch.Tensor) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
     network.train()
     with torch.inference_mode():
-        network.features(pictures, ("pool5",))
+        network.features(images, ("pool5",))
     network.eval()
 
 

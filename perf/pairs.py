@@ -23,11 +23,11 @@ import torch
 
 from earshot.core.params import load_params
 from earshot.networks.correspondence import build_correspondence
-from earshot.networks.device import chosen_device
+from earshot.networks.device import get_device
 from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
 from earshot.params.correspond import BaseParams, Params
 from earshot.scenes.clips import Sampling
-from earshot.training.augmentation import Augmentation
+from earshot.training.augmentation import augmentation_of
 from earshot.training.correspondence import CorrespondenceTask, Pairs
 from earshot.training.trainer import Plan, Trainer
 
@@ -59,11 +59,13 @@ def steps_of(params: BaseParams, root: Path) -> Steps:
     """The task of a training as params.yaml has it."""
     p = params.correspond
     torch.manual_seed(params.seed)
-    network = build_correspondence(p.network, **p.model_dump()).to(chosen_device(), memory_format=torch.channels_last)
-    sampling = Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift)
-    augmentation = Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
+    network = build_correspondence(p.network, **p.model_dump()).to(get_device(), memory_format=torch.channels_last)
+    sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
+    augmentation = augmentation_of(p)
     scenes = root / "data" / "scenes"
-    task = Steps(network, scenes, sampling, augmentation, volume=p.volume, batch=p.batch, seed=params.seed)
+    task = Steps(
+        network, scenes, sampling, augmentation, gain_jitter=p.gain_jitter, batch_size=p.batch_size, seed=params.seed
+    )
     task.batches_per_epoch = STEPS
     return task
 
@@ -72,7 +74,7 @@ def train(task: Steps, params: BaseParams) -> float:
     """Pairs a second of one short training."""
     plan = replace(Plan.of(params.correspond, params.seed), epochs=1)
     with tempfile.TemporaryDirectory() as folder:
-        return STEPS * task.batch / Trainer(task, plan, Path(folder) / "checkpoint").train("").seconds
+        return STEPS * task.batch_size / Trainer(task, plan, Path(folder) / "checkpoint").train("").seconds
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -112,8 +114,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
     options = parser.parse_args()
-    params, device = load_params(Params, options.params, options.set), chosen_device()
-    torch.set_num_threads(params.correspond.threads)
+    params, device = load_params(Params, options.params, options.set), get_device()
+    torch.set_num_threads(params.correspond.num_threads)
     sounds = torch.rand(SOUNDS, SAMPLES, device=device) - 0.5
     windows, spectrogram = torch.rand(SOUNDS * WINDOWS, POINTS, device=device), Spectrogram().to(device)
     transforms = {

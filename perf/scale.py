@@ -161,7 +161,7 @@ def render_clips(folder: Path) -> list[Path]:
     paths = [folder / f"{number}.mp4" for number in range(DISTINCT)]
     form = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-threads", "1"]
     for number, path in enumerate(paths):
-        picture = f"testsrc2=s=64x64:r=5:d=4,hue=h={number}"
+        image = f"testsrc2=s=64x64:r=5:d=4,hue=h={number}"
         sound = f"sine={200 + 10 * number}:r=16000:d=4,tremolo=f={1 + number % 16}"
         command = [
             imageio_ffmpeg.get_ffmpeg_exe(),
@@ -170,7 +170,7 @@ def render_clips(folder: Path) -> list[Path]:
             "-f",
             "lavfi",
             "-i",
-            picture,
+            image,
             "-f",
             "lavfi",
             "-i",

@@ -3,7 +3,7 @@
 Beside the speed of bf16 and float32 stands the accuracy that a short training in each reaches from the same weights.
 
     python -m perf.training                  # on the tables of scenes and labels under this folder
-    python -m perf.training --root DIR --set pretrain.batch=64
+    python -m perf.training --root DIR --set pretrain.batch_size=64
     python -m perf.training --assert         # exits with 1 where a bound does not hold
 
 Takes three minutes. One network trains, with the parameters of params.yaml; its loader works in threads
@@ -26,11 +26,11 @@ import torch
 
 from earshot.core.params import load_params
 from earshot.networks.backbones import build_network
-from earshot.networks.device import chosen_device
+from earshot.networks.device import get_device
 from earshot.networks.network import Network
 from earshot.params.pretrain import Params
-from earshot.training.augmentation import Augmentation
-from earshot.training.label_prediction import LabelledScenes, LabelTask, Pictures, kind_of_labels
+from earshot.training.augmentation import Augmentation, augmentation_of
+from earshot.training.label_prediction import Images, LabeledScenes, LabelTask, kind_of_labels
 from earshot.training.trainer import Plan, Trainer
 
 ROUNDS, STEPS = 6, 40
@@ -42,32 +42,36 @@ class Steps(LabelTask):
     """A task of so many training steps without validation, from the loader or from batches in memory."""
 
     def __init__(self, params: Params, root: Path, layout: torch.memory_format) -> None:
-        super().__init__(*learned(params, root, layout), batch=params.pretrain.batch, seed=params.seed)
+        super().__init__(*learned(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
         self.batches_per_epoch = STEPS
-        self.held: list[Pictures] = []
+        self.held: list[Images] = []
 
     def hold(self, layout: torch.memory_format) -> "Steps":
         """Keep eight batches in memory and train on them instead."""
         batches = super().batches(range(8))
-        self.held = [(pictures.contiguous(memory_format=layout), labels) for pictures, labels in batches]
+        self.held = [(images.contiguous(memory_format=layout), labels) for images, labels in batches]
         return self
 
-    def batches(self, numbers: range) -> Iterator[Pictures]:
+    def batches(self, numbers: range) -> Iterator[Images]:
         return islice(cycle(self.held), len(numbers)) if self.held else super().batches(numbers)
 
     def validate(self) -> dict[str, float | None]:
         return {}
 
 
-def learned(params: Params, root: Path, layout: torch.memory_format) -> tuple[Network, LabelledScenes, Augmentation]:
+def learned(params: Params, root: Path, layout: torch.memory_format) -> tuple[Network, LabeledScenes, Augmentation]:
     """The network with its first weights, the tables, and what happens to the pictures."""
     p = params.pretrain
     torch.manual_seed(params.seed)
     kind = kind_of_labels(root / "data/labels")
     sizes = {"classes": kind.outputs, "width": p.width, "image_size": p.image_size, "dropout": p.dropout}
-    network = build_network(p.backbone, **sizes).to(chosen_device(), memory_format=layout)
-    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", kind)
-    return network, table, Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
+    network = build_network(p.backbone, **sizes).to(get_device(), memory_format=layout)
+    table = LabeledScenes(root / "data/scenes", root / "data/labels", "label", kind)
+    return (
+        network,
+        table,
+        augmentation_of(p),
+    )
 
 
 @dataclass
@@ -104,7 +108,7 @@ def measure(params: Params, root: Path) -> dict[str, Speed]:
 
 def accuracy(params: Params, root: Path, precision: str, layout: torch.memory_format) -> float | None:
     """Validation accuracy after a training of EPOCHS."""
-    task = LabelTask(*learned(params, root, layout), batch=params.pretrain.batch, seed=params.seed)
+    task = LabelTask(*learned(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
     with tempfile.TemporaryDirectory() as folder:
         plan = replace(Plan.of(params.pretrain, params.seed), precision=precision, epochs=EPOCHS)
         return Trainer(task, plan, Path(folder) / "checkpoint").train("").history[-1]["val_accuracy"]
@@ -116,7 +120,7 @@ def train(task: Steps, plan: Plan) -> tuple[float, float]:
         trainer = Trainer(task, plan, Path(folder) / "checkpoint")
         started = time.process_time()
         progress = trainer.train("")
-        images = STEPS * task.training.batch
+        images = STEPS * task.training.batch_size
         return images / progress.seconds, images / (time.process_time() - started)
 
 
@@ -128,7 +132,7 @@ def main() -> None:
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
     options = parser.parse_args()
     params = load_params(Params, options.params, options.set)
-    torch.set_num_threads(params.pretrain.threads)
+    torch.set_num_threads(params.pretrain.num_threads)
     speeds = measure(params, options.root)
     print(f"{'images a second':<38}{'clock':>9}{'best':>9}{'process':>12}{'best':>9}")
     print("\n".join(speed.row(name) for name, speed in speeds.items()))

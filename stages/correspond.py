@@ -11,7 +11,7 @@ writes  models/correspond    encoder, wrong_sound and random as safetensors, enc
 
     python -m stages.correspond
     python -m stages.correspond --set correspond.network=l3 --set correspond.positives=overlapping
-    python -m stages.correspond --set correspond.width=1 --set correspond.image_size=224 --set correspond.batch=256
+    python -m stages.correspond --set correspond.width=1 --set correspond.image_size=224 --set correspond.batch_size=256
     EARSHOT_PROCESSES=2 python -m stages.correspond
 
 The multisensory network needs sequences: extract.sequence_rate. Several processes share every batch, on a GPU each or
@@ -19,7 +19,7 @@ on CPUs; those of several machines share the folder, at one path.
 """
 
 from earshot.params.correspond import BaseParams, Params
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 from earshot.training.corresponding import Corresponding
 from earshot.training.encoder_training import train_beside, train_encoders
 
@@ -34,12 +34,12 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[BaseParams]) -> str:
+def main(run: StageContext[BaseParams]) -> str:
     """Train the encoder and its control."""
     return train_encoders(run, Corresponding)
 
 
-def join(run: Run[BaseParams]) -> None:
+def join(run: StageContext[BaseParams]) -> None:
     """What further processes do."""
     train_beside(run, Corresponding)
 

@@ -17,7 +17,7 @@ from functools import partial
 
 from earshot.core.files import shard_paths
 from earshot.params.describe import BaseParams, Params
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 from earshot.sound.description import Description
 from earshot.sound.table import check_lengths, describe_shard, read_digests
 
@@ -32,14 +32,14 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[BaseParams]) -> str:
+def main(run: StageContext[BaseParams]) -> str:
     p = run.params
-    check_lengths(p.extract.window, p.extract.shortest)
+    check_lengths(p.extract.window_s, p.extract.min_duration_s)
     description = Description.of(p.descriptor, p.model_dump())
     scenes, digests = run.path("data/scenes"), run.scratch / "digests"
     shards = len(shard_paths(scenes, ".parquet"))
 
-    work = partial(describe_shard, scenes, run.out("data/sounds"), digests, description, p.extract.window)
+    work = partial(describe_shard, scenes, run.out("data/sounds"), digests, description, p.extract.window_s)
     counts = run.map_shards(work, range(shards), title="describing")
     description.save(run.out("models/descriptor"), read_digests(digests, shards))
 

@@ -31,7 +31,7 @@ from earshot.download.progress import closing_line, progress, sites
 from earshot.download.rate_limit import Pace
 from earshot.download.whole_list import download_list
 from earshot.params.download import Params
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 
 STAGE = Stage(
     name="download",
@@ -44,7 +44,7 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[Params]) -> str:
+def main(run: StageContext[Params]) -> str:
     params, clips = run.params, run.path("data/clips")
     record = record_of([run.path(name) for name in STAGE.inputs(params, None)], params, STAGE.format_version)
     counts = counts_of_finished(clips, record)
@@ -53,14 +53,14 @@ def main(run: Run[Params]) -> str:
     else:
         counts = download_list(run, record, index_earlier(clips, record, run.scratch / "earlier.npy"))
     refused = {name: counts[name] for name in sorted(counts) if name.startswith("refused_")}
-    metrics = {name: counts[name] for name in ("clips_asked", "clips_kept", "clips_pending")} | refused
+    metrics = {name: counts[name] for name in ("clips_requested", "clips_kept", "clips_pending")} | refused
     run.write_metrics("download", metrics)
     return closing_line(metrics)
 
 
-def status(run: Run[Params]) -> dict[str, int | float | str]:
+def status(run: StageContext[Params]) -> dict[str, int | float | str]:
     """What a run has done so far, and what it has to wait for."""
-    done = progress(run.scratch / "asked", run.scratch / "clips", run.root / "data/clips/ledger")
+    done = progress(run.scratch / "requested", run.scratch / "clips", run.root / "data/clips/ledger")
     return done | sites(Pace.shared(run.scratch_root))
 
 

@@ -11,7 +11,7 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the sc
         data/told/<benchmark>/benchmark.json, how the scores are displayed
 
     python -m stages.evaluate --benchmark voc
-    python -m stages.evaluate --benchmark voc --set evaluate.voc.tree=/path/to/VOCdevkit
+    python -m stages.evaluate --benchmark voc --set evaluate.voc.data_dir=/path/to/VOCdevkit
     python -m stages.evaluate --benchmark finetune --set evaluate.finetune.modes=[head]
     python -m stages.evaluate --benchmark esc50 --set evaluate.esc50.encoder=models/correspond
 """
@@ -23,7 +23,7 @@ from earshot.core.registry import find, names
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result, write_predictions
 from earshot.params.evaluate import BenchmarkParams, Params, params_of
 from earshot.pipeline.settings import settings
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 
 
 def group_of(params: Params, benchmark: str | None) -> BenchmarkParams:
@@ -34,7 +34,7 @@ def group_of(params: Params, benchmark: str | None) -> BenchmarkParams:
 def inputs(params: Params, benchmark: str | None) -> list[str]:
     """What a benchmark reads; annotations may be absent."""
     group = group_of(params, benchmark)
-    return [group.tree, group.encoder, group.annotations]
+    return [group.data_dir, group.encoder, group.annotations]
 
 
 STAGE = Stage(
@@ -49,12 +49,12 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[Params]) -> str:
+def main(run: StageContext[Params]) -> str:
     torch.set_num_threads(settings().threads)
     name, group = run.choice or "", group_of(run.params, run.choice)
     benchmark: Benchmark = find("earshot.benchmarks", name, "BENCHMARK", what="--benchmark")
     context = Context(
-        tree=run.path(group.tree),
+        data_dir=run.path(group.data_dir),
         encoder=run.path(group.encoder),
         params=group,
         seed=run.params.seed,

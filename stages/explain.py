@@ -19,10 +19,10 @@ from earshot.core.files import write_atomically
 from earshot.core.registry import find, names
 from earshot.evaluation.benchmark import NotApplicable
 from earshot.explanation.exhibit import Context, Exhibit, skipped
-from earshot.explanation.tables import FACTS_FILE
+from earshot.explanation.tables import METADATA_FILE
 from earshot.params.explain import ExhibitParams, Params, params_of
 from earshot.pipeline.settings import settings
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 
 SCENES, ANNOTATIONS = "data/scenes", "data/annotations"
 
@@ -35,9 +35,9 @@ def own_params(params: Params, exhibit: str | None) -> Any:
 
 
 def inputs(params: Params, exhibit: str | None) -> list[str]:
-    """The tree and the encoder of the exhibit, and the corpus."""
+    """The data_dir and the encoder of the exhibit, and the corpus."""
     own = own_params(params, exhibit)
-    return [own.encoder, own.tree, SCENES, ANNOTATIONS, params.corpus.clips]
+    return [own.encoder, own.data_dir, SCENES, ANNOTATIONS, params.corpus.clips]
 
 
 STAGE = Stage(
@@ -51,17 +51,17 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[Params]) -> str:
+def main(run: StageContext[Params]) -> str:
     torch.set_num_threads(settings().threads)
     name = run.choice or ""
     exhibit: Exhibit = find("earshot.exhibits", name, "EXHIBIT", what="--exhibit")
     own, out = own_params(run.params, name), f"data/explain/{name}"
     context = Context(
-        tree=run.path(own.tree),
+        data_dir=run.path(own.data_dir),
         encoder=run.path(own.encoder),
         params=own,
         seed=run.params.seed,
-        window=run.params.extract.window,
+        window_s=run.params.extract.window_s,
         scenes=run.path(SCENES),
         annotations=run.path(ANNOTATIONS),
         clips=run.path(run.params.corpus.clips),
@@ -73,9 +73,14 @@ def main(run: Run[Params]) -> str:
     except NotApplicable as why:
         result = skipped(str(why))
     exhibit.check_metrics(result.metrics)
-    facts = {"exhibit": name, "title": exhibit.title, "encoder": own.encoder, "tree": own.tree} | result.facts
-    with write_atomically(context.folder / FACTS_FILE) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    metadata = {
+        "exhibit": name,
+        "title": exhibit.title,
+        "encoder": own.encoder,
+        "data_dir": own.data_dir,
+    } | result.metadata
+    with write_atomically(context.folder / METADATA_FILE) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     run.place(out)
     run.write_metrics(f"explain_{name}", result.metrics)
     return f"{name}: {result.closing}"

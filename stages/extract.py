@@ -18,10 +18,10 @@ why the others are not.
 
 from functools import partial
 
-from earshot.corpus.completeness import asked_shards
+from earshot.corpus.completeness import requested_shards
 from earshot.media.listing import list_shards
 from earshot.params.extract import Params
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 from earshot.scenes.annotations import write_ontology
 from earshot.scenes.extraction import Extraction, Tables, extract_shard, find_duplicates, finish_shard, miss_shard
 
@@ -36,7 +36,7 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[Params]) -> str:
+def main(run: StageContext[Params]) -> str:
     corpus, ontology = run.path(run.params.corpus.clips), run.optional_path(run.params.corpus.ontology)
     out = Tables(run.out("data/scenes"), run.out("data/annotations"))
     if ontology:
@@ -47,11 +47,11 @@ def main(run: Run[Params]) -> str:
     run.map_shards(partial(extract_shard, extraction), shards, title="extracting")
     find_duplicates(extraction)
     counts = run.map_shards(partial(finish_shard, extraction), shards, title="looking them over")
-    requested = range(len(asked_shards(corpus)))
+    requested = range(len(requested_shards(corpus)))
     if requested:
         run.map_shards(partial(miss_shard, extraction, corpus), requested, title="looking for the others")
 
-    run.name_clips(extraction.clip_ids(shards))
+    run.set_clips_hash(extraction.clip_ids(shards))
     run.place("data/scenes")
     run.place("data/annotations")
     kept = {name: counts[name] for name in ("clips_in", "clips_kept", "moments")}

@@ -35,7 +35,7 @@ from earshot.labels.table import (
 )
 from earshot.params.label import BaseParams, Params
 from earshot.pipeline.settings import settings
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 
 STAGE = Stage(
     name="label",
@@ -48,7 +48,7 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[BaseParams]) -> str:
+def main(run: StageContext[BaseParams]) -> str:
     faiss.omp_set_num_threads(settings().threads)
     p, model = run.params, find_label_model(run.params.label.model)
     values, options = attrgetter(model.size)(p), model.own(p.label)
@@ -85,7 +85,7 @@ def main(run: Run[BaseParams]) -> str:
     run.place("models/labeler")
     training = training_moments(moments)
     trained_on = columns["label"][columns["kept"] & training]
-    shares = {key: value for key, value in labeler.facts.items() if key.startswith("share_")}
+    shares = {key: value for key, value in labeler.metadata.items() if key.startswith("share_")}
     metrics = {"moments": counts["moments"], "moments_trained_on": len(trained_on), **shares}
     run.write_metrics("label", metrics | {"label_entropy": labeler.entropy(trained_on)})
     return (

@@ -10,8 +10,8 @@ writes  models/pretrain      encoder, wrong_sound and random as safetensors, enc
         metrics/pretrain.json, metrics/history.csv
 
     python -m stages.pretrain
-    python -m stages.pretrain --set pretrain.epochs=0 --set pretrain.initialisation=kmeans
-    python -m stages.pretrain --set pretrain.width=1 --set pretrain.image_size=227 --set pretrain.batch=256
+    python -m stages.pretrain --set pretrain.epochs=0 --set pretrain.initialization=kmeans
+    python -m stages.pretrain --set pretrain.width=1 --set pretrain.image_size=227 --set pretrain.batch_size=256
     EARSHOT_PROCESSES=2 python -m stages.pretrain
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 -m stages.pretrain
 
@@ -19,7 +19,7 @@ Several processes share every batch, on a GPU each or on CPUs; those of several 
 """
 
 from earshot.params.pretrain import Params
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 from earshot.training.encoder_training import train_beside, train_encoders
 from earshot.training.pretraining import Pretraining
 
@@ -34,12 +34,12 @@ STAGE = Stage(
 )
 
 
-def main(run: Run[Params]) -> str:
+def main(run: StageContext[Params]) -> str:
     """Train the encoder and its control."""
     return train_encoders(run, Pretraining)
 
 
-def join(run: Run[Params]) -> None:
+def join(run: StageContext[Params]) -> None:
     """What further processes do."""
     train_beside(run, Pretraining)
 

@@ -14,22 +14,22 @@ writes  report               index.html, the other pages, media/, figures/, and 
 
 from earshot.core.yaml_files import flatten
 from earshot.params.report import Params
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 from earshot.report.build import START, write_report
-from earshot.report.sources import LABELS, LEDGERS, TOLD, Source
+from earshot.report.sources import LABELS, LEDGERS, PREDICTIONS, Source
 
 
 def inputs(params: Params, choice: str | None) -> list[str]:
     """The exhibits, the metrics and the ledgers; that of a download only where the corpus came from it."""
     downloaded = params.corpus["clips"] == "data/clips"
     ledgers = [ledger for ledger in LEDGERS.values() if downloaded or not ledger.startswith("data/clips")]
-    return ["data/explain", TOLD, LABELS, *ledgers, "metrics"]
+    return ["data/explain", PREDICTIONS, LABELS, *ledgers, "metrics"]
 
 
 STAGE = Stage(name="report", params=Params, reads=inputs, writes=("report",))
 
 
-def main(run: Run[Params]) -> str:
+def main(run: StageContext[Params]) -> str:
     source = Source("this run", run.root, dict(flatten(run.params.model_dump())))
     site = write_report([source], run.out("report"))
     run.place("report")

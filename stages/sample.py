@@ -3,7 +3,7 @@
     python -m stages.sample
     python -m stages.sample --set sample.clips=100 --set sample.seed=1
 
-Writes data/sample: corpus/ (manifest.csv and videos/*.mp4), ontology.json (the tree of what its annotations name, in
+Writes data/sample: corpus/ (manifest.csv and videos/*.mp4), ontology.json (the ontology of what its annotations name, in
 AudioSet's format), voc/ (the layout of VOC2007), sun/ (of SUN397), esc50/ (of ESC-50) and localisation/ (of VGG-SS).
 Pictures and sounds of the trees come from the same world as the corpus, from instances that are not in it.
 """
@@ -13,76 +13,76 @@ from functools import partial
 from pathlib import Path
 
 from earshot.params.sample import Params, Sample
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 from earshot.world.corpus import render_corpus, write_manifest
 from earshot.world.esc50 import FOLDS, recordings, render_esc50, write_table
-from earshot.world.localisation import render_localisation, write_boxes
+from earshot.world.localization import render_localization, write_boxes
 from earshot.world.ontology import write_ontology
 from earshot.world.sources import KINDS
-from earshot.world.sun import pictures_a_category, render_sun, write_partitions
+from earshot.world.sun import images_a_category, render_sun, write_partitions
 from earshot.world.voc import render_voc, write_image_sets
 
 STAGE = Stage(name="sample", params=Params, writes=("data/sample",))
 
-Part = tuple[str, range]  # a tree and the numbers of some of its items
+Part = tuple[str, range]  # a data_dir and the numbers of some of its items
 
 
-def main(run: Run[Params]) -> str:
+def main(run: StageContext[Params]) -> str:
     sample, folder = run.params.sample, run.out("data/sample")
-    pictures, sounds = sample.voc_train + sample.voc_val + sample.voc_test, sample.esc50_sounds
-    scenes = len(KINDS) * pictures_a_category(sample.sun_images)
+    images, sounds = sample.voc_train + sample.voc_val + sample.voc_test, sample.esc50_recordings
+    scenes = len(KINDS) * images_a_category(sample.sun_images)
     parts = [
         *shares("corpus", range(sample.clips), sample.shard_clips),
-        *shares("voc", range(1, pictures + 1), 4 * sample.shard_clips),
+        *shares("voc", range(1, images + 1), 4 * sample.shard_clips),
         *shares("sun", range(scenes), 4 * sample.shard_clips),
         *shares("esc50", range(len(KINDS) * FOLDS * sounds), 4 * sample.shard_clips),
-        *shares("localisation", range(sample.localisation), 2 * sample.shard_clips),
+        *shares("localization", range(sample.localization), 2 * sample.shard_clips),
     ]
     run.map_shards(partial(render_part, parts, sample, folder), range(len(parts)), title="rendering")
 
-    write_manifest(folder / "corpus", sample.seed, sample.clips, sample.seconds)
+    write_manifest(folder / "corpus", sample.seed, sample.clips, sample.duration_s)
     write_image_sets(folder / "voc", train=sample.voc_train, val=sample.voc_val, test=sample.voc_test)
     write_partitions(folder / "sun", sample.seed, sample.sun_images)
     write_table(folder / "esc50", recordings(sounds))
-    write_boxes(folder / "localisation", sample.localisation)
+    write_boxes(folder / "localization", sample.localization)
     write_ontology(folder)
     run.place("data/sample")
     return (
-        f"{sample.clips:,} videos of {len(KINDS)} kinds of scene rendered; for the benchmarks {pictures:,} annotated "
+        f"{sample.clips:,} videos of {len(KINDS)} kinds of scene rendered; for the benchmarks {images:,} annotated "
         f"pictures (voc), {scenes:,} scenes (sun), {len(recordings(sounds)):,} recordings (esc50) and "
-        f"{sample.localisation:,} pictures with their sound (localisation)"
+        f"{sample.localization:,} pictures with their sound (localisation)"
     )
 
 
-def shares(tree: str, numbers: range, size: int) -> list[Part]:
+def shares(data_dir: str, numbers: range, size: int) -> list[Part]:
     """A tree's numbers in parts of at most `size`."""
-    return [(tree, numbers[start : start + size]) for start in range(0, len(numbers), size)]
+    return [(data_dir, numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def render_part(parts: Sequence[Part], sample: Sample, folder: Path, number: int) -> dict[str, int]:
     """Renders one part into its tree; returns how many items."""
-    tree, items = parts[number]
-    size = sample.picture_size
-    match tree:
+    data_dir, items = parts[number]
+    size = sample.image_size
+    match data_dir:
         case "corpus":
             render_corpus(
-                folder / tree,
+                folder / data_dir,
                 sample.seed,
                 items,
-                picture_size=size,
-                seconds=sample.seconds,
+                image_size=size,
+                seconds=sample.duration_s,
                 frame_rate=sample.frame_rate,
             )
         case "voc":
-            render_voc(folder / tree, sample.seed, items, picture_size=size)
+            render_voc(folder / data_dir, sample.seed, items, image_size=size)
         case "sun":
-            render_sun(folder / tree, sample.seed, items, picture_size=size)
+            render_sun(folder / data_dir, sample.seed, items, image_size=size)
         case "esc50":
-            listed = recordings(sample.esc50_sounds)
-            render_esc50(folder / tree, sample.seed, [listed[item] for item in items])
-        case "localisation":
-            render_localisation(folder / tree, sample.seed, items, picture_size=size)
-    return {tree: len(items)}
+            listed = recordings(sample.esc50_recordings)
+            render_esc50(folder / data_dir, sample.seed, [listed[item] for item in items])
+        case "localization":
+            render_localization(folder / data_dir, sample.seed, items, image_size=size)
+    return {data_dir: len(items)}
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ RATE, SECONDS = 8000, 2.0
 TEST_GROUPS = [name for name in (f"video_{number}" for number in range(4000)) if split_of(name) == "test"]
 
 
-def grey_jpeg(grey: int) -> bytes:
+def gray_jpeg(gray: int) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (48, 36), (grey, grey, grey)).save(file, "JPEG")
+    Image.new("RGB", (48, 36), (gray, gray, gray)).save(file, "JPEG")
     return file.getvalue()
 
 
@@ -42,7 +42,7 @@ def write_annotated(
     and is silent elsewhere.
     """
     scenes = []
-    for number, (grey, level, group) in enumerate(zip(greys, levels, groups, strict=True)):
+    for number, (gray, level, group) in enumerate(zip(greys, levels, groups, strict=True)):
         time = np.arange(int(RATE * SECONDS)) / RATE
         sound = np.where(np.abs(time - 1.1) < 0.2, level, 0.0)
         scenes.append(
@@ -50,11 +50,11 @@ def write_annotated(
                 clip_id=f"{group}_{number}",
                 group=group,
                 duration=SECONDS,
-                frames=[grey_jpeg(0), grey_jpeg(grey), grey_jpeg(0)],
+                frames=[gray_jpeg(0), gray_jpeg(gray), gray_jpeg(0)],
                 times=[0.2, 1.1, 1.9],
                 sound=flac(sound),
-                sound_rate=RATE,
-                sound_channels=1,
+                audio_rate=RATE,
+                audio_channels=1,
             )
         )
     for shard, start in enumerate(range(0, len(scenes), max(1, len(scenes) // 2 + 1))):
@@ -73,18 +73,18 @@ class Telling(nn.Module):
     """
 
     frames, image_size = 1, 32
-    sound_samples, sound_rate, sound_channels = RATE // 2, RATE, 1
+    audio_samples, audio_rate, audio_channels = RATE // 2, RATE, 1
 
-    def __init__(self, pictures: Mapping[int, Sequence] | None = None, sounds: Mapping[int, Sequence] | None = None):
+    def __init__(self, images: Mapping[int, Sequence] | None = None, sounds: Mapping[int, Sequence] | None = None):
         super().__init__()
-        self.pictures, self.sounds = pictures, sounds
+        self.images, self.sounds = images, sounds
         self.architecture = {"name": "telling"}
 
-    def embed_pictures(self, pictures: Tensor) -> Tensor:
-        greys = pictures.float().mean((1, 2, 3))
-        return greys[:, None] / 255 if self.pictures is None else _looked_up(self.pictures, greys)
+    def embed_images(self, images: Tensor) -> Tensor:
+        greys = images.float().mean((1, 2, 3))
+        return greys[:, None] / 255 if self.images is None else _looked_up(self.images, greys)
 
-    def embed_sounds(self, sounds: Tensor) -> Tensor:
+    def embed_audio(self, sounds: Tensor) -> Tensor:
         levels = sounds.abs().amax(1)
         return levels[:, None] if self.sounds is None else _looked_up(self.sounds, levels * 100)
 

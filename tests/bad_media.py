@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from odd_media import MP4, PATTERN, TONE, render
 
-SHORT = {"picture": PATTERN.replace("d=5", "d=2"), "sound": TONE.replace("d=5", "d=2")}
+SHORT = {"image": PATTERN.replace("d=5", "d=2"), "sound": TONE.replace("d=5", "d=2")}
 # One file of every container that strangers send, small enough for thousands of copies.
 SEEDS = {
     "mp4": (*MP4, "-movflags", "+faststart"),
@@ -306,5 +306,5 @@ def _nested(depth: int) -> bytes:
 def endless_gif(size: int) -> bytes:
     """Pictures of an animation that repeats for ever, each as large as the whole."""
     repeat = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
-    picture = b"\x21\xf9\x04\0\xff\xff\0\0\x2c" + struct.pack("<HHHHB", 0, 0, size, size, 0) + b"\x08\x01\0\0"
-    return repeat + picture * 100 + b"\x3b"
+    image = b"\x21\xf9\x04\0\xff\xff\0\0\x2c" + struct.pack("<HHHHB", 0, 0, size, size, 0) + b"\x08\x01\0\0"
+    return repeat + image * 100 + b"\x3b"

@@ -168,9 +168,9 @@ def beyond(log: list[Request], gap: float) -> float:
     """By how many requests the log of a site is beyond its budget of one in `gap` seconds, over its worst stretch."""
     worst, least = 0.0, float("inf")
     for number, request in enumerate(sorted(log, key=lambda request: request.at)):
-        ahead = number - request.at / gap
-        least = min(least, ahead)
-        worst = max(worst, ahead - least)
+        prefetch = number - request.at / gap
+        least = min(least, prefetch)
+        worst = max(worst, prefetch - least)
     return worst
 
 
@@ -188,10 +188,10 @@ def render(folder: Path) -> dict[str, Path]:
     """Tiny media: one that is kept, one without sound, one that is none."""
     paths = {name: folder / f"{name}.mp4" for name in ("good", "silent", "garbage")}
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"]
-    picture = ["-f", "lavfi", "-i", "testsrc=size=32x32:rate=5:duration=1", "-pix_fmt", "yuv420p"]
+    image = ["-f", "lavfi", "-i", "testsrc=size=32x32:rate=5:duration=1", "-pix_fmt", "yuv420p"]
     sound = ["-f", "lavfi", "-i", "sine=sample_rate=8000:duration=1", "-c:a", "aac", "-b:a", "16k"]
-    subprocess.run([*command, *picture, str(paths["silent"])], check=True)
-    subprocess.run([*command, *sound[:4], *picture[:4], *picture[4:], *sound[4:], str(paths["good"])], check=True)
+    subprocess.run([*command, *image, str(paths["silent"])], check=True)
+    subprocess.run([*command, *sound[:4], *image[:4], *image[4:], *sound[4:], str(paths["good"])], check=True)
     paths["garbage"].write_bytes(random.Random(0).randbytes(3000))
     return paths
 
@@ -214,7 +214,7 @@ class Downloads:
     def start(self, *more: str) -> subprocess.Popen:
         """Start a run."""
         place = ["--root", str(self.root), "--params", str(PARAMS)]
-        sets = ["corpus.manifest=manifest.csv", "download.seconds_limit=20", "download.shard_clips=40"]
+        sets = ["corpus.manifest=manifest.csv", "download.timeout_s=20", "download.shard_clips=40"]
         command = [sys.executable, "-m", "stages.download", *place, *(f"--set={value}" for value in sets), *more]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, start_new_session=True, **pipes)
@@ -249,11 +249,11 @@ def download_all(web: HostileWeb, downloads: Downloads, *, kills: int, runs: int
         code, _, error = downloads.run()
         assert code == (1 if pending else 0) or "pending" in error, error
         assert "Traceback" not in error, error
-        facts = downloads.status()
-        if sum(value for name, value in facts.items() if name.startswith("pending")) <= pending:
+        metadata = downloads.status()
+        if sum(value for name, value in metadata.items() if name.startswith("pending")) <= pending:
             return number
         time.sleep(3)  # a site may be out of temper for longer than is waited for
-    raise AssertionError(f"after {runs} runs: {facts}")
+    raise AssertionError(f"after {runs} runs: {metadata}")
 
 
 def outcomes(root: Path) -> dict[str, tuple[str, str]]:

@@ -19,8 +19,8 @@ def striped_frame(label: int, generator: np.random.Generator, height: int = 72, 
     y, x = np.mgrid[:height, :width] + generator.integers(20, size=(2, 1, 1))
     wave = np.sin(2 * np.pi / 12 * (x, y, (x + y) / 1.4)[label])[None] * 0.5 + 0.5
     low, high = generator.integers(0, 100, (3, 1, 1)), generator.integers(150, 256, (3, 1, 1))
-    picture = torch.from_numpy((low + (high - low) * wave).astype(np.uint8))
-    return bytes(encode_jpeg(picture, quality=90).numpy())
+    image = torch.from_numpy((low + (high - low) * wave).astype(np.uint8))
+    return bytes(encode_jpeg(image, quality=90).numpy())
 
 
 def write_striped_tables(root: Path, clips_per_shard: Sequence[int], frames: int = 2, seed: int = 0) -> None:
@@ -49,8 +49,8 @@ def _scene(number: int, labels: np.ndarray, generator: np.random.Generator) -> S
         frames=[striped_frame(label, generator) for label in labels],
         times=np.linspace(1, 7, len(labels)).tolist(),
         sound=b"not read by training",
-        sound_rate=20000,
-        sound_channels=1,
+        audio_rate=20000,
+        audio_channels=1,
     )
 
 

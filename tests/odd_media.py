@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from earshot.media.decoding import Decoded, Wanted, decode_clip
+from earshot.media.decoding import Decoded, DecodeOptions, decode_clip
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 SECONDS, FRAME_RATE, FLASH = 5, 25, 2.4  # the flash and the beep begin at 2.4 s and last a fifth of a second
@@ -23,12 +23,12 @@ TONE = f"sine=440:r=44100:d={SECONDS}"
 MP4 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac")
 LOSSLESS = ("-c:v", "ffv1", "-c:a", "pcm_s16le")
 
-WANTED = Wanted(
+WANTED = DecodeOptions(
     places=tuple((i + 0.5) / 8 for i in range(8)),
     frame_size=48,
     jpeg_quality=95,
-    window=1.0,
-    shortest=1.5,
+    window_s=1.0,
+    min_duration_s=1.5,
     longest=60.0,
     pixels=10**6,
 )
@@ -50,9 +50,9 @@ def ffmpeg(*arguments: object) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
-def render(path: Path, *options: object, picture: str | None = PATTERN, sound: str | None = TONE) -> Path:
+def render(path: Path, *options: object, image: str | None = PATTERN, sound: str | None = TONE) -> Path:
     """Render lavfi sources into a file; `options` choose codecs and filters."""
-    sources = [source for kind in (picture, sound) if kind for source in ("-f", "lavfi", "-i", kind)]
+    sources = [source for kind in (image, sound) if kind for source in ("-f", "lavfi", "-i", kind)]
     ffmpeg(*sources, *(options or MP4), path)
     return path
 
@@ -63,7 +63,7 @@ def decode(path: Path, **changes: object) -> Decoded:
         return decode_clip(file, replace(WANTED, **changes))
 
 
-def pictures(decoded: Decoded) -> np.ndarray:
+def images(decoded: Decoded) -> np.ndarray:
     """The pictures as floats `(frames, height, width, 3)`."""
     return np.stack([np.asarray(Image.open(io.BytesIO(jpeg)), np.float64) for jpeg in decoded.frames])
 

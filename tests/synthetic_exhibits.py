@@ -20,12 +20,12 @@ from PIL import Image
 from earshot.core.registry import find_all
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.evaluation.benchmark import BENCHMARK_FILE
-from earshot.explanation.tables import FACTS_FILE, write_table
+from earshot.explanation.tables import METADATA_FILE, write_table
 
 CLASSES = ("bell", "bird", "car", "dog", "fire", "rain", "saw", "surf", "train", "wind")
 NETWORKS = ("encoder", "wrong_sound", "random")
 KINDS = find_all("earshot.exhibits", "EXHIBIT")
-EXHIBITS = ("clusters", "units", "heatmaps", "localisation", "embeddings", "retrieval")
+EXHIBITS = ("clusters", "units", "heatmaps", "localization", "embeddings", "retrieval")
 RATE = 16_000
 
 
@@ -67,17 +67,17 @@ def video(number: int, seconds: float = 1.0) -> bytes:
     """An MP4 of a moving bar, H.264 and AAC."""
     data = io.BytesIO()
     with av.open(data, "w", format="mp4") as container:
-        pictures, sounds = container.add_stream("h264", rate=10), container.add_stream("aac", rate=RATE)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        images, sounds = container.add_stream("h264", rate=10), container.add_stream("aac", rate=RATE)
+        images.width, images.height, images.pix_fmt = 64, 48, "yuv420p"
         for step in range(int(10 * seconds)):
             shown = np.full((48, 64, 3), 60, np.uint8)
             shown[:, (6 * step + number) % 56 : (6 * step + number) % 56 + 8] = 220
-            container.mux(pictures.encode(av.VideoFrame.from_ndarray(shown)))
+            container.mux(images.encode(av.VideoFrame.from_ndarray(shown)))
         tone = 0.05 * np.sin(2 * np.pi * 330 * np.arange(int(seconds * RATE)) / RATE)
         frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), "fltp", "mono")
         frame.sample_rate = RATE
         container.mux(sounds.encode(frame))
-        container.mux(pictures.encode())
+        container.mux(images.encode())
         container.mux(sounds.encode())
     return data.getvalue()
 
@@ -122,22 +122,22 @@ class Synthetic:
                 "unit_classes": self._unit_classes(),
             },
             "heatmaps": {"heatmaps": self._heatmaps()},
-            "localisation": {"localised": self._localised(), "sounding_videos": self._videos()},
+            "localization": {"localized": self._localized(), "sounding_videos": self._videos()},
             "embeddings": {"embedded": self._embedded(points), "embedded_moments": self._embedded_moments(points)},
             "retrieval": {"retrieved": self._retrieved(), "retrieval_clips": self._retrieval_clips()},
         }
         for exhibit, parts in tables.items():
             folder = self.root / "data" / "explain" / exhibit
             folder.mkdir(parents=True, exist_ok=True)
-            facts = {"exhibit": exhibit, "encoder": "models/pretrain", "tree": "data/scenes"}
-            facts["title"] = KINDS[exhibit].title
+            metadata = {"exhibit": exhibit, "encoder": "models/pretrain", "data_dir": "data/scenes"}
+            metadata["title"] = KINDS[exhibit].title
             if exhibit in without:
-                facts["nothing"] = "the network has no map of where a sound comes from"
+                metadata["nothing"] = "the network has no map of where a sound comes from"
             else:
-                facts |= {"layer": "conv5", "frames": 73}
+                metadata |= {"layer": "conv5", "frames": 73}
                 for name, rows in parts.items():
                     write_table(folder, KINDS[exhibit].tables, name, rows)
-            (folder / FACTS_FILE).write_text(json.dumps(facts))
+            (folder / METADATA_FILE).write_text(json.dumps(metadata))
         return self.root
 
     def _rename_classes(self, file: Path) -> None:
@@ -177,7 +177,7 @@ class Synthetic:
         labels.parent.mkdir(parents=True)
         labels.write_text(json.dumps({"predicts": "which of 30 clusters of sound textures is heard around them"}))
         for name, benchmark in find_all("earshot.benchmarks", "BENCHMARK").items():
-            file = self.root / "data/told" / name / BENCHMARK_FILE
+            file = self.root / "data/predictions" / name / BENCHMARK_FILE
             file.parent.mkdir(parents=True)
             file.write_text(json.dumps(benchmark.describe()))
 
@@ -222,7 +222,7 @@ class Synthetic:
                     "iou_class": name,
                     "iou": float(self.rng.uniform(0, 0.2)),
                     "selective": own >= 0.6,
-                    "sounding": name != self.annotations[-1],
+                    "audible": name != self.annotations[-1],
                     "gallery": b"" if network == "wrong_sound" else photograph(unit + 10_000 * len(network), 576, 64),
                     "clips": [f"{self.clip}{place:05d}" for place in range(9)],
                     "activations": np.linspace(9, 5, 9),
@@ -239,22 +239,22 @@ class Synthetic:
         for network in NETWORKS:
             for place, name in enumerate(self.annotations):
                 counts = {column: int(self.rng.integers(0, 9)) for column in ("units", "boxed_units", "iou_units")}
-                yield {"network": network, "class": name, "sounding": place % 2 == 0, **counts}
+                yield {"network": network, "class": name, "audible": place % 2 == 0, **counts}
 
     def _heatmaps(self) -> Iterator[dict]:
         for network in ("encoder", "random"):
-            for sense in ("picture", "sound"):
+            for modality in ("image", "sound"):
                 for unit in range(2):
                     for rank in range(1, 4):
-                        number = 100 * unit + 10 * rank + (sense == "sound")
-                        draw = photograph if sense == "picture" else graph
+                        number = 100 * unit + 10 * rank + (modality == "sound")
+                        draw = photograph if modality == "image" else graph
                         said = {"annotation": self.annotations[unit % len(self.annotations)], "share": 0.8}
                         media = {"shown": draw(number), "heat": draw(number + 5000), "sound": b""}
-                        media |= {"sound": sound(number)} if sense == "sound" else {}
-                        place = {"network": network, "sense": sense, "unit": unit, "rank": rank}
+                        media |= {"sound": sound(number)} if modality == "sound" else {}
+                        place = {"network": network, "modality": modality, "unit": unit, "rank": rank}
                         yield place | said | self.moment(number) | media
 
-    def _localised(self) -> Iterator[dict]:
+    def _localized(self) -> Iterator[dict]:
         for number in range(6):
             told = {"name": f"{self.clip}{number}.jpg", "class": self.annotations[number % len(self.annotations)]}
             told |= {"hit": number % 2 == 0, "control_hit": number % 3 == 0}
@@ -267,7 +267,7 @@ class Synthetic:
 
     def _embedded(self, points: int) -> Iterator[dict]:
         for network in ("encoder", "random"):
-            for sense in ("picture", "sound"):
+            for modality in ("image", "sound"):
                 for number in range(points):
                     angle = 2 * np.pi * (number % len(self.annotations)) / len(self.annotations)
                     loose = 0.05 if network == "encoder" else 0.4
@@ -276,7 +276,7 @@ class Synthetic:
                     )
                     yield {
                         "network": network,
-                        "sense": sense,
+                        "modality": modality,
                         "clip_id": f"{self.clip}{number:05d}",
                         "moment": number % 3,
                         "x": x,
@@ -290,7 +290,7 @@ class Synthetic:
 
     def _retrieved(self) -> Iterator[dict]:
         for network in ("encoder", "random"):
-            for direction in ("picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound"):
+            for direction in ("image-to-audio", "audio-to-image", "image-to-image", "audio-to-audio"):
                 for query in range(2):
                     for rank in range(1, 6):
                         gain = float(self.rng.choice([1.0, 0.66, 0.33]))

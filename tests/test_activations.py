@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from earshot.core.errors import EarshotError
-from earshot.explanation.activations import NONE, STEPS, Distribution, Strongest
+from earshot.explanation.activations import NONE, STEPS, Distribution, TopActivations
 
 
 def sorted_at_once(values, groups, keys, count):
@@ -28,7 +28,7 @@ def test_the_strongest_frames_are_one_a_group_and_the_same_in_whatever_order_the
     groups, keys = rng.integers(0, 12, 90).astype(np.uint64), rng.permutation(90).astype(np.uint64)
     expected = sorted_at_once(values, groups, keys, 8)
     for _ in range(3):
-        order, strongest = rng.permutation(90), Strongest(7, 8)
+        order, strongest = rng.permutation(90), TopActivations(7, 8)
         for part in np.array_split(order, rng.integers(1, 20)):
             strongest.add(values[part], part, groups[part], keys[part])
         np.testing.assert_array_equal(strongest.frames, expected)
@@ -42,7 +42,7 @@ def test_the_strongest_frames_are_one_a_group_and_the_same_in_whatever_order_the
 def test_an_activation_that_is_no_number_is_refused():
     one = np.zeros(1, np.uint64)
     with pytest.raises(EarshotError, match="not a finite number"):
-        Strongest(1, 2).add(np.array([[np.nan]], np.float32), np.zeros(1, int), one, one)
+        TopActivations(1, 2).add(np.array([[np.nan]], np.float32), np.zeros(1, int), one, one)
 
 
 def test_quantiles_are_numpys_and_too_low_by_less_than_a_bin():

@@ -20,7 +20,7 @@ def context(root):
 
 def described(root, networks=None):
     return annotated_moments.describe_moments(
-        context(root), lambda network, p: network.embed_pictures(p), lambda network, s: network.embed_sounds(s), "x"
+        context(root), lambda network, p: network.embed_images(p), lambda network, s: network.embed_audio(s), "x"
     )
 
 
@@ -39,13 +39,13 @@ def test_a_moment_is_the_frame_nearest_the_middle_and_the_sound_around_it(tmp_pa
     place = {group: found.groups.index(group) for group in found.groups}
     first, second = place[TEST_GROUPS[2]], place[TEST_GROUPS[1]]
     assert (found.annotations[first], found.annotations[second]) == (["a"], ["c", "d"])
-    np.testing.assert_allclose(found.pictures[""][[first, second], 0] * 255, [10, 30], atol=1)
+    np.testing.assert_allclose(found.images[""][[first, second], 0] * 255, [10, 30], atol=1)
     np.testing.assert_allclose(found.sounds[""][[first, second], 0], [0.1, 0.3], atol=1e-3)
     assert found.left_out == 1  # nobody said anything of it
 
 
 def test_what_is_shorter_than_the_slice_is_left_out_and_counted(tmp_path, networks, monkeypatch):
-    monkeypatch.setattr(Telling, "sound_samples", 3 * Telling.sound_rate)
+    monkeypatch.setattr(Telling, "sound_samples", 3 * Telling.audio_rate)
     write_annotated(tmp_path, [10], [0.1], [["a"]], TEST_GROUPS[:1])
     with pytest.raises(EarshotError, match=r"no clip of the split test is annotated and 3\.00 s long"):
         described(tmp_path)

@@ -19,7 +19,7 @@ from earshot.training.correspondence import CorrespondenceTask
 from stages.correspond import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")
-SMALL = ["correspond.network=ave", "correspond.width=0.0625", "correspond.image_size=32", "correspond.batch=16"]
+SMALL = ["correspond.network=ave", "correspond.width=0.0625", "correspond.image_size=32", "correspond.batch_size=16"]
 SMALL += ["correspond.epochs=2"]
 # The stage with a checkpoint after every step, in one process, which ends itself by SIGKILL after the fifth step.
 KILLED = """
@@ -80,7 +80,7 @@ def test_it_writes_both_trainings_their_beginning_and_the_history(done):
     assert json.loads((done / ".earshot/timings/correspond.json").read_text())["pairs_per_second"] > 0
     assert len((done / "metrics/correspond_history.csv").read_text().splitlines()) == 3
     found = {name: weights(done, name) for name in ("encoder", "wrong_sound", "random")}
-    key = "picture_tower.conv1_1.weight"
+    key = "image_tower.conv1_1.weight"
     assert not torch.equal(found["encoder"][key], found["random"][key])
     assert not torch.equal(found["encoder"][key], found["wrong_sound"][key])
     assert torch.equal(found["encoder"]["sound_mean"], found["random"]["sound_mean"])
@@ -107,9 +107,7 @@ def test_weights_of_a_file_are_where_training_begins(done, world, tmp_path):
     correspond(root, "correspond.epochs=0", "correspond.weights=given.safetensors", "seed=1")
     kept, found = load_file(given), weights(root, "encoder")
     assert all(torch.equal(kept[key], found[key]) for key in kept)
-    assert not torch.equal(
-        weights(root, "random")["picture_tower.conv1_1.weight"], kept["picture_tower.conv1_1.weight"]
-    )
+    assert not torch.equal(weights(root, "random")["image_tower.conv1_1.weight"], kept["image_tower.conv1_1.weight"])
     for changes, told in (
         (("correspond.weights=none.safetensors",), "none.safetensors"),
         (
@@ -130,8 +128,10 @@ def test_avol_begins_between_the_two_answers(world, tmp_path):
     root = rooted(world, tmp_path / "root")
     correspond(root, "correspond.epochs=0", "correspond.network=avol")
     network = load_correspondence(root / "models/correspond")
-    sampling = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=1.0)
-    task = CorrespondenceTask(network, root / "data/scenes", sampling, Augmentation(), volume=0.0, batch=16, seed=1)
+    sampling = Sampling(positives="centered", negatives="other-group", grid_s=0.04, min_shift_s=1.0)
+    task = CorrespondenceTask(
+        network, root / "data/scenes", sampling, Augmentation(), gain_jitter=0.0, batch_size=16, seed=1
+    )
     with torch.inference_mode():
         found = network(*next(task.batches(range(1)))[:4]).mean()
     assert abs(found) < abs(found - network.bias.detach()) / 4  # other pairs than those that it was made even on

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from test_correspondence_task import CENTRED, RATE, SECONDS, Comparing, flac, picture
+from test_correspondence_task import CENTERED, RATE, SECONDS, Comparing, flac, image
 
 from earshot.benchmarks.correspondence import (
     Annotations,
@@ -28,7 +28,7 @@ from earshot.scenes.writing import Scene, write_scenes
 
 KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: grey of the picture, Hz of the tone
 PARAMS = {
-    "positives": "centred",
+    "positives": "centered",
     "negatives": "other-group",
     "grid": 0.04,
     "shift": 1.0,
@@ -44,17 +44,17 @@ def write_world(root, clips):
     rows = []
     for number in range(clips):
         kind = list(KINDS)[number % 2]
-        grey, pitch = KINDS[kind]
+        gray, pitch = KINDS[kind]
         rows.append(
             Scene(
                 clip_id=f"clip_{number}_{kind}",
                 group=f"group_{number}",
                 duration=SECONDS,
-                frames=[picture(grey + number % 7)] * 2,
+                frames=[image(gray + number % 7)] * 2,
                 times=[1.0, 2.5],
                 sound=flac(0.4 * np.sin(2 * np.pi * (pitch + number) * time)),
-                sound_rate=RATE,
-                sound_channels=1,
+                audio_rate=RATE,
+                audio_channels=1,
             )
         )
     write_scenes(root / "scenes" / "00000.parquet", rows)
@@ -89,8 +89,8 @@ def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
 
 def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
     network = Comparing()
-    network.sound_channels = 1
-    pairs = list(held_out_pairs(network, world / "scenes", CENTRED, "test"))
+    network.audio_channels = 1
+    pairs = list(held_out_pairs(network, world / "scenes", CENTERED, "test"))
     together = torch.cat([each.together for each in pairs])
     assert together.mean() == 0.5
     assert len(together) == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240)) > 30
@@ -107,14 +107,14 @@ def test_the_baselines_learn_what_annotations_tell(world, tmp_path):
 
 def test_a_network_that_knows_scores_what_belongs_together_higher(world):
     class Knowing(Comparing):
-        sound_channels = 1
+        audio_channels = 1
 
-        def forward(self, pictures, sounds, seen, heard):
-            light = pictures.float().mean((1, 2, 3)) > 120
+        def forward(self, images, sounds, seen, heard):
+            light = images.float().mean((1, 2, 3)) > 120
             crossings = (sounds[:, 1:] * sounds[:, :-1] < 0).float().sum(1)
             return self.scale * torch.where(light[seen] == (crossings > 1800)[heard], 1.0, -1.0)
 
-    scores, together = score_pairs(Knowing(), world / "scenes", CENTRED, "test")
+    scores, together = score_pairs(Knowing(), world / "scenes", CENTERED, "test")
     assert (scores[together] > 0).all()
     assert 0.3 < (scores[~together] > 0).mean() < 0.7
 

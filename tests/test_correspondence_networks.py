@@ -45,13 +45,13 @@ def pairs_for(network: Correspondence, count: int) -> tuple[torch.Tensor, torch.
     places = torch.linspace(0, 1, count)
     several = network.frames > 1
     shape = (count, *([network.frames] if several else []), 3, network.image_size, network.image_size)
-    pictures = torch.randint(0, 80, shape, dtype=torch.uint8, generator=drawn)
+    images = torch.randint(0, 80, shape, dtype=torch.uint8, generator=drawn)
     bar = (torch.arange(network.image_size) / network.image_size - places[:, None]).abs() < 0.15
-    pictures += 150 * bar[:, None, None].unsqueeze(1 if several else 0).reshape(count, *[1] * (len(shape) - 2), -1)
-    times = torch.arange(network.sound_samples) / network.sound_rate
+    images += 150 * bar[:, None, None].unsqueeze(1 if several else 0).reshape(count, *[1] * (len(shape) - 2), -1)
+    times = torch.arange(network.audio_samples) / network.audio_rate
     sounds = 0.3 * torch.sin(2 * torch.pi * 300 * 2 ** (4 * places[:, None]) * times)
     sounds += 0.02 * torch.randn(sounds.shape, generator=drawn)
-    return pictures, sounds[:, None].expand(-1, 2, -1) if network.sound_channels == 2 else sounds
+    return images, sounds[:, None].expand(-1, 2, -1) if network.audio_channels == 2 else sounds
 
 
 def maps_at(network: nn.Module, *inputs: torch.Tensor) -> dict[str, tuple[int, ...]]:
@@ -73,22 +73,22 @@ def on_meta(name: str, stride: int | None = None) -> tuple[Correspondence, torch
     with torch.device("meta"):
         network = build_correspondence(name, width=1, image_size=224, stride=stride or PAPERS_STRIDE[name]).eval()
         frames = [network.frames] if network.frames > 1 else []
-        channels = [2] if network.sound_channels == 2 else []
-        pictures = torch.zeros(2, *frames, 3, 224, 224, dtype=torch.uint8)
-        return network, pictures, torch.zeros(2, *channels, network.sound_samples)
+        channels = [2] if network.audio_channels == 2 else []
+        images = torch.zeros(2, *frames, 3, 224, 224, dtype=torch.uint8)
+        return network, images, torch.zeros(2, *channels, network.audio_samples)
 
 
 @pytest.mark.parametrize(
-    ("stride", "pictures", "sounds"),
+    ("stride", "images", "sounds"),
     [
         (1, (224, 112, 56, 28), ((257, 199), (128, 99), (64, 49), (32, 24))),
         (2, (112, 56, 28, 14), ((129, 100), (64, 50), (32, 25), (16, 12))),
     ],
 )
-def test_both_towers_have_the_papers_maps_at_every_layer(stride, pictures, sounds):
+def test_both_towers_have_the_papers_maps_at_every_layer(stride, images, sounds):
     network, *inputs = on_meta("l3", stride)
     found = maps_at(network, *inputs)
-    for tower, sides in (("picture_tower", [(side, side) for side in pictures]), ("sound_tower", sounds)):
+    for tower, sides in (("image_tower", [(side, side) for side in images]), ("audio_tower", sounds)):
         for block, (channels, side) in enumerate(zip((64, 128, 256, 512), sides, strict=True), 1):
             for place in (1, 2):
                 assert found[f"{tower}.conv{block}_{place}"] == (channels, *side)
@@ -96,15 +96,15 @@ def test_both_towers_have_the_papers_maps_at_every_layer(stride, pictures, sound
                 assert found[f"{tower}.pool{block}"] == (channels, *sides[block]) if stride == 1 else True
                 assert found[f"{tower}.pool{block}"][0] == channels
         assert f"{tower}.pool4" not in found  # the head pools over all positions instead
-    assert network.picture_maps(inputs[0]).shape == (2, 512, pictures[3], pictures[3])
-    assert network.sound_maps(inputs[1]).shape == (2, 512, *sounds[3])
+    assert network.image_maps(inputs[0]).shape == (2, 512, images[3], images[3])
+    assert network.audio_maps(inputs[1]).shape == (2, 512, *sounds[3])
 
 
 HEADS = {
     "l3": {"fc1": (128,), "fc2": (2,)},
-    "ave": {"embed_picture.0": (128,), "embed_picture.2": (128,), "embed_sound.0": (128,), "embed_sound.2": (128,)},
-    "avol": {"embed_position.0": (14, 14, 128), "embed_position.2": (14, 14, 128), "embed_sound.0": (128,)}
-    | {"embed_sound.2": (128,)},
+    "ave": {"embed_image.0": (128,), "embed_image.2": (128,), "embed_audio.0": (128,), "embed_audio.2": (128,)},
+    "avol": {"embed_position.0": (14, 14, 128), "embed_position.2": (14, 14, 128), "embed_audio.0": (128,)}
+    | {"embed_audio.2": (128,)},
 }
 # Of one 3x3 tower without its first layer: 9 (64 64 + 64 128 + 128 128 + 128 256 + 256 256 + 256 512 + 512 512)
 # = 9 * 520,192 weights, and two of batch norm for each of 2 (64 + 128 + 256 + 512) = 1920 channels.
@@ -134,9 +134,9 @@ MULTISENSORY = {
     "sound.3": 2 * 15 * 128 * 128 + 2 * 2 * 128,
     "sound.4": 15 * 128 * 256 + 15 * 256 * 256 + 128 * 256 + 3 * 2 * 256,
     "sound_last": 3 * 256 * 128 + 2 * 128,
-    "pictures.0": 5 * 7 * 7 * 3 * 64 + 2 * 64,
-    "pictures.2": 2 * 27 * 64 * 64 + 2 * 2 * 64,
-    "pictures.3": 2 * 27 * 64 * 64 + 2 * 2 * 64,
+    "images.0": 5 * 7 * 7 * 3 * 64 + 2 * 64,
+    "images.2": 2 * 27 * 64 * 64 + 2 * 2 * 64,
+    "images.3": 2 * 27 * 64 * 64 + 2 * 2 * 64,
     "merge": (64 + 128) * 512 + 2 * 512 + 512 * 128,
     "merge_norm": 2 * 128,
     "both.0": 2 * 27 * 128 * 128 + 2 * 2 * 128,
@@ -155,10 +155,10 @@ MULTISENSORY_MAPS = {
     "sound.3.second": (128, 343),
     "sound.4.second": (256, 86),
     "sound_last.0": (128, 32),
-    "pictures.0.0": (64, 63, 112, 112),
-    "pictures.1": (64, 63, 56, 56),
-    "pictures.2.second": (64, 63, 56, 56),
-    "pictures.3.second": (64, 32, 28, 28),
+    "images.0.0": (64, 63, 112, 112),
+    "images.1": (64, 63, 56, 56),
+    "images.2.second": (64, 63, 56, 56),
+    "images.3.second": (64, 32, 28, 28),
     "merge.0.0": (512, 32, 28, 28),
     "merge.1": (128, 32, 28, 28),
     "both.0.second": (128, 32, 28, 28),
@@ -177,7 +177,7 @@ def test_the_multisensory_network_has_the_released_codes_layers_and_parameters()
     assert {layer: found[layer] for layer in MULTISENSORY_MAPS} == MULTISENSORY_MAPS
     assert {layer: parameters(network.get_submodule(layer)) for layer in MULTISENSORY} == MULTISENSORY
     assert parameters(network) == sum(MULTISENSORY.values()) == 36_048_961
-    assert network.sounding_map(*inputs).shape == (2, 7, 7)
+    assert network.localization_map(*inputs).shape == (2, 7, 7)
 
 
 def receptive_fields(layers: Iterable[str], network: nn.Module, given: torch.Tensor) -> dict[str, list[int]]:
@@ -230,7 +230,7 @@ SOUND_FIELDS["4"] = 5677 + 14 * 256 + 14 * 1024  # 23,597 samples, 1.12 s
 
 def test_the_multisensory_networks_units_see_as_far_as_worked_out_by_hand():
     network = Multisensory(width=1 / 64, image_size=64, frames=32)
-    found = receptive_fields(SEQUENCE_FIELDS, network.pictures, torch.ones(1, 3, 32, 112, 112))
+    found = receptive_fields(SEQUENCE_FIELDS, network.images, torch.ones(1, 3, 32, 112, 112))
     assert {layer: tuple(sides) for layer, sides in found.items()} == SEQUENCE_FIELDS
     found = receptive_fields(SOUND_FIELDS, network.sound, torch.ones(1, 2, 87_588))
     assert found == {layer: [samples] for layer, samples in SOUND_FIELDS.items()}
@@ -247,11 +247,11 @@ def test_one_step_of_training_at_the_papers_size_reaches_all_weights(name):
     give_scores(network)
     inputs = pairs_for(network, 1 if name == "multisensory" else 2)
     before = {key: values.clone() for key, values in network.named_parameters()}
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     log_odds = network(*inputs)
     together = torch.arange(len(log_odds)) % 2
     functional.binary_cross_entropy_with_logits(log_odds, together.float()).backward()
-    optimiser.step()
+    optimizer.step()
     assert torch.isfinite(log_odds).all()
     for key, values in network.named_parameters():
         assert torch.isfinite(values).all(), key
@@ -269,18 +269,18 @@ def give_scores(network: Correspondence) -> None:
 @pytest.mark.parametrize("name", CORRESPONDENCES)
 def test_every_network_learns_one_batch_by_heart(name):
     network = build(name, width=1 / 8, image_size=32).train()
-    pictures, sounds = pairs_for(network, 4)
-    network.fit_sound_scale(sounds)
+    images, sounds = pairs_for(network, 4)
+    network.fit_audio_scale(sounds)
     sounds = torch.cat([sounds, sounds.roll(2, 0)])
-    pictures, together = torch.cat([pictures, pictures]), torch.arange(8) < 4
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    images, together = torch.cat([images, images]), torch.arange(8) < 4
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(20):
-        log_odds = network(pictures, sounds)
+        log_odds = network(images, sounds)
         loss = functional.binary_cross_entropy_with_logits(log_odds, together.float())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(0.693, abs=0.35)
     assert ((log_odds > 0) == together).all()
@@ -310,13 +310,13 @@ def test_half_precision_gives_log_odds_of_float32_near_those_of_full(name):
 
 
 @pytest.mark.parametrize("name", CORRESPONDENCES)
-def test_pairs_that_share_pictures_and_sounds_are_told_as_each_by_itself(name):
+def test_pairs_that_share_images_and_sounds_are_told_as_each_by_itself(name):
     network = build(name).eval()
     give_scores(network)
-    pictures, sounds = pairs_for(network, 3)
+    images, sounds = pairs_for(network, 3)
     seen, heard = torch.tensor([0, 1, 2, 0, 2]), torch.tensor([0, 1, 2, 1, 0])
     with torch.inference_mode():
-        found, wanted = network(pictures, sounds, seen, heard), network(pictures[seen], sounds[heard])
+        found, wanted = network(images, sounds, seen, heard), network(images[seen], sounds[heard])
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
     assert found.std() > 0
 
@@ -325,7 +325,7 @@ def test_pairs_that_share_pictures_and_sounds_are_told_as_each_by_itself(name):
 def test_pairs_are_even_before_training(name):
     network = build(name, width=1 / 8, image_size=64).eval()
     inputs = pairs_for(network, 8)
-    network.even_out(*inputs)
+    network.calibrate_bias(*inputs)
     with torch.inference_mode():
         assert abs(network(*inputs).mean()) < 0.3
         if name == "avol":
@@ -336,30 +336,30 @@ def test_ave_begins_with_near_means_match_and_says_when_the_sign_has_turned():
     for seed in range(5):
         torch.manual_seed(seed)
         network = AVENet(width=1 / 16, image_size=32)
-        assert network.near_means_match()
+        assert network.sign_is_correct()
         near, far = network.fc3(torch.tensor([[0.2], [1.8]])).diff(dim=1)
         assert near > 0 > far
     with torch.no_grad():
         network.fc3.weight.neg_()
-    assert not network.near_means_match()
+    assert not network.sign_is_correct()
 
 
 def test_aves_log_odds_fall_with_the_distance_of_embeddings_of_length_one():
     network = build("ave").eval()
-    pictures, sounds = pairs_for(network, 4)
-    seen, heard = network.embed_pictures(pictures), network.embed_sounds(sounds)
+    images, sounds = pairs_for(network, 4)
+    seen, heard = network.embed_images(images), network.embed_audio(sounds)
     assert seen.shape == heard.shape == (4, 8)
     for embeddings in (seen, heard):
         assert torch.allclose(embeddings.norm(dim=1), torch.ones(4))
     distances = (seen - heard).norm(dim=1)
     weights, biases = network.fc3.weight[:, 0], network.fc3.bias
     wanted = (weights[1] - weights[0]) * distances + biases[1] - biases[0]
-    assert torch.allclose(network(pictures, sounds), wanted, atol=1e-5)
+    assert torch.allclose(network(images, sounds), wanted, atol=1e-5)
 
 
-def test_ave_has_gradients_where_a_picture_and_a_sound_coincide():
+def test_ave_has_gradients_where_an_image_and_a_sound_coincide():
     network = build("ave")
-    for part in (network.embed_picture, network.embed_sound):
+    for part in (network.embed_image, network.embed_audio):
         nn.init.zeros_(part[2].weight)
         nn.init.ones_(part[2].bias)
     network(*pairs_for(network, 2)).sum().backward()
@@ -368,43 +368,43 @@ def test_ave_has_gradients_where_a_picture_and_a_sound_coincide():
 
 def test_avols_log_odds_are_the_best_position_of_its_map():
     network = build("avol").eval()
-    pictures, sounds = pairs_for(network, 3)
-    found = network.sounding_map(pictures, sounds)
+    images, sounds = pairs_for(network, 3)
+    found = network.localization_map(images, sounds)
     assert found.shape == (3, 4, 4)
-    assert torch.equal(network(pictures, sounds), found.amax((1, 2)))
-    places = network.embed_position(torch.relu(network.picture_maps(pictures)).permute(0, 2, 3, 1))
-    heard = network.embed_sound(torch.relu(network.sound_maps(sounds)).amax((2, 3)))
+    assert torch.equal(network(images, sounds), found.amax((1, 2)))
+    places = network.embed_position(torch.relu(network.image_maps(images)).permute(0, 2, 3, 1))
+    heard = network.embed_audio(torch.relu(network.audio_maps(sounds)).amax((2, 3)))
     product = (places[1, 2, 3] * heard[1]).sum()
     scale, bias = network.scale.item(), network.bias.item()
     assert found[1, 2, 3].item() == pytest.approx(scale * product.item() + bias, rel=1e-4)
     assert scale > 0
 
 
-def test_avols_map_of_one_picture_does_not_depend_on_the_others():
+def test_avols_map_of_one_image_does_not_depend_on_the_others():
     network = build("avol").eval()
-    pictures, sounds = pairs_for(network, 3)
-    together, alone = network.sounding_map(pictures, sounds), network.sounding_map(pictures[1:2], sounds[1:2])
+    images, sounds = pairs_for(network, 3)
+    together, alone = network.localization_map(images, sounds), network.localization_map(images[1:2], sounds[1:2])
     assert torch.allclose(together[1:2], alone, atol=1e-5)
 
 
 def test_the_mean_of_the_class_activation_map_is_the_score():
     network = build("multisensory").eval()
     give_scores(network)
-    pictures, sounds = pairs_for(network, 2)
-    found = network.sounding_map(pictures, sounds)
+    images, sounds = pairs_for(network, 2)
+    found = network.localization_map(images, sounds)
     assert found.shape == (2, 2, 2)
-    assert torch.allclose(found.mean((1, 2)), network(pictures, sounds), atol=1e-4)
+    assert torch.allclose(found.mean((1, 2)), network(images, sounds), atol=1e-4)
 
 
 def test_the_multisensory_network_hears_both_channels_and_when():
     network = build("multisensory").eval()
     give_scores(network)
-    pictures, sounds = pairs_for(network, 2)
-    before = network(pictures, sounds)
+    images, sounds = pairs_for(network, 2)
+    before = network(images, sounds)
     for changed in (sounds.clone(), sounds.clone()):
         changed[0, 1, :8000] = 0
-        assert network(pictures, changed)[0] != before[0]
-        assert torch.allclose(network(pictures, changed)[1], before[1], atol=1e-5)
+        assert network(images, changed)[0] != before[0]
+        assert torch.allclose(network(images, changed)[1], before[1], atol=1e-5)
 
 
 def test_a_quarter_of_the_frames_takes_the_same_weights_and_sounds():
@@ -426,69 +426,69 @@ def test_loudness_is_compressed_as_the_paper_says():
 def test_training_sounds_set_the_scale_of_spectrograms(name):
     network = build(name)
     _, sounds = pairs_for(network, 70)  # more than are scaled at once
-    network.fit_sound_scale(sounds * torch.linspace(0.1, 1, 70)[:, None])
+    network.fit_audio_scale(sounds * torch.linspace(0.1, 1, 70)[:, None])
     values = network.spectrogram(sounds * torch.linspace(0.1, 1, 70)[:, None])
-    assert network.sound_mean.item() == pytest.approx(values.mean().item(), rel=1e-4)
-    assert network.sound_deviation.item() == pytest.approx(values.std().item(), rel=1e-4)
+    assert network.audio_mean.item() == pytest.approx(values.mean().item(), rel=1e-4)
+    assert network.audio_std.item() == pytest.approx(values.std().item(), rel=1e-4)
     seen = []
-    network.sound_tower.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    network.sound_maps(sounds[:2])
+    network.audio_tower.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network.audio_maps(sounds[:2])
     wanted = (network.spectrogram(sounds[:2]) - values.mean()) / values.std()
     assert torch.allclose(seen[0], wanted, atol=1e-3)
 
 
 def test_silence_sets_no_scale():
     with pytest.raises(EarshotError, match="3 training sounds are all alike or silent"):
-        build("ave").fit_sound_scale(torch.zeros(3, 48_000))
+        build("ave").fit_audio_scale(torch.zeros(3, 48_000))
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_pictures_have_the_layers_that_are_probed(name):
+def test_images_have_the_layers_that_are_probed(name):
     network = build(name, width=1 / 8, image_size=128).eval()
-    pictures, _ = pairs_for(network, 2)
+    images, _ = pairs_for(network, 2)
     with torch.inference_mode():
-        features = network.features(pictures)
-        conv5 = torch.relu(network.picture_maps(pictures))  # (2, 64, 8, 8)
-        assert torch.equal(network.convolve(network.normalise(pictures)), conv5)
+        features = network.features(images)
+        conv5 = torch.relu(network.image_maps(images))  # (2, 64, 8, 8)
+        assert torch.equal(network.convolve(network.normalize(images)), conv5)
         assert torch.equal(features["max5"], conv5.amax((2, 3)))
         assert torch.equal(features["pool5"], functional.max_pool2d(conv5, 2).flatten(1))
-        assert torch.allclose(features["fc7"], network.embed_pictures(pictures), atol=1e-6)
+        assert torch.allclose(features["fc7"], network.embed_images(images), atol=1e-6)
     sizes = [features[layer].shape[1] for layer in LAYERS]
     assert sizes == [64, 64 * 16, *((64, 64) if name == "l3" else (16, 16))]
     for layer in LAYERS:
-        assert torch.equal(network.features(pictures, (layer,))[layer], features[layer])
+        assert torch.equal(network.features(images, (layer,))[layer], features[layer])
 
 
 def test_at_the_papers_size_the_probed_map_has_8192_dimensions_and_the_sounds_6144():
     for stride in (1, 2):
-        network, pictures, sounds = on_meta("l3", stride)
-        assert network.features(pictures, ("pool5",))["pool5"].shape == (2, 8192)
-        assert pooled(network.sound_maps(sounds), 4, 3).shape == (2, 6144)
+        network, images, sounds = on_meta("l3", stride)
+        assert network.features(images, ("pool5",))["pool5"].shape == (2, 8192)
+        assert pooled(network.audio_maps(sounds), 4, 3).shape == (2, 6144)
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_map_says_what_the_network_says_of_a_picture_that_is_everywhere_alike(name):
+def test_a_map_says_what_the_network_says_of_an_image_that_is_everywhere_alike(name):
     network = build(name).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
-    pictures, sounds = pairs_for(network, 2)
-    maps = torch.randn(2, network.picture_tower.channels, 3, 3)
-    network.picture_maps = lambda _: maps
-    found = network.sounding_map(pictures, sounds)
-    network.picture_maps = lambda _: maps[:, :, 1:2, 2:3]
-    torch.testing.assert_close(found[:, 1, 2], network(pictures, sounds))
+    images, sounds = pairs_for(network, 2)
+    maps = torch.randn(2, network.image_tower.channels, 3, 3)
+    network.image_maps = lambda _: maps
+    found = network.localization_map(images, sounds)
+    network.image_maps = lambda _: maps[:, :, 1:2, 2:3]
+    torch.testing.assert_close(found[:, 1, 2], network(images, sounds))
     assert found.std() > 1e-3
 
 
 def test_what_a_network_does_not_have_is_refused_with_one_that_does():
     network = build("multisensory")
-    pictures, sounds = pairs_for(network, 1)
+    images, sounds = pairs_for(network, 1)
     refused = [
-        (lambda: network.embed_pictures(pictures), "embedding"),
-        (lambda: network.embed_sounds(sounds), "embedding"),
-        (lambda: network.picture_maps(pictures), "tower of pictures"),
-        (lambda: network.sound_maps(sounds), "tower of spectrograms"),
-        (lambda: network.features(pictures), "layers for single pictures"),
+        (lambda: network.embed_images(images), "embedding"),
+        (lambda: network.embed_audio(sounds), "embedding"),
+        (lambda: network.image_maps(images), "tower of pictures"),
+        (lambda: network.audio_maps(sounds), "tower of spectrograms"),
+        (lambda: network.features(images), "layers for single pictures"),
     ]
     for ask, thing in refused:
         with pytest.raises(EarshotError, match=f"multisensory has no {thing}.*; wanted another network, such as ave"):
@@ -503,11 +503,11 @@ def test_other_names_sizes_and_inputs_are_refused():
     assert build("ave", image_size=16, stride=2).eval()(*pairs_for(build("ave", image_size=16), 1)).shape == (1,)
     for name in ("ave", "multisensory"):
         network = build(name)
-        pictures, sounds = pairs_for(network, 1)
+        images, sounds = pairs_for(network, 1)
         with pytest.raises(ValueError, match="pictures are torch.float32 of shape"):
-            network(pictures.float(), sounds)
+            network(images.float(), sounds)
         with pytest.raises(ValueError, match="waveforms are torch.float32 of shape"):
-            network(pictures, sounds[..., 1:])
+            network(images, sounds[..., 1:])
 
 
 @pytest.mark.parametrize("name", CORRESPONDENCES)
@@ -547,25 +547,27 @@ def test_a_loaded_network_gives_the_same_numbers(folder):
     # 3-d convolutions may round otherwise where weights lie elsewhere in memory.
     torch.testing.assert_close(loaded(*inputs), network(*inputs), rtol=1e-5, atol=0)
     if isinstance(network, TwoTowers):
-        assert torch.equal(loaded.embed_pictures(inputs[0]), network.embed_pictures(inputs[0]))
-        assert torch.equal(loaded.embed_sounds(inputs[1]), network.embed_sounds(inputs[1]))
-        assert loaded.sound_deviation == network.sound_deviation != 1
+        assert torch.equal(loaded.embed_images(inputs[0]), network.embed_images(inputs[0]))
+        assert torch.equal(loaded.embed_audio(inputs[1]), network.embed_audio(inputs[1]))
+        assert loaded.audio_std == network.audio_std != 1
     else:
-        torch.testing.assert_close(loaded.sounding_map(*inputs), network.sounding_map(*inputs), rtol=1e-5, atol=0)
+        torch.testing.assert_close(
+            loaded.localization_map(*inputs), network.localization_map(*inputs), rtol=1e-5, atol=0
+        )
     assert loaded.architecture == network.architecture
     loaded.train()(*inputs).sum().backward()  # and can be trained on
 
 
-def test_probes_of_pictures_load_what_has_a_tower_of_pictures(folder):
+def test_probes_of_images_load_what_has_a_tower_of_images(folder):
     name = json.loads((folder / "encoder.json").read_text())["name"]
     if name == "multisensory":
         with pytest.raises(EarshotError, match="encoder.json: multisensory has no layers for single pictures"):
             load_encoder(folder)
     else:
         network = changed(name).eval()
-        pictures, _ = pairs_for(network, 2)
-        found = load_encoder(folder, "random").features(pictures, LAYERS)
-        for layer, values in network.features(pictures, LAYERS).items():
+        images, _ = pairs_for(network, 2)
+        found = load_encoder(folder, "random").features(images, LAYERS)
+        for layer, values in network.features(images, LAYERS).items():
             assert torch.equal(found[layer], values)
 
 
@@ -630,4 +632,4 @@ def test_a_frontend_that_is_missing_from_the_weights_is_refused(tmp_path):
 def test_avol_at_two_strides_has_maps_of_two_sizes():
     for stride, side in ((1, 8), (2, 4)):
         network = AVOLNet(width=1 / 16, image_size=64, stride=stride).eval()
-        assert network.sounding_map(*pairs_for(network, 1)).shape == (1, side, side)
+        assert network.localization_map(*pairs_for(network, 1)).shape == (1, side, side)

@@ -15,24 +15,24 @@ from torch import nn
 from earshot.core.errors import EarshotError
 from earshot.core.rng import generator
 from earshot.corpus.split import split_of
-from earshot.corpus.wrong_sound import deal_to_others
+from earshot.corpus.wrong_sound import derange_to_others
 from earshot.networks.correspondence import build_correspondence
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
+from earshot.scenes.clips import Clip, InputSpec, Sampling, clips_of
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
 
 RATE, SECONDS = 4000, 4.0
-WANTED = Wanted(image_size=32, frames=1, sound_samples=4000, sound_rate=RATE, sound_channels=1)
-SEQUENCE = Wanted(image_size=32, frames=5, sound_samples=4000, sound_rate=RATE, sound_channels=2)
-CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=1.0)
-SHIFTED = replace(CENTRED, negatives="shifted")
+WANTED = InputSpec(image_size=32, frames=1, audio_samples=4000, audio_rate=RATE, audio_channels=1)
+SEQUENCE = InputSpec(image_size=32, frames=5, audio_samples=4000, audio_rate=RATE, audio_channels=2)
+CENTERED = Sampling(positives="centered", negatives="other-group", grid_s=0.04, min_shift_s=1.0)
+SHIFTED = replace(CENTERED, negatives="shifted")
 
 
-def picture(grey: int) -> bytes:
+def image(gray: int) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (40, 32), (grey, grey, grey)).save(file, "JPEG")
+    Image.new("RGB", (40, 32), (gray, gray, gray)).save(file, "JPEG")
     return file.getvalue()
 
 
@@ -56,12 +56,12 @@ def write_clips(folder, groups, shard_clips=1000):
                 clip_id=f"clip_{number}",
                 group=groups[number],
                 duration=SECONDS,
-                frames=[picture(number)] * 2,
+                frames=[image(number)] * 2,
                 times=[1.0, 2.5],
                 sound=flac(ramp(number)),
-                sound_rate=RATE,
-                sound_channels=2,
-                sequence=[picture(10 * place) for place in range(20)],
+                audio_rate=RATE,
+                audio_channels=2,
+                sequence=[image(10 * place) for place in range(20)],
                 sequence_rate=5.0,
             )
             for number in range(start, min(start + shard_clips, len(groups)))
@@ -83,45 +83,45 @@ def heard(sound: np.ndarray) -> tuple[int, float, float]:
 
 
 @given(
-    st.floats(1.0, 20.0), st.floats(0, 1), st.floats(0, 0.999), st.sampled_from(["centred", "overlapping"]),
+    st.floats(1.0, 20.0), st.floats(0, 1), st.floats(0, 0.999), st.sampled_from(["centered", "overlapping"]),
     st.sampled_from([0.04, 0.1, 1 / 3]),
 )  # fmt: skip
 def test_a_slice_overlaps_its_frame_lies_in_the_clip_and_on_the_grid(duration, share, chance, positives, grid):
     clip = Clip("a", "g", duration, b"", [], [])
     time = share * duration
-    start = replace(CENTRED, positives=positives, grid=grid).start(clip, time, 1.0, chance)
+    start = replace(CENTERED, positives=positives, grid_s=grid).start(clip, time, 1.0, chance)
     assert -1e-9 <= start <= max(duration - 1.0, 0) + 1e-6
     assert abs(start / grid - round(start / grid)) < 1e-6
     assert start - grid <= time <= start + 1.0 + grid
 
 
-def test_overlapping_slices_begin_anywhere_over_the_frame_and_centred_ones_around_it():
+def test_overlapping_slices_begin_anywhere_over_the_frame_and_centered_ones_around_it():
     clip = Clip("a", "g", 10.0, b"", [], [])
-    overlapping = replace(CENTRED, positives="overlapping")
+    overlapping = replace(CENTERED, positives="overlapping")
     starts = [overlapping.start(clip, 5.0, 1.0, chance) for chance in np.linspace(0, 0.999, 500)]
     assert min(starts) == pytest.approx(4.0) and max(starts) == pytest.approx(5.0)
-    assert CENTRED.start(clip, 5.0, 1.0, 0.7) == pytest.approx(4.5, abs=0.02)
+    assert CENTERED.start(clip, 5.0, 1.0, 0.7) == pytest.approx(4.5, abs=0.02)
 
 
-def pairs_of(scenes, wanted=WANTED, sampling=CENTRED, seed=0, batch=16, split="train", **how):
-    batches = PairedClips(clips_of(scenes, wanted, sampling, split=split, **how), batch=batch, seed=seed)
+def pairs_of(scenes, wanted=WANTED, sampling=CENTERED, seed=0, batch_size=16, split="train", **how):
+    batches = PairedClips(clips_of(scenes, wanted, sampling, split=split, **how), batch_size=batch_size, seed=seed)
     for number in range(batches.batches_per_epoch):
         clips = batches[number]
         yield clips, make_pairs(clips, wanted, sampling, generator("t", number).random((len(clips), 6)))
 
 
 def test_what_belongs_together_is_of_one_clip_and_the_rest_of_another_group(scenes):
-    stereo = replace(WANTED, sound_channels=2)
+    stereo = replace(WANTED, audio_channels=2)
     seen, greys = [], []
     for clips, pairs in pairs_of(scenes, stereo):
         assert pairs.together.tolist() == [1.0] * 16 + [0.0] * 16
         for (own, other), sound in zip(clips * 2, pairs.sounds[pairs.heard].numpy(), strict=True):
             seen.append((own.clip_id, own.group, other.group, *heard(sound)))
-        greys += pairs.pictures[pairs.seen, 0, 0, 0].tolist()
+        greys += pairs.images[pairs.seen, 0, 0, 0].tolist()
     assert len(seen) > 100
-    for place, ((clip_id, group, other, number, start, end), grey) in enumerate(zip(seen, greys, strict=True)):
+    for place, ((clip_id, group, other, number, start, end), gray) in enumerate(zip(seen, greys, strict=True)):
         own = int(clip_id.removeprefix("clip_"))
-        assert abs(grey - own) <= 2  # JPEG
+        assert abs(gray - own) <= 2  # JPEG
         assert split_of(group) == "train"
         if place % 32 < 16:
             assert number == own
@@ -131,34 +131,34 @@ def test_what_belongs_together_is_of_one_clip_and_the_rest_of_another_group(scen
         assert min(abs(start + 0.5 - time) for time in (1.0, 2.5)) < 0.03  # cut as a right one is
 
 
-def test_each_picture_and_each_sound_is_in_one_pair_of_either_kind(scenes):
+def test_each_image_and_each_sound_is_in_one_pair_of_either_kind(scenes):
     for clips, pairs in pairs_of(scenes):
         assert sorted(own.clip_id for own, _ in clips) == sorted(other.clip_id for _, other in clips)
-        assert len(pairs.pictures) == len(pairs.sounds) == 16
+        assert len(pairs.images) == len(pairs.sounds) == 16
         for numbers in (pairs.seen, pairs.heard):
             right, wrong = numbers.split(16)
             assert right.tolist() == sorted(wrong.tolist()) == list(range(16))
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3])
-def test_where_a_batch_has_but_one_group_the_others_are_from_beyond_it(scenes, batch):
-    stereo, beyond = replace(WANTED, sound_channels=2), 0
-    for clips, pairs in pairs_of(scenes, stereo, seed=None, batch=batch):
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_where_a_batch_has_but_one_group_the_others_are_from_beyond_it(scenes, batch_size):
+    stereo, beyond = replace(WANTED, audio_channels=2), 0
+    for clips, pairs in pairs_of(scenes, stereo, seed=None, batch_size=batch_size):
         beyond += len(pairs.sounds) - len(clips)
-        rows = zip(clips * 2, pairs.pictures[pairs.seen], pairs.sounds[pairs.heard], pairs.together, strict=True)
+        rows = zip(clips * 2, pairs.images[pairs.seen], pairs.sounds[pairs.heard], pairs.together, strict=True)
         for (own, _), shown, sound, together in rows:
             number, start, _ = heard(sound.numpy())
             assert abs(shown.float().mean() - int(own.clip_id.removeprefix("clip_"))) <= 2
             assert (f"group_{number // 2}" == own.group) == bool(together)
             assert min(abs(start + 0.5 - time) for time in (1.0, 2.5)) < 0.03
-    assert beyond > 50 if batch < 3 else beyond < 50
+    assert beyond > 50 if batch_size < 3 else beyond < 50
 
 
 def test_test_pairs_are_the_same_every_time_and_training_pairs_are_not(scenes):
-    groups = clips_of(scenes, WANTED, CENTRED, split="train")
-    one, two = (PairedClips(groups, batch=8, seed=None) for _ in range(2))
+    groups = clips_of(scenes, WANTED, CENTERED, split="train")
+    one, two = (PairedClips(groups, batch_size=8, seed=None) for _ in range(2))
     assert [b.clip_id for _, b in one[0]] == [b.clip_id for _, b in two[0]]
-    trained = PairedClips(groups, batch=8, seed=0)
+    trained = PairedClips(groups, batch_size=8, seed=0)
     epochs = {
         own.clip_id: other.clip_id for number in range(trained.batches_per_epoch) for own, other in trained[number]
     }
@@ -169,12 +169,12 @@ def test_test_pairs_are_the_same_every_time_and_training_pairs_are_not(scenes):
 def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
     starts = {1.0: [], 0.0: []}
     for clips, pairs in pairs_of(scenes, SEQUENCE, SHIFTED):
-        assert pairs.pictures.shape[1:] == (5, 3, 32, 32)
-        shown, sounds = pairs.pictures[pairs.seen], pairs.sounds[pairs.heard].numpy()
+        assert pairs.images.shape[1:] == (5, 3, 32, 32)
+        shown, sounds = pairs.images[pairs.seen], pairs.sounds[pairs.heard].numpy()
         rows = zip(clips * 2, shown, sounds, pairs.together.tolist(), strict=True)
-        for (own, _), pictures, sound, together in rows:
+        for (own, _), images, sound, together in rows:
             number, start, _ = heard(sound)
-            seen = round(float(pictures[0].float().mean()) / 10) / 5
+            seen = round(float(images[0].float().mean()) / 10) / 5
             assert number == int(own.clip_id.removeprefix("clip_"))
             assert abs(start - seen) < 0.01 if together else abs(start - seen) >= 0.99
             starts[together].append((seen, start))
@@ -185,14 +185,14 @@ def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
 def test_the_control_hears_one_clip_of_another_group_for_good(scenes):
     found = []
     for seed in (0, 1):
-        dealt = {}
-        for clips, pairs in pairs_of(scenes, replace(WANTED, sound_channels=2), seed=seed, wrong_sound=5):
+        deranged = {}
+        for clips, pairs in pairs_of(scenes, replace(WANTED, audio_channels=2), seed=seed, wrong_sound=5):
             for (own, _), sound in zip(clips, pairs.sounds.numpy()[: len(clips)], strict=True):
                 number = heard(sound)[0]
                 assert f"group_{number // 2}" != own.group
                 assert split_of(f"group_{number // 2}") == "train"
-                dealt[own.clip_id] = number
-        found.append(dealt)
+                deranged[own.clip_id] = number
+        found.append(deranged)
     common = found[0].keys() & found[1].keys()
     assert len(common) > 50
     assert all(found[0][clip] == found[1][clip] for clip in common)
@@ -201,18 +201,18 @@ def test_the_control_hears_one_clip_of_another_group_for_good(scenes):
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 99))
 def test_no_clip_is_dealt_its_own_group(groups, seed):
     groups = np.array(groups)
-    dealt = deal_to_others(groups, np.random.default_rng(seed))
+    deranged = derange_to_others(groups, np.random.default_rng(seed))
     if len(set(groups.tolist())) == 1:
-        assert (dealt == -1).all()
+        assert (deranged == -1).all()
     else:
-        assert (groups[dealt] != groups).all()
+        assert (groups[deranged] != groups).all()
 
 
 def test_clips_of_one_group_cannot_be_told_from_another(tmp_path):
     write_clips(tmp_path, ["group_0"] * 8)
     split = split_of("group_0")
     with pytest.raises(EarshotError, match=r"8 clips, all of the group 'group_0', wanted clips of other groups"):
-        next(pairs_of(tmp_path, split=split, batch=4))
+        next(pairs_of(tmp_path, split=split, batch_size=4))
 
 
 def test_a_network_that_sees_motion_needs_sequences_of_its_rate(tmp_path):
@@ -243,42 +243,42 @@ def test_the_multisensory_network_learns_the_shifts_of_eight_clips_by_heart(tmp_
     groups = [name for name in map(str, range(100)) if split_of(name) == "train"]
     write_clips(tmp_path, groups[:8])
     torch.manual_seed(0)
-    network = build_correspondence("multisensory", width=1 / 16, image_size=32, frames=5, sound_samples=21_000)
-    task = CorrespondenceTask(network, tmp_path, SHIFTED, Augmentation(), volume=0.0, batch=16, seed=0)
+    network = build_correspondence("multisensory", width=1 / 16, image_size=32, frames=5, audio_samples=21_000)
+    task = CorrespondenceTask(network, tmp_path, SHIFTED, Augmentation(), gain_jitter=0.0, batch_size=16, seed=0)
     batch = next(iter(task.batches(range(1))))
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(60):
         loss, right = task.loss(batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
-    assert len(batch.pictures) == 8 and len(batch.sounds) == 16
+        optimizer.step()
+    assert len(batch.images) == 8 and len(batch.sounds) == 16
     assert right == 1 and loss < 0.1
 
 
 class Comparing(nn.Module):
     """Tells pairs by the clip's number: grey of the picture, level of the second channel."""
 
-    image_size, frames, sound_samples, sound_rate, sound_channels = 32, 1, 4000, RATE, 2
+    image_size, frames, audio_samples, audio_rate, audio_channels = 32, 1, 4000, RATE, 2
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
 
-    def forward(self, pictures, sounds, seen, heard):
-        grey, level = pictures.float().mean((1, 2, 3)), sounds[:, 1].mean(1) * 1000
-        return self.scale * (3 - (grey[seen] - level[heard]).abs())
+    def forward(self, images, sounds, seen, heard):
+        gray, level = images.float().mean((1, 2, 3)), sounds[:, 1].mean(1) * 1000
+        return self.scale * (3 - (gray[seen] - level[heard]).abs())
 
-    def embed_pictures(self, pictures):
-        return pictures.float().flatten(1)
+    def embed_images(self, images):
+        return images.float().flatten(1)
 
-    def embed_sounds(self, sounds):
+    def embed_audio(self, sounds):
         return torch.ones(len(sounds), 3)
 
 
 def task_of(scenes, **how):
     options = {"volume": 0.0, "batch": 32, "seed": 0} | how
-    return CorrespondenceTask(Comparing(), scenes, CENTRED, Augmentation(), **options)
+    return CorrespondenceTask(Comparing(), scenes, CENTERED, Augmentation(), **options)
 
 
 def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes):
@@ -288,11 +288,11 @@ def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes)
 
 
 def test_batches_do_not_depend_on_the_threads_and_volume_changes_sounds_alone(scenes):
-    quiet, loud = task_of(scenes), task_of(scenes, volume=0.5)
+    quiet, loud = task_of(scenes), task_of(scenes, gain_jitter=0.5)
     for one, other in zip(quiet.batches(range(3)), map(quiet._training_batch, range(3)), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     one, other = quiet._training_batch(0), loud._training_batch(0)
-    assert torch.equal(one.pictures, other.pictures)
+    assert torch.equal(one.images, other.images)
     gains = other.sounds[:, 1, 100] / one.sounds[:, 1, 100].clamp(min=1e-9)
     heard = one.sounds[:, 1, 100] > 0.005
     assert 0.5 <= gains[heard].min() < 0.8 and 1.2 < gains[heard].max() <= 1.5
@@ -300,11 +300,11 @@ def test_batches_do_not_depend_on_the_threads_and_volume_changes_sounds_alone(sc
 
 def test_a_loss_at_chance_and_embeddings_that_coincide_raise_an_alarm_once(scenes):
     task = task_of(scenes)
-    row = {"epoch": 1000, "train_loss": 0.6931, "picture_spread": 0.5, "sound_spread": 1e-6}
+    row = {"epoch": 1000, "train_loss": 0.6931, "image_std": 0.5, "audio_std": 1e-6}
     with pytest.warns(UserWarning) as told:
         task.watch([row])
         task.watch([row])
     assert len(told) == 2
     assert any("0.6931" in str(w.message) and "chance is 0.6931" in str(w.message) for w in told)
     with torch.inference_mode():
-        assert task.validate()["sound_spread"] < 1e-6
+        assert task.validate()["audio_std"] < 1e-6

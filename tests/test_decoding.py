@@ -27,7 +27,7 @@ from odd_media import (
     decode,
     ffmpeg,
     flashing,
-    pictures,
+    images,
     render,
     samples,
 )
@@ -54,10 +54,10 @@ FORMATS = {
 
 def flash_and_beep(path: Path) -> tuple[float, float]:
     """When the picture turns white and when the sound sets in, seconds on the row's clock."""
-    decoded = decode(path, places=EVERY_FRAME, window=0.01)
-    bright = pictures(decoded).mean(axis=(1, 2, 3)) > 128
+    decoded = decode(path, places=EVERY_FRAME, window_s=0.01)
+    bright = images(decoded).mean(axis=(1, 2, 3)) > 128
     loud = np.abs(samples(decoded).astype(float)).max(axis=1) > 2000
-    return decoded.times[int(np.argmax(bright))], np.argmax(loud) / decoded.sound_rate
+    return decoded.times[int(np.argmax(bright))], np.argmax(loud) / decoded.audio_rate
 
 
 def refusal(path: Path, **changes: object) -> str:
@@ -68,20 +68,20 @@ def refusal(path: Path, **changes: object) -> str:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_flash_and_beep_coincide_in_every_format(tmp_path, suffix):
-    path = render(tmp_path / f"a.{suffix}", *FORMATS[suffix], picture=flashing(), sound=beeping())
+    path = render(tmp_path / f"a.{suffix}", *FORMATS[suffix], image=flashing(), sound=beeping())
     flash, beep = flash_and_beep(path)
     assert abs(flash - beep) < 1.5 / FRAME_RATE
     assert abs(flash - FLASH) < 0.15
 
 
-@pytest.mark.parametrize("late", ["sound", "picture"])
+@pytest.mark.parametrize("late", ["sound", "image"])
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_flash_and_beep_coincide_where_one_of_them_starts_late(tmp_path, late, suffix):
     codecs = LOSSLESS if suffix == "mkv" else MP4
-    times = {"sound": (FLASH, FLASH - 0.5), "picture": (FLASH - 0.5, FLASH)}[late]
-    whole = render(tmp_path / f"whole.{suffix}", *codecs, picture=flashing(times[0]), sound=beeping(times[1]))
+    times = {"sound": (FLASH, FLASH - 0.5), "image": (FLASH - 0.5, FLASH)}[late]
+    whole = render(tmp_path / f"whole.{suffix}", *codecs, image=flashing(times[0]), sound=beeping(times[1]))
     path = tmp_path / f"late.{suffix}"
-    maps = {"sound": ("0:v", "1:a"), "picture": ("1:v", "0:a")}[late]
+    maps = {"sound": ("0:v", "1:a"), "image": ("1:v", "0:a")}[late]
     inputs = ("-i", whole, "-itsoffset", 0.5, "-i", whole)
     ffmpeg(*inputs, "-map", maps[0], "-map", maps[1], "-c", "copy", path)
     decoded = decode(path)
@@ -93,7 +93,7 @@ def test_flash_and_beep_coincide_where_one_of_them_starts_late(tmp_path, late, s
 
 def test_sound_keeps_its_place_after_a_hole(tmp_path):
     path = render(
-        tmp_path / "a.mkv", *LOSSLESS, "-af", "aselect='not(between(t,0.5,1.5))'", picture=flashing(), sound=beeping()
+        tmp_path / "a.mkv", *LOSSLESS, "-af", "aselect='not(between(t,0.5,1.5))'", image=flashing(), sound=beeping()
     )
     flash, beep = flash_and_beep(path)
     assert abs(flash - beep) < 1 / FRAME_RATE
@@ -101,16 +101,16 @@ def test_sound_keeps_its_place_after_a_hole(tmp_path):
 
 def test_frames_carry_their_own_times_at_a_variable_rate(tmp_path):
     irregular = ("-vf", "select='lt(mod(n*n,11),4)'", "-fps_mode", "vfr")
-    path = render(tmp_path / "a.mkv", *LOSSLESS, *irregular, picture=DAWN)
+    path = render(tmp_path / "a.mkv", *LOSSLESS, *irregular, image=DAWN)
     decoded = decode(path, places=EVERY_FRAME)
-    read = (pictures(decoded).mean(axis=(1, 2, 3)) / 255 * 219) / 40  # from full range back to the luma rendered
+    read = (images(decoded).mean(axis=(1, 2, 3)) / 255 * 219) / 40  # from full range back to the luma rendered
     within = (np.array(decoded.times) > 0.6) & (np.array(decoded.times) < SECONDS - 0.6)
     assert len(set(decoded.times)) < SECONDS * FRAME_RATE / 2
     assert np.abs(read + 16 / 40 - np.array(decoded.times))[within].max() < 1 / FRAME_RATE
 
 
 def test_a_sequence_is_on_the_clock_of_the_moments_and_changes_none_of_them(tmp_path):
-    path = render(tmp_path / "a.mp4", picture=flashing(), sound=beeping())
+    path = render(tmp_path / "a.mp4", image=flashing(), sound=beeping())
     alone, both = decode(path), decode(path, sequence_rate=6.0, sequence_size=32)
     assert alone.sequence == [] and both.frames == alone.frames and both.times == alone.times
     assert len(both.sequence) == int(both.duration * 6.0)
@@ -121,23 +121,23 @@ def test_a_sequence_is_on_the_clock_of_the_moments_and_changes_none_of_them(tmp_
 
 def test_moments_lie_where_the_whole_window_fits(tmp_path):
     path = render(tmp_path / "a.mp4")
-    times = decode(path, window=3.75, places=(0.0, 0.5, 0.999999)).times
+    times = decode(path, window_s=3.75, places=(0.0, 0.5, 0.999999)).times
     assert times == sorted(times)
     assert times[0] == pytest.approx(1.875) and times[-1] == pytest.approx(SECONDS - 1.875, abs=1 / FRAME_RATE)
-    anywhere = decode(path, window=SECONDS + 1, places=(0.0, 0.999)).times
+    anywhere = decode(path, window_s=SECONDS + 1, places=(0.0, 0.999)).times
     assert anywhere[0] == 0 and anywhere[1] > SECONDS - 2 / FRAME_RATE
 
 
 def test_a_frame_is_the_one_a_viewer_sees_at_that_time(tmp_path):
-    path = render(tmp_path / "a.mkv", *LOSSLESS, "-r", 2, picture=DAWN)
-    decoded = decode(path, places=(0.39,), window=1e-6)  # 1.95 s, when the frame of 1.5 s is shown
+    path = render(tmp_path / "a.mkv", *LOSSLESS, "-r", 2, image=DAWN)
+    decoded = decode(path, places=(0.39,), window_s=1e-6)  # 1.95 s, when the frame of 1.5 s is shown
     assert decoded.times == [1.5]
 
 
-def coarse(picture: np.ndarray) -> np.ndarray:
+def coarse(image: np.ndarray) -> np.ndarray:
     """Means over squares of 8 pixels: a JPEG keeps colours no finer than two pixels."""
-    height, width, _ = picture.shape
-    return picture.reshape(height // 8, 8, width // 8, 8, 3).mean(axis=(1, 3))
+    height, width, _ = image.shape
+    return image.reshape(height // 8, 8, width // 8, 8, 3).mean(axis=(1, 3))
 
 
 def shown_by_ffmpeg(path: Path, width: int, height: int) -> np.ndarray:
@@ -148,15 +148,15 @@ def shown_by_ffmpeg(path: Path, width: int, height: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("matrix", [(0,), (90,), (180,), (270,), (0, "-display_hflip"), (90, "-display_hflip")])
-def test_pictures_are_upright(tmp_path, matrix):
-    render(tmp_path / "flat.mp4", picture=BLEND)
+def test_images_are_upright(tmp_path, matrix):
+    render(tmp_path / "flat.mp4", image=BLEND)
     turn = ("-display_rotation", *matrix) if matrix != (0,) else ()
     ffmpeg(*turn, "-i", tmp_path / "flat.mp4", "-c", "copy", tmp_path / "turned.mp4")
-    picture = pictures(decode(tmp_path / "turned.mp4", places=(0.0,), window=100.0))[0]
+    image = images(decode(tmp_path / "turned.mp4", places=(0.0,), window_s=100.0))[0]
     width, height = (48, 64) if matrix[0] in (90, 270) else (64, 48)
-    assert picture.shape == (height, width, 3)
+    assert image.shape == (height, width, 3)
     expected = shown_by_ffmpeg(tmp_path / "turned.mp4", width, height)
-    assert np.abs(coarse(picture) - coarse(expected)).mean() < 3
+    assert np.abs(coarse(image) - coarse(expected)).mean() < 3
 
 
 @pytest.mark.parametrize(
@@ -172,27 +172,27 @@ def test_pictures_are_upright(tmp_path, matrix):
     ],
     ids=lambda codec: f"{codec[1]}-{codec[-1]}",
 )
-def test_colours_come_through_any_pixel_format(tmp_path, codec):
-    path = render(tmp_path / "a.mkv", *codec, "-c:a", "aac", picture=BLEND)
-    picture = pictures(decode(path, places=(0.0,), window=100.0))[0]
-    assert np.abs(coarse(picture) - coarse(shown_by_ffmpeg(path, 64, 48))).mean() < 3
+def test_colors_come_through_any_pixel_format(tmp_path, codec):
+    path = render(tmp_path / "a.mkv", *codec, "-c:a", "aac", image=BLEND)
+    image = images(decode(path, places=(0.0,), window_s=100.0))[0]
+    assert np.abs(coarse(image) - coarse(shown_by_ffmpeg(path, 64, 48))).mean() < 3
 
 
 def test_pixels_that_are_not_square_are_made_square(tmp_path):
     path = render(tmp_path / "a.mp4", *MP4, "-vf", "setsar=2")
-    assert pictures(decode(path)).shape[1:] == (48, 128, 3)
+    assert images(decode(path)).shape[1:] == (48, 128, 3)
 
 
 def test_the_short_side_is_the_one_asked_for(tmp_path):
     path = render(tmp_path / "a.mp4", *MP4, "-vf", "scale=90:160,setsar=1")
-    assert pictures(decode(path, frame_size=45)).shape[1:] == (80, 45, 3)
+    assert images(decode(path, frame_size=45)).shape[1:] == (80, 45, 3)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 96000])
 def test_sound_keeps_its_rate(tmp_path, rate):
     path = render(tmp_path / "a.mkv", *LOSSLESS, "-ar", rate)
     decoded = decode(path)
-    assert decoded.sound_rate == rate and len(samples(decoded)) == pytest.approx(rate * SECONDS, abs=rate / 10)
+    assert decoded.audio_rate == rate and len(samples(decoded)) == pytest.approx(rate * SECONDS, abs=rate / 10)
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "flac"])
@@ -222,13 +222,13 @@ def test_surround_sound_is_mixed_to_stereo_with_left_on_the_left(tmp_path):
     left = f"{TONE},pan=5.1|FL=c0|FR=0*c0|FC=0*c0|LFE=0*c0|BL=c0|BR=0*c0"
     decoded = decode(render(tmp_path / "a.mkv", "-c:v", "ffv1", "-c:a", "ac3", sound=left))
     loudness = np.abs(samples(decoded).astype(float)).mean(axis=0)
-    assert decoded.sound_channels == 2 and loudness[0] > 20 * loudness[1] > 0 or loudness[1] == 0
+    assert decoded.audio_channels == 2 and loudness[0] > 20 * loudness[1] > 0 or loudness[1] == 0
 
 
 def test_many_channels_of_an_unknown_layout_are_still_sound(tmp_path):
     many = f"{TONE},pan=12c|" + "|".join(f"c{i}=c0" for i in range(12))
     decoded = decode(render(tmp_path / "a.mkv", "-c:v", "ffv1", "-c:a", "pcm_s16le", sound=many))
-    assert decoded.sound_channels in (1, 2) and np.abs(samples(decoded)).max() > 1000
+    assert decoded.audio_channels in (1, 2) and np.abs(samples(decoded)).max() > 1000
 
 
 def test_silent_sound_is_kept(tmp_path):
@@ -238,8 +238,8 @@ def test_silent_sound_is_kept(tmp_path):
 
 def test_what_is_missing_or_too_short_is_named(tmp_path):
     assert refusal(render(tmp_path / "mute.mp4", sound=None)) == "no-sound"
-    assert refusal(render(tmp_path / "blind.mp4", picture=None)) == "no-video"
-    assert refusal(render(tmp_path / "blind.mp3", "-c:a", "libmp3lame", picture=None)) == "no-video"
+    assert refusal(render(tmp_path / "blind.mp4", image=None)) == "no-video"
+    assert refusal(render(tmp_path / "blind.mp3", "-c:a", "libmp3lame", image=None)) == "no-video"
     brief = render(tmp_path / "brief.mp4", *MP4, "-af", "atrim=0:1.2")
     assert refusal(brief) == "too-short"
     assert refusal(render(tmp_path / "long.mp4"), longest=3.0) == "too-large"
@@ -247,7 +247,7 @@ def test_what_is_missing_or_too_short_is_named(tmp_path):
 
 
 def test_cover_art_is_no_video(tmp_path):
-    render(tmp_path / "song.mp3", "-c:a", "libmp3lame", picture=None)
+    render(tmp_path / "song.mp3", "-c:a", "libmp3lame", image=None)
     render(tmp_path / "cover.png", "-frames:v", 1, sound=None)
     inputs = ("-i", tmp_path / "song.mp3", "-i", tmp_path / "cover.png")
     ffmpeg(*inputs, "-map", 0, "-map", 1, "-c:v", "png", "-disposition:v", "attached_pic", tmp_path / "with.mp3")
@@ -257,7 +257,7 @@ def test_cover_art_is_no_video(tmp_path):
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "avi", "mov", "flv"])
 def test_a_file_cut_off_in_the_middle_is_unreadable(tmp_path, suffix):
     faststart = ("-movflags", "+faststart") if suffix in ("mp4", "mov") else ()
-    whole = render(tmp_path / f"whole.{suffix}", *FORMATS[suffix], *faststart, picture=DAWN).read_bytes()
+    whole = render(tmp_path / f"whole.{suffix}", *FORMATS[suffix], *faststart, image=DAWN).read_bytes()
     cut = tmp_path / f"cut.{suffix}"
     for share in (0.5, 0.8):
         cut.write_bytes(whole[: int(len(whole) * share)])
@@ -265,7 +265,7 @@ def test_a_file_cut_off_in_the_middle_is_unreadable(tmp_path, suffix):
 
 
 def test_damage_in_the_middle_is_unreadable(tmp_path):
-    damaged = bytearray(render(tmp_path / "a.mp4", *MP4, "-b:v", "1M", picture=DAWN).read_bytes())
+    damaged = bytearray(render(tmp_path / "a.mp4", *MP4, "-b:v", "1M", image=DAWN).read_bytes())
     for place in range(len(damaged) // 4, len(damaged) // 2, 997):
         damaged[place : place + 16] = bytes(range(16))
     (tmp_path / "b.mp4").write_bytes(damaged)
@@ -298,8 +298,8 @@ def test_a_playlist_opens_no_other_file(tmp_path, kind):
         assert refusal(path) == "unsupported"
 
 
-def test_a_stream_that_begins_in_the_middle_of_a_group_of_pictures_is_cut_not_damaged(tmp_path):
-    whole = render(tmp_path / "a.ts", *MP4, "-g", 25, "-bf", 2, "-sc_threshold", 0, picture=flashing(), sound=beeping())
+def test_a_stream_that_begins_in_the_middle_of_a_group_of_images_is_cut_not_damaged(tmp_path):
+    whole = render(tmp_path / "a.ts", *MP4, "-g", 25, "-bf", 2, "-sc_threshold", 0, image=flashing(), sound=beeping())
     tail = tmp_path / "tail.ts"
     tail.write_bytes(whole.read_bytes()[188 * 40 :])  # a transport stream may begin at any packet
     flash, beep = flash_and_beep(tail)
@@ -419,4 +419,4 @@ def test_real_clips_are_all_decoded_on_one_clock(real_data):
     for path in sorted((real_data / "clips").glob("*.mp4"))[::8]:
         decoded = decode(path, frame_size=64)
         assert len(decoded.frames) == len(decoded.times) == 8
-        assert len(samples(decoded)) == round(decoded.duration * decoded.sound_rate)
+        assert len(samples(decoded)) == round(decoded.duration * decoded.audio_rate)

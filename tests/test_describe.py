@@ -90,7 +90,7 @@ def test_a_moment_is_described_by_the_sound_around_its_frame(root, rows):
 def test_descriptor_and_options_are_parameters(root, rows):
     sizes = {"texture": 502, "mfcc": 3100, "spectrum": 32}
     for descriptor, size in sizes.items():
-        described = _describe(root, f"descriptor={descriptor}", "texture.ends=band-passes")
+        described = _describe(root, f"descriptor={descriptor}", "texture.outer_channels=band-passes")
         assert {len(row["descriptor"]) for row in described} == {size}
         assert [row["silent"] for row in described] == [row["silent"] for row in rows]
         if descriptor == "texture":
@@ -134,8 +134,8 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_description(root, monkeypatch
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("extract.window=5", "extract.window is 5.0, wanted 1.5 to 3.75 s"),
-        ("extract.shortest=1", "extract.shortest is 1.0, wanted 1.5 s or more"),
+        ("extract.window_s=5", "extract.window_s is 5.0, wanted 1.5 to 3.75 s"),
+        ("extract.min_duration_s=1", "extract.min_duration_s is 1.0, wanted 1.5 s or more"),
     ],
 )
 def test_lengths_without_a_descriptor_are_refused_before_any_work(root, setting, told):

@@ -60,7 +60,7 @@ def test_mfcc_is_librosas_with_a_hop_that_gives_155_frames():
     np.testing.assert_allclose(described[0], expected.ravel(), rtol=1e-5, atol=1e-4)
 
 
-def test_mfcc_of_a_window_does_not_depend_on_its_neighbours():
+def test_mfcc_of_a_window_does_not_depend_on_its_neighbors():
     faint, loud = _noise(N, level=1e-3), _noise(N, level=1)
     together, _ = description("mfcc").describe(np.stack([faint, loud]), RATE)
     alone, _ = description("mfcc").describe(faint[None], RATE)
@@ -77,11 +77,11 @@ def test_the_spectrum_hears_a_thirtieth_of_a_second_around_the_moment():
     window = _noise(N, level=1e-3)
     burst = slice(int(1.2 * RATE), int(1.3 * RATE))
     window[burst] *= 100
-    centres = np.array([1.25, 1.875, 1.1])
-    described, _ = description("spectrum").describe(np.stack([window] * 3), RATE, centres)
+    centers = np.array([1.25, 1.875, 1.1])
+    described, _ = description("spectrum").describe(np.stack([window] * 3), RATE, centers)
     envelopes = cochleagrams(window[None])[0]
-    for centre, spectrum in zip(centres, described, strict=True):
-        first, stop = np.ceil((centre - 1 / 60) * 400), np.ceil((centre + 1 / 60) * 400)
+    for center, spectrum in zip(centers, described, strict=True):
+        first, stop = np.ceil((center - 1 / 60) * 400), np.ceil((center + 1 / 60) * 400)
         np.testing.assert_allclose(spectrum, envelopes[:, int(first) : int(stop)].mean(axis=1), rtol=1e-4)
     assert (described[0, 5:] > 2 * described[1, 5:]).all()
 
@@ -140,18 +140,18 @@ def test_a_description_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_pat
         load_description(tmp_path / "elsewhere")
 
 
-def test_windows_are_centred_on_their_moments_and_stay_inside_the_sound():
+def test_windows_are_centered_on_their_moments_and_stay_inside_the_sound():
     sound = np.arange(10 * 8000, dtype=np.float64)[:, None]
-    windows, centres = cut_windows(sound, 8000, [5.0, 0.5, 9.9, 1.875])
+    windows, centers = cut_windows(sound, 8000, [5.0, 0.5, 9.9, 1.875])
     assert windows.shape == (4, 30_000) and windows.dtype == np.float32
     assert windows[:, 0].tolist() == [25_000, 0, 50_000, 0]
-    np.testing.assert_allclose(centres, [1.875, 0.5, 9.9 - 6.25, 1.875])
+    np.testing.assert_allclose(centers, [1.875, 0.5, 9.9 - 6.25, 1.875])
 
 
 def test_a_sound_shorter_than_the_window_is_given_whole():
-    windows, centres = cut_windows(_noise(16_000, 1), 8000, [0.25, 1.75])
+    windows, centers = cut_windows(_noise(16_000, 1), 8000, [0.25, 1.75])
     assert windows.shape == (2, 16_000)
-    assert centres.tolist() == [0.25, 1.75]
+    assert centers.tolist() == [0.25, 1.75]
 
 
 def test_channels_are_averaged_and_int16_is_scaled():

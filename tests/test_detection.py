@@ -15,12 +15,12 @@ from conftest import PARAMS
 from PIL import Image
 
 from earshot.benchmarks import detection
-from earshot.benchmarks.detection import Detection, evaluate, places_of, read_pictures
+from earshot.benchmarks.detection import Detection, evaluate, places_of, read_images
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.evaluation.benchmark import Context
-from earshot.evaluation.image_files import read_picture
-from earshot.evaluation.images.fast_rcnn import FastRcnn, draw_regions, moved, offsets_between, scaled
+from earshot.evaluation.image_files import read_image
+from earshot.evaluation.images.fast_rcnn import FastRcnn, draw_rois, moved, offsets_between, scaled
 from earshot.evaluation.images.proposals import clean_boxes, from_files, searched, selective_search
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.metrics import Found, Shown, detection_precision, judge_detections, overlap
@@ -30,13 +30,13 @@ from earshot.params.evaluate import params_of as schema_of
 from earshot.pipeline.settings import settings
 from earshot.training import trainer
 from earshot.training.batch_norm import estimate_batch_norm
-from earshot.world.scenes import SeenObject
+from earshot.world.scenes import VisibleObject
 from earshot.world.sources import KINDS
 from earshot.world.voc import annotation, render_voc
 from stages.evaluate import STAGE, main
 
 CLASSES = ("cow", "dog")
-COLOURS = {"cow": (220, 40, 40), "dog": (40, 60, 220)}
+COLORS = {"cow": (220, 40, 40), "dog": (40, 60, 220)}
 WIDTH, HEIGHT, SIDE = 96, 72, 64
 SIZES = {"train": 6, "val": 4, "test": 5}
 YEAR, MAIN = "VOCdevkit/VOC2007", "ImageSets/Main"
@@ -52,21 +52,21 @@ def _one_process(monkeypatch):
     settings.cache_clear()
 
 
-def write_scene(year: Path, number: int) -> list[SeenObject]:
+def write_scene(year: Path, number: int) -> list[VisibleObject]:
     """A grey picture with a red cow and a blue dog, plain rectangles, at places drawn by the number."""
     rng, seen = np.random.default_rng(number), []
-    picture = rng.integers(110, 140, (HEIGHT, WIDTH, 3))
+    image = rng.integers(110, 140, (HEIGHT, WIDTH, 3))
     for place, kind in enumerate(CLASSES):
         wide, high = rng.integers(20, 36, 2)
         left, top = 4 + 46 * place + rng.integers(0, 8), rng.integers(2, 30)
         box = tuple(int(edge) for edge in (left, top, left + wide, top + high))
-        picture[box[1] : box[3], box[0] : box[2]] = COLOURS[kind]
-        seen.append(SeenObject(kind, box, truncated=False, difficult=number % 5 == 4 and kind == "dog"))
+        image[box[1] : box[3], box[0] : box[2]] = COLORS[kind]
+        seen.append(VisibleObject(kind, box, truncated=False, difficult=number % 5 == 4 and kind == "dog"))
     file = year / "JPEGImages" / f"{number:06d}.jpg"
     for folder in (file.parent, annotation_of(file).parent):
         folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.astype(np.uint8)).save(file, quality=95)
-    annotation_of(file).write_text(annotation(number, picture, seen))
+    Image.fromarray(image.astype(np.uint8)).save(file, quality=95)
+    annotation_of(file).write_text(annotation(number, image, seen))
     return seen
 
 
@@ -89,7 +89,7 @@ def whole(tmp_path_factory) -> Path:
 @pytest.fixture
 def tree(tmp_path, whole) -> Path:
     """A copy of the tree that a test may spoil."""
-    return shutil.copytree(whole, tmp_path / "tree")
+    return shutil.copytree(whole, tmp_path / "data_dir")
 
 
 def write_encoders(folder: Path, **names: int) -> Path:
@@ -131,7 +131,7 @@ def boxes_of(*rows: tuple[float, ...]) -> np.ndarray:
     return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def shown_at(*rows: tuple[float, ...], difficult: tuple[bool, ...] | None = None) -> Shown:
+def annotated_at(*rows: tuple[float, ...], difficult: tuple[bool, ...] | None = None) -> Shown:
     return Shown(boxes_of(*rows), np.array(difficult or (False,) * len(rows), bool))
 
 
@@ -151,26 +151,26 @@ def test_overlap_counts_whole_pixels_as_voc_does():
 @pytest.mark.parametrize(
     ("boxes", "scores", "objects", "judged"),
     [
-        ([HERE, THERE], [0.9, 0.8], shown_at(HERE, THERE), [1, 1]),
-        ([LESS, HALF], [0.9, 0.8], shown_at(HERE), [-1, 1]),  # half is enough
-        ([NEARLY, HERE], [0.9, 0.8], shown_at(HERE), [1, -1]),  # of two the better score, not the better box
-        ([NEARLY, HERE], [0.8, 0.9], shown_at(HERE), [-1, 1]),
-        ([HERE, HERE, HERE], [0.5, 0.5, 0.5], shown_at(HERE), [1, -1, -1]),  # a tie has one winner
-        ([HERE, HERE, THERE], [0.9, 0.8, 0.7], shown_at(HERE, THERE, difficult=(True, False)), [0, 0, 1]),
+        ([HERE, THERE], [0.9, 0.8], annotated_at(HERE, THERE), [1, 1]),
+        ([LESS, HALF], [0.9, 0.8], annotated_at(HERE), [-1, 1]),  # half is enough
+        ([NEARLY, HERE], [0.9, 0.8], annotated_at(HERE), [1, -1]),  # of two the better score, not the better box
+        ([NEARLY, HERE], [0.8, 0.9], annotated_at(HERE), [-1, 1]),
+        ([HERE, HERE, HERE], [0.5, 0.5, 0.5], annotated_at(HERE), [1, -1, -1]),  # a tie has one winner
+        ([HERE, HERE, THERE], [0.9, 0.8, 0.7], annotated_at(HERE, THERE, difficult=(True, False)), [0, 0, 1]),
         # A detection is compared with the nearest object alone: the first shows the difficult one, which is nearer.
-        ([(0, 0, 10, 9)], [0.9], shown_at((0, 0, 10, 6), HERE, difficult=(False, True)), [0]),
+        ([(0, 0, 10, 9)], [0.9], annotated_at((0, 0, 10, 6), HERE, difficult=(False, True)), [0]),
         # Both are nearest to HERE: the second is wrong, although it overlaps the other object by half too.
-        ([HERE, (0, 0, 10, 9)], [0.9, 0.8], shown_at(HERE, (0, 0, 10, 5)), [1, -1]),
-        ([THERE], [0.9], shown_at(), [-1]),
-        ([], [], shown_at(HERE), []),
+        ([HERE, (0, 0, 10, 9)], [0.9, 0.8], annotated_at(HERE, (0, 0, 10, 5)), [1, -1]),
+        ([THERE], [0.9], annotated_at(), [-1]),
+        ([], [], annotated_at(HERE), []),
     ],
 )
-def test_detections_of_a_picture_are_judged_as_worked_by_hand(boxes, scores, objects, judged):
+def test_detections_of_an_image_are_judged_as_worked_by_hand(boxes, scores, objects, judged):
     assert judge_detections(Found(boxes_of(*boxes), np.array(scores, float)), objects).tolist() == judged
 
 
-def test_precision_of_detections_over_pictures_worked_by_hand():
-    shown = [shown_at(HERE, THERE), shown_at(HERE), shown_at(HERE, difficult=(True,)), shown_at()]
+def test_precision_of_detections_over_images_worked_by_hand():
+    shown = [annotated_at(HERE, THERE), annotated_at(HERE), annotated_at(HERE, difficult=(True,)), annotated_at()]
     found = [
         Found(boxes_of(HERE, HERE), np.array([0.9, 0.6])),  # right, a second time; THERE is never found
         Found(boxes_of(NEARLY), np.array([0.7])),  # right
@@ -189,14 +189,14 @@ def test_precision_of_detections_over_pictures_worked_by_hand():
 
 def test_a_class_without_detections_scores_nothing_and_one_without_objects_is_refused():
     nothing = Found(boxes_of(), np.empty(0))
-    assert detection_precision([nothing], [shown_at(HERE)]) == 0
+    assert detection_precision([nothing], [annotated_at(HERE)]) == 0
     with pytest.raises(ValueError, match="no picture is positive"):
-        detection_precision([nothing], [shown_at(HERE, difficult=(True,))])
+        detection_precision([nothing], [annotated_at(HERE, difficult=(True,))])
 
 
 def test_an_annotation_gives_boxes_as_edges_with_flags(tmp_path):
-    objects = [SeenObject("cow", (0, 2, 96, 72), True, False), SeenObject("cat", (1, 1, 9, 9), False, False)]
-    objects.append(SeenObject("dog", (5, 6, 6, 7), False, True))
+    objects = [VisibleObject("cow", (0, 2, 96, 72), True, False), VisibleObject("cat", (1, 1, 9, 9), False, False)]
+    objects.append(VisibleObject("dog", (5, 6, 6, 7), False, True))
     (tmp_path / "1.xml").write_text(annotation(1, np.zeros((HEIGHT, WIDTH, 3), np.uint8), objects))
     read = read_objects(tmp_path / "1.xml", CLASSES)
     assert (read.width, read.height) == (WIDTH, HEIGHT)
@@ -225,8 +225,8 @@ ODD_ANNOTATIONS = [
 
 @pytest.mark.parametrize(("change", "told"), ODD_ANNOTATIONS, ids=[told for _, told in ODD_ANNOTATIONS])
 def test_an_odd_annotation_is_refused_by_name(change, told, tmp_path):
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    text = annotation(1, picture, [SeenObject("cow", (0, 2, 96, 72), True, False)])
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    text = annotation(1, image, [VisibleObject("cow", (0, 2, 96, 72), True, False)])
     assert change(text) != text
     (tmp_path / "1.xml").write_text(change(text))
     with pytest.raises(EarshotError, match=rf"1\.xml: .*{told}"):
@@ -252,21 +252,21 @@ def test_boxes_are_clipped_and_neither_repeated_nor_empty():
     assert clean_boxes(rows, 96, 25).tolist() == [[5, 5, 20, 25], [0, 0, 10, 10]]
 
 
-def test_selective_search_finds_the_same_in_the_same_order_and_the_objects_of_a_picture(whole):
+def test_selective_search_finds_the_same_in_the_same_order_and_the_objects_of_an_image(whole):
     file = whole / YEAR / "JPEGImages/000001.jpg"
-    picture = np.asarray(Image.open(file))[..., ::-1].copy()
-    boxes = selective_search(picture)
-    np.testing.assert_array_equal(boxes, selective_search(picture))
+    image = np.asarray(Image.open(file))[..., ::-1].copy()
+    boxes = selective_search(image)
+    np.testing.assert_array_equal(boxes, selective_search(image))
     objects = read_objects(annotation_of(file), CLASSES)
     assert (overlap(objects.boxes, boxes).max(1) > 0.8).all()
     assert (boxes == clean_boxes(boxes, WIDTH, HEIGHT)).all()
 
 
-def test_a_large_picture_is_searched_smaller_and_its_boxes_fit_it(monkeypatch):
+def test_a_large_image_is_searched_smaller_and_its_boxes_fit_it(monkeypatch):
     monkeypatch.setattr("earshot.evaluation.images.proposals.LONGEST_SEARCHED", 60)
-    picture = np.full((140, 180, 3), 90, np.uint8)
-    picture[40:100, 60:140] = (40, 200, 40)
-    boxes = selective_search(picture)
+    image = np.full((140, 180, 3), 90, np.uint8)
+    image[40:100, 60:140] = (40, 200, 40)
+    boxes = selective_search(image)
     assert overlap(boxes_of((60, 40, 140, 100), (0, 0, 180, 140)), boxes).max(1).min() > 0.9
 
 
@@ -311,21 +311,21 @@ def test_proposals_of_another_layout_are_refused_by_name(damage, told, tmp_path)
 
 
 def test_offsets_bring_a_box_to_its_object_and_back():
-    regions = torch.tensor([[0.0, 0, 10, 20], [5, 5, 25, 15]])
+    rois = torch.tensor([[0.0, 0, 10, 20], [5, 5, 25, 15]])
     targets = torch.tensor([[2.0, 4, 12, 30], [5, 5, 25, 15]])
-    offsets = offsets_between(regions, targets)
-    torch.testing.assert_close(moved(regions, offsets), targets)
+    offsets = offsets_between(rois, targets)
+    torch.testing.assert_close(moved(rois, offsets), targets)
     assert offsets[1].tolist() == [0, 0, 0, 0]
     # The middle goes from (5, 10) to (7, 17), the size from 10 x 20 to 10 x 26; scaled by .1 .1 .2 .2.
     torch.testing.assert_close(offsets[0], torch.tensor([2.0, 3.5, 0, math.log(1.3) / 0.2]))
-    assert torch.isfinite(moved(regions, torch.full((2, 4), 1e4))).all()
+    assert torch.isfinite(moved(rois, torch.full((2, 4), 1e4))).all()
 
 
 def test_regions_are_a_quarter_objects_and_background_near_them():
     objects = Objects(100, 100, boxes_of(HERE, THERE), np.array([0, 1]), np.zeros(2, bool), np.zeros(2, bool))
     near, far = [(0, 0, 10, 2 + n / 40) for n in range(80)], [(80, 0, 90, 10)] * 20
     candidates = boxes_of(*[HERE] * 30, *[THERE] * 30, *near, *far)
-    rows, classes, nearest = draw_regions(candidates, objects, 64, np.random.default_rng(0))
+    rows, classes, nearest = draw_rois(candidates, objects, 64, np.random.default_rng(0))
     most = overlap(candidates, objects.boxes).max(1)[rows]
     assert len(rows) == len(set(rows)) == 64
     assert (classes > 0).sum() == 16
@@ -335,18 +335,18 @@ def test_regions_are_a_quarter_objects_and_background_near_them():
     assert (nearest[classes == 2] == 1).all()
 
 
-def test_every_picture_is_shown_before_one_comes_again(ask):
-    context = ask(pictures=3)
+def test_every_image_is_shown_before_one_comes_again(ask):
+    context = ask(images=3)
     shown = [place for step in range(8) for place in places_of(context, 4, step)]
     assert all(sorted(shown[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
     assert shown != places_of(replace(context, seed=1), 4, 0) + shown[3:]
 
 
-def test_a_picture_is_scaled_to_its_shorter_side_unless_it_becomes_too_long():
-    picture = torch.zeros(3, 100, 200, dtype=torch.uint8)
-    assert scaled(picture, 50, 200).shape == (3, 50, 100)
-    assert scaled(picture, 150, 200).shape == (3, 100, 200)
-    assert scaled(picture, 150, 400).dtype == torch.uint8
+def test_an_image_is_scaled_to_its_shorter_side_unless_it_becomes_too_long():
+    image = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    assert scaled(image, 50, 200).shape == (3, 50, 100)
+    assert scaled(image, 150, 200).shape == (3, 100, 200)
+    assert scaled(image, 150, 400).dtype == torch.uint8
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18"])
@@ -357,14 +357,14 @@ def test_a_region_reads_the_maps_it_touches_and_no_other(name):
     side, network = detector.network.pooled_side, detector.network
     maps = torch.rand(1, 4, 8, 8)
     network.convolve = lambda _: maps  # the pooling alone is asked
-    picture = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
     whole = torch.tensor([[0.0, 0, 1, 1]])
-    torch.testing.assert_close(detector._pool(picture, whole), torch.nn.functional.adaptive_max_pool2d(maps, side))
+    torch.testing.assert_close(detector._pool(image, whole), torch.nn.functional.adaptive_max_pool2d(maps, side))
     part = torch.tensor([[0.25, 0.5, 0.5, 0.75]])  # positions 2 and 3 across, 4 and 5 down
-    assert detector._pool(picture, part).amax((2, 3)).equal(maps[:, :, 4:6, 2:4].amax((2, 3)))
+    assert detector._pool(image, part).amax((2, 3)).equal(maps[:, :, 4:6, 2:4].amax((2, 3)))
     flipped, mirrored = maps.flip(-1), whole.new_tensor([[0.5, 0.5, 0.75, 0.75]])
     network.convolve = lambda _: flipped
-    assert detector._pool(picture, mirrored).amax((2, 3)).equal(maps[:, :, 4:6, 2:4].amax((2, 3)))
+    assert detector._pool(image, mirrored).amax((2, 3)).equal(maps[:, :, 4:6, 2:4].amax((2, 3)))
 
 
 def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
@@ -424,12 +424,12 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     """The mAP on the very pictures on which a detector was trained."""
     torch.manual_seed(0)
     network = build_network("alexnet", classes=5, width=width, image_size=SIDE, dropout=0)
-    estimate_batch_norm(network, [(torch.stack([read_picture(file, SIDE, SIDE) for file in files]),)])
+    estimate_batch_norm(network, [(torch.stack([read_image(file, SIDE, SIDE) for file in files]),)])
     save_architecture(folder, network)
     save_weights(folder, "encoder", network)
     # Enlarged, since regions that touch the same positions of conv5 cannot be told apart.
     large = {
-        "pictures": 4,
+        "images": 4,
         "regions": 256,
         "proposals_kept": 300,
         "longest_side": 512,
@@ -438,23 +438,23 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     }
     params = params_of(**large | changes).evaluate.detection
     context = Context(folder, folder, params, 0, folder)
-    pictures = read_pictures(files, classes)
+    images = read_images(files, classes)
     proposals = searched(files, 300, folder)
-    work = Detection(context, classes, pictures, pictures, proposals, ["encoder"])
+    work = Detection(context, classes, images, images, proposals, ["encoder"])
     detection.trained_detector(work, "encoder")
     detection.detect_shard(0, work)
     precisions, _ = detection.score({"map": detection.read_detections(work, "encoder")}, work)
     return float(np.mean(precisions["map"]))
 
 
-def test_a_detector_learns_four_pictures_by_heart(whole, tmp_path):
+def test_a_detector_learns_four_images_by_heart(whole, tmp_path):
     files = sorted((whole / YEAR / "JPEGImages").glob("*.jpg"))[:4]
     assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=120, shorter_side=160) > 0.9
 
 
 @pytest.mark.slow
-def test_a_detector_learns_eight_rendered_pictures_by_heart(tmp_path):
-    render_voc(tmp_path, 0, range(1, 9), picture_size=128)
+def test_a_detector_learns_eight_rendered_images_by_heart(tmp_path):
+    render_voc(tmp_path, 0, range(1, 9), image_size=128)
     files = sorted((tmp_path / YEAR / "JPEGImages").glob("*.jpg"))
     there = {kind for file in files for kind in KINDS if len(read_objects(annotation_of(file), [kind]).boxes)}
     assert overfit(files, sorted(there), tmp_path, 0.25, steps=200, shorter_side=256) > 0.9
@@ -463,7 +463,7 @@ def test_a_detector_learns_eight_rendered_pictures_by_heart(tmp_path):
 @pytest.mark.slow
 def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
     sizes = {"shorter_side": 128, "longest_side": 256}
-    params = params_of(steps=20, proposals_kept=200, regions=64, **sizes).evaluate.detection
+    params = params_of(steps=20, proposals_kept=200, rois=64, **sizes).evaluate.detection
     answer = evaluate(Context(real_data / "voc2007", encoders, params, 0, tmp_path))
     assert len(answer.classes) == 20
     assert answer.metrics["proposals_recall"] > 0.6
@@ -472,7 +472,7 @@ def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
 
 def run_stage(root: Path, tree: Path, encoder: Path, **changes: object) -> None:
     root.mkdir(exist_ok=True)
-    sets = [f"evaluate.detection.{k}={v}" for k, v in ({"tree": tree, "encoder": encoder} | changes).items()]
+    sets = [f"evaluate.detection.{k}={v}" for k, v in ({"data_dir": tree, "encoder": encoder} | changes).items()]
     params = ["--params", str(PARAMS), "--root", str(root)]
     STAGE.run(main, ["--benchmark", "detection", *params, *(word for each in sets for word in ("--set", each))])
 
@@ -505,7 +505,7 @@ def test_a_tree_that_is_not_whole_is_refused_by_name(damage, changes, told, tmp_
     assert not (tmp_path / "root" / "metrics").exists()
 
 
-def test_pictures_of_which_a_network_leaves_nothing_are_refused():
+def test_images_of_which_a_network_leaves_nothing_are_refused():
     network = build_network("alexnet", classes=5, width=0.1, image_size=SIDE, dropout=0)
     network.convolutions.append(torch.nn.Conv2d(26, 26, 5))
     detection.check_size(network, 128)
@@ -513,7 +513,7 @@ def test_pictures_of_which_a_network_leaves_nothing_are_refused():
         detection.check_size(network, 64)
 
 
-def test_a_picture_that_is_not_as_large_as_annotated_is_refused(ask, tree):
+def test_an_image_that_is_not_as_large_as_annotated_is_refused(ask, tree):
     Image.new("RGB", (WIDTH, HEIGHT + 1)).save(tree / YEAR / "JPEGImages/000012.jpg")
     with pytest.raises(EarshotError, match=r"000012\.jpg: has 96 x 73 px, but its annotation says 96 x 72"):
-        evaluate(ask(tree=tree))
+        evaluate(ask(data_dir=tree))

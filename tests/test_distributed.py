@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import PARAMS, REPOSITORY
-from labelled_scenes import write_striped_tables
+from labeled_scenes import write_striped_tables
 from safetensors.torch import load_file
 from torch import nn
 
 from earshot.pipeline import torchrun
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation
-from earshot.training.label_prediction import Clusters, LabelledScenes, LabelTask
+from earshot.training.label_prediction import Clusters, LabeledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
-SMALL = ["pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=4"]
-AUGMENTATION = Augmentation(crop=0.4, jitter=0.5, grey=0.3, flip=True)
+SMALL = ["pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch_size=16", "pretrain.epochs=4"]
+AUGMENTATION = Augmentation(
+    crop_min_scale=0.4, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.125, grayscale_prob=0.3, flip_prob=0.5
+)
 # The stage with a checkpoint after every step, as a module that torchrun can start.
 CHECKPOINTED = """
 from earshot.training import trainer
@@ -58,10 +60,10 @@ class Plain(nn.Module):
 def train(root, folder):
     """Train a plain network in float32 for three epochs, write its checkpoint, and return where it ended."""
     torch.set_num_threads(1)
-    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
-    task = LabelTask(Plain(), table, AUGMENTATION, batch=16, seed=3)
-    plan = Plan(epochs=3, learning_rate=0.01, weight_decay=0.01, clip_norm=1.0, precision="float32", seed=3,
-                optimiser="sgd")  # fmt: skip
+    table = LabeledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
+    task = LabelTask(Plain(), table, AUGMENTATION, batch_size=16, seed=3)
+    plan = Plan(epochs=3, learning_rate=0.01, weight_decay=0.01, grad_clip_norm=1.0, precision="float32", seed=3,
+                optimizer="sgd")  # fmt: skip
     return Trainer(task, plan, folder / "checkpoint").train("")
 
 
@@ -139,15 +141,17 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 4)
     monkeypatch.setattr(processes, "rank", lambda: 3)
     assert processes.part(32) == slice(24, 32)
-    with pytest.raises(processes.EarshotError, match="pretrain.batch is 30 .* for 4 processes; wanted a multiple of 4"):
+    with pytest.raises(
+        processes.EarshotError, match="pretrain.batch_size is 30 .* for 4 processes; wanted a multiple of 4"
+    ):
         processes.part(30)
 
 
-def test_a_part_of_the_changes_is_that_of_its_pictures():
+def test_a_part_of_the_changes_is_that_of_its_images():
     changes = AUGMENTATION.draw(6, np.random.default_rng(0))
     part = changes[2:4]
     assert np.array_equal(part.boxes, changes.boxes[2:4])
-    assert np.array_equal(part.colours, changes.colours[2:4])
+    assert np.array_equal(part.colors, changes.colors[2:4])
     assert Augmentation().draw(6, np.random.default_rng(0))[2:4].boxes is None
 
 
@@ -199,7 +203,7 @@ def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("pretrain.batch=15", r"pretrain: pretrain.batch is 15 .*; wanted a multiple of 2\n"),
+        ("pretrain.batch_size=15", r"pretrain: pretrain.batch_size is 15 .*; wanted a multiple of 2\n"),
         ("pretrain.learning_rate=1e30", r"pretrain: step \d+ of \d+: the loss is .*, wanted a number; lower .*\n"),
         ("pretrain.backbone=alexnot", r"pretrain: .*alexnot.*\n"),
     ],

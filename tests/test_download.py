@@ -23,8 +23,8 @@ from conftest import PARAMS
 from media_server import MediaServer, drip, endless, lie, say, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
-from earshot.core.subprocess_pool import Limits, Lost, guarded_map
-from earshot.corpus.completeness import asked_shards, never_had
+from earshot.core.subprocess_pool import Failure, Limits, guarded_map
+from earshot.corpus.completeness import never_had, requested_shards
 from earshot.corpus.ledger import Refusal, read_ledger
 from earshot.download.clips import Job, download_shard
 from earshot.download.cutting import cut, measure
@@ -36,7 +36,7 @@ from earshot.pipeline.settings import settings
 from stages import download as stage_download
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-GREY_STEP, TONE_STEP = 20, 100  # a second of the test video: levels of grey, Hz of the tone
+GRAY_STEP, TONE_STEP = 20, 100  # a second of the test video: levels of grey, Hz of the tone
 
 
 def render(path, *arguments):
@@ -50,10 +50,10 @@ def render(path, *arguments):
 def media(tmp_path_factory):
     """Real media of twelve seconds with one key frame: second n is grey 20 n and sounds at 200 + 100 n Hz."""
     folder = tmp_path_factory.mktemp("media")
-    grey = f"color=black:size=64x48:rate=10:duration=12,geq=lum='{GREY_STEP}*floor(T)':cb=128:cr=128"
+    gray = f"color=black:size=64x48:rate=10:duration=12,geq=lum='{GRAY_STEP}*floor(T)':cb=128:cr=128"
     tone = f"aevalsrc='0.5*sin(2*PI*(200+{TONE_STEP}*floor(t))*t)':sample_rate=16000:duration=12"
     form = ["-pix_fmt", "yuv420p", "-g", "1000", "-c:a", "aac"]
-    whole = render(folder / "whole.mp4", "-f", "lavfi", "-i", grey, "-f", "lavfi", "-i", tone, *form)
+    whole = render(folder / "whole.mp4", "-f", "lavfi", "-i", gray, "-f", "lavfi", "-i", tone, *form)
     render(folder / "front.mp4", "-i", str(whole), "-c", "copy", "-movflags", "+faststart")
     render(folder / "whole.mkv", "-i", str(whole), "-c", "copy")
     render(folder / "whole.ts", "-i", str(whole), "-c", "copy")
@@ -69,20 +69,20 @@ def media(tmp_path_factory):
     return folder
 
 
-def grey_and_tone(clip):
+def gray_and_tone(clip):
     """Level of the first picture, and the frequency (Hz) of the first half second of sound."""
     with av.open(str(clip)) as file:
-        grey = next(file.decode(video=0)).to_ndarray()[:48].mean()  # the Y of yuv420p
+        gray = next(file.decode(video=0)).to_ndarray()[:48].mean()  # the Y of yuv420p
     with av.open(str(clip)) as file:
         rate = file.streams.audio[0].rate
         sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     spectrum = np.abs(np.fft.rfft(sound[rate // 20 : rate // 2]))
-    return grey, spectrum.argmax() * rate / len(sound[rate // 20 : rate // 2])
+    return gray, spectrum.argmax() * rate / len(sound[rate // 20 : rate // 2])
 
 
 def is_second(clip, second):
-    grey, tone = grey_and_tone(clip)
-    return abs(grey - GREY_STEP * second) < 5 and abs(tone - 200 - TONE_STEP * second) < 10
+    gray, tone = gray_and_tone(clip)
+    return abs(gray - GRAY_STEP * second) < 5 and abs(tone - 200 - TONE_STEP * second) < 10
 
 
 # The cut
@@ -96,7 +96,7 @@ def test_a_cut_has_the_seconds_asked_for_wherever_key_frames_are(media, tmp_path
         assert (start, end) == (pytest.approx(0, abs=0.1), pytest.approx(3, abs=0.1))
 
 
-def test_picture_and_sound_may_come_from_two_files(media, tmp_path):
+def test_image_and_sound_may_come_from_two_files(media, tmp_path):
     cut([media / "silent.mp4", media / "blind.mp4"], 4, 6, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 4)
 
@@ -160,7 +160,7 @@ def flashes(tmp_path_factory):
     whole = render(folder / "whole.mp4", "-f", "lavfi", "-i", dark, "-f", "lavfi", "-i", beep, *form)
     render(folder / "whole.mkv", "-i", str(whole), "-c", "copy")
     render(folder / "whole.ts", "-i", str(whole), "-c", "copy")
-    render(folder / "picture.mp4", "-i", str(whole), "-c", "copy", "-an")
+    render(folder / "image.mp4", "-i", str(whole), "-c", "copy", "-an")
     render(folder / "sound.mkv", "-i", str(whole), "-c", "copy", "-vn")
     late = ["-vn", "-af", "atrim=start=2", "-c:a", "flac"]
     render(folder / "late.mkv", "-i", str(whole), *late)
@@ -182,9 +182,9 @@ def flash_and_beep(clip):
 
 @pytest.mark.parametrize("start", [0, 2.99, 4.3])
 @pytest.mark.parametrize(
-    "names", [["whole.mp4"], ["whole.mkv"], ["whole.ts"], ["picture.mp4", "sound.mkv"], ["picture.mp4", "late.mkv"]]
+    "names", [["whole.mp4"], ["whole.mkv"], ["whole.ts"], ["image.mp4", "sound.mkv"], ["image.mp4", "late.mkv"]]
 )
-def test_picture_and_sound_stay_together(flashes, tmp_path, names, start):
+def test_image_and_sound_stay_together(flashes, tmp_path, names, start):
     if "late.mkv" in names and start < 2:
         with pytest.raises(Refusal, match="bad-cut.*the sound at (1.98|2.00) s"):
             cut([flashes / name for name in names], start, 7, tmp_path / "clip.mp4")
@@ -202,7 +202,7 @@ def test_a_clip_whose_sound_begins_late_is_a_bad_cut_though_nothing_is_cut(flash
     assert flash_and_beep(tmp_path / "clip.mp4") == (pytest.approx(2, abs=0.05), pytest.approx(2, abs=0.03))
 
 
-def test_picture_and_sound_of_real_clips_stay_together(real_data, tmp_path):
+def test_image_and_sound_of_real_clips_stay_together(real_data, tmp_path):
     """What is heard and seen in the middle of a real clip is heard and seen at the same moment of its cut."""
     clips = sorted((real_data / "clips").glob("*.mp4"))[::8]
     assert clips
@@ -213,7 +213,7 @@ def test_picture_and_sound_of_real_clips_stay_together(real_data, tmp_path):
         middle = part[2000:6000]
         scores = [middle @ sound[at + 2000 : at + 6000] for at in range(expected - 400, expected + 400)]
         assert abs(np.argmax(scores) - 400) <= 0.02 * 8000 or np.abs(middle).max() < 0.01, clip.name
-        before, after = picture_at(clip, 0.77 + 0.5), picture_at(tmp_path / f"{number}.mp4", 0.5)
+        before, after = image_at(clip, 0.77 + 0.5), image_at(tmp_path / f"{number}.mp4", 0.5)
         assert np.abs(before - after).mean() < 8, clip.name
 
 
@@ -224,7 +224,7 @@ def waveform(clip):
     return np.frombuffer(done.stdout, np.float32)
 
 
-def picture_at(clip, seconds):
+def image_at(clip, seconds):
     """The picture that is shown at a time, small and grey."""
     with av.open(str(clip)) as file:
         shown = [frame for frame in file.decode(video=0) if frame.time <= seconds + 0.001]
@@ -308,8 +308,8 @@ def test_what_a_server_does_has_its_reason(server, tmp_path, name, reason):
 
 def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
     """Picture and sound apart, as the large sites have them."""
-    picture = '<Representation id="{}" codecs="avc1.4d401e" width="{}" height="{}" bandwidth="{}"><BaseURL>{}</BaseURL>'
-    small, large = picture.format("p", 640, 360, 1e5, "silent.mp4"), picture.format("q", 1280, 720, 1e6, "large.mp4")
+    image = '<Representation id="{}" codecs="avc1.4d401e" width="{}" height="{}" bandwidth="{}"><BaseURL>{}</BaseURL>'
+    small, large = image.format("p", 640, 360, 1e5, "silent.mp4"), image.format("q", 1280, 720, 1e6, "large.mp4")
     sound = '<Representation id="s" codecs="mp4a.40.2" bandwidth="64000"><BaseURL>blind.mp4</BaseURL>'
     listing = (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT12S"><Period>'
@@ -337,10 +337,10 @@ def test_a_video_in_pieces_is_put_together(media, tmp_path):
 def long_video(tmp_path_factory):
     """A minute of noise with a key frame each second, some 3 MB: second n is grey 4 n + 10 on average."""
     folder = tmp_path_factory.mktemp("long")
-    grey = "color=black:size=96x72:rate=8:duration=60,geq=lum='4*floor(T)+20*random(1)':cb=128:cr=128"
+    gray = "color=black:size=96x72:rate=8:duration=60,geq=lum='4*floor(T)+20*random(1)':cb=128:cr=128"
     tone = "aevalsrc='0.5*sin(2*PI*(200+100*mod(floor(t),12))*t)':sample_rate=16000:duration=60"
     form = ["-pix_fmt", "yuv420p", "-g", "8", "-c:a", "aac", "-b:v", "400k"]
-    behind = render(folder / "behind.mp4", "-f", "lavfi", "-i", grey, "-f", "lavfi", "-i", tone, *form)
+    behind = render(folder / "behind.mp4", "-f", "lavfi", "-i", gray, "-f", "lavfi", "-i", tone, *form)
     render(folder / "whole.mkv", "-i", str(behind), "-c", "copy")
     return folder
 
@@ -375,7 +375,7 @@ def about_second(clip):
     return tuple(round((levels[at] - 10) / 4) + (at < 0) for at in (0, -1))
 
 
-def test_a_section_of_picture_and_sound_apart_keeps_them_together(flashes, tmp_path):
+def test_a_section_of_image_and_sound_apart_keeps_them_together(flashes, tmp_path):
     listing = (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT8S"><Period>'
         '<AdaptationSet mimeType="video/mp4"><Representation id="p" codecs="avc1.4d401e" width="640" height="360" '
@@ -383,10 +383,10 @@ def test_a_section_of_picture_and_sound_apart_keeps_them_together(flashes, tmp_p
         '<AdaptationSet mimeType="audio/mp4"><Representation id="s" codecs="mp4a.40.2" bandwidth="64000">'
         "<BaseURL>late.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>"
     )
-    behaviours = {name: serve(flashes / name) for name in ("picture.mp4", "late.mkv")}
+    behaviours = {name: serve(flashes / name) for name in ("image.mp4", "late.mkv")}
     with MediaServer(behaviours | {"all.mpd": say(listing.encode(), "application/dash+xml")}) as server:
         ((clip, row),) = sections(server, tmp_path, ["all.mpd,3.3,7"])
-        assert server.parts.keys() == {"picture.mp4", "late.mkv"}
+        assert server.parts.keys() == {"image.mp4", "late.mkv"}
     assert row.status == "kept", row
     assert flash_and_beep(clip) == (pytest.approx(FLASH - 3.3, abs=0.05), pytest.approx(FLASH - 3.3, abs=0.03))
 
@@ -516,8 +516,8 @@ def test_an_item_that_hangs_or_crashes_costs_only_itself():
     results = dict(guarded_map(_stumble, items, Limits(2)))
     assert list(results) == items
     assert [results[name][1] for name in ("one", "two", "three", "four")] == ["one", "two", "three", "four"]
-    assert results["crash"] == Lost(hung=False, exit_code=-signal.SIGABRT)
-    assert results["hang"] == Lost(hung=True)
+    assert results["crash"] == Failure(hung=False, exit_code=-signal.SIGABRT)
+    assert results["hang"] == Failure(hung=True)
     assert results["two"][0] == results["three"][0], "a process that is well does item after item"
 
 
@@ -547,7 +547,7 @@ def _turn_on_the_parent(spell):
 
 def test_what_a_process_that_was_taken_over_says_is_not_run(tmp_path):
     spell = pickle.dumps(_Spell(str(tmp_path / "made")))
-    assert list(guarded_map(_turn_on_the_parent, [spell], Limits(5))) == [(spell, Lost(hung=False))]
+    assert list(guarded_map(_turn_on_the_parent, [spell], Limits(5))) == [(spell, Failure(hung=False))]
     assert not (tmp_path / "made").exists()
 
 
@@ -568,7 +568,7 @@ def job_for(folder, **changes):
         "accept_pending": False,
         "pace": pace_in(folder),
     } | changes
-    return Job(folder, folder / "asked", folder / "clips", folder / "out", **values)
+    return Job(folder, folder / "requested", folder / "clips", folder / "out", **values)
 
 
 def run_shard(folder, **changes):
@@ -587,7 +587,7 @@ def test_local_files_give_a_row_each_and_none_from_outside_the_folder(media, tmp
     os.mkfifo(corpus / "pipe.mp4")
     counts, ledger = run_shard(corpus)
     assert counts == {
-        "clips_asked": 6,
+        "clips_requested": 6,
         "clips_kept": 2,
         "refused_forbidden": 1,
         "refused_no-sound": 1,
@@ -623,8 +623,8 @@ def test_a_shard_that_other_clips_were_dealt_to_has_those(media, tmp_path):
     for seconds in ((0, 5), (5, 2)):
         manifest(tmp_path, [f"whole.mp4,{start},{start + 2}" for start in seconds], "path,start,end")
         counts, ledger = run_shard(tmp_path)
-        assert counts == {"clips_asked": 2, "clips_kept": 2}
-        clips = {f"whole_{start * 1000}" for start in seconds}
+        assert counts == {"clips_requested": 2, "clips_kept": 2}
+        clips = {f"full_image_{start * 1000}" for start in seconds}
         with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
             assert {Path(name).stem for name in tar.getnames()} == clips == set(ledger)
 
@@ -640,7 +640,7 @@ def test_clips_of_one_video_in_a_row_are_fetched_once(media, tmp_path):
 def test_a_server_that_drips_is_given_up_in_time(media, tmp_path):
     with MediaServer({"a.mp4": drip(media / "whole.mp4", 0.5)}) as server:
         counts, _ = run_shard(manifest(tmp_path, [f"{server.address('a.mp4')},0,12"]), seconds=2.0)
-    assert counts == {"clips_asked": 1, "clips_kept": 0, "refused_timeout": 1}
+    assert counts == {"clips_requested": 1, "clips_kept": 0, "refused_timeout": 1}
 
 
 def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path):
@@ -711,8 +711,8 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         assert "3 of 7 clips are pending (2 network, 1 rate-limited;" in error
         assert "Traceback" not in error
         assert not (tmp_path / "data").exists()
-        facts = {"clips_asked": 7, "clips_kept": 2, "pending_network": 2, "pending_rate-limited": 1}
-        assert told(tmp_path) == facts | {"refused_not-found": 1, "refused_unreadable": 1, "not_yet_asked": 0}
+        metadata = {"clips_requested": 7, "clips_kept": 2, "pending_network": 2, "pending_rate-limited": 1}
+        assert told(tmp_path) == metadata | {"refused_not-found": 1, "refused_unreadable": 1, "not_yet_requested": 0}
 
         server.requests.clear()
         server.behaviours |= {name: serve(media / "front.mp4") for name in ("c.mp4", "e.mp4")}
@@ -723,7 +723,7 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         assert {"c.mp4", "d.mp4", "e.mp4"} <= set(server.requests) <= {"c.mp4", "d.mp4", "e.mp4", "g.mp4"}
     metrics = json.loads((tmp_path / "metrics" / "download.json").read_text())
     assert metrics == {
-        "clips_asked": 7,
+        "clips_requested": 7,
         "clips_kept": 4,
         "clips_pending": 1,
         "refused_not-found": 1,
@@ -732,7 +732,7 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
     assert told(tmp_path)["clips_kept"] == 4
     rows = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
     assert Counter(row.status for row in rows) == {"kept": 4, "refused": 2, "pending": 1}
-    missing = [became for shard in asked_shards(tmp_path / "data/clips") for _, _, became in never_had(*shard)]
+    missing = [became for shard in requested_shards(tmp_path / "data/clips") for _, _, became in never_had(*shard)]
     assert sorted(missing) == ["pending", "refused_not-found", "refused_unreadable"]
     with tarfile.open(tmp_path / "data/clips/00000.tar") as tar:
         tar.extractall(tmp_path, filter="data")
@@ -750,8 +750,8 @@ def test_a_run_that_is_killed_goes_on_with_the_clip_that_it_was_at(media, tmp_pa
         deadline = time.monotonic() + 60
         while server.requests["c.mp4"] < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        facts = {"clips_asked": 3, "clips_kept": 2, "not_yet_asked": 1}
-        assert told(tmp_path) == facts, "a run that goes on hinders nobody from asking"
+        metadata = {"clips_requested": 3, "clips_kept": 2, "not_yet_requested": 1}
+        assert told(tmp_path) == metadata, "a run that goes on hinders nobody from asking"
         process.kill()
         process.communicate()
         deadline = time.monotonic() + 20
@@ -884,7 +884,7 @@ def test_what_is_damaged_or_came_under_other_conditions_is_fetched_again(rows_of
     tar.write_bytes(b"no tar" * 1000)
     assert run_here(tmp_path, rows("abc"), "download.shard_clips=3") == "3 of 3 clips kept; left out: none\n"
     server.requests.clear()
-    run_here(tmp_path, rows("abc"), "download.shard_clips=3", "download.megabytes_limit=400.0")
+    run_here(tmp_path, rows("abc"), "download.shard_clips=3", "download.max_megabytes=400.0")
     assert set(server.requests) == {"a.mp4", "b.mp4", "c.mp4"}
 
 

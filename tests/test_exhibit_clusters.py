@@ -16,7 +16,7 @@ from PIL import Image
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
-from earshot.exhibits.clusters import DEALS, Cluster, Near, deal, make
+from earshot.exhibits.clusters import PERMUTATIONS, Cluster, Near, deal, make
 from earshot.explanation.exhibit import Context
 from earshot.explanation.tables import NOTHING, read_table
 from earshot.labels.labeler import Labeler, save_labeler
@@ -25,7 +25,7 @@ from earshot.labels.models.clusters import Clusters
 from earshot.labels.scaling import Scaling
 from earshot.labels.table import LABELS, write_table
 from earshot.sound.descriptors.texture import charts
-from earshot.sound.texture import MODULATION_CENTRES, PAIRS, TextureOptions
+from earshot.sound.texture import MODULATION_CENTERS, PAIRS, TextureOptions
 
 SIZES = {"texture": 502, "mfcc": 3100, "spectrum": 32}
 TRAINING_GROUPS = [name for name in (f"video_{number}" for number in range(20)) if split_of(name) == "train"]
@@ -33,11 +33,11 @@ A, B, C, D = *TRAINING_GROUPS[:3], TEST_GROUPS[0]
 # Clips of three moments: two of the first video, and one of each other.
 GROUPS = [A, A, B, C, D]
 SAID = [["surf"], ["surf", "bird"], ["rain"], [], ["rain"]]
-LABELLED = [[0, 0, 1], [0, 0, 0], [0, -1, 1], [1, 1, 1], [0, 0, 0]]
+LABELED = [[0, 0, 1], [0, 0, 0], [0, -1, 1], [1, 1, 1], [0, 0, 0]]
 DISTANCES = [[0.5, 0.3, 0.9], [0.2, 0.7, 0.8], [0.4, np.nan, 0.1], [0.6, 0.2, 0.3], [0.6, 0.45, 0.9]]
 
 
-def write_labels(root, labels=LABELLED, wrong=5):
+def write_labels(root, labels=LABELED, wrong=5):
     """data/labels under `root`, of two shards as the scenes have; the wrong sound's labels are one and the same."""
     names = [f"{group}_{number}" for number, group in enumerate(GROUPS)]
     rows = [(clip, moment) for clip in range(len(GROUPS)) for moment in range(3)]
@@ -64,11 +64,11 @@ def labeler(model="clusters", descriptor="texture", clusters=3):
     factor = drawn.uniform(0.1, 9, size).astype(np.float32)
     factor[::7] = 0
     scaling = Scaling(drawn.normal(size=size).astype(np.float32), factor)
-    facts = {"model": model, "descriptor": descriptor, "dimensions": size, "values": clusters}
+    metadata = {"model": model, "descriptor": descriptor, "dimensions": size, "values": clusters}
     if model == "binary":
         code = BinaryCode(np.eye(3, size, dtype=np.float32), np.zeros(3, np.float32))
-        return Labeler(scaling, code, facts)
-    return Labeler(scaling, Clusters(drawn.normal(size=(clusters, size)).astype(np.float32)), facts)
+        return Labeler(scaling, code, metadata)
+    return Labeler(scaling, Clusters(drawn.normal(size=(clusters, size)).astype(np.float32)), metadata)
 
 
 @pytest.fixture
@@ -80,15 +80,15 @@ def ask(tmp_path):
     def asked(found=None, examples=2, heard=1, **changes):
         found = found or labeler()
         save_labeler(tmp_path / "models/labeler", found)
-        descriptor = found.facts["descriptor"] if found.facts["descriptor"] in SIZES else "texture"
+        descriptor = found.metadata["descriptor"] if found.metadata["descriptor"] in SIZES else "texture"
         description(descriptor).save(tmp_path / "models/labeler", [])
         data = tmp_path / "data"
-        values = {"tree": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0}
+        values = {"data_dir": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0}
         values |= {"params": SimpleNamespace(examples=examples, heard=heard), "window": 3.75}
         values |= {"scenes": data / "scenes", "annotations": data / "annotations", "folder": tmp_path / "shown"}
         rest = dict.fromkeys(("clips", "scratch"), tmp_path)
         shown = make(Context(**values | rest | changes))
-        if NOTHING in shown.facts:
+        if NOTHING in shown.metadata:
             return shown, [], []
         return shown, *(list(read_table(tmp_path / "shown", name)) for name in ("clusters", "cluster_moments"))
 
@@ -107,7 +107,7 @@ def test_clusters_are_counted_and_told_by_their_most_frequent_annotations(ask):
     assert (metrics["smallest_share"], metrics["largest_share"]) == (0, 9 / 14)
     assert metrics["purity"] == pytest.approx((5 + 1) / (9 + 2))  # of the moments of annotated clips
     assert 0 < metrics["chance"] < 1
-    assert shown.facts["silent"] == 1
+    assert shown.metadata["silent"] == 1
 
 
 def test_the_nearest_moments_are_one_a_group_and_the_nearest_first(ask):
@@ -121,8 +121,8 @@ def test_the_nearest_moments_are_one_a_group_and_the_nearest_first(ask):
 
 def test_a_moment_is_shown_by_its_frame_its_cochleagram_and_where_heard_its_sound(ask):
     _, _, moments = ask()
-    pictures = [np.asarray(Image.open(io.BytesIO(row["frame"])), float).mean() for row in moments]
-    np.testing.assert_allclose(pictures, [0, 0, 0, 120], atol=1)  # of each clip the second frame has its grey
+    images = [np.asarray(Image.open(io.BytesIO(row["frame"])), float).mean() for row in moments]
+    np.testing.assert_allclose(images, [0, 0, 0, 120], atol=1)  # of each clip the second frame has its grey
     for row in moments:
         assert Image.open(io.BytesIO(row["cochleagram"])).size == (200, 64)  # 2 s, which is all of a clip
     assert [bool(row["sound"]) for row in moments] == [True, False, True, False]
@@ -134,7 +134,7 @@ def test_a_moment_is_shown_by_its_frame_its_cochleagram_and_where_heard_its_soun
 
 
 def test_the_sound_is_that_around_the_moment(ask):
-    _, _, moments = ask(window=1.5)
+    _, _, moments = ask(window_s=1.5)
     begins = {0: 0.0, 2: 0.5}  # of the windows around .2 and 1.9 s of a clip that sounds from .9 to 1.3 s
     for row in moments[::2]:
         sound, _ = soundfile.read(io.BytesIO(row["sound"]))
@@ -149,12 +149,12 @@ def test_chance_is_the_purity_of_what_is_dealt(ask):
     metrics = ask()[0].metrics
     names = [f"{group}_{number}" for number, group in enumerate(GROUPS)]
     frequent = Counter({("surf",): 1, ("bird", "surf"): 1, ("rain",): 2})
-    dealt = {}
+    deranged = {}
     for shard, part in enumerate((slice(0, 3), slice(3, 5))):
-        dealt |= deal(dict(zip(names[part], SAID[part], strict=True)), frequent, [0, shard])
+        deranged |= deal(dict(zip(names[part], SAID[part], strict=True)), frequent, [0, shard])
     purities = []
-    for number in range(DEALS):
-        said = [[dealt[name][number] for name in names if name in dealt for label in LABELLED[names.index(name)]
+    for number in range(PERMUTATIONS):
+        said = [[deranged[name][number] for name in names if name in deranged for label in LABELED[names.index(name)]
                  if label == cluster] for cluster in (0, 1)]  # fmt: skip
         most = [max(Counter(word for each in sets for word in each).values()) for sets in said]
         purities.append(sum(most) / sum(map(len, said)))
@@ -167,7 +167,7 @@ def test_a_centroid_is_what_it_is_before_scaling(ask):
     centroids = np.array([row["centroid"] for row in clusters], np.float32)
     counts = found.scaling.factor != 0
     np.testing.assert_allclose(found.scaling.apply(centroids)[:, counts], found.model.centroids[:, counts], atol=1e-5)
-    np.testing.assert_array_equal(centroids[:, ~counts], np.tile(found.scaling.centre[~counts], (3, 1)))
+    np.testing.assert_array_equal(centroids[:, ~counts], np.tile(found.scaling.center[~counts], (3, 1)))
     np.testing.assert_array_equal(clusters[1]["mean"], centroids[1, :32])
     np.testing.assert_array_equal(clusters[1]["modulation"], centroids[1, 181:501])
 
@@ -182,7 +182,7 @@ def test_correlations_stand_where_both_channels_meet_and_nowhere_else():
         assert matrix[below, above] == 64 + number
     assert (parts["mean"][3], parts["spread"][3], parts["modulation"][11]) == (3, 35, 192)
     assert len(parts["frequencies"]) == 32 and np.all(np.diff(parts["frequencies"]) > 0)
-    np.testing.assert_array_equal(parts["rates"], MODULATION_CENTRES)
+    np.testing.assert_array_equal(parts["rates"], MODULATION_CENTERS)
 
 
 OTHERS = [("clusters", "mfcc"), ("clusters", "spectrum"), ("textons", "textons")]
@@ -193,16 +193,16 @@ def test_a_centroid_of_another_descriptor_is_told_by_itself_alone(ask, model, de
     shown, clusters, moments = ask(labeler(model, descriptor))
     assert len(clusters[0]["centroid"]) == SIZES.get(descriptor, 16)
     assert all(clusters[0][name] == [] for name in ("mean", "spread", "correlation", "modulation", "frequencies"))
-    assert (shown.facts["labels"], shown.facts["descriptor"]) == (model, descriptor)
-    assert shown.facts["clusters_of"] == ("what frames look like" if model == "textons" else "what is heard")
+    assert (shown.metadata["labels"], shown.metadata["descriptor"]) == (model, descriptor)
+    assert shown.metadata["clusters_of"] == ("what frames look like" if model == "textons" else "what is heard")
     assert len(moments) == 4
 
 
 def test_codes_and_dealt_labels_have_nothing_to_show(ask, tmp_path):
     shown, *_ = ask(labeler("binary"))
-    assert "no centroid" in shown.facts[NOTHING] and not shown.metrics
+    assert "no centroid" in shown.metadata[NOTHING] and not shown.metrics
     write_labels(tmp_path, wrong=None)
-    assert "label.control" in ask()[0].facts[NOTHING]
+    assert "label.control" in ask()[0].metadata[NOTHING]
 
 
 def test_labels_of_another_labeler_are_refused(ask):
@@ -228,11 +228,11 @@ def test_annotations_are_dealt_as_often_as_clips_have_them():
     said = {f"clip_{number}": [] for number in range(4000)}
     said |= {f"clip_{number}": ["a"] if number % 4 else ["b", "c"] for number in range(2000)}
     frequent = Counter({("a",): 1500, ("b", "c"): 500})
-    dealt = deal(said, frequent, [0, 1])
-    assert len(dealt) == 2000
-    share = np.mean([each == ("a",) for row in dealt.values() for each in row])
+    deranged = deal(said, frequent, [0, 1])
+    assert len(deranged) == 2000
+    share = np.mean([each == ("a",) for row in deranged.values() for each in row])
     assert share == pytest.approx(0.75, abs=0.02)
-    assert deal(said, frequent, [0, 1]) == dealt != deal(said, frequent, [0, 2])
+    assert deal(said, frequent, [0, 1]) == deranged != deal(said, frequent, [0, 2])
 
 
 @settings(deadline=None, max_examples=60)

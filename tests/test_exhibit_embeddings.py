@@ -39,11 +39,11 @@ def ask(world, monkeypatch):
             save_architecture(world / "models", build_correspondence("ave", width=1 / 16, image_size=32))
             monkeypatch.setattr(embeddings, "load_correspondences", lambda folder: networks)
         data, params = world / "data", SimpleNamespace(split="test", points=points, perplexity=perplexity)
-        folders = {"tree": data / "scenes", "encoder": world / "models", "annotations": data / "annotations"}
+        folders = {"data_dir": data / "scenes", "encoder": world / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), world)
         how = {"params": params, "seed": 0, "window": 3.75}
         shown = make(Context(**folders, **rest, **how, folder=world / "shown"))
-        if NOTHING in shown.facts:
+        if NOTHING in shown.metadata:
             return shown, [], []
         return shown, *(list(read_table(world / "shown", table)) for table in ("embedded", "embedded_moments"))
 
@@ -52,8 +52,8 @@ def ask(world, monkeypatch):
 
 def telling():
     """Pictures by kind, far apart; and a network by which all of them are all but one."""
-    table = {grey + number: [grey, number / 8] for grey in KINDS.values() for number in range(8)}
-    alike = {grey: [0.5, 0.5] for grey in (0, 255)}
+    table = {gray + number: [gray, number / 8] for gray in KINDS.values() for number in range(8)}
+    alike = {gray: [0.5, 0.5] for gray in (0, 255)}
     sounds = {0: [0.0, 1.0], 100: [1.0, 0.0]}
     return {"": Telling(table, sounds), "random_": Telling(alike, sounds)}
 
@@ -64,42 +64,42 @@ def test_what_is_apart_stays_apart_and_a_thumbnail_is_its_own(ask):
     assert [row["clip_id"] for row in moments] == sorted(row["clip_id"] for row in moments)
     kinds = {row["clip_id"]: row["annotations"][0] for row in moments}
     for row in moments:
-        picture = Image.open(io.BytesIO(row["thumbnail"]))
-        assert max(picture.size) <= 64
-        assert np.asarray(picture).mean() == pytest.approx(KINDS[row["annotations"][0]] + 4, abs=6)
+        image = Image.open(io.BytesIO(row["thumbnail"]))
+        assert max(image.size) <= 64
+        assert np.asarray(image).mean() == pytest.approx(KINDS[row["annotations"][0]] + 4, abs=6)
         assert row["moment"] == 1  # the frame nearest the middle
-    points = [row for row in rows if (row["network"], row["sense"]) == ("encoder", "picture")]
+    points = [row for row in rows if (row["network"], row["modality"]) == ("encoder", "image")]
     places = np.array([[row["x"], row["y"]] for row in points])
     apart = np.linalg.norm(places[:, None] - places, axis=2) + 10 * np.eye(CLIPS)
     assert all(kinds[row["clip_id"]] == kinds[points[near]["clip_id"]] for row, near in zip(points, apart.argmin(1)))  # noqa: B905
     for network in ("encoder", "random"):
-        for sense in ("picture", "sound"):
-            there = [(row["x"], row["y"]) for row in rows if (row["network"], row["sense"]) == (network, sense)]
+        for modality in ("image", "sound"):
+            there = [(row["x"], row["y"]) for row in rows if (row["network"], row["modality"]) == (network, modality)]
             low, high = np.min(there, axis=0), np.max(there, axis=0)
             assert (low >= -1e-6).all() and (high <= 1 + 1e-6).all()
             assert (high - low).max() == pytest.approx(1, abs=1e-5)
-    assert shown.facts["method"] == f"t-SNE from PCA, perplexity {(CLIPS - 1) / 3:g}"
+    assert shown.metadata["method"] == f"t-SNE from PCA, perplexity {(CLIPS - 1) / 3:g}"
 
 
-def test_neighbours_share_an_annotation_where_the_network_tells_them(ask):
+def test_neighbors_share_an_annotation_where_the_network_tells_them(ask):
     metrics = ask(networks=telling())[0].metrics
     # Each clip has 7 of its kind among 23 of other videos; of the ten nearest these come first.
     assert metrics["chance"] == pytest.approx(7 / 23)
-    assert metrics["neighbours_picture"] == pytest.approx(7 / 10)
-    assert metrics["random_neighbours_picture"] == pytest.approx(7 / 23, abs=0.1)  # in no order: as at chance
-    assert metrics["neighbours_sound"] == pytest.approx(7 / 23, abs=0.1)
+    assert metrics["knn_precision_image"] == pytest.approx(7 / 10)
+    assert metrics["random_knn_precision_image"] == pytest.approx(7 / 23, abs=0.1)  # in no order: as at chance
+    assert metrics["knn_precision_audio"] == pytest.approx(7 / 23, abs=0.1)
     assert (metrics["points"], metrics["annotated"], metrics["nearest"]) == (CLIPS, CLIPS, 10)
 
 
-def test_clips_of_the_same_video_are_no_neighbours():
+def test_clips_of_the_same_video_are_no_neighbors():
     points = [{"clip_id": f"c{n}", "group": group, "annotations": said} for n, (group, said) in enumerate(
         [("a", ["surf"]), ("a", ["surf"]), ("b", ["rain"]), ("c", ["surf", "rain"]), ("d", [])])]  # fmt: skip
     rows = np.array([[0.0, 0], [0.1, 0], [1, 0], [5, 0], [0, 0]])
-    metrics, shares = measure(points, {"picture": {"": rows}}, 0)
+    metrics, shares = measure(points, {"image": {"": rows}}, 0)
     # Of the annotated four the database of an "a" is b and c, of b three, of c three; two nearest for all.
     # a, a: b no, c yes; b: both a no; c: b yes, the nearer a yes.
     assert metrics["nearest"] == 2
-    assert metrics["neighbours_picture"] == pytest.approx((1 + 1 + 0 + 2) / 8)
+    assert metrics["knn_precision_image"] == pytest.approx((1 + 1 + 0 + 2) / 8)
     assert metrics["chance"] == pytest.approx((1 / 2 + 1 / 2 + 1 / 3 + 1) / 4)
 
 
@@ -114,7 +114,7 @@ def test_points_are_a_draw_and_too_few_are_nothing(ask):
     _, _, moments = ask(points=10, networks=telling())
     _, _, more = ask(points=15, networks=telling())
     assert len(moments) == 10 and {row["clip_id"] for row in moments} < {row["clip_id"] for row in more}
-    assert "has 4 clips" in ask(points=4, networks=telling())[0].facts[NOTHING]
+    assert "has 4 clips" in ask(points=4, networks=telling())[0].metadata[NOTHING]
 
 
 @pytest.mark.parametrize("embeddings", [np.ones((20, 3)), np.arange(20.0)[:, None], np.outer(np.arange(20.0), [1, 2])])
@@ -130,20 +130,20 @@ def test_shown_twice_it_is_the_same(ask, world):
     assert (world / "shown/embedded.parquet").read_bytes() == first
 
 
-def test_a_network_that_hears_nothing_embeds_pictures_alone(ask, world):
+def test_a_network_that_hears_nothing_embeds_images_alone(ask, world):
     network = build_network("alexnet", classes=3, width=0.1, image_size=64, dropout=0.0)
     save_architecture(world / "models", network)
     for name in ("encoder", "random"):
         save_weights(world / "models", name, network)
     shown, rows, moments = ask()
     assert len(moments) == CLIPS
-    assert {(row["network"], row["sense"]) for row in rows} == {("encoder", "picture"), ("random", "picture")}
-    assert shown.metrics["neighbours_picture"] == shown.metrics["random_neighbours_picture"]
-    assert shown.facts["senses"] == "picture"
+    assert {(row["network"], row["modality"]) for row in rows} == {("encoder", "image"), ("random", "image")}
+    assert shown.metrics["knn_precision_image"] == shown.metrics["random_knn_precision_image"]
+    assert shown.metadata["modalities"] == "image"
 
 
 def test_a_network_of_sequences_has_nothing_to_show(ask, world):
     architecture = {"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "sound_samples": 6000}
     save_architecture(world / "models", SimpleNamespace(architecture=architecture))
-    assert "sequences" in ask()[0].facts[NOTHING]
+    assert "sequences" in ask()[0].metadata[NOTHING]
     assert torch.is_inference_mode_enabled() is False

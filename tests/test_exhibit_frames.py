@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from annotated_scenes import RATE, TEST_GROUPS, flac, grey_jpeg
+from annotated_scenes import RATE, TEST_GROUPS, flac, gray_jpeg
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
@@ -13,7 +13,7 @@ OTHERS = [name for name in (f"video_{number}" for number in range(100)) if split
 
 
 def scene(group, frames):
-    jpegs = [grey_jpeg(10 * (number + 1)) for number in range(frames)]
+    jpegs = [gray_jpeg(10 * (number + 1)) for number in range(frames)]
     silence = flac(np.zeros(RATE))
     return Scene(f"{group}_0", group, 1.0, jpegs, [0.1 * n for n in range(frames)], silence, RATE, 1)
 
@@ -40,7 +40,7 @@ def test_all_frames_of_the_split_are_there_in_order(scenes):
     expected = [(group, moment) for n, group in enumerate(TEST_GROUPS[:30]) for moment in range(1 + n % 4)]
     assert [(frame.group, frame.moment) for frame in found] == expected
     assert [frame.number for frame in found] == list(range(len(pool))) == list(range(len(expected)))
-    assert all(frame.jpeg == grey_jpeg(10 * (frame.moment + 1)) for frame in found)
+    assert all(frame.jpeg == gray_jpeg(10 * (frame.moment + 1)) for frame in found)
     assert {len(batch) for batch in list(pool.batches())[:-1]} == {BATCH}
 
 
@@ -52,11 +52,11 @@ def test_some_frames_are_spread_evenly_over_all(scenes, limit):
     assert places == [number * len(whole) // limit for number in range(limit)]
 
 
-def test_frames_are_found_again_by_their_numbers_with_pictures_and_without(scenes):
+def test_frames_are_found_again_by_their_numbers_with_images_and_without(scenes):
     pool = FramePool(scenes, 40)
     every = {frame.number: frame for frame in frames(pool)}
     assert frames(pool, {3, 39, 17}) == [every[3], every[17], every[39]]
-    bare = frames(pool, {3, 17}, pictures=False)
+    bare = frames(pool, {3, 17}, images=False)
     assert [(f.clip_id, f.moment, f.jpeg) for f in bare] == [(every[n].clip_id, every[n].moment, b"") for n in (3, 17)]
 
 

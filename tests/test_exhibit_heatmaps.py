@@ -19,7 +19,7 @@ from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.spectrogram import FREQUENCIES, SAMPLES, WINDOWS, Spectrogram
-from earshot.networks.spectrogram import RATE as HEARD_RATE
+from earshot.networks.spectrogram import RATE as AUDIO_RATE
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
 
@@ -63,21 +63,21 @@ class Towers(nn.Module):
     """Responds to bright cells of pictures and to loud ones of spectrograms, or to the opposite."""
 
     frames, image_size = 1, SIDE
-    sound_samples, sound_rate, sound_channels = SAMPLES, HEARD_RATE, 1
+    audio_samples, audio_rate, audio_channels = SAMPLES, AUDIO_RATE, 1
 
     def __init__(self):
         super().__init__()
         self.architecture = {"name": "towers"}
-        self.picture_tower, self.sound_tower, self.spectrogram = Bright(3, 0.5), Bright(1, 2.0), Spectrogram()
+        self.image_tower, self.audio_tower, self.spectrogram = Bright(3, 0.5), Bright(1, 2.0), Spectrogram()
 
-    def normalise(self, pictures):
-        return pictures / 255
+    def normalize(self, images):
+        return images / 255
 
-    def convolve(self, normalised):
-        return torch.relu(self.picture_tower(normalised))
+    def convolve(self, normalized):
+        return torch.relu(self.image_tower(normalized))
 
-    def sound_maps(self, sounds):
-        return self.sound_tower(self.spectrogram(sounds))
+    def audio_maps(self, sounds):
+        return self.audio_tower(self.spectrogram(sounds))
 
 
 def tone(frequency, level):
@@ -126,32 +126,32 @@ def ask(tmp_path, monkeypatch):
         for name in ("encoder", "random"):
             save_weights(tmp_path / "models", name, network)
         data, params = tmp_path / "data", SimpleNamespace(split=split, units=4, examples=3)
-        folders = {"tree": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
+        folders = {"data_dir": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
         how = {"params": params, "seed": 0, "window": 3.75}
         shown = make(Context(**folders, **rest, **how, folder=tmp_path / "shown"))
-        return shown, [] if NOTHING in shown.facts else list(read_table(tmp_path / "shown", "heatmaps"))
+        return shown, [] if NOTHING in shown.metadata else list(read_table(tmp_path / "shown", "heatmaps"))
 
     return asked
 
 
-def pixels(picture):
-    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+def pixels(image):
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB")).astype(int)
 
 
-def warmth(picture):
+def warmth(image):
     """How much redder than blue: a frame under the map of a unit is so where the map is high."""
-    found = pixels(picture)
+    found = pixels(image)
     return found[..., 0] - found[..., 2]
 
 
 def test_rows_are_by_network_sense_unit_and_rank_the_strongest_first(ask):
     shown, rows = ask()
-    keys = [(row["network"], row["sense"], row["unit"], row["rank"]) for row in rows]
-    assert keys == [(n, s, 0, r) for n in ("encoder", "random") for s in ("picture", "sound") for r in (1, 2, 3)]
+    keys = [(row["network"], row["modality"], row["unit"], row["rank"]) for row in rows]
+    assert keys == [(n, s, 0, r) for n in ("encoder", "random") for s in ("image", "sound") for r in (1, 2, 3)]
     assert [row["clip_id"] for row in rows[:3]] == [f"{group}_0" for group in TEST_GROUPS[:3]]
     assert {(row["annotation"], row["share"]) for row in rows} == {("a", 1)}
-    assert shown.metrics["clips"] == 6 and shown.metrics["units_picture"] == shown.metrics["random_units_sound"] == 1
+    assert shown.metrics["clips"] == 6 and shown.metrics["units_image"] == shown.metrics["random_units_audio"] == 1
     assert {row["moment"] for row in rows} == {0} and rows[0]["annotations"] == ["a"]
 
 
@@ -166,7 +166,7 @@ def test_a_frame_is_warm_where_its_unit_responds(ask):
 
 
 def test_a_spectrogram_is_warm_at_the_tone_low_at_the_bottom_and_is_heard(ask):
-    row = next(row for row in ask()[1] if row["sense"] == "sound")
+    row = next(row for row in ask()[1] if row["modality"] == "sound")
     assert pixels(row["shown"]).shape == pixels(row["heat"]).shape == (FREQUENCIES, WINDOWS, 3)
     # The slice of sound goes from .5 to 1.5 s: the tone begins at its middle. 1 kHz is row 11 of 257, from the bottom.
     heat = warmth(row["heat"])
@@ -174,21 +174,21 @@ def test_a_spectrogram_is_warm_at_the_tone_low_at_the_bottom_and_is_heard(ask):
     assert abs(FREQUENCIES - 1 - row_found - 11) <= 4 and column > WINDOWS / 2
     assert heat[:, : WINDOWS // 2 - 8].max() < 25 and heat[: FREQUENCIES // 2].max() < 25
     sound, rate = soundfile.read(io.BytesIO(row["sound"]))
-    assert rate == HEARD_RATE and len(sound) == pytest.approx(SAMPLES, rel=0.1)
+    assert rate == AUDIO_RATE and len(sound) == pytest.approx(SAMPLES, rel=0.1)
     assert np.abs(sound[: SAMPLES // 3]).max() < 0.05 < np.abs(sound[-SAMPLES // 3 :]).max()
 
 
 def test_a_network_that_hears_nothing_shows_frames_alone(ask):
     torch.manual_seed(0)
     shown, rows = ask(AlexNet(classes=2, width=0.05, image_size=64))
-    assert {row["sense"] for row in rows} == {"picture"} and shown.facts["senses"] == "picture"
+    assert {row["modality"] for row in rows} == {"image"} and shown.metadata["modalities"] == "image"
     assert {row["network"] for row in rows} == {"encoder", "random"}
 
 
 def test_there_is_nothing_to_show_of_a_sequence_or_of_a_split_without_annotations(ask):
     multisensory = build_correspondence("multisensory", width=1 / 16, image_size=32)
-    assert "multisensory" in ask(multisensory)[0].facts[NOTHING]
-    assert "split val" in ask(split="val")[0].facts[NOTHING]
+    assert "multisensory" in ask(multisensory)[0].metadata[NOTHING]
+    assert "split val" in ask(split="val")[0].metadata[NOTHING]
 
 
 def test_a_frame_is_shown_as_networks_see_it():

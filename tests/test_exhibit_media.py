@@ -17,7 +17,7 @@ from earshot.explanation.media import (
     graph_png,
     jpeg_of,
     mp3_of,
-    read_picture,
+    read_image,
     smaller_jpeg,
     spectrogram_png,
     stretched,
@@ -44,9 +44,9 @@ def brightest_row(data):
 
 
 def test_the_higher_a_tone_the_higher_it_stands_in_a_cochleagram():
-    pictures = [cochleagram_png(cochleagrams(tone(hertz, 3.75, 20_000)[None])[0]) for hertz in (100, 1000, 8000)]
-    assert [Image.open(io.BytesIO(data)).size for data in pictures] == [(375, 64)] * 3
-    low, middle, high = map(brightest_row, pictures)
+    images = [cochleagram_png(cochleagrams(tone(hertz, 3.75, 20_000)[None])[0]) for hertz in (100, 1000, 8000)]
+    assert [Image.open(io.BytesIO(data)).size for data in images] == [(375, 64)] * 3
+    low, middle, high = map(brightest_row, images)
     assert low < 0.2 < middle < 0.8 < high
 
 
@@ -68,27 +68,27 @@ def test_silence_is_dark_and_what_is_louder_is_lighter():
 def test_an_mp3_is_as_long_and_as_loud_as_its_sound(rate):
     sound = tone(440, 1.7, rate)
     data = mp3_of(sound, rate)
-    heard, heard_rate = soundfile.read(io.BytesIO(data))
-    assert len(heard) / heard_rate == pytest.approx(1.7, abs=0.002)
+    heard, audio_rate = soundfile.read(io.BytesIO(data))
+    assert len(heard) / audio_rate == pytest.approx(1.7, abs=0.002)
     # LAME takes 5 % off every sound, lest it clip.
     assert np.sqrt(np.mean(heard[2000:-2000] ** 2)) == pytest.approx(0.95 * 0.2 / np.sqrt(2), rel=0.01)
     assert len(data) * 8 / 1.7 == pytest.approx(64_000, rel=0.1)
     assert mp3_of(sound, rate) == data
 
 
-def test_a_small_picture_stays_as_it_is_and_a_large_one_becomes_small():
+def test_a_small_image_stays_as_it_is_and_a_large_one_becomes_small():
     small, large = (jpeg_of(Image.new("RGB", size, "red"), 1000) for size in ((256, 100), (300, 600)))
     assert smaller_jpeg(small) is small
-    assert read_picture(smaller_jpeg(large)).size == (128, 256)
+    assert read_image(smaller_jpeg(large)).size == (128, 256)
     with pytest.raises(EarshotError, match="a frame is no picture"):
         smaller_jpeg(b"nothing")
 
 
-def test_a_picture_is_hot_where_its_map_is_high_and_shows_where_it_is_low():
+def test_an_image_is_hot_where_its_map_is_high_and_shows_where_it_is_low():
     heat = np.zeros((4, 8))
     heat[0, 6] = 1
-    picture = Image.new("RGB", (80, 60), (100, 100, 100))
-    found = np.asarray(under_map(picture, heat), float)
+    image = Image.new("RGB", (80, 60), (100, 100, 100))
+    found = np.asarray(under_map(image, heat), float)
     row, column = np.unravel_index(found.sum(2).argmax(), (60, 80))
     assert row < 15 and 60 <= column < 70
     assert (found[30:, :40] == 70).all()  # the picture's grey at seven tenths of its light

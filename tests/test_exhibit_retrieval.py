@@ -33,11 +33,11 @@ def ask(tmp_path, ontology, monkeypatch):  # noqa: F811
         networks = {"": Telling(), "wrong_sound_": None, "random_": Telling({0: [1.0]}, {0: [1.0]})}
         monkeypatch.setattr(retrieval, "load_correspondences", lambda folder: networks)
         data, params = tmp_path / "data", SimpleNamespace(split=split, queries=queries, results=results)
-        folders = {"tree": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
+        folders = {"data_dir": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
         how = {"params": params, "seed": 0, "window": 3.75}
         shown = make(Context(**folders, **rest, **how, folder=tmp_path / "shown"))
-        if NOTHING in shown.facts:
+        if NOTHING in shown.metadata:
             return shown, [], []
         return shown, *(list(read_table(tmp_path / "shown", table)) for table in ("retrieved", "retrieval_clips"))
 
@@ -59,25 +59,25 @@ def found(rows, direction, network="encoder"):
 def test_results_are_the_nearest_of_other_videos_in_all_directions(ask):
     shown, rows, _ = ask()
     # Greys 40, 60, 90, 200, 42; of surf, surf, rain, guitar, surf; C is 4: rain is 2 steps from surf, guitar 4.
-    pictures = found(rows, "picture-to-picture")
-    assert pictures[0] == ([1, 2], [1, 0.5])
-    assert pictures[4] == ([1, 2], [1, 0.5])
-    assert pictures[1] == ([4, 0], [1, 1])
-    assert pictures[2] == ([1, 4], [0.5, 0.5])
-    assert pictures[3] == ([2, 1], [0, 0])
+    images = found(rows, "image-to-image")
+    assert images[0] == ([1, 2], [1, 0.5])
+    assert images[4] == ([1, 2], [1, 0.5])
+    assert images[1] == ([4, 0], [1, 1])
+    assert images[2] == ([1, 4], [0.5, 0.5])
+    assert images[3] == ([2, 1], [0, 0])
     # Levels .1, .9, .3, .5, .2; a picture is asked for by its grey, of 255: .16, .24, .35, .78, .16.
-    assert found(rows, "sound-to-sound")[1][0] == [3, 2]
-    assert found(rows, "picture-to-sound")[1][0] == [4, 2]
-    assert found(rows, "picture-to-sound")[3][0] == [1, 2]
-    assert found(rows, "sound-to-picture")[1][0] == [3, 2]
-    assert shown.metrics == {"queries": 5, "clips": 5, "clips_shown": 5, "C": 4}
+    assert found(rows, "audio-to-audio")[1][0] == [3, 2]
+    assert found(rows, "image-to-audio")[1][0] == [4, 2]
+    assert found(rows, "image-to-audio")[3][0] == [1, 2]
+    assert found(rows, "audio-to-image")[1][0] == [3, 2]
+    assert shown.metrics == {"queries": 5, "clips": 5, "clips_displayed": 5, "C": 4}
 
 
 def test_rows_are_by_network_direction_query_and_rank(ask):
     _, rows, _ = ask(queries=3)
     assert len(rows) == 2 * 4 * 3 * 2
     assert [row["network"] for row in rows] == ["encoder"] * 24 + ["random"] * 24
-    directions = ["picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound"]
+    directions = ["image-to-audio", "audio-to-image", "image-to-image", "audio-to-audio"]
     assert [row["direction"] for row in rows[::6]] == directions * 2
     queries = [row["query"] for row in rows[:6:2]]
     assert [row["query"] for row in rows[::2]] == queries * 8
@@ -106,8 +106,8 @@ def test_fewer_results_than_asked_for_are_shown_where_there_are_no_more(ask):
 
 
 def test_clips_of_one_video_or_of_which_nothing_was_said_are_nothing(ask):
-    assert "no two videos" in ask(said=[[]] * 5)[0].facts[NOTHING]
-    assert "no two videos" in ask(said=SAID[:2], groups=GROUPS[:1] * 2)[0].facts[NOTHING]
+    assert "no two videos" in ask(said=[[]] * 5)[0].metadata[NOTHING]
+    assert "no two videos" in ask(said=SAID[:2], groups=GROUPS[:1] * 2)[0].metadata[NOTHING]
 
 
 def test_an_annotation_that_the_ontology_does_not_know_is_refused(ask):
@@ -131,4 +131,4 @@ def test_shown_twice_it_is_the_same(ask, tmp_path):
 )
 def test_networks_without_towers_have_nothing_to_show(tmp_path, architecture, told):
     save_architecture(tmp_path, SimpleNamespace(architecture=architecture))
-    assert told in make(SimpleNamespace(encoder=tmp_path)).facts[NOTHING]
+    assert told in make(SimpleNamespace(encoder=tmp_path)).metadata[NOTHING]

@@ -26,13 +26,13 @@ from earshot.networks.network import CHANNEL_DEVIATION, CHANNEL_MEAN, Convolutio
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
 
-SIDE, CELL, GREY = 32, 4, 60
+SIDE, CELL, GRAY = 32, 4, 60
 RED, GREEN, DEAD = range(3)  # the units
 GROUPS = TEST_GROUPS[:15]
 pytestmark = pytest.mark.usefixtures("one_process")
 
 
-class Colours(Convolutional):
+class Colors(Convolutional):
     """A position sees a cell of 4 x 4 px; one unit for red and one for green there, and one that is silent.
 
     Args:
@@ -41,7 +41,7 @@ class Colours(Convolutional):
 
     def __init__(self, seeing: bool = True) -> None:
         super().__init__(SIDE)
-        self.architecture = {"name": "colours"}
+        self.architecture = {"name": "colors"}
         self.cells = nn.Conv2d(3, 3, CELL, CELL)
         signs = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [0, 0, 0]]) * seeing
         mean, deviation = torch.tensor(CHANNEL_MEAN), torch.tensor(CHANNEL_DEVIATION)
@@ -50,24 +50,24 @@ class Colours(Convolutional):
             self.cells.weight.copy_(each[:, :, None, None].expand(-1, -1, CELL, CELL))
             self.cells.bias.copy_((signs * mean / 255).sum(1) - 0.1)
 
-    def convolve(self, normalised):
-        return torch.relu(self.cells(normalised))
+    def convolve(self, normalized):
+        return torch.relu(self.cells(normalized))
 
-    def activations(self, normalised):
+    def activations(self, normalized):
         raise NotImplementedError
 
 
-def picture(colour=None, level=0, top=8, left=16):
+def image(color=None, level=0, top=8, left=16):
     """Grey, and two by two cells of a colour, 0 for red and 1 for green."""
-    pixels = np.full((SIDE, SIDE, 3), GREY, np.uint8)
-    if colour is not None:
-        pixels[top : top + 8, left : left + 8] = np.eye(3, dtype=np.uint8)[colour] * level
+    pixels = np.full((SIDE, SIDE, 3), GRAY, np.uint8)
+    if color is not None:
+        pixels[top : top + 8, left : left + 8] = np.eye(3, dtype=np.uint8)[color] * level
     return Image.fromarray(pixels)
 
 
 def jpeg(*what):
     file = io.BytesIO()
-    picture(*what).save(file, "JPEG", quality=100, subsampling=0)
+    image(*what).save(file, "JPEG", quality=100, subsampling=0)
     return file.getvalue()
 
 
@@ -96,16 +96,14 @@ FLAGS = "<truncated>0</truncated><difficult>0</difficult>"
 BOX = f"<object><name>{{}}</name>{FLAGS}<bndbox>{{}}</bndbox></object>"
 
 
-def write_tree(root, boxes=True):
+def write_dataset(root, boxes=True):
     """Ten pictures to test: four with red just in a box of fire, one box of fire without, five boxes of night."""
-    year = root / "tree" / "VOCdevkit" / "VOC2007"
+    year = root / "data_dir" / "VOCdevkit" / "VOC2007"
     for folder in ("JPEGImages", "ImageSets/Main", *(["Annotations"] if boxes else [])):
         (year / folder).mkdir(parents=True)
     listed = {"train": [0, 9], "val": [0, 9], "test": list(range(10))}
     for number in range(10):
-        picture(RED if number < 4 else None, 250).save(
-            year / f"JPEGImages/{number:06d}.jpg", quality=100, subsampling=0
-        )
+        image(RED if number < 4 else None, 250).save(year / f"JPEGImages/{number:06d}.jpg", quality=100, subsampling=0)
         name, corners = ("fire", (17, 9, 24, 16)) if number < 5 else ("night", (1, 25, 32, 32))
         tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
         entry = BOX.format(name, "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags))
@@ -122,12 +120,12 @@ def write_tree(root, boxes=True):
 @pytest.fixture
 def ask(tmp_path, monkeypatch):
     """The exhibit of the corpus and the tree; a random network to which everything is nothing."""
-    monkeypatch.setattr(units, "load_encoders", lambda folder: {"": Colours(), "random_": Colours(seeing=False)})
+    monkeypatch.setattr(units, "load_encoders", lambda folder: {"": Colors(), "random_": Colors(seeing=False)})
     monkeypatch.setattr(units, "why_no_maps", lambda folder: None)
 
     def asked(root=tmp_path, **changed):
         asked_of = {"layer": "conv5", "frames": 1000, "top": 60, "gallery": 3, "selective": 0.6, "iou": 0.04}
-        return make(question(root, SimpleNamespace(**asked_of | {"sounding": ()} | changed)))
+        return make(question(root, SimpleNamespace(**asked_of | {"audible": ()} | changed)))
 
     return asked
 
@@ -136,7 +134,7 @@ def question(root, params):
     data = root / "data"
     rest = dict.fromkeys(("encoder", "clips"), root)
     how = {"params": params, "seed": 0, "window": 3.75}
-    places = {"scenes": data / "scenes", "annotations": data / "annotations", "tree": root / "tree"}
+    places = {"scenes": data / "scenes", "annotations": data / "annotations", "data_dir": root / "data_dir"}
     return Context(**rest, **how, **places, folder=root / "shown", scratch=root / "scratch")
 
 
@@ -147,7 +145,7 @@ def rows_of(root, name="units", network="encoder"):
 @pytest.fixture
 def world(tmp_path):
     write_corpus(tmp_path)
-    write_tree(tmp_path)
+    write_dataset(tmp_path)
     return tmp_path
 
 
@@ -155,7 +153,7 @@ def clips(*numbers):
     return [f"{GROUPS[number]}_0" for number in numbers]
 
 
-def test_the_frames_of_a_colour_are_on_top_one_a_source_video(ask, world):
+def test_the_frames_of_a_color_are_on_top_one_a_source_video(ask, world):
     shown = ask()
     red, green, dead = rows_of(world)
     assert red["clips"] == clips(0, 1, 2) and green["clips"] == clips(5, 6, 7)
@@ -168,12 +166,12 @@ def test_the_frames_of_a_colour_are_on_top_one_a_source_video(ask, world):
     assert (red["selective"], green["selective"]) == (True, False)
     assert (red["boxed"], red["boxed_purity"]) == ("fire", 1)
     assert (green["boxed"], green["boxed_purity"]) == ("", 0)
-    assert shown.metrics["frames"] == 30 and shown.metrics["pictures"] == 10
+    assert shown.metrics["frames"] == 30 and shown.metrics["images"] == 10
     assert shown.metrics["most_frequent"] == pytest.approx(4 / 15)  # night
     assert dead["clips"] == []
 
 
-def test_iou_is_that_of_what_is_picked_out_with_the_boxes_of_all_pictures(ask, world):
+def test_iou_is_that_of_what_is_picked_out_with_the_boxes_of_all_images(ask, world):
     shown = ask()
     red, green, _ = rows_of(world)
     # Between the middles of 2 x 2 cells the scaled map is at its height: 4 x 4 px of 32, of a box of 8 x 8, in four of
@@ -189,7 +187,7 @@ def test_a_unit_that_never_responds_is_selective_for_nothing_and_has_no_gallery(
     shown = ask(selective=0.01)
     dead = rows_of(world)[DEAD]
     assert (dead["maximum"], dead["annotation"], dead["purity"], dead["iou"]) == (0, "", 0, 0)
-    assert not dead["selective"] and not dead["sounding"] and dead["gallery"] == b""
+    assert not dead["selective"] and not dead["audible"] and dead["gallery"] == b""
     assert shown.metrics["silent"] == 1
     assert shown.metrics["random_silent"] == 3 and shown.metrics["random_selective"] == 0
     assert all(row["gallery"] == b"" and not row["selective"] for row in rows_of(world, network="random"))
@@ -208,11 +206,11 @@ def test_counts_sweep_and_classes_are_those_of_the_units(ask, world):
 
 
 def test_what_makes_sound_is_what_is_said_of_clips_or_what_is_listed(ask, world):
-    assert ask().metrics["sounding_share"] == 1 and rows_of(world)[RED]["sounding"]
-    metrics = ask(sounding=("rain",)).metrics
-    assert (metrics["sounding"], metrics["sounding_share"], metrics["boxed_sounding"]) == (0, 0, 0)
-    assert not rows_of(world)[RED]["sounding"]
-    assert "random_sounding_share" not in metrics  # of no unit
+    assert ask().metrics["audible_share"] == 1 and rows_of(world)[RED]["audible"]
+    metrics = ask(audible=("rain",)).metrics
+    assert (metrics["audible"], metrics["audible_share"], metrics["boxed_audible"]) == (0, 0, 0)
+    assert not rows_of(world)[RED]["audible"]
+    assert "random_audible_share" not in metrics  # of no unit
 
 
 def test_a_gallery_is_dark_but_for_the_fields_of_positions_at_half_the_maximum(ask, world):
@@ -226,7 +224,7 @@ def test_a_gallery_is_dark_but_for_the_fields_of_positions_at_half_the_maximum(a
             for column in middles[2:]:
                 np.testing.assert_allclose(square[row, column], [level, 0, 0], atol=20)
         for corner in ((3, 3), (3, -4), (-4, 3), (-4, -4)):
-            np.testing.assert_allclose(square[corner], GREY * DIMMED, atol=8)
+            np.testing.assert_allclose(square[corner], GRAY * DIMMED, atol=8)
 
 
 def test_what_is_lit_are_circles_around_the_middles_of_fields():
@@ -242,7 +240,7 @@ def test_what_is_lit_are_circles_around_the_middles_of_fields():
 def test_the_order_of_clips_and_shards_changes_nothing(ask, world, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     write_corpus(other, order=np.random.default_rng(0).permutation(15).tolist(), shards=3)
-    write_tree(other)
+    write_dataset(other)
     assert ask().metrics == ask(other).metrics
     for name in ("units", "unit_sweep", "unit_classes"):
         assert rows_of(world, name) == rows_of(other, name)
@@ -250,7 +248,7 @@ def test_the_order_of_clips_and_shards_changes_nothing(ask, world, tmp_path_fact
 
 def test_a_tree_without_boxes_has_classes_and_no_iou(ask, tmp_path):
     write_corpus(tmp_path)
-    write_tree(tmp_path, boxes=False)
+    write_dataset(tmp_path, boxes=False)
     metrics = ask().metrics
     assert np.isnan(rows_of(tmp_path)[RED]["iou"]) and "detectors" not in metrics
     assert metrics["boxed_selective"] == 1
@@ -259,8 +257,8 @@ def test_a_tree_without_boxes_has_classes_and_no_iou(ask, tmp_path):
 def test_a_tree_of_another_layout_and_a_layer_that_is_none_are_refused(ask, world):
     with pytest.raises(EarshotError, match="layer 'conv9' is not in the network; wanted conv5 or .* cells"):
         ask(layer="conv9")
-    (world / "tree").rename(world / "elsewhere")
-    (world / "tree").mkdir()
+    (world / "data_dir").rename(world / "elsewhere")
+    (world / "data_dir").mkdir()
     with pytest.raises(EarshotError, match="tree: holds no VOC2007"):
         ask()
 
@@ -273,9 +271,9 @@ def test_a_named_layer_is_shown_as_conv5_is(ask, world):
         assert [row[name] for row in before] == [row[name] for row in rows_of(world)]
 
 
-def test_a_network_without_layers_for_single_pictures_shows_nothing(tmp_path):
+def test_a_network_without_layers_for_single_images_shows_nothing(tmp_path):
     save_architecture(tmp_path, build_correspondence("multisensory", width=1 / 16, image_size=32))
-    assert "multisensory" in make(question(tmp_path, None)).facts[NOTHING]
+    assert "multisensory" in make(question(tmp_path, None)).metadata[NOTHING]
 
 
 def test_purity_counts_a_frame_for_all_that_it_shows_and_missing_frames_against_it():

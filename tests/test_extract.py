@@ -33,7 +33,7 @@ from stages.extract import STAGE, main
 QUICK = (
     "corpus.ontology=none",
     "extract.frame_size=32",
-    "extract.window=1.0",
+    "extract.window_s=1.0",
     "extract.shard_clips=4",
     "extract.quality.duplicate=ignore",
 )

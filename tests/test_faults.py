@@ -33,8 +33,8 @@ SMALL = (
     "extract.quality.duplicate=ignore",
     "extract.frame_size=32",
     "extract.frames=2",
-    "extract.window=1.5",
-    "extract.shortest=1.5",
+    "extract.window_s=1.5",
+    "extract.min_duration_s=1.5",
 )
 COUNTS = [100, pytest.param(2000, marks=pytest.mark.slow)]
 
@@ -153,7 +153,7 @@ def check_outcomes(rows: Iterable[LedgerRow], inputs: Iterable[BadInput]) -> Non
 
 
 def extract_and_describe(root: Path, corpus: Path, count: int) -> list[LedgerRow]:
-    limits = (f"extract.clip_seconds={CLIP_SECONDS}", "extract.shard_clips=25")
+    limits = (f"extract.decode_timeout_s={CLIP_SECONDS}", "extract.shard_clips=25")
     stage("extract", root, count, f"corpus.clips={corpus}", *SMALL, *limits)
     stage("describe", root, count, *SMALL)
     return ledger(root / "data/scenes/ledger")
@@ -198,7 +198,7 @@ def test_bad_sources_of_a_manifest_are_refused_or_survived(seeds, tmp_path, coun
         with open(corpus / "manifest.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("path", "start", "end"), *((each.name, 0.2, 1.8) for each in inputs)])
         with elsewhere.untouched(root):
-            limits = (f"download.seconds_limit={CLIP_SECONDS}", "download.shard_clips=25")
+            limits = (f"download.timeout_s={CLIP_SECONDS}", "download.shard_clips=25")
             stage("download", root, count, f"corpus.manifest={corpus}", *limits)
             rows = ledger(root / "data/clips/ledger")
             stage("extract", root, count, *SMALL)

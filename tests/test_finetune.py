@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import PARAMS, run_stage
-from striped_pictures import VOC_CLASSES, write_voc_tree
+from striped_images import VOC_CLASSES, write_voc_dataset
 
-from earshot.benchmarks.finetune import FineTuning, VocTask, evaluate, renew, score_pictures
+from earshot.benchmarks.finetune import FineTuning, VocTask, evaluate, renew, score_images
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Context
-from earshot.evaluation.images.sampling import shown_places
-from earshot.evaluation.images.voc_lists import read_tree
+from earshot.evaluation.images.sampling import visible_positions
+from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.evaluation.metrics import mean_average_precision
 from earshot.networks.backbones import build_network
 from earshot.networks.crops import crop_frames
@@ -32,11 +32,11 @@ from earshot.training.augmentation import Augmentation
 from earshot.training.trainer import Plan, Trainer
 
 SIDE = 64
-CROPS = Augmentation(crop=0.1, crop_largest=0.5, flip=True)
+CROPS = Augmentation(crop_min_scale=0.1, crop_max_scale=0.5, flip_prob=0.5)
 SIZES = {"train": 9, "val": 7, "test": 8}
 PLAN = partial(
-    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, clip_norm=10.0, precision="auto", seed=0, optimiser="sgd",
-    schedule="steps", drops=2, drop=0.5,
+    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, grad_clip_norm=10.0, precision="auto", seed=0, optimizer="sgd",
+    schedule="steps", lr_steps=2, lr_gamma=0.5,
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _one_process(monkeypatch):
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("voc")
-    write_voc_tree(folder, SIZES)
+    write_voc_dataset(folder, SIZES)
     return folder
 
 
@@ -89,7 +89,7 @@ def trained(encoders: Path, tree: Path, mode: str, checkpoint: Path) -> tuple[di
     network = load_encoder(encoders)
     renew(network, len(VOC_CLASSES), mode, seed=0)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    task = VocTask(network, read_tree(tree)[1]["train"], CROPS, batch=4, steps=3, seed=0)
+    task = VocTask(network, read_dataset(tree)[1]["train"], CROPS, batch_size=4, steps=3, seed=0)
     Trainer(task, PLAN(), checkpoint).train("x")
     return before, network.state_dict()
 
@@ -121,59 +121,61 @@ def test_the_fully_connected_layers_start_anew_and_alike_for_every_encoder(encod
 def test_difficult_labels_have_no_gradient(encoders, tree):
     network = load_encoder(encoders)
     renew(network, 3, "head", seed=0)
-    task = VocTask(network, read_tree(tree)[1]["train"], CROPS, batch=4, steps=1, seed=0)
-    pictures, _ = next(task.batches(range(1)))
+    task = VocTask(network, read_dataset(tree)[1]["train"], CROPS, batch_size=4, steps=1, seed=0)
+    images, _ = next(task.batches(range(1)))
     labels = torch.tensor([[1.0, 0, -1], [0, 0, -1], [-1, 0, 1], [1, 0, -1]])
-    loss, _ = task.loss((pictures, labels))
+    loss, _ = task.loss((images, labels))
     loss.backward()
     assert loss.item() == pytest.approx(7 / 4 * np.log(2))  # the new output says nothing yet: seven labels at even odds
     # with a score of 0 the gradient is 1/2 for a class not shown and -1/2 for one shown, a quarter of it a picture
     assert network.fully_connected[-1].bias.grad.tolist() == pytest.approx([-1 / 8, 0, 1 / 4])
-    assert task.loss((pictures, torch.zeros(4, 3)))[0].item() == 0
+    assert task.loss((images, torch.zeros(4, 3)))[0].item() == 0
 
 
-def test_every_picture_comes_once_before_any_comes_again():
-    shown = np.concatenate([shown_places("order", 0, step, batch=4, count=9) for step in range(9)]).reshape(4, 9)
+def test_every_image_comes_once_before_any_comes_again():
+    shown = np.concatenate([visible_positions("order", 0, step, batch_size=4, count=9) for step in range(9)]).reshape(
+        4, 9
+    )
     assert all(sorted(order) == list(range(9)) for order in shown.tolist())
     assert len({tuple(order) for order in shown.tolist()}) == 4
 
 
-def test_crops_show_a_share_of_the_picture_between_the_two_parameters(ask):
-    context = ask(crop_smallest=0.2, crop_largest=0.3)
+def test_crops_show_a_share_of_the_image_between_the_two_parameters(ask):
+    context = ask(crop_min_scale=0.2, crop_max_scale=0.3)
     changes = FineTuning(context, ([], None), ([], None), []).augmentation().draw(1000, np.random.default_rng(0))
     assert changes.boxes[:, 0].min() == pytest.approx(0.2, abs=0.001)
     assert changes.boxes[:, 0].max() == pytest.approx(0.3, abs=0.001)
     assert 400 < changes.mirrored.sum() < 600
 
 
-def test_several_crops_of_one_decoded_picture_are_the_crops_of_the_picture(tree):
-    frames = [file.read_bytes() for file in read_tree(tree)[1]["train"][0][:2]]
+def test_several_crops_of_one_decoded_image_are_the_crops_of_the_image(tree):
+    frames = [file.read_bytes() for file in read_dataset(tree)[1]["train"][0][:2]]
     changes = CROPS.draw(6, np.random.default_rng(0))
     together = crop_frames(frames, SIDE, changes, crops=3)
     assert torch.equal(together, crop_frames([frame for frame in frames for _ in range(3)], SIDE, changes))
-    assert len({picture.numpy().tobytes() for picture in together}) == 6
+    assert len({image.numpy().tobytes() for image in together}) == 6
 
 
-def test_scores_of_a_picture_are_summed_over_its_crops(encoders, tree):
-    network, files = load_encoder(encoders), read_tree(tree)[1]["train"][0][:5]
+def test_scores_of_an_image_are_summed_over_its_crops(encoders, tree):
+    network, files = load_encoder(encoders), read_dataset(tree)[1]["train"][0][:5]
     torch.nn.init.normal_(network.fully_connected[-1].weight)
     changes = CROPS.draw(15, generator("test crops", 0, 0))
     with torch.inference_mode():
         scores = network(crop_frames([file.read_bytes() for file in files], SIDE, changes, crops=3))
     summed = scores.view(5, 3, -1).sum(1).numpy()
-    found = score_pictures(network, files, CROPS, 3, seed=0)
+    found = score_images(network, files, CROPS, 3, seed=0)
     np.testing.assert_allclose(found, summed, atol=0.03 * np.abs(summed).max())  # bfloat16
 
 
-def test_eight_pictures_are_learned_by_heart(tmp_path, encoders, tree):
-    files, labels = (part[:8] for part in read_tree(tree)[1]["train"])
+def test_eight_images_are_learned_by_heart(tmp_path, encoders, tree):
+    files, labels = (part[:8] for part in read_dataset(tree)[1]["train"])
     network = load_encoder(encoders, "random")
     renew(network, len(VOC_CLASSES), "all", seed=0)
-    before = mean_average_precision(score_pictures(network, files, CROPS, 10, seed=0), labels)
-    task = VocTask(network, (files, labels), CROPS, batch=8, steps=300, seed=0)
+    before = mean_average_precision(score_images(network, files, CROPS, 10, seed=0), labels)
+    task = VocTask(network, (files, labels), CROPS, batch_size=8, steps=300, seed=0)
     Trainer(task, PLAN(), tmp_path / "checkpoint").train("x")
     # Processors round otherwise, and end between .77 and .97.
-    assert mean_average_precision(score_pictures(network, files, CROPS, 10, seed=0), labels) > before + 0.2
+    assert mean_average_precision(score_images(network, files, CROPS, 10, seed=0), labels) > before + 0.2
 
 
 def test_every_score_stands_beside_its_controls(ask):
@@ -224,14 +226,14 @@ def test_workers_and_threads_do_not_change_the_scores(ask, monkeypatch):
     assert evaluate(ask("several")) == wanted
 
 
-def spoil_picture(tree: Path) -> None:
+def spoil_image(tree: Path) -> None:
     (tree / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").write_bytes(b"no picture")
 
 
 SPOILED = [
-    (lambda q: shutil.rmtree(q.tree / "VOCdevkit"), "holds no VOC2007, wanted VOCdevkit/VOC"),
-    (lambda q: (q.tree / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").unlink(), r"000003.jpg: no such picture"),
-    (lambda q: spoil_picture(q.tree), r"000003.jpg: cannot be read as a JPEG"),
+    (lambda q: shutil.rmtree(q.data_dir / "VOCdevkit"), "holds no VOC2007, wanted VOCdevkit/VOC"),
+    (lambda q: (q.data_dir / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").unlink(), r"000003.jpg: no such picture"),
+    (lambda q: spoil_image(q.data_dir), r"000003.jpg: cannot be read as a JPEG"),
     (lambda q: (q.encoder / "random.safetensors").unlink(), r"random.safetensors: cannot be read"),
     (lambda q: (q.encoder / "encoder.json").write_text("{}"), r"encoder.json: "),
 ]
@@ -240,7 +242,7 @@ SPOILED = [
 @pytest.mark.parametrize(("damage", "told"), SPOILED, ids=[told for _, told in SPOILED])
 def test_a_tree_or_an_encoder_that_is_not_whole_is_refused_by_name(damage, told, ask, tmp_path):
     whole = ask()
-    copies = {name: shutil.copytree(getattr(whole, name), tmp_path / name) for name in ("tree", "encoder")}
+    copies = {name: shutil.copytree(getattr(whole, name), tmp_path / name) for name in ("data_dir", "encoder")}
     spoiled = replace(whole, **copies)
     damage(spoiled)
     with pytest.raises(EarshotError, match=told):
@@ -248,8 +250,8 @@ def test_a_tree_or_an_encoder_that_is_not_whole_is_refused_by_name(damage, told,
 
 
 def test_crops_from_large_to_small_are_refused(ask):
-    with pytest.raises(EarshotError, match=r"crop_smallest is 0.6, wanted at most crop_largest, which is 0.5"):
-        evaluate(ask(crop_smallest=0.6))
+    with pytest.raises(EarshotError, match=r"crop_min_scale is 0.6, wanted at most crop_max_scale, which is 0.5"):
+        evaluate(ask(crop_min_scale=0.6))
 
 
 def test_the_stage_writes_scores_and_a_row_a_class(tiny_root, tmp_path):

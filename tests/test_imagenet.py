@@ -15,7 +15,7 @@ from earshot.benchmarks import imagenet
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.benchmark import Context
-from earshot.evaluation.image_files import read_picture
+from earshot.evaluation.image_files import read_image
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_encoder, save_architecture, save_weights
@@ -37,14 +37,14 @@ def _one_thread(monkeypatch) -> Iterator[None]:
     settings.cache_clear()
 
 
-def draw_picture(file: Path, kind: int, seed: int) -> None:
+def draw_image(file: Path, kind: int, seed: int) -> None:
     """A square of the class's colour somewhere on noise."""
     rng = np.random.default_rng(seed)
-    picture = rng.integers(0, 120, (60, 80, 3), np.uint8)
+    image = rng.integers(0, 120, (60, 80, 3), np.uint8)
     row, column = rng.integers(0, 30, 2)
-    picture[row : row + 30, column : column + 30, kind] = 255
+    image[row : row + 30, column : column + 30, kind] = 255
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(file, "JPEG", quality=90)
+    Image.fromarray(image).save(file, "JPEG", quality=90)
 
 
 def write_encoders(folder: Path, network: torch.nn.Module) -> Path:
@@ -68,32 +68,30 @@ def tree(tmp_path_factory) -> Path:
     for part, count in (("train", 10), ("val", 4)):
         for name, kind in CLASSES.items():
             for number in range(count):
-                draw_picture(folder / part / name / f"{name}_{number}.JPEG", kind, number + 100 * len(part))
+                draw_image(folder / part / name / f"{name}_{number}.JPEG", kind, number + 100 * len(part))
     return folder
 
 
 @pytest.fixture
 def ask(tree, encoder, tmp_path):
     def context(**changes: object) -> Context:
-        params = imagenet.Params(tree=str(tree), encoder=str(encoder), **SETTINGS | changes)
+        params = imagenet.Params(data_dir=str(tree), encoder=str(encoder), **SETTINGS | changes)
         return Context(tree, encoder, params, 0, tmp_path)
 
     return context
 
 
 def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encoder, capsys):
-    values = {"tree": tree, "encoder": encoder} | SETTINGS
+    values = {"data_dir": tree, "encoder": encoder} | SETTINGS
     sets = [word for key, value in values.items() for word in ("--set", f"evaluate.imagenet.{key}={value}")]
     root = tmp_path / "root"
     root.mkdir()
-    STAGE.run(
-        main, ["--benchmark", "imagenet", "--params", str(PARAMS), "--root", str(root), *sets]
-    )
+    STAGE.run(main, ["--benchmark", "imagenet", "--params", str(PARAMS), "--root", str(root), *sets])
     metrics = json.loads((root / "metrics/imagenet.json").read_text())
-    assert set(metrics) == {"accuracy", "random_accuracy", "chance", "pictures_train", "pictures_test", "items_hash"}
+    assert set(metrics) == {"accuracy", "random_accuracy", "chance", "images_train", "images_test", "items_hash"}
     assert metrics["items_hash"] == list_hash(str(file.relative_to(tree)) for file in (tree / "val").rglob("*.JPEG"))
     assert metrics["accuracy"] == metrics["random_accuracy"] > 0.7
-    assert (metrics["pictures_train"], metrics["pictures_test"]) == (30, 12)
+    assert (metrics["images_train"], metrics["images_test"]) == (30, 12)
     with (root / "metrics/imagenet_classes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == list(CLASSES)
@@ -102,16 +100,16 @@ def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encode
     assert not list(root.rglob("*.npy"))  # gigabytes at the paper's size
 
 
-def test_features_are_the_last_map_after_the_relu_of_the_whole_picture_pooled_to_4_by_4(ask, tree, encoder, tmp_path):
-    context, pictures = ask(resize=128), imagenet.read_tree(tree)
+def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4_by_4(ask, tree, encoder, tmp_path):
+    context, images = ask(resize=128), imagenet.read_dataset(tree)
     place = tmp_path / "features"
     place.mkdir()
-    (place / "00000.json").write_text(json.dumps(pictures.files[:3]))
+    (place / "00000.json").write_text(json.dumps(images.files[:3]))
     imagenet.describe_shard(0, "encoder", context, place)
     network = load_encoder(encoder)
-    batch = torch.stack([read_picture(Path(file), 128, 128) for file in pictures.files[:3]])
+    batch = torch.stack([read_image(Path(file), 128, 128) for file in images.files[:3]])
     with torch.inference_mode():  # (3, 64, 8, 8)
-        maps = torch.relu(network.picture_tower((batch - network.channel_mean) / network.channel_deviation))
+        maps = torch.relu(network.image_tower((batch - network.channel_mean) / network.channel_deviation))
     wanted = torch.nn.functional.max_pool2d(maps, 2).flatten(1)
     found = imagenet.Features([place / "00000.npy"])
     assert found.dimensions == 64 * 16
@@ -119,15 +117,15 @@ def test_features_are_the_last_map_after_the_relu_of_the_whole_picture_pooled_to
 
 
 def test_rows_come_from_the_right_file_whatever_their_order(ask, tree, monkeypatch):
-    whole = imagenet.measured("encoder", ask(), imagenet.read_tree(tree))
+    whole = imagenet.measured("encoder", ask(), imagenet.read_dataset(tree))
     monkeypatch.setattr(imagenet, "SHARD", 7)
-    again = imagenet.measured("random", ask(), imagenet.read_tree(tree))  # the same weights, in six files
+    again = imagenet.measured("random", ask(), imagenet.read_dataset(tree))  # the same weights, in six files
     np.testing.assert_array_equal(again, whole)
 
 
 def test_a_killed_measurement_goes_on_where_it_was(ask, tree, monkeypatch):
     monkeypatch.setattr(imagenet, "SHARD", 16)
-    context, pictures, described = ask(), imagenet.read_tree(tree), []
+    context, images, described = ask(), imagenet.read_dataset(tree), []
     describe = imagenet.describe_shard
 
     def counted(shard, **how):
@@ -138,12 +136,12 @@ def test_a_killed_measurement_goes_on_where_it_was(ask, tree, monkeypatch):
 
     monkeypatch.setattr(imagenet, "describe_shard", counted)
     with pytest.raises(KeyboardInterrupt):
-        imagenet.measured("encoder", context, pictures)
-    told = imagenet.measured("encoder", context, pictures)
+        imagenet.measured("encoder", context, images)
+    told = imagenet.measured("encoder", context, images)
     assert described == [0, 1, 1, 2]
-    np.testing.assert_array_equal(imagenet.measured("encoder", context, pictures), told)
+    np.testing.assert_array_equal(imagenet.measured("encoder", context, images), told)
     assert described == [0, 1, 1, 2]  # a measured encoder is not measured again
-    np.testing.assert_array_equal(imagenet.measured("random", ask(), pictures), told)
+    np.testing.assert_array_equal(imagenet.measured("random", ask(), images), told)
 
 
 def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
@@ -154,13 +152,13 @@ def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
     np.save(tmp_path / "00000.npy", rows.astype(np.float16))
     features = imagenet.Features([tmp_path / "00000.npy"])
     params = imagenet.Params(
-        tree="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch": 32, "learning_rate": 0.03}
+        data_dir="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch": 32, "learning_rate": 0.03}
     )
     context = Context(tmp_path, tmp_path, params, 0, tmp_path)
     for given, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
-        pictures = imagenet.Pictures([""] * 400, ["a", "b", "c"], given, train=300)
-        layer, scale = imagenet.train_linear(features, pictures, context)
-        told = imagenet.ask(layer, scale, features, pictures)
+        images = imagenet.Images([""] * 400, ["a", "b", "c"], given, train=300)
+        layer, scale = imagenet.train_linear(features, images, context)
+        told = imagenet.ask(layer, scale, features, images)
         assert told.shape == (100,)
         assert lowest <= told.mean() <= highest
 
@@ -171,12 +169,12 @@ def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
         for number in range(200):
             (tmp_path / name / f"{number}.jpg").touch()
         (tmp_path / name / "notes.txt").touch()
-    found = imagenet.read_tree(tmp_path)
+    found = imagenet.read_dataset(tmp_path)
     assert len(found.files) == len(set(found.files)) == 400
     assert 300 <= found.train <= 340  # four fifths
     for name in ("cat", "dog"):
         (tmp_path / name / "200.jpg").touch()  # one more changes no other's side
-    more = imagenet.read_tree(tmp_path)
+    more = imagenet.read_dataset(tmp_path)
     assert set(found.files[: found.train]) <= set(more.files[: more.train])
     assert set(found.files[found.train :]) <= set(more.files[more.train :])
 
@@ -184,28 +182,28 @@ def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
 def test_a_classifiers_conv5_is_probed_too(tree, tmp_path):
     torch.manual_seed(0)
     folder = write_encoders(tmp_path, AlexNet(classes=2, width=0.1, image_size=64))
-    params = imagenet.Params(tree=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
+    params = imagenet.Params(data_dir=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
     context = Context(tree, folder, params, 0, tmp_path)
-    assert imagenet.measured("encoder", context, imagenet.read_tree(tree)).shape == (12,)
+    assert imagenet.measured("encoder", context, imagenet.read_dataset(tree)).shape == (12,)
 
 
 def test_a_tree_of_another_layout_is_refused_by_name(tmp_path, tree):
     with pytest.raises(EarshotError, match="holds 0 classes and 0 pictures to ask, wanted train and val with a folder"):
-        imagenet.read_tree(tmp_path / "nothing")
+        imagenet.read_dataset(tmp_path / "nothing")
     for name in CLASSES:
-        draw_picture(tmp_path / "train" / name / "a.JPEG", 0, 0)
-    draw_picture(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0, 0)  # as it is unpacked, without folders
+        draw_image(tmp_path / "train" / name / "a.JPEG", 0, 0)
+    draw_image(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0, 0)  # as it is unpacked, without folders
     with pytest.raises(EarshotError, match="holds 3 classes and 0 pictures to ask"):
-        imagenet.read_tree(tmp_path)
-    draw_picture(tmp_path / "val" / "n09999999" / "a.JPEG", 0, 0)
+        imagenet.read_dataset(tmp_path)
+    draw_image(tmp_path / "val" / "n09999999" / "a.JPEG", 0, 0)
     with pytest.raises(EarshotError, match="no picture of n09999999 trains, but some are asked"):
-        imagenet.read_tree(tmp_path)
+        imagenet.read_dataset(tmp_path)
 
 
-def test_a_file_that_is_no_picture_is_named(ask, tree, encoder, tmp_path):
-    pictures = imagenet.read_tree(tree)
+def test_a_file_that_is_no_image_is_named(ask, tree, encoder, tmp_path):
+    images = imagenet.read_dataset(tree)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xffnothing")
-    pictures.files[4] = str(broken)
+    images.files[4] = str(broken)
     with pytest.raises(EarshotError, match=r"broken\.jpg: cannot be read as a picture"):
-        imagenet.measured("encoder", ask(), pictures)
+        imagenet.measured("encoder", ask(), images)

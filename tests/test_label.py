@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import PARAMS
 from descriptions import description
-from labelled_scenes import striped_frame
+from labeled_scenes import striped_frame
 
 from earshot.labels.labeler import load_labeler
 from earshot.labels.textons import load_textons
@@ -78,8 +78,8 @@ def write_frames(root: Path, columns: dict[str, np.ndarray], looks: np.ndarray) 
             frames=frames[row : row + MOMENTS],
             times=[0.0] * MOMENTS,
             sound=b"not read by label",
-            sound_rate=20000,
-            sound_channels=1,
+            audio_rate=20000,
+            audio_channels=1,
         )
         for row in range(0, len(looks), MOMENTS)
     ]
@@ -166,7 +166,7 @@ def test_only_training_sounds_shape_the_labeler(tmp_path):
     a, b, c = (load_labeler(tmp_path / name / "models" / "labeler") for name in "abc")
     np.testing.assert_array_equal(a.model.centroids, b.model.centroids)
     np.testing.assert_array_equal(a.scaling.factor, b.scaling.factor)
-    assert not np.array_equal(a.scaling.centre, c.scaling.centre)
+    assert not np.array_equal(a.scaling.center, c.scaling.center)
 
 
 def test_the_same_parameters_give_the_same_bytes_in_memory_and_streamed(tmp_path):
@@ -329,7 +329,7 @@ def a_shard_less(scenes: Path) -> None:
     (scenes / "00001.parquet").unlink()
 
 
-def no_picture(scenes: Path) -> None:
+def no_image(scenes: Path) -> None:
     table = pq.read_table(scenes / "00000.parquet")
     frames = [[b"no picture"] * MOMENTS for _ in range(len(table))]
     place = table.schema.get_field_index("frames")
@@ -342,7 +342,7 @@ def no_picture(scenes: Path) -> None:
         (another_clip, "00001.parquet: rows 0 to 19 are not the moments of"),
         (a_clip_less, "00000.parquet: 100 rows for the 96 frames of"),
         (a_shard_less, "2 shards of sounds, 1 of scenes in"),
-        (no_picture, "00000.parquet: frame 0 is not a whole JPEG picture"),
+        (no_image, "00000.parquet: frame 0 is not a whole JPEG picture"),
     ],
 )
 def test_scenes_that_are_not_those_of_the_sounds_are_refused_in_one_line(tmp_path, fault, message):
@@ -363,9 +363,9 @@ def test_every_label_model_labels_the_rendered_world(tiny_root, tmp_path, model)
         (tmp_path / table).symlink_to(tiny_root / table)
     run_label(tmp_path, f"label.model={model}", "label.components=8", "label.textons=64")
     labels = read_labels(tmp_path)
-    labelled = labels["label"][labels["label"] >= 0]
-    assert len(labels["label"]) == 96 and len(labelled) > 90
-    assert len(set(labelled)) > 8 if model == "binary" else set(labelled) == {0, 1, 2, 3}
+    labeled = labels["label"][labels["label"] >= 0]
+    assert len(labels["label"]) == 96 and len(labeled) > 90
+    assert len(set(labeled)) > 8 if model == "binary" else set(labeled) == {0, 1, 2, 3}
     kind = kind_of_labels(tmp_path / "data" / "labels")
     assert (kind.outputs, kind.chance) == ((8, 0.5) if model == "binary" else (4, 0.25))
 
@@ -407,7 +407,7 @@ def shorter(columns):
     ],
 )
 @pytest.mark.filterwarnings("ignore:split train")
-def test_a_table_that_cannot_be_labelled_is_refused_in_one_line(tmp_path, capsys, fault, overrides, message):
+def test_a_table_that_cannot_be_labeled_is_refused_in_one_line(tmp_path, capsys, fault, overrides, message):
     columns = sounds_table()
     fault(columns)
     write_sounds(tmp_path, columns)

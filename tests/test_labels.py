@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot.core.errors import EarshotError
-from earshot.corpus.wrong_sound import NOBODY, deal_sounds
+from earshot.corpus.wrong_sound import NOBODY, derange_sounds
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.labeler import fit_labeler, load_labeler, save_labeler
 from earshot.labels.model import Described
@@ -38,8 +38,8 @@ def sounds(rows: int, dimensions: int = 502, kinds: int = 8, seed: int = 0) -> n
     """Descriptors of `kinds` kinds of sound whose dimensions differ in mean and unit by orders of magnitude."""
     rng = np.random.default_rng(seed)
     unit = 10.0 ** rng.uniform(-3, 1, dimensions)
-    centres = 1.5 * rng.standard_normal((kinds, dimensions))
-    z = centres[rng.integers(kinds, size=rows)] + rng.standard_normal((rows, dimensions))
+    centers = 1.5 * rng.standard_normal((kinds, dimensions))
+    z = centers[rng.integers(kinds, size=rows)] + rng.standard_normal((rows, dimensions))
     return (unit * (z + 3)).astype(np.float32)
 
 
@@ -170,9 +170,9 @@ def test_a_texture_of_another_size_is_refused():
 
 def test_kmeans_finds_clusters_that_are_there():
     rng = np.random.default_rng(0)
-    centres = 20 * rng.standard_normal((6, 10)).astype(np.float32)
+    centers = 20 * rng.standard_normal((6, 10)).astype(np.float32)
     kinds = rng.integers(6, size=900)
-    rows = centres[kinds] + rng.standard_normal((900, 10), dtype=np.float32)
+    rows = centers[kinds] + rng.standard_normal((900, 10), dtype=np.float32)
     centroids = fit_kmeans([rows], 6, rows=900, restarts=5)
     labels, _ = nearest_centroids(rows, centroids)
     assert len({(kind, label) for kind, label in zip(kinds, labels, strict=True)}) == 6
@@ -238,7 +238,7 @@ def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_ne
     assert stream.passes > 4
     assert peak < 15_000_000  # the sample of 2,048 rows is 4 MB, and is held twice while it is put together
     np.testing.assert_array_equal(streamed.model.centroids, held.model.centroids)
-    assert streamed.facts == held.facts
+    assert streamed.metadata == held.metadata
 
 
 def test_a_labeler_comes_back_from_disk_and_labels_new_sounds(tmp_path):
@@ -261,8 +261,8 @@ def test_a_damaged_labeler_and_sounds_of_another_size_are_refused(tmp_path):
     with pytest.raises(EarshotError, match="not finite"):
         labeler.assign(np.full((1, 502), np.nan, dtype=np.float32))
     save_labeler(tmp_path, labeler)
-    facts = json.loads((tmp_path / "labeler.json").read_text())
-    (tmp_path / "labeler.json").write_text(json.dumps(facts | {"values": 9}))
+    metadata = json.loads((tmp_path / "labeler.json").read_text())
+    (tmp_path / "labeler.json").write_text(json.dumps(metadata | {"values": 9}))
     with pytest.raises(EarshotError, match="centroids is float32"):
         load_labeler(tmp_path)
     (tmp_path / "labeler.safetensors").write_bytes(b"not tensors")
@@ -337,16 +337,16 @@ def test_a_binary_labeler_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_
     labeler = fit_labeler([sounds(200)], 200, memory_megabytes=100, described=TEXTURE, **codes_of(10, "median"))
     save_labeler(tmp_path, labeler)
     loaded, new = load_labeler(tmp_path), sounds(30, seed=1)
-    assert loaded.facts == labeler.facts and loaded.kind == "bits"
+    assert loaded.metadata == labeler.metadata and loaded.kind == "bits"
     np.testing.assert_array_equal(loaded.assign(new)[0], labeler.assign(new)[0])
-    facts = json.loads((tmp_path / "labeler.json").read_text())
+    metadata = json.loads((tmp_path / "labeler.json").read_text())
     for change, message in (
         ({"values": 9}, r"components is float32 \(10, 502\)"),
         ({"values": "ten"}, "values is 'ten', wanted a number"),
         ({"model": "clusters"}, "has no tensor centroids"),
         ({"model": "codes"}, r"holds no labeler of a model that is known \(binary, clusters, textons\)"),
     ):
-        (tmp_path / "labeler.json").write_text(json.dumps(facts | change))
+        (tmp_path / "labeler.json").write_text(json.dumps(metadata | change))
         with pytest.raises(EarshotError, match=message):
             load_labeler(tmp_path)
 
@@ -402,7 +402,7 @@ def largest_share(groups: np.ndarray, clips: np.ndarray) -> float:
 @given(splits_of_clips(even=False), st.integers(0, 2**32 - 1))
 def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_dealt_whole_and_once(split, seed):
     groups, clips = split
-    source = deal_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
+    source = derange_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
     assert (groups[source] != groups).all()
     given_clips = []
     for clip in np.unique(clips):
@@ -419,7 +419,7 @@ def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_dealt_whole_and_on
 @given(splits_of_clips(even=True), st.integers(0, 2**32 - 1))
 def test_dealing_clips_of_one_size_is_a_permutation_of_moments(split, seed):
     groups, clips = split
-    source = deal_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
+    source = derange_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
     if largest_share(groups, clips) <= 0.5:
         np.testing.assert_array_equal(np.sort(source), np.arange(len(groups)))
 
@@ -427,7 +427,7 @@ def test_dealing_clips_of_one_size_is_a_permutation_of_moments(split, seed):
 def test_an_odd_clip_does_not_spoil_the_deal_of_the_others():
     sizes = np.array([3] * 40 + [2])
     clips = np.repeat(np.arange(41), sizes)
-    source = deal_sounds(np.zeros(len(clips), dtype=int), ["train"], clips, clips, 0)
+    source = derange_sounds(np.zeros(len(clips), dtype=int), ["train"], clips, clips, 0)
     assert len(np.unique(source)) >= len(clips) - 1
     assert (clips[source] != clips).all()
 
@@ -435,16 +435,16 @@ def test_an_odd_clip_does_not_spoil_the_deal_of_the_others():
 def test_the_deal_stays_within_a_split_and_follows_the_seed():
     clips = np.repeat(np.arange(100), 3)
     groups, splits = clips // 2, (clips // 2) % 3
-    source = deal_sounds(splits, ["train", "val", "test"], groups, clips, 5)
+    source = derange_sounds(splits, ["train", "val", "test"], groups, clips, 5)
     np.testing.assert_array_equal(splits[source], splits)
-    np.testing.assert_array_equal(source, deal_sounds(splits, ["train", "val", "test"], groups, clips, 5))
-    assert (source != deal_sounds(splits, ["train", "val", "test"], groups, clips, 6)).any()
+    np.testing.assert_array_equal(source, derange_sounds(splits, ["train", "val", "test"], groups, clips, 5))
+    assert (source != derange_sounds(splits, ["train", "val", "test"], groups, clips, 6)).any()
 
 
 def test_a_group_with_over_half_of_the_clips_gets_sounds_drawn_from_the_others_with_a_warning():
     groups = np.array([0] * 60 + [1, 1, 2])
     with pytest.warns(UserWarning, match="split val: one group has over half"):
-        source = deal_sounds(np.zeros(63, dtype=int), ["val"], groups, np.arange(63), 0)
+        source = derange_sounds(np.zeros(63, dtype=int), ["val"], groups, np.arange(63), 0)
     assert (groups[source] != groups).all()
     assert set(source[:60]) == {60, 61, 62}
     assert len(set(source[60:])) > 1
@@ -452,5 +452,5 @@ def test_a_group_with_over_half_of_the_clips_gets_sounds_drawn_from_the_others_w
 
 def test_a_split_of_one_group_gets_nobodys_sounds_with_a_warning():
     with pytest.warns(UserWarning, match="split test: all clips are of one group"):
-        source = deal_sounds(np.zeros(4, dtype=int), ["test"], np.zeros(4, dtype=int), np.arange(4), 0)
+        source = derange_sounds(np.zeros(4, dtype=int), ["test"], np.zeros(4, dtype=int), np.arange(4), 0)
     assert (source == NOBODY).all()

@@ -41,7 +41,7 @@ def test_counts_carry_the_names_of_the_metrics_and_add_up():
         "refused_no-sound": 2,
         "refused_too-short": 1,
     }
-    assert count([], total="clips_asked") == {"clips_asked": 0, "clips_kept": 0}
+    assert count([], total="clips_requested") == {"clips_requested": 0, "clips_kept": 0}
 
 
 @pytest.mark.parametrize(

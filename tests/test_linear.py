@@ -29,10 +29,10 @@ def _rows(rows: int, dimensions: int, seed: int = 0) -> tuple[torch.Tensor, torc
 
 def _objectives(features, labels, machines, scale) -> torch.Tensor:
     """The value that an SVM minimises, for every C and class, in float64 on centred rows: (costs, classes)."""
-    centred = (features - features.mean(0)).double() * scale
+    centered = (features - features.mean(0)).double() * scale
     weights = machines.weights.double() / scale
     intercepts = machines.intercepts.double() + features.mean(0).double() @ machines.weights.double()[:, None]
-    slack = (1 - labels * (centred @ weights + intercepts)).relu() * labels.abs()
+    slack = (1 - labels * (centered @ weights + intercepts)).relu() * labels.abs()
     penalty = (weights**2).sum(1) + intercepts[:, 0] ** 2
     return penalty / 2 + torch.tensor(GRID, dtype=torch.float64)[:, None] * (slack**2).sum(1)
 
@@ -42,13 +42,13 @@ def test_the_classifier_is_the_one_of_scikit_learn(shape):
     features, labels = _rows(*shape)
     scale = feature_scale(features)
     found = fit(features, labels, GRID, scale, tolerance=1e-11).scores(features)
-    centred = ((features - features.mean(0)) * scale).double().numpy()
+    centered = ((features - features.mean(0)) * scale).double().numpy()
     for place in (0, 5, 10, 15):
         for column in range(CLASSES):
             counted = labels[:, column].numpy() != 0
             theirs = LinearSVC(C=GRID[place], dual=False, tol=1e-9, max_iter=100_000)
-            theirs.fit(centred[counted], labels[counted, column])
-            np.testing.assert_allclose(found[place, :, column], theirs.decision_function(centred), atol=2e-3)
+            theirs.fit(centered[counted], labels[counted, column])
+            np.testing.assert_allclose(found[place, :, column], theirs.decision_function(centered), atol=2e-3)
 
 
 def test_rows_that_collapsed_onto_a_line_are_told_apart_all_the_same():

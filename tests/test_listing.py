@@ -53,13 +53,13 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 NAMES = st.text("ab.-_ é", min_size=1, max_size=4).filter(lambda name: name.strip(".") and not name.startswith("."))
-TREES = st.recursive(st.just(None), lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
+DATASETS = st.recursive(st.just(None), lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(NAMES, TREES, min_size=1, max_size=4))
+@given(st.dictionaries(NAMES, DATASETS, min_size=1, max_size=4))
 def test_files_come_in_the_order_of_their_relative_names(tmp_path_factory, tree):
-    root, wanted = tmp_path_factory.mktemp("tree"), []
+    root, wanted = tmp_path_factory.mktemp("data_dir"), []
 
     def grow(folder: str, inside: dict) -> None:
         for name, below in inside.items():
@@ -191,7 +191,7 @@ def test_the_output_of_video2dataset_enters_with_the_video_as_its_group(video2da
 
 
 @pytest.mark.parametrize(
-    "facts",
+    "metadata",
     [
         {"videoID": "--PJHxphWEs"},
         {"url": "http://youtube.com/watch?v=--PJHxphWEs", "videoID": "another"},
@@ -200,8 +200,8 @@ def test_the_output_of_video2dataset_enters_with_the_video_as_its_group(video2da
         {"group": "--PJHxphWEs", "url": "https://a.org/"},
     ],
 )
-def test_a_video_has_one_name_whichever_fact_tells_it(tmp_path, facts):
-    tar(tmp_path / "tars" / "0.tar", {"0.mp4": b"", "0.json": facts})
+def test_a_video_has_one_name_whichever_fact_tells_it(tmp_path, metadata):
+    tar(tmp_path / "tars" / "0.tar", {"0.mp4": b"", "0.json": metadata})
     assert listed(tmp_path / "tars")[0][0].group == "--PJHxphWEs"
 
 
@@ -255,9 +255,9 @@ def test_containers_of_every_kind_are_decoded_where_they_lie(tmp_path):
     files = {f"{kind}.{kind}": render(tmp_path / f"v.{kind}", *codecs).read_bytes() for kind, codecs in kinds.items()}
     tar(tmp_path / "tars" / "in" / "00005.tar", files | {"webm.json": numbered("0", "https://youtu.be/--PJHxphWEs")})
     (clips,) = listed(tmp_path / "tars")
-    params = load_params(Params, PARAMS, ["extract.frame_size=32", "extract.window=1.0"]).extract
+    params = load_params(Params, PARAMS, ["extract.frame_size=32", "extract.window_s=1.0"]).extract
     ledger = []
-    with Decoder(params.clip_seconds) as decoder:
+    with Decoder(params.decode_timeout_s) as decoder:
         scenes = list(extract_clips(clips, decoder, params, 0, ledger))
     assert [(row.source, row.status) for row in ledger] == [(f"in/00005.tar/{name}", "kept") for name in files]
     assert [scene.group for scene in scenes] == ["--PJHxphWEs", "mkv", "avi"]
@@ -275,9 +275,9 @@ def test_members_may_be_called_anything(tmp_path_factory, names, suffix):
     assert all(clip.clip_id and "/" not in clip.clip_id and "\n" not in clip.clip_id for clip in clips)
 
 
-@pytest.mark.parametrize("facts", [b"[" * 100_000, b"\xff", b'"text"', b"{" + b" " * (1 << 20) + b"}"])
-def test_facts_that_cannot_be_read_cost_their_clip_alone(tmp_path, facts):
-    tar(tmp_path / "tars" / "0.tar", {"0.mp4": b"", "0.json": facts, "1.mp4": b"", "2.json": facts})
+@pytest.mark.parametrize("metadata", [b"[" * 100_000, b"\xff", b'"text"', b"{" + b" " * (1 << 20) + b"}"])
+def test_facts_that_cannot_be_read_cost_their_clip_alone(tmp_path, metadata):
+    tar(tmp_path / "tars" / "0.tar", {"0.mp4": b"", "0.json": metadata, "1.mp4": b"", "2.json": metadata})
     first, second = listed(tmp_path / "tars")[0]
     assert first.refusal[0] == "unreadable" and first.refusal[1].startswith("its .json: ")
     assert second.refusal is None

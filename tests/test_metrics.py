@@ -12,7 +12,7 @@ def _precision_of(ranked: list[int]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("ranked", "worked"),
+    ("roc_auc", "worked"),
     [
         ([1, 1, -1, -1], 1),
         # precision 1 up to recall 1/2, the levels 0 to .5; then 2 of 3, the levels .6 to 1
@@ -28,7 +28,7 @@ def test_average_precision_of_rankings_worked_by_hand(ranked, worked):
     assert _precision_of(ranked) == pytest.approx(worked, abs=1e-12)
 
 
-def test_difficult_pictures_count_neither_as_right_nor_as_wrong():
+def test_difficult_images_count_neither_as_right_nor_as_wrong():
     assert _precision_of([0, 1, 0, -1, 0, 1, 0]) == _precision_of([1, -1, 1])
 
 
@@ -52,7 +52,7 @@ def test_average_precision_is_refused_where_it_means_nothing():
         average_precision(np.array([1, np.nan]), np.array([1, -1]))
 
 
-def test_the_mean_is_over_classes_each_with_its_own_difficult_pictures():
+def test_the_mean_is_over_classes_each_with_its_own_difficult_images():
     scores = np.array([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]])
     labels = np.array([[1, 0], [-1, -1], [0, 1]])
     assert average_precisions(scores, labels).tolist() == [1, 1]

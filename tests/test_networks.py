@@ -23,7 +23,7 @@ BACKBONES = ["alexnet", "caffenet", "resnet18"]
 SMALL = {"classes": 5, "width": 0.1, "image_size": 64, "dropout": 0.2}
 
 
-def pictures(count: int, size: int) -> torch.Tensor:
+def random_images(count: int, size: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
@@ -137,10 +137,10 @@ def test_all_of_torchvisions_classifiers_but_transformers_are_networks():
 
 def test_a_resnets_layers_are_its_last_stages():
     network = build("resnet18", image_size=96).eval()
-    body, images = network.body, pictures(2, 96)
+    body, images = network.body, random_images(2, 96)
     with torch.inference_mode():
         features = network.features(images)
-        first = body.maxpool(body.relu(body.bn1(body.conv1(network.normalise(images)))))
+        first = body.maxpool(body.relu(body.bn1(body.conv1(network.normalize(images)))))
         third = body.layer3(body.layer2(body.layer1(first)))
         fourth = body.layer4(third)  # (2, 512, 3, 3)
     assert torch.equal(features["fc6"], third.mean((2, 3)))
@@ -151,10 +151,10 @@ def test_a_resnets_layers_are_its_last_stages():
 
 def test_a_hidden_layer_after_the_average_is_fc7_and_the_average_fc6():
     network = build("mobilenet_v3_small", image_size=64).eval()
-    images = pictures(2, 64)
+    images = random_images(2, 64)
     with torch.inference_mode():
         features = network.features(images)
-        conv5 = network.body.features(network.normalise(images))  # (2, 576, 2, 2)
+        conv5 = network.body.features(network.normalize(images))  # (2, 576, 2, 2)
     assert torch.allclose(features["fc6"], conv5.mean((2, 3)))
     assert torch.allclose(features["fc7"], network.body.classifier[:3](conv5.mean((2, 3))))
     assert torch.equal(features["pool5"], conv5.flatten(1))  # two positions a side are not pooled
@@ -170,7 +170,7 @@ def test_max5_is_the_maximum_of_conv5_and_pool5_its_pooled_map():
     network = AlexNet(**SMALL | {"image_size": 112}).eval()
     seen = []
     network.convolutions.register_forward_hook(lambda layer, given, made: seen.append(made.clone()))
-    features = network.features(pictures(3, 112))
+    features = network.features(random_images(3, 112))
     assert torch.equal(features["max5"], seen[0].flatten(2).amax(2))
     pooled = torch.nn.functional.max_pool2d(seen[0], 3, 2)
     assert torch.equal(features["pool5"], pooled.flatten(1))
@@ -179,7 +179,7 @@ def test_max5_is_the_maximum_of_conv5_and_pool5_its_pooled_map():
 
 def test_one_layer_alone_is_what_it_is_among_all():
     network = AlexNet(**SMALL).eval()
-    images = pictures(2, 64)
+    images = random_images(2, 64)
     together = network.features(images)
     for layer in LAYERS:
         assert list(alone := network.features(images, (layer,))) == [layer]
@@ -188,23 +188,23 @@ def test_one_layer_alone_is_what_it_is_among_all():
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_picture_runs_through_the_steps_a_detector_uses(name):
+def test_an_image_runs_through_the_steps_a_detector_uses(name):
     network = build(name).eval()
     give_scores(network)
     with torch.inference_mode():
-        pooled = network.pool(network.convolve(network.normalise(pictures(2, 67))))
+        pooled = network.pool(network.convolve(network.normalize(random_images(2, 67))))
         assert pooled.shape[2:] == (network.pooled_side, network.pooled_side)
         hidden = network.hidden(pooled)
-        assert torch.equal(hidden, network.features(pictures(2, 67), ("fc7",))["fc7"])
-        assert torch.equal(network.fully_connected[-1](hidden), network(pictures(2, 67)))
+        assert torch.equal(hidden, network.features(random_images(2, 67), ("fc7",))["fc7"])
+        assert torch.equal(network.fully_connected[-1](hidden), network(random_images(2, 67)))
         wide = torch.zeros(1, 3, 96, 96 + 2 * network.stride, dtype=torch.uint8)
-        maps = network.convolve(network.normalise(wide))
+        maps = network.convolve(network.normalize(wide))
     assert maps.shape[3] == maps.shape[2] + 2  # pictures of any size
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_new_network_finds_all_classes_equally_likely(name):
-    assert torch.equal(build(name)(pictures(2, 67)), torch.zeros(2, 5))
+    assert torch.equal(build(name)(random_images(2, 67)), torch.zeros(2, 5))
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -226,40 +226,40 @@ def test_a_renewed_head_has_its_classes_and_leaves_the_convolutions_alone(name):
         changed = tensor.shape != before[key].shape or not torch.equal(tensor, before[key])
         assert changed == key.startswith(head) or key.endswith("bias")
     assert network.architecture["classes"] == 9
-    assert torch.equal(network(pictures(2, 67)), torch.zeros(2, 9))
+    assert torch.equal(network(random_images(2, 67)), torch.zeros(2, 9))
 
 
 @pytest.mark.parametrize("name", [*BACKBONES, pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_a_network_learns_one_batch_by_heart(name):
     network = build(name, classes=8, dropout=0.0)
-    images, labels = pictures(8, 67), torch.arange(8)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    images, labels = random_images(8, 67), torch.arange(8)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     for _ in range(60):
         scores = network(images)
         if (scores.argmax(1) == labels).all():
             break
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         functional.cross_entropy(scores, labels).backward()
-        optimiser.step()
+        optimizer.step()
     assert torch.equal(scores.argmax(1), labels)
 
 
-@pytest.mark.parametrize("images", [pictures(1, 65), pictures(1, 64).float(), pictures(1, 64)[:, :1]])
-def test_pictures_of_another_size_or_type_are_refused(images):
+@pytest.mark.parametrize("images", [random_images(1, 65), random_images(1, 64).float(), random_images(1, 64)[:, :1]])
+def test_images_of_another_size_or_type_are_refused(images):
     with pytest.raises(ValueError, match=r"wants torch.uint8 of shape \(pictures, \(3, 64, 64\)\)"):
         AlexNet(**SMALL)(images)
 
 
 def test_an_unknown_layer_is_refused():
     with pytest.raises(ValueError, match="conv9"):
-        AlexNet(**SMALL).features(pictures(1, 64), ("pool5", "conv9"))
+        AlexNet(**SMALL).features(random_images(1, 64), ("pool5", "conv9"))
 
 
 @pytest.mark.parametrize(
     ("name", "size", "smallest"),
     [("alexnet", 62, 63), ("caffenet", 63, 67), pytest.param("inception_v3", 74, 75, marks=pytest.mark.slow)],
 )
-def test_too_small_a_picture_is_refused_with_the_smallest(name, size, smallest):
+def test_too_small_an_image_is_refused_with_the_smallest(name, size, smallest):
     with pytest.raises(EarshotError, match=f"image_size is {size}; {name} wants {smallest} px or more"):
         build(name, image_size=size)
 
@@ -269,12 +269,12 @@ def test_a_loaded_encoder_gives_the_same_numbers(folder):
     loaded = load_encoder(folder)
     assert not loaded.training
     assert loaded.architecture == network.architecture
-    assert torch.equal(loaded(pictures(4, 64)), network(pictures(4, 64)))
+    assert torch.equal(loaded(random_images(4, 64)), network(random_images(4, 64)))
 
 
 def test_a_loaded_encoder_can_be_trained_on(folder):
     network = load_encoder(folder).train()
-    network(pictures(2, 64)).sum().backward()
+    network(random_images(2, 64)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
@@ -347,7 +347,7 @@ def test_an_encoder_of_torchvisions_gives_the_same_numbers(tmp_path):
     save_architecture(tmp_path, network)
     save_weights(tmp_path, "encoder", network)
     loaded = load_encoder(tmp_path)
-    assert torch.equal(loaded(pictures(2, 64)), network.eval()(pictures(2, 64)))
+    assert torch.equal(loaded(random_images(2, 64)), network.eval()(random_images(2, 64)))
 
 
 BACKBONE_MISTAKES = {
@@ -371,7 +371,7 @@ def test_torchvisions_own_weights_give_torchvisions_own_scores(tmp_path):
     save_file(theirs.state_dict(), tmp_path / "resnet18.safetensors")
     network = build("resnet18").eval()
     load_weights(network, tmp_path / "resnet18.safetensors")
-    assert torch.equal(network(pictures(2, 67)), theirs(network.normalise(pictures(2, 67))))
+    assert torch.equal(network(random_images(2, 67)), theirs(network.normalize(random_images(2, 67))))
 
 
 @pytest.mark.slow
@@ -401,7 +401,7 @@ def loaded_small(file) -> Network:
 def test_weights_are_read_after_the_usual_prefixes(stranger, prefix):
     file, tensors = stranger
     save_file({prefix + key: tensor for key, tensor in tensors.items()}, file)
-    assert torch.equal(loaded_small(file)(pictures(2, 64)), trained_looking().eval()(pictures(2, 64)))
+    assert torch.equal(loaded_small(file)(random_images(2, 64)), trained_looking().eval()(random_images(2, 64)))
 
 
 def test_weights_of_half_precision_and_without_counts_are_read(stranger):

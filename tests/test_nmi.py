@@ -44,17 +44,17 @@ def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tm
     greys = [kinds[number % 3][1] + number // 3 % 4 for number in range(clips)]
     levels = [0.02 * (1 + number // 3) for number in range(clips)]  # even among the classes
     write_annotated(tmp_path, greys, levels, said, TEST_GROUPS[:clips])
-    networks = {"": Telling(), "random_": Telling(pictures={0: [0.5], 255: [0.7]})}
+    networks = {"": Telling(), "random_": Telling(images={0: [0.5], 255: [0.7]})}
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
     answer = evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
     metrics = answer.metrics
-    assert metrics["nmi_picture"] == pytest.approx(1)
-    assert metrics["nmi_sound"] < 0.3
-    assert metrics["random_nmi_picture"] < 0.9
+    assert metrics["nmi_image"] == pytest.approx(1)
+    assert metrics["nmi_audio"] < 0.3
+    assert metrics["random_nmi_image"] < 0.9
     assert 0 < metrics["chance"] < 0.4
     assert (metrics["clusters"], metrics["clips"]) == (3, clips)
-    assert [(row["class"], row["clips"], row["share_picture"]) for row in answer.classes] == [
+    assert [(row["class"], row["clips"], row["share_image"]) for row in answer.classes] == [
         ("bell", 8, 1.0), ("rain", 8, 1.0), ("surf", 8, 1.0),
     ]  # fmt: skip
 

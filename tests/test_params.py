@@ -31,7 +31,7 @@ def test_the_default_parameters_are_valid_and_every_one_stands_in_the_file(tmp_p
         ("cluster=3", "unknown parameter cluster; the nearest is clusters"),
         ("pretrain.epoch=3", "the nearest is pretrain.epochs"),
         ("epochs=3", "the nearest is pretrain.epochs"),
-        ("evaluate.vocc.tree=x", "the nearest is evaluate.voc.tree"),
+        ("evaluate.vocc.data_dir=x", "the nearest is evaluate.voc.data_dir"),
         ("clusters=two", "clusters is 'two', expected a valid integer"),
         ("clusters=1", "clusters is 1, expected greater than or equal to 2"),
         ("extract.frames=2.5", "extract.frames is 2.5"),
@@ -52,7 +52,7 @@ def test_a_wrong_override_is_refused_by_name(override, told):
 
 
 def test_overrides_are_laid_over_the_file_in_order():
-    overrides = ["clusters=5", "clusters=15", "sample.seconds=9", "pretrain.learning_rate=1e-2"]
+    overrides = ["clusters=5", "clusters=15", "sample.duration_s=9", "pretrain.learning_rate=1e-2"]
     params = load_params(Pipeline, PARAMS, overrides)
     assert (params.clusters, params.sample.seconds, params.pretrain.learning_rate) == (15, 9.0, 0.01)
 

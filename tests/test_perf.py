@@ -13,15 +13,15 @@ import torch
 from conftest import PARAMS
 from descriptions import described_as
 from PIL import Image
-from striped_pictures import VOC_CLASSES, draw_picture, write_voc_tree
+from striped_images import VOC_CLASSES, draw_image, write_voc_dataset
 
 from earshot.benchmarks import esc50, sun
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.encoders import load_encoders
-from earshot.evaluation.image_files import read_picture
+from earshot.evaluation.image_files import read_image
 from earshot.evaluation.images import voc_lists
-from earshot.evaluation.images.image_features import colour_features, layer_features
+from earshot.evaluation.images.image_features import color_features, layer_features
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.files import load_encoder, save_architecture, save_weights
 from earshot.pipeline.settings import settings
@@ -50,7 +50,7 @@ def encoder(tmp_path_factory) -> Path:
 def voc_whole(tmp_path_factory) -> Path:
     """VOC2007 in small: several classes a picture, and some of them difficult."""
     folder = tmp_path_factory.mktemp("voc")
-    write_voc_tree(folder, VOC_SIZES)
+    write_voc_dataset(folder, VOC_SIZES)
     return folder
 
 
@@ -61,7 +61,7 @@ def sun_whole(tmp_path_factory) -> Path:
     (folder / "Partitions").mkdir()
     for kind, category in enumerate(SUN_CLASSES):
         for number in range(10):
-            draw_picture(folder / "SUN397" / f"{category[1:]}/sun_{'a' * 15}{chr(97 + number)}.jpg", {kind}, number)
+            draw_image(folder / "SUN397" / f"{category[1:]}/sun_{'a' * 15}{chr(97 + number)}.jpg", {kind}, number)
     names = np.array([f"sun_{'a' * 15}{chr(97 + number)}.jpg" for number in range(10)])
     for split in range(1, 4):
         order = np.random.default_rng(split).permutation(10)
@@ -103,7 +103,7 @@ def _one_thread(monkeypatch):
 
 
 @pytest.fixture
-def trees(tmp_path, voc_whole, sun_whole, esc50_whole) -> dict[str, Path]:
+def datasets(tmp_path, voc_whole, sun_whole, esc50_whole) -> dict[str, Path]:
     """A copy of each tree that a test may spoil."""
     wholes = {"voc": voc_whole, "sun": sun_whole, "esc50": esc50_whole}
     return {name: shutil.copytree(whole, tmp_path / "trees" / name) for name, whole in wholes.items()}
@@ -130,7 +130,7 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
             metrics[f"map_{layer}"], abs=1e-5
         )
     assert [row["class"] for row in classes] == list(VOC_CLASSES)
-    _, splits = voc_lists.read_tree(voc_whole)
+    _, splits = voc_lists.read_dataset(voc_whole)
     shares = [(column == 1).sum() / (column != 0).sum() for column in splits["test"][1].T]
     assert metrics["chance"] == pytest.approx(np.mean(shares), abs=1e-6)
     assert metrics["map_pool5"] > metrics["chance"] + 0.1  # stripes lie or stand in pool5, whatever their colour
@@ -147,7 +147,7 @@ def test_a_layer_that_the_network_does_not_have_is_refused_with_those_it_has(tmp
 
 def test_voc_is_found_from_each_folder_above_its_lists_and_keeps_difficult_apart(voc_whole):
     places = voc_whole, voc_whole / "VOCdevkit", voc_whole / "VOCdevkit/VOC2007"
-    found = [voc_lists.read_tree(place) for place in places]
+    found = [voc_lists.read_dataset(place) for place in places]
     classes, splits = found[0]
     assert classes == list(VOC_CLASSES)
     assert {split: len(files) for split, (files, _) in splits.items()} == VOC_SIZES
@@ -159,7 +159,7 @@ def test_voc_is_found_from_each_folder_above_its_lists_and_keeps_difficult_apart
 
 
 def test_the_real_lists_of_voc2007_are_read(real_data):
-    classes, splits = voc_lists.read_tree(real_data / "voc2007")
+    classes, splits = voc_lists.read_dataset(real_data / "voc2007")
     assert len(classes) == 20
     assert [len(splits[split][0]) for split in voc_lists.SPLITS] == [300, 100, 200]
     assert (np.concatenate([labels for _, labels in splits.values()]) == 0).any()
@@ -169,13 +169,13 @@ def test_the_real_lists_of_voc2007_are_read(real_data):
 def test_a_random_network_tells_real_photographs_better_than_chance(real_data, tmp_path):
     torch.manual_seed(0)
     network = AlexNet(classes=2, width=0.5, image_size=112)
-    files = voc_lists.read_tree(real_data / "voc2007")[1]["train"][0]
+    files = voc_lists.read_dataset(real_data / "voc2007")[1]["train"][0]
     save_architecture(tmp_path, network)
     network.train()
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.momentum = None
     with torch.no_grad():
-        network(torch.stack([read_picture(file, 128, 112) for file in files[:128]]))
+        network(torch.stack([read_image(file, 128, 112) for file in files[:128]]))
     for name in ("encoder", "random"):
         save_weights(tmp_path, name, network)
     places = {"evaluate__voc__tree": real_data / "voc2007", "evaluate__voc__encoder": tmp_path}
@@ -184,7 +184,7 @@ def test_a_random_network_tells_real_photographs_better_than_chance(real_data, t
         assert metrics[f"random_map_{layer}"] > metrics["chance"] + 0.1
 
 
-def share_told(root: Path, benchmark: str, items: int) -> float:
+def share_correct(root: Path, benchmark: str, items: int) -> float:
     """Of the items in the table of confusions, the share that was told as what it is."""
     with (root / "data" / "told" / benchmark / "confusion.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -196,7 +196,7 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
     changes = {"evaluate__sun__tree": sun_whole, "evaluate__sun__encoder": encoder, "evaluate__sun__resize": SIDE}
     metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
     names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
-    assert set(metrics) == {*names, "colour_accuracy", "C_pool5", "chance", "items_hash"}
+    assert set(metrics) == {*names, "color_histogram_accuracy", "svm_c_pool5", "chance", "items_hash"}
     asked = [
         f"{split}/SUN397{name}"
         for split in range(1, 4)
@@ -210,7 +210,9 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
         metrics["accuracy_pool5"], abs=1e-5
     )
     assert "SUN397 linear SVM, accuracy over 3 splits: pool5" in capsys.readouterr().out
-    assert share_told(tmp_path / "root", "sun", items=len(asked)) == pytest.approx(metrics["accuracy_pool5"], abs=1e-5)
+    assert share_correct(tmp_path / "root", "sun", items=len(asked)) == pytest.approx(
+        metrics["accuracy_pool5"], abs=1e-5
+    )
 
 
 def test_sun_draws_as_many_of_the_official_fifty_as_asked_by_the_seed(tmp_path):
@@ -236,24 +238,24 @@ def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, es
     changes["evaluate__esc50__encoder"] = described_as("mfcc", tmp_path / "models")
     metrics, classes = run_stage(tmp_path / "root", "esc50", **changes)
     asked = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
-    scores = {"accuracy": 1, "accuracy_spread": 0, "spectrum_accuracy": 1, "chance": 0.5}
+    scores = {"accuracy": 1, "accuracy_std": 0, "spectrum_accuracy": 1, "chance": 0.5}
     assert metrics == scores | {"items_hash": asked}  # the descriptor was trained on no clips
     assert [row["class"] for row in classes] == ["dog", "chainsaw"]  # by number, not by name
     assert "mfcc 1.000, spectrum 1.000; chance 0.500" in capsys.readouterr().out
-    assert share_told(tmp_path / "root", "esc50", items=len([*(esc50_whole / "audio").iterdir()])) == 1
+    assert share_correct(tmp_path / "root", "esc50", items=len([*(esc50_whole / "audio").iterdir()])) == 1
 
 
-def test_a_part_of_esc50_may_name_its_only_table_as_it_likes(trees):
-    whole = esc50.read_table(trees["esc50"])
-    (trees["esc50"] / "meta/esc50.csv").rename(trees["esc50"] / "meta/esc2.csv")
-    assert esc50.read_table(trees["esc50"]) == whole
-    shutil.copy(trees["esc50"] / "meta/esc2.csv", trees["esc50"] / "meta/esc3.csv")
+def test_a_part_of_esc50_may_name_its_only_table_as_it_likes(datasets):
+    whole = esc50.read_table(datasets["esc50"])
+    (datasets["esc50"] / "meta/esc50.csv").rename(datasets["esc50"] / "meta/esc2.csv")
+    assert esc50.read_table(datasets["esc50"]) == whole
+    shutil.copy(datasets["esc50"] / "meta/esc2.csv", datasets["esc50"] / "meta/esc3.csv")
     with pytest.raises(EarshotError, match=r"esc50\.csv: cannot be read"):
-        esc50.read_table(trees["esc50"])
+        esc50.read_table(datasets["esc50"])
 
 
-def test_features_do_not_depend_on_how_pictures_are_batched(voc_whole, encoder, monkeypatch):
-    files = voc_lists.read_tree(voc_whole)[1]["train"][0]
+def test_features_do_not_depend_on_how_images_are_batched(voc_whole, encoder, monkeypatch):
+    files = voc_lists.read_dataset(voc_whole)[1]["train"][0]
     network = load_encoder(encoder)
     together = layer_features(network, files, ("max5", "fc7"), SIDE, "x")
     monkeypatch.setattr("earshot.evaluation.images.image_features.BATCH", 3)
@@ -263,26 +265,26 @@ def test_features_do_not_depend_on_how_pictures_are_batched(voc_whole, encoder, 
         assert (values >= 0).all()  # after the ReLU
 
 
-def test_a_picture_is_squeezed_whole_and_cut_to_its_middle(tmp_path):
-    picture = np.zeros((50, 200, 3), np.uint8)
-    picture[:, :100, 0] = 255  # left half red
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    found = read_picture(tmp_path / "a.png", SIDE, CROP)
+def test_an_image_is_squeezed_whole_and_cut_to_its_middle(tmp_path):
+    image = np.zeros((50, 200, 3), np.uint8)
+    image[:, :100, 0] = 255  # left half red
+    Image.fromarray(image).save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png", SIDE, CROP)
     assert found.shape == (3, CROP, CROP)
     assert found.dtype == torch.uint8
     assert (found[0, :, : CROP // 2 - 2] == 255).all()
     assert (found[0, :, CROP // 2 + 2 :] == 0).all()
-    Image.fromarray(picture).convert("CMYK").save(tmp_path / "b.jpg", quality=95)  # four colours
-    again = read_picture(tmp_path / "b.jpg", SIDE, CROP)
+    Image.fromarray(image).convert("CMYK").save(tmp_path / "b.jpg", quality=95)  # four colours
+    again = read_image(tmp_path / "b.jpg", SIDE, CROP)
     assert (again.int() - found.int()).abs().float().mean() < 16
 
 
-def test_colour_histograms_see_colours_and_no_shapes(tmp_path):
-    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
-    picture[20:52, 20:52] = (255, 128, 0)
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    Image.fromarray(np.roll(picture, (10, -8), (0, 1))).save(tmp_path / "b.png")
-    shares = colour_features([tmp_path / "a.png", tmp_path / "b.png"], SIDE, SIDE) ** 2
+def test_color_histograms_see_colors_and_no_shapes(tmp_path):
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[20:52, 20:52] = (255, 128, 0)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(np.roll(image, (10, -8), (0, 1))).save(tmp_path / "b.png")
+    shares = color_features([tmp_path / "a.png", tmp_path / "b.png"], SIDE, SIDE) ** 2
     assert shares.shape == (2, 512)
     np.testing.assert_allclose(shares[0], shares[1], atol=1e-6)
     assert shares[0, 0] == pytest.approx(1 - 32**2 / SIDE**2)
@@ -306,7 +308,7 @@ def spoil(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
 
 
 MAIN = "VOCdevkit/VOC2007/ImageSets/Main"
-PICTURE = "VOCdevkit/VOC2007/JPEGImages/000005.jpg"
+IMAGE = "VOCdevkit/VOC2007/JPEGImages/000005.jpg"
 
 VOC_SPOILED = [
     (lambda tree: shutil.rmtree(tree / MAIN), r"Main: holds no lists such as aeroplane_train\.txt"),
@@ -319,8 +321,8 @@ VOC_SPOILED = [
     (spoil(f"{MAIN}/cow_val.txt", lambda text: text[text.index("\n") + 1 :]), r"says nothing of picture 000017"),
     (spoil(f"{MAIN}/cow_val.txt", lambda text: "000017 yes\n" + text), r"line 1: '000017 yes', wanted"),
     (spoil(f"{MAIN}/train.txt", lambda text: "../../etc\n" + text), r"names picture '\.\./\.\./etc'"),
-    (lambda tree: (tree / PICTURE).unlink(), r"000005\.jpg: no such picture"),
-    (lambda tree: (tree / PICTURE).write_bytes(b"\xff\xd8\xffnothing"), r"000005\.jpg: cannot be read as a picture"),
+    (lambda tree: (tree / IMAGE).unlink(), r"000005\.jpg: no such picture"),
+    (lambda tree: (tree / IMAGE).write_bytes(b"\xff\xd8\xffnothing"), r"000005\.jpg: cannot be read as a picture"),
 ]
 SUN_SPOILED = [
     (lambda tree: shutil.rmtree(tree / "Partitions"), r"Training_01\.txt: cannot be read .* wanted Partitions/"),
@@ -343,9 +345,9 @@ SPOILED += [("esc50", *case) for case in ESC50_SPOILED]
 
 
 @pytest.mark.parametrize(("benchmark", "damage", "told"), SPOILED, ids=[told for *_, told in SPOILED])
-def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tmp_path, trees, encoder):
-    damage(trees[benchmark])
-    changes = {f"evaluate__{benchmark}__tree": trees[benchmark]}
+def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tmp_path, datasets, encoder):
+    damage(datasets[benchmark])
+    changes = {f"evaluate__{benchmark}__tree": datasets[benchmark]}
     if benchmark == "esc50":
         encoder = described_as("spectrum", tmp_path / "models")
         changes |= {"evaluate__esc50__windows": 1, "evaluate__esc50__encoder": encoder}
@@ -359,4 +361,4 @@ def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tm
 
 def test_a_resize_below_what_the_network_sees_is_refused(voc_whole, encoder):
     with pytest.raises(EarshotError, match=r"resize is 63 px, wanted at least the encoder's 64"):
-        layer_features(load_encoder(encoder), voc_lists.read_tree(voc_whole)[1]["val"][0], ("max5",), CROP - 1, "x")
+        layer_features(load_encoder(encoder), voc_lists.read_dataset(voc_whole)[1]["val"][0], ("max5",), CROP - 1, "x")

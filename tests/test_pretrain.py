@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import PARAMS, REPOSITORY
-from labelled_scenes import write_striped_tables
+from labeled_scenes import write_striped_tables
 from safetensors.torch import load_file
 
 from earshot.core.errors import EarshotError
@@ -28,7 +28,7 @@ from earshot.networks.network import require_convolutional
 from stages.pretrain import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")
-SMALL = ["pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch=16", "pretrain.epochs=3"]
+SMALL = ["pretrain.width=0.1", "pretrain.image_size=64", "pretrain.batch_size=16", "pretrain.epochs=3"]
 # The stage with a checkpoint after every step, in one process.
 CHECKPOINTED = """
 import sys
@@ -131,14 +131,14 @@ def test_no_epochs_leave_the_random_network_as_the_encoder(root):
 def test_weights_from_k_means_are_the_encoder_where_nothing_is_trained(root):
     pretrain(root, "pretrain.epochs=0")
     random_weights = weights(root, "random")
-    metrics = pretrain(root, "pretrain.epochs=0", "pretrain.initialisation=kmeans")
+    metrics = pretrain(root, "pretrain.epochs=0", "pretrain.initialization=kmeans")
     assert weights(root, "random") == random_weights
     assert weights(root, "encoder") != random_weights
     assert metrics["epoch_kept"] == 0
 
 
 def test_trained_networks_start_from_k_means_where_it_is_asked_for(root):
-    kmeans = "pretrain.initialisation=kmeans"
+    kmeans = "pretrain.initialization=kmeans"
     pretrain(root, kmeans, "pretrain.epochs=0")
     start = load_file(root / "models/pretrain/encoder.safetensors")
     pretrain(root, kmeans, "pretrain.learning_rate=1e-12", "pretrain.weight_decay=0", "pretrain.epochs=1")
@@ -163,7 +163,7 @@ def test_a_file_of_weights_that_is_not_there_is_refused(root):
 
 
 def test_the_best_epoch_is_kept_where_it_is_asked_for(root):
-    metrics = pretrain(root, "pretrain.keep=best", "pretrain.control=false")
+    metrics = pretrain(root, "pretrain.checkpoint_selection=best", "pretrain.control=false")
     with open(root / "metrics/history.csv") as file:
         accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
     assert metrics["val_accuracy"] == max(accuracies)

@@ -16,8 +16,8 @@ def row(number, status="kept", reason=""):
 
 
 def write(folder, shard, asked, entries):
-    (folder / "asked").mkdir(exist_ok=True)
-    (folder / "asked" / f"{shard:05d}.jsonl").write_text("{}\n" * asked)
+    (folder / "requested").mkdir(exist_ok=True)
+    (folder / "requested" / f"{shard:05d}.jsonl").write_text("{}\n" * asked)
     (folder / "clips" / f"{shard:05d}").mkdir(parents=True)
     with Journal(folder / "clips" / f"{shard:05d}" / "journal.jsonl") as journal:
         for entry in entries:
@@ -25,7 +25,7 @@ def write(folder, shard, asked, entries):
 
 
 def look(folder):
-    return progress(folder / "asked", folder / "clips", folder / "ledger")
+    return progress(folder / "requested", folder / "clips", folder / "ledger")
 
 
 def test_the_last_outcome_of_each_clip_counts_and_the_last_hour_gives_the_pace(tmp_path):
@@ -35,14 +35,14 @@ def test_the_last_outcome_of_each_clip_counts_and_the_last_hour_gives_the_pace(t
     waiting = [Entry(now - 50, row(12, "pending", "network")), Entry(now - 40, row(12, "pending", "blocked"))]
     waiting += [Entry(now - 50, row(13, "pending", "network")), Entry(now - 30, row(13))]
     write(tmp_path, 1, 40, [*late, *waiting])
-    (tmp_path / "asked" / "00002.jsonl").write_text("{}\n" * 7)
-    facts = look(tmp_path)
-    assert facts == {
-        "clips_asked": 52,
+    (tmp_path / "requested" / "00002.jsonl").write_text("{}\n" * 7)
+    metadata = look(tmp_path)
+    assert metadata == {
+        "clips_requested": 52,
         "clips_kept": 16,
         "pending_blocked": 1,
         "refused_removed": 1,
-        "not_yet_asked": 34,
+        "not_yet_requested": 34,
         "clips_an_hour": pytest.approx(24, abs=0.1),
         "hours_left": pytest.approx(35 / 24, abs=0.01),
     }
@@ -53,20 +53,20 @@ def test_a_line_that_a_kill_has_cut_off_is_no_outcome(tmp_path):
     with open(tmp_path / "clips" / "00000" / "journal.jsonl", "a") as file:
         file.write('\n{"at": 1.0, "clip_id": "1_0", "sta')
     assert look(tmp_path)["clips_kept"] == 1
-    assert look(tmp_path)["not_yet_asked"] == 1
+    assert look(tmp_path)["not_yet_requested"] == 1
 
 
 def test_before_any_run_and_after_the_last_one(tmp_path):
-    assert look(tmp_path) == {"clips_asked": 0, "clips_kept": 0, "not_yet_asked": 0, "clips_an_hour": 0}
+    assert look(tmp_path) == {"clips_requested": 0, "clips_kept": 0, "not_yet_requested": 0, "clips_an_hour": 0}
     write_ledger(tmp_path / "ledger" / "00000.csv", [row(0), row(1, "refused", "private")])
-    facts = {"clips_asked": 2, "clips_kept": 1, "refused_private": 1, "not_yet_asked": 0, "clips_an_hour": 0}
-    assert look(tmp_path) == facts
+    metadata = {"clips_requested": 2, "clips_kept": 1, "refused_private": 1, "not_yet_requested": 0, "clips_an_hour": 0}
+    assert look(tmp_path) == metadata
 
 
 def test_facts_are_told_as_lines_or_as_json(capsys):
-    facts = {"clips_asked": 12345, "hours_left": 1.5, "held site": "blocked, until 2026-01-01 00:00"}
-    _tell(facts, as_json=False)
+    metadata = {"clips_requested": 12345, "hours_left": 1.5, "held site": "blocked, until 2026-01-01 00:00"}
+    _tell(metadata, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["clips asked  12,345", "hours left   1.5", "held site    blocked, until 2026-01-01 00:00"]
-    _tell(facts, as_json=True)
-    assert json.loads(capsys.readouterr().out) == facts
+    _tell(metadata, as_json=True)
+    assert json.loads(capsys.readouterr().out) == metadata

@@ -19,11 +19,11 @@ import stages.extract
 from earshot.commands.completeness import main as completeness_main
 from earshot.core.hashing import list_hash
 from earshot.core.params import load_params
-from earshot.corpus.completeness import CLASSES_LIMIT, OTHERS, Completeness
+from earshot.corpus.completeness import MAX_CLASSES, OTHERS, Completeness
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.split import split_of
-from earshot.media.quality import Measured, judge, measure, sound_print
+from earshot.media.quality import Measured, audio_print, judge, measure
 from earshot.params.extract import Params
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
@@ -50,10 +50,10 @@ def notes(seed: int, seconds: float = 3.0) -> np.ndarray:
     return np.repeat((sound * 20000).astype(np.int16)[:, None], 2, axis=1)
 
 
-def video(path: Path, picture: str, sound: int) -> Path:
+def video(path: Path, image: str, sound: int) -> Path:
     """A video of a moving picture and of the notes of a seed."""
     soundfile.write(path.with_suffix(".wav"), notes(sound), RATE)
-    ffmpeg("-f", "lavfi", "-i", picture, "-i", path.with_suffix(".wav"), *MP4, "-shortest", path)
+    ffmpeg("-f", "lavfi", "-i", image, "-i", path.with_suffix(".wav"), *MP4, "-shortest", path)
     path.with_suffix(".wav").unlink()
     return path
 
@@ -79,7 +79,7 @@ def extract(root: Path, clips: Path, *overrides: str) -> dict:
         "corpus.ontology=none",
         f"corpus.clips={clips}",
         "extract.frame_size=32",
-        "extract.window=1",
+        "extract.window_s=1",
         "extract.shard_clips=2",
     )
     changes += overrides
@@ -109,9 +109,9 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def thumbnails(change: int = 0) -> list[np.ndarray]:
-    grey = np.full((8, 32, 32), 100, np.uint8)
-    grey[4:, :4] += change  # an eighth of the picture
-    return list(grey)
+    gray = np.full((8, 32, 32), 100, np.uint8)
+    gray[4:, :4] += change  # an eighth of the picture
+    return list(gray)
 
 
 def test_loudness_and_samples_at_full_scale_are_counted():
@@ -124,29 +124,29 @@ def test_loudness_and_samples_at_full_scale_are_counted():
 
 
 @pytest.mark.parametrize("change", [0, 7, 120])
-def test_the_liveliest_part_of_the_picture_tells_how_much_it_changes(change):
+def test_the_liveliest_part_of_the_image_tells_how_much_it_changes(change):
     assert measure(notes(1), RATE, thumbnails(change)).change == change
 
 
 @pytest.mark.parametrize("options", [MP4, (*MP4, "-crf", 40, "-g", 10), ("-c:v", "mpeg4", "-q:v", 20, "-g", 12)])
-def test_a_picture_that_only_its_coding_changes_is_still_and_one_that_moves_is_not(tmp_path, options):
-    still = decode(render(tmp_path / "still.mkv", *options, picture=BLEND)).measured
-    assert still.change <= QUALITY.still_change and not still.picture_print
+def test_an_image_that_only_its_coding_changes_is_still_and_one_that_moves_is_not(tmp_path, options):
+    still = decode(render(tmp_path / "still.mkv", *options, image=BLEND)).measured
+    assert still.change <= QUALITY.still_change and not still.image_print
     assert judge(still, QUALITY) == ["still"]
     assert decode(render(tmp_path / "moving.mkv", *options)).measured.change > 4 * QUALITY.still_change
 
 
 def test_nothing_is_known_by_silence_or_a_single_click():
     click = np.zeros((3 * RATE, 1), np.int16)
-    assert sound_print(click, RATE) == b""
+    assert audio_print(click, RATE) == b""
     click[RATE : RATE + 2000] = notes(1)[:2000, :1]
-    assert sound_print(click, RATE) == b""
-    assert sound_print(notes(1)[:500], RATE) == b"" == sound_print(notes(1), 4000)  # too short, and too low a rate
+    assert audio_print(click, RATE) == b""
+    assert audio_print(notes(1)[:500], RATE) == b"" == audio_print(notes(1), 4000)  # too short, and too low a rate
 
 
 def test_a_sound_is_known_again_at_another_rate_in_one_channel_and_softer(corpus):
     a, b, c = (decode(corpus / f"{name}.mp4").measured for name in "abc")
-    for kind, share in (("sound_print", QUALITY.duplicate_sound), ("picture_print", QUALITY.duplicate_picture)):
+    for kind, share in (("audio_print", QUALITY.duplicate_audio), ("image_print", QUALITY.duplicate_image)):
         one, again, other = (np.unpackbits(np.frombuffer(bytes.fromhex(getattr(m, kind)), np.uint8)) for m in (a, b, c))
         assert np.mean(one != again) <= share / 2 < 2 * share < np.mean(one != other)
 
@@ -207,7 +207,7 @@ def test_duplicates_are_those_that_comparing_all_with_all_finds(seed):
 
 
 def test_thousands_of_equal_clips_have_one_first_and_shards_list_their_own(tmp_path):
-    of_both = {"sound_print": "ab" * 32, "picture_print": "cd" * 64}
+    of_both = {"audio_print": "ab" * 32, "image_print": "cd" * 64}
     for shard in range(3):
         rows = [
             Scene(f"c{shard}{row:04d}", f"g{shard}{row}", 2.0, [b""], [1.0], b"", 1, 1, measured=Measured(**of_both))
@@ -314,13 +314,13 @@ def test_what_was_asked_for_and_never_came_is_counted_by_split_and_class(tmp_pat
     rows = [("x", "group0", ["bell"], "refused", "private"), ("y", "group1", [], "pending", "network")]
     rows.append(("z", "group2", ["bell", "a\nbell"], "kept", ""))  # kept: counted where it was extracted, or not
     asked = [ManifestRow(name, name, 0.0, 1.0, group, said, is_local=True) for name, group, said, *_ in rows]
-    (clips / "asked").mkdir()
-    (clips / "asked/00000.jsonl").write_text("".join(json.dumps(astuple(row)) + "\n" for row in asked))
+    (clips / "requested").mkdir()
+    (clips / "requested/00000.jsonl").write_text("".join(json.dumps(astuple(row)) + "\n" for row in asked))
     write_ledger(clips / "ledger/00000.csv", [LedgerRow(name, name, *became) for name, _, _, *became in rows])
     extract(tmp_path, clips)
     with open(tmp_path / "metrics/completeness.csv", newline="") as file:
         found = {(row["split"], row["class"]): row for row in csv.DictReader(file)}
-    columns = ("asked", "kept", "pending", "refused", "refused_duplicate", "refused_private")
+    columns = ("requested", "kept", "pending", "refused", "refused_duplicate", "refused_private")
     counts = {place: tuple(int(row[name]) for name in columns) for place, row in found.items()}
     assert counts["all", ""] == (7, 3, 1, 3, 2, 1)
     assert counts["all", "bell"] == (4, 1, 0, 3, 2, 1)
@@ -340,11 +340,11 @@ def test_what_was_asked_for_and_never_came_is_counted_by_split_and_class(tmp_pat
 
 def test_sentences_for_classes_do_not_fill_the_memory():
     counts = Completeness()
-    for number in range(CLASSES_LIMIT + 500):
+    for number in range(MAX_CLASSES + 500):
         counts.add("train", f"sentence {number}", "kept", 1)
     rows = counts.rows()
-    assert len(rows) <= 2 * (CLASSES_LIMIT + 2)
-    assert sum(row["kept"] for row in rows if row["split"] == "train") == CLASSES_LIMIT + 500
+    assert len(rows) <= 2 * (MAX_CLASSES + 2)
+    assert sum(row["kept"] for row in rows if row["split"] == "train") == MAX_CLASSES + 500
     assert next(row["kept"] for row in rows if row["class"] == OTHERS) >= 499
 
 

@@ -14,9 +14,9 @@ import pytest
 from media_server import MediaServer, serve, status
 
 from earshot.core.errors import EarshotError
-from earshot.core.subprocess_pool import Limits, Lost, guarded_map, pause
+from earshot.core.subprocess_pool import Failure, Limits, guarded_map, pause
 from earshot.corpus.ledger import Refusal
-from earshot.download.rate_limit import LONGEST_NAMED, VAIN_TRIES, Held, Pace, named_time, site_of
+from earshot.download.rate_limit import LONGEST_NAMED, MAX_FAILURES, Pace, RateLimited, named_time, site_of
 from earshot.download.yt_dlp_client import check_js_runtime, fetch
 from earshot.pipeline.settings import settings
 
@@ -142,20 +142,20 @@ def test_a_back_off_doubles_and_is_too_long_to_wait_for_in_the_end(by_clock, clo
         visit.failed("rate-limited")
         waits.append(pace.held()["site"].until - clock.time)
     assert all(0.1 * 2**n - 1e-6 <= wait <= 1.2 * 0.1 * 2**n + 1e-6 for n, wait in enumerate(waits))
-    with pytest.raises(Held, match="rate-limited.*site is not asked again before 20"):
+    with pytest.raises(RateLimited, match="rate-limited.*site is not asked again before 20"):
         pace.visit(ADDRESS).permit("site")
 
 
 def test_a_site_that_has_never_given_is_told_of_after_many_tries(tmp_path):
     pace = pace_in(tmp_path, backoff=0.0)
-    for _ in range(VAIN_TRIES):
-        assert not pace.giving_nothing()
+    for _ in range(MAX_FAILURES):
+        assert not pace.never_succeeded()
         pace.visit(ADDRESS).failed("forbidden")
-    assert list(pace.giving_nothing()) == ["site"]
-    pace.visit(ADDRESS).gave(ADDRESS)
-    for _ in range(VAIN_TRIES):
+    assert list(pace.never_succeeded()) == ["site"]
+    pace.visit(ADDRESS).record_success(ADDRESS)
+    for _ in range(MAX_FAILURES):
         pace.visit(ADDRESS).failed("forbidden")
-    assert not pace.giving_nothing()
+    assert not pace.never_succeeded()
 
 
 def test_one_video_in_error_is_not_the_site_but_many_are(tmp_path):
@@ -191,7 +191,7 @@ def test_after_the_back_off_one_visit_tries_for_all(tmp_path, by_clock, clock):
 
     def sleep(seconds: float) -> None:
         waited.append(seconds)
-        trying.gave(ADDRESS)
+        trying.record_success(ADDRESS)
 
     pace_in(tmp_path, now=clock.now, sleep=sleep, backoff=0.3).visit(ADDRESS).permit("site")
     assert len(waited) == 1
@@ -241,7 +241,7 @@ def _wait_and_work(seconds):
 def test_waiting_on_purpose_does_not_count_against_the_time_of_a_clip():
     items = [[2.0, 0.1], [0.1, 3.0]]
     results = [result for _, result in guarded_map(_wait_and_work, items, Limits(1.5))]
-    assert results == ["done", Lost(hung=True)]
+    assert results == ["done", Failure(hung=True)]
 
 
 def test_a_file_that_is_no_longer_whole_is_named(tmp_path):

@@ -45,7 +45,7 @@ def test_conv5_of_alexnet_sees_163_px_at_stride_16(kind, image_size):
 @pytest.mark.parametrize(("stride", "size"), [(1, 68), (2, 133)])
 def test_towers_see_what_their_docstring_says(stride, size):
     network = build_correspondence("ave", width=1 / 16, image_size=32, stride=stride).eval()
-    seen, heard = measure_fields(network.convolve), measure_fields(network.sound_tower, channels=1)
+    seen, heard = measure_fields(network.convolve), measure_fields(network.audio_tower, channels=1)
     assert seen == heard and seen[0] == seen[1]
     assert (seen[0].stride, seen[0].size) == (8 * stride, size)
 
@@ -73,9 +73,9 @@ def test_the_fields_are_those_of_nan_in_every_single_row_and_at_borders_not_smal
             positions = STACK(torch.zeros(1, 3, side, side)).shape[axis]
             seen = np.zeros((positions, side), bool)
             for px in range(side):
-                picture = torch.zeros(1, 3, side, side)
-                picture.narrow(axis, px, 1).fill_(torch.nan)
-                seen[:, px] = STACK(picture).isnan().any(1).any(4 - axis)[0].numpy()
+                image = torch.zeros(1, 3, side, side)
+                image.narrow(axis, px, 1).fill_(torch.nan)
+                seen[:, px] = STACK(image).isnan().any(1).any(4 - axis)[0].numpy()
             inside = 0
             for position in range(positions):
                 start = along.first + position * along.stride
@@ -96,20 +96,20 @@ def test_fields_may_have_gaps_between_them():
 class Excited(nn.Module):
     """Scales a map by its mean, as squeeze and excitation does."""
 
-    def forward(self, pictures):
-        return pictures * pictures.mean((2, 3), keepdim=True)
+    def forward(self, images):
+        return images * images.mean((2, 3), keepdim=True)
 
 
 def test_a_layer_that_sees_everything_has_no_size():
     fields, _ = measure_fields(nn.Sequential(nn.Conv2d(3, 2, 3, stride=2), Excited()))
     assert fields.size is None
     assert fields.seen(3, 17) == range(17)
-    np.testing.assert_allclose(fields.centres(4, 32), [4, 12, 20, 28])
+    np.testing.assert_allclose(fields.centers(4, 32), [4, 12, 20, 28])
 
 
 def test_maps_are_scaled_between_the_middles_of_the_fields():
     fields = Fields(first=-1, stride=4, size=6)  # middles at the edges 2, 6 and 10 of 12 px
-    np.testing.assert_allclose(fields.centres(3, 12), [2, 6, 10])
+    np.testing.assert_allclose(fields.centers(3, 12), [2, 6, 10])
     rows = fields.scaling(3, 12, 12)
     column = torch.tensor([[0.0], [4.0], [0.0]])
     found = scaled(column, rows, torch.ones(1, 1))[:, 0]
@@ -132,12 +132,12 @@ def network():
 
 
 def test_a_module_gives_its_own_map_before_the_next_changes_it_in_place(network):
-    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     convolution = Layer(network, "convolutions.0")
-    expected = network.convolutions[0](network.normalise(pictures))
-    torch.testing.assert_close(convolution(pictures), expected)
-    assert (Layer(network, "convolutions.1")(pictures) < 0).any()  # a ReLU in place follows this batch norm
-    torch.testing.assert_close(Layer(network, "convolutions")(pictures), Layer(network, "conv5")(pictures))
+    expected = network.convolutions[0](network.normalize(images))
+    torch.testing.assert_close(convolution(images), expected)
+    assert (Layer(network, "convolutions.1")(images) < 0).any()  # a ReLU in place follows this batch norm
+    torch.testing.assert_close(Layer(network, "convolutions")(images), Layer(network, "conv5")(images))
     assert convolution.units == expected.shape[1]
 
 

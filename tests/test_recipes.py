@@ -69,10 +69,10 @@ def test_the_size_recipe_brings_every_row_to_one_size_and_leaves_its_idea(recipe
 @each_row
 def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
     params = applied(recipe, output=tmp_path / "params.yaml")
-    others = ("finetune", "detection") if size_of(recipe) == SIZE else ("esc50", "localisation")
-    trees = [params[f"evaluate.{name}.tree"] for name in ("voc", "sun", *others)]
+    others = ("finetune", "detection") if size_of(recipe) == SIZE else ("esc50", "localization")
+    datasets = [params[f"evaluate.{name}.tree"] for name in ("voc", "sun", *others)]
     corpus = params["corpus.clips"] if params["corpus.clips"] != "data/clips" else params["corpus.manifest"]
-    assert not any(path.startswith("data/sample") for path in (*trees, corpus))
+    assert not any(path.startswith("data/sample") for path in (*datasets, corpus))
 
 
 @pytest.mark.parametrize(

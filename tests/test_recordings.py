@@ -47,7 +47,7 @@ def encoder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("correspond")
     torch.manual_seed(0)
     network = build_correspondence("ave", width=1 / 16, image_size=32)
-    network.fit_sound_scale(torch.randn(2, 48_000).clamp(-1, 1) * 0.1)
+    network.fit_audio_scale(torch.randn(2, 48_000).clamp(-1, 1) * 0.1)
     save_architecture(folder, network)
     for name in ("encoder", "random", "wrong_sound"):
         save_weights(folder, name, network)
@@ -64,7 +64,7 @@ def write_scene(file: Path, name: str, number: int) -> None:
 
 
 @pytest.fixture
-def tree_2013(tmp_path) -> Path:
+def dataset_2013(tmp_path) -> Path:
     """DCASE 2013: names with gaps, as the official ones have."""
     for folder, count in (("scenes_stereo", 3), ("scenes_stereo_testset", 2)):
         for name in SCENES:
@@ -74,7 +74,7 @@ def tree_2013(tmp_path) -> Path:
 
 
 @pytest.fixture
-def tree_2016(tmp_path) -> Path:
+def dataset_2016(tmp_path) -> Path:
     """The development set of 2016: two segments of each of four places a scene, a place a fold."""
     root = tmp_path / "dcase" / "TUT-acoustic-scenes-2016-development"
     folds: list[list[str]] = [[], [], [], []]
@@ -111,7 +111,7 @@ def add_evaluation_set(tree: Path) -> None:
 def run_stage(root: Path, benchmark: str, tree: Path, **changes: object) -> tuple[dict, list[dict]]:
     """The metrics and the table of classes that the stage writes."""
     root.mkdir(exist_ok=True)
-    values = {"tree": tree, "windows": 2, "inputs": "recordings", "annotations": "none"} | changes
+    values = {"data_dir": tree, "windows": 2, "inputs": "recordings", "annotations": "none"} | changes
     sets = [word for key, value in values.items() for word in ("--set", f"evaluate.{benchmark}.{key}={value}")]
     STAGE.run(main, ["--benchmark", benchmark, "--params", str(PARAMS), "--root", str(root), *sets])
     with (root / "metrics" / f"{benchmark}_classes.csv").open() as file:
@@ -194,7 +194,7 @@ def test_a_tower_gives_its_last_map_before_the_relu_pooled_to_4_by_3(tmp_path):
     (found,) = hear_recordings([tmp_path / "a.wav"], "x", network, 2)
     waveforms = torch.from_numpy(cut_recording(tmp_path / "a.wav", 2, 48_000, 48_000))
     with torch.inference_mode():
-        maps = network.sound_tower(network.spectrogram(waveforms))  # (2, 32, 16, 12)
+        maps = network.audio_tower(network.spectrogram(waveforms))  # (2, 32, 16, 12)
     assert found.shape == (2, 32 * 4 * 3)
     assert (found < 0).any()
     wanted = torch.nn.functional.max_pool2d(maps, 4).flatten(1)
@@ -213,7 +213,7 @@ def test_esc50_scores_a_sound_tower_beside_its_controls(tmp_path, encoder, capsy
     with (tree / "meta" / "esc50.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
     metrics, classes = run_stage(tmp_path / "root", "esc50", tree, encoder=encoder)
-    names = ["accuracy", "accuracy_spread", "wrong_sound_accuracy", "random_accuracy", "chance"]
+    names = ["accuracy", "accuracy_std", "wrong_sound_accuracy", "random_accuracy", "chance"]
     assert set(metrics) == {*names, "items_hash"}
     assert metrics["items_hash"] == list_hash(f"audio/{name}" for name, *_ in rows)
     assert metrics["accuracy"] == metrics["random_accuracy"] == metrics["wrong_sound_accuracy"] > 0.8
@@ -222,8 +222,8 @@ def test_esc50_scores_a_sound_tower_beside_its_controls(tmp_path, encoder, capsy
     assert re.search(r"ave 0\.\d+, wrong sound 0\.\d+, random 0\.\d+; chance 0\.333", capsys.readouterr().out)
 
 
-def test_dcase_2013_trains_on_one_folder_and_asks_the_other(tmp_path, tree_2013, encoder, capsys):
-    scenes = dcase.read_tree(tree_2013)
+def test_dcase_2013_trains_on_one_folder_and_asks_the_other(tmp_path, dataset_2013, encoder, capsys):
+    scenes = dcase.read_dataset(dataset_2013)
     (split,) = scenes.splits
     assert [scenes.files[place].parent.name for place in (0, 8, 9, 14)] == ["scenes_stereo"] * 2 + [
         "scenes_stereo_testset"
@@ -232,29 +232,31 @@ def test_dcase_2013_trains_on_one_folder_and_asks_the_other(tmp_path, tree_2013,
     assert split.test.tolist() == list(range(9, 15))
     for name in SCENES:  # every fold has one of each scene
         assert split.folds[[place for place in range(9) if scenes.classes[place] == name]].tolist() == [0, 1, 2]
-    metrics, classes = run_stage(tmp_path / "root", "dcase", tree_2013, encoder=encoder)
+    metrics, classes = run_stage(tmp_path / "root", "dcase", dataset_2013, encoder=encoder)
     assert metrics["accuracy"] == metrics["random_accuracy"] > 0.6
     assert (metrics["recordings_train"], metrics["recordings_test"]) == (9, 6)
     assert [row["class"] for row in classes] == list(SCENES)
     assert "DCASE 2013 linear SVM on windows: ave" in capsys.readouterr().out
 
 
-def test_dcase_2016_asks_the_four_folds_in_turn_where_there_is_no_evaluation_set(tmp_path, tree_2016):
-    scenes = dcase.read_tree(tree_2016)
+def test_dcase_2016_asks_the_four_folds_in_turn_where_there_is_no_evaluation_set(tmp_path, dataset_2016):
+    scenes = dcase.read_dataset(dataset_2016)
     assert len(scenes.splits) == 4
     for number, split in enumerate(scenes.splits):
         places = [[scenes.files[place].name[1:4] for place in part] for part in (split.train, split.test)]
         assert set(places[1]) == {f"{number:03d}"}
         assert not set(places[0]) & set(places[1])  # one place is on one side
         assert [int(place) for place in places[0]] == split.folds.tolist()  # and in one fold
-    metrics, _ = run_stage(tmp_path / "root", "dcase", tree_2016, encoder=described_as("texture", tmp_path / "models"))
+    metrics, _ = run_stage(
+        tmp_path / "root", "dcase", dataset_2016, encoder=described_as("texture", tmp_path / "models")
+    )
     assert metrics["accuracy"] > 0.6 < metrics["spectrum_accuracy"]
     assert (metrics["recordings_train"], metrics["recordings_test"]) == (18, 24)
 
 
-def test_dcase_2016_asks_the_evaluation_set_where_it_is_there(tree_2016):
-    add_evaluation_set(tree_2016)
-    scenes = dcase.read_tree(tree_2016)
+def test_dcase_2016_asks_the_evaluation_set_where_it_is_there(dataset_2016):
+    add_evaluation_set(dataset_2016)
+    scenes = dcase.read_dataset(dataset_2016)
     (split,) = scenes.splits
     assert (len(split.train), len(split.test)) == (24, 3)
     assert [scenes.classes[place] for place in split.test] == list(SCENES)
@@ -308,38 +310,38 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("damage", SPOILED)
-def test_a_tree_of_2016_that_is_not_whole_is_refused_by_name(damage, tmp_path, tree_2016, encoder):
+def test_a_tree_of_2016_that_is_not_whole_is_refused_by_name(damage, tmp_path, dataset_2016, encoder):
     spoiled, told = SPOILED[damage]
-    spoiled(tree_2016)
+    spoiled(dataset_2016)
     with pytest.raises(SystemExit, match=told):
-        run_stage(tmp_path / "root", "dcase", tree_2016, encoder=encoder)
+        run_stage(tmp_path / "root", "dcase", dataset_2016, encoder=encoder)
 
 
-def test_a_tree_of_2013_that_is_not_whole_is_refused_by_name(tmp_path, tree_2013):
+def test_a_tree_of_2013_that_is_not_whole_is_refused_by_name(tmp_path, dataset_2013):
     with pytest.raises(
         EarshotError, match="holds neither year of DCASE, wanted scenes_stereo and scenes_stereo_testset"
     ):
-        dcase.read_tree(tmp_path)
-    (tree_2013 / "scenes_stereo" / "notes.wav").touch()
+        dcase.read_dataset(tmp_path)
+    (dataset_2013 / "scenes_stereo" / "notes.wav").touch()
     with pytest.raises(
         EarshotError, match=r"scenes_stereo: holds notes\.wav among the recordings, wanted names such as"
     ):
-        dcase.read_tree(tree_2013)
-    (tree_2013 / "scenes_stereo" / "notes.wav").unlink()
-    for file in (tree_2013 / "scenes_stereo").glob("park*.wav"):
+        dcase.read_dataset(dataset_2013)
+    (dataset_2013 / "scenes_stereo" / "notes.wav").unlink()
+    for file in (dataset_2013 / "scenes_stereo").glob("park*.wav"):
         file.unlink()
     with pytest.raises(EarshotError, match="recordings of park are asked and none trains"):
-        dcase.read_tree(tree_2013)
+        dcase.read_dataset(dataset_2013)
 
 
-def test_a_network_without_a_sound_tower_is_refused(tmp_path, tree_2013):
+def test_a_network_without_a_sound_tower_is_refused(tmp_path, dataset_2013):
     torch.manual_seed(0)
-    network = build_correspondence("multisensory", width=1 / 64, image_size=32, frames=4, sound_samples=8000)
+    network = build_correspondence("multisensory", width=1 / 64, image_size=32, frames=4, audio_samples=8000)
     save_architecture(tmp_path, network)
     for name in ("encoder", "random"):
         save_weights(tmp_path, name, network)
     with pytest.raises(SystemExit, match="multisensory has no tower of spectrograms; wanted another"):
-        run_stage(tmp_path / "root", "dcase", tree_2013, encoder=tmp_path)
+        run_stage(tmp_path / "root", "dcase", dataset_2013, encoder=tmp_path)
 
 
 @pytest.mark.slow

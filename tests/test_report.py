@@ -27,7 +27,7 @@ from earshot.report.comparison import changed_parameters, other_lists
 from earshot.report.drawing import label, save_chart
 from earshot.report.figures import class_bars
 from earshot.report.overview import beside_papers, question
-from earshot.report.pages import embeddings, localisation, units
+from earshot.report.pages import embeddings, localization, units
 from earshot.report.refusals import MOST_ROWS
 from earshot.report.revisions import folder_source, revision_source
 from earshot.report.site import Site
@@ -66,7 +66,7 @@ def test_the_same_run_gives_the_same_bytes_and_the_same_bytes_are_one_file(root,
 
 def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root):
     page = (root / "report" / "index.html").read_text()
-    for name in ("voc", "sun", "finetune", "detection", "correspondence", "esc50", "retrieval", "nmi", "localisation"):
+    for name in ("voc", "sun", "finetune", "detection", "correspondence", "esc50", "retrieval", "nmi", "localization"):
         found = grid(DISPLAYS[name], json.loads((root / "metrics" / f"{name}.json").read_text()))
         assert f"metrics/{name}.json" in page
         for value in [score for row in found.rows.values() for score in row.values()] + [*found.alike.values()]:
@@ -96,7 +96,7 @@ def test_a_chart_holds_whatever_a_class_may_be_called(tmp_path):
     assert {"$x^{$ \\frac", "<script>", "\u97f3 \U0001f514", "a & b"} <= shown
 
 
-def test_the_shares_of_neighbours_are_those_that_the_exhibit_measured(tmp_path):
+def test_the_shares_of_neighbors_are_those_that_the_exhibit_measured(tmp_path):
     folder = Synthetic(tmp_path / "run").write(clusters=1, units=1, points=21)
     shown = embeddings.column(Site(tmp_path / "report", "x", {}), Source("x", folder, PARAMS), "")
     assert [f"{each['alike']:.2f}" for each in shown.view["maps"]] == ["0.90", "0.20", "0.90", "0.20"]
@@ -106,13 +106,13 @@ def test_the_shares_of_neighbours_are_those_that_the_exhibit_measured(tmp_path):
 
 def test_an_exhibit_without_a_page_is_shown_as_it_is(root, tmp_path):
     folder = tmp_path / "run" / "data" / "explain"
-    shutil.copytree(root / "data/explain/localisation", folder / "new")
+    shutil.copytree(root / "data/explain/localization", folder / "new")
     (folder / "new" / "exhibit.json").write_text('{"exhibit": "new", "title": "New things"}')
-    params = {"explain.new.tree": "data/scenes"}
+    params = {"explain.new.data_dir": "data/scenes"}
     write_report([Source("x", tmp_path / "run", params)], tmp_path / "report")
     page = (tmp_path / "report/new.html").read_text()
     assert "<h1>New things</h1>" in page and page.count("<video") == 2 and page.count("<audio") == 6
-    assert page.count("<img") == 6 * 2 + 2 and "clip0.jpg" in page and "data/explain/new/localised.parquet" in page
+    assert page.count("<img") == 6 * 2 + 2 and "clip0.jpg" in page and "data/explain/new/localized.parquet" in page
     assert 'href="new.html"' in (tmp_path / "report/index.html").read_text()
     assert generic.page("absent").column(Site(tmp_path / "s", "x", {}), Source("x", tmp_path, params), "").nothing
 
@@ -165,20 +165,20 @@ def test_refusals_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path):
 
 
 def test_what_is_broken_is_one_line_that_names_it(tmp_path):
-    folder = tmp_path / "data/explain/localisation"
+    folder = tmp_path / "data/explain/localization"
     folder.mkdir(parents=True)
     (folder / "exhibit.json").write_text("{}")
     row = {"name": "a", "class": "b", "hit": True, "control_hit": True, "heat": photograph(1), "sound": b""}
-    write_table(folder, KINDS["localisation"].tables, "localised", [row | {"shown": b"no picture"}])
+    write_table(folder, KINDS["localization"].tables, "localized", [row | {"shown": b"no picture"}])
     site, source = Site(tmp_path / "report", "x", {}), Source("x", tmp_path, PARAMS)
     with pytest.raises(EarshotError, match=r"localised.parquet, a: 10 bytes are no JPEG or PNG; run the stage explain"):
-        localisation.column(site, source, "")
-    (folder / "localised.parquet").unlink()
+        localization.column(site, source, "")
+    (folder / "localized.parquet").unlink()
     with pytest.raises(EarshotError, match=r"localised.parquet: cannot be read"):
-        localisation.column(site, source, "")
+        localization.column(site, source, "")
     (folder / "exhibit.json").write_text("[")
     with pytest.raises(EarshotError, match=r"exhibit.json: cannot be read"):
-        localisation.column(site, source, "")
+        localization.column(site, source, "")
 
 
 def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(root, tmp_path):
@@ -241,7 +241,7 @@ def test_exhibits_of_a_revision_come_from_the_cache_or_are_said_to_be_missing(tm
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_pictures_and_sounds(tmp_path):
+def test_memory_does_not_grow_with_images_and_sounds(tmp_path):
     def peak(name: str, clusters: int, padding: int) -> float:
         folder = Synthetic(tmp_path / name).write(clusters=1, units=1, points=12)
         moment = {"moment": 0, "group": "g", "annotations": ["bell"], "distance": 0.0, "seconds": 1.0}

@@ -130,7 +130,7 @@ def until(page: Page, expression: str, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def load_all_pictures(page: Page) -> list[str]:
+def load_all_images(page: Page) -> list[str]:
     """Load what would be loaded when it comes into view; the addresses of pictures that cannot be shown."""
     return page.evaluate(
         """async () => {
@@ -160,11 +160,11 @@ def grave(page: Page) -> list[str]:
     ]
 
 
-def test_every_page_opens_from_disk_with_all_links_pictures_sounds_and_videos(visit):
+def test_every_page_opens_from_disk_with_all_links_images_sounds_and_videos(visit):
     for file in pages_of(visit.report):
         page = visit.open(file)
         assert dead_links(page, visit.report) == []
-        assert load_all_pictures(page) == []
+        assert load_all_images(page) == []
         assert grave(page) == []
         assert (
             page.evaluate(PLAY_ALL) == []
@@ -267,7 +267,7 @@ def test_a_strangers_text_runs_nothing_and_breaks_nothing(browser, tmp_path):
     visitor = Visitor(browser, folder, NARROW)
     for file in pages_of(folder):
         page = visitor.open(file)
-        assert load_all_pictures(page) == [] and dead_links(page, folder) == []
+        assert load_all_images(page) == [] and dead_links(page, folder) == []
         assert page.evaluate("window.hacked") is None and page.locator("[onerror], [onmouseover]").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW, file
     page = visitor.open(folder / "embeddings.html")
@@ -300,7 +300,7 @@ def test_runs_side_by_side_have_pages_as_good_as_those_of_one(browser, report, t
     for file in [*sorted((tmp_path / "report").glob("*.html")), tmp_path / "report/clusters/2-1.html"]:
         page = visitor.open(file)
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW, file
-        assert dead_links(page, tmp_path / "report") == [] and load_all_pictures(page) == [] and grave(page) == []
+        assert dead_links(page, tmp_path / "report") == [] and load_all_images(page) == [] and grave(page) == []
     assert page.evaluate("window.hacked") is None and visitor.troubles == []
     visitor.close()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from annotated_scenes import RATE, TEST_GROUPS, flac, grey_jpeg
+from annotated_scenes import RATE, TEST_GROUPS, flac, gray_jpeg
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
@@ -15,7 +15,7 @@ from earshot.labels.texton_histograms import write_histograms
 from earshot.labels.textons import Textons
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import Sampling, Wanted, clips_of
+from earshot.scenes.clips import InputSpec, Sampling, clips_of
 from earshot.scenes.duplicates import read_corpus
 from earshot.scenes.moments import match_moments
 from earshot.scenes.table import SceneTable, decoding_frames, frames_in, read_scenes
@@ -23,14 +23,14 @@ from earshot.scenes.writing import Scene, write_scenes
 
 TRAIN_GROUPS = [name for name in (f"video_{number}" for number in range(100)) if split_of(name) == "train"]
 CLIPS = 130  # two row groups
-WANTED = Wanted(image_size=32, frames=1, sound_samples=RATE // 2, sound_rate=RATE, sound_channels=1)
-CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=0.0)
+WANTED = InputSpec(image_size=32, frames=1, audio_samples=RATE // 2, audio_rate=RATE, audio_channels=1)
+CENTERED = Sampling(positives="centered", negatives="other-group", grid_s=0.04, min_shift_s=0.0)
 
 
 def scene(number: int) -> Scene:
     """A clip of one to three frames; every third is of the test split."""
     group = TEST_GROUPS[number % 30] if number % 3 == 0 else TRAIN_GROUPS[number % 30]
-    frames = [grey_jpeg(10 * (moment + 1)) for moment in range(1 + number % 3)]
+    frames = [gray_jpeg(10 * (moment + 1)) for moment in range(1 + number % 3)]
     times = [0.1 * moment for moment in range(len(frames))]
     return Scene(f"clip_{number}", group, 1.0, frames, times, flac(np.zeros(RATE)), RATE, 1)
 
@@ -56,12 +56,12 @@ def test_the_row_groups_of_a_split_hold_its_clips_and_no_others(scenes):
 def test_clips_are_found_by_their_names_in_the_order_of_the_table(scenes):
     found = list(SceneTable(scenes).clips({"clip_131", "clip_4", "nobody"}, ["clip_id", "frames"]))
     assert [clip["clip_id"] for clip in found] == ["clip_4", "clip_131"]
-    assert found[0]["frames"] == [grey_jpeg(10), grey_jpeg(20)]
+    assert found[0]["frames"] == [gray_jpeg(10), gray_jpeg(20)]
 
 
 def test_frames_are_taken_by_row_and_moment(scenes):
     table = next(read_scenes(scenes / "00000.parquet", ["frames"]))
-    assert list(frames_in(table, np.array([5, 0, 1]), np.array([2, 0, 1]))) == [grey_jpeg(n) for n in (30, 10, 20)]
+    assert list(frames_in(table, np.array([5, 0, 1]), np.array([2, 0, 1]))) == [gray_jpeg(n) for n in (30, 10, 20)]
 
 
 def moments_of(shard: Path) -> pa.Table:
@@ -108,7 +108,7 @@ READERS = {
     "a shard": lambda scenes, _: list(read_scenes(scenes / "00000.parquet", ["clip_id", "frames"])),
     "a split": lambda scenes, _: list(SceneTable(scenes).split("test", ["times"])),
     "clips by name": lambda scenes, _: list(SceneTable(scenes).clips({"clip_1"}, ["frames", "times"])),
-    "clips for pairs": lambda scenes, _: [g.read() for g in clips_of(scenes, WANTED, CENTRED, split="test")],
+    "clips for pairs": lambda scenes, _: [g.read() for g in clips_of(scenes, WANTED, CENTERED, split="test")],
     "frames to explain": lambda scenes, _: list(FramePool(scenes, 10).batches()),
     "textons": read_textons,
     "duplicates": lambda scenes, _: read_corpus([scenes / "00000.parquet"], 0.1, 0.1),
@@ -135,7 +135,7 @@ FAULTS = {
     "cut short": (cut_short, "cannot be read"),
     "spoiled pages": (spoil_pages, "cannot be read"),
     "a column less": (
-        lambda shard: drop(shard, "frames", "times", "sound_print"),
+        lambda shard: drop(shard, "frames", "times", "audio_print"),
         "has no column (frames|times|sound_print), found clip_id, group, split",
     ),
 }

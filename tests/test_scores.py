@@ -9,7 +9,7 @@ from conftest import PARAMS
 
 from earshot.commands.scores import main, table
 
-VOC = {"map_pool5": 0.5, "C_pool5": 0.01, "random_map_pool5": 0.25, "colour_map": 0.125, "chance": 0.1}
+VOC = {"map_pool5": 0.5, "svm_c_pool5": 0.01, "random_map_pool5": 0.25, "color_histogram_map": 0.125, "chance": 0.1}
 
 
 def write(root: Path, name: str, values: object) -> None:
@@ -37,7 +37,7 @@ def test_modes_of_training_on_have_columns_and_a_single_score_has_one(tmp_path):
 
 
 def test_a_run_without_validation_frames_has_no_accuracy_to_show(tmp_path):
-    write(tmp_path, "esc50", {"accuracy": 0.5, "accuracy_spread": 0.1, "spectrum_accuracy": 0.25, "chance": 0.1})
+    write(tmp_path, "esc50", {"accuracy": 0.5, "accuracy_std": 0.1, "spectrum_accuracy": 0.25, "chance": 0.1})
     write(tmp_path, "pretrain", {"val_accuracy": None, "majority": None, "chance": 0.5})
     shown = table(tmp_path)
     assert "held-out" not in shown and "0.250" in shown

@@ -19,7 +19,7 @@ from peak_memory import measured
 from earshot.core.errors import EarshotError
 from earshot.corpus.manifest import read_manifest
 from earshot.corpus.ontology import read_ontology
-from earshot.corpus.requested import read_asked
+from earshot.corpus.requested import read_requested
 from earshot.corpus.selection import Selection
 from earshot.download.published import Found, Manifest, open_manifest
 from earshot.download.sharding import deal, merged, shard_sizes
@@ -33,12 +33,12 @@ def manifest(folder, rows, header=HEADER, name="list.csv"):
     return open_manifest(folder / name, folder / "lists")
 
 
-def dealt(folder):
-    return [read_asked(path) for path in sorted(folder.glob("*.jsonl"))]
+def deranged(folder):
+    return [read_requested(path) for path in sorted(folder.glob("*.jsonl"))]
 
 
 def clips(folder):
-    return [row.clip_id for shard in dealt(folder) for row in shard]
+    return [row.clip_id for shard in deranged(folder) for row in shard]
 
 
 # Merging
@@ -67,9 +67,11 @@ def test_rows_of_one_source_are_together_and_everything_else_keeps_its_order(sou
 
 def test_a_manifest_of_many_sources_is_dealt_in_order_into_full_shards(tmp_path):
     rows = [f"{number}.mp4,0,5,x" for number in range(5)]
-    assert deal(manifest(tmp_path, rows), tmp_path / "asked", 2) == 3
-    assert [len(shard) for shard in dealt(tmp_path / "asked")] == [2, 2, 1]
-    assert [row for shard in dealt(tmp_path / "asked") for row in shard] == list(read_manifest(tmp_path / "list.csv"))
+    assert deal(manifest(tmp_path, rows), tmp_path / "requested", 2) == 3
+    assert [len(shard) for shard in deranged(tmp_path / "requested")] == [2, 2, 1]
+    assert [row for shard in deranged(tmp_path / "requested") for row in shard] == list(
+        read_manifest(tmp_path / "list.csv")
+    )
 
 
 def test_requests_for_one_video_are_merged_whatever_form_its_address_has(tmp_path):
@@ -77,16 +79,16 @@ def test_requests_for_one_video_are_merged_whatever_form_its_address_has(tmp_pat
         "https://youtu.be/--PJHxphWEs,0,5", "https://a.org/v.mp4,0,5", "https://www.youtube.com/watch?v=--PJHxphWEs,50,55",
         "https://a.org/w.mp4,0,5", "https://a.org/v.mp4,7,9", "https://m.youtube.com/watch?v=--PJHxphWEs&t=1,20,25",
     ]  # fmt: skip
-    assert deal(manifest(tmp_path, rows, "url,start,end\n"), tmp_path / "asked", 4) == 2
-    first, second = dealt(tmp_path / "asked")
+    assert deal(manifest(tmp_path, rows, "url,start,end\n"), tmp_path / "requested", 4) == 2
+    first, second = deranged(tmp_path / "requested")
     assert [row.start for row in first] == [0, 50, 20] and len({row.source for row in first}) == 1
     assert [(row.source[-5:], row.start) for row in second] == [("v.mp4", 0), ("v.mp4", 7), ("w.mp4", 0)]
 
 
 def test_a_clip_that_is_asked_for_twice_is_named(tmp_path):
     with pytest.raises(EarshotError, match=r"list\.csv, line 4: clip a_0 is asked for on line 2 already"):
-        deal(manifest(tmp_path, ["a.mp4,0,5,", "b.mp4,0,5,", "a.mp4,0,7,"]), tmp_path / "asked", 2)
-    assert not list((tmp_path / "asked").iterdir())
+        deal(manifest(tmp_path, ["a.mp4,0,5,", "b.mp4,0,5,", "a.mp4,0,7,"]), tmp_path / "requested", 2)
+    assert not list((tmp_path / "requested").iterdir())
 
 
 def test_a_clip_that_a_published_list_names_twice_has_all_annotations(tmp_path):
@@ -95,14 +97,14 @@ def test_a_clip_that_a_published_list_names_twice_has_all_annotations(tmp_path):
     (tmp_path / "k.csv").write_text(text)
     list_file = Found("https://a.org/k.csv", tmp_path / "k.csv", "", len(text), True)
     with pytest.warns(UserWarning, match="2 rows ask for a clip again, such as abc-_000001_0"):
-        deal(Manifest(tmp_path / "k.json", (list_file,)), tmp_path / "asked", 10)
-    ((first, second),) = dealt(tmp_path / "asked")
+        deal(Manifest(tmp_path / "k.json", (list_file,)), tmp_path / "requested", 10)
+    ((first, second),) = deranged(tmp_path / "requested")
     assert (first.annotations, second.annotations) == (("a", "c"), ("b",))
 
 
 def test_a_manifest_of_a_header_alone_is_refused(tmp_path):
     with pytest.raises(EarshotError, match="holds no clips below its header"):
-        deal(manifest(tmp_path, []), tmp_path / "asked", 2)
+        deal(manifest(tmp_path, []), tmp_path / "requested", 2)
 
 
 # Selecting
@@ -166,42 +168,42 @@ ANNOTATED = ["a.mp4,0,5,/speech", "b.mp4,0,5,/choir;/dog", "c.mp4,0,5,choir", "d
     ],
 )
 def test_a_class_brings_all_below_it_and_a_plain_word_itself(tmp_path, ontology, classes, taken):
-    deal(manifest(tmp_path, ANNOTATED), tmp_path / "asked", 10, Selection(classes, ontology=ontology))
-    assert "".join(clip[0] for clip in clips(tmp_path / "asked")) == taken
+    deal(manifest(tmp_path, ANNOTATED), tmp_path / "requested", 10, Selection(classes, ontology=ontology))
+    assert "".join(clip[0] for clip in clips(tmp_path / "requested")) == taken
 
 
 def test_without_an_ontology_a_class_is_the_word_of_the_annotations(tmp_path):
-    deal(manifest(tmp_path, ANNOTATED), tmp_path / "asked", 10, Selection(["choir", "train whistle"]))
-    assert [clip[0] for clip in clips(tmp_path / "asked")] == ["c", "d"]
+    deal(manifest(tmp_path, ANNOTATED), tmp_path / "requested", 10, Selection(["choir", "train whistle"]))
+    assert [clip[0] for clip in clips(tmp_path / "requested")] == ["c", "d"]
 
 
 def test_clips_are_counted_after_classes(tmp_path, ontology):
     rows = [f"{number}.mp4,0,5,{'dog' if number % 3 else 'choir'}" for number in range(60)]
-    deal(manifest(tmp_path, rows), tmp_path / "asked", 10, Selection(["music"], clips=7, ontology=ontology))
-    assert [row.annotations for shard in dealt(tmp_path / "asked") for row in shard] == [("choir",)] * 7
+    deal(manifest(tmp_path, rows), tmp_path / "requested", 10, Selection(["music"], clips=7, ontology=ontology))
+    assert [row.annotations for shard in deranged(tmp_path / "requested") for row in shard] == [("choir",)] * 7
 
 
 def test_a_class_that_nothing_has_is_told(tmp_path, ontology):
     listed = manifest(tmp_path, ANNOTATED)
     with pytest.raises(EarshotError, match="no clip has the class 'musik' .* the nearest class is 'music'"):
-        deal(listed, tmp_path / "asked", 10, Selection(["speech", "musik"], ontology=ontology))
+        deal(listed, tmp_path / "requested", 10, Selection(["speech", "musik"], ontology=ontology))
     with pytest.raises(EarshotError, match=r"no clip has the class 'Dog' .* an ontology is corpus\.select\.ontology"):
-        deal(listed, tmp_path / "asked", 10, Selection(["Dog"]))
+        deal(listed, tmp_path / "requested", 10, Selection(["Dog"]))
     with pytest.warns(UserWarning, match="no clip has the class 'singing'"):
         without_choirs = manifest(tmp_path, ["a.mp4,0,5,speech"], name="few.csv")
-        deal(without_choirs, tmp_path / "asked", 10, Selection(["voice", "singing"], ontology=ontology))
+        deal(without_choirs, tmp_path / "requested", 10, Selection(["voice", "singing"], ontology=ontology))
     with pytest.warns(UserWarning), pytest.raises(EarshotError, match="no clip has one of the classes"):
-        deal(without_choirs, tmp_path / "asked", 10, Selection(["dog"], ontology=ontology))
+        deal(without_choirs, tmp_path / "requested", 10, Selection(["dog"], ontology=ontology))
 
 
 def test_classes_of_audioset_are_selected_from_its_real_list(tmp_path, real_data):
     of_audioset = real_data / "metadata" / "audioset"
     known = read_ontology(of_audioset / "ontology.json")
     listed = open_manifest(of_audioset / "balanced_train_segments.csv", tmp_path)
-    deal(listed, tmp_path / "asked", 1000, Selection(["Animal"], ontology=known))
+    deal(listed, tmp_path / "requested", 1000, Selection(["Animal"], ontology=known))
     below = {known.find("Animal")} | known.descendants("Animal")
     wanted = [row.clip_id for _, row in listed.rows() if below & set(row.annotations)]
-    assert sorted(clips(tmp_path / "asked")) == sorted(wanted)
+    assert sorted(clips(tmp_path / "requested")) == sorted(wanted)
     assert len(wanted) == 2469  # counted when this was written
 
 
@@ -212,7 +214,7 @@ def test_a_row_costs_bytes_and_no_objects(tmp_path):
     def peak(rows):
         listed = manifest(tmp_path, [f"videos/{n % 9000:09d}.mp4,{n},{n + 10},a word;{n}" for n in range(rows)])
         tracemalloc.start()
-        deal(listed, tmp_path / "asked", 250)
+        deal(listed, tmp_path / "requested", 250)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -232,9 +234,9 @@ def test_two_million_rows_are_dealt_in_a_minute_of_processor_time(tmp_path):
         "from earshot.download.published import open_manifest"
     )
     work = "deal(open_manifest(Path(sys.argv[1]), Path('x')), Path(sys.argv[2]), 250)"
-    shards, megabytes, seconds = measured(imports, work, tmp_path / "list.csv", tmp_path / "asked")
+    shards, megabytes, seconds = measured(imports, work, tmp_path / "list.csv", tmp_path / "requested")
     print(f"2,000,000 rows: {shards} shards, {megabytes:.0f} MB, {seconds:.0f} s")
     assert 8000 <= shards <= 8200
     assert seconds < 120 and megabytes < 400
-    read = Counter(len(path.read_bytes().splitlines()) for path in (tmp_path / "asked").glob("*.jsonl"))
+    read = Counter(len(path.read_bytes().splitlines()) for path in (tmp_path / "requested").glob("*.jsonl"))
     assert sum(size * count for size, count in read.items()) == 2_000_000 and max(read) <= 250

@@ -11,7 +11,7 @@ from conftest import PARAMS, REPOSITORY
 
 from earshot.core.hashing import list_hash
 from earshot.core.params import Part, declared_keys, load_params
-from earshot.pipeline.stage import Run, Stage
+from earshot.pipeline.stage import Stage, StageContext
 
 
 class Frames(Part):
@@ -26,7 +26,7 @@ class Params(Part):
 STAGE = Stage(name="count", params=Params, reads=("data/in",), writes=("data/out",), metrics=("count",))
 
 
-def _main(run: Run) -> str:
+def _main(run: StageContext) -> str:
     (run.out("data/out") / "00000.txt").write_text(str(run.params.clusters))
     run.place("data/out")
     run.write_metrics("count", {"clusters": run.params.clusters, "share": 1 / 3})
@@ -52,8 +52,8 @@ def test_a_stage_places_its_outputs_and_leaves_no_scratch(root, capsys):
 
 
 def test_the_hash_of_the_clips_goes_from_stage_to_stage_and_into_every_metric(tmp_path):
-    def begin(run: Run) -> str:
-        run.name_clips(["b", "a"])
+    def begin(run: StageContext) -> str:
+        run.set_clips_hash(["b", "a"])
         return _main(run)
 
     on_clips = replace(STAGE, reads=("data/out",), clips="data/out", writes=("data/out",))
@@ -107,7 +107,7 @@ def test_a_missing_input_is_named(tmp_path):
 def test_unfinished_work_is_taken_up_by_the_same_run_and_by_no_other(root):
     seen = []
 
-    def interrupted(run: Run) -> str:
+    def interrupted(run: StageContext) -> str:
         seen.append((run.scratch, (run.scratch / "mark").exists()))
         (run.scratch / "mark").touch()
         raise KeyboardInterrupt
@@ -128,7 +128,7 @@ def test_unfinished_work_is_taken_up_by_the_same_run_and_by_no_other(root):
 def test_work_that_no_code_has_made_outlives_a_change_of_code_and_no_change_of_its_format(root, monkeypatch):
     seen = []
 
-    def interrupted(run: Run) -> str:
+    def interrupted(run: StageContext) -> str:
         seen.append((run.scratch / "mark").exists())
         (run.scratch / "mark").touch()
         raise KeyboardInterrupt
@@ -146,7 +146,7 @@ def test_work_that_no_code_has_made_outlives_a_change_of_code_and_no_change_of_i
 
 
 def test_a_full_disk_is_one_line(root):
-    def fill(run: Run) -> str:
+    def fill(run: StageContext) -> str:
         raise OSError(28, "No space left on device", "data/out/00000.txt")
 
     with pytest.raises(SystemExit, match=r"data/out/00000\.txt: No space left on device; finished work is kept"):
@@ -164,7 +164,7 @@ def test_a_warning_is_one_line_without_code(root):
 
 
 def test_two_runs_of_the_same_work_do_not_meet(root):
-    def nested(run: Run) -> str:
+    def nested(run: StageContext) -> str:
         STAGE.run(_main, _arguments(root))
         return "unreachable"
 

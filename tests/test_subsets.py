@@ -82,7 +82,7 @@ def test_the_instruments_with_most_clips_are_taken(metadata):
     assert of_two == {"Guitar", "Acoustic guitar"}  # one clip, as the violin has: the first by name
 
 
-def test_animals_are_what_is_labelled_so(metadata, capsys):
+def test_animals_are_what_is_labeled_so(metadata, capsys):
     rows, _ = told("audioset-animals", metadata, capsys)
     found = {group: (row.start, row.end, row.annotations) for (group, _), row in rows.items()}
     assert found == {video(2): (20, 30, ("Bark",)), video(3): (5, 12, ("Animal",))}

@@ -100,7 +100,7 @@ def test_a_run_under_its_recipe_stands_in_the_papers_own_setting(tmp_path):
 def test_runs_that_differ_in_seeds_are_one_row_with_mean_and_sample_deviation(tmp_path):
     for seed, score in enumerate((0.4, 0.5, 0.6)):
         write_run(tmp_path / str(seed), score, f"seed={seed}", f"sample.seed={seed}")
-    write_run(tmp_path / "again", 0.9, "seed=2", "sample.seed=2", "pretrain.threads=2")  # a seed counts once
+    write_run(tmp_path / "again", 0.9, "seed=2", "sample.seed=2", "pretrain.num_threads=2")  # a seed counts once
     (section,) = sections(TABLES["owens-2a"], collected(tmp_path))
     (group,) = section.groups
     assert group.name == "Sound (cluster)"
@@ -114,7 +114,7 @@ def test_other_settings_are_other_tables_and_unused_parameters_separate_nothing(
     write_run(tmp_path / "binary", 0.5, "label.model=binary", "pretrain.epochs=10", "label.distance_filter=false")
     write_run(tmp_path / "random", 0.5, "pretrain.epochs=0", "pretrain.learning_rate=0.5")
     write_run(tmp_path / "longer", 0.5, "pretrain.epochs=40")
-    write_run(tmp_path / "elsewhere", 0.5, "evaluate.voc.tree=../VOCdevkit", "pretrain.epochs=20")
+    write_run(tmp_path / "elsewhere", 0.5, "evaluate.voc.data_dir=../VOCdevkit", "pretrain.epochs=20")
     found = sections(TABLES["owens-2a"], collected(tmp_path))
     names = {tuple(group.name for group in section.groups) for section in found}
     assert names == {
@@ -146,7 +146,7 @@ def test_settings_agree_where_both_have_a_value():
     assert not agree(own, setting(PRETRAIN, scaled, {"voc"}))
     assert agree(own, setting(PRETRAIN, cluster | {"evaluate.sun.resize": 300}, {"voc"}))
     assert idea(PRETRAIN, kmeans) == {
-        "pretrain.initialisation": "kmeans",
+        "pretrain.initialization": "kmeans",
         "pretrain.weights": "none",
         "pretrain.epochs": 0,
     }
@@ -305,9 +305,9 @@ def write_correspondence(folder: Path, *changes: str, **scores: float) -> None:
     (folder / "metrics").mkdir(parents=True)
     recipes = [REPOSITORY / "recipes" / f"{name}.yaml" for name in ("kim-instruments-ave", "sample-correspond")]
     apply_recipes(recipes, PARAMS, folder / "params.yaml", changes)
-    retrieval = {f"ndcg30_{name}": 0.7 for name in ("picture_sound", "sound_picture", "picture_picture", "sound_sound")}
+    retrieval = {f"ndcg30_{name}": 0.7 for name in ("image_audio", "audio_image", "image_image", "audio_audio")}
     for name, values in {
-        "retrieval": retrieval | {"random_ndcg30_picture_sound": 0.5, "floor_ndcg30": 0.4},
+        "retrieval": retrieval | {"random_ndcg30_image_audio": 0.5, "random_order_ndcg30": 0.4},
         "correspondence": {"accuracy": 0.75, "wrong_sound_accuracy": 0.5, "direct_accuracy": 0.6, "chance": 0.5}
         | scores,
         "voc": {"map_pool5": 0.3},
@@ -317,7 +317,7 @@ def write_correspondence(folder: Path, *changes: str, **scores: float) -> None:
 
 def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys):
     write_correspondence(tmp_path / "runs" / "ave")
-    write_correspondence(tmp_path / "runs" / "aug", "correspond.volume=0.1", accuracy=0.8)
+    write_correspondence(tmp_path / "runs" / "aug", "correspond.gain_jitter=0.1", accuracy=0.8)
     write_run(tmp_path / "runs" / "pretrained", 0.5)
     main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
     found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}

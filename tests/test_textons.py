@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labelled_scenes import striped_frame
+from labeled_scenes import striped_frame
 
 from earshot.core.errors import EarshotError
 from earshot.labels.textons import (
@@ -36,7 +36,7 @@ def test_filters_have_no_mean_and_a_norm_of_one():
     np.testing.assert_allclose(np.abs(bank).sum(0), 1, atol=1e-5)
 
 
-def test_pairs_are_even_and_odd_and_centres_are_bright():
+def test_pairs_are_even_and_odd_and_centers_are_bright():
     squares = filter_bank().T.reshape(66, 37, 37)
     turned = squares[:, ::-1, ::-1]
     pairs, around = slice(0, 64, 2), slice(64, None)

@@ -17,7 +17,7 @@ RATE = 20_000
 N = 75_000
 TIME = np.arange(N) / RATE
 MODULATIONS = 0.5 * 400 ** (np.arange(10) / 9)  # Hz
-SWITCHES = [
+TEXTURE_OPTIONS = [
     {},
     {"order": "resample-then-compress"},
     {"ends": "band-passes"},
@@ -65,8 +65,8 @@ def _scenery() -> np.ndarray:
     return np.stack(sounds) + 0.003 * _noise(50)
 
 
-def _textures(sounds: np.ndarray, sample_rate: int = RATE, **switches: str) -> np.ndarray:
-    return sound_textures(np.atleast_2d(sounds).astype(np.float32), sample_rate, **switches)
+def _textures(sounds: np.ndarray, sample_rate: int = RATE, **texture_options: str) -> np.ndarray:
+    return sound_textures(np.atleast_2d(sounds).astype(np.float32), sample_rate, **texture_options)
 
 
 def _correlations(vector: np.ndarray, offset: int) -> np.ndarray:
@@ -74,11 +74,13 @@ def _correlations(vector: np.ndarray, offset: int) -> np.ndarray:
     return vector[TEXTURE_GROUPS["correlation"]][np.array(pairs) == offset]
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=lambda switches: "+".join(switches.values()) or "default")
-def test_every_switch_comes_near_the_float64_judge(switches):
-    sounds = _scenery()[:: 2 if switches else 1]
-    exact = np.array([texture(sound, RATE, **switches) for sound in sounds])
-    errors = np.sqrt(np.mean((_textures(sounds, **switches) - exact) ** 2, axis=0)) / exact.std(axis=0)
+@pytest.mark.parametrize(
+    "switches", TEXTURE_OPTIONS, ids=lambda texture_options: "+".join(texture_options.values()) or "default"
+)
+def test_every_switch_comes_near_the_float64_judge(texture_options):
+    sounds = _scenery()[:: 2 if texture_options else 1]
+    exact = np.array([texture(sound, RATE, **texture_options) for sound in sounds])
+    errors = np.sqrt(np.mean((_textures(sounds, **texture_options) - exact) ** 2, axis=0)) / exact.std(axis=0)
     for group, part in TEXTURE_GROUPS.items():
         assert benchmark.rms(errors[part]) < 0.01, group
         assert errors[part].max() < 0.03, group
@@ -102,7 +104,7 @@ def test_every_source_rate_comes_near_the_float64_judge(sample_rate):
 def test_each_switch_changes_the_vector():
     sound = _scenery()[5]
     default = _textures(sound)
-    for name, value in (pair for switches in SWITCHES[1:4] for pair in switches.items()):
+    for name, value in (pair for texture_options in TEXTURE_OPTIONS[1:4] for pair in texture_options.items()):
         assert np.abs(_textures(sound, **{name: value}) - default).max() > 0.01, name
 
 

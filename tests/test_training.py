@@ -11,24 +11,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from labelled_scenes import striped_frame, write_striped_tables
+from labeled_scenes import striped_frame, write_striped_tables
 from torch import nn
 from torchvision.io import encode_jpeg
 
 from earshot.core.errors import EarshotError
 from earshot.core.prefetch import prefetch
 from earshot.networks.backbones.alexnet import AlexNet
-from earshot.networks.crops import Changes, crop_frames, crop_region
+from earshot.networks.crops import Changes, crop_frames, crop_roi
 from earshot.networks.device import autocast, used_precision
 from earshot.training import trainer
-from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, color_matrices, recolour
+from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, color_matrices, recolor
 from earshot.training.batch_norm import estimate_batch_norm
-from earshot.training.data import Frames, labelled_frames
-from earshot.training.label_prediction import Clusters, Codes, LabelledScenes, LabelTask
+from earshot.training.data import Frames, labeled_frames
+from earshot.training.label_prediction import BinaryCodes, Clusters, LabeledScenes, LabelTask
 from earshot.training.trainer import Plan, Trainer
 
-PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, clip_norm=5.0, precision="auto", seed=7)
-STRONG = Augmentation(crop=0.4, jitter=0.5, grey=0.3, flip=True)
+PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, grad_clip_norm=5.0, precision="auto", seed=7)
+STRONG = Augmentation(
+    crop_min_scale=0.4, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.125, grayscale_prob=0.3, flip_prob=0.5
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,13 +50,13 @@ def root(tmp_path_factory):
 
 
 def frames_of(root, split="train", label="label"):
-    return labelled_frames(root / "data/scenes", root / "data/labels", split=split, label=label, values=3)
+    return labeled_frames(root / "data/scenes", root / "data/labels", split=split, label=label, values=3)
 
 
 def striped_task(root, **changes):
     torch.manual_seed(0)
     network = AlexNet(classes=3, width=0.1, image_size=64, dropout=0.2).to(memory_format=torch.channels_last)
-    table = LabelledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
+    table = LabeledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
     return LabelTask(network, table, STRONG, **{"batch": 16, "seed": 7} | changes)
 
 
@@ -67,19 +69,19 @@ class OneBatch:
         network = AlexNet(classes=3, width=0.25, image_size=64, dropout=0.2)
         self.network = network.to(device, memory_format=torch.channels_last)
         labels = torch.arange(12) % 3
-        self.pictures = crop_frames([striped_frame(label, generator) for label in labels.tolist()], 64).to(device)
+        self.images = crop_frames([striped_frame(label, generator) for label in labels.tolist()], 64).to(device)
         self.labels = labels.to(device)
         self.batches_per_epoch = 10
 
     def batches(self, numbers):
-        return ((self.pictures, self.labels) for _ in numbers)
+        return ((self.images, self.labels) for _ in numbers)
 
     def loss(self, batch):
         scores = self.network(batch[0]).float()
         return nn.functional.cross_entropy(scores, batch[1]), (scores.argmax(1) == batch[1]).float().mean()
 
     def validate(self):
-        return {"val_accuracy": self.loss((self.pictures, self.labels))[1].item()}
+        return {"val_accuracy": self.loss((self.images, self.labels))[1].item()}
 
 
 # The trainer
@@ -118,7 +120,7 @@ def test_one_batch_is_learned_by_heart_on_a_gpu_in_two_runs(tmp_path, monkeypatc
 def test_the_schedule_is_stepped_at_every_step(tmp_path):
     training = Trainer(OneBatch(), replace(PLAN, epochs=4), tmp_path / "c")
     rates = []
-    training.optimiser.register_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    training.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
     progress = training.train("")
     peak = PLAN.learning_rate
     assert len(rates) == 40
@@ -150,9 +152,9 @@ def stop_after(task, steps):
 
 PLANS = {
     "onecycle": PLAN,
-    "sgd in steps": replace(PLAN, optimiser="sgd", schedule="steps", learning_rate=0.02),
-    "sgd, onecycle": replace(PLAN, optimiser="sgd"),
-    "best": replace(PLAN, keep="best", learning_rate=0.02),
+    "sgd in steps": replace(PLAN, optimizer="sgd", schedule="steps", learning_rate=0.02),
+    "sgd, onecycle": replace(PLAN, optimizer="sgd"),
+    "best": replace(PLAN, checkpoint_selection="best", learning_rate=0.02),
 }
 
 
@@ -193,7 +195,7 @@ class Scored(OneBatch):
 )
 def test_the_weights_and_statistics_of_the_epoch_to_keep_are_kept(tmp_path, keep, accuracies, kept):
     task = Scored(accuracies)
-    plan = replace(PLAN, keep=keep)
+    plan = replace(PLAN, checkpoint_selection=keep)
     training = Trainer(task, plan, tmp_path / "c")
     training.train("")
     assert training.epoch_kept() == kept
@@ -205,13 +207,13 @@ def test_the_weights_and_statistics_of_the_epoch_to_keep_are_kept(tmp_path, keep
 
 
 def test_the_schedule_in_steps_drops_evenly_over_the_training(tmp_path):
-    plan = replace(PLAN, schedule="steps", drops=3, drop=0.5, optimiser="sgd", learning_rate=0.008)
+    plan = replace(PLAN, schedule="steps", lr_steps=3, lr_gamma=0.5, optimizer="sgd", learning_rate=0.008)
     training = Trainer(OneBatch(), replace(plan, epochs=4), tmp_path / "c")
     rates = []
-    training.optimiser.register_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    training.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
     training.train("")
     assert rates == pytest.approx([0.008] * 10 + [0.004] * 10 + [0.002] * 10 + [0.001] * 10)
-    assert training.optimiser.param_groups[0]["momentum"] == trainer.MOMENTUM
+    assert training.optimizer.param_groups[0]["momentum"] == trainer.MOMENTUM
 
 
 def test_only_parameters_that_require_gradients_are_trained(tmp_path):
@@ -251,7 +253,7 @@ def test_validation_is_without_dropout_and_leaves_the_network_alone(root, tmp_pa
     assert task.network.training
 
 
-def test_validation_measures_all_labelled_frames_of_its_split(root):
+def test_validation_measures_all_labeled_frames_of_its_split(root):
     task = striped_task(root)
     groups = frames_of(root, "val")
     frames = [frame for group in groups for frame in group.frames()]
@@ -294,10 +296,10 @@ def test_estimated_batch_norm_is_the_average_over_the_batches():
 # What labels say
 
 
-LEARNED = {"clusters": (Clusters(3), [0, 1, 2]), "binary": (Codes(40), [5, 2**39 + 1, 2**40 - 2])}
+LEARNED = {"clusters": (Clusters(3), [0, 1, 2]), "binary": (BinaryCodes(40), [5, 2**39 + 1, 2**40 - 2])}
 
 
-class LabelledBatch(OneBatch):
+class LabeledBatch(OneBatch):
     """The batch of stripes with labels of a kind, one for each direction."""
 
     def __init__(self, kind, labels):
@@ -311,14 +313,14 @@ class LabelledBatch(OneBatch):
 
 @pytest.mark.parametrize("kind", LEARNED)
 def test_labels_of_every_kind_are_learned_by_heart(tmp_path, kind):
-    task = LabelledBatch(*LEARNED[kind])
+    task = LabeledBatch(*LEARNED[kind])
     progress = Trainer(task, replace(PLAN, epochs=6), tmp_path / "c").train("")
     assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
 
 
 def test_a_code_is_told_bit_by_bit():
-    codes = Codes(3)
+    codes = BinaryCodes(3)
     scores = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 1.0, -1.0]])
     loss, right = codes.loss(scores, torch.tensor([0b001, 0b111]))  # bits, lowest first: 1 0 0 and 1 1 1
     told = [[2.0, 1.0, -0.5], [-3.0, 1.0, -1.0]]  # each score, turned towards its bit
@@ -330,13 +332,13 @@ def test_a_code_is_told_bit_by_bit():
 def test_the_highest_of_62_bits_is_told_from_the_lowest():
     scores = torch.full((2, 62), -9.0)
     scores[0, 61] = scores[1, 0] = 9
-    assert Codes(62).loss(scores, torch.tensor([2**61, 1]))[1] == 1
+    assert BinaryCodes(62).loss(scores, torch.tensor([2**61, 1]))[1] == 1
 
 
 def test_the_majority_is_the_most_frequent_answer_of_training():
     assert Clusters(3).majority(np.array([2, 2, 0]), np.array([2, 0, 1, 2])) == 0.5
     training = np.array([0b01, 0b01, 0b11])  # bit 0 is mostly 1, bit 1 mostly 0
-    assert Codes(2).majority(training, np.array([0b01, 0b10, 0b00, 0b11])) == pytest.approx((2 + 2) / 8)
+    assert BinaryCodes(2).majority(training, np.array([0b01, 0b10, 0b00, 0b11])) == pytest.approx((2 + 2) / 8)
 
 
 # Frames and labels
@@ -368,7 +370,7 @@ def test_no_group_is_trained_on_and_validated(root):
 @pytest.mark.parametrize("pool", [1, 60, 4096])
 def test_an_epoch_shows_every_moment_once_but_for_the_rest(root, pool):
     groups = frames_of(root)
-    frames = Frames(groups, batch=32, seed=3, pool=pool)
+    frames = Frames(groups, batch_size=32, seed=3, pool=pool)
     epochs = []
     for epoch in range(2):
         first = epoch * frames.batches_per_epoch
@@ -383,7 +385,7 @@ def test_an_epoch_shows_every_moment_once_but_for_the_rest(root, pool):
 
 def test_a_batch_depends_on_its_number_and_the_seed_alone(root):
     def batches(order, **how):
-        frames = Frames(frames_of(root), batch=16, pool=60, **how)
+        frames = Frames(frames_of(root), batch_size=16, pool=60, **how)
         return {number: frames[number] for number in order}
 
     forward, backward = batches(range(14), seed=3), batches(range(13, -1, -1), seed=3)
@@ -393,14 +395,14 @@ def test_a_batch_depends_on_its_number_and_the_seed_alone(root):
 
 def test_without_a_seed_all_frames_come_in_the_order_of_the_table(root):
     groups = frames_of(root, "val")
-    frames = Frames(groups, batch=4, seed=None)
+    frames = Frames(groups, batch_size=4, seed=None)
     batches = [frames[number] for number in range(frames.batches_per_epoch)]
     assert [frame for batch in batches for frame, _ in batch] == [frame for group in groups for frame in group.frames()]
     assert [label for batch in batches for _, label in batch] == frames.labels().tolist()
 
 
 def test_a_table_smaller_than_a_batch_is_one_batch(root):
-    frames = Frames(frames_of(root, "val"), batch=1000, seed=0)
+    frames = Frames(frames_of(root, "val"), batch_size=1000, seed=0)
     assert frames.batches_per_epoch == 1
     assert len(frames[0]) == frames.items
 
@@ -436,7 +438,7 @@ def test_labels_of_other_scenes_are_refused_by_name(tmp_path, misfit):
 
 def test_labels_of_more_clusters_than_asked_for_are_refused(root):
     with pytest.raises(EarshotError, match=r"label is from 0 to 2, wanted 0 to 1 \(by labels.json"):
-        labelled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", values=2)
+        labeled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", values=2)
 
 
 def test_another_number_of_shards_is_refused(tmp_path):
@@ -469,19 +471,19 @@ def test_prefetching_keeps_the_order_and_passes_errors_on():
 # Pictures
 
 
-def jpeg(picture):
-    return bytes(encode_jpeg(torch.as_tensor(picture, dtype=torch.uint8), quality=100).numpy())
+def jpeg(image):
+    return bytes(encode_jpeg(torch.as_tensor(image, dtype=torch.uint8), quality=100).numpy())
 
 
 def test_without_changes_the_middle_square_is_shown():
-    picture = np.zeros((3, 64, 128))
-    picture[:, :, 32:96] = 200
-    assert crop_frames([jpeg(picture)], 32)[0].float().mean() == pytest.approx(200, abs=2)
-    assert crop_frames([jpeg(picture[0][None])], 32).shape == (1, 3, 32, 32)  # a grey JPEG gets three channels
+    image = np.zeros((3, 64, 128))
+    image[:, :, 32:96] = 200
+    assert crop_frames([jpeg(image)], 32)[0].float().mean() == pytest.approx(200, abs=2)
+    assert crop_frames([jpeg(image[0][None])], 32).shape == (1, 3, 32, 32)  # a grey JPEG gets three channels
 
 
-def test_half_of_the_pictures_are_mirrored():
-    changes = replace(STRONG, crop=1).draw(400, np.random.default_rng(0))
+def test_half_of_the_images_are_mirrored():
+    changes = replace(STRONG, crop_min_scale=1).draw(400, np.random.default_rng(0))
     assert 0.4 < changes.mirrored.mean() < 0.6
     frame = striped_frame(2, np.random.default_rng(0))
     flipped = crop_frames([frame] * 400, 24, changes)
@@ -496,69 +498,69 @@ def test_half_of_the_pictures_are_mirrored():
     width=st.integers(1, 500),
     box=st.tuples(st.floats(0.001, 1), st.floats(0.75, 1.34), st.floats(0, 1, exclude_max=True), st.floats(0, 0.999)),
 )
-def test_a_crop_lies_inside_its_picture(height, width, box):
-    top, left, high, wide = crop_region(height, width, np.array(box))
+def test_a_crop_lies_inside_its_image(height, width, box):
+    top, left, high, wide = crop_roi(height, width, np.array(box))
     assert 0 <= top < top + high <= height
     assert 0 <= left < left + wide <= width
 
 
-def test_crops_show_the_share_of_the_picture_that_is_asked_for():
-    boxes = Augmentation(crop=0.25).draw(2000, np.random.default_rng(0)).boxes
+def test_crops_show_the_share_of_the_image_that_is_asked_for():
+    boxes = Augmentation(crop_min_scale=0.25).draw(2000, np.random.default_rng(0)).boxes
     assert 0.25 <= boxes[:, 0].min() < 0.26
     assert 0.99 < boxes[:, 0].max() <= 1
-    _, _, high, wide = crop_region(400, 400, boxes[0])
+    _, _, high, wide = crop_roi(400, 400, boxes[0])
     assert high * wide / 400**2 == pytest.approx(boxes[0, 0], rel=0.02)
 
 
-def changes_of(pictures, saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
-    ones = np.ones(pictures)
-    colours = color_matrices(saturation * ones, turns * ones)
-    return Changes(None, ones < 0, colours, brightness * ones, contrast * ones)
+def changes_of(images, saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
+    ones = np.ones(images)
+    colors = color_matrices(saturation * ones, turns * ones)
+    return Changes(None, ones < 0, colors, brightness * ones, contrast * ones)
 
 
-def test_changes_of_colour_are_what_their_names_say():
-    pictures = torch.randint(60, 160, (2, 3, 8, 8), dtype=torch.uint8)
+def test_changes_of_color_are_what_their_names_say():
+    images = torch.randint(60, 160, (2, 3, 8, 8), dtype=torch.uint8)
     luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
-    values = pictures.float()
-    assert torch.equal(recolour(pictures, changes_of(2)), pictures)
-    brighter = recolour(pictures, changes_of(2, brightness=1.3)).float()
+    values = images.float()
+    assert torch.equal(recolor(images, changes_of(2)), images)
+    brighter = recolor(images, changes_of(2, brightness=1.3)).float()
     assert (brighter - values * 1.3).abs().max() <= 0.51
-    flatter = recolour(pictures, changes_of(2, contrast=0.4)).float()
+    flatter = recolor(images, changes_of(2, contrast=0.4)).float()
     means = (values.mean((2, 3)) @ luma)[:, None, None, None]
     assert (flatter - (means + 0.4 * (values - means))).abs().max() <= 0.51
-    grey = recolour(pictures, changes_of(2, saturation=0)).float()
-    assert (grey - torch.einsum("c,pchw->phw", luma, values)[:, None]).abs().max() <= 0.51
+    gray = recolor(images, changes_of(2, saturation=0)).float()
+    assert (gray - torch.einsum("c,pchw->phw", luma, values)[:, None]).abs().max() <= 0.51
 
 
 def test_hue_keeps_luma_and_greys_and_turns_back():
-    pictures = torch.randint(90, 130, (1, 3, 8, 8), dtype=torch.uint8)
-    turned = recolour(pictures, changes_of(1, turns=0.3))
+    images = torch.randint(90, 130, (1, 3, 8, 8), dtype=torch.uint8)
+    turned = recolor(images, changes_of(1, turns=0.3))
     luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
-    difference = torch.einsum("c,pchw->phw", luma, turned.float() - pictures.float())
-    assert (turned.float() - pictures.float()).abs().max() > 10
+    difference = torch.einsum("c,pchw->phw", luma, turned.float() - images.float())
+    assert (turned.float() - images.float()).abs().max() > 10
     assert difference.abs().max() <= 1
-    assert (recolour(turned, changes_of(1, turns=-0.3)).float() - pictures.float()).abs().max() <= 2
-    grey = torch.full((1, 3, 4, 4), 77, dtype=torch.uint8)
-    assert torch.equal(recolour(grey, changes_of(1, turns=0.3)), grey)
+    assert (recolor(turned, changes_of(1, turns=-0.3)).float() - images.float()).abs().max() <= 2
+    gray = torch.full((1, 3, 4, 4), 77, dtype=torch.uint8)
+    assert torch.equal(recolor(gray, changes_of(1, turns=0.3)), gray)
 
 
-def test_no_augmentation_leaves_pictures_alone():
+def test_no_augmentation_leaves_images_alone():
     changes = Augmentation().draw(5, np.random.default_rng(0))
     frame = striped_frame(0, np.random.default_rng(0))
     plain = crop_frames([frame] * 5, 40)
-    assert torch.equal(recolour(crop_frames([frame] * 5, 40, changes), changes), plain)
+    assert torch.equal(recolor(crop_frames([frame] * 5, 40, changes), changes), plain)
 
 
-def test_the_asked_share_of_pictures_loses_its_colour():
+def test_the_asked_share_of_images_loses_its_color():
     frames = [striped_frame(0, np.random.default_rng(n)) for n in range(200)]
-    changes = Augmentation(grey=0.3).draw(200, np.random.default_rng(0))
-    pictures = recolour(crop_frames(frames, 16, changes), changes).float()
-    grey = (pictures.amax(1) - pictures.amin(1)).amax((1, 2)) <= 1
-    assert 0.2 < grey.float().mean() < 0.4
+    changes = Augmentation(grayscale_prob=0.3).draw(200, np.random.default_rng(0))
+    images = recolor(crop_frames(frames, 16, changes), changes).float()
+    gray = (images.amax(1) - images.amin(1)).amax((1, 2)) <= 1
+    assert 0.2 < gray.float().mean() < 0.4
 
 
 def test_a_plan_takes_every_field_from_parameters_or_from_what_is_fixed():
     params = SimpleNamespace(**{name: getattr(PLAN, name) for name in Plan.__dataclass_fields__ if name != "keep"})
-    assert Plan.of(params, PLAN.seed, keep="best") == replace(PLAN, keep="best")
+    assert Plan.of(params, PLAN.seed, checkpoint_selection="best") == replace(PLAN, checkpoint_selection="best")
     with pytest.raises(AttributeError, match="keep"):
         Plan.of(params, PLAN.seed)

@@ -27,13 +27,13 @@ def test_the_five_clips_that_activate_a_unit_most_are_counted_by_class():
 class Responding(Telling):
     """Three units: brighter pictures, darker pictures, and the same for all; the sound's loudest sample."""
 
-    def picture_maps(self, pictures):
-        light = pictures.float().mean(1) / 255
+    def image_maps(self, images):
+        light = images.float().mean(1) / 255
         maps = torch.stack([light - 1, -light, 0 * light], 1)  # none above zero, as some are before a ReLU
         maps[:, :, 0, 0] -= 5  # only the largest value of a map counts
         return maps
 
-    def sound_maps(self, sounds):
+    def audio_maps(self, sounds):
         return sounds.abs().amax(1)[:, None, None, None].expand(-1, 1, 2, 2)
 
 
@@ -45,9 +45,7 @@ def ask(tmp_path, monkeypatch):
         networks = {"": Responding(), "random_": Responding()}
         monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
         data, params = tmp_path / "data", SimpleNamespace(split="test")
-        return evaluate(
-            Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations")
-        )
+        return evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
 
     return asked
 
@@ -55,12 +53,12 @@ def ask(tmp_path, monkeypatch):
 def test_units_and_the_classes_they_prefer_are_counted(ask):
     answer = ask(12)
     metrics = answer.metrics
-    assert metrics["classes4_picture"] == 3  # bright by the first unit; dark and all by the second
-    assert metrics["units4_picture"] == pytest.approx(2 / 3)
-    assert metrics["units4_sound"] == metrics["classes4_sound"] == 0  # all sounds are as loud
-    assert metrics["random_classes4_picture"] == 3
+    assert metrics["classes4_image"] == 3  # bright by the first unit; dark and all by the second
+    assert metrics["units4_image"] == pytest.approx(2 / 3)
+    assert metrics["units4_audio"] == metrics["classes4_audio"] == 0  # all sounds are as loud
+    assert metrics["random_classes4_image"] == 3
     assert (metrics["classes"], metrics["clips"]) == (3, 12)
-    found = {row["class"]: row["units4_picture"] for row in answer.classes}
+    found = {row["class"]: row["units4_image"] for row in answer.classes}
     assert found == {"bright": 1, "dark": 1, "all": 1}
 
 

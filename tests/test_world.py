@@ -18,18 +18,18 @@ from earshot.corpus.manifest import read_manifest
 from earshot.evaluation.metrics import average_precisions
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.sound.texture import sound_textures
-from earshot.world import KINDS, RATE, SeenObject, render_clip, render_picture, render_sound
+from earshot.world import KINDS, RATE, VisibleObject, render_clip, render_image, render_sound
 from earshot.world.appearance import draw
-from earshot.world.drawing import Colours, Place, Sketch
+from earshot.world.drawing import Colors, Place, Sketch
 from earshot.world.esc50 import FOLDS, recordings
-from earshot.world.localisation import plan_picture, render_pair
+from earshot.world.localization import plan_image, render_pair
 from earshot.world.media import write_video
 from earshot.world.recording import LOUDEST, QUIETEST
-from earshot.world.scenes import plan_clip, seen_object
+from earshot.world.scenes import plan_clip, visible_object
 from earshot.world.sources import draw_cause, generator
 from stages import sample
 
-SHORT = {"picture_size": 64, "seconds": 4.0, "frame_rate": 2}
+SHORT = {"image_size": 64, "seconds": 4.0, "frame_rate": 2}
 
 
 @pytest.mark.parametrize("number", [0, 5])
@@ -43,7 +43,7 @@ def test_a_clip_is_a_function_of_its_seed_and_number(number):
 
 
 def test_a_clip_has_the_shape_asked_for_with_even_sides():
-    clip = render_clip(0, 1, picture_size=95, seconds=4.5, frame_rate=4)
+    clip = render_clip(0, 1, image_size=95, seconds=4.5, frame_rate=4)
     assert clip.frames.shape == (18, 96, 128, 3)
     assert clip.frames.dtype == np.uint8
     assert clip.sound.shape == (round(4.5 * RATE),)
@@ -62,7 +62,7 @@ def test_clips_hold_every_kind_alike_and_sometimes_several_sources():
 
 def test_no_instance_of_the_corpus_is_in_a_benchmark():
     corpus = {cause.instance for number in range(3000) for cause in _causes(plan_clip(0, number))}
-    pictures = {
+    images = {
         draw_cause(generator(0, purpose, number), kind).instance
         for purpose in ("voc", "sun")
         for number in range(1500)
@@ -70,13 +70,13 @@ def test_no_instance_of_the_corpus_is_in_a_benchmark():
     }
     sounds = {draw_cause(generator(0, "esc50", kind, source), KINDS[kind]).instance
               for kind in range(10) for source in range(100)}  # fmt: skip
-    located = {cause.instance for number in range(1000) for cause in plan_picture(0, number)[1] if cause}
+    located = {cause.instance for number in range(1000) for cause in plan_image(0, number)[1] if cause}
     assert not corpus & located
-    assert not (pictures | sounds) & located
+    assert not (images | sounds) & located
     assert len(corpus) == sum(len(_causes(plan_clip(0, number))) for number in range(3000))
-    assert not corpus & pictures
+    assert not corpus & images
     assert not corpus & sounds
-    assert not pictures & sounds
+    assert not images & sounds
 
 
 def _causes(plan):
@@ -87,7 +87,7 @@ def _causes(plan):
 def test_a_box_is_the_extent_of_what_was_drawn(kind):
     white = (255, 255, 255)
     image = Image.new("RGB", (400, 300))
-    pen = Sketch(image, Place(190, 140, 60, 1.1, 0.2, True), Colours(white, white, white))
+    pen = Sketch(image, Place(190, 140, 60, 1.1, 0.2, True), Colors(white, white, white))
     draw(pen, draw_cause(generator(0, "box", 1), kind), 2.0)
     left, top, right, bottom = image.getbbox()
     np.testing.assert_allclose(pen.box(), (left, top, right, bottom), atol=5)
@@ -104,18 +104,18 @@ def test_a_cause_keeps_its_shape_and_moves(kind):
 
 def _alone(cause, time):
     image = Image.new("RGB", (400, 400))
-    draw(Sketch(image, Place(200, 200, 120), Colours((255, 0, 0), (0, 255, 0), (0, 0, 255))), cause, time)
+    draw(Sketch(image, Place(200, 200, 120), Colors((255, 0, 0), (0, 255, 0), (0, 0, 255))), cause, time)
     return np.asarray(image)
 
 
 def test_hidden_and_tiny_objects_are_difficult_and_those_outside_are_left_out():
     inside, half_out, tiny = (np.array(box, float) for box in ([10, 10, 60, 60], [-40, 10, 45, 60], [10, 10, 18, 18]))
-    assert seen_object("car", inside, [], 100, 100) == SeenObject("car", (10, 10, 60, 60), False, False)
-    assert seen_object("car", half_out, [], 100, 100) == SeenObject("car", (0, 10, 45, 60), True, False)
-    assert seen_object("car", half_out - [20, 0, 20, 0], [], 100, 100).difficult
-    assert seen_object("car", inside, [inside + 10], 100, 100).difficult
-    assert seen_object("car", tiny, [], 100, 100).difficult
-    assert seen_object("car", inside + 200, [], 100, 100) is None
+    assert visible_object("car", inside, [], 100, 100) == VisibleObject("car", (10, 10, 60, 60), False, False)
+    assert visible_object("car", half_out, [], 100, 100) == VisibleObject("car", (0, 10, 45, 60), True, False)
+    assert visible_object("car", half_out - [20, 0, 20, 0], [], 100, 100).difficult
+    assert visible_object("car", inside, [inside + 10], 100, 100).difficult
+    assert visible_object("car", tiny, [], 100, 100).difficult
+    assert visible_object("car", inside + 200, [], 100, 100) is None
 
 
 @pytest.fixture(scope="module")
@@ -168,26 +168,26 @@ def test_a_video_is_h264_and_aac_as_long_as_asked_and_the_same_on_every_run(tmp_
         write_video(tmp_path / name, clip)
     assert (tmp_path / "first.mp4").read_bytes() == (tmp_path / "second.mp4").read_bytes()
     with av.open(tmp_path / "first.mp4") as container:
-        picture, sound = container.streams.video[0], container.streams.audio[0]
-        assert (picture.codec_context.name, sound.codec_context.name) == ("h264", "aac")
+        image, sound = container.streams.video[0], container.streams.audio[0]
+        assert (image.codec_context.name, sound.codec_context.name) == ("h264", "aac")
         assert (sound.rate, sound.channels) == (RATE, 1)
         assert container.duration / av.time_base == pytest.approx(4.0, abs=0.05)
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(picture)]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(image)]
     assert np.shape(frames) == clip.frames.shape
     assert np.abs(np.array(frames, float) - clip.frames).mean() < 8
 
 
-def colour_histogram(picture):
+def color_histogram(image):
     """The shares of 8 x 8 x 8 colours in a picture, their square roots."""
-    cells = (picture // 32).reshape(-1, 3) @ np.array([64, 8, 1])
+    cells = (image // 32).reshape(-1, 3) @ np.array([64, 8, 1])
     return np.sqrt(np.bincount(cells, minlength=512) / len(cells))
 
 
-def random_pool5(pictures):
+def random_pool5(images):
     """Features of an untrained AlexNet, its batch norm fitted on these pictures: (n, 128, 128, 3) to (n, d)."""
     torch.manual_seed(0)
     network = AlexNet(classes=2, width=0.5, image_size=112)
-    images = torch.from_numpy(pictures[:, 8:120, 8:120]).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(images[:, 8:120, 8:120]).permute(0, 3, 1, 2).contiguous()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
@@ -216,22 +216,22 @@ def from_chance(score, chance):
     return (score - chance) / (1 - chance)
 
 
-def squared(picture):
-    return np.asarray(Image.fromarray(picture).resize((128, 128), Image.Resampling.BILINEAR))
+def squared(image):
+    return np.asarray(Image.fromarray(image).resize((128, 128), Image.Resampling.BILINEAR))
 
 
 BASELINES = {
-    "colour": lambda pictures: np.stack([colour_histogram(picture) for picture in pictures]),
-    "brightness": lambda pictures: np.stack([np.sort(p.mean(-1).ravel())[::128] for p in pictures]) / 255,
+    "color": lambda images: np.stack([color_histogram(image) for image in images]),
+    "brightness": lambda images: np.stack([np.sort(p.mean(-1).ravel())[::128] for p in images]) / 255,
     "random pool5": random_pool5,
 }
 MOST = 0.6  # of the way from chance to perfect
 
 
-def test_neither_colour_nor_random_features_tell_what_is_in_a_picture():
+def test_neither_color_nor_random_features_tell_what_is_in_an_image():
     rng = np.random.default_rng(0)
     chosen = [tuple(rng.choice(KINDS, rng.integers(1, 4)).tolist()) for _ in range(400)]
-    pictures = np.stack([squared(render_picture(8, "voc", n, picture_size=128, kinds=kinds)[0])
+    images = np.stack([squared(render_image(8, "voc", n, image_size=128, kinds=kinds)[0])
                          for n, kinds in enumerate(chosen)])  # fmt: skip
     labels = np.array([[1 if kind in kinds else -1 for kind in KINDS] for kinds in chosen])
 
@@ -239,13 +239,13 @@ def test_neither_colour_nor_random_features_tell_what_is_in_a_picture():
         return average_precisions(scores, labels[200:]).mean()
 
     for name, features in BASELINES.items():
-        score = judge(linear_scores(features(pictures), labels, 200, judge))
+        score = judge(linear_scores(features(images), labels, 200, judge))
         assert from_chance(score, np.mean(labels[200:] == 1)) < MOST, f"{name}: mean average precision {score:.3f}"
 
 
-def test_neither_colour_nor_random_features_tell_the_kind_of_a_scene():
+def test_neither_color_nor_random_features_tell_the_kind_of_a_scene():
     kinds = np.arange(400) % len(KINDS)
-    pictures = np.stack([squared(render_picture(8, "sun", n, picture_size=128, kinds=(KINDS[kind],))[0])
+    images = np.stack([squared(render_image(8, "sun", n, image_size=128, kinds=(KINDS[kind],))[0])
                          for n, kind in enumerate(kinds)])  # fmt: skip
     labels = np.where(kinds[:, None] == np.arange(len(KINDS)), 1, -1)
 
@@ -253,7 +253,7 @@ def test_neither_colour_nor_random_features_tell_the_kind_of_a_scene():
         return np.mean(scores.argmax(1) == kinds[200:])
 
     for name, features in BASELINES.items():
-        score = judge(linear_scores(features(pictures), labels, 200, judge))
+        score = judge(linear_scores(features(images), labels, 200, judge))
         assert from_chance(score, 1 / len(KINDS)) < MOST, f"{name}: accuracy {score:.3f}"
 
 
@@ -261,8 +261,8 @@ def test_neither_colour_nor_random_features_tell_the_kind_of_a_scene():
 def rendered(tmp_path_factory):
     """data/sample of a very small run of the stage, through its command line."""
     root = tmp_path_factory.mktemp("root")
-    pictures = {"picture_size": 64, "voc_train": 6, "voc_val": 5, "voc_test": 4, "sun_images": 2}
-    small = {"clips": 3, "shard_clips": 2, "seconds": 4.0, "esc50_sounds": 1, "localisation": 5, **pictures}
+    images = {"image_size": 64, "voc_train": 6, "voc_val": 5, "voc_test": 4, "sun_images": 2}
+    small = {"clips": 3, "shard_clips": 2, "seconds": 4.0, "esc50_sounds": 1, "localization": 5, **images}
     changes = [part for key, value in small.items() for part in ("--set", f"sample.{key}={value}")]
     sample.STAGE.run(sample.main, ["--root", str(root), *changes])
     return root / "data" / "sample"
@@ -276,18 +276,18 @@ def test_the_manifest_lists_every_video(rendered):
     assert [row.annotations for row in rows] == [plan_clip(0, number).annotations for number in range(3)]
 
 
-@pytest.mark.parametrize(("image_set", "pictures"), [("train", 6), ("val", 5), ("trainval", 11), ("test", 4)])
-def test_an_independent_reader_of_voc2007_reads_the_pictures(rendered, image_set, pictures):
+@pytest.mark.parametrize(("image_set", "images"), [("train", 6), ("val", 5), ("trainval", 11), ("test", 4)])
+def test_an_independent_reader_of_voc2007_reads_the_images(rendered, image_set, images):
     found = datasets.VOCDetection(rendered / "voc", year="2007", image_set=image_set)
-    assert len(found) == pictures
-    for picture, entry in found:
+    assert len(found) == images
+    for image, entry in found:
         size = entry["annotation"]["size"]
-        assert picture.size == (int(size["width"]), int(size["height"]))
+        assert image.size == (int(size["width"]), int(size["height"]))
         for seen in entry["annotation"].get("object", []):
             box = {side: int(value) for side, value in seen["bndbox"].items()}
             assert seen["name"] in KINDS
-            assert 1 <= box["xmin"] < box["xmax"] <= picture.width
-            assert 1 <= box["ymin"] < box["ymax"] <= picture.height
+            assert 1 <= box["xmin"] < box["xmax"] <= image.width
+            assert 1 <= box["ymin"] < box["ymax"] <= image.height
 
 
 def test_image_sets_say_which_kinds_the_annotations_hold(rendered):
@@ -307,7 +307,7 @@ def test_an_independent_reader_of_sun397_reads_the_scenes(rendered):
     assert found[0][0].size[0] >= 64
 
 
-def test_partitions_name_pictures_that_are_there_and_never_test_on_training(rendered):
+def test_partitions_name_images_that_are_there_and_never_test_on_training(rendered):
     drawn = []
     for split in ("01", "02", "03"):
         training, testing = ((rendered / "sun" / "Partitions" / f"{part}_{split}.txt").read_text().splitlines()
@@ -332,7 +332,7 @@ def test_the_table_of_esc50_lists_every_recording(rendered):
 
 
 def test_what_is_heard_stands_anywhere_and_half_the_time_beside_a_silent_source():
-    plans = [plan_picture(3, number) for number in range(600)]
+    plans = [plan_image(3, number) for number in range(600)]
     assert [heard.kind for heard, _ in plans[:10]] == list(KINDS)
     places = np.array([[cause is heard for cause in places] for heard, places in plans])
     assert np.all(np.abs(places.mean(0) - 1 / 3) < 0.07)
@@ -341,12 +341,12 @@ def test_what_is_heard_stands_anywhere_and_half_the_time_beside_a_silent_source(
     assert all(len({cause.kind for cause in places if cause}) == sum(map(bool, places)) for _, places in plans)
 
 
-def test_the_middle_of_a_picture_shows_what_is_heard_less_often_than_not():
+def test_the_middle_of_an_image_shows_what_is_heard_less_often_than_not():
     shown = []
     for number in range(30):
-        picture, sound, heard = render_pair(0, number, picture_size=64)
-        (left, top, right, bottom), (height, width) = heard.box, picture.shape[:2]
-        assert heard.kind == plan_picture(0, number)[0].kind
+        image, sound, heard = render_pair(0, number, image_size=64)
+        (left, top, right, bottom), (height, width) = heard.box, image.shape[:2]
+        assert heard.kind == plan_image(0, number)[0].kind
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
         assert sound.shape == (2 * RATE,)
@@ -355,13 +355,13 @@ def test_the_middle_of_a_picture_shows_what_is_heard_less_often_than_not():
 
 
 def test_the_boxes_are_listed_as_vgg_ss_lists_them(rendered):
-    tree = rendered / "localisation"
+    tree = rendered / "localization"
     listed = json.loads((tree / "vggss.json").read_text())
     assert sorted(path.name for path in tree.iterdir()) == ["audio", "frames", "vggss.json"]
     assert [entry["class"] for entry in listed] == list(KINDS[:5])
     for entry in listed:
-        with Image.open(tree / "frames" / f"{entry['file']}.jpg") as picture:
-            assert min(picture.size) == 64
+        with Image.open(tree / "frames" / f"{entry['file']}.jpg") as image:
+            assert min(image.size) == 64
         assert soundfile.info(tree / "audio" / f"{entry['file']}.wav").duration >= 1
         ((left, top, right, bottom),) = entry["bbox"]
         assert 0 <= left < right <= 1

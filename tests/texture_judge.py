@@ -106,10 +106,10 @@ def cochlear_filters(ends: str) -> np.ndarray:
 def modulation_filters() -> np.ndarray:
     """m_j on the 751 bins of an envelope: (10, 751)."""
     f = np.arange(T // 2 + 1) / D
-    centres = 0.5 * 400 ** (np.arange(10) / 9)
+    centers = 0.5 * 400 ** (np.arange(10) / 9)
     m = np.zeros((10, f.size))
-    for j, centre in enumerate(centres):
-        inside = np.abs(f - centre) < centre
-        m[j, inside] = np.cos(np.pi * (f[inside] - centre) / (2 * centre))
-    middle = (f >= centres[3]) & (f <= centres[6])
+    for j, center in enumerate(centers):
+        inside = np.abs(f - center) < center
+        m[j, inside] = np.cos(np.pi * (f[inside] - center) / (2 * center))
+    middle = (f >= centers[3]) & (f <= centers[6])
     return m / np.sqrt(np.mean(np.sum(m[:, middle] ** 2, axis=0)))

@@ -39,7 +39,7 @@ from earshot.networks.towers import CHANNELS
 from earshot.networks.two_towers import TwoTowers
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
-from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
+from earshot.scenes.clips import Clip, InputSpec, Sampling, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm, first_batches
@@ -49,7 +49,7 @@ from earshot.training.trainer import Plan, Trainer
 PROTOCOL = "correspondence of held-out clips, balanced pairs"
 BATCH = 32  # clips whose pairs are told together
 HIDDEN = 128  # units of a classifier on a tower (section 3.1)
-SENSES = ("pictures", "sounds")
+MODALITIES = ("images", "sounds")
 
 
 class Params(BenchmarkParams):
@@ -59,34 +59,34 @@ class Params(BenchmarkParams):
     """
 
     inputs: Literal["clips"]
-    positives: Literal["centred", "overlapping"]
+    positives: Literal["centered", "overlapping"]
     negatives: Literal["other-group", "shifted"]
-    grid: Amount
-    shift: Amount
+    grid_s: Amount
+    min_shift_s: Amount
     supervised_epochs: Count
-    supervised_batch: Annotated[int, Field(ge=4, multiple_of=2)]
+    supervised_batch_size: Annotated[int, Field(ge=4, multiple_of=2)]
     supervised_learning_rate: Amount
 
 
 def evaluate(context: Context[Params]) -> Result:
     """The share of the pairs told by the network and its controls, and by the baselines where they are asked for."""
     p = context.params
-    sampling = Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift)
+    sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
     there = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]
     metrics: dict[str, Any] = {}
     network = load_correspondence(context.encoder)
     for name in there:
         network = load_correspondence(context.encoder, name)
-        scores, together = score_pairs(network, context.tree, sampling, "test")
+        scores, together = score_pairs(network, context.data_dir, sampling, "test")
         metrics[f"{PREFIXES[name]}accuracy"] = float(((scores > 0) == together).mean())
-        metrics[f"{PREFIXES[name]}ranked"] = float(roc_auc_score(together, scores))
+        metrics[f"{PREFIXES[name]}roc_auc"] = float(roc_auc_score(together, scores))
     metrics |= {"chance": 0.5, "pairs": len(together)}
     if p.supervised_epochs:
         metrics |= supervised(context, network.architecture, sampling)
     names = [key.removesuffix("accuracy") for key in metrics if key.endswith("accuracy")]
     rows = [{"network": name.strip("_") or "trained", "accuracy": metrics[f"{name}accuracy"]} for name in names]
     told = [f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f}" for row in rows]
-    groups = clips_of(context.tree, Wanted.by(network), sampling, split="test")
+    groups = clips_of(context.data_dir, InputSpec.by(network), sampling, split="test")
     asked = [clip_id for group in groups for clip_id in group.clip_ids()]
     return Result(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance 0.500", asked)
 
@@ -107,8 +107,8 @@ def held_out_pairs(network: Correspondence, scenes: Path, sampling: Sampling, sp
     Raises:
         NotApplicable: the split has fewer than two clips that are long enough.
     """
-    wanted, device = Wanted.by(network), next(network.parameters()).device
-    clips = PairedClips(clips_of(scenes, wanted, sampling, split=split), batch=BATCH, seed=None)
+    wanted, device = InputSpec.by(network), next(network.parameters()).device
+    clips = PairedClips(clips_of(scenes, wanted, sampling, split=split), batch_size=BATCH, seed=None)
     if clips.items < 2:
         raise NotApplicable(f"{scenes}: {clips.items} clips in the split {split}, wanted two or more; give more clips")
 
@@ -130,27 +130,31 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
     network = cast(TwoTowers, on_device(build_correspondence("l3", **sizes)))
     task = CorrespondenceTask(
         network,
-        context.tree,
+        context.data_dir,
         sampling,
-        Augmentation(crop=0.5, jitter=0.4, flip=True),  # as params.yaml has them for the networks compared with
-        volume=0.1,
-        batch=context.params.supervised_batch,
+        Augmentation(
+            crop_min_scale=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, flip_prob=0.5
+        ),  # as params.yaml has them for the networks compared with
+        gain_jitter=0.1,
+        batch_size=context.params.supervised_batch_size,
         seed=context.seed,
     )
     begin(task)
-    towers = {sense: ClassifiedTower(network, sense, len(annotations.names)).to(task.device) for sense in SENSES}
-    for sense, tower in towers.items():
-        train(context, AnnotationTask(task, tower, annotations), sense)
-    direct = direct_accuracy(network, towers, context.tree, sampling)
+    towers = {
+        modality: ClassifiedTower(network, modality, len(annotations.names)).to(task.device) for modality in MODALITIES
+    }
+    for modality, tower in towers.items():
+        train(context, AnnotationTask(task, tower, annotations), modality)
+    direct = direct_accuracy(network, towers, context.data_dir, sampling)
     train(context, FusionTask(task), "fusion")
-    scores, together = score_pairs(network, context.tree, sampling, "test")
+    scores, together = score_pairs(network, context.data_dir, sampling, "test")
     return {"direct_accuracy": direct, "supervised_accuracy": float(((scores > 0) == together).mean())}
 
 
 def begin(task: CorrespondenceTask) -> None:
     """Give a random network the scale of the sounds and the batch-norm statistics of training pairs."""
     pairs = first_batches(task)
-    task.network.fit_sound_scale(torch.cat([pair.sounds for pair in pairs]))
+    task.network.fit_audio_scale(torch.cat([pair.sounds for pair in pairs]))
     estimate_batch_norm(task.network, [pair[:4] for pair in pairs])
 
 
@@ -161,10 +165,10 @@ def train(context: Context[Params], task: Any, name: str) -> None:
         epochs=p.supervised_epochs,
         learning_rate=p.supervised_learning_rate,
         weight_decay=1e-5,  # that of L3's own training (section 2.2)
-        clip_norm=5.0,
+        grad_clip_norm=5.0,
         precision="auto",
         seed=context.seed,
-        optimiser="adam",
+        optimizer="adam",
         schedule="onecycle",
     )
     Trainer(task, plan, context.scratch / f"supervised.{name}.checkpoint.safetensors").train(f"supervised {name}")
@@ -202,10 +206,10 @@ class Annotations:
 class ClassifiedTower(nn.Module):
     """A tower of L3 and two layers that tell the annotations: 512 to 128 to the names (section 3.1)."""
 
-    def __init__(self, network: TwoTowers, sense: str, names: int) -> None:
+    def __init__(self, network: TwoTowers, modality: str, names: int) -> None:
         super().__init__()
-        self.tower = network.picture_tower if sense == "pictures" else network.sound_tower
-        self.embed = network.embed_pictures if sense == "pictures" else network.embed_sounds
+        self.tower = network.image_tower if modality == "images" else network.audio_tower
+        self.embed = network.embed_images if modality == "images" else network.embed_audio
         units = self.tower.channels
         hidden = max(1, round(HIDDEN * units / CHANNELS[-1]))
         self.head = nn.Sequential(nn.Linear(units, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, names))
@@ -220,14 +224,14 @@ class AnnotationTask:
 
     def __init__(self, pairs: CorrespondenceTask, network: ClassifiedTower, annotations: Annotations) -> None:
         self.pairs, self.network, self.annotations = pairs, network, annotations
-        self.sense = "pictures" if network.tower is pairs.network.picture_tower else "sounds"
+        self.modality = "images" if network.tower is pairs.network.image_tower else "sounds"
         self.batches_per_epoch = pairs.batches_per_epoch
 
     def batches(self, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures or sounds, and the shares of the names in their clips."""
         for number, pairs in zip(numbers, self.pairs.batches(numbers), strict=True):
             clips = [clip for clip, _ in self.pairs.training[number]]
-            inputs = getattr(pairs, self.sense)[: len(clips)]
+            inputs = getattr(pairs, self.modality)[: len(clips)]
             yield inputs, self.annotations.targets(clips).to(self.pairs.device)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -244,13 +248,13 @@ class FusionTask:
     def __init__(self, pairs: CorrespondenceTask) -> None:
         self.network, self.batches, self.loss = pairs.network, pairs.batches, pairs.loss
         self.batches_per_epoch = pairs.batches_per_epoch
-        for tower in (self.network.picture_tower, self.network.sound_tower):
+        for tower in (self.network.image_tower, self.network.audio_tower):
             tower.requires_grad_(False)
 
     def prepare(self) -> None:
         """Keep the statistics of the towers' batch norm."""
-        self.network.picture_tower.eval()
-        self.network.sound_tower.eval()
+        self.network.image_tower.eval()
+        self.network.audio_tower.eval()
 
 
 def direct_accuracy(
@@ -271,7 +275,7 @@ def agreement(
     products, together = [], []
     network.eval()
     for pairs in held_out_pairs(network, scenes, sampling, split):
-        seen, heard = (towers[sense].eval()(getattr(pairs, sense)).softmax(1) for sense in SENSES)
+        seen, heard = (towers[modality].eval()(getattr(pairs, modality)).softmax(1) for modality in MODALITIES)
         products.append((seen[pairs.seen] * heard[pairs.heard]).sum(1).cpu())
         together.append(pairs.together.cpu())
     return torch.cat(products).numpy(), torch.cat(together).numpy() > 0

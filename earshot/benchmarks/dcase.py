@@ -53,7 +53,7 @@ class Scenes:
 
 def evaluate(context: Context[RecordingParams]) -> Result:
     """The accuracy of what is measured, of its controls, and of chance."""
-    scenes = read_tree(context.tree)
+    scenes = read_dataset(context.data_dir)
     names, targets = np.unique(scenes.classes, return_inverse=True)
     result = evaluate_recordings(
         context, scenes.files, names.tolist(), targets, scenes.splits, f"{scenes.protocol} linear SVM on windows"
@@ -63,28 +63,28 @@ def evaluate(context: Context[RecordingParams]) -> Result:
     return result
 
 
-def read_tree(tree: Path) -> Scenes:
+def read_dataset(data_dir: Path) -> Scenes:
     """The recordings of 2013 or 2016 below `tree`.
 
     Raises EarshotError for another layout, for both at once, and for lists that are not whole.
     """
-    old, new = (tree / TRAIN_2013).is_dir(), (tree / TRAIN_2016).is_dir()
+    old, new = (data_dir / TRAIN_2013).is_dir(), (data_dir / TRAIN_2016).is_dir()
     if old == new:
         found = "both years" if old else "neither year"
-        raise EarshotError(f"{tree}: holds {found} of DCASE, wanted {LAYOUT}; mend evaluate.dcase.tree")
-    scenes = _read_2013(tree) if old else _read_2016(tree)
+        raise EarshotError(f"{data_dir}: holds {found} of DCASE, wanted {LAYOUT}; mend evaluate.dcase.data_dir")
+    scenes = _read_2013(data_dir) if old else _read_2016(data_dir)
     for split in scenes.splits:
         known = {scenes.classes[place] for place in split.train}
         unknown = sorted({scenes.classes[place] for place in split.test} - known)
         if unknown or len(known) < 2:
             found = f"recordings of {unknown[0]} are asked and none trains" if unknown else f"{len(known)} scene trains"
-            raise EarshotError(f"{tree}: {found}, wanted two scenes or more, and all in both parts")
+            raise EarshotError(f"{data_dir}: {found}, wanted two scenes or more, and all in both parts")
     return scenes
 
 
-def _read_2013(tree: Path) -> Scenes:
+def _read_2013(data_dir: Path) -> Scenes:
     parts = []
-    for folder in (tree / TRAIN_2013, tree / TEST_2013):
+    for folder in (data_dir / TRAIN_2013, data_dir / TEST_2013):
         listed = sorted(folder.glob("*.wav"))
         odd = [file for file in listed if not NAME_2013.fullmatch(file.name)]
         if odd or not listed:
@@ -99,8 +99,8 @@ def _read_2013(tree: Path) -> Scenes:
     return Scenes(files, classes, [split], "DCASE 2013")
 
 
-def _read_2016(tree: Path) -> Scenes:
-    development, evaluation = tree / TRAIN_2016, tree / TEST_2016
+def _read_2016(data_dir: Path) -> Scenes:
+    development, evaluation = data_dir / TRAIN_2016, data_dir / TEST_2016
     listed = _read_list(development / "meta.txt")
     files, classes = list(listed), list(listed.values())
     places = {file: place for place, file in enumerate(files)}

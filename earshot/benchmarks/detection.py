@@ -30,12 +30,12 @@ from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import read_whole_picture, require_pictures
-from earshot.evaluation.images.fast_rcnn import FastRcnn, detect, draw_regions, offsets_between, scaled, size_of
+from earshot.evaluation.image_files import read_whole_image, require_images
+from earshot.evaluation.images.fast_rcnn import FastRcnn, detect, draw_rois, offsets_between, scaled, size_of
 from earshot.evaluation.images.proposals import Proposals, from_files, searched
-from earshot.evaluation.images.sampling import shown_places
+from earshot.evaluation.images.sampling import visible_positions
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
-from earshot.evaluation.images.voc_lists import read_tree
+from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.evaluation.metrics import SAME_OBJECT, Found, Shown, detection_precision, overlap
 from earshot.networks.device import on_device
 from earshot.networks.files import load_convolutional
@@ -46,7 +46,7 @@ from earshot.pipeline.shards import map_shards
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP"
-SHARD_PICTURES = 100  # tested by one task
+SHARD_IMAGES = 100  # tested by one task
 
 Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
 
@@ -63,17 +63,17 @@ class Params(BenchmarkParams):
     shorter_side: Pixels
     longest_side: Pixels
     steps: Positive
-    pictures: Positive
-    regions: Positive
+    images: Positive
+    rois: Positive
     learning_rate: Amount
-    drops: Count
-    drop: Share
+    lr_steps: Count
+    lr_gamma: Share
     weight_decay: Decay
-    clip_norm: Amount
+    grad_clip_norm: Amount
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Annotated pictures: files, and the objects of each."""
 
     files: Sequence[Path]
@@ -81,13 +81,13 @@ class Pictures:
 
     def pairs(self, shard: int | None = None) -> Iterator[tuple[Path, Objects]]:
         """Files with their objects, all of them or those of a shard."""
-        part = slice(None) if shard is None else slice(shard * SHARD_PICTURES, (shard + 1) * SHARD_PICTURES)
+        part = slice(None) if shard is None else slice(shard * SHARD_IMAGES, (shard + 1) * SHARD_IMAGES)
         return zip(self.files[part], self.objects[part], strict=True)
 
-    def with_objects(self) -> "Pictures":
+    def with_objects(self) -> "Images":
         """Those that show an object."""
         pairs = [(file, objects) for file, objects in self.pairs() if len(objects.boxes)]
-        return Pictures([file for file, _ in pairs], [objects for _, objects in pairs])
+        return Images([file for file, _ in pairs], [objects for _, objects in pairs])
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Detection:
     """What the processes that train and test are given.
 
     Args:
-        context: the tree, the encoders, the parameters, the seed and the scratch folder.
+        context: the data_dir, the encoders, the parameters, the seed and the scratch folder.
         classes: their names.
         train, test: pictures of train + val that training will show, and of test.
         proposals: of all of them.
@@ -104,14 +104,14 @@ class Detection:
 
     context: Context[Params]
     classes: Sequence[str]
-    train: Pictures
-    test: Pictures
+    train: Images
+    test: Images
     proposals: Proposals
     names: Sequence[str]
 
     def shards(self) -> range:
         """Of the test pictures."""
-        return range(-(-len(self.test.files) // SHARD_PICTURES))
+        return range(-(-len(self.test.files) // SHARD_IMAGES))
 
     def place(self, name: str, shard: int) -> Path:
         """Where the detections of an encoder in a shard of the test pictures are."""
@@ -142,8 +142,8 @@ class DetectionTask:
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy and the offsets' smooth L1 (Girshick 2015, equation 1), and the share of regions told."""
-        pictures, regions, classes, offsets = batch
-        scores, found = self.network(pictures, regions)
+        images, rois, classes, offsets = batch
+        scores, found = self.network(images, rois)
         shown = classes.nonzero().squeeze(1)
         found = found.float()[shown, classes[shown] - 1]  # (regions on objects, 4)
         moved = smooth_l1_loss(found, offsets[shown], reduction="sum") / len(classes)
@@ -153,8 +153,8 @@ class DetectionTask:
         context, count = self.detection.context, len(self.detection.train.files)
         chances = generator("detection regions", context.seed, number)
         drawn = [self._draw(place, chances) for place in places_of(context, count, number)]
-        pictures, regions, classes, offsets = zip(*drawn, strict=True)
-        shown, cut = ([each.to(self.device) for each in part] for part in (pictures, regions))
+        images, rois, classes, offsets = zip(*drawn, strict=True)
+        shown, cut = ([each.to(self.device) for each in part] for part in (images, rois))
         return shown, cut, torch.cat(classes).to(self.device), torch.cat(offsets).to(self.device)
 
     def _draw(self, place: int, chances: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -163,15 +163,15 @@ class DetectionTask:
         file, objects = self.detection.train.files[place], self.detection.train.objects[place]
         proposals = self.detection.proposals.of(file.stem, objects.width, objects.height)
         candidates = np.concatenate([objects.boxes, proposals])
-        rows, classes, nearest = draw_regions(candidates, objects, max(p.regions // p.pictures, 1), chances)
+        rows, classes, nearest = draw_rois(candidates, objects, max(p.rois // p.images, 1), chances)
         boxes = torch.from_numpy(np.stack([candidates[rows], objects.boxes[nearest]])).float()
-        picture = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
+        image = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
         if chances.random() < 0.5:
-            picture = picture.flip(-1)
+            image = image.flip(-1)
             boxes = boxes[..., [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1])
             boxes += boxes.new_tensor([objects.width, 0] * 2)
-        regions, targets = boxes
-        return picture, regions / size_of(objects), torch.from_numpy(classes), offsets_between(regions, targets)
+        rois, targets = boxes
+        return image, rois / size_of(objects), torch.from_numpy(classes), offsets_between(rois, targets)
 
 
 def evaluate(context: Context[Params]) -> Result:
@@ -198,7 +198,9 @@ def score(
     found: dict[str, list[list[Found]]], detection: Detection
 ) -> tuple[dict[str, list[float]], list[dict[str, object]]]:
     """The average precision of each class by each detector, and as a row a class, with the number of its objects."""
-    shown = [[shown_of(each, number) for each in detection.test.objects] for number in range(len(detection.classes))]
+    shown = [
+        [annotated_of(each, number) for each in detection.test.objects] for number in range(len(detection.classes))
+    ]
     precisions = {m: [detection_precision(*both) for both in zip(f, shown, strict=True)] for m, f in found.items()}
     rows = [
         {"class": name, "objects": sum(int((~each.difficult).sum()) for each in shown[number])}
@@ -211,31 +213,31 @@ def score(
 def prepared(context: Context[Params]) -> Detection:
     """The pictures with their objects, and the proposals of those that training will show and of all for test.
 
-    Raises EarshotError for a tree that is not whole, and for pictures too small for the network.
+    Raises EarshotError for a data_dir that is not whole, and for pictures too small for the network.
     """
     encoders = load_encoders(context.encoder, load_convolutional)
     check_size(encoders[""], context.params.shorter_side)
-    classes, splits = read_tree(context.tree)
+    classes, splits = read_dataset(context.data_dir)
     files = {"trainval": splits["train"][0] + splits["val"][0], "test": splits["test"][0]}
-    require_pictures([file for part in files.values() for file in part])
-    parts = {part: read_pictures(listed, classes) for part, listed in files.items()}
+    require_images([file for part in files.values() for file in part])
+    parts = {part: read_images(listed, classes) for part, listed in files.items()}
     parts["trainval"] = parts["trainval"].with_objects()
-    for part, pictures in parts.items():
-        _check_objects(context.tree, part, pictures, classes)
+    for part, images in parts.items():
+        _check_objects(context.data_dir, part, images, classes)
     places = [places_of(context, len(parts["trainval"].files), step) for step in range(context.params.steps)]
     files["trainval"] = [parts["trainval"].files[place] for place in sorted({p for step in places for p in step})]
     kept, scratch = context.params.proposals_kept, context.scratch
     if context.params.proposals == "files":
-        proposals = from_files(context.tree, files, kept, scratch)
+        proposals = from_files(context.data_dir, files, kept, scratch)
     else:
         proposals = searched(files["trainval"] + files["test"], kept, scratch)
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
     return Detection(context, classes, parts["trainval"], parts["test"], proposals, names)
 
 
-def read_pictures(files: Sequence[Path], classes: Sequence[str]) -> Pictures:
+def read_images(files: Sequence[Path], classes: Sequence[str]) -> Images:
     """Pictures with their annotations."""
-    return Pictures(files, [read_objects(annotation_of(file), classes) for file in files])
+    return Images(files, [read_objects(annotation_of(file), classes) for file in files])
 
 
 def train_detector(number: int, detection: Detection) -> dict[str, int]:
@@ -250,7 +252,7 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
     p, seed = detection.context.params, detection.context.seed
     encoder = load_convolutional(detection.context.encoder, name)
     detector = on_device(FastRcnn(encoder, len(detection.classes), seed))
-    plan = Plan.of(p, seed, epochs=1, precision="float32", optimiser="sgd", schedule="steps", keep="last")
+    plan = Plan.of(p, seed, epochs=1, precision="float32", optimizer="sgd", schedule="steps", keep="last")
     checkpoint = detection.context.scratch / f"{name}.checkpoint.safetensors"
     Trainer(DetectionTask(detector, detection), plan, checkpoint).train(f"detection {name}", position=position)
     return detector.eval()
@@ -263,12 +265,12 @@ def detect_shard(number: int, detection: Detection) -> dict[str, int]:
     p, found = detection.context.params, {}
     for file, objects in detection.test.pairs(shard):
         proposals = torch.from_numpy(detection.proposals.of(file.stem, objects.width, objects.height))
-        picture = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
-        for name, values in detect(detector, picture, proposals, objects).items():
+        image = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
+        for name, values in detect(detector, image, proposals, objects).items():
             found[f"{file.stem}.{name}"] = values
-    with write_atomically(detection.place(detection.names[place], shard)) as growing:
-        growing.write_bytes(save(found))
-    return {"pictures": len(found) // 3}
+    with write_atomically(detection.place(detection.names[place], shard)) as temporary_path:
+        temporary_path.write_bytes(save(found))
+    return {"images": len(found) // 3}
 
 
 def read_detections(detection: Detection, name: str) -> list[list[Found]]:
@@ -283,7 +285,7 @@ def read_detections(detection: Detection, name: str) -> list[list[Found]]:
     return by_class
 
 
-def shown_of(objects: Objects, number: int) -> Shown:
+def annotated_of(objects: Objects, number: int) -> Shown:
     """The objects of one class."""
     rows = objects.classes == number
     return Shown(objects.boxes[rows], objects.difficult[rows])
@@ -300,34 +302,36 @@ def recall(proposed: Sequence[np.ndarray], shown: Sequence[Objects]) -> float:
 
 def places_of(context: Context[Params], count: int, step: int) -> list[int]:
     """Which of `count` pictures a step shows."""
-    return shown_places("detection order", context.seed, step, batch=context.params.pictures, count=count).tolist()
+    return visible_positions(
+        "detection order", context.seed, step, batch_size=context.params.images, count=count
+    ).tolist()
 
 
 def read_annotated(file: Path, objects: Objects) -> Tensor:
     """uint8 (3, height, width); raises EarshotError where that is not the size of the annotation."""
-    picture = read_whole_picture(file)
-    if tuple(picture.shape[1:]) != (objects.height, objects.width):
-        found, wanted = f"{picture.shape[2]} x {picture.shape[1]} px", f"{objects.width} x {objects.height}"
+    image = read_whole_image(file)
+    if tuple(image.shape[1:]) != (objects.height, objects.width):
+        found, wanted = f"{image.shape[2]} x {image.shape[1]} px", f"{objects.width} x {objects.height}"
         raise EarshotError(f"{file}: has {found}, but its annotation says {wanted}; restore the official files")
-    return picture
+    return image
 
 
 @torch.no_grad()
 def check_size(network: Convolutional, side: int) -> None:
     """Raise EarshotError where nothing is left of a picture of that side after the network's convolutions."""
     try:
-        network.convolve(network.normalise(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
+        network.convolve(network.normalize(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
     except (RuntimeError, ValueError):
         found = f"evaluate.detection.shorter_side is {side} px"
         raise EarshotError(f"{found}, of which the convolutions leave nothing; wanted more, 128 say") from None
 
 
-def _check_objects(tree: Path, part: str, pictures: Pictures, classes: Sequence[str]) -> None:
-    there = {int(number) for each in pictures.objects for number in each.classes[~each.difficult]}
+def _check_objects(data_dir: Path, part: str, images: Images, classes: Sequence[str]) -> None:
+    there = {int(number) for each in images.objects for number in each.classes[~each.difficult]}
     missing = [name for number, name in enumerate(classes) if number not in there]
     if missing:
         raise EarshotError(
-            f"{tree}: no annotation of {part} shows a {missing[0]}, wanted one or more; restore the tree"
+            f"{data_dir}: no annotation of {part} shows a {missing[0]}, wanted one or more; restore the tree"
         )
 
 

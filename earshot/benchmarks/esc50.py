@@ -18,10 +18,10 @@ PROTOCOL = "ESC-50 linear SVM on windows, five folds"
 
 def evaluate(context: Context[RecordingParams]) -> Result:
     """The mean accuracy over the five folds of what is measured, of its controls, and of chance."""
-    recordings = read_table(context.tree)
+    recordings = read_table(context.data_dir)
     names = {int(row["target"]): row["category"] for row in recordings}
     targets = np.searchsorted(sorted(names), [int(row["target"]) for row in recordings])
-    files = [context.tree / "audio" / row["filename"] for row in recordings]
+    files = [context.data_dir / "audio" / row["filename"] for row in recordings]
     classes = [names[target] for target in sorted(names)]
     splits = folds_of(np.array([int(row["fold"]) for row in recordings]))
     return evaluate_recordings(context, files, classes, targets, splits, PROTOCOL)
@@ -33,13 +33,13 @@ def folds_of(folds: np.ndarray) -> list[Split]:
     return [Split(train, test, folds[train]) for train, test in parts]
 
 
-def read_table(tree: Path) -> list[dict[str, str]]:
+def read_table(data_dir: Path) -> list[dict[str, str]]:
     """The rows of meta/esc50.csv, in order: filename, fold, target and category as they stand there.
 
     Where there is no such file, the only table in meta, as a part of ESC-50 may name it. Raises EarshotError for a
     missing table or column, a value that is none, or a name that leaves the folder.
     """
-    file = tree / "meta" / "esc50.csv"
+    file = data_dir / "meta" / "esc50.csv"
     others = list(file.parent.glob("*.csv"))
     if not file.exists() and len(others) == 1:
         file = others[0]
@@ -47,7 +47,7 @@ def read_table(tree: Path) -> list[dict[str, str]]:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); mend evaluate.esc50.tree") from None
+        raise EarshotError(f"{file}: cannot be read ({error}); mend evaluate.esc50.data_dir") from None
     for number, row in enumerate(rows, 2):
         for field in ("filename", "fold", "target", "category"):
             value = row.get(field)

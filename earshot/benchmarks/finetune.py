@@ -32,9 +32,9 @@ from earshot.core.rng import generator
 from earshot.core.text import first_line
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import require_pictures
-from earshot.evaluation.images.sampling import shown_places
-from earshot.evaluation.images.voc_lists import Split, read_tree
+from earshot.evaluation.image_files import require_images
+from earshot.evaluation.images.sampling import visible_positions
+from earshot.evaluation.images.voc_lists import Split, read_dataset
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 from earshot.networks.crops import Changes, crop_frames
 from earshot.networks.device import autocast, on_device
@@ -47,27 +47,27 @@ from earshot.training.augmentation import Augmentation
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 fine-tuning, 11-point mAP"
-TEST_PICTURES = 8  # whose crops are scored together
+TEST_IMAGES = 8  # whose crops are scored together
 
 
 class Params(BenchmarkParams):
     """In mode `head` the fully connected layers train, in mode `all` everything.
 
-    A training crop has `crop_smallest` to `crop_largest` of a picture; a test picture's scores are summed over `crops`.
+    A training crop has `crop_min_scale` to `crop_max_scale` of a picture; a test picture's scores are summed over `crops`.
     The rate drops `drops` times, evenly over the steps, by the factor `drop`.
     """
 
     inputs: Literal["images"]
     modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False), INDIFFERENT]
     steps: Positive
-    batch: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Amount
-    drops: Count
-    drop: Share
+    lr_steps: Count
+    lr_gamma: Share
     weight_decay: Decay
-    clip_norm: Amount
-    crop_smallest: CropShare
-    crop_largest: CropShare
+    grad_clip_norm: Amount
+    crop_min_scale: CropShare
+    crop_max_scale: CropShare
     crops: Positive
 
 
@@ -76,7 +76,7 @@ class FineTuning:
     """What the processes that train are given.
 
     Args:
-        context: the tree, the encoders, the parameters, the seed and the scratch folder.
+        context: the data_dir, the encoders, the parameters, the seed and the scratch folder.
         train, test: pictures and labels, those of train + val and those of test.
         trainings: name of an encoder and mode of each.
     """
@@ -88,10 +88,10 @@ class FineTuning:
 
     def augmentation(self) -> Augmentation:
         p = self.context.params
-        return Augmentation(crop=p.crop_smallest, crop_largest=p.crop_largest, flip=True)
+        return Augmentation(crop_min_scale=p.crop_min_scale, crop_max_scale=p.crop_max_scale, flip_prob=0.5)
 
     def plan(self) -> Plan:
-        fixed = {"epochs": 1, "precision": "auto", "optimiser": "sgd", "schedule": "steps", "keep": "last"}
+        fixed = {"epochs": 1, "precision": "auto", "optimizer": "sgd", "schedule": "steps", "keep": "last"}
         return Plan.of(self.context.params, self.context.seed, **fixed)
 
     def place(self, name: str, mode: str, suffix: str) -> Path:
@@ -111,10 +111,10 @@ class VocTask:
     """
 
     def __init__(
-        self, network: Network, pictures: Split, augmentation: Augmentation, *, batch: int, steps: int, seed: int
+        self, network: Network, images: Split, augmentation: Augmentation, *, batch: int, steps: int, seed: int
     ) -> None:
-        self.network, self.augmentation, self.batch, self.seed = network, augmentation, batch, seed
-        self.files, self.labels = pictures
+        self.network, self.augmentation, self.batch_size, self.seed = network, augmentation, batch, seed
+        self.files, self.labels = images
         self.batches_per_epoch = steps
         self.device = next(network.parameters()).device
 
@@ -130,8 +130,8 @@ class VocTask:
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Sigmoid cross-entropy of a picture, and the share of the labels that the scores' signs tell."""
-        pictures, labels = batch
-        scores = self.network(pictures).float()  # (batch, classes)
+        images, labels = batch
+        scores = self.network(images).float()  # (batch, classes)
         shown, counted = labels == 1, labels != 0
         costs = binary_cross_entropy_with_logits(scores, shown.float(), reduction="none")
         right = ((scores > 0) == shown) & counted
@@ -139,10 +139,10 @@ class VocTask:
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         count = len(self.files)
-        places = shown_places("fine-tuning order", self.seed, number, batch=self.batch, count=count)
-        changes = self.augmentation.draw(self.batch, generator("fine-tuning crops", self.seed, number))
-        pictures = crop_files([self.files[place] for place in places], self.network.image_size, changes)
-        return pictures.to(self.device), torch.from_numpy(self.labels[places]).to(self.device)
+        places = visible_positions("fine-tuning order", self.seed, number, batch_size=self.batch_size, count=count)
+        changes = self.augmentation.draw(self.batch_size, generator("fine-tuning crops", self.seed, number))
+        images = crop_files([self.files[place] for place in places], self.network.image_size, changes)
+        return images.to(self.device), torch.from_numpy(self.labels[places]).to(self.device)
 
 
 def evaluate(context: Context[Params]) -> Result:
@@ -150,8 +150,8 @@ def evaluate(context: Context[Params]) -> Result:
     _check(context.params)
     encoders = load_encoders(context.encoder, load_network)
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
-    classes, splits = read_tree(context.tree)
-    require_pictures([file for files, _ in splits.values() for file in files])
+    classes, splits = read_dataset(context.data_dir)
+    require_images([file for files, _ in splits.values() for file in files])
     modes = context.params.modes
     # Mode all takes longest and so comes first.
     trainings = [(name, mode) for mode in sorted(modes) for name in names]
@@ -182,12 +182,12 @@ def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:
     network = load_network(tuning.context.encoder, name)
     renew(network, tuning.train[1].shape[1], mode, seed)
     on_device(network)
-    task = VocTask(network, tuning.train, tuning.augmentation(), batch=p.batch, steps=p.steps, seed=seed)
+    task = VocTask(network, tuning.train, tuning.augmentation(), batch_size=p.batch_size, steps=p.steps, seed=seed)
     checkpoint = tuning.place(name, mode, "checkpoint.safetensors")
     title = f"{name} {mode}".replace("_", " ")
     progress = Trainer(task, tuning.plan(), checkpoint).train(title, position=number + 1)
-    scores = score_pictures(network, tuning.test[0], tuning.augmentation(), p.crops, seed)
-    with write_atomically(tuning.place(name, mode, "npy")) as growing, growing.open("wb") as file:
+    scores = score_images(network, tuning.test[0], tuning.augmentation(), p.crops, seed)
+    with write_atomically(tuning.place(name, mode, "npy")) as temporary_path, temporary_path.open("wb") as file:
         np.save(file, scores)
     checkpoint.unlink(missing_ok=True)  # half a gigabyte at the papers' size
     return {"steps": progress.step}
@@ -203,7 +203,7 @@ def renew(network: Network, classes: int, mode: str, seed: int) -> None:
 
 
 @torch.inference_mode()
-def score_pictures(
+def score_images(
     network: Network, files: Sequence[Path], augmentation: Augmentation, crops: int, seed: int
 ) -> np.ndarray:
     """The scores of pictures, each summed over random crops: float32 (pictures, classes)."""
@@ -211,22 +211,22 @@ def score_pictures(
     device = next(network.parameters()).device
 
     def cut(first: int) -> Tensor:
-        chosen = files[first : first + TEST_PICTURES]
+        chosen = files[first : first + TEST_IMAGES]
         changes = augmentation.draw(len(chosen) * crops, generator("test crops", seed, first))
         return crop_files(chosen, network.image_size, changes, crops)
 
-    batches = prefetch(cut, range(0, len(files), TEST_PICTURES), settings().threads)
-    scores = [_scores(network, pictures.to(device)).cpu() for pictures in batches]
+    batches = prefetch(cut, range(0, len(files), TEST_IMAGES), settings().threads)
+    scores = [_scores(network, images.to(device)).cpu() for images in batches]
     return torch.cat(scores).view(len(files), crops, -1).sum(1).numpy()
 
 
-def _scores(network: Network, pictures: Tensor) -> Tensor:
+def _scores(network: Network, images: Tensor) -> Tensor:
     """What the network says of uint8 pictures, (pictures, classes): in the precision of its training, up to the scores.
 
     The eight bits of bfloat16 are too few to rank by: scores of bfloat16 would often be equal.
     """
-    with autocast("auto", pictures.device):
-        hidden = network.penultimate(network.normalise(pictures))
+    with autocast("auto", images.device):
+        hidden = network.penultimate(network.normalize(images))
     return network.scores(hidden.float())
 
 
@@ -257,9 +257,11 @@ def _joined(first: Split, second: Split) -> Split:
 
 
 def _check(params: Params) -> None:
-    if params.crop_smallest > params.crop_largest:
-        found = f"evaluate.finetune.crop_smallest is {params.crop_smallest}"
-        raise EarshotError(f"{found}, wanted at most crop_largest, which is {params.crop_largest}; mend params.yaml")
+    if params.crop_min_scale > params.crop_max_scale:
+        found = f"evaluate.finetune.crop_min_scale is {params.crop_min_scale}"
+        raise EarshotError(
+            f"{found}, wanted at most crop_max_scale, which is {params.crop_max_scale}; mend params.yaml"
+        )
 
 
 BENCHMARK = Benchmark(

@@ -1,4 +1,4 @@
-"""A linear layer on the features of an encoder, for ImageNet or any tree with a folder of pictures a class.
+"""A linear layer on the features of an encoder, for ImageNet or any data_dir with a folder of pictures a class.
 
 Pictures are squeezed to 256 x 256 and seen whole. conv4_2 after its ReLU (conv5 of other encoders) is max-pooled to at
 most 4 x 4, 8192 dimensions of a tower of width 1, and one linear layer is trained on it by cross-entropy and Adam
@@ -30,9 +30,9 @@ from earshot.core.rng import generator
 from earshot.corpus.split import split_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import read_picture
+from earshot.evaluation.image_files import read_image
 from earshot.evaluation.linear import feature_scale
-from earshot.networks.device import chosen_device, on_device
+from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_encoder
 from earshot.networks.network import require_convolutional
 from earshot.networks.towers import pooled
@@ -41,7 +41,7 @@ from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 
 PROTOCOL = "linear layer on pooled conv features, accuracy"
-PICTURES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 PARTS = ("train", "val")
 LAYOUT = "train and val with a folder of pictures a class in each, or such folders alone"
 SIDE = 4  # positions that the map is pooled to
@@ -57,14 +57,14 @@ class Params(BenchmarkParams):
     inputs: Literal["images"]
     resize: Pixels
     epochs: Positive
-    batch: Positive
+    batch_size: Positive
     learning_rate: Amount
     weight_decay: Decay
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pictures of a tree: first those that train, then those that are asked.
+class Images:
+    """The pictures of a data_dir: first those that train, then those that are asked.
 
     Args:
         files: their names.
@@ -82,40 +82,40 @@ class Pictures:
 def evaluate(context: Context[Params]) -> Result:
     """The accuracy of the trained network, of its controls, and of chance."""
     there = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(context.encoder)]
-    pictures = read_tree(context.tree)
+    images = read_dataset(context.data_dir)
     metrics: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = [{"class": name} for name in pictures.classes]
-    asked = pictures.labels[pictures.train :]
+    rows: list[dict[str, Any]] = [{"class": name} for name in images.classes]
+    asked = images.labels[images.train :]
     for name in there:
-        told = measured(name, context, pictures)
+        told = measured(name, context, images)
         metric = f"{PREFIXES[name]}accuracy"
         metrics[metric] = float(told.mean())
         for number, row in enumerate(rows):
             of_class = told[asked == number]
             row[metric] = float(of_class.mean()) if len(of_class) else None
-    metrics["chance"] = 1 / len(pictures.classes)
-    metrics |= {"pictures_train": pictures.train, "pictures_test": len(asked)}
+    metrics["chance"] = 1 / len(images.classes)
+    metrics |= {"images_train": images.train, "images_test": len(asked)}
     said = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f}); chance {metrics['chance']:.3f}"
-    names = [str(Path(file).relative_to(context.tree)) for file in pictures.files[pictures.train :]]
-    return Result(metrics, rows, f"{PROTOCOL} on {context.tree.name}", said, names)
+    names = [str(Path(file).relative_to(context.data_dir)) for file in images.files[images.train :]]
+    return Result(metrics, rows, f"{PROTOCOL} on {context.data_dir.name}", said, names)
 
 
-def measured(name: str, context: Context[Params], pictures: Pictures) -> np.ndarray:
+def measured(name: str, context: Context[Params], images: Images) -> np.ndarray:
     """Which pictures that are asked the encoder of that name told, bool; a killed measurement goes on where it was."""
     finished = context.scratch / f"{name}_told.json"
     if not finished.exists():
         folder = context.scratch / f"{name}_features"
-        shards = range(-(-len(pictures.files) // SHARD))
+        shards = range(-(-len(images.files) // SHARD))
         for shard in shards:
-            with write_atomically(_shard(folder, shard).with_suffix(".json")) as growing:
-                growing.write_text(json.dumps(pictures.files[shard * SHARD : (shard + 1) * SHARD]))
+            with write_atomically(_shard(folder, shard).with_suffix(".json")) as temporary_path:
+                temporary_path.write_text(json.dumps(images.files[shard * SHARD : (shard + 1) * SHARD]))
         work = partial(describe_shard, name=name, context=context, folder=folder)
         map_shards(work, shards, folder / "finished", title=f"imagenet {name}")
         features = Features([_shard(folder, shard) for shard in shards])
-        layer, scale = train_linear(features, pictures, context)
-        told = ask(layer, scale, features, pictures)
-        with write_atomically(finished) as growing:
-            growing.write_text(json.dumps(told.tolist()))
+        layer, scale = train_linear(features, images, context)
+        told = ask(layer, scale, features, images)
+        with write_atomically(finished) as temporary_path:
+            temporary_path.write_text(json.dumps(told.tolist()))
         shutil.rmtree(folder)
     return np.array(json.loads(finished.read_text()), bool)
 
@@ -124,17 +124,17 @@ def measured(name: str, context: Context[Params], pictures: Pictures) -> np.ndar
 def describe_shard(shard: int, name: str, context: Context[Params], folder: Path) -> dict[str, int]:
     """Write the features of up to SHARD pictures, float16 (pictures, dimensions), beside the list of their names."""
     torch.set_num_threads(1)  # sums, and so features, depend on their number
-    device = chosen_device()
+    device = get_device()
     encoder = on_device(require_convolutional(load_encoder(context.encoder, name)))
     files = json.loads(_shard(folder, shard).with_suffix(".json").read_text())
     read = partial(_read, files=files, side=context.params.resize)
     rows = []
     for batch in prefetch(read, range(0, len(files), AT_ONCE), settings().threads):
-        maps = encoder.convolve(encoder.normalise(batch.to(device)))
+        maps = encoder.convolve(encoder.normalize(batch.to(device)))
         rows.append(pooled(maps, SIDE, SIDE).half().cpu().numpy())
-    with write_atomically(_shard(folder, shard)) as growing, growing.open("wb") as file:
+    with write_atomically(_shard(folder, shard)) as temporary_path, temporary_path.open("wb") as file:
         np.save(file, np.concatenate(rows))
-    return {"pictures": len(files)}
+    return {"images": len(files)}
 
 
 class Features:
@@ -151,74 +151,74 @@ class Features:
         return torch.from_numpy(rows).float()
 
 
-def train_linear(features: Features, pictures: Pictures, context: Context[Params]) -> tuple[nn.Linear, float]:
+def train_linear(features: Features, images: Images, context: Context[Params]) -> tuple[nn.Linear, float]:
     """A linear layer trained on the first `pictures.train` rows times a scale, and that scale."""
-    p, device = context.params, chosen_device()
-    drawn = generator("linear layer's scale", context.seed).permutation(pictures.train)[:SAMPLED]
+    p, device = context.params, get_device()
+    drawn = generator("linear layer's scale", context.seed).permutation(images.train)[:SAMPLED]
     scale = feature_scale(features[drawn])
-    layer = nn.Linear(features.dimensions, len(pictures.classes), device=device)
+    layer = nn.Linear(features.dimensions, len(images.classes), device=device)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    optimiser = torch.optim.Adam(layer.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay)
-    steps = p.epochs * -(-pictures.train // p.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay)
+    steps = p.epochs * -(-images.train // p.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     batches = (
-        places for epoch in range(p.epochs) for places in _shuffled(pictures.train, p.batch, context.seed, epoch)
+        places for epoch in range(p.epochs) for places in _shuffled(images.train, p.batch_size, context.seed, epoch)
     )
     for places, rows in prefetch(lambda places: (places, features[places]), batches, settings().threads):
-        labels = torch.from_numpy(pictures.labels[places]).to(device)
+        labels = torch.from_numpy(images.labels[places]).to(device)
         loss = functional.cross_entropy(layer(rows.to(device) * scale), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return layer, scale
 
 
 @torch.inference_mode()
-def ask(layer: nn.Linear, scale: float, features: Features, pictures: Pictures) -> np.ndarray:
+def ask(layer: nn.Linear, scale: float, features: Features, images: Images) -> np.ndarray:
     """Which of the pictures after the first `pictures.train` the layer tells: bool."""
-    places, device = np.arange(pictures.train, len(pictures.files)), layer.weight.device
+    places, device = np.arange(images.train, len(images.files)), layer.weight.device
     parts = [places[first : first + ROWS] for first in range(0, len(places), ROWS)]
     told = [layer(features[part].to(device) * scale).argmax(1).cpu().numpy() for part in parts]
-    return np.concatenate(told) == pictures.labels[pictures.train :]
+    return np.concatenate(told) == images.labels[images.train :]
 
 
-def read_tree(tree: Path) -> Pictures:
+def read_dataset(data_dir: Path) -> Images:
     """The pictures of folders of classes below train and val; or, of folders alone, those of four fifths by a hash.
 
     Raises EarshotError for another layout, fewer than two classes, and classes that do not train or are not asked.
     """
-    if all((tree / part).is_dir() for part in PARTS):
-        train, test = (list(_listed(tree / part)) for part in PARTS)
+    if all((data_dir / part).is_dir() for part in PARTS):
+        train, test = (list(_listed(data_dir / part)) for part in PARTS)
     else:
-        both = list(_listed(tree))
-        kept = [split_of(str(Path(file).relative_to(tree))) == "train" for _, file in both]
-        train = [picture for picture, trains in zip(both, kept, strict=True) if trains]
-        test = [picture for picture, trains in zip(both, kept, strict=True) if not trains]
+        both = list(_listed(data_dir))
+        kept = [split_of(str(Path(file).relative_to(data_dir))) == "train" for _, file in both]
+        train = [image for image, trains in zip(both, kept, strict=True) if trains]
+        test = [image for image, trains in zip(both, kept, strict=True) if not trains]
     classes = sorted({name for name, _ in train})
     if unknown := sorted({name for name, _ in test} - set(classes)):
         raise EarshotError(
-            f"{tree}: no picture of {unknown[0]} trains, but some are asked; mend evaluate.imagenet.tree"
+            f"{data_dir}: no picture of {unknown[0]} trains, but some are asked; mend evaluate.imagenet.data_dir"
         )
     if len(classes) < 2 or not test:
         found = f"{len(classes)} classes and {len(test)} pictures to ask"
-        raise EarshotError(f"{tree}: holds {found}, wanted {LAYOUT}; mend evaluate.imagenet.tree")
+        raise EarshotError(f"{data_dir}: holds {found}, wanted {LAYOUT}; mend evaluate.imagenet.data_dir")
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name, _ in [*train, *test]])
-    return Pictures([file for _, file in [*train, *test]], classes, labels, len(train))
+    return Images([file for _, file in [*train, *test]], classes, labels, len(train))
 
 
 def _listed(folder: Path) -> Iterator[tuple[str, str]]:
     """Class and file name of every picture below the folders of a folder, in order."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
         for file in sorted(inner.rglob("*")):
-            if file.suffix.lower() in PICTURES:
+            if file.suffix.lower() in IMAGES:
                 yield inner.name, str(file)
 
 
 def _read(first: int, files: Sequence[str], side: int) -> Tensor:
-    return torch.stack([read_picture(Path(file), side, side) for file in files[first : first + AT_ONCE]])
+    return torch.stack([read_image(Path(file), side, side) for file in files[first : first + AT_ONCE]])
 
 
 def _shard(folder: Path, shard: int) -> Path:

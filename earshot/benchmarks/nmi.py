@@ -17,7 +17,7 @@ from earshot.evaluation.clips.annotated_moments import ClipParams, describe_mome
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 
 PROTOCOL = "normalised mutual information of k-means clusters and classes"
-DEALS = 20  # random assignments, of which the mean is told
+PERMUTATIONS = 20  # random assignments, of which the mean is told
 
 
 class Params(ClipParams):
@@ -31,26 +31,26 @@ def evaluate(context: Context[Params]) -> Result:
     clusters, seed = context.params.clusters, context.seed
     moments = describe_moments(
         context,
-        lambda network, pictures: network.embed_pictures(pictures),
-        lambda network, sounds: network.embed_sounds(sounds),
+        lambda network, images: network.embed_images(images),
+        lambda network, sounds: network.embed_audio(sounds),
         "nmi",
     )
     if len(moments.clips) < clusters:
         found = f"{len(moments.clips)} annotated clips in the split {context.params.split}"
-        raise NotApplicable(f"{context.tree}: {found}, wanted {clusters} or more, the clusters; give more clips")
+        raise NotApplicable(f"{context.data_dir}: {found}, wanted {clusters} or more, the clusters; give more clips")
     names, classes = np.unique([said[0] for said in moments.annotations], return_inverse=True)
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int((classes == number).sum())} for number, name in enumerate(names.tolist())]
-    for prefix in moments.pictures:
-        for sense, embeddings in (("picture", moments.pictures[prefix]), ("sound", moments.sounds[prefix])):
+    for prefix in moments.images:
+        for modality, embeddings in (("image", moments.images[prefix]), ("sound", moments.sounds[prefix])):
             labels = cluster(embeddings, clusters, seed)
-            metrics[f"{prefix}nmi_{sense}"] = float(normalized_mutual_info_score(classes, labels))
+            metrics[f"{prefix}nmi_{modality}"] = float(normalized_mutual_info_score(classes, labels))
             for number, row in enumerate(rows):
-                row[f"{prefix}share_{sense}"] = largest_share(labels[classes == number])
+                row[f"{prefix}share_{modality}"] = largest_share(labels[classes == number])
     metrics["chance"] = random_nmi(classes, clusters, seed)
     metrics |= {"clusters": clusters, "clips": len(classes), "clips_left_out": moments.left_out}
-    told = [f"{sense} {metrics[f'nmi_{sense}']:.3f} (random network {metrics[f'random_nmi_{sense}']:.3f})"
-            for sense in ("picture", "sound")]  # fmt: skip
+    told = [f"{modality} {metrics[f'nmi_{modality}']:.3f} (random network {metrics[f'random_nmi_{modality}']:.3f})"
+            for modality in ("image", "sound")]  # fmt: skip
     scores = f"{', '.join(told)}; clusters at random {metrics['chance']:.3f}"
     return Result(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores, moments.clips)
 
@@ -67,7 +67,7 @@ def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
 
 def random_nmi(classes: np.ndarray, clusters: int, seed: int) -> float:
     """What clusters dealt to the clips at random score on average; classes: (clips,)."""
-    drawn = np.random.default_rng(seed).integers(clusters, size=(DEALS, len(classes)))
+    drawn = np.random.default_rng(seed).integers(clusters, size=(PERMUTATIONS, len(classes)))
     return float(np.mean([normalized_mutual_info_score(classes, labels) for labels in drawn]))
 
 
@@ -81,7 +81,7 @@ BENCHMARK = Benchmark(
     evaluate=evaluate,
     title="Clusters against annotations",
     scores="nmi",
-    leading="nmi_picture",
+    leading="nmi_image",
     metric="NMI",
     brief="NMI of pictures",
 )

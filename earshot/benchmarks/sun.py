@@ -16,10 +16,10 @@ from earshot.core.params import Positive
 from earshot.core.text import read_lines
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import load_encoders
-from earshot.evaluation.images.image_features import ProbeParams, colour_features, layer_features
+from earshot.evaluation.images.image_features import ProbeParams, color_features, layer_features
 from earshot.evaluation.linear import Probe, cross_validated_probe, one_vs_rest
 from earshot.evaluation.metrics import accuracy
-from earshot.networks.network import PictureEncoder
+from earshot.networks.network import ImageEncoder
 
 PROTOCOL = "SUN397 linear SVM, accuracy"
 SPLITS = 3
@@ -45,8 +45,8 @@ def evaluate(context: Context[Params]) -> Result:
     confusion: list[tuple[str, str]] = []
     shown = f"accuracy_{'pool5' if 'pool5' in context.params.layers else context.params.layers[0]}"
     for split in range(1, SPLITS + 1):
-        classes, train, test = read_split(context.tree, split, context.params.images, context.seed)
-        asked += [f"{split}/{file.relative_to(context.tree)}" for file in test[0]]
+        classes, train, test = read_split(context.data_dir, split, context.params.images, context.seed)
+        asked += [f"{split}/{file.relative_to(context.data_dir)}" for file in test[0]]
         for metric, features in split_features(encoders, train[0] + test[0], context, split):
             probe = probe_split(features, train[1], f"sun split {split} {metric}")
             told = probe.scores.argmax(1)
@@ -67,7 +67,7 @@ def evaluate(context: Context[Params]) -> Result:
 
 
 def split_features(
-    encoders: Mapping[str, PictureEncoder], files: list[Path], context: Context[Params], split: int
+    encoders: Mapping[str, ImageEncoder], files: list[Path], context: Context[Params], split: int
 ) -> Iterator[tuple[str, Tensor]]:
     """The metric's name and the features of the pictures of a split, for each layer of each encoder and for colours."""
     resize = context.params.resize
@@ -75,7 +75,7 @@ def split_features(
         title = f"sun {split} {prefix or 'encoder'}"
         for layer, features in layer_features(encoder, files, context.params.layers, resize, title).items():
             yield f"{prefix}accuracy_{layer}", features
-    yield "colour_accuracy", colour_features(files, resize, encoders[""].image_size)
+    yield "color_histogram_accuracy", color_features(files, resize, encoders[""].image_size)
 
 
 def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
@@ -89,49 +89,49 @@ def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
     )
 
 
-def read_split(tree: Path, split: int, images: int, seed: int) -> tuple[list[str], Part, Part]:
+def read_split(data_dir: Path, split: int, images: int, seed: int) -> tuple[list[str], Part, Part]:
     """The categories of a split, and `images` training and testing pictures of each, category by category.
 
     Raises EarshotError for another layout, and for a category with fewer than three training pictures or none to test.
     """
     parts = {}
     for part, fewest in FEWEST.items():
-        file = tree / "Partitions" / f"{part}_{split:02d}.txt"
+        file = data_dir / "Partitions" / f"{part}_{split:02d}.txt"
         listed = _read_partition(file)
         parts[part] = {name: listed[name] for name in sorted(listed)}
-        for name, pictures in parts[part].items():
-            if len(pictures) < fewest:
-                raise EarshotError(f"{file}: {len(pictures)} pictures of {name}, wanted {fewest}; restore the lists")
+        for name, images in parts[part].items():
+            if len(images) < fewest:
+                raise EarshotError(f"{file}: {len(images)} pictures of {name}, wanted {fewest}; restore the lists")
     classes = list(parts["Training"])
     if classes != list(parts["Testing"]):
         odd = sorted(set(classes) ^ set(parts["Testing"]))[0]
-        raise EarshotError(f"{tree}, split {split}: {odd} is in one of Training and Testing only, wanted in both")
+        raise EarshotError(f"{data_dir}, split {split}: {odd} is in one of Training and Testing only, wanted in both")
     if len(classes) < 2:
-        raise EarshotError(f"{tree}, split {split}: {len(classes)} category, wanted at least two")
-    train, test = (_draw(tree, parts[part], images, (seed, split, order)) for order, part in enumerate(parts))
+        raise EarshotError(f"{data_dir}, split {split}: {len(classes)} category, wanted at least two")
+    train, test = (_draw(data_dir, parts[part], images, (seed, split, order)) for order, part in enumerate(parts))
     return classes, train, test
 
 
-def _draw(tree: Path, listed: dict[str, list[str]], images: int, seed: Sequence[int]) -> Part:
+def _draw(data_dir: Path, listed: dict[str, list[str]], images: int, seed: Sequence[int]) -> Part:
     files, labels = [], []
     for number, names in enumerate(listed.values()):
         drawn = np.random.default_rng([*seed, number]).permutation(len(names))[:images]
-        files += [tree / "SUN397" / names[place] for place in sorted(drawn)]
+        files += [data_dir / "SUN397" / names[place] for place in sorted(drawn)]
         labels += [number] * len(drawn)
     return files, np.array(labels)
 
 
 def _read_partition(file: Path) -> dict[str, list[str]]:
     """The pictures of each category, as paths below SUN397, from lines such as /a/abbey/sun_aobrzbkvqmzltksk.jpg."""
-    lines = read_lines(file, f"wanted {LAYOUT}; mend evaluate.sun.tree")
-    pictures: dict[str, list[str]] = defaultdict(list)
+    lines = read_lines(file, f"wanted {LAYOUT}; mend evaluate.sun.data_dir")
+    images: dict[str, list[str]] = defaultdict(list)
     for number, line in enumerate(lines, 1):
         path = line.lstrip("/")
         if line and (path.count("/") < 2 or ".." in path.split("/")):
             raise EarshotError(f"{file}, line {number}: {line!r}, wanted a path such as /a/abbey/sun_a.jpg")
         if line:
-            pictures[path.rpartition("/")[0]].append(path)
-    return pictures
+            images[path.rpartition("/")[0]].append(path)
+    return images
 
 
 BENCHMARK = Benchmark(
@@ -141,7 +141,7 @@ BENCHMARK = Benchmark(
     scores="accuracy",
     leading="accuracy_pool5",
     metric="accuracy",
-    alike={"colour histogram": "colour_"},
+    alike={"colour histogram": "color_histogram_"},
     class_score="accuracy",
     at_a_glance=True,
     on_console=True,

@@ -22,30 +22,30 @@ def evaluate(context: Context[ClipParams]) -> Result:
     """How many classes the units of each tower prefer, and the share of units that prefer one, beside the controls."""
     moments = describe_moments(
         context,
-        lambda network, pictures: network.picture_maps(pictures).amax((2, 3)),
-        lambda network, sounds: network.sound_maps(sounds).amax((2, 3)),
+        lambda network, images: network.image_maps(images).amax((2, 3)),
+        lambda network, sounds: network.audio_maps(sounds).amax((2, 3)),
         "units",
     )
     if len(moments.clips) < TOP:
         found = f"{len(moments.clips)} annotated clips in the split {context.params.split}"
-        raise NotApplicable(f"{context.tree}: {found}, wanted {TOP} or more; give more clips with annotations")
+        raise NotApplicable(f"{context.data_dir}: {found}, wanted {TOP} or more; give more clips with annotations")
     names, annotated = annotation_table(moments.annotations)
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int(clips)} for name, clips in zip(names, annotated.sum(0), strict=True)]
-    for prefix in moments.pictures:
-        for sense, activations in (("picture", moments.pictures[prefix]), ("sound", moments.sounds[prefix])):
+    for prefix in moments.images:
+        for modality, activations in (("image", moments.images[prefix]), ("sound", moments.sounds[prefix])):
             shown = class_counts(activations, annotated)  # (units, classes)
             for majority in MAJORITIES:
                 preferred = shown >= majority
-                metrics[f"{prefix}classes{majority}_{sense}"] = int(preferred.any(0).sum())
-                metrics[f"{prefix}units{majority}_{sense}"] = float(preferred.any(1).mean())
+                metrics[f"{prefix}classes{majority}_{modality}"] = int(preferred.any(0).sum())
+                metrics[f"{prefix}units{majority}_{modality}"] = float(preferred.any(1).mean())
                 for row, units in zip(rows, preferred.sum(0), strict=True):
-                    row[f"{prefix}units{majority}_{sense}"] = int(units)
+                    row[f"{prefix}units{majority}_{modality}"] = int(units)
     metrics |= {"classes": len(names), "clips": len(moments.clips), "clips_left_out": moments.left_out}
     told = [
-        f"{sense} {metrics[f'classes4_{sense}']} ({metrics[f'classes3_{sense}']}), random network "
-        f"{metrics[f'random_classes4_{sense}']} ({metrics[f'random_classes3_{sense}']})"
-        for sense in ("picture", "sound")
+        f"{modality} {metrics[f'classes4_{modality}']} ({metrics[f'classes3_{modality}']}), random network "
+        f"{metrics[f'random_classes4_{modality}']} ({metrics[f'random_classes3_{modality}']})"
+        for modality in ("image", "sound")
     ]
     protocol = f"{PROTOCOL}, 4 (3) of the top {TOP} of {len(moments.clips):,} clips"
     return Result(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(told)}", moments.clips)
@@ -70,12 +70,12 @@ BENCHMARK = Benchmark(
     evaluate=evaluate,
     title="Units that prefer a class",
     scores=r"(?:classes|units)\d",
-    leading="units4_picture",
+    leading="units4_image",
     columns={
-        f"{what}{majority}_{sense}": f"{what}, {majority} of {TOP}, {sense}s"
+        f"{what}{majority}_{modality}": f"{what}, {majority} of {TOP}, {modality}s"
         for what in ("classes", "units")
         for majority in MAJORITIES
-        for sense in ("picture", "sound")
+        for modality in ("image", "sound")
     },
     brief="Units, 4 of 5 pictures",
 )

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import load_encoders
-from earshot.evaluation.images.image_features import ProbeParams, colour_features, layer_features
-from earshot.evaluation.images.voc_lists import SPLITS, read_tree
+from earshot.evaluation.images.image_features import ProbeParams, color_features, layer_features
+from earshot.evaluation.images.voc_lists import SPLITS, read_dataset
 from earshot.evaluation.linear import validated_probe
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 
@@ -24,7 +24,7 @@ PROTOCOL = "VOC2007 linear SVM, 11-point mAP"
 def evaluate(context: Context[ProbeParams]) -> Result:
     """The scores of every layer of the trained network and its controls, of colours, and of constant scores."""
     encoders = load_encoders(context.encoder)
-    classes, splits = read_tree(context.tree)
+    classes, splits = read_dataset(context.data_dir)
     files = [file for split in SPLITS for file in splits[split][0]]
     labels = [splits[split][1] for split in SPLITS]
     resize = context.params.resize
@@ -44,7 +44,7 @@ def evaluate(context: Context[ProbeParams]) -> Result:
             cost = probe(features.pop(layer), f"voc {prefix}{layer}", f"{prefix}map_{layer}")
             if not prefix:
                 metrics[f"C_{layer}"] = cost
-    probe(colour_features(files, resize, encoders[""].image_size), "voc colours", "colour_map")
+    probe(color_features(files, resize, encoders[""].image_size), "voc colours", "color_histogram_map")
     metrics["chance"] = mean_average_precision(np.zeros_like(labels[2]), labels[2])
     asked = [file.stem for file in splits["test"][0]]
     return Result(metrics, rows, PROTOCOL, beside_random(metrics, "map", context.params.layers), asked)
@@ -65,7 +65,7 @@ BENCHMARK = Benchmark(
     scores="map",
     leading="map_pool5",
     metric="mAP",
-    alike={"colour histogram": "colour_"},
+    alike={"colour histogram": "color_histogram_"},
     class_score="ap",
     at_a_glance=True,
     on_console=True,

@@ -15,7 +15,7 @@ from earshot.core.errors import EarshotError
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.results.runs import read_metrics
 
-COLUMNS = ("split", "class", "asked", "kept", "share_kept", "pending", "refused")
+COLUMNS = ("split", "class", "requested", "kept", "share_kept", "pending", "refused")
 REFUSED = "refused_"
 
 
@@ -43,7 +43,7 @@ def report(root: Path, worst: int) -> str:
     rows = read_completeness(root / "metrics" / "completeness.csv")
     splits = [row for row in rows if row["class"] == EVERY_CLIP]
     classes = [row for row in rows if row["class"] != EVERY_CLIP and row["split"] == ALL]
-    classes.sort(key=lambda row: (float(row["share_kept"]), -int(row["asked"]), row["class"]))
+    classes.sort(key=lambda row: (float(row["share_kept"]), -int(row["requested"]), row["class"]))
     lines = ["split", *(_line(row["split"], row) for row in splits)]
     if classes:
         lines += ["", f"class ({min(worst, len(classes))} of {len(classes)})"]
@@ -57,7 +57,7 @@ def _line(name: str, row: dict[str, str]) -> str:
     counts = {key.removeprefix(REFUSED): int(value) for key, value in row.items() if key.startswith(REFUSED)}
     counts |= {"pending": int(row["pending"])}
     told = [f"{count:,} {key}" for key, count in sorted(counts.items(), key=lambda each: -each[1]) if count]
-    kept = f"{int(row['kept']):,} of {int(row['asked']):,}"
+    kept = f"{int(row['kept']):,} of {int(row['requested']):,}"
     return f"  {name:<28.28}{kept:>24} {float(row['share_kept']):>7.1%}  {', '.join(told)}".rstrip()
 
 

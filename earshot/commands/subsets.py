@@ -110,7 +110,7 @@ def instruments(metadata: Path, classes: Sequence[str] | None, most: int | None 
         counts = Counter(label for row in rows for label in set(row.annotations) & wanted)
         ranked = sorted(wanted, key=lambda label: (-counts[label], ontology.names[label]))
         wanted = set(ranked[:most])
-    return _labelled(rows, ontology, wanted, lambda labels: bool(labels & wanted))
+    return _labeled(rows, ontology, wanted, lambda labels: bool(labels & wanted))
 
 
 def animals(metadata: Path) -> list[Row]:
@@ -118,7 +118,7 @@ def animals(metadata: Path) -> list[Row]:
     ontology = read_ontology(metadata / "audioset" / "ontology.json")
     root = ontology.find(ANIMAL)
     wanted = {root} | ontology.descendants(ANIMAL)
-    return _labelled(audioset_rows(metadata), ontology, wanted, lambda labels: root in labels)
+    return _labeled(audioset_rows(metadata), ontology, wanted, lambda labels: root in labels)
 
 
 def ave(metadata: Path) -> list[Row]:
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(summary(options.name, rows))
 
 
-def _labelled(
+def _labeled(
     rows: Iterable[Row], ontology: Ontology, wanted: set[str], belongs: Callable[[set[str]], bool]
 ) -> list[Row]:
     """The rows that belong, annotated with the names of their most special labels among those wanted."""

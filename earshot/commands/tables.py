@@ -26,11 +26,11 @@ from earshot.results.paper_tables import AS_PUBLISHED, DO_NOT_COMPARE, Group, Sc
 from earshot.results.published import Published, Row, published_tables
 from earshot.results.recipes import recipe_params
 from earshot.results.run_settings import agree, idea, setting, steps, told
-from earshot.results.runs import Collection, Run, collect
+from earshot.results.runs import Collection, StageContext, collect
 from earshot.results.trainings import TRAININGS, Params
 
 
-def sections(table: Published, runs: Sequence[Run]) -> list[Section]:
+def sections(table: Published, runs: Sequence[StageContext]) -> list[Section]:
     """The table once for each setting of the runs that have any of its scores, the one of most runs first."""
     groups = grouped(table, [run for run in runs if table.admits(run.params) and has_scores(table, run)])
     settings: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def sections(table: Published, runs: Sequence[Run]) -> list[Section]:
     return [Section(table, number, settings[i], members[i]) for number, i in enumerate(order, 1)]
 
 
-def grouped(table: Published, runs: Iterable[Run]) -> list[Group]:
+def grouped(table: Published, runs: Iterable[StageContext]) -> list[Group]:
     """Runs by row, idea and setting: published rows in their order, then what matches none."""
     groups: dict[str, Group] = {}
     for run in runs:
@@ -145,7 +145,7 @@ def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) ->
     return _csv(rows)
 
 
-def ideas(run: Run) -> dict[str, Any]:
+def ideas(run: StageContext) -> dict[str, Any]:
     """The ideas of the trainings whose networks the run measured."""
     measured = {key.partition(".")[0] for key in run.scores}
     encoders = {run.params.get(f"evaluate.{name}.encoder", f"models/{name}") for name in measured}
@@ -165,19 +165,19 @@ def write_tables(collection: Collection, output: Path) -> list[str]:
     """Write every table that any run stands in, and runs.csv; a line of words for each."""
     tables = {table.name: sections(table, collection.runs) for table in published_tables()}
     tables = {name: found for name, found in tables.items() if found}
-    told_lines = []
+    messages = []
     for name, found in tables.items():
-        pictures = {section.number: output / f"{name}-{section.number}.png" for section in found}
-        drawn = [section.number for section in found if draw(section, pictures[section.number])]
-        plots = {number: pictures[number].name for number in drawn}
+        images = {section.number: output / f"{name}-{section.number}.png" for section in found}
+        drawn = [section.number for section in found if draw(section, images[section.number])]
+        plots = {number: images[number].name for number in drawn}
         _write(output / f"{name}.md", as_markdown(found, plots))
         _write(output / f"{name}.csv", as_csv(found))
         filled = {group.row.name for section in found for group in section.groups if group.row}
         table = found[0].table
-        told_lines.append(f"{output / name}.md: {table.source}, {len(filled)} of {len(table.rows)} rows filled")
-        told_lines += dict.fromkeys(f"{output / name}.md: {told}" for section in found for told in section.other_lists)
+        messages.append(f"{output / name}.md: {table.source}, {len(filled)} of {len(table.rows)} rows filled")
+        messages += dict.fromkeys(f"{output / name}.md: {told}" for section in found for told in section.other_lists)
     _write(output / "runs.csv", runs_csv(collection, tables))
-    return told_lines
+    return messages
 
 
 def _write(file: Path, text: str) -> None:

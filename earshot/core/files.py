@@ -44,26 +44,26 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 def link_file(source: Path, target: Path) -> None:
     """Put a file at `target` too, whole: as a hard link, or copied across file systems."""
-    with write_atomically(target) as growing:
-        _link_or_copy(source, growing)
+    with write_atomically(target) as temporary_path:
+        _link_or_copy(source, temporary_path)
 
 
 def link_tree(source: Path, target: Path) -> None:
     """Put `source` at `target` whole: hard links in a folder beside it, then one rename; copies across file systems."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    growing = target.with_name(f".{target.name}.placing")
-    for leftover in (growing, target.with_name(f".{target.name}.replaced")):
+    temporary_path = target.with_name(f".{target.name}.placing")
+    for leftover in (temporary_path, target.with_name(f".{target.name}.replaced")):
         shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(source, growing, copy_function=_link_or_copy)
+    shutil.copytree(source, temporary_path, copy_function=_link_or_copy)
     if target.is_symlink():
         target.unlink()
     if target.exists():
         replaced = target.with_name(f".{target.name}.replaced")
         os.replace(target, replaced)
-        os.replace(growing, target)
+        os.replace(temporary_path, target)
         shutil.rmtree(replaced)
     else:
-        os.replace(growing, target)
+        os.replace(temporary_path, target)
 
 
 def _link_or_copy(source: str | Path, target: str | Path) -> None:

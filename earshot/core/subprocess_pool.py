@@ -55,7 +55,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Lost:
+class Failure:
     """An item without a result: it hung, or the child died with `exit_code` (negative: by that signal).
 
     Where it did neither, it gave an answer that cannot be read.
@@ -106,12 +106,12 @@ class ChildProcess:
             failure = _error(**answer)
         except TimeoutError:
             self._end()
-            return Lost(hung=True)
+            return Failure(hung=True)
         except (EOFError, BrokenPipeError):
-            return Lost(hung=False, exit_code=self._end())
+            return Failure(hung=False, exit_code=self._end())
         except (OSError, ValueError, TypeError, RecursionError):  # too long, or not what is answered
             self._end()
-            return Lost(hung=False)
+            return Failure(hung=False)
         raise failure
 
     def start(self) -> int:

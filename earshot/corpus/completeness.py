@@ -12,15 +12,15 @@ from pathlib import Path
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
 from earshot.corpus.ledger import LedgerRow, outcome, read_ledger
-from earshot.corpus.requested import read_asked
+from earshot.corpus.requested import read_requested
 from earshot.corpus.split import SPLITS, split_of
 
 ALL = "all"  # of the splits
 EVERY_CLIP = ""  # instead of a class
-CLASSES_LIMIT = 10_000  # classes that are told apart: annotations may be sentences, as many as there are clips
+MAX_CLASSES = 10_000  # classes that are told apart: annotations may be sentences, as many as there are clips
 CLASS_LENGTH = 100  # characters of a class's name
 OTHERS = "(others)"
-ASKED, LEDGER = "asked", "ledger"  # folders beside the clips, where the stage download has made them
+REQUESTED, LEDGER = "requested", "ledger"  # folders beside the clips, where the stage download has made them
 
 
 class Completeness:
@@ -33,7 +33,7 @@ class Completeness:
     def add(self, split: str, class_name: str, became: str, number: int) -> None:
         """Count `number` clips of a split and class of which became `kept`, `pending` or `refused_<reason>`."""
         if class_name not in self._classes:
-            if len(self._classes) > CLASSES_LIMIT:
+            if len(self._classes) > MAX_CLASSES:
                 class_name = OTHERS
             self._classes.add(class_name)
         for place in (split, ALL):
@@ -52,7 +52,7 @@ class Completeness:
 
 def _row(split: str, class_name: str, counts: Counter[str], reasons: list[str]) -> dict[str, str | int | float]:
     asked, kept, pending = counts.total(), counts["kept"], counts["pending"]
-    whole: dict[str, str | int | float] = {"split": split, "class": class_name, "asked": asked, "kept": kept}
+    whole: dict[str, str | int | float] = {"split": split, "class": class_name, "requested": asked, "kept": kept}
     whole |= {"share_kept": kept / asked, "pending": pending, "refused": asked - kept - pending}
     return whole | {name: counts[name] for name in reasons}
 
@@ -63,8 +63,8 @@ def write_outcomes(path: Path, clips: Iterable[tuple[str, Iterable[str], str]]) 
     for group, annotations, became in clips:
         for class_name in {EVERY_CLIP, *(said[:CLASS_LENGTH] for said in annotations if said)}:
             counts[split_of(group), class_name, became] += 1
-    with write_atomically(path) as growing:
-        growing.write_text(json.dumps([[*place, number] for place, number in sorted(counts.items())]))
+    with write_atomically(path) as temporary_path:
+        temporary_path.write_text(json.dumps([[*place, number] for place, number in sorted(counts.items())]))
 
 
 def read_outcomes(paths: Iterable[Path]) -> Completeness:
@@ -76,14 +76,14 @@ def read_outcomes(paths: Iterable[Path]) -> Completeness:
     return whole
 
 
-def asked_shards(clips: Path) -> list[tuple[Path, Path]]:
+def requested_shards(clips: Path) -> list[tuple[Path, Path]]:
     """The lists of what the stage download was asked for, each with its ledger; none for other folders of clips."""
-    return [asked_shard(clips, number) for number in range(sum(1 for _ in (clips / ASKED).glob("*.jsonl")))]
+    return [requested_shard(clips, number) for number in range(sum(1 for _ in (clips / REQUESTED).glob("*.jsonl")))]
 
 
-def asked_shard(clips: Path, number: int) -> tuple[Path, Path]:
+def requested_shard(clips: Path, number: int) -> tuple[Path, Path]:
     """The list of one shard of clips that were asked for, and its ledger."""
-    return clips / ASKED / f"{shard_name(number)}.jsonl", clips / LEDGER / f"{shard_name(number)}.csv"
+    return clips / REQUESTED / f"{shard_name(number)}.jsonl", clips / LEDGER / f"{shard_name(number)}.csv"
 
 
 def never_had(asked: Path, ledger: Path) -> Iterator[tuple[str, Iterable[str], str]]:
@@ -93,7 +93,7 @@ def never_had(asked: Path, ledger: Path) -> Iterator[tuple[str, Iterable[str], s
     """
     try:
         rows: Mapping[str, LedgerRow] = {row.clip_id: row for row in read_ledger(ledger)}
-        for row in read_asked(asked):
+        for row in read_requested(asked):
             became = outcome(rows[row.clip_id])
             if became != "kept":
                 yield row.group, row.annotations, became

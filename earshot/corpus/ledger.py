@@ -72,7 +72,7 @@ COLUMNS = tuple(field.name for field in fields(LedgerRow))
 def write_ledger(path: Path, rows: Iterable[LedgerRow]) -> None:
     """Write the rows as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as growing, open(growing, "w", newline="", encoding="utf-8") as file:
+    with write_atomically(path) as temporary_path, open(temporary_path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(astuple(row) for row in rows)

@@ -42,7 +42,7 @@ TEXT_COLUMNS = ("annotations", "labels", "label")
 PLAIN_COLUMNS = ("url", "path", "start", "end", "group", *TEXT_COLUMNS)
 KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end")
 AVE_COLUMNS = "category&videoid&quality&starttime&endtime"
-LINE_LIMIT = 1 << 20  # characters; a file without line ends is no list
+MAX_LINE_LENGTH = 1 << 20  # characters; a file without line ends is no list
 PARQUET_MAGIC = b"PAR1"
 PARQUET_ROWS = 1000  # that are in memory at once, beside the compressed row group
 NAMES = ("manifest.csv", "manifest.parquet")  # what a folder has for a manifest
@@ -116,9 +116,11 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
 
 def _lines(file: Path, text: TextIO) -> Iterator[str]:
     """The lines of a text, none of them longer than a list's can be."""
-    for number, line in enumerate(iter(lambda: text.readline(LINE_LIMIT), ""), 1):
-        if len(line) == LINE_LIMIT:
-            raise EarshotError(f"{file}, line {number}: longer than {LINE_LIMIT:,} characters; wanted a list of clips")
+    for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_LENGTH), ""), 1):
+        if len(line) == MAX_LINE_LENGTH:
+            raise EarshotError(
+                f"{file}, line {number}: longer than {MAX_LINE_LENGTH:,} characters; wanted a list of clips"
+            )
         yield line
 
 
@@ -128,7 +130,7 @@ def _rows(file: Path, reader: Any) -> Iterator[tuple[int, ManifestRow]]:
     if first is None:
         raise EarshotError(f"{file}: holds no rows; wanted a list of clips")
     header = [field.strip().lower() for field in first]
-    parse = _recognise(file, reader.line_num, first, header)
+    parse = _recognize(file, reader.line_num, first, header)
     # A header is no row; the lists without one begin at once.
     for fields in records if _is_header(header) else itertools.chain([first], records):
         try:
@@ -141,7 +143,7 @@ def _is_header(header: list[str]) -> bool:
     return "url" in header or "path" in header or "youtube_id" in header
 
 
-def _recognise(file: Path, line: int, first: list[str], header: list[str]) -> Callable[[list[str]], ManifestRow]:
+def _recognize(file: Path, line: int, first: list[str], header: list[str]) -> Callable[[list[str]], ManifestRow]:
     """The parser of this kind of manifest."""
     if _is_header(header):
         plain = "youtube_id" not in header

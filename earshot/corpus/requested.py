@@ -6,7 +6,7 @@ from pathlib import Path
 from earshot.corpus.manifest import ManifestRow
 
 
-def read_asked(path: Path) -> list[ManifestRow]:
+def read_requested(path: Path) -> list[ManifestRow]:
     """The rows of one shard, as the sharding wrote them."""
     return [row_of(line) for line in path.read_bytes().splitlines()]
 

@@ -14,7 +14,7 @@ import numpy as np
 NOBODY = -1
 
 
-def deal_sounds(
+def derange_sounds(
     splits: np.ndarray, split_names: Sequence[str], groups: np.ndarray, clips: np.ndarray, seed: int
 ) -> np.ndarray:
     """For each moment the index of the moment whose sound it gets, int64 (moments,); no split mixes with another.
@@ -34,28 +34,32 @@ def deal_sounds(
         rows = np.flatnonzero(splits == number)
         if not len(rows):
             continue
-        dealt = _deal_split(groups[rows], clips[rows], name, np.random.default_rng([seed, zlib.crc32(name.encode())]))
-        if dealt is not None:
-            source[rows] = rows[dealt]
+        deranged = _derange_split(
+            groups[rows], clips[rows], name, np.random.default_rng([seed, zlib.crc32(name.encode())])
+        )
+        if deranged is not None:
+            source[rows] = rows[deranged]
     return source
 
 
-def _deal_split(groups: np.ndarray, clips: np.ndarray, name: str, generator: np.random.Generator) -> np.ndarray | None:
+def _derange_split(
+    groups: np.ndarray, clips: np.ndarray, name: str, generator: np.random.Generator
+) -> np.ndarray | None:
     starts = np.flatnonzero(np.r_[True, clips[1:] != clips[:-1]])
     sizes = np.diff(np.r_[starts, len(clips)])
     if (groups == groups[0]).all():
         warnings.warn(f"split {name}: all clips are of one group, so there is no wrong sound to deal", stacklevel=3)
         return None
-    dealt = deal_clips(groups[starts], sizes, generator)
-    if dealt is None:
+    deranged = derange_clips(groups[starts], sizes, generator)
+    if deranged is None:
         text = f"split {name}: one group has over half of the clips, so wrong sounds are drawn at random"
         warnings.warn(text, stacklevel=3)
-        dealt = draw_clips(groups[starts], generator)
+        deranged = draw_clips(groups[starts], generator)
     place = np.arange(len(clips)) - np.repeat(starts, sizes)  # of a moment in its clip
-    return np.repeat(starts[dealt], sizes) + place % np.repeat(sizes[dealt], sizes)
+    return np.repeat(starts[deranged], sizes) + place % np.repeat(sizes[deranged], sizes)
 
 
-def deal_clips(groups: np.ndarray, sizes: np.ndarray, generator: np.random.Generator) -> np.ndarray | None:
+def derange_clips(groups: np.ndarray, sizes: np.ndarray, generator: np.random.Generator) -> np.ndarray | None:
     """A permutation of clips that gives none a clip of its own group, (clips,), or None where there is none.
 
     Clips of equal size are dealt among themselves where their groups allow it, so that every moment is dealt once
@@ -65,14 +69,14 @@ def deal_clips(groups: np.ndarray, sizes: np.ndarray, generator: np.random.Gener
         groups: number of each clip's group, (clips,).
         sizes: number of each clip's moments, (clips,).
     """
-    dealt, left = np.arange(len(groups)), [np.empty(0, dtype=np.int64)]
+    deranged, left = np.arange(len(groups)), [np.empty(0, dtype=np.int64)]
     for size in np.unique(sizes):
         same = np.flatnonzero(sizes == size)
-        if not _rotate(dealt, same, groups, generator):
+        if not _rotate(deranged, same, groups, generator):
             left.append(same)
-    if _rotate(dealt, np.concatenate(left), groups, generator):
-        return dealt
-    return dealt if _rotate(dealt, np.arange(len(groups)), groups, generator) else None
+    if _rotate(deranged, np.concatenate(left), groups, generator):
+        return deranged
+    return deranged if _rotate(deranged, np.arange(len(groups)), groups, generator) else None
 
 
 def draw_clips(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -82,21 +86,21 @@ def draw_clips(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray
     own_first, own_count = np.repeat(first, counts), np.repeat(counts, counts)
     drawn = generator.integers(len(groups) - own_count)
     drawn += np.where(drawn >= own_first, own_count, 0)  # step over the own group
-    dealt = np.empty(len(groups), dtype=np.int64)
-    dealt[order] = order[drawn]
-    return dealt
+    deranged = np.empty(len(groups), dtype=np.int64)
+    deranged[order] = order[drawn]
+    return deranged
 
 
-def deal_to_others(groups: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+def derange_to_others(groups: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
     """For each clip the place of a clip of another group, int64 (clips,); -1 for all where there is but one group."""
     numbers = np.unique(groups, return_inverse=True)[1]
     if numbers.max(initial=0) == 0:
         return np.full(len(groups), -1)
-    dealt = deal_clips(numbers, np.ones(len(groups), np.int64), drawn)
-    return draw_clips(numbers, drawn) if dealt is None else dealt
+    deranged = derange_clips(numbers, np.ones(len(groups), np.int64), drawn)
+    return draw_clips(numbers, drawn) if deranged is None else deranged
 
 
-def _rotate(dealt: np.ndarray, clips: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> bool:
+def _rotate(deranged: np.ndarray, clips: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> bool:
     """Deal `clips` in a circle, group beside group in random order: each gets the clip as many places on as the
     largest group is long. So nobody meets their own group, unless it is more than half of all: then nothing is dealt
     and the answer is False.
@@ -106,5 +110,5 @@ def _rotate(dealt: np.ndarray, clips: np.ndarray, groups: np.ndarray, generator:
     if 2 * largest > len(clips):
         return False
     order = clips[np.argsort(generator.permutation(len(counts))[number], kind="stable")]
-    dealt[order] = np.roll(order, -largest)
+    deranged[order] = np.roll(order, -largest)
     return True

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from earshot.core.files import shard_name, write_atomically
-from earshot.core.subprocess_pool import Limits, Lost, guarded_map
+from earshot.core.subprocess_pool import Failure, Limits, guarded_map
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.requested import read_asked
+from earshot.corpus.requested import read_requested
 from earshot.download.cutting import cut
 from earshot.download.earlier import Earlier, count_outcomes
 from earshot.download.partial_download import NoRanges, Section
-from earshot.download.rate_limit import FAILING, Held, Pace, Visit, clock, site_of
+from earshot.download.rate_limit import FAILING, Pace, RateLimited, Visit, clock, site_of
 from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
 
 Fetched = TypeVar("Fetched")
@@ -70,7 +70,7 @@ def download_shard(job: Job, number: int) -> dict[str, int]:
     ledger, tar, folder = job.out / "ledger" / f"{name}.csv", job.out / f"{name}.tar", job.clips / name
     rows = read_ledger(ledger) if ledger.exists() else []
     requested = job.asked / f"{name}.jsonl"
-    asked = read_asked(requested)
+    asked = read_requested(requested)
     # Another version of this code may have dealt the clips to other shards.
     if _pending(rows) or [row.clip_id for row in rows] != [row.clip_id for row in asked]:
         linked = job.earlier.link_shard(number, requested, tar) if job.earlier else None
@@ -170,7 +170,7 @@ def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow
 def _last_entries(path: Path) -> dict[str, Entry]:
     """The last entry of each clip in a journal; the file is left with these alone."""
     entries = {entry.row.clip_id: entry for entry in read_journal(path)}
-    with write_atomically(path) as growing, Journal(growing) as journal:
+    with write_atomically(path) as temporary_path, Journal(temporary_path) as journal:
         for entry in entries.values():
             journal.write(entry)
     return entries
@@ -182,7 +182,7 @@ class _Asking:
     def __init__(self, job: Job, folder: Path, journal: Journal, last: dict[str, Entry]) -> None:
         self.job, self.folder, self.journal = job, folder, journal
         self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if self._is_settled(entry.row)}
-        self._asked_at = {clip_id: entry.at for clip_id, entry in last.items()}
+        self._requested_at = {clip_id: entry.at for clip_id, entry in last.items()}
         self._doubted: set[str] = set()  # forbidden, which may be a block
 
     def _is_settled(self, row: LedgerRow) -> bool:
@@ -196,7 +196,7 @@ class _Asking:
         """
         held = {name: host for name, host in self.job.pace.held().items() if self.job.pace.too_long(host)}
         missing = []
-        for row in sorted(asked, key=lambda row: self._asked_at.get(row.clip_id, 0.0)):
+        for row in sorted(asked, key=lambda row: self._requested_at.get(row.clip_id, 0.0)):
             outcome = self.outcomes.get(row.clip_id)
             if outcome is None or outcome.status == "pending":
                 host = None if row.is_local else held.get(_site(row.source))
@@ -211,7 +211,7 @@ class _Asking:
         work = partial(_get, self.job, self.folder)
         items = [(row, row.clip_id in self._doubted) for row in rows]
         for (row, sure), result in guarded_map(work, items, Limits(self.job.seconds)):
-            status, reason, detail = _lost(result, self.job.seconds) if isinstance(result, Lost) else result
+            status, reason, detail = _lost(result, self.job.seconds) if isinstance(result, Failure) else result
             if status == "held":
                 self._note_held(row, reason, detail)
                 continue
@@ -222,7 +222,7 @@ class _Asking:
 
     def _note_held(self, row: ManifestRow, reason: str, detail: str) -> None:
         if row.clip_id not in self.outcomes:  # what was asked in this run has its own reason
-            at = self._asked_at.get(row.clip_id, 0.0)
+            at = self._requested_at.get(row.clip_id, 0.0)
             self.outcomes[row.clip_id] = self.journal.add(row, "pending", reason, detail, at=at)
 
 
@@ -244,7 +244,7 @@ def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, s
         source = _source(job, row, folder / FETCHED, doubted)
         target = folder / f"{row.clip_id}.mp4"
         seconds = cut(source.paths, row.start, row.end, target, origin=source.origin, length=source.seconds)
-    except Held as held:
+    except RateLimited as held:
         return "held", held.reason, held.detail
     except Refusal as refusal:
         status = "pending" if refusal.reason in PENDING_REASONS else "refused"
@@ -257,8 +257,8 @@ def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, s
         "seconds": round(seconds, 3),
         "source": row.source,
     }
-    with write_atomically(folder / f"{row.clip_id}.json") as growing:
-        growing.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    with write_atomically(folder / f"{row.clip_id}.json") as temporary_path:
+        temporary_path.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     return "kept", "", f"{seconds:.2f} s"
 
 
@@ -281,7 +281,7 @@ def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
     if not _whole(row.source, folder).exists():
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(NoRanges):
-            fetching = partial(fetch_section, folder=folder / "growing", start=row.start, end=row.end)
+            fetching = partial(fetch_section, folder=folder / "temporary", start=row.start, end=row.end)
             return _visit(job, row.source, folder, fetching)
     return _fetched(job, row.source, folder)
 
@@ -303,15 +303,15 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
     if not whole.exists():
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            _visit(job, address, folder, partial(fetch, folder=folder / "growing"))
-        except Held:
+            _visit(job, address, folder, partial(fetch, folder=folder / "temporary"))
+        except RateLimited:
             raise
         except Refusal as refusal:
             folder.mkdir(exist_ok=True)
-            with write_atomically(refused) as growing:
-                growing.write_text(json.dumps(refusal.args), encoding="utf-8")
+            with write_atomically(refused) as temporary_path:
+                temporary_path.write_text(json.dumps(refusal.args), encoding="utf-8")
             raise
-        os.replace(folder / "growing", whole)
+        os.replace(folder / "temporary", whole)
     return Section(sorted(whole.iterdir()))
 
 
@@ -330,7 +330,7 @@ def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Fetched
     except NoRanges:
         visit.failed("unsupported")
         raise
-    visit.gave(address)
+    visit.record_success(address)
     return fetched
 
 
@@ -341,7 +341,7 @@ def _try_given(job: Job, visit: Visit, folder: Path) -> None:
         raise Refusal("blocked", "the site has given no video yet by which to tell why")
     shutil.rmtree(folder, ignore_errors=True)
     fetch(given, folder / "try", megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_try=True)
-    visit.gave(given)
+    visit.record_success(given)
 
 
 def _check_site(job: Job, address: str, folder: Path) -> None:
@@ -351,14 +351,14 @@ def _check_site(job: Job, address: str, folder: Path) -> None:
         raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
     try:
         _try_given(job, visit, folder)
-    except Held:
+    except RateLimited:
         raise
     except Refusal as refusal:
         visit.failed(refusal.reason)
         raise Refusal("blocked", f"forbidden, as is now what the site has given before: {refusal.detail}") from None
 
 
-def _lost(lost: Lost, seconds: float) -> tuple[str, str, str]:
+def _lost(lost: Failure, seconds: float) -> tuple[str, str, str]:
     if lost.hung:
         return "refused", "timeout", f"not done within {seconds:g} s"
     end = "gave no answer" if lost.exit_code is None else f"ended with {lost.exit_code}"
@@ -384,7 +384,10 @@ def _local_file(job: Job, source: str) -> Path:
 
 def _write_tar(path: Path, folder: Path, clip_ids: Iterable[str]) -> None:
     """The kept clips as a tar file whose bytes depend on nothing but them: sorted, no times, no owners."""
-    with write_atomically(path) as growing, tarfile.open(growing, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        write_atomically(path) as temporary_path,
+        tarfile.open(temporary_path, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for clip_id in sorted(clip_ids):
             for suffix in ("json", "mp4"):
                 name = f"{clip_id}.{suffix}"

@@ -58,7 +58,7 @@ class Source:
 
     path: Path
     container: str
-    picture: Track | None
+    image: Track | None
     sound: Track | None
     seconds: float | None
     begins: float
@@ -70,10 +70,10 @@ def look(path: Path) -> Source:
     Raises Refusal as unreadable.
     """
     with _opened(path) as media:
-        pictures = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        images = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         seconds = media.duration / av.time_base if media.duration else None
         begins = (media.start_time or 0) / av.time_base
-        return Source(path, media.format.name, _track(pictures), _track(media.streams.audio), seconds, begins)
+        return Source(path, media.format.name, _track(images), _track(media.streams.audio), seconds, begins)
 
 
 def measure(path: Path) -> tuple[Span | None, Span | None]:
@@ -114,26 +114,26 @@ def cut(
     of another length, or with picture and sound that do not begin together.
     """
     looks = [look(path) for path in sources]
-    picture = next((source for source in looks if source.picture), None)
+    image = next((source for source in looks if source.image), None)
     sound = next((source for source in looks if source.sound), None)
-    if picture is None or sound is None:
-        raise Refusal(*(("no-video", "no picture track") if picture is None else ("no-sound", "no sound track")))
-    whole, origin = origin is None, min(picture.begins, sound.begins) if origin is None else origin
-    length = max(picture.seconds or 0, sound.seconds or 0) if whole else length or 0
+    if image is None or sound is None:
+        raise Refusal(*(("no-video", "no picture track") if image is None else ("no-sound", "no sound track")))
+    whole, origin = origin is None, min(image.begins, sound.begins) if origin is None else origin
+    length = max(image.seconds or 0, sound.seconds or 0) if whole else length or 0
     wanted = _seconds_to_be_had(start, end, length)
-    with write_atomically(target) as growing:
-        if whole and picture is sound and _is_the_clip(picture, start, wanted):
-            shutil.copyfile(picture.path, growing)
-            return _checked(growing, wanted, 2 * COPY_TOLERANCE, "unreadable")
+    with write_atomically(target) as temporary_path:
+        if whole and image is sound and _is_the_clip(image, start, wanted):
+            shutil.copyfile(image.path, temporary_path)
+            return _checked(temporary_path, wanted, 2 * COPY_TOLERANCE, "unreadable")
         try:
-            _run_ffmpeg(picture, sound, origin + start, {"t": end - start}, growing)
-            return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
+            _run_ffmpeg(image, sound, origin + start, {"t": end - start}, temporary_path)
+            return _checked(temporary_path, wanted, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
         except Refusal as refusal:
             if refusal.reason == "unreadable":
                 raise
         # A source without an index of its key frames cannot be entered anywhere: read all that comes before.
-        _run_ffmpeg(picture, sound, origin, {"ss": start, "t": end - start}, growing)
-        return _checked(growing, wanted, CUT_TOLERANCE, "bad-cut")
+        _run_ffmpeg(image, sound, origin, {"ss": start, "t": end - start}, temporary_path)
+        return _checked(temporary_path, wanted, CUT_TOLERANCE, "bad-cut")
 
 
 @contextlib.contextmanager
@@ -164,7 +164,7 @@ def _seconds_to_be_had(start: float, end: float, length: float) -> float:
 
 def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
     """Whether the whole file is what was asked for, in the form that is asked for."""
-    codecs = (track.codec if track else None for track in (source.picture, source.sound))
+    codecs = (track.codec if track else None for track in (source.image, source.sound))
     form = (source.container.split(",")[0], *codecs)
     whole = start == 0 and source.seconds is not None and abs(source.seconds - wanted) <= COPY_TOLERANCE
     return whole and form == ("mov", "h264", "aac")
@@ -179,23 +179,23 @@ def _entering(source: Source, enter: float) -> dict[str, float]:
     return {"ss": enter} if enter > 0 else {"itsoffset": -enter} if enter < 0 else {}
 
 
-def _run_ffmpeg(picture: Source, sound: Source, enter: float, writing: dict, target: Path) -> None:
+def _run_ffmpeg(image: Source, sound: Source, enter: float, writing: dict, target: Path) -> None:
     """Transcode from `enter` on, in seconds of the clock of both sources, under ffmpeg's options for `writing`."""
-    if picture.picture is None or sound.sound is None:
-        raise LookupError(f"{picture.path} or {sound.path} has no track to be cut")
+    if image.image is None or sound.sound is None:
+        raise LookupError(f"{image.path} or {sound.path} has no track to be cut")
     # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
     inputs = {
         source: ffmpeg.input(str(source.path), threads=1, **READING, **_entering(source, enter))
-        for source in dict.fromkeys([picture, sound])
+        for source in dict.fromkeys([image, sound])
     }
     # H.264 in yuv420p has even sides.
-    pictures = inputs[picture][str(picture.picture.index)].filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2")
+    images = inputs[image][str(image.image.index)].filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2")
     sounds = inputs[sound][str(sound.sound.index)]
     form = {"vcodec": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p", "acodec": "aac"}
     plain = {"map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
     writing = {"format": "mp4", "movflags": "+faststart", "threads": 1} | form | plain | writing
     command = (
-        ffmpeg.output(pictures, sounds, str(target), **writing)
+        ffmpeg.output(images, sounds, str(target), **writing)
         .global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-xerror")
         .overwrite_output()
         .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
@@ -205,7 +205,7 @@ def _run_ffmpeg(picture: Source, sound: Source, enter: float, writing: dict, tar
         said = done.stderr.decode("utf-8", "replace").strip()
         if os.strerror(errno.ENOSPC) in said:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-        first = said.partition("\n")[0].replace(str(picture.path), "the source")
+        first = said.partition("\n")[0].replace(str(image.path), "the source")
         raise Refusal("unreadable", f"ffmpeg ended with {done.returncode}: {first}")
 
 
@@ -214,15 +214,15 @@ def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str, latest
 
     With `latest`, picture and sound must both have begun by then, in seconds.
     """
-    picture, sound = measure(clip)
-    if not picture:
+    image, sound = measure(clip)
+    if not image:
         raise Refusal("no-video", "no picture in the seconds asked for")
     if not sound:
         raise Refusal("no-sound", "no sound in the seconds asked for")
-    begin, seconds = max(picture.start, sound.start), max(picture.end, sound.end) - min(picture.start, sound.start)
+    begin, seconds = max(image.start, sound.start), max(image.end, sound.end) - min(image.start, sound.start)
     if abs(seconds - wanted) > tolerance or (latest is not None and begin > latest):
         raise Refusal(otherwise, f"{seconds:.2f} s are there, wanted {wanted:.2f} s")
-    if abs(picture.start - sound.start) > OFFSET_TOLERANCE:
-        apart = f"the picture begins at {picture.start:.2f} s, the sound at {sound.start:.2f} s"
+    if abs(image.start - sound.start) > OFFSET_TOLERANCE:
+        apart = f"the picture begins at {image.start:.2f} s, the sound at {sound.start:.2f} s"
         raise Refusal("bad-cut", f"{apart}, wanted at most {OFFSET_TOLERANCE:g} s between them")
     return seconds

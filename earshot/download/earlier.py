@@ -19,10 +19,10 @@ import numpy as np
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_file, shard_name, write_atomically
 from earshot.core.hashing import fingerprint, stable_hash
-from earshot.corpus.completeness import asked_shard, asked_shards
+from earshot.corpus.completeness import requested_shard, requested_shards
 from earshot.corpus.ledger import LedgerRow, count, read_ledger
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.requested import read_asked, row_text
+from earshot.corpus.requested import read_requested, row_text
 from earshot.params.download import Params
 
 RECORD_FILE = "download.json"  # beside the clips
@@ -42,8 +42,8 @@ def record_of(inputs: Sequence[Path], params: Params, format_version: int | None
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Put the record beside the clips."""
-    with write_atomically(folder / RECORD_FILE) as growing:
-        growing.write_text(json.dumps(record, indent=2) + "\n")
+    with write_atomically(folder / RECORD_FILE) as temporary_path:
+        temporary_path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def count_outcomes(rows: Iterable[LedgerRow]) -> dict[str, int]:
     """Counts of a ledger under the names of the metrics, and pending_<reason>."""
     rows = list(rows)
     waiting = Counter(f"pending_{row.reason}" for row in rows if row.status == "pending")
-    return count(rows, total="clips_asked") | waiting
+    return count(rows, total="clips_requested") | waiting
 
 
 def counts_of_finished(folder: Path, record: dict[str, Any]) -> Counter[str] | None:
@@ -68,15 +68,15 @@ def counts_of_finished(folder: Path, record: dict[str, Any]) -> Counter[str] | N
     if read_record(folder) != record:
         return None
     try:
-        for number, (asked, ledger) in enumerate(asked_shards(folder)):
+        for number, (asked, ledger) in enumerate(requested_shards(folder)):
             rows = read_ledger(ledger)
-            same = [row.clip_id for row in rows] == [row.clip_id for row in read_asked(asked)]
+            same = [row.clip_id for row in rows] == [row.clip_id for row in read_requested(asked)]
             if not same or not _tar(folder, number).is_file():
                 return None
             counts.update(count_outcomes(rows))
     except (OSError, ValueError, EarshotError):
         return None
-    return counts if counts["clips_asked"] and not counts["clips_pending"] else None
+    return counts if counts["clips_requested"] and not counts["clips_pending"] else None
 
 
 def index_earlier(folder: Path, record: dict[str, Any], index: Path) -> "Earlier | None":
@@ -85,9 +85,9 @@ def index_earlier(folder: Path, record: dict[str, Any], index: Path) -> "Earlier
         return None
     hashes = [
         np.array([(stable_hash(line), number) for line in asked.read_text().splitlines(keepends=True)], INDEX)
-        for number, (asked, _) in enumerate(asked_shards(folder))
+        for number, (asked, _) in enumerate(requested_shards(folder))
     ]
-    with write_atomically(index) as growing, open(growing, "wb") as file:
+    with write_atomically(index) as temporary_path, open(temporary_path, "wb") as file:
         np.save(file, np.sort(np.concatenate(hashes or [np.empty(0, INDEX)])))
     return Earlier(folder, index)
 
@@ -101,9 +101,9 @@ class Earlier:
 
     def link_shard(self, number: int, asked: Path, tar: Path) -> list[LedgerRow] | None:
         """Put the tar file of a shard of the same rows, all of them settled, at `tar`; its ledger, or None."""
-        before, ledger = asked_shard(self.folder, number)
+        before, ledger = requested_shard(self.folder, number)
         try:
-            same = before.read_bytes() == asked.read_bytes() and not any(row.is_local for row in read_asked(asked))
+            same = before.read_bytes() == asked.read_bytes() and not any(row.is_local for row in read_requested(asked))
             rows = read_ledger(ledger) if same else []
             if not rows or any(row.status == "pending" for row in rows):
                 return None
@@ -128,8 +128,8 @@ class Earlier:
                 continue  # what is damaged is fetched again
 
     def _take_shard(self, number: int, wanted: list[ManifestRow], folder: Path) -> Iterator[LedgerRow]:
-        before, ledger = asked_shard(self.folder, number)
-        requested, outcomes = set(read_asked(before)), {row.clip_id: row for row in read_ledger(ledger)}
+        before, ledger = requested_shard(self.folder, number)
+        requested, outcomes = set(read_requested(before)), {row.clip_id: row for row in read_ledger(ledger)}
         with tarfile.open(_tar(self.folder, number)) as tar:
             for row in wanted:
                 outcome = outcomes[row.clip_id]
@@ -138,8 +138,8 @@ class Earlier:
                 for suffix in ("json", "mp4") if outcome.status == "kept" else ():
                     name = f"{row.clip_id}.{suffix}"
                     if clip := tar.extractfile(name):
-                        with write_atomically(folder / name) as growing:
-                            growing.write_bytes(clip.read())
+                        with write_atomically(folder / name) as temporary_path:
+                            temporary_path.write_bytes(clip.read())
                 yield outcome
 
 

@@ -25,21 +25,25 @@ def progress(asked: Path, clips: Path, placed: Path) -> dict[str, int | float]:
     counts: Counter[str] = Counter()
     late: list[float] = []
     now, total = time.time(), 0
-    dealt = sorted(asked.glob("*.jsonl"))
-    for path in dealt:
+    deranged = sorted(asked.glob("*.jsonl"))
+    for path in deranged:
         with open(path, "rb") as file:
             total += sum(1 for _ in file)
         # Shard by shard, so that memory does not grow with the corpus.
         last = {entry.row.clip_id: entry for entry in read_journal(clips / path.stem / JOURNAL)}
         counts.update(_outcome(entry.row) for entry in last.values())
         late += [entry.at for entry in last.values() if _is_late(entry, now)]
-    if not dealt:
+    if not deranged:
         ledgers = sorted(placed.glob("*.csv"))
         counts.update(_outcome(row) for path in ledgers for row in read_ledger(path))
         total = counts.total()
     settled = sum(number for name, number in counts.items() if not name.startswith("pending"))
-    facts = {"clips_asked": total, "clips_kept": counts.pop("clips_kept", 0), **dict(sorted(counts.items()))}
-    return facts | {"not_yet_asked": total - counts.total() - facts["clips_kept"]} | _pace(late, now, total - settled)
+    metadata = {"clips_requested": total, "clips_kept": counts.pop("clips_kept", 0), **dict(sorted(counts.items()))}
+    return (
+        metadata
+        | {"not_yet_requested": total - counts.total() - metadata["clips_kept"]}
+        | _pace(late, now, total - settled)
+    )
 
 
 def _outcome(row: LedgerRow) -> str:
@@ -61,7 +65,7 @@ def _pace(late: list[float], now: float, left: int) -> dict[str, float]:
 def sites(pace: Pace) -> dict[str, str]:
     """The sites that are not asked now, and those that have never given anything."""
     held = {f"held {host.host}": f"{host.reason}, until {clock(host.until)}" for host in pace.held().values()}
-    return held | {f"gives nothing {site.host}": _in_vain(site) for site in pace.giving_nothing().values()}
+    return held | {f"gives nothing {site.host}": _in_vain(site) for site in pace.never_succeeded().values()}
 
 
 def pending_line(counts: Counter[str], job: Job) -> str:
@@ -70,16 +74,16 @@ def pending_line(counts: Counter[str], job: Job) -> str:
     when = f"after {clock(min(host.until for host in held))}" if held else "later"
     reasons = ", ".join(f"{counts[name]} {name[8:]}" for name in sorted(counts) if name.startswith("pending_"))
     return (
-        f"{counts['clips_pending']} of {counts['clips_asked']} clips are pending ({reasons}; {job.out / 'ledger'}): "
+        f"{counts['clips_pending']} of {counts['clips_requested']} clips are pending ({reasons}; {job.out / 'ledger'}): "
         f"run again {when} and these alone are asked for, or go on without them with corpus.accept_pending=true"
-    ) + "".join(f"; {site.host} gives {_in_vain(site)}" for site in job.pace.giving_nothing().values())
+    ) + "".join(f"; {site.host} gives {_in_vain(site)}" for site in job.pace.never_succeeded().values())
 
 
 def closing_line(counts: Mapping[str, int]) -> str:
     """What came out and what was left out, from the metrics."""
     left_out = [f"{number:,} {name[8:]}" for name, number in counts.items() if name.startswith("refused_")]
     left_out += [f"{counts['clips_pending']:,} pending"] if counts["clips_pending"] else []
-    kept = f"{counts['clips_kept']:,} of {counts['clips_asked']:,} clips kept"
+    kept = f"{counts['clips_kept']:,} of {counts['clips_requested']:,} clips kept"
     return f"{kept}; left out: {', '.join(left_out) or 'none'}"
 
 

@@ -117,8 +117,8 @@ class Manifest:
             for found in (*self.lists, *self.starts)
         ]
         if lists:
-            with write_atomically(folder / "lists.json") as growing:
-                growing.write_text(json.dumps(lists, indent=2) + "\n")
+            with write_atomically(folder / "lists.json") as temporary_path:
+                temporary_path.write_text(json.dumps(lists, indent=2) + "\n")
 
 
 def open_manifest(path: Path, folder: Path) -> Manifest:
@@ -203,8 +203,8 @@ def _fetch(file: Path, listed: ListFile, part: Path) -> None:
     deadline = time.monotonic() + LIST_SECONDS
     for attempt in range(TRIES):
         try:
-            with open(part, "ab") as growing:
-                _ask(file, listed, growing, deadline)
+            with open(part, "ab") as temporary_path:
+                _ask(file, listed, temporary_path, deadline)
             return
         except _Passing as passing:
             if attempt + 1 == TRIES or time.monotonic() + passing.pause > deadline:
@@ -223,9 +223,9 @@ class _Passing(Exception):
         self.pause = pause
 
 
-def _ask(file: Path, listed: ListFile, growing: BinaryIO, deadline: float) -> None:
+def _ask(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: float) -> None:
     """One request for what is missing; raises _Passing for what may pass, EarshotError for what does not."""
-    have = growing.tell()
+    have = temporary_path.tell()
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.Session() as session:
         session.max_redirects = REDIRECTS
@@ -234,9 +234,9 @@ def _ask(file: Path, listed: ListFile, growing: BinaryIO, deadline: float) -> No
         try:
             with session.get(listed.address, headers=headers, stream=True, timeout=SILENCE_SECONDS) as answer:
                 if answer.status_code in (200, 416):  # the whole list; or less of it than is here
-                    growing.truncate(0)
+                    temporary_path.truncate(0)
                 _check_status(file, listed, answer)
-                _keep(file, listed, answer, growing, deadline)
+                _keep(file, listed, answer, temporary_path, deadline)
         except (requests.TooManyRedirects, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
             why = str(error)[:200]
             raise EarshotError(f"{file}: {listed.address} leads nowhere ({why}); mend the address") from None
@@ -256,14 +256,14 @@ def _check_status(file: Path, listed: ListFile, answer: requests.Response) -> No
         )
 
 
-def _keep(file: Path, listed: ListFile, answer: requests.Response, growing: BinaryIO, deadline: float) -> None:
+def _keep(file: Path, listed: ListFile, answer: requests.Response, temporary_path: BinaryIO, deadline: float) -> None:
     most = listed.bytes or LIST_BYTES
     for piece in answer.iter_content(PIECE):
-        if growing.tell() + len(piece) > most:
-            growing.truncate(0)
+        if temporary_path.tell() + len(piece) > most:
+            temporary_path.truncate(0)
             raise EarshotError(
                 f"{file}: {listed.address} gives more than {most:,} bytes; it is another list now, or none: look at it"
             )
-        growing.write(piece)
+        temporary_path.write(piece)
         if time.monotonic() > deadline:
             raise EarshotError(f"{file}: {listed.address} took more than {LIST_SECONDS:g} s; run again and it goes on")

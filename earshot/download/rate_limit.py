@@ -31,7 +31,7 @@ LONGEST_SLEEP = 5.0  # seconds after which one that waits looks again whether th
 LONGEST_NAMED = 86400.0  # seconds; no site is believed that asks for longer
 LONGEST_BACKOFF = 60  # times the first back-off of a limit: an hour after a minute
 LOCK_SECONDS = 60.0  # that the file may be held by others
-VAIN_TRIES = 6  # in a row, of a site that has never given anything, after which it is told of
+MAX_FAILURES = 6  # in a row, of a site that has never given anything, after which it is told of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Host:
     given: str = ""
 
 
-class Held(Refusal):
+class RateLimited(Refusal):
     """A host that is not asked now, for the reason of an earlier answer."""
 
 
@@ -120,9 +120,9 @@ class Pace:
         """The hosts that are not to be asked now, by name."""
         return self._where("until > ? AND trying = ''", self.now())
 
-    def giving_nothing(self) -> dict[str, Host]:
+    def never_succeeded(self) -> dict[str, Host]:
         """The sites that were tried many times and have never given anything, by name."""
-        return self._where("given = '' AND failures >= ?", VAIN_TRIES)
+        return self._where("given = '' AND failures >= ?", MAX_FAILURES)
 
     def too_long(self, host: Host) -> bool:
         """Whether a host is held for longer than is waited for."""
@@ -191,7 +191,7 @@ class Visit:
         while (seconds := self._wait(host)) > 0:
             self.pace.sleep(min(seconds, LONGEST_SLEEP))
 
-    def heed(self, host: str, status: int, retry_after: str | None) -> None:
+    def record_response(self, host: str, status: int, retry_after: str | None) -> None:
         """Take note of an answer of `host`: its HTTP status, and its Retry-After header where it has one."""
         if status < 400:
             return
@@ -205,7 +205,7 @@ class Visit:
             known.until, known.trying = max(known.until, named), ""
             known.reason = "network" if status >= 500 else "rate-limited"
 
-    def gave(self, address: str) -> None:
+    def record_success(self, address: str) -> None:
         """The site gave the video behind `address`: it is well."""
         with self.pace._changing(self.site) as host:
             host.given = address
@@ -246,7 +246,7 @@ class Visit:
             held = 0.0 if host.trying == self._name else host.until - now
             if held > self.pace.patience:
                 self._held = True
-                raise Held(host.reason, f"{name} is not asked again before {clock(host.until)}")
+                raise RateLimited(host.reason, f"{name} is not asked again before {clock(host.until)}")
             wait = max(0.0, held, host.next - now)
             if not wait:
                 self._take(host, now)

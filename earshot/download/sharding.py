@@ -43,8 +43,8 @@ def deal(manifest: "Manifest", folder: Path, size: int, selection: Selection | N
         order, lengths = merged(rows.chosen(selection.clips), np.frombuffer(rows.sources, np.uint64))
         begin = number = 0
         for number, count in enumerate(shard_sizes(lengths, size), 1):
-            with write_atomically(folder / f"{shard_name(number - 1)}.jsonl") as growing:
-                growing.write_bytes(b"".join(rows.read(position) for position in order[begin : begin + count]))
+            with write_atomically(folder / f"{shard_name(number - 1)}.jsonl") as temporary_path:
+                temporary_path.write_bytes(b"".join(rows.read(position) for position in order[begin : begin + count]))
             begin += count
     return number
 

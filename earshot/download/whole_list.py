@@ -8,8 +8,8 @@ from typing import Any
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree, shard_name
-from earshot.corpus.completeness import ASKED
-from earshot.corpus.requested import read_asked
+from earshot.corpus.completeness import REQUESTED
+from earshot.corpus.requested import read_requested
 from earshot.corpus.selection import Selection
 from earshot.download.clips import Job, download_shard
 from earshot.download.earlier import Earlier, write_record
@@ -20,10 +20,10 @@ from earshot.download.sharding import deal
 from earshot.download.yt_dlp_client import check_cookies, check_js_runtime
 from earshot.params.download import Params
 from earshot.pipeline.shards import map_shards
-from earshot.pipeline.stage import Run
+from earshot.pipeline.stage import StageContext
 
 
-def download_list(run: Run[Params], record: dict[str, Any], earlier: Earlier | None) -> Counter[str]:
+def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Earlier | None) -> Counter[str]:
     """Download all clips of a run's list but those that an earlier run has, and publish data/clips.
 
     Args:
@@ -46,7 +46,7 @@ def download_list(run: Run[Params], record: dict[str, Any], earlier: Earlier | N
         warnings.warn(message, stacklevel=1)
     job = Job(
         media=manifest.file.parent,
-        asked=run.scratch / "asked",
+        asked=run.scratch / "requested",
         clips=run.scratch / "clips",
         out=out,
         seconds=params.download.seconds_limit,
@@ -58,7 +58,7 @@ def download_list(run: Run[Params], record: dict[str, Any], earlier: Earlier | N
     )
     selection = Selection.of(params.corpus.select, run.optional_path(params.corpus.select.ontology))
     shards = deal(manifest, job.asked, params.download.shard_clips, selection)
-    requested = (row for number in range(shards) for row in read_asked(job.asked / f"{shard_name(number)}.jsonl"))
+    requested = (row for number in range(shards) for row in read_requested(job.asked / f"{shard_name(number)}.jsonl"))
     check_js_runtime(row.source for row in requested if not row.is_local)
     # A shard with pending clips is done again in the next run, so markers of finished shards last for this run only.
     markers = run.scratch / "this-run"
@@ -67,7 +67,7 @@ def download_list(run: Run[Params], record: dict[str, Any], earlier: Earlier | N
     if counts["clips_pending"] and not job.accept_pending:
         raise EarshotError(pending_line(counts, job))
     manifest.write_lists(out)
-    link_tree(job.asked, out / ASKED)
+    link_tree(job.asked, out / REQUESTED)
     write_record(out, record)
     run.place("data/clips")
     return counts

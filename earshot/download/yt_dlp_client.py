@@ -47,7 +47,7 @@ FORMATS = "b[protocol^=http]/(bv[protocol^=http],ba[protocol^=http])/b[protocol=
 YOUTUBE = re.compile(r"^https?://([\w-]+\.)*(youtube\.com|youtube-nocookie\.com|youtu\.be)/", re.IGNORECASE)
 
 # What sites say, in the order in which to look for it: the words of yt-dlp's extractors, in lower case.
-SAYINGS = (
+ERROR_PATTERNS = (
     (r"not a bot|captcha|unusual traffic|cloudflare|login_required.*bot", "blocked"),
     (r"rate.?limit|too many requests|try again later", "rate-limited"),
     (r"confirm your age|age.?restrict|inappropriate for some users", "age-restricted"),
@@ -88,7 +88,7 @@ class _Paced(requests.adapters.BaseAdapter):
         except (requests.ConnectionError, requests.Timeout):
             self.visit.trouble = "network"
             raise
-        self.visit.heed(host, response.status_code, response.headers.get("Retry-After"))
+        self.visit.record_response(host, response.status_code, response.headers.get("Retry-After"))
         return response
 
     def close(self) -> None:
@@ -297,7 +297,7 @@ def _refusal(error: Exception, trouble: str | None = None) -> Refusal:
             return cause
     said = " ".join(str(cause) for cause in causes).lower().replace("’", "'")
     by_kind = (reason for cause in causes if (reason := _reason_of(cause)))
-    by_words = (reason for words, reason in SAYINGS if re.search(words, said))
+    by_words = (reason for words, reason in ERROR_PATTERNS if re.search(words, said))
     # Without colours, the exception inside, which says the same once more, and the names of extractor and video.
     text = re.sub(r"\x1b\[[\d;]*m| \(caused by .*", "", str(error))
     text = re.sub(r"^\s*(ERROR:)?\s*(\[[\w:]+\] (\S+: )?)?", "", text)

@@ -29,7 +29,7 @@ class Context(Generic[P]):
     """What a benchmark runs on.
 
     Args:
-        tree: the benchmark's folder in its official layout, or a folder of scenes.
+        data_dir: the benchmark's folder in its official layout, or a folder of scenes.
         encoder: a folder of encoders, as the stages pretrain and correspond write it; or of a descriptor's description.
         params: the benchmark's own parameters.
         seed: for whatever the protocol draws.
@@ -37,7 +37,7 @@ class Context(Generic[P]):
         annotations: the corpus's annotations, for benchmarks of its clips.
     """
 
-    tree: Path
+    data_dir: Path
     encoder: Path
     params: P
     seed: int

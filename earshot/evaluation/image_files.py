@@ -12,7 +12,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from earshot.core.errors import EarshotError
 
 
-def read_whole_picture(file: Path) -> Tensor:
+def read_whole_image(file: Path) -> Tensor:
     """A picture as it is: uint8 (3, height, width).
 
     Raises EarshotError for a file that is missing or no picture.
@@ -24,18 +24,18 @@ def read_whole_picture(file: Path) -> Tensor:
         raise EarshotError(f"{file}: cannot be read as a picture ({reason}); restore the file") from None
 
 
-def read_picture(file: Path, resize: int, crop: int) -> Tensor:
+def read_image(file: Path, resize: int, crop: int) -> Tensor:
     """A picture squeezed to resize x resize px and its middle crop x crop: uint8 (3, crop, crop).
 
     Raises EarshotError for a file that is missing or no picture.
     """
-    picture = read_whole_picture(file)
-    squeezed = interpolate(picture[None], (resize, resize), mode="bilinear", antialias=True)[0]
+    image = read_whole_image(file)
+    squeezed = interpolate(image[None], (resize, resize), mode="bilinear", antialias=True)[0]
     first = (resize - crop) // 2
     return squeezed[:, first : first + crop, first : first + crop]
 
 
-def require_pictures(files: Sequence[Path]) -> None:
+def require_images(files: Sequence[Path]) -> None:
     """Raise EarshotError where a file is missing, before the first is read."""
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -48,5 +48,5 @@ def _decode(file: Path) -> Tensor:
     try:
         return decode_image(read_file(str(file)), ImageReadMode.RGB)
     except RuntimeError:
-        with Image.open(file) as picture:
-            return pil_to_tensor(picture.convert("RGB"))
+        with Image.open(file) as image:
+            return pil_to_tensor(image.convert("RGB"))

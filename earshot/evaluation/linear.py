@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earshot.networks.device import chosen_device
+from earshot.networks.device import get_device
 
 GRID = tuple(0.5**k for k in range(4, 20))  # Owens 2016, section 4.2
 
@@ -46,7 +46,7 @@ Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True)
-class Machines:
+class LinearSVMs:
     """The SVMs of every class for every C: weights (costs, dimensions, classes), intercepts (costs, 1, classes)."""
 
     weights: Tensor
@@ -86,7 +86,7 @@ def one_vs_rest(numbers: np.ndarray) -> Tensor:
 
 def fit(
     rows: Tensor, labels: Tensor, costs: Sequence[float], scale: float = 1.0, tolerance: float = TOLERANCE
-) -> Machines:
+) -> LinearSVMs:
     """The SVMs of all classes for all `costs`, on rows multiplied by `scale`; the machines take rows as they were.
 
     Args:
@@ -95,22 +95,22 @@ def fit(
         costs: values of C.
         tolerance: the decrease, as a share of the objective, below which a step is not worth taking.
     """
-    rows, labels = rows.to(chosen_device()), labels.to(chosen_device())
+    rows, labels = rows.to(get_device()), labels.to(get_device())
     mean = rows.mean(0)
-    centred = (rows - mean) * scale
+    centered = (rows - mean) * scale
     (count, dimensions), classes = rows.shape, labels.shape[1]
     ridges = torch.tensor([1 / (2 * cost) for cost in costs], device=rows.device).repeat_interleave(classes)
     signs = labels.repeat(1, len(costs))  # (rows, costs * classes)
     # The Gram matrix costs n^2 d, and saves n (d - n) in each of two products a problem and step.
     if count < dimensions and count * dimensions < 2 * USUAL_STEPS * len(ridges) * (dimensions - count):
-        factor = _gram_factor(centred)
+        factor = _gram_factor(centered)
         reduced, intercepts = _solve(factor, signs, ridges, tolerance)
-        weights = centred.T @ torch.linalg.solve_triangular(factor.T, reduced, upper=True)
+        weights = centered.T @ torch.linalg.solve_triangular(factor.T, reduced, upper=True)
     else:
-        weights, intercepts = _solve(centred, signs, ridges, tolerance)
+        weights, intercepts = _solve(centered, signs, ridges, tolerance)
     weights *= scale
     intercepts = intercepts - mean @ weights
-    return Machines(
+    return LinearSVMs(
         weights.view(dimensions, len(costs), classes).transpose(0, 1), intercepts.view(len(costs), 1, classes)
     )
 
@@ -173,7 +173,7 @@ def _solve(rows: Tensor, signs: Tensor, ridges: Tensor, tolerance: float) -> tup
     precondition = _preconditioner(rows)
     with_one = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)  # the intercept is the last weight
     blocks = zip(signs.split(COLUMNS_AT_ONCE, dim=1), ridges.split(COLUMNS_AT_ONCE), strict=True)
-    found = torch.cat([_minimise(with_one, y, ridge, precondition, tolerance) for y, ridge in blocks], dim=1)
+    found = torch.cat([_minimize(with_one, y, ridge, precondition, tolerance) for y, ridge in blocks], dim=1)
     return found[:-1], found[-1]
 
 
@@ -202,7 +202,7 @@ def _preconditioner(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return inverse
 
 
-def _minimise(
+def _minimize(
     rows: Tensor, signs: Tensor, ridges: Tensor, precondition: Callable[[Tensor, Tensor], Tensor], tolerance: float
 ) -> Tensor:
     """Minimise ridge/2 |w|^2 + 1/2 sum max(0, 1 - y (rows w))^2 in each column.

@@ -36,12 +36,12 @@ from earshot.sound.description import Description, load_description
 from earshot.sound.windows import cut_windows
 
 FREQUENT = 5  # annotations that are told of a cluster
-DEALS = 5  # of annotations, of which the mean purity is told
+PERMUTATIONS = 5  # of annotations, of which the mean purity is told
 COLUMNS = ["clip_id", "moment", "group", "split", "label", "kept", "distance", "wrong_sound_label"]
 CHARTS = ("mean", "spread", "correlation", "modulation", "frequencies", "rates")  # of a centroid of textures
 COCHLEAGRAM = "32 channels from 20 Hz to 10 kHz; white is the level that one value in a hundred exceeds"
 
-Said = Mapping[str, Sequence[str]]  # annotations by clip
+Annotations = Mapping[str, Sequence[str]]  # annotations by clip
 TABLES = {
     "clusters": pa.schema({
         "cluster": INT,
@@ -96,16 +96,16 @@ class Cluster:
     trained_on: int = 0
     annotated: int = 0
     annotations: Counter[str] = field(default_factory=Counter)
-    dealt: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in range(DEALS)])
+    deranged: list[Counter[str]] = field(default_factory=lambda: [Counter() for _ in range(PERMUTATIONS)])
     nearest: dict[str, Near] = field(default_factory=dict)  # by group
 
-    def add(self, found: Near, trained_on: bool, dealt: Sequence[Sequence[str]], examples: int) -> None:
+    def add(self, found: Near, trained_on: bool, deranged: Sequence[Sequence[str]], examples: int) -> None:
         """Count a moment, with what was said of clips in place of its own, and keep it if it is among the nearest."""
         self.moments += 1
         self.trained_on += trained_on
         self.annotated += bool(found.annotations)
         self.annotations.update(set(found.annotations))
-        for counts, said in zip(self.dealt, dealt, strict=False):
+        for counts, said in zip(self.deranged, deranged, strict=False):
             counts.update(said)
         if found.group not in self.nearest or found < self.nearest[found.group]:
             self.nearest[found.group] = found
@@ -120,29 +120,29 @@ class Cluster:
 def make(context: Context) -> ExhibitResult:
     """The tables clusters and cluster_moments."""
     labeler, description = load_labeler(context.encoder), load_description(context.encoder)
-    facts, centroids = labeler.facts, labeler.centroids
+    metadata, centroids = labeler.metadata, labeler.centroids
     if centroids is None:
-        return skipped(f"labels of the model {facts['model']} have no centroid")
-    if is_dealt(context.tree):
+        return skipped(f"labels of the model {metadata['model']} have no centroid")
+    if is_deranged(context.data_dir):
         return skipped("labels are those of other groups' sounds (label.control), which no centroid is near to")
     clusters, silent = count(context, labeler.values)
-    heard = description if facts["descriptor"] == description.name else None
+    heard = description if metadata["descriptor"] == description.name else None
     write_table(context.folder, TABLES, "clusters", cluster_rows(clusters, centroids, heard))
     write_table(context.folder, TABLES, "cluster_moments", moment_rows(clusters, context, description))
     metrics = measure(clusters)
-    closing = f"{len(clusters)} clusters of {facts['descriptor']}, {metrics['empty_clusters']} of them empty"
+    closing = f"{len(clusters)} clusters of {metadata['descriptor']}, {metrics['empty_clusters']} of them empty"
     if "purity" in metrics:
         closing += f"; purity {metrics['purity']:.3f} (chance {metrics['chance']:.3f})"
-    told = {"labels": facts["model"], "clusters_of": labeler.label_model.clusters_of}
-    told |= {"descriptor": facts["descriptor"], "silent": silent, "cochleagram": COCHLEAGRAM}
+    told = {"labels": metadata["model"], "clusters_of": labeler.label_model.clusters_of}
+    told |= {"descriptor": metadata["descriptor"], "silent": silent, "cochleagram": COCHLEAGRAM}
     return ExhibitResult(told, metrics, closing)
 
 
-def is_dealt(tree: Path) -> bool:
+def is_deranged(data_dir: Path) -> bool:
     """Whether all labels are the wrong-sound control's."""
     return all(
         pc.all(pc.equal(batch["label"], batch["wrong_sound_label"]), min_count=0).as_py()
-        for shard in shard_paths(tree, ".parquet")
+        for shard in shard_paths(data_dir, ".parquet")
         for batch in _batches(shard, ["label", "wrong_sound_label"])
     )
 
@@ -153,13 +153,13 @@ def count(context: Context, clusters: int) -> tuple[list[Cluster], int]:
     Raises EarshotError where labels, labeler and annotations are not of one run.
     """
     found, silent = [Cluster() for _ in range(clusters)], 0
-    shards, annotations = (shard_paths(folder, ".parquet") for folder in (context.tree, context.annotations))
+    shards, annotations = (shard_paths(folder, ".parquet") for folder in (context.data_dir, context.annotations))
     if len(shards) != len(annotations):
         told = f"{len(shards)} shards, but {context.annotations} has {len(annotations)}"
-        raise EarshotError(f"{context.tree}: has {told}; run the stage label again")
+        raise EarshotError(f"{context.data_dir}: has {told}; run the stage label again")
     frequent = frequent_sets(annotations)
     for number, (shard, said) in enumerate(zip(shards, map(read_annotations, annotations), strict=True)):
-        dealt = deal(said, frequent, [context.seed, number])
+        deranged = deal(said, frequent, [context.seed, number])
         for batch in _batches(shard, COLUMNS):
             for clip_id, moment, group, split, label, kept, distance in _rows(batch, COLUMNS[:-1]):
                 if label == SILENT:
@@ -170,7 +170,7 @@ def count(context: Context, clusters: int) -> tuple[list[Cluster], int]:
                     raise EarshotError(f"{shard}: holds {told}; run the stage label again")
                 near = Near(distance, clip_id, moment, group, said.get(clip_id, ()))
                 trained_on = kept and split == TRAINING
-                found[label].add(near, trained_on, dealt.get(clip_id, ()), context.params.examples)
+                found[label].add(near, trained_on, deranged.get(clip_id, ()), context.params.examples)
     return found, silent
 
 
@@ -191,13 +191,15 @@ def frequent_sets(annotations: Sequence[Path]) -> Counter[tuple[str, ...]]:
     return found
 
 
-def deal(said: Said, frequent: Counter[tuple[str, ...]], seed: Sequence[int]) -> dict[str, list[tuple[str, ...]]]:
+def deal(
+    said: Annotations, frequent: Counter[tuple[str, ...]], seed: Sequence[int]
+) -> dict[str, list[tuple[str, ...]]]:
     """For every annotated clip DEALS sets of annotations, each drawn as often as clips have it."""
     sets, clips = sorted(frequent), [clip for clip, words in said.items() if words]
     if not clips:
         return {}
     shares = np.array([frequent[each] for each in sets]) / frequent.total()
-    drawn = np.random.default_rng(seed).choice(len(sets), (len(clips), DEALS), p=shares)
+    drawn = np.random.default_rng(seed).choice(len(sets), (len(clips), PERMUTATIONS), p=shares)
     return {clip: [sets[number] for number in row] for clip, row in zip(clips, drawn.tolist(), strict=True)}
 
 
@@ -216,8 +218,8 @@ def measure(clusters: Sequence[Cluster]) -> dict[str, Any]:
     if not annotated:
         return metrics
     own = _most([cluster.annotations for cluster in clusters])
-    dealt = [_most(counts) for counts in zip(*(cluster.dealt for cluster in clusters), strict=True)]
-    return metrics | {"purity": own / annotated, "chance": float(np.mean(dealt)) / annotated}
+    deranged = [_most(counts) for counts in zip(*(cluster.deranged for cluster in clusters), strict=True)]
+    return metrics | {"purity": own / annotated, "chance": float(np.mean(deranged)) / annotated}
 
 
 def _most(counts: Sequence[Counter[str]]) -> int:
@@ -273,7 +275,7 @@ def draw_moment(
         sound, rate = clip_sound(clip["clip_id"], clip["sound"])
     except EarshotError as error:
         raise EarshotError(f"{context.scenes}: {error}") from None
-    windows, _ = cut_windows(sound, rate, np.array([clip["times"][moment]]), context.window)
+    windows, _ = cut_windows(sound, rate, np.array([clip["times"][moment]]), context.window_s)
     seconds = windows.shape[1] / rate
     envelopes = description.cochleagrams(windows, rate)[0]  # of 3.75 s: shorter sounds are repeated
     return {

@@ -34,11 +34,11 @@ from earshot.explanation.sampling import draw_names
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.device import on_device
 from earshot.params.explain import ExhibitParams
-from earshot.scenes.clips import Clip, Wanted
+from earshot.scenes.clips import Clip, InputSpec
 
 THUMBNAIL = 64  # px
 FEWEST = 5  # points
-NEIGHBOURS = 10
+NEIGHBORS = 10
 CROWDED = 3  # points for each of the perplexity's neighbours, at least (van der Maaten's code wants as many)
 
 Embeddings = Mapping[str, Mapping[str, np.ndarray]]  # by sense and the prefix of the network, (points, dimensions)
@@ -46,7 +46,7 @@ Alike = Mapping[tuple[str, str], Mapping[int, float]]  # by prefix and sense, an
 TABLES = {
     "embedded": pa.schema({  # a row a network, sense and moment
         "network": TEXT,
-        "sense": TEXT,
+        "modality": TEXT,
         "clip_id": TEXT,
         "moment": INT,
         "x": REAL,  # t-SNE, each network and sense by itself, scaled into [0, 1]
@@ -77,36 +77,36 @@ def make(context: Context) -> ExhibitResult:
     measured, alike = measure(points, embeddings, context.seed)
     write_table(context.folder, TABLES, "embedded", place_all(points, embeddings, alike, perplexity, context.seed))
     metrics = {"points": len(points), **measured}
-    told = [f"{sense} {metrics[f'neighbours_{sense}']:.3f} (random {metrics[f'random_neighbours_{sense}']:.3f})"
-            for sense in embeddings if "chance" in metrics]  # fmt: skip
+    told = [f"{modality} {metrics[f'knn_precision_{modality}']:.3f} (random {metrics[f'random_knn_precision_{modality}']:.3f})"
+            for modality in embeddings if "chance" in metrics]  # fmt: skip
     closing = f"{len(points):,} clips of the split {context.params.split}"
     if told:
         closing += f"; neighbours that share an annotation: {', '.join(told)}; chance {metrics['chance']:.3f}"
-    facts = {"split": context.params.split, "method": f"t-SNE from PCA, perplexity {perplexity:g}"}
-    return ExhibitResult(facts | {"senses": ", ".join(embeddings)}, metrics, closing)
+    metadata = {"split": context.params.split, "method": f"t-SNE from PCA, perplexity {perplexity:g}"}
+    return ExhibitResult(metadata | {"modalities": ", ".join(embeddings)}, metrics, closing)
 
 
 def embed(context: Context) -> tuple[list[dict[str, Any]], Embeddings]:
     """The moments of at most params.points clips, as rows of embedded_moments by name; and their embeddings."""
     if hears(context.encoder):
         networks = load_correspondences(context.encoder)
-        wanted, see, hear = Wanted.by(networks[""]), _embed_pictures, _embed_sounds
+        wanted, see, hear = InputSpec.by(networks[""]), _embed_images, _embed_sounds
     else:
         networks = {prefix: on_device(network) for prefix, network in load_encoders(context.encoder).items()}
         size = networks[""].image_size
-        wanted = Wanted(image_size=size, frames=1, sound_samples=0, sound_rate=1, sound_channels=1)
+        wanted = InputSpec(image_size=size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
         see, hear = _features, None
     split, said = context.params.split, read_all_annotations(context.annotations)
-    drawn = draw_names(clip_names(context.tree, wanted, split), context.params.points, context.seed)
+    drawn = draw_names(clip_names(context.data_dir, wanted, split), context.params.points, context.seed)
     points: list[dict[str, Any]] = []
-    clips = _noted(clips_of_split(context.tree, wanted, split, drawn), wanted, said, points)
-    _, pictures, sounds = describe_clips(context.tree, clips, wanted, networks, see, hear, "embeddings")
-    embeddings = {"picture": pictures} | ({"sound": sounds} if hear else {})
+    clips = _noted(clips_of_split(context.data_dir, wanted, split, drawn), wanted, said, points)
+    _, images, sounds = describe_clips(context.data_dir, clips, wanted, networks, see, hear, "embeddings")
+    embeddings = {"image": images} | ({"sound": sounds} if hear else {})
     return sorted(points, key=lambda point: (point["clip_id"], point["group"])), embeddings
 
 
 def _noted(
-    clips: Iterable[Clip], wanted: Wanted, said: Mapping[str, Sequence[str]], points: list[dict[str, Any]]
+    clips: Iterable[Clip], wanted: InputSpec, said: Mapping[str, Sequence[str]], points: list[dict[str, Any]]
 ) -> Iterator[Clip]:
     """The clips as they pass by, each of whose moment becomes a point."""
     for clip in clips:
@@ -123,30 +123,30 @@ def _noted(
         yield clip
 
 
-def _embed_pictures(network: Any, pictures: torch.Tensor) -> torch.Tensor:
-    return network.embed_pictures(pictures)
+def _embed_images(network: Any, images: torch.Tensor) -> torch.Tensor:
+    return network.embed_images(images)
 
 
 def _embed_sounds(network: Any, sounds: torch.Tensor) -> torch.Tensor:
-    return network.embed_sounds(sounds)
+    return network.embed_audio(sounds)
 
 
-def _features(network: Any, pictures: torch.Tensor) -> torch.Tensor:
+def _features(network: Any, images: torch.Tensor) -> torch.Tensor:
     last = network.probe_layers[-1]  # fc7, of AlexNet
-    return network.features(pictures, [last])[last]
+    return network.features(images, [last])[last]
 
 
 def place_all(
     points: Sequence[Mapping[str, Any]], embeddings: Embeddings, alike: Alike, perplexity: float, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Where the points of each network and sense lie, by network and sense."""
-    for prefix in embeddings["picture"]:
-        for sense, of_networks in embeddings.items():
-            shares = alike.get((prefix, sense), {})
+    for prefix in embeddings["image"]:
+        for modality, of_networks in embeddings.items():
+            shares = alike.get((prefix, modality), {})
             places = place(of_networks[prefix], perplexity, seed).tolist()
             for number, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
                 named = {name: point[name] for name in ("clip_id", "moment")}
-                named |= {"network": NETWORKS[prefix], "sense": sense}
+                named |= {"network": NETWORKS[prefix], "modality": modality}
                 yield {**named, "x": x, "y": y, "alike": shares.get(number)}
 
 
@@ -180,15 +180,15 @@ def measure(
         return {}, {}
     table = annotation_table([points[place]["annotations"] for place in annotated])[1].astype(np.float32)
     alike = table @ table.T > 0  # (annotated, annotated)
-    nearest = min(NEIGHBOURS, int(database.sum(1).min()))
+    nearest = min(NEIGHBORS, int(database.sum(1).min()))
     metrics: dict[str, Any] = {}
     shares: dict[tuple[str, str], dict[int, float]] = {}
-    for sense, of_networks in embeddings.items():
+    for modality, of_networks in embeddings.items():
         for prefix, rows in of_networks.items():
             found = rank(rows[annotated], rows[annotated], database, nearest)
-            neighbours = np.take_along_axis(alike, found, axis=1)  # (annotated, nearest)
-            metrics[f"{prefix}neighbours_{sense}"] = float(neighbours.mean())
-            shares[prefix, sense] = dict(zip(annotated, neighbours.mean(1).tolist(), strict=True))
+            neighbors = np.take_along_axis(alike, found, axis=1)  # (annotated, nearest)
+            metrics[f"{prefix}knn_precision_{modality}"] = float(neighbors.mean())
+            shares[prefix, modality] = dict(zip(annotated, neighbors.mean(1).tolist(), strict=True))
     chance = float(((alike & database).sum(1) / database.sum(1)).mean())
     return metrics | {"chance": chance, "annotated": len(annotated), "nearest": nearest}, shares
 
@@ -198,5 +198,5 @@ EXHIBIT = Exhibit(
     params=Params,
     make=make,
     tables=TABLES,
-    metrics=("points", "neighbours_picture", "neighbours_sound", "chance", "annotated", "nearest"),
+    metrics=("points", "knn_precision_image", "knn_precision_audio", "chance", "annotated", "nearest"),
 )

@@ -27,21 +27,21 @@ from earshot.evaluation.clips.clip_embeddings import (
     read_all_annotations,
 )
 from earshot.evaluation.encoders import load_encoders
-from earshot.explanation.activations import Strongest
+from earshot.explanation.activations import TopActivations
 from earshot.explanation.encoders import NETWORKS, hears, why_no_maps
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
-from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_picture, spectrogram_png, under_map
+from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_image, spectrogram_png, under_map
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
 from earshot.explanation.selectivity import hashes, purity
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.crops import crop_frames
-from earshot.networks.device import chosen_device, on_device
-from earshot.networks.network import Convolutional, PictureEncoder
+from earshot.networks.device import get_device, on_device
+from earshot.networks.network import Convolutional, ImageEncoder
 from earshot.networks.spectrogram import RATE, SAMPLES
 from earshot.networks.two_towers import TwoTowers
 from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import Clip, Wanted
+from earshot.scenes.clips import Clip, InputSpec
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 MOST_A_CLASS = 2  # units
@@ -52,12 +52,12 @@ PROTOCOL = (
     "maps after the ReLU"
 )
 
-Said = Mapping[str, Sequence[str]]  # annotations by clip
-Senses = Mapping[str, tuple[Fields, Fields]]  # the fields of the maps of each, from top to bottom and across
+Annotations = Mapping[str, Sequence[str]]  # annotations by clip
+Modalities = Mapping[str, tuple[Fields, Fields]]  # the fields of the maps of each, from top to bottom and across
 TABLES = {
     "heatmaps": pa.schema({  # by network, sense, unit (those that prefer an annotation most come first) and rank
         "network": TEXT,
-        "sense": TEXT,  # picture or sound
+        "modality": TEXT,  # picture or sound
         "unit": INT,
         "rank": INT,
         "annotation": TEXT,  # of most of the unit's top moments
@@ -101,33 +101,34 @@ def make(context: Context) -> ExhibitResult:
         return skipped(reason)
     networks, wanted = load_networks(context)
     # Of which kinds they are, why_no_maps has made sure.
-    senses = {"picture": measure_fields(cast(Convolutional, networks[""]).convolve)}
+    modalities = {"image": measure_fields(cast(Convolutional, networks[""]).convolve)}
     if hears(context.encoder):
-        senses["sound"] = measure_fields(cast(TwoTowers, networks[""]).sound_tower, channels=1)
+        modalities["sound"] = measure_fields(cast(TwoTowers, networks[""]).audio_tower, channels=1)
     for network in networks.values():
         on_device(network)
     said = read_all_annotations(context.annotations)
-    names, strengths = describe(context, networks, wanted, senses, said)
+    names, strengths = describe(context, networks, wanted, modalities, said)
     if not names:
         return skipped(f"no clip of the split {context.params.split} is annotated")
     chosen = {
-        (prefix, sense): choose(values, names, said, context.params.units, context.params.examples)
-        for (prefix, sense), values in strengths.items()
+        (prefix, modality): choose(values, names, said, context.params.units, context.params.examples)
+        for (prefix, modality), values in strengths.items()
     }
-    write_table(context.folder, TABLES, "heatmaps", draw_all(context, networks, wanted, senses, said, chosen))
+    write_table(context.folder, TABLES, "heatmaps", draw_all(context, networks, wanted, modalities, said, chosen))
     metrics: dict[str, Any] = {"clips": len(names)}
-    for (prefix, sense), units in chosen.items():
-        metrics[f"{prefix}units_{sense}"] = len(units)
-        metrics[f"{prefix}share_{sense}"] = float(np.mean([each.share for each in units])) if units else 0.0
+    for (prefix, modality), units in chosen.items():
+        metrics[f"{prefix}units_{modality}"] = len(units)
+        metrics[f"{prefix}share_{modality}"] = float(np.mean([each.share for each in units])) if units else 0.0
     told = ", ".join(
-        f"{sense} {metrics[f'share_{sense}']:.2f} (random {metrics[f'random_share_{sense}']:.2f})" for sense in senses
+        f"{modality} {metrics[f'share_{modality}']:.2f} (random {metrics[f'random_share_{modality}']:.2f})"
+        for modality in modalities
     )
     closing = f"of a shown unit's top {context.params.examples} moments are annotated alike: {told}"
-    facts = {"split": context.params.split, "senses": ", ".join(senses), "protocol": PROTOCOL}
-    return ExhibitResult(facts | {"network": networks[""].architecture["name"]}, metrics, closing)
+    metadata = {"split": context.params.split, "modalities": ", ".join(modalities), "protocol": PROTOCOL}
+    return ExhibitResult(metadata | {"network": networks[""].architecture["name"]}, metrics, closing)
 
 
-def load_networks(context: Context) -> tuple[dict[str, PictureEncoder], Wanted]:
+def load_networks(context: Context) -> tuple[dict[str, ImageEncoder], InputSpec]:
     """The trained and the random network, on the CPU, and what they take of a clip.
 
     Raises EarshotError where one cannot be read.
@@ -136,39 +137,41 @@ def load_networks(context: Context) -> tuple[dict[str, PictureEncoder], Wanted]:
     loaded = load_correspondences(context.encoder) if corresponds else load_encoders(context.encoder)
     networks = {prefix: loaded[prefix].cpu() for prefix in COMPARED}
     if corresponds:
-        return networks, Wanted.by(networks[""])
+        return networks, InputSpec.by(networks[""])
     size = networks[""].image_size
-    return networks, Wanted(image_size=size, frames=1, sound_samples=0, sound_rate=1, sound_channels=1)
+    return networks, InputSpec(image_size=size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
 
 
 def describe(
-    context: Context, networks: Mapping[str, PictureEncoder], wanted: Wanted, senses: Senses, said: Said
+    context: Context, networks: Mapping[str, ImageEncoder], wanted: InputSpec, modalities: Modalities, said: Annotations
 ) -> tuple[list[tuple[str, str]], dict[tuple[str, str], np.ndarray]]:
     """Clips and groups of the annotated moments; and by network and sense how strongly each unit responds anywhere.
 
     The latter are float32 (clips, units).
     """
-    clips = clips_of_split(context.tree, wanted, context.params.split)
-    names, pictures, sounds = describe_clips(
-        context.tree,
+    clips = clips_of_split(context.data_dir, wanted, context.params.split)
+    names, images, sounds = describe_clips(
+        context.data_dir,
         (clip for clip in clips if said.get(clip.clip_id)),
         wanted,
         networks,
-        lambda network, pictures: maps_of("picture", network, pictures).amax((2, 3)),
-        (lambda network, sounds: maps_of("sound", network, sounds).amax((2, 3))) if "sound" in senses else None,
+        lambda network, images: maps_of("image", network, images).amax((2, 3)),
+        (lambda network, sounds: maps_of("sound", network, sounds).amax((2, 3))) if "sound" in modalities else None,
         "heatmaps",
     )
-    found = {"picture": pictures, "sound": sounds}
-    return names, {(prefix, sense): found[sense][prefix] for prefix in networks for sense in senses if names}
+    found = {"image": images, "sound": sounds}
+    return names, {
+        (prefix, modality): found[modality][prefix] for prefix in networks for modality in modalities if names
+    }
 
 
-def maps_of(sense: str, network: Any, given: Tensor) -> Tensor:
+def maps_of(modality: str, network: Any, given: Tensor) -> Tensor:
     """conv5 of pictures, or conv4_2 of sounds, after the ReLU: (n, units, height, width)."""
-    return network.convolve(network.normalise(given)) if sense == "picture" else network.sound_maps(given).relu()
+    return network.convolve(network.normalize(given)) if modality == "image" else network.audio_maps(given).relu()
 
 
 def choose(
-    strengths: np.ndarray, names: Sequence[tuple[str, str]], said: Said, units: int, examples: int
+    strengths: np.ndarray, names: Sequence[tuple[str, str]], said: Annotations, units: int, examples: int
 ) -> list[Chosen]:
     """The units that prefer an annotation most, at most MOST_A_CLASS for each, the purest first.
 
@@ -180,7 +183,7 @@ def choose(
         units: how many to choose at most.
         examples: moments that tell what a unit prefers.
     """
-    strongest = Strongest(strengths.shape[1], TIES * examples)
+    strongest = TopActivations(strengths.shape[1], TIES * examples)
     groups, keys = hashes([group for _, group in names]), hashes([clip for clip, _ in names])
     strongest.add(strengths, np.arange(len(names)), groups, keys)
     found = []
@@ -205,28 +208,28 @@ def choose(
 @torch.inference_mode()
 def draw_all(
     context: Context,
-    networks: Mapping[str, PictureEncoder],
-    wanted: Wanted,
-    senses: Senses,
-    said: Said,
+    networks: Mapping[str, ImageEncoder],
+    wanted: InputSpec,
+    modalities: Modalities,
+    said: Annotations,
     chosen: Mapping[tuple[str, str], Sequence[Chosen]],
 ) -> list[dict[str, Any]]:
     """The rows of the table heatmaps; of each clip that is shown the moment is read once."""
     places = defaultdict(list)  # by clip: network, sense, number and rank of the unit
-    for (prefix, sense), units in chosen.items():
+    for (prefix, modality), units in chosen.items():
         for number, each in enumerate(units):
             for rank, name in enumerate(each.clips):
-                places[name].append((prefix, sense, number, rank))
+                places[name].append((prefix, modality, number, rank))
     rows = {}
-    for clip in clips_of_split(context.tree, wanted, context.params.split, places):
-        moment = Moment(clip, wanted, "sound" in senses)
+    for clip in clips_of_split(context.data_dir, wanted, context.params.split, places):
+        moment = Moment(clip, wanted, "sound" in modalities)
         for place in places[clip.clip_id]:
-            prefix, sense, number, rank = place
-            unit = chosen[prefix, sense][number]
-            shown, heat, sound = moment.draw(sense, networks[prefix], unit, senses[sense])
-            rows[list(chosen).index((prefix, sense)), number, rank] = {
+            prefix, modality, number, rank = place
+            unit = chosen[prefix, modality][number]
+            shown, heat, sound = moment.draw(modality, networks[prefix], unit, modalities[modality])
+            rows[list(chosen).index((prefix, modality)), number, rank] = {
                 "network": NETWORKS[prefix],
-                "sense": sense,
+                "modality": modality,
                 "unit": unit.unit,
                 "rank": rank + 1,
                 "annotation": unit.annotation,
@@ -245,33 +248,35 @@ def draw_all(
 class Moment:
     """The moment of a clip that is nearest to its middle: what is seen and heard of it, and maps over both."""
 
-    def __init__(self, clip: Clip, wanted: Wanted, heard: bool) -> None:
+    def __init__(self, clip: Clip, wanted: InputSpec, heard: bool) -> None:
         self.number, start = middle_moment(clip, wanted.seconds)
-        self.picture = middle_square(read_picture(clip.frames[self.number]))
+        self.image = middle_square(read_image(clip.frames[self.number]))
         self.seen = crop_frames([clip.frames[self.number]], wanted.image_size)
         if heard:
             self.sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
 
-    def draw(self, sense: str, network: Any, unit: Chosen, fields: tuple[Fields, Fields]) -> tuple[bytes, bytes, bytes]:
+    def draw(
+        self, modality: str, network: Any, unit: Chosen, fields: tuple[Fields, Fields]
+    ) -> tuple[bytes, bytes, bytes]:
         """The frame or the spectrogram, the same under the unit's map, where 1 is its maximum, and the sound as MP3."""
-        device = chosen_device()
-        if sense == "picture":
-            maps = maps_of(sense, network, self.seen.to(device))
-            heat = _heat(maps, unit, fields, self.seen.shape[2:], self.picture.size[::-1])
-            return jpeg_of(self.picture), jpeg_of(under_map(self.picture, heat)), b""
+        device = get_device()
+        if modality == "image":
+            maps = maps_of(modality, network, self.seen.to(device))
+            heat = _heat(maps, unit, fields, self.seen.shape[2:], self.image.size[::-1])
+            return jpeg_of(self.image), jpeg_of(under_map(self.image, heat)), b""
         sound = torch.from_numpy(self.sound)[None].to(device)
         power = network.spectrogram(sound)[0, 0].cpu().numpy()  # (frequencies, times)
-        heat = _heat(maps_of(sense, network, sound), unit, fields, power.shape, power.shape)
+        heat = _heat(maps_of(modality, network, sound), unit, fields, power.shape, power.shape)
         graph = spectrogram_png(power)
-        grey = read_picture(graph).convert("L").convert("RGB")  # its colours are as light as they are high
-        return graph, _png(under_map(grey, heat[::-1])), mp3_of(self.sound, RATE)
+        gray = read_image(graph).convert("L").convert("RGB")  # its colours are as light as they are high
+        return graph, _png(under_map(gray, heat[::-1])), mp3_of(self.sound, RATE)
 
 
-def middle_square(picture: Image.Image) -> Image.Image:
+def middle_square(image: Image.Image) -> Image.Image:
     """What networks see of a frame: its middle square, here of at most LONGEST_SIDE px."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    square = picture.crop((left, top, left + side, top + side))
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
     small = min(side, LONGEST_SIDE)
     return square.resize((small, small), Image.Resampling.LANCZOS)
 
@@ -287,10 +292,10 @@ def _heat(
     return (scaled(maps[0, unit.unit].float().cpu(), rows, columns) / unit.maximum).numpy()
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     file = BytesIO()
     # Half as large as with all colours, and no eye sees a difference.
-    picture.quantize(HEAT_STEPS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    image.quantize(HEAT_STEPS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -299,5 +304,5 @@ EXHIBIT = Exhibit(
     params=Params,
     make=make,
     tables=TABLES,
-    metrics=("clips", "units_picture", "units_sound", "share_picture", "share_sound"),
+    metrics=("clips", "units_image", "units_audio", "share_image", "share_audio"),
 )

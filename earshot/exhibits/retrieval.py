@@ -32,11 +32,11 @@ from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.spectrogram import RATE, SAMPLES, SECONDS, Spectrogram
 from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import Wanted
+from earshot.scenes.clips import InputSpec
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 
-Said = Mapping[str, Sequence[str]]  # annotations by clip
+Annotations = Mapping[str, Sequence[str]]  # annotations by clip
 TABLES = {
     "retrieved": pa.schema({  # by network, direction, query and rank
         "network": TEXT,
@@ -71,7 +71,7 @@ def make(context: Context) -> ExhibitResult:
         return skipped(reason)
     loaded = load_correspondences(context.encoder)
     networks, said = {prefix: loaded[prefix] for prefix in COMPARED}, read_all_annotations(context.annotations)
-    wanted = Wanted.by(networks[""])
+    wanted = InputSpec.by(networks[""])
     names, embeddings = embed(context, networks, wanted, said)
     if len({group for _, group in names}) < 2:
         return skipped(f"no two videos of the split {context.params.split} have annotated clips")
@@ -81,31 +81,31 @@ def make(context: Context) -> ExhibitResult:
     write_table(context.folder, TABLES, "retrieved", rows)
     shown = {row[role] for row in rows for role in ("query", "result")}
     write_table(context.folder, TABLES, "retrieval_clips", clip_rows(context, wanted, said, shown))
-    metrics = {"queries": len(queries), "clips": len(names), "clips_shown": len(shown), "C": ontology.diameter()}
+    metrics = {"queries": len(queries), "clips": len(names), "clips_displayed": len(shown), "C": ontology.diameter()}
     closing = f"{len(queries)} queries among {len(names):,} clips of the split {context.params.split}"
     return ExhibitResult({"split": context.params.split, "gain": "max(C - d, 0) / C"}, metrics, closing)
 
 
 def embed(
-    context: Context, networks: Mapping[str, Correspondence], wanted: Wanted, said: Said
+    context: Context, networks: Mapping[str, Correspondence], wanted: InputSpec, said: Annotations
 ) -> tuple[list[tuple[str, str]], dict[str, dict[str, np.ndarray]]]:
     """Clips and groups of the database in the order in which equally near ones are found, drawn as the benchmark does;
     and by sense and network their embeddings, (clips, dimensions).
     """
-    clips = clips_of_split(context.tree, wanted, context.params.split)
-    names, pictures, sounds = describe_clips(
-        context.tree,
+    clips = clips_of_split(context.data_dir, wanted, context.params.split)
+    names, images, sounds = describe_clips(
+        context.data_dir,
         (clip for clip in clips if said.get(clip.clip_id)),
         wanted,
         networks,
-        lambda network, pictures: network.embed_pictures(pictures),
-        lambda network, sounds: network.embed_sounds(sounds),
+        lambda network, images: network.embed_images(images),
+        lambda network, sounds: network.embed_audio(sounds),
         "retrieval",
     )
     drawn = np.random.default_rng(context.seed).permutation(len(names))
     embeddings = {
-        sense: {prefix: rows[drawn] for prefix, rows in each.items()}
-        for sense, each in (("picture", pictures), ("sound", sounds))
+        modality: {prefix: rows[drawn] for prefix, rows in each.items()}
+        for modality, each in (("image", images), ("sound", sounds))
     }
     return [names[place] for place in drawn], embeddings
 
@@ -140,7 +140,7 @@ def retrieve(
                 }
 
 
-def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, said: Said) -> list[dict[str, Any]]:
+def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, said: Annotations) -> list[dict[str, Any]]:
     """The rows with the gain of each result: 1 for a clip of the query's own class.
 
     Raises EarshotError for an annotation that is no class of the ontology.
@@ -153,10 +153,12 @@ def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, said: Said) -
 
 
 @torch.inference_mode()
-def clip_rows(context: Context, wanted: Wanted, said: Said, shown: Container[str]) -> Iterator[dict[str, Any]]:
+def clip_rows(
+    context: Context, wanted: InputSpec, said: Annotations, shown: Container[str]
+) -> Iterator[dict[str, Any]]:
     """The clips that are shown: of the moment that was embedded the frame and the second of sound that was heard."""
     spectrogram = Spectrogram()
-    for clip in clips_of_split(context.tree, wanted, context.params.split, shown):
+    for clip in clips_of_split(context.data_dir, wanted, context.params.split, shown):
         number, start = middle_moment(clip, SECONDS)
         sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
         yield {
@@ -170,5 +172,5 @@ def clip_rows(context: Context, wanted: Wanted, said: Said, shown: Container[str
 
 
 EXHIBIT = Exhibit(
-    title="Retrieval", params=Params, make=make, tables=TABLES, metrics=("queries", "clips", "clips_shown", "C")
+    title="Retrieval", params=Params, make=make, tables=TABLES, metrics=("queries", "clips", "clips_displayed", "C")
 )

@@ -21,7 +21,7 @@ import pyarrow as pa
 from earshot.core.params import Names, Positive, Share
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
 from earshot.evaluation.encoders import load_encoders
-from earshot.explanation.activations import Strongest
+from earshot.explanation.activations import TopActivations
 from earshot.explanation.encoders import NETWORKS, why_no_maps
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.frames import FramePool
@@ -30,16 +30,16 @@ from earshot.explanation.layers import Layer
 from earshot.explanation.network_dissection import read_annotated
 from earshot.explanation.receptive_fields import Fields, measure_fields
 from earshot.explanation.selectivity import (
-    Judged,
+    JudgedUnits,
     clips_of_frames,
     count_judged,
     count_pool,
     judge_frames,
-    judge_pictures,
+    judge_images,
     strongest_frames,
 )
 from earshot.explanation.tables import BYTES, FLAG, INT, NUMBERS, REAL, TEXT, TEXTS, write_table
-from earshot.networks.device import chosen_device, on_device, used_precision
+from earshot.networks.device import get_device, on_device, used_precision
 from earshot.params.explain import ExhibitParams
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
@@ -48,8 +48,8 @@ COUNTS = (
     "selective",
     "selective_share",
     "selective_classes",
-    "sounding",
-    "sounding_share",
+    "audible",
+    "audible_share",
 )  # of units, by frames or boxes
 PROTOCOL = (
     "purity: share of a unit's strongest frames, one a source video and at most a fifth of them, whose clips are "
@@ -68,7 +68,7 @@ TABLES = {
         "iou_class": TEXT,  # whose boxes the unit covers best (NetDissect)
         "iou": REAL,  # NaN where there are no boxes
         "selective": FLAG,  # the purity reaches the threshold
-        "sounding": FLAG,  # what it is selective for, by frames or else by pictures, makes sound
+        "audible": FLAG,  # what it is selective for, by frames or else by pictures, makes sound
         "gallery": BYTES,  # JPEG: the top frames side by side, squares, dimmed but for the receptive fields
         "clips": TEXTS,  # of the frames in the gallery
         "activations": NUMBERS,
@@ -77,7 +77,7 @@ TABLES = {
     "unit_classes": pa.schema({  # how many units of a network are selective for a class
         "network": TEXT,
         "class": TEXT,
-        "sounding": FLAG,
+        "audible": FLAG,
         "units": INT,  # by purity
         "boxed_units": INT,  # by that among the annotated pictures
         "iou_units": INT,  # by boxes
@@ -94,7 +94,7 @@ class Params(ExhibitParams):
     gallery: Positive
     selective: Share
     iou: Share
-    sounding: Names
+    audible: Names
 
 
 def make(context: Context) -> ExhibitResult:
@@ -103,42 +103,42 @@ def make(context: Context) -> ExhibitResult:
         return skipped(reason)
     params = context.params
     layers, fields = load_layers(context)
-    pool, pictures = FramePool(context.scenes, params.frames), read_annotated(context.tree)
+    pool, images = FramePool(context.scenes, params.frames), read_annotated(context.data_dir)
     said = read_all_annotations(context.annotations)
     counted = count_pool(pool, said)
-    judged, boxed_judged = (count_judged(params.top, size) for size in (counted.groups, len(pictures.files)))
+    judged, boxed_judged = (count_judged(params.top, size) for size in (counted.groups, len(images.files)))
     strongest = strongest_frames(layers, pool, max(judged, params.gallery))
     clips = clips_of_frames(pool, strongest.values())
-    boxed = judge_pictures(layers, pictures, fields, boxed_judged)
+    boxed = judge_images(layers, images, fields, boxed_judged)
     told = {
-        prefix: Judged(each.maxima, judge_frames(each, judged, clips, said), *boxed[prefix])
+        prefix: JudgedUnits(each.maxima, judge_frames(each, judged, clips, said), *boxed[prefix])
         for prefix, each in strongest.items()
     }
     drawn = {prefix: layers[prefix] for prefix in DRAWN}
     squares = draw_squares(drawn, pool, strongest, fields, params.gallery, context.scratch / "galleries")
-    sounding = {name.casefold() for name in params.sounding or {each for names in said.values() for each in names}}
+    audible = {name.casefold() for name in params.audible or {each for names in said.values() for each in names}}
     rows = (
         row
         for prefix, each in told.items()
-        for row in unit_rows(prefix, each, strongest[prefix], clips, squares.get(prefix), params, sounding)
+        for row in unit_rows(prefix, each, strongest[prefix], clips, squares.get(prefix), params, audible)
     )
     write_table(context.folder, TABLES, "units", rows)
     write_table(
         context.folder, TABLES, "unit_sweep", (row for prefix, each in told.items() for row in sweep(prefix, each))
     )
-    write_table(context.folder, TABLES, "unit_classes", class_rows(told, params, pictures.classes, sounding))
-    metrics = {f"{p}{name}": n for p, each in told.items() for name, n in count_units(each, params, sounding).items()}
+    write_table(context.folder, TABLES, "unit_classes", class_rows(told, params, images.classes, audible))
+    metrics = {f"{p}{name}": n for p, each in told.items() for name, n in count_units(each, params, audible).items()}
     metrics |= {
         "frames": len(pool),
         "groups": counted.groups,
         "judged": judged,
         "most_frequent": max(counted.shares.values(), default=0.0),
-        "pictures": len(pictures.files),
+        "images": len(images.files),
         "boxed_judged": boxed_judged,
-        "boxed_most_frequent": float(pictures.shown.mean(0).max()),
+        "boxed_most_frequent": float(images.shown.mean(0).max()),
     }
-    facts = tell_layer(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
-    return ExhibitResult(facts | {"protocol": PROTOCOL}, metrics, closing_line(metrics, params.layer))
+    metadata = tell_layer(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
+    return ExhibitResult(metadata | {"protocol": PROTOCOL}, metrics, closing_line(metrics, params.layer))
 
 
 def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
@@ -154,7 +154,7 @@ def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Field
     return layers, fields
 
 
-def count_units(told: Judged, params: Any, sounding: set[str]) -> dict[str, Any]:
+def count_units(told: JudgedUnits, params: Any, audible: set[str]) -> dict[str, Any]:
     """The counts of one network."""
     metrics: dict[str, Any] = {"units": len(told.maxima), "silent": int((told.maxima == 0).sum())}
     for kind, purities in (("", told.shown), ("boxed_", told.boxed)):
@@ -162,10 +162,10 @@ def count_units(told: Judged, params: Any, sounding: set[str]) -> dict[str, Any]
         metrics[f"{kind}selective"] = len(names)
         metrics[f"{kind}selective_share"] = len(names) / len(purities)
         metrics[f"{kind}selective_classes"] = len(set(names))
-        heard = sum(name.casefold() in sounding for name in names)
-        metrics[f"{kind}sounding"] = heard
+        heard = sum(name.casefold() in audible for name in names)
+        metrics[f"{kind}audible"] = heard
         if names:
-            metrics[f"{kind}sounding_share"] = heard / len(names)
+            metrics[f"{kind}audible_share"] = heard / len(names)
     detected = [name for name, iou in told.covered if iou > params.iou]
     if not np.isnan(told.covered[0][1]):
         metrics |= {"detectors": len(detected), "detector_classes": len(set(detected))}
@@ -174,12 +174,12 @@ def count_units(told: Judged, params: Any, sounding: set[str]) -> dict[str, Any]
 
 def unit_rows(
     prefix: str,
-    told: Judged,
-    strongest: Strongest,
+    told: JudgedUnits,
+    strongest: TopActivations,
     clips: Mapping[int, str],
     squares: np.ndarray | None,
     params: Any,
-    sounding: set[str],
+    audible: set[str],
 ) -> Iterator[dict[str, Any]]:
     """The rows of the table units of one network."""
     for unit, ((annotation, share), (boxed, boxed_share), (iou_class, iou)) in enumerate(
@@ -199,14 +199,14 @@ def unit_rows(
             "iou_class": iou_class,
             "iou": iou,
             "selective": selective,
-            "sounding": thing.casefold() in sounding,
+            "audible": thing.casefold() in audible,
             "gallery": b"" if squares is None else gallery(squares[unit, : len(frames)]),
             "clips": [clips[number] for number in frames],
             "activations": strongest.values[unit, : len(frames)].tolist(),
         }
 
 
-def sweep(prefix: str, told: Judged) -> Iterator[dict[str, Any]]:
+def sweep(prefix: str, told: JudgedUnits) -> Iterator[dict[str, Any]]:
     """How many units are selective at each threshold (Owens 2016, Figure A1)."""
     for threshold in SWEEP:
         units, boxed_units = (sum(share >= threshold for _, share in purities) for purities in (told.shown, told.boxed))
@@ -220,9 +220,9 @@ def sweep(prefix: str, told: Judged) -> Iterator[dict[str, Any]]:
 
 
 def class_rows(
-    told: Mapping[str, Judged], params: Any, classes: Sequence[str], sounding: set[str]
+    told: Mapping[str, JudgedUnits], params: Any, classes: Sequence[str], audible: set[str]
 ) -> Iterator[dict[str, Any]]:
-    """How many units are for each class, of the tree or with any unit (Owens 2016, Figure 3)."""
+    """How many units are for each class, of the data_dir or with any unit (Owens 2016, Figure 3)."""
     counts = {
         prefix: [
             Counter(name for name, share in each.shown if share >= params.selective),
@@ -238,7 +238,7 @@ def class_rows(
             yield {
                 "network": NETWORKS[prefix],
                 "class": name,
-                "sounding": name.casefold() in sounding,
+                "audible": name.casefold() in audible,
                 "units": units,
                 "boxed_units": boxed_units,
                 "iou_units": iou_units,
@@ -248,27 +248,27 @@ def class_rows(
 def tell_layer(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
     """The layer and what its units see, in px of a picture."""
     side, rows = layer.network.image_size, fields[0]
-    facts = {
+    metadata = {
         "network": layer.network.architecture["name"],
         "layer": layer.name,
-        "precision": used_precision("auto", chosen_device()),
+        "precision": used_precision("auto", get_device()),
         "image_size": side,
         "receptive_field": rows.size or side,
         "circle": round(min(rows.actual, side)),
     }
-    return facts | ({"stride": rows.stride} if rows.size else {})
+    return metadata | ({"stride": rows.stride} if rows.size else {})
 
 
 def closing_line(metrics: Mapping[str, Any], layer: str) -> str:
     """What is told in one line."""
-    frames, pictures = (
+    frames, images = (
         f"{metrics[f'{kind}selective']} (random network {metrics[f'random_{kind}selective']})"
         for kind in ("", "boxed_")
     )
     told = (
         f"of {metrics['units']} units of {layer} are selective, by {metrics['judged']} of {metrics['frames']:,} frames"
     )
-    return f"{told} {frames}, by {metrics['boxed_judged']} of {metrics['pictures']:,} pictures {pictures}"
+    return f"{told} {frames}, by {metrics['boxed_judged']} of {metrics['images']:,} pictures {images}"
 
 
 EXHIBIT = Exhibit(
@@ -286,7 +286,7 @@ EXHIBIT = Exhibit(
         "groups",
         "judged",
         "most_frequent",
-        "pictures",
+        "images",
         "boxed_judged",
         "boxed_most_frequent",
     ),

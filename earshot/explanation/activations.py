@@ -13,7 +13,7 @@ FINEST, COARSEST = -16, 16
 STEPS = 128
 
 
-class Strongest:
+class TopActivations:
     """The frames that activate each unit most, one a group: whatever order they come in, the same.
 
     Of frames that activate a unit alike, those come first whose keys are smaller. A frame that does not activate a

@@ -22,20 +22,20 @@ class Context:
     """What to show.
 
     Args:
-        tree, encoder: the folders that the exhibit's parameters name.
+        data_dir, encoder: the folders that the exhibit's parameters name.
         params: the exhibit's own parameters.
         seed: for whatever is drawn.
-        window: seconds of sound around a frame.
+        window_s: seconds of sound around a frame.
         scenes, annotations, clips: the corpus; annotations has the ontology too.
         folder: where the exhibit's tables go; a killed exhibit finds there what it had finished.
         scratch: a folder for unfinished work.
     """
 
-    tree: Path
+    data_dir: Path
     encoder: Path
     params: Any
     seed: int
-    window: float
+    window_s: float
     scenes: Path
     annotations: Path
     clips: Path
@@ -54,7 +54,7 @@ class ExhibitResult:
         closing: for the closing line.
     """
 
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     metrics: dict[str, Any]
     closing: str
 

@@ -62,10 +62,10 @@ class FramePool:
     def __len__(self) -> int:
         return self._limit
 
-    def batches(self, wanted: Container[int] | None = None, *, pictures: bool = True) -> Iterator[list[Frame]]:
+    def batches(self, wanted: Container[int] | None = None, *, images: bool = True) -> Iterator[list[Frame]]:
         """The frames of the pool, or those whose numbers are `wanted`, in order; a row group in memory at a time."""
         batch: list[Frame] = []
-        for frame in self._frames(wanted, pictures):
+        for frame in self._frames(wanted, images):
             batch.append(frame)
             if len(batch) == BATCH:
                 yield batch
@@ -73,7 +73,7 @@ class FramePool:
         if batch:
             yield batch
 
-    def _frames(self, wanted: Container[int] | None, pictures: bool) -> Iterator[Frame]:
+    def _frames(self, wanted: Container[int] | None, images: bool) -> Iterator[Frame]:
         start = 0
         for group in self._groups:
             end = start + int(group.frames.sum())
@@ -82,16 +82,16 @@ class FramePool:
             chosen = [number for number in numbers if wanted is None or number in wanted]
             if chosen:
                 places = np.array([number * self._total // self._limit - start for number in chosen])
-                yield from self._read(group, chosen, places, pictures)
+                yield from self._read(group, chosen, places, images)
             start = end
 
-    def _read(self, found: _SplitGroup, numbers: list[int], places: np.ndarray, pictures: bool) -> Iterator[Frame]:
+    def _read(self, found: _SplitGroup, numbers: list[int], places: np.ndarray, images: bool) -> Iterator[Frame]:
         ends = np.cumsum(found.frames)
         clips = np.searchsorted(ends, places, side="right")  # of each place, the number of its clip
         moments = places - (ends - found.frames)[clips]
-        table = found.group.read(["clip_id", "group", *(["frames"] if pictures else [])])
+        table = found.group.read(["clip_id", "group", *(["frames"] if images else [])])
         names, groups = table["clip_id"].to_pylist(), table["group"].to_pylist()
         rows = found.rows[clips]
-        jpegs = frames_in(table, rows, moments) if pictures else repeat(b"")
+        jpegs = frames_in(table, rows, moments) if images else repeat(b"")
         for number, row, moment, jpeg in zip(numbers, rows.tolist(), moments.tolist(), jpegs, strict=False):
             yield Frame(number, names[row], groups[row], moment, jpeg)

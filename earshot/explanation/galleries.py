@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from earshot.explanation.activations import Strongest
+from earshot.explanation.activations import TopActivations
 from earshot.explanation.frames import FramePool
 from earshot.explanation.layers import Layer, look_through
 from earshot.explanation.media import jpeg_of
@@ -34,7 +34,7 @@ def lit(responding: np.ndarray, fields: tuple[Fields, Fields], side: int) -> np.
         return np.full((SQUARE, SQUARE), responding.any())
     # A circle's place is the middle of a px; of edges, from which fields count, it is half a px less.
     rows, columns = (
-        scale * axis.centres(count, side) - 0.5 for axis, count in zip(fields, responding.shape, strict=True)
+        scale * axis.centers(count, side) - 0.5 for axis, count in zip(fields, responding.shape, strict=True)
     )
     square = np.zeros((SQUARE, SQUARE), np.uint8)
     for row, column in np.argwhere(responding).tolist():
@@ -46,7 +46,7 @@ def lit(responding: np.ndarray, fields: tuple[Fields, Fields], side: int) -> np.
 def draw_squares(
     layers: Mapping[str, Layer],
     pool: FramePool,
-    strongest: Mapping[str, Strongest],
+    strongest: Mapping[str, TopActivations],
     fields: tuple[Fields, Fields],
     shown: int,
     scratch: Path,

@@ -12,8 +12,8 @@ from earshot.core.errors import EarshotError
 from earshot.core.prefetch import prefetch
 from earshot.explanation.frames import Frame
 from earshot.networks.crops import crop_frames
-from earshot.networks.device import autocast, chosen_device
-from earshot.networks.network import Convolutional, ConvolutionalNetwork, PictureEncoder, require_convolutional
+from earshot.networks.device import autocast, get_device
+from earshot.networks.network import Convolutional, ConvolutionalNetwork, ImageEncoder, require_convolutional
 from earshot.pipeline.settings import settings
 from earshot.scenes.table import decoding_frames
 
@@ -30,7 +30,7 @@ class Layer:
         EarshotError: the network is not convolutional, or has no such module, or the module gives no maps.
     """
 
-    def __init__(self, network: PictureEncoder, name: str) -> None:
+    def __init__(self, network: ImageEncoder, name: str) -> None:
         self.network, self.name = require_convolutional(network), name
         self._module = dict(network.named_modules()).get(name) if name != CONV5 else None
         smallest = torch.zeros(1, 3, network.image_size, network.image_size, device=network.channel_mean.device)
@@ -40,18 +40,18 @@ class Layer:
             raise EarshotError(f"layer {name!r} {found}; wanted {CONV5} or a module such as {', '.join(some)}")
         self.units = self.of(smallest).shape[1]
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """(pictures, units, height, width) of uint8 pictures (pictures, 3, image_size, image_size)."""
-        return self.of(self.network.normalise(pictures))
+        return self.of(self.network.normalize(images))
 
     @torch.inference_mode()
-    def of(self, normalised: Tensor) -> Tensor:
+    def of(self, normalized: Tensor) -> Tensor:
         """The same of normalised pictures of any size."""
         if self._module is None:
-            return self.network.convolve(normalised)
+            return self.network.convolve(normalized)
         with _stopping_at(self._module):
             try:
-                _run(self.network, normalised)
+                _run(self.network, normalized)
             except _Reached as reached:
                 return reached.maps
         raise AssertionError(f"{self.name} was reached before")
@@ -71,16 +71,16 @@ def look_through(
             return batch, crop_frames([frame.jpeg for frame in batch], size)
 
     decoded = prefetch(decode, batches, settings().threads)
-    for batch, pictures in tqdm(decoded, desc=title, unit="batch", leave=False):
-        yield batch, maps_of(layers, pictures)
+    for batch, images in tqdm(decoded, desc=title, unit="batch", leave=False):
+        yield batch, maps_of(layers, images)
 
 
 @torch.inference_mode()
-def maps_of(layers: Mapping[str, Layer], pictures: Tensor) -> dict[str, Tensor]:
+def maps_of(layers: Mapping[str, Layer], images: Tensor) -> dict[str, Tensor]:
     """The maps that every layer makes of pictures, on the device, in bfloat16 where it is fast."""
-    device = chosen_device()
+    device = get_device()
     with autocast("auto", device):
-        return {prefix: layer(pictures.to(device)) for prefix, layer in layers.items()}
+        return {prefix: layer(images.to(device)) for prefix, layer in layers.items()}
 
 
 class _Reached(Exception):
@@ -103,7 +103,7 @@ def _stopping_at(module: nn.Module) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _names_of_maps(network: Convolutional, normalised: Tensor) -> list[str]:
+def _names_of_maps(network: Convolutional, normalized: Tensor) -> list[str]:
     """The modules that give maps, in the order in which they are run."""
     found: list[str] = []
     names = {module: name for name, module in network.named_modules() if name}
@@ -114,14 +114,14 @@ def _names_of_maps(network: Convolutional, normalised: Tensor) -> list[str]:
 
     hooks = [module.register_forward_hook(note) for module in names]
     try:
-        _run(network, normalised)
+        _run(network, normalized)
     finally:
         for hook in hooks:
             hook.remove()
     return found
 
 
-def _run(network: Convolutional, normalised: Tensor) -> None:
-    conv5 = network.convolve(normalised)
+def _run(network: Convolutional, normalized: Tensor) -> None:
+    conv5 = network.convolve(normalized)
     if isinstance(network, ConvolutionalNetwork):
         network.pool(conv5)

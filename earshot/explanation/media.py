@@ -13,11 +13,11 @@ from earshot.core.errors import EarshotError
 
 LONGEST_SIDE = 256  # px of a picture in an exhibit
 JPEG_QUALITY = 85
-GRAPH_COLOURS, HEAT_COLOURS = "magma", "inferno"  # both perceptually uniform: equal steps look equal
+GRAPH_COLORS, HEAT_COLORS = "magma", "inferno"  # both perceptually uniform: equal steps look equal
 STEPS = 64  # colours of a graph: the eye tells no more, and PNG is half as large as with 256
 # Under a map a picture keeps so much of its colour and of its light, lest they be taken for the map's; and so opaque is
 # the map where it is highest.
-COLOUR_KEPT, LIGHT_KEPT, OPAQUE = 0.3, 0.7, 0.8
+COLOR_KEPT, LIGHT_KEPT, OPAQUE = 0.3, 0.7, 0.8
 COCHLEAGRAM_STEP = 4  # envelope samples of 1/400 s a pixel: 375 px for 3.75 s
 COCHLEAGRAM_ROWS = 2  # px a channel
 COCHLEAGRAM_LEAST = 0.1  # brightest level of a graph at the least, so that silence is dark: a tone of -67 dB
@@ -26,7 +26,7 @@ MP3_RATES, MP3_RATE = (32_000, 44_100, 48_000), 48_000  # Hz: those that stay, a
 MP3_LEVEL = 0.885  # of libsndfile's range, in which it is 64 kbit/s
 
 
-def read_picture(jpeg: bytes) -> Image.Image:
+def read_image(jpeg: bytes) -> Image.Image:
     """A picture in colour. Raises EarshotError for bytes that are none."""
     try:
         return Image.open(io.BytesIO(jpeg)).convert("RGB")
@@ -34,29 +34,29 @@ def read_picture(jpeg: bytes) -> Image.Image:
         raise EarshotError(f"a frame is no picture ({error}); run the stage extract again") from None
 
 
-def jpeg_of(picture: Image.Image, longest: int = LONGEST_SIDE) -> bytes:
+def jpeg_of(image: Image.Image, longest: int = LONGEST_SIDE) -> bytes:
     """A picture as JPEG, scaled down where a side has more than `longest` px."""
-    if max(picture.size) > longest:
-        picture = picture.copy()
-        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    if max(image.size) > longest:
+        image = image.copy()
+        image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    image.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return file.getvalue()
 
 
 def smaller_jpeg(jpeg: bytes, longest: int = LONGEST_SIDE) -> bytes:
     """A JPEG scaled down where a side has more than `longest` px; else the very same. Raises as `read_picture` does."""
-    picture = read_picture(jpeg)
-    return jpeg if max(picture.size) <= longest else jpeg_of(picture, longest)
+    image = read_image(jpeg)
+    return jpeg if max(image.size) <= longest else jpeg_of(image, longest)
 
 
 def graph_png(values: np.ndarray) -> bytes:
     """Values from 0 to 1, (rows, columns), as PNG of a dark to a light colour; the first row is at the bottom."""
     steps = np.round(np.clip(values[::-1], 0, 1) * (STEPS - 1)).astype(np.uint8)
-    picture = Image.fromarray(steps, "L").convert("P")
-    picture.putpalette(palette(GRAPH_COLOURS, STEPS).tobytes())
+    image = Image.fromarray(steps, "L").convert("P")
+    image.putpalette(palette(GRAPH_COLORS, STEPS).tobytes())
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -85,17 +85,17 @@ def mp3_of(sound: np.ndarray, rate: int) -> bytes:
     return file.getvalue()
 
 
-def under_map(picture: Image.Image, values: np.ndarray) -> Image.Image:
+def under_map(image: Image.Image, values: np.ndarray) -> Image.Image:
     """A paler picture under a map, from 0 to 1 (height, width) of any size: the higher, the lighter and more opaque.
 
     The map is scaled to the picture, bilinear.
     """
-    paler = ImageEnhance.Brightness(ImageEnhance.Color(picture).enhance(COLOUR_KEPT)).enhance(LIGHT_KEPT)
-    scaled = Image.fromarray(np.asarray(values, np.float32), "F").resize(picture.size, Image.Resampling.BILINEAR)
+    paler = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(COLOR_KEPT)).enhance(LIGHT_KEPT)
+    scaled = Image.fromarray(np.asarray(values, np.float32), "F").resize(image.size, Image.Resampling.BILINEAR)
     heat = np.clip(np.asarray(scaled), 0, 1)  # (height, width)
-    colours = palette(HEAT_COLOURS, 256)[np.round(heat * 255).astype(np.uint8)]  # (height, width, 3)
+    colors = palette(HEAT_COLORS, 256)[np.round(heat * 255).astype(np.uint8)]  # (height, width, 3)
     opacity = OPAQUE * heat[..., None]
-    mixed = np.asarray(paler) * (1 - opacity) + colours * opacity
+    mixed = np.asarray(paler) * (1 - opacity) + colors * opacity
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 

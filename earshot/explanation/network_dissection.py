@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earshot.evaluation.image_files import require_pictures
+from earshot.evaluation.image_files import require_images
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
-from earshot.evaluation.images.voc_lists import read_tree
+from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.explanation.receptive_fields import scaled
 
 RASTER = 112  # px a side to which maps are scaled and on which boxes are drawn; half of 224 as in Bau's release
@@ -24,8 +24,8 @@ ROUNDING = np.float32(1e-5)  # of what lies between two equal values of a map
 
 
 @dataclass(frozen=True)
-class AnnotatedPictures:
-    """The pictures of the test split of a VOC tree.
+class AnnotatedImages:
+    """The pictures of the test split of a VOC data_dir.
 
     Args:
         classes: in order.
@@ -44,12 +44,12 @@ class AnnotatedPictures:
         return read_objects(annotation_of(self.files[number]), self.classes)
 
 
-def read_annotated(tree: Path) -> AnnotatedPictures:
-    """The pictures of a tree. Raises EarshotError for another layout than VOC2007's, and where a picture is missing."""
-    classes, splits = read_tree(tree)
+def read_annotated(data_dir: Path) -> AnnotatedImages:
+    """The images of a folder. Raises EarshotError for another layout than VOC2007's, and where an image is missing."""
+    classes, splits = read_dataset(data_dir)
     files, labels = splits["test"]
-    require_pictures(files)
-    return AnnotatedPictures(classes, files, labels == 1, annotation_of(files[0]).parent.is_dir())
+    require_images(files)
+    return AnnotatedImages(classes, files, labels == 1, annotation_of(files[0]).parent.is_dir())
 
 
 def draw_boxes(objects: Objects) -> tuple[np.ndarray, Tensor]:

@@ -23,7 +23,7 @@ NARROWEST = (16, 32, 64, 96, 128, 256)  # px across a strip, of which the first 
 # units of AlexNet's layers can see, 17.8, 37.4, 52.1, 60.0 and 72.0 change their activations. This curve is within 5 %.
 ACTUAL_FACTOR, ACTUAL_POWER = 3.15, 0.6
 
-Run = Callable[[Tensor], Tensor]  # from normalised pictures (n, channels, height, width) to maps
+StageContext = Callable[[Tensor], Tensor]  # from normalised pictures (n, channels, height, width) to maps
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Fields:
         start = self.first + position * self.stride
         return range(max(start, 0), min(start + self.size, side))
 
-    def centres(self, positions: int, side: int) -> np.ndarray:
+    def centers(self, positions: int, side: int) -> np.ndarray:
         """The middles of the fields of all positions, float64 (positions,); some may lie outside of the picture."""
         if self.size is None:
             return (np.arange(positions) + 0.5) * side / positions
@@ -57,8 +57,8 @@ class Fields:
         middles their values go on.
         """
         wanted = (np.arange(pixels) + 0.5) * side / pixels
-        centres = self.centres(positions, side)
-        columns = [np.interp(wanted, centres, row) for row in np.eye(positions)]
+        centers = self.centers(positions, side)
+        columns = [np.interp(wanted, centers, row) for row in np.eye(positions)]
         return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
 
     @property
@@ -73,7 +73,7 @@ def scaled(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def measure_fields(run: Run, channels: int = 3) -> tuple[Fields, Fields]:
+def measure_fields(run: StageContext, channels: int = 3) -> tuple[Fields, Fields]:
     """The receptive fields of a layer from top to bottom and from left to right.
 
     Args:
@@ -85,7 +85,7 @@ def measure_fields(run: Run, channels: int = 3) -> tuple[Fields, Fields]:
         return _along(2, run, channels), _along(3, run, channels)
 
 
-def _along(axis: int, run: Run, channels: int) -> Fields:
+def _along(axis: int, run: StageContext, channels: int) -> Fields:
     across = _narrowest(axis, run, channels)
     length = SHORTEST
     while length <= LONGEST:
@@ -115,14 +115,14 @@ def _step(place: Callable[[int], int], low: int, steps: int) -> int:
     return same
 
 
-def _first(axis: int, run: Run, strip: Tensor, row: int) -> int:
+def _first(axis: int, run: StageContext, strip: Tensor, row: int) -> int:
     """The first position that sees this row or a later one."""
     marked = strip.clone()
     marked.narrow(axis, row, strip.shape[axis] - row).fill_(torch.nan)
     return int(_seeing(axis, run(marked)).int().argmax())
 
 
-def _last(axis: int, run: Run, strip: Tensor, row: int) -> int:
+def _last(axis: int, run: StageContext, strip: Tensor, row: int) -> int:
     """The last position that sees this row or an earlier one."""
     marked = strip.clone()
     marked.narrow(axis, 0, row + 1).fill_(torch.nan)
@@ -134,7 +134,7 @@ def _seeing(axis: int, maps: Tensor) -> Tensor:
     return maps.isnan().any(1).any(4 - axis)[0]
 
 
-def _narrowest(axis: int, run: Run, channels: int) -> int:
+def _narrowest(axis: int, run: StageContext, channels: int) -> int:
     for across in NARROWEST:
         try:
             run(_strip(axis, channels, SHORTEST, across))

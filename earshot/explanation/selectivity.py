@@ -11,24 +11,24 @@ from tqdm import tqdm
 
 from earshot.core.hashing import stable_hash
 from earshot.core.prefetch import prefetch
-from earshot.evaluation.image_files import read_picture
-from earshot.explanation.activations import Distribution, Strongest
+from earshot.evaluation.image_files import read_image
+from earshot.explanation.activations import Distribution, TopActivations
 from earshot.explanation.frames import Frame, FramePool
 from earshot.explanation.layers import Layer, look_through, maps_of
-from earshot.explanation.network_dissection import RASTER, AnnotatedPictures, Overlap, best_classes, draw_boxes
+from earshot.explanation.network_dissection import RASTER, AnnotatedImages, Overlap, best_classes, draw_boxes
 from earshot.explanation.receptive_fields import Fields
 from earshot.pipeline.settings import settings
 
 JUDGED_SHARE = 5  # one in so many of the source videos, or of the pictures, at most
 QUANTILE = 0.01  # of all positions, above which a unit picks one out (Bau 2020; 2017 has .005)
-PICTURES = 32  # in a batch
+IMAGES = 32  # in a batch
 
 Layers = Mapping[str, Layer]  # by the networks' prefixes
-Told = list[tuple[str, float]]  # of every unit a class, and how much it is that
+UnitPurities = list[tuple[str, float]]  # of every unit a class, and how much it is that
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedUnits:
     """What is told of the units of one network.
 
     Args:
@@ -38,9 +38,9 @@ class Judged:
     """
 
     maxima: np.ndarray
-    shown: Told
-    boxed: Told
-    covered: Told
+    shown: UnitPurities
+    boxed: UnitPurities
+    covered: UnitPurities
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def count_pool(pool: FramePool, said: Mapping[str, Sequence[str]]) -> Counted:
     """The source videos and annotations of a pool; said: annotations by clip."""
     groups: set[int] = set()
     annotations: Counter[str] = Counter()
-    for batch in pool.batches(pictures=False):
+    for batch in pool.batches(images=False):
         groups |= {stable_hash(frame.group) for frame in batch}
         for frame in batch:
             annotations.update(set(said.get(frame.clip_id, ())))
@@ -72,9 +72,9 @@ def count_judged(top: int, pool: int) -> int:
     return max(min(top, pool // JUDGED_SHARE), 1)
 
 
-def strongest_frames(layers: Layers, pool: FramePool, count: int) -> dict[str, Strongest]:
+def strongest_frames(layers: Layers, pool: FramePool, count: int) -> dict[str, TopActivations]:
     """The strongest frames of all units, one a group, by the networks' prefixes."""
-    found = {prefix: Strongest(layer.units, count) for prefix, layer in layers.items()}
+    found = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
     for frames, maps in look_through(layers, pool.batches(), pool.scenes, "units"):
         numbers = np.array([frame.number for frame in frames])
         groups, keys = hashes([frame.group for frame in frames]), hashes([_name(frame) for frame in frames])
@@ -83,7 +83,9 @@ def strongest_frames(layers: Layers, pool: FramePool, count: int) -> dict[str, S
     return found
 
 
-def judge_frames(strongest: Strongest, count: int, clips: Mapping[int, str], said: Mapping[str, Sequence[str]]) -> Told:
+def judge_frames(
+    strongest: TopActivations, count: int, clips: Mapping[int, str], said: Mapping[str, Sequence[str]]
+) -> UnitPurities:
     """What the `count` strongest frames of each unit show, and the share of them.
 
     Args:
@@ -94,47 +96,47 @@ def judge_frames(strongest: Strongest, count: int, clips: Mapping[int, str], sai
     return [purity(top, count) for top in tops]
 
 
-def clips_of_frames(pool: FramePool, strongest: Iterable[Strongest]) -> dict[int, str]:
+def clips_of_frames(pool: FramePool, strongest: Iterable[TopActivations]) -> dict[int, str]:
     """The clips that the strongest frames of any unit are from, by their numbers."""
     wanted = {number for each in strongest for number in np.unique(each.frames).tolist()}
-    return {frame.number: frame.clip_id for batch in pool.batches(wanted, pictures=False) for frame in batch}
+    return {frame.number: frame.clip_id for batch in pool.batches(wanted, images=False) for frame in batch}
 
 
-def judge_pictures(
-    layers: Layers, pictures: AnnotatedPictures, fields: tuple[Fields, Fields], count: int
-) -> dict[str, tuple[Told, Told]]:
+def judge_images(
+    layers: Layers, images: AnnotatedImages, fields: tuple[Fields, Fields], count: int
+) -> dict[str, tuple[UnitPurities, UnitPurities]]:
     """What the `count` strongest of annotated pictures show, and the boxes that units cover, as `Judged` has them."""
-    strongest = {prefix: Strongest(layer.units, count) for prefix, layer in layers.items()}
+    strongest = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
     spread = {prefix: Distribution(layer.units) for prefix, layer in layers.items()}
-    keys = hashes([file.stem for file in pictures.files])
-    for rows, maps in _look_at_pictures(layers, pictures, "annotated pictures"):
+    keys = hashes([file.stem for file in images.files])
+    for rows, maps in _look_at_images(layers, images, "annotated pictures"):
         for prefix, values in maps.items():
             strongest[prefix].add(values.amax((2, 3)).float().cpu().numpy(), rows, keys[rows], keys[rows])
             spread[prefix].add(values)
     shown = {}
     for prefix, each in strongest.items():
-        tops = ([_classes_of(pictures, n) for n in each.of(unit, count)] for unit in range(len(each.values)))
+        tops = ([_classes_of(images, n) for n in each.of(unit, count)] for unit in range(len(each.values)))
         shown[prefix] = [purity(top, count) for top in tops]
     thresholds = {prefix: each.quantile(QUANTILE) for prefix, each in spread.items()}
-    covered = cover_boxes(layers, pictures, fields, thresholds) if pictures.boxed else {}
+    covered = cover_boxes(layers, images, fields, thresholds) if images.boxed else {}
     return {prefix: (each, covered.get(prefix, [("", np.nan)] * len(each))) for prefix, each in shown.items()}
 
 
 def cover_boxes(
-    layers: Layers, pictures: AnnotatedPictures, fields: tuple[Fields, Fields], thresholds: Mapping[str, np.ndarray]
-) -> dict[str, Told]:
+    layers: Layers, images: AnnotatedImages, fields: tuple[Fields, Fields], thresholds: Mapping[str, np.ndarray]
+) -> dict[str, UnitPurities]:
     """The class whose boxes each unit covers best, and the IoU, by the networks' prefixes."""
     overlaps: dict[str, Overlap] = {}
-    for rows, maps in _look_at_pictures(layers, pictures, "boxes"):
-        boxes = [draw_boxes(pictures.objects(row)) for row in rows.tolist()]
+    for rows, maps in _look_at_images(layers, images, "boxes"):
+        boxes = [draw_boxes(images.objects(row)) for row in rows.tolist()]
         for prefix, values in maps.items():
             side = layers[prefix].network.image_size
             if prefix not in overlaps:
                 scales = (axis.scaling(n, side, RASTER) for axis, n in zip(fields, values.shape[2:], strict=True))
-                overlaps[prefix] = Overlap(thresholds[prefix], len(pictures.classes), *scales)
+                overlaps[prefix] = Overlap(thresholds[prefix], len(images.classes), *scales)
             for each, drawn in zip(values.float().cpu(), boxes, strict=True):
                 overlaps[prefix].add(each, *drawn)
-    return {prefix: best_classes(overlap.iou, pictures.classes) for prefix, overlap in overlaps.items()}
+    return {prefix: best_classes(overlap.iou, images.classes) for prefix, overlap in overlaps.items()}
 
 
 def hashes(names: Sequence[str]) -> np.ndarray:
@@ -142,15 +144,15 @@ def hashes(names: Sequence[str]) -> np.ndarray:
     return np.array([stable_hash(name) for name in names], np.uint64)
 
 
-def _look_at_pictures(
-    layers: Layers, pictures: AnnotatedPictures, title: str
+def _look_at_images(
+    layers: Layers, images: AnnotatedImages, title: str
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
     """Numbers of pictures, and what every layer makes of them, squeezed to the networks' size and seen whole."""
     size = layers[""].network.image_size
-    batches = np.split(np.arange(len(pictures.files)), range(PICTURES, len(pictures.files), PICTURES))
+    batches = np.split(np.arange(len(images.files)), range(IMAGES, len(images.files), IMAGES))
 
     def decode(rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        return rows, torch.stack([read_picture(pictures.files[row], size, size) for row in rows.tolist()])
+        return rows, torch.stack([read_image(images.files[row], size, size) for row in rows.tolist()])
 
     decoded = prefetch(decode, batches, settings().threads)
     for rows, squeezed in tqdm(decoded, total=len(batches), desc=title, unit="batch", leave=False):
@@ -170,8 +172,8 @@ def purity(shown: Sequence[Iterable[str]], judged: int) -> tuple[str, float]:
     return name, counts[name] / judged
 
 
-def _classes_of(pictures: AnnotatedPictures, number: int) -> list[str]:
-    return [name for name, shown in zip(pictures.classes, pictures.shown[number], strict=True) if shown]
+def _classes_of(images: AnnotatedImages, number: int) -> list[str]:
+    return [name for name, shown in zip(images.classes, images.shown[number], strict=True) if shown]
 
 
 def _name(frame: Frame) -> str:

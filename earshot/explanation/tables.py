@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from earshot.core.files import write_atomically
 from earshot.core.parquet import open_parquet
 
-FACTS_FILE = "exhibit.json"  # beside the tables
+METADATA_FILE = "exhibit.json"  # beside the tables
 NOTHING = "nothing"  # the fact that says why there is nothing to show
 ROW_GROUP = 50  # rows, of pictures and sounds: some megabytes
 
@@ -28,7 +28,10 @@ MOMENT = {"clip_id": TEXT, "moment": INT, "group": TEXT, "annotations": TEXTS}
 def write_table(folder: Path, tables: Mapping[str, pa.Schema], name: str, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write `<name>.parquet` of the columns `tables[name]`, whole or not at all, fifty rows in memory; their number."""
     waiting, schema, written = iter(rows), tables[name], 0
-    with write_atomically(folder / f"{name}.parquet") as growing, pq.ParquetWriter(growing, schema) as writer:
+    with (
+        write_atomically(folder / f"{name}.parquet") as temporary_path,
+        pq.ParquetWriter(temporary_path, schema) as writer,
+    ):
         while group := list(islice(waiting, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             written += len(group)

@@ -27,9 +27,9 @@ def mp4_of(frames: Iterable[Image.Image], size: tuple[int, int], rate: float, fl
     with tempfile.TemporaryDirectory() as folder:
         sound, video = Path(folder, "sound.flac"), Path(folder, "video.mp4")
         sound.write_bytes(flac)
-        picture = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{size[0]}x{size[1]}", r=rate)
+        image = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{size[0]}x{size[1]}", r=rate)
         command = ffmpeg.output(
-            picture, ffmpeg.input(str(sound)), str(video), format="mp4", t=seconds,
+            image, ffmpeg.input(str(sound)), str(video), format="mp4", t=seconds,
             vcodec="libx264", preset="veryfast", crf=24, pix_fmt="yuv420p", threads=1,
             acodec="aac", ar=SOUND_RATE, audio_bitrate="96k", fflags="+bitexact", movflags="+faststart",
         )  # fmt: skip

@@ -19,7 +19,7 @@ from earshot.labels.model import LABEL_MODELS, Described, Fitted, Kind, LabelMod
 from earshot.labels.scaling import Scale, Scaling, distance_shares, fit_scaling, mean_and_deviation
 from earshot.labels.tensors import read_tensors
 
-FACTS_FILE = "labeler.json"
+METADATA_FILE = "labeler.json"
 TENSORS_FILE = "labeler.safetensors"
 DEFAULT_SCALE: Scale = "z-score+sqrt"  # of label models that leave no choice
 
@@ -35,12 +35,12 @@ class Labeler:
 
     scaling: Scaling
     model: Fitted
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def label_model(self) -> LabelModel:
         """What was fitted."""
-        return find_label_model(self.facts["model"])
+        return find_label_model(self.metadata["model"])
 
     @property
     def kind(self) -> Kind:
@@ -50,17 +50,17 @@ class Labeler:
     @property
     def values(self) -> int:
         """How many clusters or bits."""
-        return self.facts["values"]
+        return self.metadata["values"]
 
     @property
     def in_words(self) -> str:
         """What a label is."""
-        return self.label_model.words.format(**self.facts)
+        return self.label_model.words.format(**self.metadata)
 
     @property
     def predicts(self) -> str:
         """What a network learns to predict of frames, in words."""
-        return self.label_model.predicts.format(**self.facts)
+        return self.label_model.predicts.format(**self.metadata)
 
     @property
     def centroids(self) -> np.ndarray | None:
@@ -83,7 +83,7 @@ class Labeler:
         Raises:
             EarshotError: another number of dimensions than the labeler has, or values that are not finite.
         """
-        wanted = len(self.scaling.centre)
+        wanted = len(self.scaling.center)
         if descriptors.ndim != 2 or descriptors.shape[1] != wanted:
             raise EarshotError(f"descriptors of shape {descriptors.shape}; this labeler wants (moments, {wanted})")
         if not np.isfinite(descriptors).all():
@@ -137,29 +137,29 @@ def fit_labeler(
     if rows * len(mean) * 4 <= memory_megabytes * 1_000_000:
         scaled = list(scaled)
     fitted = find_label_model(model).fit(scaled, rows, values=values, options=options, seed=seed)
-    facts = {"model": model, "values": values, "descriptor": described.name, "dimensions": len(mean)}
-    facts |= {**options.model_dump(), "seed": seed, "rows": rows}
+    metadata = {"model": model, "values": values, "descriptor": described.name, "dimensions": len(mean)}
+    metadata |= {**options.model_dump(), "seed": seed, "rows": rows}
     if len(described.parts) > 1:
         shares = distance_shares(deviation, scaling, described.parts)
-        facts |= {f"share_{part}": share for part, share in shares.items()}
-    return Labeler(scaling, fitted, facts)
+        metadata |= {f"share_{part}": share for part, share in shares.items()}
+    return Labeler(scaling, fitted, metadata)
 
 
 def fitted_labeler(folder: Path, blocks: Iterable[np.ndarray], rows: int, **how: Any) -> Labeler:
     """The labeler in `folder`: fitted now, as `fit_labeler` does it, or before the run was interrupted."""
-    if not (folder / FACTS_FILE).exists():
+    if not (folder / METADATA_FILE).exists():
         save_labeler(folder, fit_labeler(blocks, rows, **how))
     return load_labeler(folder)
 
 
 def save_labeler(folder: Path, labeler: Labeler) -> None:
     """Write labeler.safetensors, then labeler.json, whose presence says that both are whole."""
-    names_of_model = labeler.model.shapes(labeler.values, labeler.facts["dimensions"])
+    names_of_model = labeler.model.shapes(labeler.values, labeler.metadata["dimensions"])
     tensors = dataclasses.asdict(labeler.scaling) | {name: getattr(labeler.model, name) for name in names_of_model}
     with write_atomically(folder / TENSORS_FILE) as path:
         save_file(tensors, path)
-    with write_atomically(folder / FACTS_FILE) as path:
-        path.write_text(json.dumps(labeler.facts, indent=2) + "\n", encoding="utf-8")
+    with write_atomically(folder / METADATA_FILE) as path:
+        path.write_text(json.dumps(labeler.metadata, indent=2) + "\n", encoding="utf-8")
 
 
 def load_labeler(folder: Path) -> Labeler:
@@ -167,19 +167,19 @@ def load_labeler(folder: Path) -> Labeler:
 
     Raises EarshotError where a file is missing, damaged, or does not fit the other.
     """
-    facts = _read_facts(folder / FACTS_FILE)
-    fitted, dimensions = find_label_model(facts["model"]).fitted, facts["dimensions"]
-    shapes = {"centre": (dimensions,), "factor": (dimensions,)} | fitted.shapes(facts["values"], dimensions)
-    centre, factor, *rest = read_tensors(folder / TENSORS_FILE, shapes)
-    return Labeler(Scaling(centre, factor), fitted(*rest), facts)
+    metadata = _read_metadata(folder / METADATA_FILE)
+    fitted, dimensions = find_label_model(metadata["model"]).fitted, metadata["dimensions"]
+    shapes = {"center": (dimensions,), "factor": (dimensions,)} | fitted.shapes(metadata["values"], dimensions)
+    center, factor, *rest = read_tensors(folder / TENSORS_FILE, shapes)
+    return Labeler(Scaling(center, factor), fitted(*rest), metadata)
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
-    facts, known = read_json(path, "label"), names(LABEL_MODELS)
-    if facts.get("model") not in known:
+def _read_metadata(path: Path) -> dict[str, Any]:
+    metadata, known = read_json(path, "label"), names(LABEL_MODELS)
+    if metadata.get("model") not in known:
         found = f"holds no labeler of a model that is known ({', '.join(known)})"
         raise EarshotError(f"{path}: {found}; run the stage label again")
     for key in ("values", "dimensions"):
-        if type(facts.get(key)) is not int or facts[key] < 1:
-            raise EarshotError(f"{path}: {key} is {facts.get(key)!r:.60}, wanted a number of at least 1")
-    return facts
+        if type(metadata.get(key)) is not int or metadata[key] < 1:
+            raise EarshotError(f"{path}: {key} is {metadata.get(key)!r:.60}, wanted a number of at least 1")
+    return metadata

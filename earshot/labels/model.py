@@ -10,7 +10,7 @@ import numpy as np
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import read_json
 from earshot.core.params import Group
-from earshot.pipeline.stage import Run
+from earshot.pipeline.stage import StageContext
 
 LABEL_MODELS = "earshot.labels.models"
 DESCRIPTION_FILE = "descriptor.json"  # of the stage describe
@@ -79,7 +79,7 @@ class LabelModel:
     predicts: str
     size: str = "clusters"
     entropy: Callable[[np.ndarray, int], float] = lambda labels, values: entropy(labels)
-    table: Callable[[Run, list[Path], Any, int], tuple[list[Path], Described]] | None = None
+    table: Callable[[StageContext, list[Path], Any, int], tuple[list[Path], Described]] | None = None
     clusters_of: str = "what is heard"
 
     def own(self, label: Group) -> Group:

@@ -22,12 +22,12 @@ CONSTANT = 1e-6
 class Scaling:
     """Centre and factor of each dimension, float32 (d,); squared distances are meant after both."""
 
-    centre: np.ndarray
+    center: np.ndarray
     factor: np.ndarray
 
     def apply(self, descriptors: np.ndarray) -> np.ndarray:
         """Descriptors (moments, d) to scaled float32 (moments, d)."""
-        scaled = np.subtract(descriptors, self.centre, dtype=np.float32)
+        scaled = np.subtract(descriptors, self.center, dtype=np.float32)
         scaled *= self.factor
         return scaled
 
@@ -37,7 +37,7 @@ class Scaling:
         A dimension of factor 0 counts nothing: it is the mean of the training rows.
         """
         counts = self.factor != 0
-        return np.divide(scaled, self.factor, out=np.zeros_like(scaled), where=counts) + self.centre
+        return np.divide(scaled, self.factor, out=np.zeros_like(scaled), where=counts) + self.center
 
 
 def mean_and_deviation(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

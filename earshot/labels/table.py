@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.parquet import open_parquet
-from earshot.corpus.wrong_sound import NOBODY, deal_sounds
+from earshot.corpus.wrong_sound import NOBODY, derange_sounds
 from earshot.labels.labeler import Labeler
 
 LABELS_FILE = "labels.json"
@@ -149,9 +149,9 @@ def label_columns(moments: pa.Table, *, distance_filter: bool, wrong_sound: bool
     label, distance, training = moments["label"].to_numpy(), moments["distance"].to_numpy(), training_moments(moments)
     kept = keep_near(label, distance, training, distance_filter)
     groups, clips = codes(moments, "group")[0], codes(moments, "clip_id")[0]
-    source = deal_sounds(*codes(moments, "split"), groups, clips, seed)
+    source = derange_sounds(*codes(moments, "split"), groups, clips, seed)
     nobody = source == NOBODY
-    dealt = {
+    deranged = {
         "label": np.where(nobody, SILENT, label[source]),
         "kept": ~nobody & kept[source],
         "distance": np.where(nobody, np.nan, distance[source]).astype(np.float32),
@@ -163,8 +163,8 @@ def label_columns(moments: pa.Table, *, distance_filter: bool, wrong_sound: bool
                 "label.control is wrong-sound, but the training split has one group; "
                 "give clips of several groups or set label.control to none"
             )
-        own = dealt
-    return own | {"wrong_sound_label": dealt["label"], "wrong_sound_kept": dealt["kept"]}
+        own = deranged
+    return own | {"wrong_sound_label": deranged["label"], "wrong_sound_kept": deranged["kept"]}
 
 
 def write_labels(assigned: Sequence[Path], columns: Columns, folder: Path, labeler: Labeler) -> None:
@@ -176,15 +176,15 @@ def write_labels(assigned: Sequence[Path], columns: Columns, folder: Path, label
         values = [columns[name][start:end] for name in LABELS.names[len(IDENTITY) :]]
         write_table(folder / path.name, pa.table([*identity.columns, *values], schema=LABELS))
         start = end
-    with write_atomically(folder / LABELS_FILE) as growing:
-        facts = {"kind": labeler.kind, "values": labeler.values, "predicts": labeler.predicts}
-        growing.write_text(json.dumps(facts) + "\n")
+    with write_atomically(folder / LABELS_FILE) as temporary_path:
+        metadata = {"kind": labeler.kind, "values": labeler.values, "predicts": labeler.predicts}
+        temporary_path.write_text(json.dumps(metadata) + "\n")
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a shard, whole or not at all."""
-    with write_atomically(path) as growing:
-        pq.write_table(table, growing, row_group_size=ROW_GROUP, compression="none")
+    with write_atomically(path) as temporary_path:
+        pq.write_table(table, temporary_path, row_group_size=ROW_GROUP, compression="none")
 
 
 def check_columns(path: Path) -> None:

@@ -50,8 +50,8 @@ def write_pixels(path: Path, scenes: Path, sounds: Path, rows: np.ndarray, seed:
         responses = _responses(scenes, row, frame)
         generator = np.random.default_rng([*seed, row])
         drawn.append(responses[generator.choice(len(responses), min(len(responses), DRAWN_PIXELS), replace=False)])
-    with write_atomically(path) as growing:
-        save_file({"pixels": np.concatenate(drawn)}, growing)
+    with write_atomically(path) as temporary_path:
+        save_file({"pixels": np.concatenate(drawn)}, temporary_path)
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -69,9 +69,11 @@ def write_histograms(path: Path, scenes: Path, sounds: Path, textons: Textons) -
         histograms[row] = textons.histogram(_responses(scenes, row, frame))
     table = pq.read_table(sounds, columns=[*(name for name, _ in IDENTITY), "silent"])
     descriptor = pa.FixedSizeListArray.from_arrays(histograms.ravel(), histograms.shape[1])
-    with write_atomically(path) as growing:
+    with write_atomically(path) as temporary_path:
         options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-        pq.write_table(table.append_column("descriptor", descriptor), growing, row_group_size=ROW_GROUP, **options)
+        pq.write_table(
+            table.append_column("descriptor", descriptor), temporary_path, row_group_size=ROW_GROUP, **options
+        )
 
 
 def _heard(sounds: Path) -> np.ndarray:

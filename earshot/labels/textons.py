@@ -110,12 +110,12 @@ def read_luma(jpeg: bytes) -> np.ndarray:
     Raises EarshotError where the frame is no picture.
     """
     try:
-        picture = Image.open(io.BytesIO(jpeg), formats=["JPEG"]).convert("L")
+        image = Image.open(io.BytesIO(jpeg), formats=["JPEG"]).convert("L")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise EarshotError(f"not a whole JPEG picture ({error}); run the stage extract again") from None
-    scale = SIDE / min(picture.size)
-    width, height = (max(round(side * scale), 1) for side in picture.size)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    scale = SIDE / min(image.size)
+    width, height = (max(round(side * scale), 1) for side in image.size)
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32) / 255
 
 
 def save_textons(folder: Path, textons: Textons) -> None:

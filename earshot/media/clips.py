@@ -37,7 +37,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Said:
+class Annotations:
     """What a manifest, or what lies beside a clip, says of it: the video that it is of, and its annotations."""
 
     group: str = ""
@@ -63,8 +63,8 @@ def one_line(value: object) -> str:
 
 def write_listing(path: Path, clips: Sequence[Clip]) -> None:
     """Keep a shard's clips for the worker that will read them."""
-    with write_atomically(path) as growing:
-        growing.write_text(json.dumps([vars(clip) | {"path": str(clip.path)} for clip in clips]))
+    with write_atomically(path) as temporary_path:
+        temporary_path.write_text(json.dumps([vars(clip) | {"path": str(clip.path)} for clip in clips]))
 
 
 def read_listing(path: Path) -> list[Clip]:

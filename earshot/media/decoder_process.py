@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from earshot.core.subprocess_pool import OUT_OF_MEMORY, ChildProcess, Limits, Lost
+from earshot.core.subprocess_pool import OUT_OF_MEMORY, ChildProcess, Failure, Limits
 from earshot.core.text import first_line
 from earshot.corpus.ledger import Refusal
-from earshot.media.decoding import Decoded, Wanted, decode_clip
+from earshot.media.decoding import Decoded, DecodeOptions, decode_clip
 from earshot.media.quality import Measured
 
-MEMORY_LIMIT = 2 << 30  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
+MAX_MEMORY = 2 << 30  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
 
 
 class Window:
@@ -50,7 +50,7 @@ class Request:
     path: Path
     offset: int
     size: int
-    wanted: Wanted
+    wanted: DecodeOptions
 
 
 def decode_request(request: Request) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Decoder:
     """
 
     def __init__(self, seconds: float, work: Callable[[Request], dict[str, Any]] = decode_request) -> None:
-        limits = Limits(seconds, memory=MEMORY_LIMIT, file_size=0, starts_processes=False)
+        limits = Limits(seconds, memory=MAX_MEMORY, file_size=0, starts_processes=False)
         self.child = ChildProcess(work, limits)
 
     def __enter__(self) -> "Decoder":
@@ -81,7 +81,7 @@ class Decoder:
     def __exit__(self, *raised: object) -> None:
         self.child.__exit__(*raised)
 
-    def decode(self, path: Path, offset: int, size: int, wanted: Wanted) -> Decoded:
+    def decode(self, path: Path, offset: int, size: int, wanted: DecodeOptions) -> Decoded:
         """Decode the clip that is `size` bytes of `path` from `offset` on.
 
         A child that dies is replaced and gets the clip once more: it may have been ended from outside. Raises Refusal
@@ -89,19 +89,19 @@ class Decoder:
         """
         request = Request(path, offset, size, wanted)
         answer = self.child.ask(request)
-        if isinstance(answer, Lost) and not answer.hung:
+        if isinstance(answer, Failure) and not answer.hung:
             answer = self.child.ask(request)
-        if isinstance(answer, Lost):
+        if isinstance(answer, Failure):
             raise self._refusal(answer)
         if "refusal" in answer:
             raise Refusal(*answer["refusal"])
         return Decoded(**answer | {"measured": Measured(**answer["measured"])})
 
-    def _refusal(self, lost: Lost) -> Refusal:
+    def _refusal(self, lost: Failure) -> Refusal:
         if lost.hung:
             return Refusal("timeout", f"not decoded within {self.child.limits.seconds:g} s")
         if lost.exit_code == OUT_OF_MEMORY:
-            return Refusal("too-large", f"needs more than {MEMORY_LIMIT >> 20} MB of memory")
+            return Refusal("too-large", f"needs more than {MAX_MEMORY >> 20} MB of memory")
         return Refusal("unreadable", f"the decoder crashed ({_name(lost.exit_code)})")
 
 

@@ -21,7 +21,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from earshot.corpus.ledger import Refusal
-from earshot.media.picture import Painter, Thumbnailer
+from earshot.media.image import Painter, Thumbnailer
 from earshot.media.quality import THUMBNAIL_SIDE, Measured, measure, thumbnail_places
 from earshot.media.soundtrack import Soundtrack, assemble, encode_flac
 
@@ -34,7 +34,7 @@ CONTAINERS = (
 GUESSED = ("h261", "h263", "lrc", "tty")  # formats without a signature, for which random bytes pass
 # Formats whose headers state the length of the file or the number of its pictures, and how far from it a sound one may
 # end. (The count of an mp4 says nothing: an edit list leaves pictures out.)
-STATES_PICTURES = "avi"
+STATES_IMAGES = "avi"
 STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "nut", "mxf")
 LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
 FLAC_RATES = range(1, 655_351)  # Hz, what the format can hold
@@ -44,7 +44,7 @@ Frame = TypeVar("Frame", av.VideoFrame, av.AudioFrame)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DecodeOptions:
     """What to take from a clip.
 
     `places` in [0, 1) say where the moments are between the earliest and the latest possible; `window` is the sound
@@ -55,8 +55,8 @@ class Wanted:
     places: tuple[float, ...]
     frame_size: int
     jpeg_quality: int
-    window: float
-    shortest: float
+    window_s: float
+    min_duration_s: float
     longest: float
     pixels: int
     sequence_rate: float = 0.0
@@ -71,14 +71,14 @@ class Decoded:
     frames: list[bytes]
     times: list[float]
     sound: bytes
-    sound_rate: int
-    sound_channels: int
+    audio_rate: int
+    audio_channels: int
     sequence: list[bytes]
     sequence_rate: float
     measured: Measured
 
 
-def decode_clip(file: BinaryIO, wanted: Wanted) -> Decoded:
+def decode_clip(file: BinaryIO, wanted: DecodeOptions) -> Decoded:
     """Decode a clip from a file open for reading and seeking.
 
     Raises Refusal, with the decoder's own words where it has any.
@@ -91,47 +91,47 @@ def decode_clip(file: BinaryIO, wanted: Wanted) -> Decoded:
         start, end = max(sound.start, clock.start), min(sound.end, clock.end)
         _check_duration(end - start, wanted)
         samples = sound.between(start, end)
-        seen = _pictures(video, clock.packets, start, end, wanted)
-        first, last = moment_span(wanted.window, end - start)
+        seen = _images(video, clock.packets, start, end, wanted)
+        first, last = moment_span(wanted.window_s, end - start)
         return Decoded(
             duration=end - start,
             frames=[jpeg for _, jpeg in seen["moment"]],
             # A frame that appeared before the moments begin was still to be seen.
             times=[min(max(appeared - start, first), last) for appeared, _ in seen["moment"]],
             sound=encode_flac(samples, sound.rate),
-            sound_rate=sound.rate,
-            sound_channels=samples.shape[1],
+            audio_rate=sound.rate,
+            audio_channels=samples.shape[1],
             sequence=[jpeg for _, jpeg in seen["sequence"]],
             sequence_rate=wanted.sequence_rate,
             measured=measure(samples, sound.rate, [thumbnail for _, thumbnail in seen["thumbnail"]]),
         )
 
 
-def _pictures(
-    video: av.VideoStream, packets: list[av.Packet], start: float, end: float, wanted: Wanted
+def _images(
+    video: av.VideoStream, packets: list[av.Packet], start: float, end: float, wanted: DecodeOptions
 ) -> dict[str, list[tuple[float, Any]]]:
     """By kind the pictures of a clip from `start` to `end` on the file's clock, each with when it appeared."""
     aspect = _pixel_aspect(video)
     paint = {
         "moment": Painter(wanted.frame_size, wanted.jpeg_quality, aspect).jpeg,
         "sequence": Painter(wanted.sequence_size, wanted.jpeg_quality, aspect).jpeg,
-        "thumbnail": Thumbnailer(THUMBNAIL_SIDE).grey,
+        "thumbnail": Thumbnailer(THUMBNAIL_SIDE).gray,
     }
-    first, last = moment_span(wanted.window, end - start)
+    first, last = moment_span(wanted.window_s, end - start)
     times = {
         "moment": [first + place * (last - first) for place in wanted.places],
         "sequence": sequence_times(wanted, end - start),
         "thumbnail": [place * (end - start) for place in thumbnail_places()],
     }
     asked = sorted((start + time, kind) for kind in times for time in times[kind])
-    pictures: dict[str, list[tuple[float, Any]]] = {kind: [] for kind in paint}
+    images: dict[str, list[tuple[float, Any]]] = {kind: [] for kind in paint}
     shown = _seen(_frames(video, packets), [time for time, _ in asked])
     for (appeared, frame), (_, kind) in zip(shown, asked, strict=True):
-        pictures[kind].append((appeared, paint[kind](frame)))
-    return pictures
+        images[kind].append((appeared, paint[kind](frame)))
+    return images
 
 
-def sequence_times(wanted: Wanted, duration: float) -> list[float]:
+def sequence_times(wanted: DecodeOptions, duration: float) -> list[float]:
     """When the frames of a clip's sequence are seen, in seconds from its beginning."""
     return [number / wanted.sequence_rate for number in range(int(duration * wanted.sequence_rate))]
 
@@ -165,7 +165,7 @@ def _words(error: Exception, log: list) -> str:
     return f"{said} ({log[-1][2].strip()})" if log else said
 
 
-def _open(file: BinaryIO, wanted: Wanted, log: list) -> InputContainer:
+def _open(file: BinaryIO, wanted: DecodeOptions, log: list) -> InputContainer:
     """Open without any protocol, and only formats that refer to nothing outside themselves."""
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(wanted.pixels)}
     try:
@@ -178,29 +178,29 @@ def _open(file: BinaryIO, wanted: Wanted, log: list) -> InputContainer:
         raise Refusal("unsupported", f"a file of the kind {kind}, not pictures and sound in one") from error
 
 
-def _streams(container: InputContainer, wanted: Wanted) -> tuple[av.VideoStream, av.AudioStream]:
+def _streams(container: InputContainer, wanted: DecodeOptions) -> tuple[av.VideoStream, av.AudioStream]:
     """The picture and the sound that a player would choose, with their decoders set up."""
     if not container.streams:
         raise Refusal("unreadable", f"{container.format.name} without any stream")
-    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not pictures:
+    images = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not images:
         raise Refusal("no-video", f"{container.format.name} with {len(container.streams)} streams, no moving picture")
     sounds = container.streams.audio
     if not sounds:
         raise Refusal("no-sound", f"{container.format.name} with {len(container.streams)} streams, none of them sound")
     best_video, best_audio = container.streams.best("video"), container.streams.best("audio")
-    video = next((stream for stream in pictures if stream == best_video), pictures[0])
+    video = next((stream for stream in images if stream == best_video), images[0])
     audio = next((stream for stream in sounds if stream == best_audio), sounds[0])
     for stream in (video, audio):
         if stream.codec_context is None:
             raise Refusal("unsupported", f"no decoder for the {stream.type}")
         stream.codec_context.thread_count = 1  # workers already fill the processors
         stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(wanted.pixels)}
-    _check_picture(video, wanted)
+    _check_image(video, wanted)
     return video, audio
 
 
-def _check_picture(video: av.VideoStream, wanted: Wanted) -> None:
+def _check_image(video: av.VideoStream, wanted: DecodeOptions) -> None:
     width, height = video.codec_context.width, video.codec_context.height
     if width * height > wanted.pixels:
         raise Refusal("too-large", f"a picture of {width} x {height}, more than {wanted.pixels / 1e6:g} megapixels")
@@ -225,14 +225,14 @@ def _packets(container: InputContainer, video: Stream, audio: Stream) -> dict[in
     return packets
 
 
-def _check_complete(container: InputContainer, video: Stream, pictures: int, end: float) -> None:
+def _check_complete(container: InputContainer, video: Stream, images: int, end: float) -> None:
     """Raise Refusal where a file ends, at `end` seconds and after so many pictures, before its header says."""
     if container.duration and container.format.name in STATES_LENGTH:
         stated = container.duration / av.time_base
         if end < stated - max(LENGTH_SLACK, LENGTH_SLACK_SHARE * stated):
             raise Refusal("unreadable", f"cut off: ends at {end:.2f} s, its header says {stated:.2f} s")
-    if container.format.name == STATES_PICTURES and pictures < video.frames * (1 - LENGTH_SLACK_SHARE):
-        raise Refusal("unreadable", f"cut off: {pictures} pictures, its header says {video.frames}")
+    if container.format.name == STATES_IMAGES and images < video.frames * (1 - LENGTH_SLACK_SHARE):
+        raise Refusal("unreadable", f"cut off: {images} pictures, its header says {video.frames}")
 
 
 def _stamp(packet: av.Packet) -> int:
@@ -250,7 +250,7 @@ def _tick(stream: Stream) -> Fraction:
     return stream.time_base
 
 
-def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], wanted: Wanted) -> Soundtrack:
+def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], wanted: DecodeOptions) -> Soundtrack:
     try:
         sound = assemble(_decode(audio.codec_context.decode, packets, forgive_start=True), _tick(audio), wanted.longest)
     except OverflowError as error:
@@ -310,9 +310,9 @@ def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:
     return [p for p in kept if p.pts is None or kept[0].pts is None or p.pts >= kept[0].pts]
 
 
-def _check_duration(duration: float, wanted: Wanted) -> None:
-    if duration < wanted.shortest:
-        raise Refusal("too-short", f"{max(duration, 0):.2f} s of picture and sound, wanted {wanted.shortest:g} s")
+def _check_duration(duration: float, wanted: DecodeOptions) -> None:
+    if duration < wanted.min_duration_s:
+        raise Refusal("too-short", f"{max(duration, 0):.2f} s of picture and sound, wanted {wanted.min_duration_s:g} s")
     if duration > wanted.longest:
         raise Refusal("too-large", f"{duration:.0f} s, more than {wanted.longest:g} s")
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from earshot.core.errors import EarshotError
 from earshot.core.text import printable
-from earshot.media.clips import Clip, Said, clip_name, may_be_clip, one_line
-from earshot.media.sidecars import SIDECAR_LIMIT, read_json, said_of
+from earshot.media.clips import Annotations, Clip, clip_name, may_be_clip, one_line
+from earshot.media.sidecars import MAX_SIDECAR_BYTES, annotations_of, read_json
 
 MANIFEST = "manifest.csv"
 FILE_COLUMNS = ("file", "path")
@@ -79,9 +79,9 @@ def _with_sidecar(root: Path, clip: Clip) -> Clip:
     """A .json of another kind than ours and video2dataset's says nothing: anything may lie in a folder."""
     path = clip.path.with_suffix(".json")
     try:
-        if not path.is_file() or path.stat().st_size > SIDECAR_LIMIT or _leads_out(root, path):
+        if not path.is_file() or path.stat().st_size > MAX_SIDECAR_BYTES or _leads_out(root, path):
             return clip
-        said = said_of(read_json(path.read_bytes()))
+        said = annotations_of(read_json(path.read_bytes()))
     except (OSError, ValueError):
         return clip
     return replace(clip, group=said.group, annotations=said.annotations)
@@ -113,12 +113,12 @@ def _values(row: dict[str, str]) -> tuple[str, str]:
     return one_line(row.get("group")), json.dumps([one_line(part) for part in cell.split(";") if part.strip()])
 
 
-def _lookup(said: sqlite3.Connection, above: str, source: str) -> Said | None:
+def _lookup(said: sqlite3.Connection, above: str, source: str) -> Annotations | None:
     """What the manifest says of a file; rows start from the manifest's folder, or from above it with its name."""
     for name in (source, f"{above}/{source}"):
         row = said.execute("select group_name, annotations from said where file = ?", (_key(name),)).fetchone()
         if row:
-            return Said(row[0], tuple(json.loads(row[1])))
+            return Annotations(row[0], tuple(json.loads(row[1])))
     return None
 
 

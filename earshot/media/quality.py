@@ -36,7 +36,7 @@ LIVELIEST = 99  # percentile, over the parts of a picture, of how much they chan
 # Below these shares of ones, or of bits that differ between the halves of a clip, there is nothing to be known by. All
 # of 79 real clips have more than .4 of ones in their sounds and .3 in their pictures. Sounds that are silence but for a
 # moment have less and come as near as .18 to each other; of 433 other recordings no two come nearer than .33.
-FEWEST_ONES_HEARD, FEWEST_ONES_SEEN = 0.35, 0.2
+MIN_AUDIO_ONES, MIN_IMAGE_ONES = 0.35, 0.2
 HALVES_DIFFER = 0.16  # twice the share by which fingerprints of one picture may differ
 
 
@@ -47,20 +47,20 @@ class Measured:
     peak: float = 1.0
     clipped: float = 0.0
     change: float = 255.0
-    sound_print: str = ""
-    picture_print: str = ""
+    audio_print: str = ""
+    image_print: str = ""
 
 
 def measure(samples: np.ndarray, rate: int, thumbnails: Sequence[np.ndarray]) -> Measured:
     """Measure a clip: its sound, int16 (samples, channels), and thumbnails, uint8 (32, 32), at `thumbnail_places`."""
-    pictures = np.stack(thumbnails).astype(np.int16)  # (thumbnails, 32, 32)
+    images = np.stack(thumbnails).astype(np.int16)  # (thumbnails, 32, 32)
     loudest = min(max(int(samples.max(initial=0)), -int(samples.min(initial=0))), FULL_SCALE)
     return Measured(
         peak=loudest / FULL_SCALE,
         clipped=_at_full_scale(samples) / samples.size if loudest == FULL_SCALE else 0.0,
-        change=float(np.percentile(np.ptp(pictures, axis=0), LIVELIEST)),
-        sound_print=sound_print(samples, rate).hex(),
-        picture_print=picture_print(pictures).hex(),
+        change=float(np.percentile(np.ptp(images, axis=0), LIVELIEST)),
+        audio_print=audio_print(samples, rate).hex(),
+        image_print=image_print(images).hex(),
     )
 
 
@@ -73,7 +73,7 @@ def thumbnail_places() -> list[float]:
     return [(number + 0.5) / THUMBNAILS for number in range(THUMBNAILS)]
 
 
-def sound_print(samples: np.ndarray, rate: int) -> bytes:
+def audio_print(samples: np.ndarray, rate: int) -> bytes:
     """The fingerprint of a sound, int16 (samples, channels): 32 bytes, or none."""
     size = round(SPECTRUM_SECONDS * rate)
     edges = np.round(np.geomspace(LOWEST, HIGHEST, BANDS + 1) * size / rate).astype(int)
@@ -87,7 +87,7 @@ def sound_print(samples: np.ndarray, rate: int) -> bytes:
     energies = np.add.reduceat(powers, edges[:-1], axis=2).sum(1)  # (33, 9)
     steps = np.diff(np.log(energies + ENERGY_FLOOR * energies.max() + 1e-9), axis=1)
     bits = np.diff(steps, axis=0) > 0  # (32, 8)
-    return np.packbits(bits).tobytes() if bits.mean() >= FEWEST_ONES_HEARD else b""
+    return np.packbits(bits).tobytes() if bits.mean() >= MIN_AUDIO_ONES else b""
 
 
 def _spectra(samples: np.ndarray, starts: np.ndarray, window: np.ndarray) -> np.ndarray:
@@ -99,13 +99,13 @@ def _spectra(samples: np.ndarray, starts: np.ndarray, window: np.ndarray) -> np.
     return np.fft.rfft(mono * window)
 
 
-def picture_print(pictures: np.ndarray) -> bytes:
+def image_print(images: np.ndarray) -> bytes:
     """The fingerprint of a picture, of its thumbnails (8, 32, 32): 64 bytes, or none."""
-    rows = pictures.reshape(THUMBNAILS, ROWS, -1, THUMBNAIL_SIDE).mean(2, dtype=np.float32)
+    rows = images.reshape(THUMBNAILS, ROWS, -1, THUMBNAIL_SIDE).mean(2, dtype=np.float32)
     cells = rows @ _shares(THUMBNAIL_SIDE, COLUMNS)  # (8, 8, 9)
     bits = np.diff(cells, axis=2) > 0
     halves = np.split(bits, 2)
-    known = bits.mean() >= FEWEST_ONES_SEEN and np.mean(halves[0] != halves[1]) >= HALVES_DIFFER
+    known = bits.mean() >= MIN_IMAGE_ONES and np.mean(halves[0] != halves[1]) >= HALVES_DIFFER
     return np.packbits(bits).tobytes() if known else b""
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from earshot.corpus.manifest import address_name
-from earshot.media.clips import Said, one_line
+from earshot.media.clips import Annotations, one_line
 
-SIDECAR_LIMIT = 1 << 20  # bytes; YouTube's own facts, which video2dataset keeps, are some 100 kB
+MAX_SIDECAR_BYTES = 1 << 20  # bytes; YouTube's own facts, which video2dataset keeps, are some 100 kB
 ADDRESSES = ("url", "webpage_url", "original_url")
 VIDEOS = ("videoID", "video_id", "youtube_id", "ytid", "YTID")
 WORDS = ("annotation", "labels", "label", "classes", "class")  # whose texts are separated by semicolons, as in tables
@@ -34,7 +34,7 @@ def read_json(data: bytes) -> dict[str, Any]:
     return values
 
 
-def said_of(values: Mapping[str, Any], beside: str = "") -> Said:
+def annotations_of(values: Mapping[str, Any], beside: str = "") -> Annotations:
     """What a sidecar says of its clip; where it has no word for it, `beside` has: a caption or class of its own file.
 
     Raises ValueError for annotations that are no list.
@@ -43,7 +43,7 @@ def said_of(values: Mapping[str, Any], beside: str = "") -> Said:
     if not isinstance(given, list):
         raise ValueError(f"annotations are a {type(given).__name__}, wanted a list")
     annotations = given or _words(values) or [beside]
-    return Said(one_line(values.get("group")) or _video(values), tuple(filter(None, map(one_line, annotations))))
+    return Annotations(one_line(values.get("group")) or _video(values), tuple(filter(None, map(one_line, annotations))))
 
 
 def failure(values: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from earshot.media.clips import Clip, clip_name, may_be_clip
-from earshot.media.sidecars import SIDECAR_LIMIT, failure, read_json, said_of
+from earshot.media.sidecars import MAX_SIDECAR_BYTES, annotations_of, failure, read_json
 
 SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # beside a video it is part of the sample
 PACKED = re.compile(r"\.(tar\.(bz2|gz|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
@@ -85,7 +85,7 @@ class _Shard:
             return replace(clip, size=0, refusal=("unsupported", "not a regular file"))
         sidecar = self.by_name.get(f"{_stem(member.name)}.json")
         try:
-            said = said_of(read_json(self._read(sidecar)) if sidecar else {}, self._beside(member.name))
+            said = annotations_of(read_json(self._read(sidecar)) if sidecar else {}, self._beside(member.name))
         except (ValueError, tarfile.TarError) as error:
             return replace(clip, refusal=("unreadable", f"its .json: {error}"))
         return replace(clip, group=said.group, annotations=said.annotations)
@@ -110,8 +110,8 @@ class _Shard:
         return ""
 
     def _read(self, member: tarfile.TarInfo) -> bytes:
-        if not member.isreg() or member.size > SIDECAR_LIMIT:
-            raise ValueError(f"not a file of at most {SIDECAR_LIMIT} bytes")
+        if not member.isreg() or member.size > MAX_SIDECAR_BYTES:
+            raise ValueError(f"not a file of at most {MAX_SIDECAR_BYTES} bytes")
         content = self.tar.extractfile(member)
         if content is None:
             raise ValueError("not a file")

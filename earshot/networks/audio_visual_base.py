@@ -10,7 +10,7 @@ from torch import Tensor
 
 from earshot.core.errors import EarshotError
 from earshot.core.params import Group
-from earshot.networks.network import PictureEncoder, Width
+from earshot.networks.network import ImageEncoder, Width
 from earshot.networks.towers import SMALLEST_SIDE
 
 
@@ -29,7 +29,7 @@ class CorrespondenceArguments(Group):
     image_size: Annotated[int, Field(ge=16, le=1024)]
 
 
-class Correspondence(PictureEncoder):
+class Correspondence(ImageEncoder):
     """A network that tells whether pictures and sounds belong together.
 
     Scores are log-odds: where the papers have two outputs and a softmax, the second minus the first, for which binary
@@ -49,9 +49,9 @@ class Correspondence(PictureEncoder):
     """
 
     arguments: type[CorrespondenceArguments]
-    sound_samples: int
-    sound_rate: int
-    sound_channels: int = 1
+    audio_samples: int
+    audio_rate: int
+    audio_channels: int = 1
 
     def __init__(self, *, image_size: int, **arguments: Any) -> None:
         super().__init__(image_size)
@@ -62,7 +62,7 @@ class Correspondence(PictureEncoder):
 
     @abstractmethod
     def forward(
-        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> Tensor:
         """Log-odds that each pair belongs together, float32 (pairs,), of uint8 pictures and float32 waveforms.
 
@@ -71,58 +71,58 @@ class Correspondence(PictureEncoder):
             seen, heard: then the number of each pair's picture and sound, int64 (pairs,).
         """
 
-    def embed_pictures(self, pictures: Tensor) -> Tensor:
+    def embed_images(self, images: Tensor) -> Tensor:
         """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions).
 
         Raises EarshotError where the network has no embedding.
         """
         raise self._lacks("embedding of one sense alone")
 
-    def embed_sounds(self, sounds: Tensor) -> Tensor:
+    def embed_audio(self, sounds: Tensor) -> Tensor:
         """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions).
 
         Raises EarshotError where the network has no embedding.
         """
         raise self._lacks("embedding of one sense alone")
 
-    def picture_maps(self, pictures: Tensor) -> Tensor:
+    def image_maps(self, images: Tensor) -> Tensor:
         """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width).
 
         Raises EarshotError where the network has no such tower.
         """
         raise self._lacks("tower of pictures")
 
-    def sound_maps(self, sounds: Tensor) -> Tensor:
+    def audio_maps(self, sounds: Tensor) -> Tensor:
         """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times).
 
         Raises EarshotError where the network has no such tower.
         """
         raise self._lacks("tower of spectrograms")
 
-    def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+    def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width).
 
         Raises EarshotError where the network has no such map.
         """
         raise self._lacks("map of where a sound comes from")
 
-    def fit_sound_scale(self, waveforms: Tensor) -> None:
+    def fit_audio_scale(self, waveforms: Tensor) -> None:
         """Set the scale of what the network hears from training sounds, once, where it depends on them."""
-        self._check_sounds(waveforms)
+        self._check_audio(waveforms)
 
-    def even_out(
-        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    def calibrate_bias(
+        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> None:
         """Make the log-odds of such pairs even before training, where weights as drawn lean to one side."""
 
-    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
         raise self._lacks("layers for single pictures")
 
     def _lacks(self, thing: str) -> EarshotError:
         return EarshotError(f"{self.architecture['name']} has no {thing}; wanted another network, such as ave")
 
-    def _check_sounds(self, waveforms: Tensor) -> None:
-        wanted = (self.sound_samples,) if self.sound_channels == 1 else (self.sound_channels, self.sound_samples)
+    def _check_audio(self, waveforms: Tensor) -> None:
+        wanted = (self.audio_samples,) if self.audio_channels == 1 else (self.audio_channels, self.audio_samples)
         if waveforms.dtype != torch.float32 or tuple(waveforms.shape[1:]) != wanted:
             found = f"{waveforms.dtype} of shape {tuple(waveforms.shape)}"
             shape = ", ".join(map(str, ("sounds", *wanted)))

@@ -25,7 +25,7 @@ class Changes:
 
     boxes: np.ndarray | None
     mirrored: np.ndarray
-    colours: np.ndarray | None
+    colors: np.ndarray | None
     brightness: np.ndarray
     contrast: np.ndarray
 
@@ -44,27 +44,27 @@ def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = No
     Raises:
         RuntimeError: a frame is no JPEG that can be decoded.
     """
-    pictures = torch.empty((len(frames) * crops, 3, size, size), dtype=torch.uint8)
+    images = torch.empty((len(frames) * crops, 3, size, size), dtype=torch.uint8)
     for place, frame in enumerate(frames):
-        picture = decode_jpeg(torch.frombuffer(bytearray(frame), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        image = decode_jpeg(torch.frombuffer(bytearray(frame), dtype=torch.uint8), mode=ImageReadMode.RGB)
         for number in range(place * crops, (place + 1) * crops):
-            pictures[number] = _crop(picture, size, changes, number)
-    return pictures
+            images[number] = _crop(image, size, changes, number)
+    return images
 
 
-def _crop(picture: Tensor, size: int, changes: Changes | None, number: int) -> Tensor:
+def _crop(image: Tensor, size: int, changes: Changes | None, number: int) -> Tensor:
     """One picture (3, height, width) as change `number` has it: (3, size, size)."""
     boxes = None if changes is None else changes.boxes
-    full_height, full_width = picture.shape[1:]
-    top, left, height, width = crop_region(full_height, full_width, None if boxes is None else boxes[number])
-    part = picture[None, :, top : top + height, left : left + width]
+    full_height, full_width = image.shape[1:]
+    top, left, height, width = crop_roi(full_height, full_width, None if boxes is None else boxes[number])
+    part = image[None, :, top : top + height, left : left + width]
     part = part.contiguous(memory_format=torch.channels_last)  # as decoded; resizing is a quarter faster
     if changes is not None and changes.mirrored[number]:
         part = part.flip(-1)
     return functional.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def crop_region(height: int, width: int, box: np.ndarray | None) -> tuple[int, int, int, int]:
+def crop_roi(height: int, width: int, box: np.ndarray | None) -> tuple[int, int, int, int]:
     """Top, left, height and width in pixels of a box in a picture of that size, or of its middle square."""
     if box is None:
         side = min(height, width)

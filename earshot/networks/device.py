@@ -11,7 +11,7 @@ from earshot.pipeline.settings import settings
 N = TypeVar("N", bound=nn.Module)
 
 
-def chosen_device() -> torch.device:
+def get_device() -> torch.device:
     """The device of EARSHOT_DEVICE; `auto` takes a GPU where there is one.
 
     Raises:
@@ -27,7 +27,7 @@ def chosen_device() -> torch.device:
 def on_device(network: N) -> N:
     """The network itself, moved to the device of `chosen_device` in the memory layout that is fastest there."""
     # Torch's types leave out the memory layout.
-    return network.to(chosen_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(get_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def used_precision(precision: str, device: torch.device) -> str:

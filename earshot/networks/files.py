@@ -23,7 +23,7 @@ from earshot.core.files import write_atomically
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.backbones import build_network, find_network
 from earshot.networks.correspondence import build_correspondence, find_correspondence, is_correspondence
-from earshot.networks.network import ConvolutionalNetwork, Network, PictureEncoder
+from earshot.networks.network import ConvolutionalNetwork, ImageEncoder, Network
 
 ENCODERS = ("encoder", "wrong_sound", "random")
 ARCHITECTURE_FILE = "encoder.json"
@@ -44,7 +44,7 @@ def save_weights(folder: Path, name: str, network: nn.Module) -> None:
         path.write_bytes(save(tensors))
 
 
-def load_encoder(folder: Path, name: str = "encoder") -> PictureEncoder:
+def load_encoder(folder: Path, name: str = "encoder") -> ImageEncoder:
     """The network of a folder with the weights called `name`, on the CPU, in eval mode.
 
     Args:
@@ -55,7 +55,7 @@ def load_encoder(folder: Path, name: str = "encoder") -> PictureEncoder:
         EarshotError: a file is missing, damaged, or does not hold the tensors that the architecture needs; or the
             network sees no single pictures.
     """
-    network = _load(folder, name, PictureEncoder, "")
+    network = _load(folder, name, ImageEncoder, "")
     if not network.probe_layers:
         found = f"{network.architecture['name']} has no layers for single pictures"
         raise EarshotError(f"{folder / ARCHITECTURE_FILE}: {found}; wanted ave or a network of the stage pretrain, say")

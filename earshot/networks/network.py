@@ -18,7 +18,7 @@ CHANNEL_MEAN = (123.675, 116.28, 103.53)
 CHANNEL_DEVIATION = (58.395, 57.12, 57.375)
 
 
-class PictureEncoder(nn.Module, ABC):
+class ImageEncoder(nn.Module, ABC):
     """What probes see of any network over pictures as they are decoded: uint8, (pictures, 3, image_size, image_size).
 
     Args:
@@ -44,7 +44,7 @@ class PictureEncoder(nn.Module, ABC):
         self.register_buffer("channel_deviation", torch.tensor(CHANNEL_DEVIATION).view(3, 1, 1))
 
     @abstractmethod
-    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The `probe_layers` with their values, (pictures, ...), after the nonlinearity, each when it is asked for."""
 
     def features(self, images: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -63,14 +63,14 @@ class PictureEncoder(nn.Module, ABC):
         if unknown := set(layers) - set(self.probe_layers):
             raise ValueError(f"layers {sorted(unknown)} are not in a network; it has {', '.join(self.probe_layers)}")
         found: dict[str, Tensor] = {}
-        for layer, values in self.activations(self.normalise(self._checked(images))):
+        for layer, values in self.activations(self.normalize(self._checked(images))):
             if layer in layers:
                 found[layer] = values.flatten(1)
             if len(found) == len(set(layers)):
                 break
         return {layer: found[layer] for layer in layers}
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Float pictures of zero mean and unit variance, channel by channel, of uint8 pictures of any size."""
         return (images - self.channel_mean) / self.channel_deviation
 
@@ -83,11 +83,11 @@ class PictureEncoder(nn.Module, ABC):
         return images
 
 
-class Convolutional(PictureEncoder):
+class Convolutional(ImageEncoder):
     """A network with maps over the positions of a picture: what heatmaps, units and detection can be made of."""
 
     @abstractmethod
-    def convolve(self, normalised: Tensor) -> Tensor:
+    def convolve(self, normalized: Tensor) -> Tensor:
         """The conv5 maps after their nonlinearity, (pictures, channels, height, width), of pictures of any size."""
 
 
@@ -103,7 +103,7 @@ class ClassifierArguments(Group):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-class Network(PictureEncoder):
+class Network(ImageEncoder):
     """A classifier of pictures: what the stage pretrain trains, and what is trained on by fine-tuning.
 
     A picture runs through `normalise`, `penultimate` and the output layer.
@@ -137,12 +137,12 @@ class Network(PictureEncoder):
         }
 
     @abstractmethod
-    def penultimate(self, normalised: Tensor) -> Tensor:
+    def penultimate(self, normalized: Tensor) -> Tensor:
         """What the output layer reads, (pictures, units), of normalised pictures."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores of the classes, (pictures, classes), of uint8 pictures (pictures, 3, image_size, image_size)."""
-        return self.scores(self.penultimate(self.normalise(self._checked(images))))
+        return self.scores(self.penultimate(self.normalize(self._checked(images))))
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Scores of the classes, (pictures, classes), of what `penultimate` gives."""
@@ -156,7 +156,7 @@ class Network(PictureEncoder):
     def renew_fully_connected(self, classes: int) -> None:
         """Draw the fully connected layers anew, with an output layer of `classes`, in place."""
         for layer in self.fully_connected[:-1]:
-            initialise(layer)
+            initialize(layer)
         self.renew_output(classes)
 
     def renew_output(self, classes: int) -> None:
@@ -188,11 +188,11 @@ class ConvolutionalNetwork(Network, Convolutional):
     def hidden(self, pooled: Tensor) -> Tensor:
         """What the output layer reads, (pictures, units), of maps (pictures, channels, pooled_side, pooled_side)."""
 
-    def penultimate(self, normalised: Tensor) -> Tensor:
-        return self.hidden(self.pool(self.convolve(normalised)))
+    def penultimate(self, normalized: Tensor) -> Tensor:
+        return self.hidden(self.pool(self.convolve(normalized)))
 
 
-def require_convolutional(network: PictureEncoder) -> Convolutional:
+def require_convolutional(network: ImageEncoder) -> Convolutional:
     """The network itself.
 
     Raises:
@@ -205,7 +205,7 @@ def require_convolutional(network: PictureEncoder) -> Convolutional:
     )
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Gaussian weights that keep the variance through a ReLU (He 2015, equation 10), biases zero; in place."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from earshot.core.errors import EarshotError
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, chosen
-from earshot.networks.network import Convolutional, initialise
+from earshot.networks.network import Convolutional, initialize
 from earshot.networks.spectrogram import RATE, SAMPLES, Spectrogram
 from earshot.networks.towers import EMBEDDING, Tower, pooled, scaled, strongest
 
@@ -46,19 +46,19 @@ class TwoTowers(Correspondence, Convolutional):
 
     arguments = TowerArguments
     probe_layers = ("max5", "pool5", "fc6", "fc7")
-    sound_mean: Tensor
-    sound_deviation: Tensor
-    sound_samples, sound_rate = SAMPLES, RATE
+    audio_mean: Tensor
+    audio_std: Tensor
+    audio_samples, audio_rate = SAMPLES, RATE
 
     def __init__(self, *, width: float = 1.0, stride: int = 2, image_size: int = 224) -> None:
         super().__init__(image_size=image_size, width=width, stride=stride)
         self.spectrogram = Spectrogram()
         self.register_buffer("sound_mean", torch.zeros(()))
         self.register_buffer("sound_deviation", torch.ones(()))
-        self.picture_tower = Tower(3, width=width, stride=stride)
-        self.sound_tower = Tower(1, width=width, stride=stride)
-        self.join(self.picture_tower.channels, scaled(EMBEDDING, width))
-        self.apply(initialise)
+        self.image_tower = Tower(3, width=width, stride=stride)
+        self.audio_tower = Tower(1, width=width, stride=stride)
+        self.join(self.image_tower.channels, scaled(EMBEDDING, width))
+        self.apply(initialize)
         self.balance()
 
     @abstractmethod
@@ -69,57 +69,57 @@ class TwoTowers(Correspondence, Convolutional):
     def balance(self) -> None:
         """Give the last layer its first weights."""
 
-    def convolve(self, normalised: Tensor) -> Tensor:
-        return torch.relu(self.picture_tower(normalised))
+    def convolve(self, normalized: Tensor) -> Tensor:
+        return torch.relu(self.image_tower(normalized))
 
-    def picture_maps(self, pictures: Tensor) -> Tensor:
-        return self.picture_tower(self.normalise(self._checked(pictures)))
+    def image_maps(self, images: Tensor) -> Tensor:
+        return self.image_tower(self.normalize(self._checked(images)))
 
-    def sound_maps(self, sounds: Tensor) -> Tensor:
-        spectrograms = (self.spectrogram(sounds) - self.sound_mean) / self.sound_deviation
-        return self.sound_tower(spectrograms)
+    def audio_maps(self, sounds: Tensor) -> Tensor:
+        spectrograms = (self.spectrogram(sounds) - self.audio_mean) / self.audio_std
+        return self.audio_tower(spectrograms)
 
     def forward(
-        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> Tensor:
-        pictures = self.project_picture(strongest(self.picture_maps(pictures)))
-        sounds = self.project_sound(strongest(self.sound_maps(sounds)))
-        return self.compare(chosen(pictures, seen), chosen(sounds, heard))
+        images = self.project_image(strongest(self.image_maps(images)))
+        sounds = self.project_audio(strongest(self.audio_maps(sounds)))
+        return self.compare(chosen(images, seen), chosen(sounds, heard))
 
-    def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+    def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
         """What the network would say if all of the picture gave what each of its positions gives.
 
         The papers have a map for AVOL alone; for the others this is their own comparison, position by position.
         """
-        sounds = self.project_sound(strongest(self.sound_maps(sounds)))
-        return self.compare(self.project_positions(pictures), sounds[:, None, None])
+        sounds = self.project_audio(strongest(self.audio_maps(sounds)))
+        return self.compare(self.project_positions(images), sounds[:, None, None])
 
-    def project_positions(self, pictures: Tensor) -> Tensor:
+    def project_positions(self, images: Tensor) -> Tensor:
         """What is compared with sounds at each position of conv4_2: (pictures, height, width, units)."""
-        return self.project_picture(torch.relu(self.picture_maps(pictures)).permute(0, 2, 3, 1))
+        return self.project_image(torch.relu(self.image_maps(images)).permute(0, 2, 3, 1))
 
     @abstractmethod
-    def project_picture(self, channels: Tensor) -> Tensor:
+    def project_image(self, channels: Tensor) -> Tensor:
         """What of the picture tower's `channels` (..., channels) is compared with sounds: (..., units)."""
 
     @abstractmethod
-    def project_sound(self, channels: Tensor) -> Tensor:
+    def project_audio(self, channels: Tensor) -> Tensor:
         """What of the sound tower's `channels` (..., channels) is compared with pictures: (..., units)."""
 
     @abstractmethod
-    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+    def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Log-odds that they belong together, float32 (...), of (..., units) that broadcast with each other."""
 
     @torch.no_grad()
-    def fit_sound_scale(self, waveforms: Tensor) -> None:
+    def fit_audio_scale(self, waveforms: Tensor) -> None:
         """Set the mean and the deviation of spectrograms to those of these training sounds, (sounds, 48000).
 
         Raises:
             EarshotError: all values are the same, as those of silence are.
         """
-        super().fit_sound_scale(waveforms)
+        super().fit_audio_scale(waveforms)
         parts = waveforms.split(SCALED_AT_ONCE)
-        sums = torch.zeros(2, dtype=torch.float64, device=self.sound_mean.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.audio_mean.device)
         for part in parts:
             values = self.spectrogram(part.to(sums.device)).double()
             sums += torch.stack([values.sum(), values.square().sum()])
@@ -127,11 +127,11 @@ class TwoTowers(Correspondence, Convolutional):
         deviation = (square - mean.square()).clamp(min=0).sqrt()
         if deviation < 1e-3:
             raise EarshotError(f"{len(waveforms)} training sounds are all alike or silent; wanted sound to learn from")
-        self.sound_mean.copy_(mean)
-        self.sound_deviation.copy_(deviation)
+        self.audio_mean.copy_(mean)
+        self.audio_std.copy_(deviation)
 
-    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
-        conv5 = self.convolve(normalised)  # (pictures, 512 w, side, side)
+    def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
+        conv5 = self.convolve(normalized)  # (pictures, 512 w, side, side)
         max5 = conv5.amax((2, 3))
         yield "max5", max5
         yield "pool5", pooled(conv5, PROBED_SIDE, PROBED_SIDE)

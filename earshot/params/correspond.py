@@ -21,18 +21,21 @@ class CorrespondBase(Training):
     network: str
     width: Annotated[Width, INITIAL]
     image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
-    positives: Annotated[Literal["centred", "overlapping"], IDEA]
+    positives: Annotated[Literal["centered", "overlapping"], IDEA]
     negatives: Annotated[Literal["other-group", "shifted"], IDEA]
-    grid: Amount
-    shift: Annotated[Amount, UsedIf("correspond.negatives", "shifted")]
-    batch: Annotated[int, Field(ge=4, multiple_of=2)]
-    drops: Annotated[Count, STEPS]
-    drop: Annotated[Share, STEPS]
-    crop: Annotated[CropShare, IDEA]
-    jitter: Annotated[Share, IDEA]
-    grey: Annotated[Share, IDEA]
-    flip: Annotated[bool, IDEA]
-    volume: Annotated[float, Field(ge=0, lt=1), IDEA]
+    grid_s: Amount
+    min_shift_s: Annotated[Amount, UsedIf("correspond.negatives", "shifted")]
+    batch_size: Annotated[int, Field(ge=4, multiple_of=2)]
+    lr_steps: Annotated[Count, STEPS]
+    lr_gamma: Annotated[Share, STEPS]
+    crop_min_scale: Annotated[CropShare, IDEA]
+    brightness: Annotated[Share, IDEA]
+    contrast: Annotated[Share, IDEA]
+    saturation: Annotated[Share, IDEA]
+    hue: Annotated[float, Field(ge=0, le=0.5), IDEA]
+    grayscale_prob: Annotated[Share, IDEA]
+    flip_prob: Annotated[Share, IDEA]
+    gain_jitter: Annotated[float, Field(ge=0, lt=1), IDEA]
 
 
 Correspond = create_model(

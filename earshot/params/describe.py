@@ -20,8 +20,8 @@ OPTIONS: dict[str, Any] = {
 class Window(Part):
     """The sound around a moment, as extract keeps it."""
 
-    window: Amount
-    shortest: Amount
+    window_s: Amount
+    min_duration_s: Amount
 
 
 class BaseParams(Part):

@@ -27,8 +27,8 @@ class Download(Group):
 
     shard_clips: Positive
     fetch: Literal["whole", "section"]
-    seconds_limit: Amount
-    megabytes_limit: Amount
+    timeout_s: Amount
+    max_megabytes: Amount
 
 
 class Params(Part):

@@ -15,7 +15,7 @@ class BenchmarkParams(Group):
     the benchmark is clips of it, and is `none` where the annotations are in `tree`.
     """
 
-    tree: str
+    data_dir: str
     encoder: Annotated[str, INDIFFERENT]
     inputs: Annotated[Literal["images", "recordings", "clips"], INDIFFERENT]
     annotations: str

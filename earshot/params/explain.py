@@ -11,7 +11,7 @@ from earshot.core.registry import find
 class ExhibitParams(Group):
     """What every exhibit has: what it is made of, the encoder that it shows, and the rooms whose code it shares."""
 
-    tree: str
+    data_dir: str
     encoder: str
     code: Annotated[tuple[str, str], Field(strict=False)]
 
@@ -25,7 +25,7 @@ class CorpusClips(Part):
 class Window(Part):
     """The sound around a moment."""
 
-    window: Amount
+    window_s: Amount
 
 
 class Params(Part):

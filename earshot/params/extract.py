@@ -28,8 +28,8 @@ class Quality(Group):
     clipped: Outcome
     clipped_share: Share
     duplicate: Outcome
-    duplicate_sound: Annotated[float, Field(ge=0, le=0.25)]
-    duplicate_picture: Annotated[float, Field(ge=0, le=0.25)]
+    duplicate_audio: Annotated[float, Field(ge=0, le=0.25)]
+    duplicate_image: Annotated[float, Field(ge=0, le=0.25)]
 
 
 class Extract(Group):
@@ -41,11 +41,11 @@ class Extract(Group):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     sequence_rate: Annotated[float, Field(ge=0, le=60), SEQUENCES]
     sequence_size: Annotated[Pixels, SEQUENCES]
-    window: Annotated[Amount, UsedIf("label.model")]
-    shortest: Amount
-    clip_seconds: Annotated[Amount, INDIFFERENT]
-    megapixels_limit: Amount
-    minutes_limit: Amount
+    window_s: Annotated[Amount, UsedIf("label.model")]
+    min_duration_s: Amount
+    decode_timeout_s: Annotated[Amount, INDIFFERENT]
+    max_megapixels: Amount
+    max_duration_s: Amount
     shard_clips: Annotated[Positive, INDIFFERENT]
     quality: Quality
 

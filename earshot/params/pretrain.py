@@ -16,10 +16,10 @@ class Pretrain(Training):
     """Training a network to predict the label from a frame."""
 
     backbone: Annotated[str, INITIAL]
-    initialisation: Annotated[Literal["random", "kmeans"], IDEA, INITIAL]
+    initialization: Annotated[Literal["random", "kmeans"], IDEA, INITIAL]
     width: Annotated[Width, INITIAL, OWN]
     image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
-    batch: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -12,16 +12,16 @@ class Sample(Group):
 
     seed: Seed
     clips: Positive
-    seconds: Annotated[float, Field(ge=4, le=60)]
-    picture_size: Pixels
+    duration_s: Annotated[float, Field(ge=4, le=60)]
+    image_size: Pixels
     frame_rate: Positive
     shard_clips: Annotated[Positive, INDIFFERENT]
     voc_train: Positive
     voc_val: Positive
     voc_test: Positive
     sun_images: Positive
-    esc50_sounds: Annotated[Positive, INDIFFERENT]
-    localisation: Annotated[Positive, INDIFFERENT]
+    esc50_recordings: Annotated[Positive, INDIFFERENT]
+    localization_images: Annotated[Positive, INDIFFERENT]
 
 
 class Params(Part):

@@ -2,6 +2,8 @@
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from earshot.core.params import (
     IDEA,
     INDIFFERENT,
@@ -21,18 +23,21 @@ class Training(Group):
 
     weights: Annotated[str, IDEA, INITIAL]
     epochs: Count
-    keep: Literal["last", "best", "lowest-loss"]
-    optimiser: Literal["adamw", "adam", "sgd"]
+    checkpoint_selection: Literal["last", "best", "lowest-loss"]
+    optimizer: Literal["adamw", "adam", "sgd"]
     schedule: Literal["onecycle", "steps"]
-    drops: Count
-    drop: Share
+    lr_steps: Count
+    lr_gamma: Share
     learning_rate: Amount
     weight_decay: Decay
-    clip_norm: Amount
+    grad_clip_norm: Amount
     precision: Literal["auto", "bf16", "float32"]
-    threads: Annotated[Positive, INDIFFERENT]
-    crop: CropShare
-    jitter: Share
-    grey: Share
-    flip: bool
+    num_threads: Annotated[Positive, INDIFFERENT]
+    crop_min_scale: CropShare
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    grayscale_prob: Share
+    flip_prob: Share
     control: Annotated[bool, INDIFFERENT]

@@ -40,20 +40,20 @@ OPEN_AND_DO = lambda work, number: pickle.loads(work)(number)  # noqa: E731
 
 
 @dataclass(frozen=True)
-class Ground:
+class WorkerEnvironment:
     """What client and workers must have in common: the code, and paths with the second of their last change."""
 
     code: str
     changed: tuple[tuple[str, int | None], ...]
 
     @classmethod
-    def here(cls, paths: Iterable[Path]) -> "Ground":
+    def here(cls, paths: Iterable[Path]) -> "WorkerEnvironment":
         """The ground as this process sees it."""
         return cls(code_digest(), tuple((str(path), _last_change(str(path))) for path in paths))
 
 
 @dataclass(frozen=True)
-class Standing:
+class WorkerCheck:
     """What a worker says of itself: its machine, its `fault` or None, and the versions of what makes the results."""
 
     host: str
@@ -85,7 +85,7 @@ def run_on_cluster(
     token.touch()
     try:
         with _connected(address) as client:
-            return _Cluster(client, address, Ground.here([token, *reads])).run(work, numbers, done)
+            return _Cluster(client, address, WorkerEnvironment.here([token, *reads])).run(work, numbers, done)
     finally:
         token.unlink(missing_ok=True)
 
@@ -102,7 +102,7 @@ def _connected(address: str) -> Client:
 class _Cluster:
     """A connection to a scheduler, and those of its workers that stand on the same ground."""
 
-    def __init__(self, client: Client, address: str, ground: Ground) -> None:
+    def __init__(self, client: Client, address: str, ground: WorkerEnvironment) -> None:
         self.client, self.address, self.ground = client, address, ground
         self.checked: set[str] = set()
         self.versions = _versions()
@@ -155,11 +155,11 @@ class _Cluster:
         """Raise EarshotError where a worker stands on other ground; warn where it has other versions."""
         if not workers:
             return  # Dask would take none for all
-        found = self.client.run(stand_on, self.ground, SEEING_SECONDS, workers=list(workers), on_error="return")
+        found = self.client.run(check_worker, self.ground, SEEING_SECONDS, workers=list(workers), on_error="return")
         for worker, standing in found.items():
             if isinstance(standing, OSError):  # gone again
                 continue
-            if not isinstance(standing, Standing):
+            if not isinstance(standing, WorkerCheck):
                 raise EarshotError(
                     f"worker {worker} cannot load this code ({standing}); start it in the repository's folder and with "
                     "its environment: python -m dask worker"
@@ -202,8 +202,8 @@ class _Cluster:
 # What runs on the workers.
 
 
-def _do(work: Callable[[int], None], ground: Ground, number: int) -> None:
-    standing = stand_on(ground, SEEING_SECONDS)
+def _do(work: Callable[[int], None], ground: WorkerEnvironment, number: int) -> None:
+    standing = check_worker(ground, SEEING_SECONDS)
     if standing.fault:  # of a worker that joined after the others were looked at
         raise EarshotError(f"a worker on {standing.host} {standing.fault}")
     threadpool_limits(1)  # for good: sums depend on the number of threads, and workers already fill the processors
@@ -211,7 +211,7 @@ def _do(work: Callable[[int], None], ground: Ground, number: int) -> None:
 
 
 @cache
-def stand_on(ground: Ground, patience: float) -> Standing:
+def check_worker(ground: WorkerEnvironment, patience: float) -> WorkerCheck:
     """What this process lacks of the ground; files that are not there yet are waited for, `patience` seconds."""
     fault = None
     if code_digest() != ground.code:
@@ -223,7 +223,7 @@ def stand_on(ground: Ground, patience: float) -> Standing:
             fault = f"sees {path} {state}: scratch, root and inputs must lie on a file system that all machines share"
         else:
             time.sleep(1)
-    return Standing(socket.gethostname(), fault, _versions())
+    return WorkerCheck(socket.gethostname(), fault, _versions())
 
 
 @cache

@@ -35,7 +35,7 @@ CLIPS_FILE = "clips.json"  # in every output, and in what it was made from: the 
 
 
 @dataclass
-class Run(Generic[P]):
+class StageContext(Generic[P]):
     """One run of a stage: what `main` works with."""
 
     stage: "Stage[P]"
@@ -82,15 +82,15 @@ class Run(Generic[P]):
             reads=[self.path(name) for name in self.stage.inputs(self.params, self.choice)],
         )
 
-    def name_clips(self, clip_ids: Iterable[str]) -> None:
+    def set_clips_hash(self, clip_ids: Iterable[str]) -> None:
         """Say which clips there are, for the stage that decides it: all that is placed or measured then carries it."""
         self.clips_hash = list_hash(clip_ids)
 
     def place(self, name: str) -> None:
         """Put the finished output `name` under the root, whole, with the hash of the clips that it comes from."""
         if self.clips_hash:
-            with write_atomically(self.out(name) / CLIPS_FILE) as growing:
-                growing.write_text(json.dumps({"clips_hash": self.clips_hash}) + "\n")
+            with write_atomically(self.out(name) / CLIPS_FILE) as temporary_path:
+                temporary_path.write_text(json.dumps({"clips_hash": self.clips_hash}) + "\n")
         for leftover in self.out(name).rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         link_tree(self.out(name), self.root / name)
@@ -178,11 +178,11 @@ class Stage(Generic[P]):
 
     def run(
         self,
-        main: Callable[[Run[P]], str],
+        main: Callable[[StageContext[P]], str],
         arguments: Sequence[str] | None = None,
         *,
-        join: Callable[[Run[P]], None] | None = None,
-        status: Callable[[Run[P]], Mapping[str, Any]] | None = None,
+        join: Callable[[StageContext[P]], None] | None = None,
+        status: Callable[[StageContext[P]], Mapping[str, Any]] | None = None,
     ) -> None:
         """The command line: check everything, do `main`, print its closing line; a user's mistake is one line.
 
@@ -201,7 +201,7 @@ class Stage(Generic[P]):
                 return
             if join and settings().processes > 1 and not torchrun.is_started():
                 sys.exit(torchrun.launch(f"stages.{self.name}", arguments, settings().processes))
-            with torchrun.one_speaks():
+            with torchrun.report_first_error():
                 self._run(main, join, options)
         except EarshotError as error:
             sys.exit(f"{self.name}: {error}")
@@ -232,7 +232,9 @@ class Stage(Generic[P]):
             add("--json", action="store_true", help="with --status: as JSON")
         return parser
 
-    def _run(self, main: Callable[[Run[P]], str], join: Callable[[Run[P]], None] | None, options: Any) -> None:
+    def _run(
+        self, main: Callable[[StageContext[P]], str], join: Callable[[StageContext[P]], None] | None, options: Any
+    ) -> None:
         run = self._prepare(options)
         if torchrun.is_started():
             end_with(os.getppid())
@@ -247,7 +249,7 @@ class Stage(Generic[P]):
             shutil.rmtree(run.scratch)
         print(closing, flush=True)
 
-    def _prepare(self, options: argparse.Namespace) -> Run[P]:
+    def _prepare(self, options: argparse.Namespace) -> StageContext[P]:
         """Check parameters and inputs, and find the scratch folder of this very work."""
         choice = getattr(options, "choice", None)
         schema = self.schema(choice)
@@ -267,7 +269,7 @@ class Stage(Generic[P]):
             name = fingerprint(inputs, values | {"format_version": self.format_version})
         scratch = (settings().scratch or root / ".earshot") / label / name
         clips = self.clips(params, choice) if callable(self.clips) else self.clips
-        return Run(self, params, root, scratch, choice, read_clips_hash(root / clips) if clips else None)
+        return StageContext(self, params, root, scratch, choice, read_clips_hash(root / clips) if clips else None)
 
 
 def read_clips_hash(folder: Path) -> str | None:
@@ -298,13 +300,13 @@ def _locked(scratch: Path) -> Iterator[None]:
         yield
 
 
-def _tell(facts: Mapping[str, Any], as_json: bool) -> None:
+def _tell(metadata: Mapping[str, Any], as_json: bool) -> None:
     """Print what a stage tells of its state: a line a fact, or JSON."""
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(metadata, indent=2))
         return
-    width = max(map(len, facts))
-    for name, value in facts.items():
+    width = max(map(len, metadata))
+    for name, value in metadata.items():
         print(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}")
 
 

@@ -58,7 +58,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def one_speaks() -> Iterator[None]:
+def report_first_error() -> Iterator[None]:
     """Let the process that failed first tell of it: the others wait for torchrun to end them."""
     try:
         yield

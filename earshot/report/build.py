@@ -70,7 +70,7 @@ def _overview(site: Site, source: Source) -> dict[str, Any]:
         or overview.corpus_in_words(source.params) == "the rendered world",
         "do_not_compare": DO_NOT_COMPARE,
         "cell": overview.cell,
-        "corpus": overview.corpus_facts(source),
+        "corpus": overview.corpus_metadata(source),
         "history": history_charts(site, [source]),
         "classes": class_charts(site, source),
         "lists": overview.lists(source),

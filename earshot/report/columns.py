@@ -24,14 +24,14 @@ class Column:
     run: str
     lead: str
     nothing: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     view: Mapping[str, Any] = field(default_factory=dict)
 
 
-def nothing_to_show(run: str, exhibit: Exhibit) -> Column:
+def nothing_to_display(run: str, exhibit: Exhibit) -> Column:
     """The column of an exhibit that has nothing to show."""
-    return Column(run, f"Nothing to show: {exhibit.nothing}.", exhibit.nothing, exhibit.facts, exhibit.metrics)
+    return Column(run, f"Nothing to show: {exhibit.nothing}.", exhibit.nothing, exhibit.metadata, exhibit.metrics)
 
 
 @dataclass(frozen=True)

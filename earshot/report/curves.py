@@ -45,8 +45,8 @@ def _history_curves(sources: Sequence[Source], file: str, what: str) -> list[Cur
             points = [(float(row["epoch"]), float(row[key])) for row in table if row.get(key)]
             if points:
                 x, y = zip(*points, strict=True)
-                name, colour = (f"{source.name}, {word}", number) if many else (word, style)
-                made.append(Curve(name, x, y, colour, style))
+                name, color = (f"{source.name}, {word}", number) if many else (word, style)
+                made.append(Curve(name, x, y, color, style))
     return made
 
 

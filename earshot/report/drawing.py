@@ -15,10 +15,10 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from earshot.core.text import printable
-from earshot.results.charts import COLOURS, GRID
+from earshot.results.charts import COLORS, GRID
 
 INK, MUTED = "#1c1e21", "#5b6068"
-BLUE, VERMILION, GREEN, PURPLE = (colour.lower() for colour in COLOURS[:4])
+BLUE, VERMILION, GREEN, PURPLE = (color.lower() for color in COLORS[:4])
 DARK = {INK: "#e7e4df", MUTED: "#a9aeb4", GRID: "#33383d", BLUE: "#56b4e9"}
 PIXELS_AN_INCH = 96  # of CSS
 PNG_DPI = 150

@@ -38,7 +38,7 @@ MARKS = {
 OTHER_CONTROLS = "other controls"
 OTHER_MARK = (PURPLE, "^", 6)
 LINES = ("-", "--", "-.", ":")
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
+COLORS = (BLUE, VERMILION, GREEN, PURPLE)
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # both are told apart by colour-blind readers
 POINTS_AS_SHAPES = 1500  # more points are drawn as a picture within the SVG
 
@@ -50,7 +50,7 @@ class Curve:
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    colour: int = 0
+    color: int = 0
     style: int = 0
 
 
@@ -61,9 +61,9 @@ def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
     for place, scores in enumerate(rows.values()):
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
         for name, score in reversed([*scores.items()]):
-            colour, marker, size = MARKS.get(name, OTHER_MARK)
+            color, marker, size = MARKS.get(name, OTHER_MARK)
             look: dict[str, Any] = {
-                "color": colour,
+                "color": color,
                 "marker": marker,
                 "markersize": size,
                 "markeredgewidth": 1.6 if marker == "|" else 0,
@@ -86,7 +86,7 @@ def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str,
     axes = figure.subplots()
     for line in lines:
         look: dict[str, Any] = {
-            "color": COLOURS[line.colour % len(COLOURS)],
+            "color": COLORS[line.color % len(COLORS)],
             "linestyle": LINES[line.style % len(LINES)],
         }
         marker = "o" if len(line.x) < 2 else None
@@ -110,11 +110,11 @@ def class_bars(
     figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * len(names)), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(scores.items()):
-        colour, marker, size = MARKS.get(name, OTHER_MARK)
+        color, marker, size = MARKS.get(name, OTHER_MARK)
         if number == 0:
             axes.barh(range(len(names)), values, height=0.62, color=BLUE, label=label(name))
         else:
-            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "markeredgecolor": "white"}
+            look: dict[str, Any] = {"color": color, "marker": marker, "markersize": size, "markeredgecolor": "white"}
             look |= {"markeredgewidth": 2} if marker in "|_" else {"markeredgewidth": 0.6}
             if marker == "|":
                 look["markeredgecolor"] = INK
@@ -169,10 +169,10 @@ class CentroidCharts:
             plain(self._mean_axes)
             look: dict[str, Any] = {"cmap": DIVERGING, "vmin": -1, "vmax": 1}
             shape = len(frequencies), len(frequencies)
-            self._correlation_figure, self._correlation = self._picture(shape, "correlation", **look)
+            self._correlation_figure, self._correlation = self._image(shape, "correlation", **look)
             self._frequency_axis(self._correlation.axes.xaxis, self._correlation.axes.set_xlabel)
             shape = len(frequencies), len(rates)
-            self._modulation_figure, self._modulation = self._picture(shape, "modulation power", cmap=SEQUENTIAL)
+            self._modulation_figure, self._modulation = self._image(shape, "modulation power", cmap=SEQUENTIAL)
             ticks = range(0, len(rates), 3)
             self._modulation.axes.set_xticks(ticks, [f"{rates[tick]:.3g}" for tick in ticks])
             self._modulation.axes.set_xlabel("modulation, Hz")
@@ -197,7 +197,7 @@ class CentroidCharts:
         self._modulation.set_clim(values.min(), max(values.max(), values.min() + 1e-6))
         return self._modulation_figure
 
-    def _picture(self, shape: tuple[int, int], title: str, **look: Any) -> tuple[Figure, AxesImage]:
+    def _image(self, shape: tuple[int, int], title: str, **look: Any) -> tuple[Figure, AxesImage]:
         """A picture by channel, with the scale of its colours beside it."""
         figure = Figure(figsize=(3.6, 3.1))
         axes = figure.add_axes((0.16, 0.16, 0.6, 0.78))
@@ -222,9 +222,9 @@ def class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], titl
     axes = figure.subplots()
     height = 0.8 / max(len(counts), 1)
     for number, (network, values) in enumerate(counts.items()):
-        colour, _, _ = NETWORKS.get(network, OTHERS)
+        color, _, _ = NETWORKS.get(network, OTHERS)
         places = np.arange(len(names)) - 0.4 + height * (number + 0.5)
-        axes.barh(places, values, height=height * 0.9, color=colour, label=network_name(network))
+        axes.barh(places, values, height=height * 0.9, color=color, label=network_name(network))
     axes.set_yticks(range(len(names)), [label(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     whole_numbers(axes)
@@ -242,9 +242,9 @@ def scatter(x: Sequence[float], y: Sequence[float], marks: Sequence[int], names:
     many = len(across) > POINTS_AS_SHAPES
     for number, name in enumerate(names):
         shown = of == number
-        colour, marker = point_look(number, len(names))
+        color, marker = point_look(number, len(names))
         axes.scatter(
-            across[shown], up[shown], s=14, c=colour, marker=marker, linewidths=0, label=label(name), rasterized=many
+            across[shown], up[shown], s=14, c=color, marker=marker, linewidths=0, label=label(name), rasterized=many
         )
     axes.set(xticks=[], yticks=[], xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_aspect("equal")
@@ -254,16 +254,16 @@ def scatter(x: Sequence[float], y: Sequence[float], marks: Sequence[int], names:
 
 
 # Colour and marker of an annotation change together, with 7 and 5 of them: 35 annotations are told apart.
-POINT_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#2f9bd6", "#8a5a44")
+POINT_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#2f9bd6", "#8a5a44")
 POINT_MARKERS = ("o", "s", "^", "D", "v")
-MOST_ANNOTATIONS = len(POINT_COLOURS) * len(POINT_MARKERS)
+MOST_ANNOTATIONS = len(POINT_COLORS) * len(POINT_MARKERS)
 
 
 def point_look(number: int, names: int) -> tuple[str, str]:
     """Colour and marker of an annotation by its number; grey dots of the last, which are all others."""
     if number == names - 1:
         return MUTED, "."
-    return POINT_COLOURS[number % len(POINT_COLOURS)], POINT_MARKERS[number % len(POINT_MARKERS)]
+    return POINT_COLORS[number % len(POINT_COLORS)], POINT_MARKERS[number % len(POINT_MARKERS)]
 
 
 def network_rank(network: str) -> tuple[int, str]:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_display
 from earshot.report.site import Site
 from earshot.report.sources import Source
 
 MOST_ROWS = 100  # that are shown of a table
-PICTURES, VIDEO = (b"\xff\xd8", b"\x89PNG"), b"ftyp"  # how files begin; of a video, after its length
+IMAGES, VIDEO = (b"\xff\xd8", b"\x89PNG"), b"ftyp"  # how files begin; of a video, after its length
 
 
 def page(name: str) -> Page:
@@ -18,7 +18,7 @@ def page(name: str) -> Page:
     def column(site: Site, source: Source, prefix: str) -> Column:
         exhibit = source.exhibit(name)
         if exhibit.nothing:
-            return nothing_to_show(source.name, exhibit)
+            return nothing_to_display(source.name, exhibit)
         files = sorted(exhibit.folder.glob("*.parquet"))
         tables = {
             file.stem: [_shown(site, row, file.name) for row in islice(exhibit.rows(file.stem), MOST_ROWS)]
@@ -26,19 +26,19 @@ def page(name: str) -> Page:
         }
         told = ", ".join(f"{title.replace('_', ' ')} ({len(rows)})" for title, rows in tables.items())
         view = {"tables": tables, "most": MOST_ROWS, "folder": f"data/explain/{name}"}
-        return Column(source.name, f"Tables: {told or 'none'}.", "", exhibit.facts, exhibit.metrics, view)
+        return Column(source.name, f"Tables: {told or 'none'}.", "", exhibit.metadata, exhibit.metrics, view)
 
     return Page("What the exhibit wrote, row by row.", column, "generic.html")
 
 
 def _shown(site: Site, row: Mapping[str, Any], of: str) -> dict[str, Any]:
     """A row with its media written as files, and its other values, by kind and column."""
-    shown: dict[str, Any] = {"pictures": {}, "sounds": {}, "videos": {}, "values": {}}
+    shown: dict[str, Any] = {"images": {}, "sounds": {}, "videos": {}, "values": {}}
     for name, value in row.items():
         if not isinstance(value, bytes):
             shown["values"][name] = ", ".join(map(str, value[:20])) if isinstance(value, list) else value
-        elif value.startswith(PICTURES):
-            shown["pictures"][name] = site.picture(value, of)
+        elif value.startswith(IMAGES):
+            shown["images"][name] = site.image(value, of)
         elif value[4:8] == VIDEO:
             shown["videos"][name] = site.video(value)
         elif value:

@@ -162,7 +162,7 @@ def cell(value: Score | float | None) -> str:
     return f"{value.mean:.1f}" if isinstance(value, Score) else f"{value:g}"
 
 
-def corpus_facts(source: Source) -> list[tuple[str, str, str]]:
+def corpus_metadata(source: Source) -> list[tuple[str, str, str]]:
     """What there is of the corpus: name, value, and the file where it stands."""
     download, extract, describe = (source.metrics(name) for name in ("download", "extract", "describe"))
     if source.params.get("corpus.clips") != "data/clips":
@@ -170,7 +170,7 @@ def corpus_facts(source: Source) -> list[tuple[str, str, str]]:
     told = []
     if download:
         pending = f", {download['clips_pending']:,} pending" if download.get("clips_pending") else ""
-        told.append(("asked for", f"{download['clips_asked']:,} clips", "download.json"))
+        told.append(("asked for", f"{download['clips_requested']:,} clips", "download.json"))
         told.append(("downloaded", f"{download['clips_kept']:,} clips{pending}", "download.json"))
     if extract:
         kept = f"{extract['clips_kept']:,} of {extract['clips_in']:,} clips, {extract['moments']:,} moments"

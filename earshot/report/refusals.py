@@ -73,10 +73,10 @@ def _kind(reason: str) -> str:
 def _completeness(source: Source) -> list[Numbers]:
     """By split, and by class the least complete first."""
     rows = source.table("completeness")
-    heads = ("asked", "kept", "share kept", "pending", "refused")
+    heads = ("requested", "kept", "share kept", "pending", "refused")
     splits = [(row["split"], *_counts(row)) for row in rows if row["class"] == EVERY_CLIP]
     classes = [row for row in rows if row["class"] != EVERY_CLIP and row["split"] == ALL]
-    classes.sort(key=lambda row: (float(row["share_kept"]), -int(row["asked"]), row["class"]))
+    classes.sort(key=lambda row: (float(row["share_kept"]), -int(row["requested"]), row["class"]))
     listed = [(row["class"], *_counts(row)) for row in classes[:MOST_CLASSES]]
     part = f" ({len(listed)} of {len(classes)})" if len(listed) < len(classes) else ""
     tables = [
@@ -87,7 +87,7 @@ def _completeness(source: Source) -> list[Numbers]:
 
 
 def _counts(row: dict[str, str]) -> tuple[int, int, str, int, int]:
-    asked, kept, pending, refused = (int(row[name]) for name in ("asked", "kept", "pending", "refused"))
+    asked, kept, pending, refused = (int(row[name]) for name in ("requested", "kept", "pending", "refused"))
     return asked, kept, share(float(row["share_kept"])), pending, refused
 
 

@@ -29,7 +29,7 @@ FORMATS = {"JPEG": "jpg", "PNG": "png"}
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportImage:
     """A picture in the report: its file below the folder, and its size in px."""
 
     file: str
@@ -104,14 +104,14 @@ class Site:
             writer.writeheader()
             writer.writerows(rows)
 
-    def picture(self, data: bytes, of: str) -> Picture:
+    def image(self, data: bytes, of: str) -> ReportImage:
         """Write a picture; `of` names it where it is none.
 
         Raises EarshotError for bytes that are neither JPEG nor PNG.
         """
         try:
             with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
-                return Picture(self._write(data, FORMATS[str(image.format)]), *image.size)
+                return ReportImage(self._write(data, FORMATS[str(image.format)]), *image.size)
         except UnidentifiedImageError:
             raise EarshotError(f"{of}: {len(data)} bytes are no JPEG or PNG; run the stage explain again") from None
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import read_json
-from earshot.explanation.tables import FACTS_FILE, NOTHING, read_table
-from earshot.results.runs import Run, folder_files, read_metrics, read_run
+from earshot.explanation.tables import METADATA_FILE, NOTHING, read_table
+from earshot.results.runs import StageContext, folder_files, read_metrics, read_run
 from earshot.results.score_tables import Display, Grid, grid, in_order, written_displays
 
-OF_THE_STAGE = ("exhibit", "title", "encoder", "tree", NOTHING)  # facts that the stage explain writes itself
+OF_THE_STAGE = ("exhibit", "title", "encoder", "data_dir", NOTHING)  # facts that the stage explain writes itself
 LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
-LABELS, TOLD = "data/labels/labels.json", "data/told"
+LABELS, PREDICTIONS = "data/labels/labels.json", "data/predictions"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Exhibit:
 
     folder: Path
     title: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     nothing: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -61,7 +61,7 @@ class Source:
     known: Mapping[str, Display] | None = None
 
     @cached_property
-    def run(self) -> Run:
+    def run(self) -> StageContext:
         """The run as the tables of papers know it."""
         files = folder_files(self.root)
         files.pop("params.yaml", None)
@@ -76,7 +76,7 @@ class Source:
     @cached_property
     def displays(self) -> dict[str, Display]:
         """How the benchmarks are displayed, in the order of the parameters."""
-        known = written_displays(self.root / TOLD) if self.known is None else self.known
+        known = written_displays(self.root / PREDICTIONS) if self.known is None else self.known
         return in_order(known, self.params)
 
     @cached_property
@@ -111,12 +111,12 @@ class Source:
         folder = self.root / "data" / "explain" / name
         if not any(key.startswith(f"explain.{name}.") for key in self.params):
             return Exhibit(folder, nothing=f"explain.{name} is not among the parameters of this run")
-        file = folder / FACTS_FILE
+        file = folder / METADATA_FILE
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            told = {key: value for key, value in facts.items() if key not in OF_THE_STAGE}
-            why, metrics = str(facts.get(NOTHING, "")), self.metrics(f"explain_{name}")
-            return Exhibit(folder, str(facts.get("title", "")), told, why, metrics)
+            metadata = json.loads(file.read_text(encoding="utf-8"))
+            told = {key: value for key, value in metadata.items() if key not in OF_THE_STAGE}
+            why, metrics = str(metadata.get(NOTHING, "")), self.metrics(f"explain_{name}")
+            return Exhibit(folder, str(metadata.get("title", "")), told, why, metrics)
         except FileNotFoundError:
             how = self.absent or f"it was not made; python -m stages.explain --exhibit {name} makes it"
             return Exhibit(folder, nothing=how)

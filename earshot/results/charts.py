@@ -16,14 +16,14 @@ from matplotlib.ticker import NullLocator
 
 from earshot.results.paper_tables import Group, Section
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRID = "#dddddd"
 BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 CONTROLS = {"random_": ("random weights", "--"), "wrong_sound_": ("wrong sound", ":")}
 # Of a control: how far beside the middle of the bar it stands, and its mark.
 MARKS: dict[str, tuple[float, dict[str, Any]]] = {
-    "random_": (-0.17, {"color": COLOURS[4], "marker": "_", "markersize": 8, "markeredgewidth": 2.5}),
-    "wrong_sound_": (0.17, {"color": COLOURS[4], "marker": "x", "markersize": 5, "markeredgewidth": 2}),
+    "random_": (-0.17, {"color": COLORS[4], "marker": "_", "markersize": 8, "markeredgewidth": 2.5}),
+    "wrong_sound_": (0.17, {"color": COLORS[4], "marker": "x", "markersize": 5, "markeredgewidth": 2}),
 }
 PUBLISHED: dict[str, Any] = {
     "color": "black",
@@ -55,7 +55,7 @@ def draw_sweep(section: Section, file: Path) -> None:
     figure = Figure(figsize=(1.6 + 4.6 * len(columns), 4.2), layout="constrained")
     for axes, (title, key) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
         for number, (name, points) in enumerate(curves.items()):
-            _curve(axes, name, points, key, COLOURS[number % len(COLOURS)])
+            _curve(axes, name, points, key, COLORS[number % len(COLORS)])
         _published_points(axes, section, [*columns].index(title))
         _label_sweep(axes, section, f"{title}, mAP, %")
     legend(figure, columns=4 if figure.get_figwidth() > 7 else 2)
@@ -72,7 +72,7 @@ def _curves(section: Section) -> dict[str, list[tuple[Any, Group]]]:
     return curves
 
 
-def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, colour: str) -> None:
+def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, color: str) -> None:
     """A curve with its spread, and its controls below."""
     place, _, metric = key.rpartition(".")
     for prefix, (control, style) in {"": ("sound", "-"), **CONTROLS}.items():
@@ -85,7 +85,7 @@ def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, col
         look: dict[str, Any] = (
             {"linewidth": 2, "marker": "o"} if not prefix else {"linewidth": 1.3, "marker": ".", "alpha": 0.8}
         )
-        axes.errorbar(x, means, spreads, color=colour, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
+        axes.errorbar(x, means, spreads, color=color, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
 
 
 def _published_points(axes: Axes, section: Section, column: int) -> None:
@@ -138,7 +138,7 @@ def _bars(axes: Axes, group: Group, columns: dict[str, str]) -> None:
     scores = [group.score(key) for key in columns.values()]
     means = [score.mean if score else 0 for score in scores]
     spreads = [(score and score.spread) or 0 for score in scores]
-    bars: dict[str, Any] = {"color": COLOURS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
+    bars: dict[str, Any] = {"color": COLORS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
     axes.bar(range(len(columns)), means, yerr=spreads, label="ours", **bars)
     for prefix, (name, _) in CONTROLS.items():
         keys = [f"{key.rpartition('.')[0]}.{prefix}{key.rpartition('.')[2]}" for key in columns.values()]

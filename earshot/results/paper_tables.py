@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from earshot.results.published import Published, Row
-from earshot.results.runs import Run
+from earshot.results.runs import StageContext
 from earshot.results.trainings import Params
 
 CONTROLS = {
@@ -46,7 +46,7 @@ class Group:
     name: str
     idea: Params
     setting: Params
-    runs: list[Run] = field(default_factory=list)
+    runs: list[StageContext] = field(default_factory=list)
 
     def score(self, key: str | None) -> Score | None:
         """Mean and spread of the score `key`; of runs that repeat a seed, the first counts."""
@@ -96,10 +96,10 @@ class Section:
         """Whether the scores come from trees of the rendered world, or a pretext accuracy from its corpus."""
         run = self.groups[0].runs[0]
         measured = {key.partition(".")[0] for key in run.scores} & self.table.benchmarks
-        trees = [run.params.get(f"evaluate.{name}.tree", SCENES) for name in measured]  # pretrain has none
-        if SCENES in trees and run.params.get("corpus.clips") == "data/clips":
-            trees.append(run.params.get("corpus.manifest"))
-        return any(str(tree).startswith(RENDERED) for tree in trees)
+        datasets = [run.params.get(f"evaluate.{name}.tree", SCENES) for name in measured]  # pretrain has none
+        if SCENES in datasets and run.params.get("corpus.clips") == "data/clips":
+            datasets.append(run.params.get("corpus.manifest"))
+        return any(str(tree).startswith(RENDERED) for tree in datasets)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Line:
     scores: Mapping[str, Score | float | None]
 
 
-def over_seeds(runs: Iterable[Run], key: str | None) -> Score | None:
+def over_seeds(runs: Iterable[StageContext], key: str | None) -> Score | None:
     """The mean of a score over the seeds of `runs`, in per cent, and its spread; None where no run has it."""
     by_seed: dict[Any, float] = {}
     for run in runs:
@@ -123,7 +123,7 @@ def over_seeds(runs: Iterable[Run], key: str | None) -> Score | None:
     return Score(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def has_scores(table: Published, run: Run) -> bool:
+def has_scores(table: Published, run: StageContext) -> bool:
     """Whether a run has any of the table's scores, of any layer or class."""
     places = {(key.partition(".")[0], key.rpartition(".")[2]) for key in table.columns.values()}
     return any((key.partition(".")[0], key.rpartition(".")[2]) in places for key in run.scores)

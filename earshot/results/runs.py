@@ -31,7 +31,7 @@ LISTS = (".clips_hash", ".items_hash")
 
 
 @dataclass(frozen=True)
-class Run:
+class StageContext:
     """One finished run.
 
     Args:
@@ -56,7 +56,7 @@ class Run:
 class Collection:
     """The runs found, and in words what was left out."""
 
-    runs: list[Run]
+    runs: list[StageContext]
     left_out: list[str]
 
 
@@ -72,7 +72,7 @@ def collect(root: Path, folders: Sequence[Path], experiments: bool, revisions: S
     if experiments:
         found += [(f"experiment {name}", revision_files(root, commit)) for commit, name in experiment_commits(root)]
     found += [(revision, revision_files(root, revision)) for revision in revisions]
-    runs: list[Run] = []
+    runs: list[StageContext] = []
     left_out: list[str] = []
     for source, files in found:
         run = read_run(source, files)
@@ -84,7 +84,7 @@ def collect(root: Path, folders: Sequence[Path], experiments: bool, revisions: S
     return Collection(runs, left_out)
 
 
-def read_run(source: str, files: Mapping[str, str]) -> Run:
+def read_run(source: str, files: Mapping[str, str]) -> StageContext:
     """The run in `files`, the text of each by its path.
 
     Raises EarshotError for parameters or metrics that cannot be read, by their name.
@@ -101,7 +101,7 @@ def read_run(source: str, files: Mapping[str, str]) -> Run:
     if "labels.txt" in files:
         params[LABELS] = " ".join(files["labels.txt"].split())
     lists = {key: value for key, value in scores.items() if key.endswith(LISTS) and isinstance(value, str)}
-    return Run(source, params, numbers, lists)
+    return StageContext(source, params, numbers, lists)
 
 
 def read_metrics(root: Path, name: str) -> dict[str, float]:
@@ -121,7 +121,7 @@ def read_metrics(root: Path, name: str) -> dict[str, float]:
     return values
 
 
-def reason_to_leave_out(run: Run, files: Mapping[str, str]) -> str | None:
+def reason_to_leave_out(run: StageContext, files: Mapping[str, str]) -> str | None:
     """Why a run can stand in no table: nothing was measured, or it was measured with other parameters."""
     if "params.yaml" not in files:
         return "has no params.yaml"

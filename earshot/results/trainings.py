@@ -39,7 +39,7 @@ class Training:
 
 PRETRAIN = Training(
     "pretrain",
-    plain={LABELS: None, "label.control": "none", "pretrain.initialisation": "random", "pretrain.weights": ABSENT},
+    plain={LABELS: None, "label.control": "none", "pretrain.initialization": "random", "pretrain.weights": ABSENT},
     targets=("descriptor", "texture", "clusters", "label"),
 )
 CORRESPOND = Training("correspond", plain={"correspond.weights": ABSENT})

@@ -21,8 +21,8 @@ ONTOLOGY_FILE = "ontology.json"  # beside the table, in the format of AudioSet's
 def write_ontology(source: Path, folder: Path) -> None:
     """Put a copy of an ontology beside the table; raises EarshotError as `read_ontology` does."""
     read_ontology(source)
-    with write_atomically(folder / ONTOLOGY_FILE) as growing:
-        growing.write_bytes(source.read_bytes())
+    with write_atomically(folder / ONTOLOGY_FILE) as temporary_path:
+        temporary_path.write_bytes(source.read_bytes())
 
 
 def write_annotations(path: Path, annotations: Mapping[str, Sequence[str]]) -> None:
@@ -30,8 +30,8 @@ def write_annotations(path: Path, annotations: Mapping[str, Sequence[str]]) -> N
     said = text_column([text for texts in annotations.values() for text in texts])
     columns = [text_column(list(annotations)), list_column([len(texts) for texts in annotations.values()], said)]
     table = pa.Table.from_arrays(columns, schema=SCHEMA)
-    with write_atomically(path) as growing:
-        pq.write_table(table, growing, compression="none", row_group_size=100)
+    with write_atomically(path) as temporary_path:
+        pq.write_table(table, temporary_path, compression="none", row_group_size=100)
 
 
 def read_annotations(path: Path) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-OFFSETS_LIMIT = 2**31 - 1  # bytes in one column of one row group
+MAX_OFFSETS = 2**31 - 1  # bytes in one column of one row group
 
 
 def binary_column(parts: Sequence[bytes]) -> pa.Array:
@@ -40,6 +40,6 @@ def _variable(kind: pa.DataType, parts: Sequence[bytes]) -> pa.Array:
 def _offsets(lengths: Sequence[int]) -> np.ndarray:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    if offsets[-1] > OFFSETS_LIMIT:
-        raise OverflowError(f"a column of {offsets[-1]} bytes, more than {OFFSETS_LIMIT}")
+    if offsets[-1] > MAX_OFFSETS:
+        raise OverflowError(f"a column of {offsets[-1]} bytes, more than {MAX_OFFSETS}")
     return offsets.astype(np.int32)

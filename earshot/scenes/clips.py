@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from earshot.core.errors import EarshotError
 from earshot.core.rng import generator
-from earshot.corpus.wrong_sound import deal_to_others
+from earshot.corpus.wrong_sound import derange_to_others
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.table import RowGroup, SceneTable
 
@@ -32,7 +32,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InputSpec:
     """What a network takes of a clip; the attributes of the same names of a correspondence network.
 
     Args:
@@ -43,22 +43,22 @@ class Wanted:
 
     image_size: int
     frames: int
-    sound_samples: int
-    sound_rate: int
-    sound_channels: int
+    audio_samples: int
+    audio_rate: int
+    audio_channels: int
 
     @classmethod
-    def by(cls, network: Any) -> "Wanted":
+    def by(cls, network: Any) -> "InputSpec":
         return cls(**{name: getattr(network, name) for name in cls.__dataclass_fields__})
 
     @property
     def seconds(self) -> float:
         """Of sound in a pair."""
-        return self.sound_samples / self.sound_rate
+        return self.audio_samples / self.audio_rate
 
     def cut(self, sound: bytes, start: float) -> np.ndarray:
         """The slice of a clip's sound that begins at so many seconds, as `sound_slice` has it."""
-        how = {"samples": self.sound_samples, "rate": self.sound_rate, "channels": self.sound_channels}
+        how = {"samples": self.audio_samples, "rate": self.audio_rate, "channels": self.audio_channels}
         return sound_slice(sound, start, **how)
 
 
@@ -69,29 +69,29 @@ class Sampling:
     Args:
         positives: `overlapping`, any slice of sound that the frame's time lies in (L3), or `centred` on it (AVE).
         negatives: `other-group`, or `shifted`: the sound of the same clip, `shift` seconds away or more (multisensory).
-        grid: seconds; every slice begins at a multiple of it.
-        shift: seconds.
+        grid_s: seconds; every slice begins at a multiple of it.
+        min_shift_s: seconds.
     """
 
     positives: str
     negatives: str
-    grid: float
-    shift: float
+    grid_s: float
+    min_shift_s: float
 
     def start(self, clip: Clip, time: float, seconds: float, chance: float) -> float:
         """Where a slice of `seconds` begins that belongs to the frame at `time`; `chance` in [0, 1) picks it."""
-        last = int((clip.duration - seconds) / self.grid + 1e-6)
-        if self.positives == "centred":
-            number = round((time - seconds / 2) / self.grid)
+        last = int((clip.duration - seconds) / self.grid_s + 1e-6)
+        if self.positives == "centered":
+            number = round((time - seconds / 2) / self.grid_s)
         else:
-            first = max(int(np.ceil((time - seconds) / self.grid - 1e-6)), 0)
-            number = first + int(chance * (max(min(int(time / self.grid), last) - first, 0) + 1))
-        return min(max(number, 0), max(last, 0)) * self.grid
+            first = max(int(np.ceil((time - seconds) / self.grid_s - 1e-6)), 0)
+            number = first + int(chance * (max(min(int(time / self.grid_s), last) - first, 0) + 1))
+        return min(max(number, 0), max(last, 0)) * self.grid_s
 
     @property
     def apart(self) -> float:
         """Seconds between the two slices of sound that a clip must have room for."""
-        return self.shift if self.negatives == "shifted" else 0.0
+        return self.min_shift_s if self.negatives == "shifted" else 0.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class ClipRowGroup:
     group: RowGroup
     rows: np.ndarray
     sequence: bool
-    dealt: np.ndarray | None = None
+    deranged: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -120,10 +120,10 @@ class ClipRowGroup:
 
     def read(self) -> list[Clip]:
         """The clips, in order."""
-        pictures = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
-        table = self.group.read([*COLUMNS, *pictures])
+        images = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
+        table = self.group.read([*COLUMNS, *images])
         rows = table.take(pa.array(self.rows)).to_pylist()
-        heard = rows if self.dealt is None else table.take(pa.array(self.dealt)).to_pylist()
+        heard = rows if self.deranged is None else table.take(pa.array(self.deranged)).to_pylist()
         return [_clip(row, other) for row, other in zip(rows, heard, strict=True)]
 
 
@@ -142,7 +142,7 @@ def _clip(row: dict[str, Any], heard: dict[str, Any]) -> Clip:
 
 
 def clips_of(
-    scenes: Path, wanted: Wanted, sampling: Sampling, *, split: str, wrong_sound: int | None = None
+    scenes: Path, wanted: InputSpec, sampling: Sampling, *, split: str, wrong_sound: int | None = None
 ) -> list[ClipRowGroup]:
     """Where the clips of a split are that last long enough for a pair.
 
@@ -159,16 +159,16 @@ def clips_of(
     columns = ["group", "duration", *(["sequence_rate"] if wanted.frames > 1 else [])]
     for group, rows, table in SceneTable(scenes).split(split, columns):
         lasting = _lasts(group.shard, table, wanted, sampling.apart)
-        rows, dealt = rows[lasting], None
+        rows, deranged = rows[lasting], None
         if wrong_sound is not None and len(rows):
             drawn = generator("wrong sound", wrong_sound, int(group.shard.stem), group.number)
-            others = deal_to_others(np.array(table["group"])[lasting], drawn)
-            rows, dealt = rows[others >= 0], rows[others[others >= 0]]
-        found.append(ClipRowGroup(group, rows, wanted.frames > 1, dealt))
+            others = derange_to_others(np.array(table["group"])[lasting], drawn)
+            rows, deranged = rows[others >= 0], rows[others[others >= 0]]
+        found.append(ClipRowGroup(group, rows, wanted.frames > 1, deranged))
     return found
 
 
-def _lasts(shard: Path, table: pa.Table, wanted: Wanted, shift: float) -> np.ndarray:
+def _lasts(shard: Path, table: pa.Table, wanted: InputSpec, shift: float) -> np.ndarray:
     """Which of some clips are long enough, bool (clips,)."""
     durations = table["duration"].to_numpy()
     if wanted.frames == 1:

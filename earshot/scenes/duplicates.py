@@ -24,12 +24,12 @@ import pyarrow.compute as pc
 from earshot.core.files import shard_name, write_atomically
 from earshot.scenes.table import read_scenes
 
-SOUND_WORDS, PICTURE_WORDS = 4, 8  # of 64 bits, of a fingerprint
+SOUND_WORDS, IMAGE_WORDS = 4, 8  # of 64 bits, of a fingerprint
 ORDERS = 32
 NEXT = 4  # how many of those that follow in an order each is compared with
 WORD_BITS = 64
 ROUNDS = 50  # in which clips that are linked are told apart; what is left then stays
-COLUMNS = ("clip_id", "group", "sound_print", "picture_print")
+COLUMNS = ("clip_id", "group", "audio_print", "image_print")
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Corpus:
     groups: np.ndarray
     starts: np.ndarray
     sounds: Prints
-    pictures: Prints
+    images: Prints
 
 
-def write_duplicates(shards: Sequence[Path], folder: Path, sound_share: float, picture_share: float) -> None:
+def write_duplicates(shards: Sequence[Path], folder: Path, sound_share: float, image_share: float) -> None:
     """Find the duplicates among the clips of all shards of scenes and write those of each shard to a file of `folder`.
 
     Args:
@@ -96,15 +96,15 @@ def write_duplicates(shards: Sequence[Path], folder: Path, sound_share: float, p
         folder: `read_duplicates` reads the files.
         sound_share, picture_share: of the bits of a fingerprint, by which two of the same may differ.
     """
-    corpus = read_corpus(shards, sound_share, picture_share)
+    corpus = read_corpus(shards, sound_share, image_share)
     first = first_of_each(corpus)
     found = np.flatnonzero(first != np.arange(len(first)))
     bounds = np.searchsorted(found, [*corpus.starts, len(first)])
     for number, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
         rows = found[begin:end]
         told = zip(_texts(corpus.ids, rows), _words(corpus, rows, first[rows]), strict=True)
-        with write_atomically(duplicates_path(folder, number)) as growing:
-            growing.write_text(json.dumps(dict(told)))
+        with write_atomically(duplicates_path(folder, number)) as temporary_path:
+            temporary_path.write_text(json.dumps(dict(told)))
 
 
 def read_duplicates(folder: Path, number: int) -> dict[str, str]:
@@ -117,7 +117,7 @@ def duplicates_path(folder: Path, number: int) -> Path:
     return folder / f"{shard_name(number)}.json"
 
 
-def read_corpus(shards: Sequence[Path], sound_share: float, picture_share: float) -> Corpus:
+def read_corpus(shards: Sequence[Path], sound_share: float, image_share: float) -> Corpus:
     """Read what tells duplicates, a row group at a time."""
     parts: dict[str, list] = {name: [] for name in COLUMNS}
     starts, rows = [], 0
@@ -127,15 +127,15 @@ def read_corpus(shards: Sequence[Path], sound_share: float, picture_share: float
             rows += len(table)
             parts["clip_id"] += table["clip_id"].chunks
             parts["group"] += table["group"].chunks
-            for name, words in (("sound_print", SOUND_WORDS), ("picture_print", PICTURE_WORDS)):
+            for name, words in (("audio_print", SOUND_WORDS), ("image_print", IMAGE_WORDS)):
                 parts[name].append(_prints(table[name].to_pylist(), words))
     groups = pa.chunked_array(parts["group"], pa.string()).unify_dictionaries().combine_chunks()
     return Corpus(
         ids=pa.chunked_array(parts["clip_id"], pa.string()),
         groups=groups.dictionary_encode().indices.to_numpy(),
         starts=np.array(starts, np.int64),
-        sounds=_all_prints(parts["sound_print"], SOUND_WORDS, sound_share),
-        pictures=_all_prints(parts["picture_print"], PICTURE_WORDS, picture_share),
+        sounds=_all_prints(parts["audio_print"], SOUND_WORDS, sound_share),
+        images=_all_prints(parts["image_print"], IMAGE_WORDS, image_share),
     )
 
 
@@ -161,7 +161,7 @@ def first_of_each(corpus: Corpus) -> np.ndarray:
 
     clips = len(corpus.groups)
     labels = np.arange(clips)
-    for prints in (corpus.sounds, corpus.pictures):
+    for prints in (corpus.sounds, corpus.images):
         for one, other in prints.near():
             joins = labels[one] != labels[other]
             joins[joins] = are_the_same(corpus, one[joins], other[joins])
@@ -183,13 +183,13 @@ def first_of_each(corpus: Corpus) -> np.ndarray:
 
 def are_the_same(corpus: Corpus, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Which pairs of clips are the same, bool (pairs,)."""
-    kinds = (corpus.sounds, corpus.pictures)
-    sound, picture = (prints.same(one, other) for prints in kinds)
-    sound_speaks_against, picture_speaks_against = (
-        prints.both(one, other) & ~same for prints, same in zip(kinds, (sound, picture), strict=True)
+    kinds = (corpus.sounds, corpus.images)
+    sound, image = (prints.same(one, other) for prints in kinds)
+    sound_speaks_against, image_speaks_against = (
+        prints.both(one, other) & ~same for prints, same in zip(kinds, (sound, image), strict=True)
     )
     of_one_video = corpus.groups[one] == corpus.groups[other]
-    return (sound | picture) & ~(of_one_video & (sound_speaks_against | picture_speaks_against))
+    return (sound | image) & ~(of_one_video & (sound_speaks_against | image_speaks_against))
 
 
 def _texts(ids: pa.ChunkedArray, rows: np.ndarray) -> list[str]:
@@ -198,7 +198,7 @@ def _texts(ids: pa.ChunkedArray, rows: np.ndarray) -> list[str]:
 
 def _words(corpus: Corpus, rows: np.ndarray, firsts: np.ndarray) -> Iterator[str]:
     """What each clip is the same as, and by how many of their bits the fingerprints differ."""
-    kinds = {"sound": corpus.sounds, "picture": corpus.pictures}
+    kinds = {"sound": corpus.sounds, "image": corpus.images}
     shares = {name: prints.distances(rows, firsts) / prints.bits for name, prints in kinds.items()}
     known = {name: prints.both(rows, firsts) for name, prints in kinds.items()}
     for place, first in enumerate(_texts(corpus.ids, firsts)):

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from earshot.core.files import link_file, shard_name, shard_paths
-from earshot.corpus.completeness import asked_shard, never_had, read_outcomes, write_outcomes
+from earshot.corpus.completeness import never_had, read_outcomes, requested_shard, write_outcomes
 from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
 from earshot.media.clips import Clip, read_listing
 from earshot.media.decoder_process import Decoder
-from earshot.media.decoding import Wanted
+from earshot.media.decoding import DecodeOptions
 from earshot.media.quality import judge
 from earshot.params.extract import Extract
 from earshot.scenes.annotations import read_annotations, write_annotations
@@ -95,7 +95,7 @@ def extract_shard(extraction: Extraction, number: int) -> dict[str, int]:
     params, tables = extraction.params, extraction.extracted
     clips = read_listing(extraction.listing(number))
     ledger: list[LedgerRow] = []
-    with Decoder(params.clip_seconds) as decoder:
+    with Decoder(params.decode_timeout_s) as decoder:
         rows = extract_clips(clips, decoder, params, extraction.seed, ledger)
         write_scenes(tables.table(number), rows)
     write_ledger(tables.ledger(number), ledger)
@@ -111,7 +111,7 @@ def find_duplicates(extraction: Extraction) -> None:
     if quality.duplicate == "ignore" or finished.exists():
         return
     shards = shard_paths(extraction.extracted.scenes, ".parquet")
-    write_duplicates(shards, extraction.duplicates, quality.duplicate_sound, quality.duplicate_picture)
+    write_duplicates(shards, extraction.duplicates, quality.duplicate_audio, quality.duplicate_image)
     finished.touch()
 
 
@@ -163,7 +163,7 @@ def flags(table: Path) -> dict[str, int]:
 
 def miss_shard(extraction: Extraction, corpus: Path, number: int) -> dict[str, int]:
     """Count what became of the clips of a shard that were asked for and never came."""
-    write_outcomes(extraction.outcomes(shard_name(number) + MISSING), never_had(*asked_shard(corpus, number)))
+    write_outcomes(extraction.outcomes(shard_name(number) + MISSING), never_had(*requested_shard(corpus, number)))
     return {}
 
 
@@ -175,7 +175,7 @@ def extract_clips(
         try:
             if clip.refusal:
                 raise Refusal(*clip.refusal)
-            wanted = what_is_wanted(params, places(clip.clip_id, params.frames, params.times, seed))
+            wanted = decode_options(params, places(clip.clip_id, params.frames, params.times, seed))
             decoded = decoder.decode(clip.path, clip.offset, clip.size, wanted)
             flags = judge(decoded.measured, params.quality)
         except Refusal as refusal:
@@ -200,16 +200,16 @@ def _draw(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
-def what_is_wanted(params: Extract, places: tuple[float, ...]) -> Wanted:
+def decode_options(params: Extract, places: tuple[float, ...]) -> DecodeOptions:
     """The parameters as the decoder has them, in seconds and pixels."""
-    return Wanted(
+    return DecodeOptions(
         places=places,
         frame_size=params.frame_size,
         jpeg_quality=params.jpeg_quality,
-        window=params.window,
-        shortest=params.shortest,
-        longest=params.minutes_limit * 60,
-        pixels=round(params.megapixels_limit * 1e6),
+        window_s=params.window_s,
+        min_duration_s=params.min_duration_s,
+        longest=params.max_duration_s * 60,
+        pixels=round(params.max_megapixels * 1e6),
         sequence_rate=params.sequence_rate,
         sequence_size=params.sequence_size,
     )

@@ -46,8 +46,8 @@ SCHEMA = pa.schema(
         ("peak", pa.float32()),
         ("clipped", pa.float32()),
         ("change", pa.float32()),
-        ("sound_print", pa.binary()),
-        ("picture_print", pa.binary()),
+        ("audio_print", pa.binary()),
+        ("image_print", pa.binary()),
     ]
 )
 STAGE = "extract"  # which writes the table

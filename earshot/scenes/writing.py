@@ -28,8 +28,8 @@ class Scene:
     frames: list[bytes]
     times: list[float]
     sound: bytes
-    sound_rate: int
-    sound_channels: int
+    audio_rate: int
+    audio_channels: int
     sequence: list[bytes] = field(default_factory=list)
     sequence_rate: float = 0.0
     measured: Measured = field(default_factory=Measured)
@@ -45,7 +45,7 @@ def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
     """Write a shard, whole or not at all, holding one row group in memory; return the number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = 0
-    with write_atomically(path) as growing, _writer(growing) as writer:
+    with write_atomically(path) as temporary_path, _writer(temporary_path) as writer:
         for group in _row_groups(scenes):
             writer.write_table(_table(group), row_group_size=len(group))
             rows += len(group)
@@ -54,7 +54,7 @@ def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
 
 def write_changed_scenes(shard: Path, target: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Write a shard, changed, as another, whole or not at all, one row group in memory at a time."""
-    with write_atomically(target) as growing, _writer(growing) as writer:
+    with write_atomically(target) as temporary_path, _writer(temporary_path) as writer:
         for table in read_scenes(shard):
             changed = change(table)
             if len(changed):
@@ -98,8 +98,8 @@ def _table(group: list[Scene]) -> pa.Table:
         "frames": _lists([scene.frames for scene in group], binary_column),
         "times": _lists([scene.times for scene in group], partial(number_column, kind=pa.float64())),
         "sound": binary_column([scene.sound for scene in group]),
-        "sound_rate": number_column([scene.sound_rate for scene in group], pa.int32()),
-        "sound_channels": number_column([scene.sound_channels for scene in group], pa.int8()),
+        "sound_rate": number_column([scene.audio_rate for scene in group], pa.int32()),
+        "sound_channels": number_column([scene.audio_channels for scene in group], pa.int8()),
         "sequence": _lists([scene.sequence for scene in group], binary_column),
         "sequence_rate": number_column([scene.sequence_rate for scene in group], pa.float64()),
         "flags": _lists([scene.flags for scene in group], text_column),
@@ -109,7 +109,7 @@ def _table(group: list[Scene]) -> pa.Table:
         },
         **{
             name: binary_column([bytes.fromhex(getattr(scene.measured, name)) for scene in group])
-            for name in ("sound_print", "picture_print")
+            for name in ("audio_print", "image_print")
         },
     }
     return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)

@@ -40,7 +40,7 @@ class Batch:
     windows: np.ndarray
     sample_rate: int
     envelopes: np.ndarray
-    centres: np.ndarray
+    centers: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Description:
         return self.own or self.texture
 
     def describe(
-        self, windows: np.ndarray, sample_rate: int, centres: np.ndarray | None = None
+        self, windows: np.ndarray, sample_rate: int, centers: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Describe windows (moments, samples) of 1.5 to 3.75 s: float32 (moments, dimensions), and which are silent.
 
@@ -108,8 +108,8 @@ class Description:
         Raises UnfitSound for windows that are too short, too long, not mono or not finite.
         """
         descriptor = self.descriptor
-        if centres is None:
-            centres = np.full(len(windows), min(windows.shape[1] / sample_rate, WINDOW_SECONDS) / 2)
+        if centers is None:
+            centers = np.full(len(windows), min(windows.shape[1] / sample_rate, WINDOW_SECONDS) / 2)
         windows = fitted_windows(windows, sample_rate)
         described = np.empty((len(windows), descriptor.dimensions), np.float32)
         levels = np.empty(len(windows), np.float32)
@@ -117,7 +117,7 @@ class Description:
             part = slice(first, first + BATCH)
             envelopes = cochleagrams(windows[part], **self.texture.cochlea)
             levels[part] = loudness(envelopes)
-            batch = Batch(windows[part], sample_rate, envelopes, centres[part])
+            batch = Batch(windows[part], sample_rate, envelopes, centers[part])
             described[part] = descriptor.describe(batch, self.options)
         return described, is_silent(windows, levels)
 
@@ -140,8 +140,8 @@ class Description:
             "options": options,
             "digest": hashlib.sha256("".join(digests).encode()).hexdigest(),
         }
-        with write_atomically(folder / DESCRIPTION_FILE) as growing:
-            growing.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        with write_atomically(folder / DESCRIPTION_FILE) as temporary_path:
+            temporary_path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def load_description(folder: Path) -> Description:

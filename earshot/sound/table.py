@@ -34,9 +34,11 @@ def check_lengths(window: float, shortest: float) -> None:
     """Raise EarshotError where the extracted sound can be too short, or its windows too long, for a descriptor."""
     if not SHORTEST_SECONDS <= window <= WINDOW_SECONDS:
         wanted = f"{SHORTEST_SECONDS} to {WINDOW_SECONDS} s for a descriptor"
-        raise EarshotError(f"extract.window is {window}, wanted {wanted}")
+        raise EarshotError(f"extract.window_s is {window}, wanted {wanted}")
     if shortest < SHORTEST_SECONDS:
-        raise EarshotError(f"extract.shortest is {shortest}, wanted {SHORTEST_SECONDS} s or more for a descriptor")
+        raise EarshotError(
+            f"extract.min_duration_s is {shortest}, wanted {SHORTEST_SECONDS} s or more for a descriptor"
+        )
 
 
 def describe_shard(
@@ -54,7 +56,10 @@ def describe_shard(
     name = f"{shard_name(number)}.parquet"
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     schema = sounds_schema(description.descriptor.dimensions)
-    with write_atomically(sounds / name) as growing, pq.ParquetWriter(growing, schema, **options) as writer:
+    with (
+        write_atomically(sounds / name) as temporary_path,
+        pq.ParquetWriter(temporary_path, schema, **options) as writer,
+    ):
         for clips in read_scenes(scenes / name, CLIP_COLUMNS):
             try:
                 described = describe_clips(clips, description, window)
@@ -65,8 +70,8 @@ def describe_shard(
             counts["silent"] += int(np.sum(described["silent"].to_numpy()))
             for chunk in described["descriptor"].chunks:
                 digest.update(chunk.flatten().to_numpy().astype("<f4", copy=False))
-    with write_atomically(_digest_file(digests, number)) as growing:
-        growing.write_text(digest.hexdigest())
+    with write_atomically(_digest_file(digests, number)) as temporary_path:
+        temporary_path.write_text(digest.hexdigest())
     return counts
 
 
@@ -90,8 +95,8 @@ def describe_clips(clips: pa.Table, description: Description, window: float) -> 
     moments = pc.list_value_length(clips["times"]).to_numpy()
     size = description.descriptor.dimensions
     descriptors, silent = np.empty((moments.sum(), size), np.float32), np.empty(moments.sum(), bool)
-    for rows, windows, centres, sample_rate in window_batches(clips, window):
-        descriptors[rows], silent[rows] = description.describe(windows, sample_rate, centres)
+    for rows, windows, centers, sample_rate in window_batches(clips, window):
+        descriptors[rows], silent[rows] = description.describe(windows, sample_rate, centers)
     columns = {name: clips[name].take(np.repeat(np.arange(len(clips)), moments)) for name in IDENTITY}
     columns["moment"] = np.concatenate([np.arange(count, dtype=np.int16) for count in moments])
     columns["silent"] = silent
@@ -110,9 +115,9 @@ def window_batches(clips: pa.Table, seconds: float) -> Iterator[tuple[list[int],
     row = 0
     for clip_id, sound, times in zip(*(clips[name] for name in ("clip_id", "sound", "times")), strict=True):
         samples, sample_rate = decode_sound(clip_id.as_py(), sound.as_buffer())
-        windows, centres = cut_windows(samples, sample_rate, times.as_py(), seconds)
+        windows, centers = cut_windows(samples, sample_rate, times.as_py(), seconds)
         batch = waiting[sample_rate, windows.shape[1]]
-        batch += zip(range(row, row + len(windows)), windows, centres, strict=True)
+        batch += zip(range(row, row + len(windows)), windows, centers, strict=True)
         row += len(windows)
         while len(batch) >= BATCH:
             yield *joined(batch[:BATCH]), sample_rate
@@ -124,8 +129,8 @@ def window_batches(clips: pa.Table, seconds: float) -> Iterator[tuple[list[int],
 
 def joined(batch: list[tuple[int, np.ndarray, float]]) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Rows, windows and centres of single moments as one list and two arrays."""
-    rows, windows, centres = zip(*batch, strict=True)
-    return list(rows), np.stack(windows), np.array(centres)
+    rows, windows, centers = zip(*batch, strict=True)
+    return list(rows), np.stack(windows), np.array(centers)
 
 
 def decode_sound(clip_id: str, flac: pa.Buffer) -> tuple[np.ndarray, int]:

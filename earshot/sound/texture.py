@@ -29,7 +29,7 @@ from earshot.sound.windows import fitted_windows
 ModulationNorm = Literal["variance", "squared-mean"]
 
 CORRELATED_OFFSETS = (1, 2, 3, 5)  # Owens 2016, section A3
-MODULATION_CENTRES = 0.5 * 400 ** (np.arange(10) / 9)  # Hz, 0.5 to 200
+MODULATION_CENTERS = 0.5 * 400 ** (np.arange(10) / 9)  # Hz, 0.5 to 200
 EPSILON = np.finfo(np.float32).eps  # keeps the quotients of empty channels finite
 CONSTANT = 1e-6  # relative spread under which a channel does not vary: rounding alone gives a steady tone 3e-8
 PAIRS = np.array([(j, j + o) for j in range(CHANNELS) for o in CORRELATED_OFFSETS if j + o < CHANNELS])  # (117, 2)
@@ -149,7 +149,7 @@ def modulation_gains() -> np.ndarray:
 def modulation_filters() -> np.ndarray:
     """Gains of half cosines of Q = 1 around 0.5 to 200 Hz on the bins of an envelope: float64 (751, 10), 0 at DC."""
     frequencies = np.arange(ENVELOPE_BINS) * ENVELOPE_RATE / ENVELOPE_SAMPLES
-    distance = (frequencies[:, None] - MODULATION_CENTRES) / MODULATION_CENTRES  # in half widths
+    distance = (frequencies[:, None] - MODULATION_CENTERS) / MODULATION_CENTERS  # in half widths
     filters = np.where(np.abs(distance) < 1, np.cos(np.pi / 2 * distance), 0)
-    middle = (frequencies >= MODULATION_CENTRES[3]) & (frequencies <= MODULATION_CENTRES[6])
+    middle = (frequencies >= MODULATION_CENTERS[3]) & (frequencies <= MODULATION_CENTERS[6])
     return filters / np.sqrt(np.square(filters[middle]).sum(axis=1).mean())

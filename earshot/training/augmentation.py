@@ -4,7 +4,7 @@ Whatever is random is drawn before the work from a generator that the caller giv
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from torch import Tensor
 from earshot.networks.crops import Changes
 
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
-HUE_TURNS = 1 / 4  # of a whole turn at jitter 1: the proportion of SimCLR (Chen 2020, appendix A), .2 for .8
 
 # Luma and the two chroma axes of NTSC. Hue turns the chroma plane, saturation scales it, luma and greys stay.
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -25,65 +24,75 @@ class Augmentation:
     """How strongly pictures are changed; the values of `pretrain` of the same names.
 
     Args:
-        crop: smallest share of the picture's area that a random crop shows; 1 shows the middle square, as validation
-            does.
-        crop_largest: largest share.
-        jitter: brightness, contrast and saturation vary by factors 1 - jitter to 1 + jitter, hue by a quarter as many
-            turns.
-        grey: share of the pictures that lose their colour.
-        flip: mirror half of the pictures.
+        crop_min_scale, crop_max_scale: smallest and largest share of an image's area that a random crop shows; a
+            minimum of 1 shows the middle square, as validation does.
+        brightness, contrast, saturation: each varies by a factor of 1 - strength to 1 + strength.
+        hue: turns by up to this share of a whole turn, either way.
+        grayscale_prob: share of the images that lose their color.
+        flip_prob: share of the images that are mirrored.
     """
 
-    crop: float = 1.0
-    crop_largest: float = 1.0
-    jitter: float = 0.0
-    grey: float = 0.0
-    flip: bool = False
+    crop_min_scale: float = 1.0
+    crop_max_scale: float = 1.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grayscale_prob: float = 0.0
+    flip_prob: float = 0.0
 
-    def draw(self, pictures: int, generator: np.random.Generator) -> Changes:
+    def draw(self, images: int, generator: np.random.Generator) -> Changes:
         """What happens to each of so many pictures."""
-        chances = generator.random((pictures, 10))
-        factors = 1 + self.jitter * (2 * chances[:, :3] - 1)  # brightness, contrast, saturation
-        turns = self.jitter * HUE_TURNS * (2 * chances[:, 3] - 1)
-        saturation = np.where(chances[:, 4] < self.grey, 0, factors[:, 2])
+        chances = generator.random((images, 10))
+        strengths = np.array([self.brightness, self.contrast, self.saturation])
+        factors = 1 + strengths * (2 * chances[:, :3] - 1)
+        turns = self.hue * (2 * chances[:, 3] - 1)
+        saturation = np.where(chances[:, 4] < self.grayscale_prob, 0, factors[:, 2])
         return Changes(
             boxes=self._boxes(chances[:, 5:9]),
-            mirrored=chances[:, 9] < (0.5 if self.flip else 0),
-            colours=color_matrices(saturation, turns) if self.jitter or self.grey else None,
+            mirrored=chances[:, 9] < self.flip_prob,
+            colors=color_matrices(saturation, turns) if strengths.any() or self.hue or self.grayscale_prob else None,
             brightness=factors[:, 0],
             contrast=factors[:, 1],
         )
 
     def _boxes(self, chances: np.ndarray) -> np.ndarray | None:
-        if self.crop == 1:
+        if self.crop_min_scale == 1:
             return None
-        share = self.crop + (self.crop_largest - self.crop) * chances[:, 0]
+        share = self.crop_min_scale + (self.crop_max_scale - self.crop_min_scale) * chances[:, 0]
         low, high = np.log(ASPECTS)
         return np.column_stack([share, np.exp(low + (high - low) * chances[:, 1]), chances[:, 2:]])
 
 
-def recolour(pictures: Tensor, changes: Changes) -> Tensor:
+def augmentation_of(params: Any) -> Augmentation:
+    """The augmentation that the parameters of a training (`earshot.params.training.Training`) ask for."""
+    return Augmentation(
+        **{field.name: getattr(params, field.name) for field in fields(Augmentation) if hasattr(params, field.name)}
+    )
+
+
+def recolor(images: Tensor, changes: Changes) -> Tensor:
     """Change brightness, contrast, saturation and hue of uint8 pictures (pictures, 3, height, width), on their device.
 
     All four are affine in a pixel's colour x: with brightness b, contrast c, mean luma m of the picture and T for hue
     and saturation, which leave greys alone, T b (c x + (1 - c) m) = b c T x + b (1 - c) m.
     """
-    if changes.colours is None:
-        return pictures
-    like: dict[str, Any] = {"device": pictures.device, "dtype": torch.float32}
-    matrices = torch.as_tensor(changes.colours * (changes.brightness * changes.contrast)[:, None, None], **like)
-    grey = torch.as_tensor(changes.brightness * (1 - changes.contrast), **like)
+    if changes.colors is None:
+        return images
+    like: dict[str, Any] = {"device": images.device, "dtype": torch.float32}
+    matrices = torch.as_tensor(changes.colors * (changes.brightness * changes.contrast)[:, None, None], **like)
+    gray = torch.as_tensor(changes.brightness * (1 - changes.contrast), **like)
     luma = torch.as_tensor(RGB_TO_YIQ[0], **like)
-    changed = torch.empty_like(pictures)
-    several = len(pictures) if pictures.is_cuda else 1  # one picture and its colours stay in the cache of a CPU
-    values = torch.empty((several, 3, pictures[0, 0].numel()), **like)
-    colours = torch.empty_like(values)
-    for start in range(0, len(pictures), several):
+    changed = torch.empty_like(images)
+    several = len(images) if images.is_cuda else 1  # one picture and its colours stay in the cache of a CPU
+    values = torch.empty((several, 3, images[0, 0].numel()), **like)
+    colors = torch.empty_like(values)
+    for start in range(0, len(images), several):
         part = slice(start, start + several)
-        values.copy_(pictures[part].flatten(2))
-        offset = (values.mean(2) @ luma * grey[part] + 0.5)[:, None, None]  # a half, since what follows cuts
-        torch.baddbmm(offset, matrices[part], values, out=colours)
-        changed[part] = colours.clamp_(0, 255).view_as(changed[part])
+        values.copy_(images[part].flatten(2))
+        offset = (values.mean(2) @ luma * gray[part] + 0.5)[:, None, None]  # a half, since what follows cuts
+        torch.baddbmm(offset, matrices[part], values, out=colors)
+        changed[part] = colors.clamp_(0, 255).view_as(changed[part])
     return changed
 
 

@@ -12,7 +12,7 @@ SHOWN = 1024  # items of training batches from which statistics of a random netw
 
 def first_batches(task: Any) -> list[Any]:
     """The first training batches of a task, up to SHOWN items."""
-    return list(task.batches(range(min(task.batches_per_epoch, -(-SHOWN // task.batch)))))
+    return list(task.batches(range(min(task.batches_per_epoch, -(-SHOWN // task.batch_size)))))
 
 
 @torch.no_grad()

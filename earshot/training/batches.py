@@ -45,8 +45,8 @@ class Batches(Generic[Group, Item]):
         self.sizes = np.array([len(group) for group in self.groups], dtype=np.int64)
         self.seed, self.pool = seed, pool or self.pool
         self.items = int(self.sizes.sum())
-        self.batch = min(batch, self.items)
-        full, rest = divmod(self.items, max(self.batch, 1))
+        self.batch_size = min(batch, self.items)
+        full, rest = divmod(self.items, max(self.batch_size, 1))
         self.batches_per_epoch = full + (1 if rest and seed is None else 0)
         self._pools: dict[tuple[int, int], list[Item]] = {}
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Batches(Generic[Group, Item]):
     def __getitem__(self, number: int) -> list[Item]:
         """The items of batch `number`."""
         epoch, place = divmod(number, self.batches_per_epoch)
-        start, end = place * self.batch, min((place + 1) * self.batch, self.items)
+        start, end = place * self.batch_size, min((place + 1) * self.batch_size, self.items)
         order, starts, ends = self._plan(epoch)
         items: list[Item] = []
         for pool, (first, last) in enumerate(zip(starts, ends, strict=True)):

@@ -20,22 +20,22 @@ from earshot.core.files import write_atomically
 State = dict[str, Tensor]
 
 
-def save_checkpoint(path: Path, states: dict[str, State], optimiser: Optimizer, facts: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, states: dict[str, State], optimizer: Optimizer, metadata: dict[str, Any]) -> None:
     """Write named states of a network, the optimiser's moments and `facts` (JSON) to `path`, whole or not at all."""
     tensors = {f"{state}.{name}": tensor for state, found in states.items() for name, tensor in found.items()}
-    for number, parameter in enumerate(_parameters(optimiser)):
-        for name, tensor in optimiser.state[parameter].items():
+    for number, parameter in enumerate(_parameters(optimizer)):
+        for name, tensor in optimizer.state[parameter].items():
             tensors[f"optimiser.{number}.{name}"] = tensor
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with write_atomically(path) as growing:
-        save_file(packed, growing, metadata={"facts": json.dumps(facts)})
+    with write_atomically(path) as temporary_path:
+        save_file(packed, temporary_path, metadata={"metadata": json.dumps(metadata)})
 
 
-def load_checkpoint(path: Path, states: Sequence[str], optimiser: Optimizer) -> tuple[dict[str, State], dict[str, Any]]:
+def load_checkpoint(path: Path, states: Sequence[str], optimizer: Optimizer) -> tuple[dict[str, State], dict[str, Any]]:
     """The states of these names and the facts of a checkpoint; the optimiser is brought to where it was, in place."""
-    facts = read_facts(path)
+    metadata = read_metadata(path)
     found: dict[str, State] = {state: {} for state in states}
-    parameters = _parameters(optimiser)
+    parameters = _parameters(optimizer)
     with safe_open(path, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118
             kind, _, name = key.partition(".")
@@ -44,11 +44,11 @@ def load_checkpoint(path: Path, states: Sequence[str], optimiser: Optimizer) -> 
             else:
                 number, name = name.split(".")
                 parameter = parameters[int(number)]
-                optimiser.state[parameter][name] = _as_held(file.get_tensor(key), parameter)
-    return found, facts
+                optimizer.state[parameter][name] = _as_held(file.get_tensor(key), parameter)
+    return found, metadata
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """The facts of a checkpoint, without its tensors.
 
     Raises:
@@ -56,7 +56,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()["facts"])
+            return json.loads(file.metadata()["metadata"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise EarshotError(f"{path}: is no whole checkpoint ({error}); remove it to train from the start") from None
 
@@ -68,5 +68,5 @@ def _as_held(tensor: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
 
 
-def _parameters(optimiser: Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

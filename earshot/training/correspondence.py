@@ -20,13 +20,13 @@ from torch.nn import functional
 from earshot.core.errors import EarshotError
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
-from earshot.corpus.wrong_sound import deal_to_others
+from earshot.corpus.wrong_sound import derange_to_others
 from earshot.networks.crops import Changes, crop_frames
 from earshot.pipeline.settings import settings
-from earshot.scenes.clips import Clip, ClipRowGroup, Sampling, Wanted, clips_of
+from earshot.scenes.clips import Clip, ClipRowGroup, InputSpec, Sampling, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation, recolour
+from earshot.training.augmentation import Augmentation, recolor
 from earshot.training.batches import Batches
 
 # Clips that are mixed, and among which the sounds that do not belong are dealt: some 300 MB at ten frames of 256 px and
@@ -48,7 +48,7 @@ class Pairs(NamedTuple):
         together: 1 for the pairs that belong together, which come first, 0 for the others; float32 (pairs,).
     """
 
-    pictures: Tensor
+    images: Tensor
     sounds: Tensor
     seen: Tensor
     heard: Tensor
@@ -68,24 +68,24 @@ class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
         items = super().__getitem__(number)
         clips = [clip for clip, _ in items]
         drawn = generator("others", 0 if self.seed is None else self.seed, number)
-        dealt = deal_to_others(np.array([clip.group for clip in clips]), drawn)
-        return items if (dealt < 0).any() else [(clip, clips[n]) for clip, n in zip(clips, dealt, strict=True)]
+        deranged = derange_to_others(np.array([clip.group for clip in clips]), drawn)
+        return items if (deranged < 0).any() else [(clip, clips[n]) for clip, n in zip(clips, deranged, strict=True)]
 
     def _mixed(self, items: list[Clip], epoch: int, pool: int) -> list[tuple[Clip, Clip]]:
         """The clips of a pool in the order of their batches, each with one of another group of the pool."""
         clips: list[Any] = super()._mixed(items, epoch, pool)
         drawn = generator("others of a pool", 0 if self.seed is None else self.seed, epoch, pool)
-        dealt = deal_to_others(np.array([clip.group for clip in clips]), drawn)
-        if (dealt < 0).any():
+        deranged = derange_to_others(np.array([clip.group for clip in clips]), drawn)
+        if (deranged < 0).any():
             scenes = self.groups[0].group.shard.parent
             found = f"{len(clips)} clips, all of the group {clips[0].group!r}"
             raise EarshotError(f"{scenes}: {found}, wanted clips of other groups to tell it from")
-        return [(clip, clips[other]) for clip, other in zip(clips, dealt, strict=True)]
+        return [(clip, clips[other]) for clip, other in zip(clips, deranged, strict=True)]
 
 
 def make_pairs(
     clips: Sequence[tuple[Clip, Clip]],
-    wanted: Wanted,
+    wanted: InputSpec,
     sampling: Sampling,
     chances: np.ndarray,
     changes: Changes | None = None,
@@ -119,16 +119,16 @@ def make_pairs(
         cuts.append(cut)
         louder.append(1.0 if gains is None else gains[number, 1])
     each = None if changes is None else changes[np.repeat(np.arange(len(clips)), wanted.frames)]
-    pictures = crop_frames([jpeg for place in places for jpeg in place.pictures], wanted.image_size, each)
+    images = crop_frames([jpeg for place in places for jpeg in place.images], wanted.image_size, each)
     if each is not None:
-        pictures = recolour(pictures, each)
+        images = recolor(images, each)
     if wanted.frames > 1:
-        pictures = pictures.unflatten(0, (len(clips), wanted.frames))
+        images = images.unflatten(0, (len(clips), wanted.frames))
     sounds = np.stack([wanted.cut(clip.sound, start) for clip, start in cuts])
     sounds *= np.array(louder, np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
     own = torch.arange(len(clips))
     return Pairs(
-        pictures=pictures,
+        images=images,
         sounds=torch.from_numpy(sounds),
         seen=own.repeat(2),
         heard=torch.cat([own, torch.tensor(wrong)]),
@@ -141,12 +141,12 @@ class Place(NamedTuple):
     shifted, in seconds.
     """
 
-    pictures: Sequence[bytes]
+    images: Sequence[bytes]
     start: float
     shifted: float = math.nan
 
 
-def _place(clip: Clip, wanted: Wanted, sampling: Sampling, chances: np.ndarray) -> Place:
+def _place(clip: Clip, wanted: InputSpec, sampling: Sampling, chances: np.ndarray) -> Place:
     """A random place; the pictures of a sequence begin when its sound does."""
     if wanted.frames == 1:
         frame = int(chances[0] * len(clip.frames))
@@ -155,13 +155,13 @@ def _place(clip: Clip, wanted: Wanted, sampling: Sampling, chances: np.ndarray) 
     end = min(len(clip.sequence) - wanted.frames, int((clip.duration - wanted.seconds) * rate + 1e-6))
     if sampling.negatives == "shifted":
         # Two beginnings at least a shift apart, either first: each alone is distributed as the other.
-        apart = int(np.ceil(sampling.shift * rate))
+        apart = int(np.ceil(sampling.min_shift_s * rate))
         first = int(chances[0] * (end - apart + 1))
         second = first + apart + int(chances[1] * (end - apart - first + 1))
-        seen, sounding = (first, second) if chances[2] < 0.5 else (second, first)
+        seen, audible = (first, second) if chances[2] < 0.5 else (second, first)
     else:
-        seen = sounding = int(chances[0] * (end + 1))
-    return Place(clip.sequence[seen : seen + wanted.frames], seen / rate, sounding / rate)
+        seen = audible = int(chances[0] * (end + 1))
+    return Place(clip.sequence[seen : seen + wanted.frames], seen / rate, audible / rate)
 
 
 class CorrespondenceTask:
@@ -178,25 +178,25 @@ class CorrespondenceTask:
         sampling: Sampling,
         augmentation: Augmentation,
         *,
-        volume: float,
-        batch: int,
+        gain_jitter: float,
+        batch_size: int,
         seed: int,
         wrong_sound: bool = False,
     ) -> None:
         self.network, self.sampling, self.augmentation = network, sampling, augmentation
-        self.scenes, self.volume, self.seed = scenes, volume, seed
-        self.wanted = Wanted.by(network)
+        self.scenes, self.gain_jitter, self.seed = scenes, gain_jitter, seed
+        self.wanted = InputSpec.by(network)
         kind = {"wrong_sound": seed if wrong_sound else None}
         training, validation = (
             clips_of(scenes, self.wanted, sampling, split=name, **kind) for name in ("train", "val")
         )
-        self.training = PairedClips(training, batch=batch // 2, seed=seed)
-        self.validation = PairedClips(validation, batch=batch // 2, seed=None)
+        self.training = PairedClips(training, batch_size=batch_size // 2, seed=seed)
+        self.validation = PairedClips(validation, batch_size=batch_size // 2, seed=None)
         if self.training.items < 2:
             found = f"{self.training.items} clips to train on that last the network's {self.wanted.seconds:.2f} s"
             raise EarshotError(f"{scenes}: {found}, wanted 2 or more")
-        self.batch, self.batches_per_epoch = 2 * self.training.batch, self.training.batches_per_epoch
-        self.part = processes.part(self.training.batch)
+        self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
+        self.part = processes.part(self.training.batch_size)
         self._alarms: set[str] = set()
         self.device = next(network.parameters()).device
 
@@ -229,7 +229,7 @@ class CorrespondenceTask:
         steps = row["epoch"] * self.batches_per_epoch
         alarms = {
             "stuck": steps >= STUCK_STEPS and row["train_loss"] > CHANCE - STUCK,
-            "collapsed": any(row.get(f"{sense}_spread", 1) < COLLAPSED for sense in ("picture", "sound")),
+            "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "sound")),
         }
         told = {
             "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {CHANCE:.4f}",
@@ -246,18 +246,18 @@ class CorrespondenceTask:
         if self.wanted.frames > 1:
             return {}  # the senses meet before anything could be compared
         embeddings = {
-            "picture": self.network.embed_pictures(batch.pictures),
-            "sound": self.network.embed_sounds(batch.sounds),
+            "image": self.network.embed_images(batch.images),
+            "sound": self.network.embed_audio(batch.sounds),
         }
-        means = {sense: functional.normalize(rows.float(), dim=1).mean(0) for sense, rows in embeddings.items()}
-        return {f"{sense}_spread": 1 - float(mean.norm().detach()) for sense, mean in means.items()}
+        means = {modality: functional.normalize(rows.float(), dim=1).mean(0) for modality, rows in embeddings.items()}
+        return {f"{modality}_spread": 1 - float(mean.norm().detach()) for modality, mean in means.items()}
 
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]
         drawn = generator("pairs", self.seed, number)
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)
-        own, gains = self.part, 1 + self.volume * (2 * loudness - 1)
+        own, gains = self.part, 1 + self.gain_jitter * (2 * loudness - 1)
         return self._made(clips[own], chances[own], changes[np.arange(len(clips))[own]], gains[own])
 
     def _validation_batch(self, number: int) -> Pairs:

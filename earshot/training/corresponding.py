@@ -29,10 +29,10 @@ class Corresponding(EncoderTraining[CorrespondBase]):
         return CorrespondenceTask(
             self.ready(network),
             self.root / "data/scenes",
-            Sampling(positives=p.positives, negatives=p.negatives, grid=p.grid, shift=p.shift),
+            Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s),
             self.augmentation(),
-            volume=p.volume,
-            batch=p.batch,
+            gain_jitter=p.gain_jitter,
+            batch_size=p.batch_size,
             seed=self.seed,
             wrong_sound=name == "wrong_sound",
         )
@@ -41,9 +41,9 @@ class Corresponding(EncoderTraining[CorrespondBase]):
         return batch[:4]
 
     def fit(self, network: Correspondence, batches: Sequence[tuple[Tensor, ...]]) -> None:
-        network.fit_sound_scale(torch.cat([sounds for _, sounds, *_ in batches]))
+        network.fit_audio_scale(torch.cat([sounds for _, sounds, *_ in batches]))
         super().fit(network, batches)
-        network.even_out(*batches[0])
+        network.calibrate_bias(*batches[0])
 
     def load(self, folder: Path) -> Correspondence:
         return load_correspondence(folder)
@@ -52,5 +52,5 @@ class Corresponding(EncoderTraining[CorrespondBase]):
         if self.weights:
             load_correspondence_weights(network, self.weights)
 
-    def facts(self, task: CorrespondenceTask) -> dict[str, Any]:
+    def metadata(self, task: CorrespondenceTask) -> dict[str, Any]:
         return {"chance": 0.5, "clips_trained_on": task.training.items}

@@ -19,11 +19,11 @@ from earshot.training.batches import Batches
 # the whole corpus. Two pools are held at a time.
 POOL_MOMENTS = 4096
 
-LabelledFrame = tuple[bytes, int]
+LabeledFrame = tuple[bytes, int]
 
 
 @dataclass(frozen=True)
-class LabelledRowGroup:
+class LabeledRowGroup:
     """The labelled moments of one row group of scenes.
 
     Args:
@@ -40,11 +40,11 @@ class LabelledRowGroup:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def same(self, other: "LabelledRowGroup") -> bool:
+    def same(self, other: "LabeledRowGroup") -> bool:
         """Whether these are the same labels of the same clips."""
         return np.array_equal(self.labels, other.labels) and np.array_equal(self.clips, other.clips)
 
-    def read(self) -> list[LabelledFrame]:
+    def read(self) -> list[LabeledFrame]:
         """The frames with their labels, in order."""
         return list(zip(self.frames(), self.labels.tolist(), strict=True))
 
@@ -53,7 +53,7 @@ class LabelledRowGroup:
         return list(frames_in(self.group.read(["frames"]), self.clips, self.moments))
 
 
-def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, values: int) -> list[LabelledRowGroup]:
+def labeled_frames(scenes: Path, labels: Path, *, split: str, label: str, values: int) -> list[LabeledRowGroup]:
     """Where the frames of a split are, with the labels that training may use.
 
     Args:
@@ -65,7 +65,7 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, value
     Raises:
         EarshotError: the two tables are not of the same moments, or a label is not below `values`.
     """
-    groups: list[LabelledRowGroup] = []
+    groups: list[LabeledRowGroup] = []
     scene_shards, label_shards = SceneTable(scenes).shards, shard_paths(labels, ".parquet")
     if len(scene_shards) != len(label_shards):
         found = f"{len(label_shards)} shards of labels, {len(scene_shards)} of scenes in {scenes}"
@@ -76,7 +76,7 @@ def labelled_frames(scenes: Path, labels: Path, *, split: str, label: str, value
     return groups
 
 
-class Frames(Batches[LabelledRowGroup, LabelledFrame]):
+class Frames(Batches[LabeledRowGroup, LabeledFrame]):
     """Labelled JPEG frames in batches, by number."""
 
     pool = POOL_MOMENTS
@@ -103,10 +103,10 @@ def _read_labels(shard: Path, split: str, label: str, values: int) -> pa.Table:
     return pa.table({"clip_id": table["clip_id"], "moment": table["moment"], "label": table[label], "used": used})
 
 
-def _row_groups(scenes: Path, labels: Path, table: pa.Table) -> Iterator[LabelledRowGroup]:
+def _row_groups(scenes: Path, labels: Path, table: pa.Table) -> Iterator[LabeledRowGroup]:
     """The row groups of a shard of scenes with the rows of the table of labels that belong to each."""
     for found in match_moments(scenes, labels, table, advice="run the stages describe and label again"):
         part = table.slice(found.start, len(found.rows))
         used = part["used"].to_numpy()
         values = part["label"].to_numpy()[used].astype(np.int64)
-        yield LabelledRowGroup(found.group, found.rows[used], found.places[used], values)
+        yield LabeledRowGroup(found.group, found.rows[used], found.places[used], values)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from earshot.core.errors import EarshotError
-from earshot.networks.device import chosen_device
+from earshot.networks.device import get_device
 
 PATIENCE = timedelta(hours=1)  # for a process that is late: the first one may first cluster, or write to a slow disk
 
@@ -31,7 +31,7 @@ def together() -> Iterator[None]:
     Raises:
         EarshotError: there are fewer GPUs than processes on this machine.
     """
-    on_gpus = chosen_device().type == "cuda"
+    on_gpus = get_device().type == "cuda"
     if on_gpus:
         processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if processes > gpus:
@@ -61,7 +61,7 @@ def part(batch: int) -> slice:
     """
     each, rest = divmod(batch, count())
     if rest:
-        found = f"pretrain.batch is {batch} (or there are so many moments), for {count()} processes"
+        found = f"pretrain.batch_size is {batch} (or there are so many moments), for {count()} processes"
         raise EarshotError(f"{found}; wanted a multiple of {count()}")
     return slice(rank() * each, (rank() + 1) * each)
 

@@ -19,9 +19,9 @@ from earshot.networks.device import on_device, used_precision
 from earshot.networks.files import save_architecture, save_weights
 from earshot.params.training import Training
 from earshot.pipeline import torchrun
-from earshot.pipeline.stage import Run
+from earshot.pipeline.stage import StageContext
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation
+from earshot.training.augmentation import Augmentation, augmentation_of
 from earshot.training.batch_norm import estimate_batch_norm, first_batches
 from earshot.training.trainer import Plan, Task, Trainer
 
@@ -34,7 +34,7 @@ P = TypeVar("P", bound=Training)
 class EncoderTask(Task, Protocol):
     """What is trained, in batches of so many items."""
 
-    batch: int
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class EncoderTraining(ABC, Generic[P]):
         """A network of this stage from a folder of encoders."""
 
     @abstractmethod
-    def facts(self, task: Any) -> dict[str, Any]:
+    def metadata(self, task: Any) -> dict[str, Any]:
         """Metrics of a task beside those of its training: `chance`, `<examples>_trained_on` and others."""
 
     def names(self) -> list[str]:
@@ -97,12 +97,11 @@ class EncoderTraining(ABC, Generic[P]):
 
     def augmentation(self) -> Augmentation:
         """What is drawn of a picture."""
-        p = self.params
-        return Augmentation(crop=p.crop, jitter=p.jitter, grey=p.grey, flip=p.flip)
+        return augmentation_of(self.params)
 
     def ready(self, network: Any) -> Any:
         """The network on its device, and torch with as many threads as the parameters say."""
-        torch.set_num_threads(self.params.threads)
+        torch.set_num_threads(self.params.num_threads)
         return on_device(network)
 
     def result(self, name: str) -> Path:
@@ -110,7 +109,7 @@ class EncoderTraining(ABC, Generic[P]):
         return self.scratch / f"{name}.result.json"
 
 
-def train_encoders(run: Run[Any], kind: type[EncoderTraining[Any]]) -> str:
+def train_encoders(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> str:
     """All of a stage that trains: write the networks and what was measured; its closing line."""
     training = _training(run, kind)
     write_beginning(training)
@@ -124,13 +123,13 @@ def train_encoders(run: Run[Any], kind: type[EncoderTraining[Any]]) -> str:
     return write_results(run, training, results)
 
 
-def train_beside(run: Run[Any], kind: type[EncoderTraining[Any]]) -> None:
+def train_beside(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> None:
     """What all processes but the first do, where there are several: they train beside it."""
     training = _training(run, kind)
     train_together(training, training.names())
 
 
-def _training(run: Run[Any], kind: type[EncoderTraining[Any]]) -> EncoderTraining[Any]:
+def _training(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> EncoderTraining[Any]:
     params = getattr(run.params, run.stage.name)
     models, weights = run.out(run.stage.writes[0]), run.optional_path(params.weights)
     return kind(run.root, run.params.seed, params, weights, models, run.scratch)
@@ -173,19 +172,21 @@ def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> 
     save_weights(training.models, name, task.network)
     metrics = {
         "val_accuracy": final["val_accuracy"],
-        **training.facts(task),
+        **training.metadata(task),
         "train_accuracy": final.get("train_accuracy"),
         "epochs": training.params.epochs,
         "epoch_kept": kept,
         "precision": used_precision(training.params.precision, trainer.device),
     }
-    speed = progress.step * task.batch / progress.seconds if progress.step else None
-    with write_atomically(training.result(name)) as growing:
-        growing.write_text(json.dumps({"metrics": metrics, "history": progress.history or [final], "speed": speed}))
+    speed = progress.step * task.batch_size / progress.seconds if progress.step else None
+    with write_atomically(training.result(name)) as temporary_path:
+        temporary_path.write_text(
+            json.dumps({"metrics": metrics, "history": progress.history or [final], "speed": speed})
+        )
     return {"steps": progress.step}
 
 
-def write_results(run: Run[Any], training: EncoderTraining[Any], results: dict[str, Any]) -> str:
+def write_results(run: StageContext[Any], training: EncoderTraining[Any], results: dict[str, Any]) -> str:
     """Write the encoder's metrics with the control's accuracy, and a row an epoch of both; the closing line."""
     metrics, rows, speed = (results["encoder"][key] for key in ("metrics", "history", "speed"))
     if "wrong_sound" in results:
@@ -194,8 +195,8 @@ def write_results(run: Run[Any], training: EncoderTraining[Any], results: dict[s
             row |= {f"wrong_sound_{key}": control[key] for key in ("train_loss", "train_accuracy", "val_accuracy")}
     run.write_plot(run.stage.plots[0], rows)
     run.write_metrics(run.stage.metrics[0], metrics)
-    with write_atomically(run.scratch_root / "timings" / f"{run.stage.name}.json") as growing:
-        growing.write_text(json.dumps({f"{training.items}_per_second": speed}) + "\n")
+    with write_atomically(run.scratch_root / "timings" / f"{run.stage.name}.json") as temporary_path:
+        temporary_path.write_text(json.dumps({f"{training.items}_per_second": speed}) + "\n")
     return closing_line(metrics, training.items, training.examples, speed)
 
 

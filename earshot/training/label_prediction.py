@@ -18,14 +18,14 @@ from earshot.core.json_files import read_json
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.networks.crops import Changes, crop_frames
-from earshot.networks.network import PictureEncoder
+from earshot.networks.network import ImageEncoder
 from earshot.pipeline.settings import settings
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation, recolour
-from earshot.training.data import Frames, LabelledFrame, LabelledRowGroup, labelled_frames
+from earshot.training.augmentation import Augmentation, recolor
+from earshot.training.data import Frames, LabeledFrame, LabeledRowGroup, labeled_frames
 
-Pictures = tuple[Tensor, Tensor]
+Images = tuple[Tensor, Tensor]
 
 
 class Labels(Protocol):
@@ -56,7 +56,7 @@ class Clusters:
         return float((told == np.bincount(training).argmax()).mean())
 
 
-class Codes:
+class BinaryCodes:
     """A label is a code: bit i of the number says whether component i is high. Every bit counts alike."""
 
     chance = 0.5
@@ -81,7 +81,7 @@ def kind_of_labels(folder: Path) -> Labels:
     Raises EarshotError where that is missing or damaged.
     """
     values = read_json(folder / "labels.json", "label")
-    kinds: dict[str, Callable[[int], Labels]] = {"cluster": Clusters, "bits": Codes}
+    kinds: dict[str, Callable[[int], Labels]] = {"cluster": Clusters, "bits": BinaryCodes}
     kind = kinds.get(str(values.get("kind")))
     if kind is None or type(values.get("values")) is not int:
         raise EarshotError(f"{folder / 'labels.json'}: says no kind of labels; run the stage label again")
@@ -89,7 +89,7 @@ def kind_of_labels(folder: Path) -> Labels:
 
 
 @dataclass(frozen=True)
-class LabelledScenes:
+class LabeledScenes:
     """The tables of scenes and labels, and the column of labels to learn from.
 
     Args:
@@ -103,9 +103,9 @@ class LabelledScenes:
     column: str
     kind: Labels
 
-    def split(self, name: str) -> list[LabelledRowGroup]:
+    def split(self, name: str) -> list[LabeledRowGroup]:
         """Where the frames of a split are, `train` or `val`, with their labels."""
-        return labelled_frames(self.scenes, self.labels, split=name, label=self.column, values=self.kind.values)
+        return labeled_frames(self.scenes, self.labels, split=name, label=self.column, values=self.kind.values)
 
 
 class LabelTask:
@@ -116,27 +116,27 @@ class LabelTask:
     """
 
     def __init__(
-        self, network: PictureEncoder, table: LabelledScenes, augmentation: Augmentation, *, batch: int, seed: int
+        self, network: ImageEncoder, table: LabeledScenes, augmentation: Augmentation, *, batch: int, seed: int
     ) -> None:
         self.network, self.augmentation, self.seed = network, augmentation, seed
         self.scenes, self.kind = table.scenes, table.kind
-        self.training = Frames(table.split("train"), batch=batch, seed=seed)
-        self.validation = Frames(table.split("val"), batch=batch, seed=None)
+        self.training = Frames(table.split("train"), batch_size=batch, seed=seed)
+        self.validation = Frames(table.split("val"), batch_size=batch, seed=None)
         if self.training.items < 2:
             found = f"{self.training.items} moments to train on in column {table.column}"
             raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")
-        self.batch, self.batches_per_epoch = self.training.batch, self.training.batches_per_epoch
-        self.part = processes.part(self.training.batch)
+        self.batch_size, self.batches_per_epoch = self.training.batch_size, self.training.batches_per_epoch
+        self.part = processes.part(self.training.batch_size)
         self.device = next(network.parameters()).device
 
-    def batches(self, numbers: range) -> Iterator[Pictures]:
+    def batches(self, numbers: range) -> Iterator[Images]:
         """Augmented uint8 pictures (batch, 3, size, size) and their labels, (batch,); this process's part of them."""
         return prefetch(self._training_batch, numbers, settings().threads)
 
-    def loss(self, batch: Pictures) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: Images) -> tuple[Tensor, Tensor]:
         """Mean loss, and the share of right answers."""
-        pictures, labels = batch
-        return self.kind.loss(self.network(pictures).float(), labels)
+        images, labels = batch
+        return self.kind.loss(self.network(images).float(), labels)
 
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the middle squares of all labelled frames of the validation split."""
@@ -154,17 +154,17 @@ class LabelTask:
         labels = self.validation.labels()
         return self.kind.majority(self.training.labels(), labels) if len(labels) else None
 
-    def _training_batch(self, number: int) -> Pictures:
+    def _training_batch(self, number: int) -> Images:
         moments = self.training[number]
         changes = self.augmentation.draw(len(moments), generator("augmentation", self.seed, number))[self.part]
-        pictures, labels = self._pictures(moments[self.part], changes)
-        return recolour(pictures, changes), labels
+        images, labels = self._images(moments[self.part], changes)
+        return recolor(images, changes), labels
 
-    def _validation_batch(self, number: int) -> Pictures:
-        return self._pictures(self.validation[number], None)
+    def _validation_batch(self, number: int) -> Images:
+        return self._images(self.validation[number], None)
 
-    def _pictures(self, moments: list[LabelledFrame], changes: Changes | None) -> Pictures:
+    def _images(self, moments: list[LabeledFrame], changes: Changes | None) -> Images:
         frames, labels = zip(*moments, strict=True)
         with decoding_frames(self.scenes):
-            pictures = crop_frames(frames, self.network.image_size, changes)
-        return pictures.to(self.device), torch.tensor(labels).to(self.device)
+            images = crop_frames(frames, self.network.image_size, changes)
+        return images.to(self.device), torch.tensor(labels).to(self.device)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from earshot.networks.backbones import build_network
 from earshot.networks.files import load_network, load_weights
-from earshot.networks.initialisation import initialise_kmeans
+from earshot.networks.initialization import initialize_kmeans
 from earshot.networks.network import Network
 from earshot.params.pretrain import Pretrain
-from earshot.training.data import LabelledRowGroup
+from earshot.training.data import LabeledRowGroup
 from earshot.training.encoder_training import EncoderTraining
-from earshot.training.label_prediction import LabelledScenes, LabelTask, kind_of_labels
+from earshot.training.label_prediction import LabeledScenes, LabelTask, kind_of_labels
 
 LABELS_OF = {"encoder": "label", "wrong_sound": "wrong_sound_label"}
 
@@ -25,9 +25,9 @@ class Pretraining(EncoderTraining[Pretrain]):
 
     items, examples = "images", "moments"
 
-    def table(self, name: str) -> LabelledScenes:
+    def table(self, name: str) -> LabeledScenes:
         labels = self.root / "data/labels"
-        return LabelledScenes(self.root / "data/scenes", labels, LABELS_OF[name], kind_of_labels(labels))
+        return LabeledScenes(self.root / "data/scenes", labels, LABELS_OF[name], kind_of_labels(labels))
 
     def build(self) -> Network:
         p, classes = self.params, self.table("encoder").kind.outputs
@@ -35,7 +35,7 @@ class Pretraining(EncoderTraining[Pretrain]):
 
     def task(self, name: str, network: Network) -> LabelTask:
         table, augmentation = self.table(name), self.augmentation()
-        return LabelTask(self.ready(network), table, augmentation, batch=self.params.batch, seed=self.seed)
+        return LabelTask(self.ready(network), table, augmentation, batch_size=self.params.batch_size, seed=self.seed)
 
     def inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         return batch[:1]
@@ -46,10 +46,10 @@ class Pretraining(EncoderTraining[Pretrain]):
     def begin(self, network: Network, batches: Sequence[tuple[Tensor, ...]]) -> None:
         if self.weights:
             load_weights(network, self.weights)
-        elif self.params.initialisation == "kmeans":
-            initialise_kmeans(network, torch.cat([pictures for (pictures,) in batches]), self.seed)
+        elif self.params.initialization == "kmeans":
+            initialize_kmeans(network, torch.cat([images for (images,) in batches]), self.seed)
 
-    def facts(self, task: LabelTask) -> dict[str, Any]:
+    def metadata(self, task: LabelTask) -> dict[str, Any]:
         counts = {"majority": task.majority(), "moments_trained_on": task.training.items}
         return {"chance": task.kind.chance} | counts
 
@@ -61,4 +61,4 @@ class Pretraining(EncoderTraining[Pretrain]):
             warnings.warn(message, stacklevel=2)
             return [encoder]
         # With label.control: wrong-sound the encoder is the control.
-        return [encoder] if all(map(LabelledRowGroup.same, own, wrong)) else [encoder, *control]
+        return [encoder] if all(map(LabeledRowGroup.same, own, wrong)) else [encoder, *control]

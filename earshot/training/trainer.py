@@ -66,21 +66,21 @@ class Plan:
         seed: of everything drawn in a step.
         optimiser: `adamw`, `adam` with the decay in the gradient, or `sgd` with momentum.
         schedule: `onecycle`, or `steps`: the rate is multiplied by `drop`, `drops` times, evenly over the training.
-        keep: the weights of the `last` epoch, of the `best`, the first of those with the highest val_accuracy, or of
+        checkpoint_selection: the weights of the `last` epoch, of the `best`, the first with the highest val_accuracy, or of
             that of `lowest-loss`.
     """
 
     epochs: int
     learning_rate: float
     weight_decay: float
-    clip_norm: float
+    grad_clip_norm: float
     precision: str
     seed: int
-    optimiser: str = "adamw"
+    optimizer: str = "adamw"
     schedule: str = "onecycle"
-    drops: int = 2
-    drop: float = 0.1
-    keep: str = "last"
+    lr_steps: int = 2
+    lr_gamma: float = 0.1
+    checkpoint_selection: str = "last"
 
     @classmethod
     def of(cls, params: Any, seed: int, **fixed: Any) -> "Plan":
@@ -132,8 +132,8 @@ class Trainer:
         self.device = next(self.network.parameters()).device
         self.steps = plan.epochs * task.batches_per_epoch
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimiser = _optimiser(plan, self.parameters)
-        self.schedule = _schedule(plan, self.optimiser, max(self.steps, 1))
+        self.optimizer = _optimizer(plan, self.parameters)
+        self.schedule = _schedule(plan, self.optimizer, max(self.steps, 1))
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}  # the state of the network after the best epoch so far
         if checkpoint.exists():
@@ -173,7 +173,9 @@ class Trainer:
 
     def epoch_kept(self) -> int:
         """The epoch whose weights the network has after training, from 1; 0 where none was done."""
-        best = self.progress.best_epoch(self.plan.keep) if self.plan.keep in BEST else None
+        best = (
+            self.progress.best_epoch(self.plan.checkpoint_selection) if self.plan.checkpoint_selection in BEST else None
+        )
         return best or len(self.progress.history)
 
     def validate(self) -> dict[str, float | None]:
@@ -196,11 +198,11 @@ class Trainer:
         torch.manual_seed(int(drawn.integers(2**63)))  # dropout
         with self._autocast():
             loss, right = self._loss(batch)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.plan.clip_norm)
-        rate = self.optimiser.param_groups[0]["lr"]
-        self.optimiser.step()
+        nn.utils.clip_grad_norm_(self.parameters, self.plan.grad_clip_norm)
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
         self.schedule.step()
         self._sums += processes.mean(torch.stack([loss.detach(), right.detach()]))
         self.progress.step += 1
@@ -219,7 +221,10 @@ class Trainer:
         self.progress.history.append(row)
         if watch := getattr(self.task, "watch", None):
             watch(self.progress.history)
-        if self.plan.keep in BEST and self.progress.best_epoch(self.plan.keep) == row["epoch"]:
+        if (
+            self.plan.checkpoint_selection in BEST
+            and self.progress.best_epoch(self.plan.checkpoint_selection) == row["epoch"]
+        ):
             self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.progress.loss = self.progress.right = 0.0
         self._sums.zero_()
@@ -234,30 +239,30 @@ class Trainer:
         if not math.isfinite(self.progress.loss):
             raise EarshotError(
                 f"step {self.progress.step} of {self.steps}: the loss is {self.progress.loss}, wanted a number; lower "
-                f"learning_rate ({self.plan.learning_rate}) or clip_norm ({self.plan.clip_norm})"
+                f"learning_rate ({self.plan.learning_rate}) or clip_norm ({self.plan.grad_clip_norm})"
             )
 
     def _save(self) -> None:
         self._take_sums()
         if processes.rank():
             return
-        group = self.optimiser.param_groups[0]
-        facts = asdict(self.progress) | {
+        group = self.optimizer.param_groups[0]
+        metadata = asdict(self.progress) | {
             "schedule": self.schedule.state_dict(),
             "group": {key: group[key] for key in CHANGING & group.keys()},
         }
         save_checkpoint(
-            self.checkpoint, {"network": self.network.state_dict(), "best": self.best}, self.optimiser, facts
+            self.checkpoint, {"network": self.network.state_dict(), "best": self.best}, self.optimizer, metadata
         )
         self._saved = self._mark = time.monotonic()
 
     def _resume(self) -> None:
-        states, facts = load_checkpoint(self.checkpoint, ("network", "best"), self.optimiser)
+        states, metadata = load_checkpoint(self.checkpoint, ("network", "best"), self.optimizer)
         self.network.load_state_dict(states["network"])
         self.best = states["best"]
-        self.schedule.load_state_dict(facts.pop("schedule"))
-        self.optimiser.param_groups[0].update(facts.pop("group"))
-        self.progress = Progress(**facts)
+        self.schedule.load_state_dict(metadata.pop("schedule"))
+        self.optimizer.param_groups[0].update(metadata.pop("group"))
+        self.progress = Progress(**metadata)
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.plan.precision, self.device)
@@ -273,15 +278,17 @@ def _no_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _optimiser(plan: Plan, parameters: list[nn.Parameter]) -> Optimizer:
-    if plan.optimiser == "sgd":
+def _optimizer(plan: Plan, parameters: list[nn.Parameter]) -> Optimizer:
+    if plan.optimizer == "sgd":
         return SGD(parameters, plan.learning_rate, momentum=MOMENTUM, weight_decay=plan.weight_decay, fused=True)
-    kind = {"adam": Adam, "adamw": AdamW}[plan.optimiser]
+    kind = {"adam": Adam, "adamw": AdamW}[plan.optimizer]
     return kind(parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
 
 
-def _schedule(plan: Plan, optimiser: Optimizer, steps: int) -> LRScheduler:
+def _schedule(plan: Plan, optimizer: Optimizer, steps: int) -> LRScheduler:
     if plan.schedule == "steps":
-        return LambdaLR(optimiser, lambda step: plan.drop ** min((plan.drops + 1) * step // steps, plan.drops))
-    cycled = plan.optimiser != "sgd"  # OneCycle turns beta 1 too; the momentum of SGD stays
-    return OneCycleLR(optimiser, plan.learning_rate, total_steps=steps, cycle_momentum=cycled)
+        return LambdaLR(
+            optimizer, lambda step: plan.lr_gamma ** min((plan.lr_steps + 1) * step // steps, plan.lr_steps)
+        )
+    cycled = plan.optimizer != "sgd"  # OneCycle turns beta 1 too; the momentum of SGD stays
+    return OneCycleLR(optimizer, plan.learning_rate, total_steps=steps, cycle_momentum=cycled)

@@ -4,8 +4,8 @@ Shape and texture tell the kind to the eye, never colour or brightness; statisti
 the ear, never the level.
 """
 
-from earshot.world.scenes import Clip, SeenObject, render_clip, render_picture, render_sound
+from earshot.world.scenes import Clip, VisibleObject, render_clip, render_image, render_sound
 from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS
 
-__all__ = ["KINDS", "RATE", "Clip", "SeenObject", "render_clip", "render_picture", "render_sound"]
+__all__ = ["KINDS", "RATE", "Clip", "VisibleObject", "render_clip", "render_image", "render_sound"]

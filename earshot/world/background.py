@@ -7,8 +7,8 @@ from earshot.world.drawing import (
     Place,
     Sketch,
     brightness_at,
-    colour_of_brightness,
-    colours_apart,
+    color_of_brightness,
+    colors_apart,
     oval,
     rectangle,
 )
@@ -20,17 +20,15 @@ def backdrop(rng: Rng, width: int, height: int) -> Image.Image:
     """Sky and ground, or one wall: random colours with a soft gradient and cloudy texture, either the brighter."""
     middle = rng.uniform(0.12, 0.88)
     around = np.clip(middle + rng.uniform(-0.15, 0.15, 4), 0.05, 0.95)
-    sky_top, sky_low, ground_top, ground_low = (
-        np.array(colour_of_brightness(rng, b), dtype=np.float32) for b in around
-    )
+    sky_top, sky_low, ground_top, ground_low = (np.array(color_of_brightness(rng, b), dtype=np.float32) for b in around)
     rows, columns = height // 2, width // 2
     horizon = int(rows * rng.uniform(0.3, 0.8)) if rng.random() < 0.7 else rows
-    picture = np.empty((rows, columns, 3), dtype=np.float32)
+    image = np.empty((rows, columns, 3), dtype=np.float32)
     for low, high, first, last in ((0, horizon, sky_top, sky_low), (horizon, rows, ground_top, ground_low)):
         blend = np.linspace(0, 1, high - low, dtype=np.float32)[:, None]
-        picture[low:high] = (first + blend * (0.5 * (last - first)))[:, None]
-    picture += clouds(rng, columns, rows)[..., None]
-    return Image.fromarray(picture.clip(0, 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+        image[low:high] = (first + blend * (0.5 * (last - first)))[:, None]
+    image += clouds(rng, columns, rows)[..., None]
+    return Image.fromarray(image.clip(0, 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def clouds(rng: Rng, width: int, height: int) -> np.ndarray:
@@ -163,7 +161,7 @@ SILENT_THINGS = (
 
 def draw_silent_thing(image: Image.Image, rng: Rng, place: Place, gap: float) -> tuple[float, float, float, float]:
     """One silent thing, standing apart from its background by a brightness of at least `gap`; returns its box."""
-    pen = Sketch(image, place, colours_apart(rng, brightness_at(image, place), gap))
+    pen = Sketch(image, place, colors_apart(rng, brightness_at(image, place), gap))
     SILENT_THINGS[rng.integers(len(SILENT_THINGS))](pen, rng)
     return pen.box()
 
@@ -181,15 +179,15 @@ def place_anywhere(rng: Rng, width: int, height: int, small: float, large: float
     )
 
 
-def light(rng: Rng, picture: Image.Image, fresh: Rng) -> np.ndarray:
+def light(rng: Rng, image: Image.Image, fresh: Rng) -> np.ndarray:
     """Light and camera over a finished picture: gradient, gamma, contrast, tint, blur; a fresh grain for each frame."""
     if (blur := rng.uniform(-0.5, 0.8)) > 0.2:
-        picture = picture.filter(ImageFilter.GaussianBlur(blur))
-    width, height = picture.size
+        image = image.filter(ImageFilter.GaussianBlur(blur))
+    width, height = image.size
     slope_x, slope_y = rng.uniform(-0.25, 0.25, 2)
     gain = 1 + slope_x * np.linspace(-1, 1, width)[None, :] + slope_y * np.linspace(-1, 1, height)[:, None]
     curve = (np.linspace(0, 1, 256) ** rng.uniform(0.7, 1.4) - 0.5) * rng.uniform(0.75, 1.1) + 0.5
-    values = (curve * 255).astype(np.float32)[np.asarray(picture)]
+    values = (curve * 255).astype(np.float32)[np.asarray(image)]
     values *= (gain[..., None] * rng.uniform(0.88, 1.12, 3)).astype(np.float32)
     values += np.float32(rng.uniform(1, 8)) * fresh.standard_normal(values.shape[:2], dtype=np.float32)[..., None]
     return values.clip(0, 255).astype(np.uint8)

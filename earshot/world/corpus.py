@@ -15,11 +15,11 @@ def video_name(number: int) -> str:
 
 
 def render_corpus(
-    folder: Path, seed: int, numbers: Iterable[int], *, picture_size: int, seconds: float, frame_rate: float
+    folder: Path, seed: int, numbers: Iterable[int], *, image_size: int, seconds: float, frame_rate: float
 ) -> None:
     """Renders the videos of these numbers."""
     for number in numbers:
-        clip = render_clip(seed, number, picture_size=picture_size, seconds=seconds, frame_rate=frame_rate)
+        clip = render_clip(seed, number, image_size=image_size, seconds=seconds, frame_rate=frame_rate)
         write_video(folder / video_name(number), clip)
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: the share of red, green and blue in brightness
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Place:
     roll: float = 0.0
     mirrored: bool = False
 
-    def to_picture(self, points: np.ndarray) -> np.ndarray:
+    def to_image(self, points: np.ndarray) -> np.ndarray:
         """Object coordinates (..., 2), x right and y down with the object in about [-1, 1], to pixels."""
         across = points[..., 0] * self.stretch * (-self.scale if self.mirrored else self.scale)
         down = points[..., 1] * self.scale
@@ -31,24 +31,24 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Colours:
+class Colors:
     """The three colours of an object: `body` stands apart from the background, `detail` and `edge` from the body."""
 
-    body: Colour
-    detail: Colour
-    edge: Colour
+    body: Color
+    detail: Color
+    edge: Color
 
 
-def colour_of_brightness(rng: np.random.Generator, brightness: float) -> Colour:
+def color_of_brightness(rng: np.random.Generator, brightness: float) -> Color:
     """A random hue and saturation at a given brightness (0 to 1)."""
     hue = rng.random(3)
-    colour = brightness + rng.uniform(0.0, 0.9) * (hue - LUMA @ hue)
-    return tuple((np.clip(colour, 0, 1) * 255).astype(int).tolist())
+    color = brightness + rng.uniform(0.0, 0.9) * (hue - LUMA @ hue)
+    return tuple((np.clip(color, 0, 1) * 255).astype(int).tolist())
 
 
-def brightness_of(colour: Colour | np.ndarray) -> float:
+def brightness_of(color: Color | np.ndarray) -> float:
     """Brightness from 0 to 1."""
-    return float(LUMA @ np.asarray(colour)) / 255
+    return float(LUMA @ np.asarray(color)) / 255
 
 
 def brightness_apart(rng: np.random.Generator, other: float, gap: float) -> float:
@@ -58,12 +58,12 @@ def brightness_apart(rng: np.random.Generator, other: float, gap: float) -> floa
     return 0.03 + value if value < darker else other + gap + value - darker
 
 
-def colours_apart(rng: np.random.Generator, background: float, gap: float) -> Colours:
+def colors_apart(rng: np.random.Generator, background: float, gap: float) -> Colors:
     """Three colours for an object in front of a background of that brightness."""
-    body = colour_of_brightness(rng, brightness_apart(rng, background, gap))
+    body = color_of_brightness(rng, brightness_apart(rng, background, gap))
     inner = brightness_of(body)
-    detail, edge = (colour_of_brightness(rng, brightness_apart(rng, inner, 0.25)) for _ in range(2))
-    return Colours(body, detail, edge)
+    detail, edge = (color_of_brightness(rng, brightness_apart(rng, inner, 0.25)) for _ in range(2))
+    return Colors(body, detail, edge)
 
 
 def brightness_at(image: Image.Image, place: Place) -> float:
@@ -82,37 +82,37 @@ def brightness_at(image: Image.Image, place: Place) -> float:
 class Sketch:
     """A pen for one object: draws in the object's coordinates and keeps the extent of what was drawn, in pixels."""
 
-    def __init__(self, image: Image.Image, place: Place, colours: Colours):
+    def __init__(self, image: Image.Image, place: Place, colors: Colors):
         self.pen = ImageDraw.Draw(image)
         self.size = image.size
         self.place = place
-        self.body, self.detail, self.edge = colours.body, colours.detail, colours.edge
+        self.body, self.detail, self.edge = colors.body, colors.detail, colors.edge
         self.low = np.array([np.inf, np.inf])
         self.high = -self.low
 
     def _placed(self, points: ArrayLike) -> np.ndarray:
-        placed = self.place.to_picture(np.asarray(points, dtype=np.float64))
+        placed = self.place.to_image(np.asarray(points, dtype=np.float64))
         flat = placed.reshape(-1, 2)
         self.low, self.high = np.minimum(self.low, flat.min(0)), np.maximum(self.high, flat.max(0))
         return placed
 
-    def polygon(self, points: ArrayLike, fill: Colour) -> None:
+    def polygon(self, points: ArrayLike, fill: Color) -> None:
         """A filled outline, (points, 2)."""
         self.pen.polygon(self._placed(points).ravel().tolist(), fill=fill)
 
-    def polygons(self, outlines: np.ndarray, fills: list[Colour]) -> None:
+    def polygons(self, outlines: np.ndarray, fills: list[Color]) -> None:
         """Many outlines of equally many points, (outlines, points, 2), each in its colour."""
         placed = self._placed(outlines).reshape(len(outlines), -1).tolist()
         for outline, fill in zip(placed, fills, strict=True):
             self.pen.polygon(outline, fill=fill)
 
-    def lines(self, strokes: np.ndarray, fill: Colour, thickness: float) -> None:
+    def lines(self, strokes: np.ndarray, fill: Color, thickness: float) -> None:
         """Many strokes of equally many points, (strokes, points, 2); thickness in object units."""
         width = max(2, round(thickness * self.place.scale))
         for stroke in self._placed(strokes).reshape(len(strokes), -1).tolist():
             self.pen.line(stroke, fill=fill, width=width)
 
-    def ellipse(self, x: float, y: float, across: float, down: float, fill: Colour, tilt: float = 0.0) -> None:
+    def ellipse(self, x: float, y: float, across: float, down: float, fill: Color, tilt: float = 0.0) -> None:
         """A filled ellipse from its centre and half axes, tilted by an angle in radians."""
         self.polygon(oval(x, y, across, down, tilt), fill)
 

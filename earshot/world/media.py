@@ -25,10 +25,10 @@ def write_video(path: Path, clip: Clip) -> None:
     with tempfile.NamedTemporaryFile(suffix=".s16") as sound, write_atomically(path) as temporary:
         sound.write(sixteen_bits(clip.sound).tobytes())
         sound.flush()
-        picture = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=clip.frame_rate)
-        heard = ffmpeg.input(sound.name, format="s16le", ar=clip.sound_rate, ac=1)
+        image = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=clip.frame_rate)
+        heard = ffmpeg.input(sound.name, format="s16le", ar=clip.audio_rate, ac=1)
         command = ffmpeg.output(
-            picture, heard, str(temporary), format="mp4",
+            image, heard, str(temporary), format="mp4",
             vcodec="libx264", preset="veryfast", crf=24, pix_fmt="yuv420p", threads=1,
             acodec="aac", audio_bitrate="64k", aac_coder="fast", fflags="+bitexact", movflags="+faststart",
         )  # fmt: skip
@@ -41,10 +41,10 @@ def write_video(path: Path, clip: Clip) -> None:
             raise EarshotError(f"{path}: ffmpeg could not write it: {' '.join(last)}") from None
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray) -> None:
     """A picture, uint8 (height, width, 3), as JPEG."""
     with write_atomically(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY)
+        Image.fromarray(image).save(temporary, format="JPEG", quality=JPEG_QUALITY)
 
 
 def write_recording(path: Path, sound: np.ndarray, rate: int) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from earshot.world.appearance import draw
 from earshot.world.background import backdrop, draw_silent_thing, light, place_anywhere
-from earshot.world.drawing import Colours, Place, Sketch, brightness_at, colours_apart
+from earshot.world.drawing import Colors, Place, Sketch, brightness_at, colors_apart
 from earshot.world.recording import record
 from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS, Cause, draw_cause, generator
@@ -32,7 +32,7 @@ class Visible:
 
 
 @dataclass(frozen=True)
-class SeenObject:
+class VisibleObject:
     """An annotated object of a picture: kind, box (left, top, right, bottom) in pixels, and VOC's two flags."""
 
     kind: str
@@ -52,7 +52,7 @@ class Clip:
     frames: np.ndarray
     frame_rate: float
     sound: np.ndarray
-    sound_rate: int
+    audio_rate: int
     annotations: tuple[str, ...]
 
 
@@ -91,7 +91,9 @@ def occlusion(box: np.ndarray, others: list[np.ndarray]) -> float:
     return max(overlaps, default=0.0) / area
 
 
-def seen_object(kind: str, box: np.ndarray, covering: list[np.ndarray], width: int, height: int) -> SeenObject | None:
+def visible_object(
+    kind: str, box: np.ndarray, covering: list[np.ndarray], width: int, height: int
+) -> VisibleObject | None:
     """The annotation of a drawn object from its box in pixels; None where nothing of it is in the picture.
 
     As in VOC, an object is difficult when little of it can be seen: more than half of its box is outside or covered, or
@@ -104,7 +106,7 @@ def seen_object(kind: str, box: np.ndarray, covering: list[np.ndarray], width: i
     tiny = np.prod(inside[2:] - inside[:2]) < 0.02 * width * height
     difficult = tiny or shown < 0.5 or occlusion(inside, covering) > 0.5
     left, top, right, bottom = (int(round(v)) for v in inside)
-    return SeenObject(kind, (left, top, right, bottom), bool(shown < 0.98), bool(difficult))
+    return VisibleObject(kind, (left, top, right, bottom), bool(shown < 0.98), bool(difficult))
 
 
 class View:
@@ -119,29 +121,29 @@ class View:
         for _ in range(int(rng.integers(3, 9))):
             draw_silent_thing(self.image, rng, place_anywhere(rng, *fine, 0.08, 0.3), 0.1)
         self.visible = stand(rng, causes, *fine)
-        self.colours = [self._colours(rng, each.place) for each in self.visible]
+        self.colors = [self._colors(rng, each.place) for each in self.visible]
         self.occluders = [self._occluder(rng) for _ in range(int(rng.random() < OCCLUDED) * len(self.visible))]
 
-    def _colours(self, rng: np.random.Generator, place: Place) -> Colours:
-        return colours_apart(rng, brightness_at(self.image, place), CONTRAST)
+    def _colors(self, rng: np.random.Generator, place: Place) -> Colors:
+        return colors_apart(rng, brightness_at(self.image, place), CONTRAST)
 
     def _occluder(self, rng: np.random.Generator) -> Place:
         hidden = self.visible[rng.integers(len(self.visible))].place
         x, y = np.array([hidden.x, hidden.y]) + hidden.scale * rng.uniform(-1.1, 1.1, 2)
         return Place(x, y, hidden.scale * rng.uniform(0.2, 0.5), rng.uniform(0.7, 1.3), rng.uniform(-0.4, 0.4))
 
-    def at(self, time: float) -> tuple[np.ndarray, list[SeenObject]]:
+    def at(self, time: float) -> tuple[np.ndarray, list[VisibleObject]]:
         """The picture at a time in seconds, uint8 (height, width, 3), and the objects in it."""
         image = self.image.copy()
-        pairs = zip(self.visible, self.colours, strict=True)
-        boxes = [self._draw(image, each, colours, time) for each, colours in pairs]
+        pairs = zip(self.visible, self.colors, strict=True)
+        boxes = [self._draw(image, each, colors, time) for each, colors in pairs]
         rng = self._generator("front")
         front = [np.array(draw_silent_thing(image, rng, place, 0.15)) / FINE for place in self.occluders]
         objects = []
         for number, each in enumerate(self.visible):
             later = zip(boxes[number + 1 :], self.visible[number + 1 :], strict=True)
             covering = front + [box for box, other in later if other.cause.kind != "rain"]  # one sees through rain
-            objects.append(seen_object(each.cause.kind, boxes[number], covering, self.width, self.height))
+            objects.append(visible_object(each.cause.kind, boxes[number], covering, self.width, self.height))
         grain = self._generator("grain", int(time * 1000))
         return light(self._generator("light"), image.reduce(FINE), grain), [seen for seen in objects if seen]
 
@@ -149,10 +151,10 @@ class View:
         seed, purpose, number = self.key
         return generator(seed, f"{purpose} {layer}", number, *numbers)
 
-    def _draw(self, image: Image.Image, each: Visible, colours: Colours, time: float) -> np.ndarray:
+    def _draw(self, image: Image.Image, each: Visible, colors: Colors, time: float) -> np.ndarray:
         (x, y), (right, down) = (each.place.x, each.place.y), each.drift
         place = replace(each.place, x=x + right * time, y=y + down * time)
-        pen = Sketch(image, place, colours)
+        pen = Sketch(image, place, colors)
         draw(pen, each.cause, time)
         return np.array(pen.box()) / FINE
 
@@ -181,17 +183,17 @@ def plan_clip(seed: int, clip_number: int) -> ClipPlan:
     rng = generator(seed, "corpus", clip_number)
     causes = different_kinds(rng, KINDS[clip_number % len(KINDS)], 3)
     seen = 2 if rng.random() < SECOND_SOURCE else 1
-    heard_only = 1 if rng.random() < OFF_SCREEN else 0
-    return ClipPlan(causes[:seen], causes[seen : seen + heard_only])
+    audio_only = 1 if rng.random() < OFF_SCREEN else 0
+    return ClipPlan(causes[:seen], causes[seen : seen + audio_only])
 
 
-def render_clip(seed: int, clip_number: int, *, picture_size: int, seconds: float, frame_rate: float) -> Clip:
+def render_clip(seed: int, clip_number: int, *, image_size: int, seconds: float, frame_rate: float) -> Clip:
     """Renders one clip of the corpus: everything in it is a function of the seed and the number.
 
     picture_size is the short side in pixels.
     """
     plan = plan_clip(seed, clip_number)
-    view = View(seed, "corpus", clip_number, plan.seen, sides(picture_size, 4 / 3))
+    view = View(seed, "corpus", clip_number, plan.seen, sides(image_size, 4 / 3))
     held = [view.at(time)[0] for time in np.arange(0, seconds, HELD_SECONDS)]
     times = np.arange(round(seconds * frame_rate)) / frame_rate
     frames = np.stack([held[int(time / HELD_SECONDS)] for time in times])
@@ -202,9 +204,9 @@ def render_clip(seed: int, clip_number: int, *, picture_size: int, seconds: floa
     return Clip(frames, frame_rate, sound, RATE, plan.annotations)
 
 
-def render_picture(
-    seed: int, purpose: str, number: int, *, picture_size: int, kinds: tuple[str, ...]
-) -> tuple[np.ndarray, list[SeenObject]]:
+def render_image(
+    seed: int, purpose: str, number: int, *, image_size: int, kinds: tuple[str, ...]
+) -> tuple[np.ndarray, list[VisibleObject]]:
     """Renders one annotated picture with a cause of each kind given: uint8 (height, width, 3) and its objects.
 
     `purpose` names the tree that the picture is for: pictures of different trees share no instance.
@@ -212,7 +214,7 @@ def render_picture(
     rng = generator(seed, purpose, number)
     causes = [draw_cause(rng, kind) for kind in kinds]
     ratio = float(rng.choice([4 / 3, 4 / 3, 1.0, 3 / 4]))
-    return View(seed, purpose, number, causes, sides(picture_size, ratio)).at(float(rng.uniform(0, 8)))
+    return View(seed, purpose, number, causes, sides(image_size, ratio)).at(float(rng.uniform(0, 8)))
 
 
 def render_sound(seed: int, kind: str, *, source: int, take: int, seconds: float) -> np.ndarray:

@@ -122,11 +122,11 @@ def fire(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 def grass(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     """Rustle: a band of middle and high noise that comes in irregular gusts, its two halves not quite together."""
     hertz = frequencies(samples)
-    centre = timbre.uniform(1800, 3500)
+    center = timbre.uniform(1800, 3500)
     gust = wander(rng, samples, 0.8 + 1.5 * cause.pace)
     depth = 0.5 + 0.7 * cause.force
-    lower = noise(rng, band(hertz, centre * 0.4, centre), samples)
-    upper = noise(rng, band(hertz, centre, centre * 2.2), samples)
+    lower = noise(rng, band(hertz, center * 0.4, center), samples)
+    upper = noise(rng, band(hertz, center, center * 2.2), samples)
     flutter = 0.35 * wander(rng, samples, 14)
     return lower * np.exp(depth * gust) + 0.8 * upper * np.exp(
         depth * (0.7 * gust + 0.7 * wander(rng, samples, 3)) + flutter

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from earshot.core.files import write_atomically
-from earshot.world.media import write_picture
-from earshot.world.scenes import render_picture
+from earshot.world.media import write_image
+from earshot.world.scenes import render_image
 from earshot.world.sources import KINDS, generator
 
 SPLITS = 3
@@ -13,24 +13,24 @@ CATEGORIES = tuple(f"/{kind[0]}/{kind}" for kind in sorted(KINDS))  # such as /a
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def pictures_a_category(images: int) -> int:
+def images_a_category(images: int) -> int:
     """A fifth more than one partition takes for training and testing, so that the partitions differ."""
     return 2 * images + images // 5
 
 
-def picture_name(number: int) -> str:
+def image_name(number: int) -> str:
     """A name of sixteen letters such as SUN397's, `sun_aaaaaaaaaaaaaabc.jpg`."""
     letters = "".join(LETTERS[number // 26**place % 26] for place in reversed(range(16)))
     return f"sun_{letters}.jpg"
 
 
-def render_sun(folder: Path, seed: int, numbers: Iterable[int], *, picture_size: int) -> None:
+def render_sun(folder: Path, seed: int, numbers: Iterable[int], *, image_size: int) -> None:
     """Renders the pictures of these numbers; the categories take turns."""
     for number in numbers:
         which, category = divmod(number, len(CATEGORIES))
         kind = CATEGORIES[category].rsplit("/", 1)[1]
-        picture, _ = render_picture(seed, "sun", number, picture_size=picture_size, kinds=(kind,))
-        write_picture(folder / "SUN397" / CATEGORIES[category][1:] / picture_name(which), picture)
+        image, _ = render_image(seed, "sun", number, image_size=image_size, kinds=(kind,))
+        write_image(folder / "SUN397" / CATEGORIES[category][1:] / image_name(which), image)
 
 
 def write_partitions(folder: Path, seed: int, images: int) -> None:
@@ -43,8 +43,8 @@ def write_partitions(folder: Path, seed: int, images: int) -> None:
     for split in range(1, SPLITS + 1):
         training, testing = [], []
         for number, category in enumerate(CATEGORIES):
-            drawn = generator(seed, "sun partition", split, number).permutation(pictures_a_category(images))
-            names = [f"{category}/{picture_name(which)}" for which in drawn[: 2 * images].tolist()]
+            drawn = generator(seed, "sun partition", split, number).permutation(images_a_category(images))
+            names = [f"{category}/{image_name(which)}" for which in drawn[: 2 * images].tolist()]
             training += sorted(names[:images])
             testing += sorted(names[images:])
         _write_lines(folder / "Partitions" / f"Training_{split:02d}.txt", training)

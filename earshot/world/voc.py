@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from earshot.core.files import write_atomically
-from earshot.world.media import write_picture
-from earshot.world.scenes import SeenObject, render_picture
+from earshot.world.media import write_image
+from earshot.world.scenes import VisibleObject, render_image
 from earshot.world.sources import KINDS, generator
 
 OBJECTS = (0.3, 0.4, 0.3)  # shares of pictures with one, two and three sources
@@ -19,22 +19,22 @@ def devkit(folder: Path) -> Path:
     return folder / "VOCdevkit" / "VOC2007"
 
 
-def render_voc(folder: Path, seed: int, numbers: Iterable[int], *, picture_size: int) -> None:
+def render_voc(folder: Path, seed: int, numbers: Iterable[int], *, image_size: int) -> None:
     """Renders the pictures of these numbers with their annotations."""
     for number in numbers:
         rng = generator(seed, "voc kinds", number)
         kinds = tuple(rng.choice(KINDS, size=1 + rng.choice(3, p=OBJECTS)).tolist())
-        picture, objects = render_picture(seed, "voc", number, picture_size=picture_size, kinds=kinds)
-        write_picture(devkit(folder) / "JPEGImages" / f"{number:06d}.jpg", picture)
+        image, objects = render_image(seed, "voc", number, image_size=image_size, kinds=kinds)
+        write_image(devkit(folder) / "JPEGImages" / f"{number:06d}.jpg", image)
         with write_atomically(devkit(folder) / "Annotations" / f"{number:06d}.xml") as temporary:
-            temporary.write_text(annotation(number, picture, objects), encoding="utf-8")
+            temporary.write_text(annotation(number, image, objects), encoding="utf-8")
 
 
-def annotation(number: int, picture: np.ndarray, objects: list[SeenObject]) -> str:
+def annotation(number: int, image: np.ndarray, objects: list[VisibleObject]) -> str:
     """The XML of a picture. Boxes are in pixels counted from 1, both ends included, as VOC has them."""
     root = ElementTree.Element("annotation")
     _add(root, folder="VOC2007", filename=f"{number:06d}.jpg")
-    height, width, depth = picture.shape
+    height, width, depth = image.shape
     _add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=depth)
     _add(root, segmented=0)
     for seen in objects:

@@ -9,12 +9,12 @@ import numpy as np
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import load_encoders
 from earshot.evaluation.images.image_features import ProbeParams, layer_features
-from earshot.evaluation.images.voc_lists import read_tree
+from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 
 
 def evaluate(context: Context[ProbeParams]) -> Result:
-    classes, splits = read_tree(context.tree)
+    classes, splits = read_dataset(context.data_dir)
     (known, labels), (files, truth) = splits["train"], splits["test"]
     metrics, rows, p = {}, [{"class": name} for name in classes], context.params
     for prefix, encoder in load_encoders(context.encoder).items():

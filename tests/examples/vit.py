@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from earshot.networks.network import Network, initialise
+from earshot.networks.network import Network, initialize
 
 PATCH, CHANNELS, HEADS, BLOCKS = 16, 192, 3, 4  # px, of width 1, and how many
 
@@ -29,17 +29,17 @@ class VisionTransformer(Network):
             for _ in range(BLOCKS)
         )
         self.head = nn.Linear(channels, 1)
-        self.apply(initialise)
+        self.apply(initialize)
         self.renew_output(classes)  # all classes are equally likely at first
 
-    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
-        tokens = self.patches(normalised).flatten(2).transpose(1, 2) + self.places  # (pictures, patches, channels)
+    def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
+        tokens = self.patches(normalized).flatten(2).transpose(1, 2) + self.places  # (pictures, patches, channels)
         for layer, block in zip(self.probe_layers, self.blocks, strict=True):
             tokens = block(tokens)
             yield layer, tokens.mean(1)
 
-    def penultimate(self, normalised: Tensor) -> Tensor:
-        return dict(self.activations(normalised))[self.probe_layers[-1]]
+    def penultimate(self, normalized: Tensor) -> Tensor:
+        return dict(self.activations(normalized))[self.probe_layers[-1]]
 
 
 BACKBONE = VisionTransformer

@@ -8,7 +8,7 @@ import numpy as np
 from earshot.core.params import SplitName
 from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips.clip_embeddings import (
-    CENTRED,
+    CENTERED,
     Describe,
     clips_of_split,
     describe_clips,
@@ -16,7 +16,7 @@ from earshot.evaluation.clips.clip_embeddings import (
     read_all_annotations,
 )
 from earshot.params.evaluate import BenchmarkParams
-from earshot.scenes.clips import Wanted, clips_of
+from earshot.scenes.clips import InputSpec, clips_of
 
 
 class ClipParams(BenchmarkParams):
@@ -40,7 +40,7 @@ class Moments:
     clips: list[str]
     groups: list[str]
     annotations: list[list[str]]
-    pictures: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]
     sounds: dict[str, np.ndarray]
     left_out: int
 
@@ -53,11 +53,11 @@ def describe_moments(context: Context[Any], see: Describe, hear: Describe, title
         NotApplicable: no clip of the split is annotated.
     """
     networks = load_correspondences(context.encoder)
-    wanted = Wanted.by(networks[""])
+    wanted = InputSpec.by(networks[""])
     said = read_all_annotations(context.required_annotations)
-    split, anything = context.params.split, replace(wanted, sound_samples=0)
-    clips = (clip for clip in clips_of_split(context.tree, wanted, split) if said.get(clip.clip_id))
-    names, pictures, sounds = describe_clips(context.tree, clips, wanted, networks, see, hear, title)
+    split, anything = context.params.split, replace(wanted, audio_samples=0)
+    clips = (clip for clip in clips_of_split(context.data_dir, wanted, split) if said.get(clip.clip_id))
+    names, images, sounds = describe_clips(context.data_dir, clips, wanted, networks, see, hear, title)
     if not names:
         raise NotApplicable(
             f"{context.annotations}: no clip of the split {split} is annotated and {wanted.seconds:.2f} s long; "
@@ -67,7 +67,7 @@ def describe_moments(context: Context[Any], see: Describe, hear: Describe, title
         clips=[clip for clip, _ in names],
         groups=[group for _, group in names],
         annotations=[said[clip] for clip, _ in names],
-        pictures=pictures,
+        images=images,
         sounds=sounds,
-        left_out=sum(map(len, clips_of(context.tree, anything, CENTRED, split=split))) - len(names),
+        left_out=sum(map(len, clips_of(context.data_dir, anything, CENTERED, split=split))) - len(names),
     )

@@ -15,16 +15,16 @@ from earshot.core.files import shard_paths
 from earshot.evaluation.encoders import load_encoders
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.crops import crop_frames
-from earshot.networks.device import chosen_device, on_device
+from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_correspondence
-from earshot.networks.network import PictureEncoder
+from earshot.networks.network import ImageEncoder
 from earshot.scenes.annotations import read_annotations
-from earshot.scenes.clips import Clip, Sampling, Wanted, clips_of
+from earshot.scenes.clips import Clip, InputSpec, Sampling, clips_of
 from earshot.scenes.table import decoding_frames
 
 BATCH = 32
 # A slice of sound is centred on its frame and begins on the grid of training (Kim 2020, section 3.3).
-CENTRED = Sampling(positives="centred", negatives="other-group", grid=0.04, shift=0.0)
+CENTERED = Sampling(positives="centered", negatives="other-group", grid_s=0.04, min_shift_s=0.0)
 
 Describe = Callable[[Any, Tensor], Tensor]  # what one network makes of pictures or of sounds
 
@@ -48,8 +48,8 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
 def describe_clips(
     scenes: Path,
     clips: Iterable[Clip],
-    wanted: Wanted,
-    networks: Mapping[str, PictureEncoder],
+    wanted: InputSpec,
+    networks: Mapping[str, ImageEncoder],
     see: Describe,
     hear: Describe | None,
     title: str,
@@ -64,9 +64,9 @@ def describe_clips(
     Returns:
         (clip_id, group) of each clip, and float32 (clips, dimensions) of each network for pictures and for sounds.
     """
-    device = chosen_device()
+    device = get_device()
     found: list[tuple[str, str]] = []
-    pictures: dict[str, list[Tensor]] = {name: [] for name in networks}
+    images: dict[str, list[Tensor]] = {name: [] for name in networks}
     sounds: dict[str, list[Tensor]] = {name: [] for name in networks if hear}
     remaining = iter(clips)
     batches = iter(lambda: list(islice(remaining, BATCH)), [])
@@ -74,12 +74,12 @@ def describe_clips(
         found += [(clip.clip_id, clip.group) for clip in batch]
         seen, heard = (tensor.to(device) for tensor in _moments(scenes, batch, wanted))
         for name, network in networks.items():
-            pictures[name].append(see(network, seen).float().cpu())
+            images[name].append(see(network, seen).float().cpu())
             if hear:
                 sounds[name].append(hear(network, heard).float().cpu())
     order = sorted(range(len(found)), key=found.__getitem__)
     described, described_sounds = (
-        {name: torch.cat(rows)[order].numpy() for name, rows in parts.items() if rows} for parts in (pictures, sounds)
+        {name: torch.cat(rows)[order].numpy() for name, rows in parts.items() if rows} for parts in (images, sounds)
     )
     return [found[place] for place in order], described, described_sounds
 
@@ -111,19 +111,19 @@ def read_all_annotations(folder: Path) -> dict[str, list[str]]:
     return said
 
 
-def clip_names(scenes: Path, wanted: Wanted, split: str) -> Iterator[str]:
+def clip_names(scenes: Path, wanted: InputSpec, split: str) -> Iterator[str]:
     """The names of the clips of a split that last long enough. Raises EarshotError as `clips_of` does."""
-    for group in clips_of(scenes, wanted, CENTRED, split=split):
+    for group in clips_of(scenes, wanted, CENTERED, split=split):
         if len(group):
             yield from group.clip_ids()
 
 
-def clips_of_split(scenes: Path, wanted: Wanted, split: str, named: Container[str] | None = None) -> Iterator[Clip]:
+def clips_of_split(scenes: Path, wanted: InputSpec, split: str, named: Container[str] | None = None) -> Iterator[Clip]:
     """The clips of a split that last long enough, a row group in memory at a time; with `named` those of these names.
 
     Raises EarshotError as `clips_of` does.
     """
-    for group in clips_of(scenes, wanted, CENTRED, split=split):
+    for group in clips_of(scenes, wanted, CENTERED, split=split):
         if len(group) and (named is None or any(name in named for name in group.clip_ids())):
             yield from (clip for clip in group.read() if named is None or clip.clip_id in named)
 
@@ -131,14 +131,14 @@ def clips_of_split(scenes: Path, wanted: Wanted, split: str, named: Container[st
 def middle_moment(clip: Clip, seconds: float) -> tuple[int, float]:
     """The number of the moment nearest to a clip's middle, and where its slice of so many seconds of sound begins."""
     number = int(np.abs(np.array(clip.times) - clip.duration / 2).argmin())
-    return number, CENTRED.start(clip, clip.times[number], seconds, 0)
+    return number, CENTERED.start(clip, clip.times[number], seconds, 0)
 
 
-def _moments(scenes: Path, clips: list[Clip], wanted: Wanted) -> tuple[Tensor, Tensor]:
+def _moments(scenes: Path, clips: list[Clip], wanted: InputSpec) -> tuple[Tensor, Tensor]:
     """Pictures, uint8 (clips, 3, image_size, image_size), and sounds, float32 (clips, samples)."""
     moments = [middle_moment(clip, wanted.seconds) for clip in clips]
     sounds = [wanted.cut(clip.sound, start) for clip, (_, start) in zip(clips, moments, strict=True)]
     with decoding_frames(scenes):
         jpegs = [clip.frames[number] for clip, (number, _) in zip(clips, moments, strict=True)]
-        pictures = crop_frames(jpegs, wanted.image_size)
-    return pictures, torch.from_numpy(np.stack(sounds))
+        images = crop_frames(jpegs, wanted.image_size)
+    return images, torch.from_numpy(np.stack(sounds))

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from earshot.core.errors import EarshotError
 from earshot.networks.audio_visual_base import Correspondence
-from earshot.networks.device import chosen_device
+from earshot.networks.device import get_device
 from earshot.scenes.audio_slices import cut_slices, read_sound, resample
 
 SIDE = 224  # px of the map that is measured, as in both papers' code
@@ -39,25 +39,25 @@ def positive(values: np.ndarray, rule: str) -> np.ndarray:
     return values > (np.median(values) if rule == "median" else (lowest + highest) / 2)
 
 
-def ciou(region: np.ndarray, truth: np.ndarray) -> float:
+def ciou(roi: np.ndarray, truth: np.ndarray) -> float:
     """Consensus intersection over union (Senocak 2018); 0 where there is no truth.
 
     Args:
         region: what is told, bool (height, width).
         truth: what is so, 0 to 1, (height, width).
     """
-    whole = truth.sum() + (region & (truth == 0)).sum()
-    return float(truth[region].sum() / whole) if whole else 0.0
+    whole = truth.sum() + (roi & (truth == 0)).sum()
+    return float(truth[roi].sum() / whole) if whole else 0.0
 
 
 @torch.inference_mode()
-def sounding_maps(network: Correspondence, seen: Tensor, heard: Tensor) -> np.ndarray:
+def localization_maps(network: Correspondence, seen: Tensor, heard: Tensor) -> np.ndarray:
     """A network's maps of pictures and sounds, scaled up bilinear: log-odds, float32 (pairs, SIDE, SIDE).
 
     Raises EarshotError where the network has no map, or one that is not finite.
     """
-    device = chosen_device()
-    maps = network.sounding_map(seen.to(device), heard.to(device))
+    device = get_device()
+    maps = network.localization_map(seen.to(device), heard.to(device))
     if not torch.isfinite(maps).all():
         raise EarshotError("a map is not a finite number; wanted a network that was trained to the end")
     return interpolate(maps[:, None].float(), (SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0].cpu().numpy()
@@ -68,6 +68,6 @@ def middle_slice(file: Path, network: Correspondence) -> Tensor:
 
     Float32 (samples,), or (2, samples) for a network of two channels. Raises EarshotError for a file that is no sound.
     """
-    sound = resample(*read_sound(file), network.sound_rate, network.sound_channels)
-    start = max((len(sound) - network.sound_samples) // 2, 0)
-    return torch.from_numpy(cut_slices(sound, [start], network.sound_samples)[0])
+    sound = resample(*read_sound(file), network.audio_rate, network.audio_channels)
+    start = max((len(sound) - network.audio_samples) // 2, 0)
+    return torch.from_numpy(cut_slices(sound, [start], network.audio_samples)[0])

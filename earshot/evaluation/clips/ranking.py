@@ -11,7 +11,7 @@ from earshot.evaluation.benchmark import NotApplicable
 from earshot.scenes.annotations import ONTOLOGY_FILE
 
 # The modality of the queries, and that of the entries.
-DIRECTIONS = (("picture", "sound"), ("sound", "picture"), ("picture", "picture"), ("sound", "sound"))
+DIRECTIONS = (("image", "sound"), ("sound", "image"), ("image", "image"), ("sound", "sound"))
 QUERIES = 256  # ranked at a time
 
 

@@ -53,31 +53,31 @@ class FastRcnn(nn.Module):
         """The encoder's batch norms."""
         return [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
 
-    def forward(self, pictures: Sequence[Tensor], regions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Sequence[Tensor], rois: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Scores (all regions, classes + 1) and scaled offsets (all regions, classes, 4).
 
         Args:
             pictures: uint8 (3, height, width) each.
             regions: boxes in each of them, (regions, 4), in shares of its width and height.
         """
-        pooled = torch.cat([self._pool(*both) for both in zip(pictures, regions, strict=True)])
+        pooled = torch.cat([self._pool(*both) for both in zip(images, rois, strict=True)])
         hidden = self.network.hidden(pooled)  # (all regions, units)
         return self.scores(hidden), self.offsets(hidden).unflatten(1, (-1, 4))
 
-    def _pool(self, picture: Tensor, regions: Tensor) -> Tensor:
+    def _pool(self, image: Tensor, rois: Tensor) -> Tensor:
         """The greatest activations in the parts of each region: (regions, channels, pooled_side, pooled_side).
 
         Positions of conv5 share the picture evenly, whatever the network's padding; a region has all that it touches.
         """
-        conv5 = self.network.convolve(self.network.normalise(picture[None]))  # (1, channels, height, width)
+        conv5 = self.network.convolve(self.network.normalize(image[None]))  # (1, channels, height, width)
         height, width = conv5.shape[2:]
-        edges = regions * regions.new_tensor([width, height, width, height])
+        edges = rois * rois.new_tensor([width, height, width, height])
         places = torch.cat([(edges[:, :2] + ROUNDING).floor(), (edges[:, 2:] - ROUNDING).ceil() - 1], dim=1)
         return roi_pool(conv5.float(), [places], self.network.pooled_side)
 
 
 @torch.inference_mode()
-def detect(detector: FastRcnn, picture: Tensor, proposals: Tensor, objects: Objects) -> dict[str, np.ndarray]:
+def detect(detector: FastRcnn, image: Tensor, proposals: Tensor, objects: Objects) -> dict[str, np.ndarray]:
     """The detections in a picture, best first: boxes (n, 4) in px of the picture as annotated, scores, classes (n,).
 
     Args:
@@ -87,7 +87,7 @@ def detect(detector: FastRcnn, picture: Tensor, proposals: Tensor, objects: Obje
         objects: of which the picture's size is read.
     """
     device = next(detector.parameters()).device
-    scores, offsets = detector([picture.to(device)], [(proposals / size_of(objects)).to(device)])
+    scores, offsets = detector([image.to(device)], [(proposals / size_of(objects)).to(device)])
     shares = scores.softmax(1)[:, 1:].cpu()  # (proposals, classes)
     boxes = clip_boxes_to_image(moved(proposals[:, None], offsets.cpu()), (objects.height, objects.width))
     rows, classes = (shares > SMALLEST_SCORE).nonzero(as_tuple=True)
@@ -96,7 +96,7 @@ def detect(detector: FastRcnn, picture: Tensor, proposals: Tensor, objects: Obje
     return {"boxes": boxes[kept].numpy(), "scores": shares[kept].numpy(), "classes": classes[kept].numpy()}
 
 
-def draw_regions(
+def draw_rois(
     candidates: np.ndarray, objects: Objects, count: int, chances: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of `candidates` (n, 4) to show, their classes, 0 for background and else from 1, and their nearest objects.
@@ -113,29 +113,29 @@ def draw_regions(
     return rows, classes, nearest
 
 
-def offsets_between(regions: Tensor, targets: Tensor) -> Tensor:
+def offsets_between(rois: Tensor, targets: Tensor) -> Tensor:
     """How boxes (n, 4) move to others (n, 4): of the middle in widths and heights, of the logarithm of the size, scaled
     (Girshick 2015, section 2.3; Girshick 2014, appendix C)."""
-    (middles, sizes), (wanted, wanted_sizes) = _middles(regions), _middles(targets)
+    (middles, sizes), (wanted, wanted_sizes) = _middles(rois), _middles(targets)
     offsets = torch.cat([(wanted - middles) / sizes, (wanted_sizes / sizes).log()], dim=-1)
     return offsets / offsets.new_tensor(OFFSET_SCALE)
 
 
-def moved(regions: Tensor, offsets: Tensor) -> Tensor:
+def moved(rois: Tensor, offsets: Tensor) -> Tensor:
     """Boxes (..., 4) after they moved by such offsets."""
     offsets = offsets * offsets.new_tensor(OFFSET_SCALE)
-    middles, sizes = _middles(regions)
+    middles, sizes = _middles(rois)
     middles = middles + offsets[..., :2] * sizes
     halves = sizes * offsets[..., 2:].clamp(max=LARGEST_GROWTH).exp() / 2
     return torch.cat([middles - halves, middles + halves], dim=-1)
 
 
-def scaled(picture: Tensor, shorter_side: int, longest_side: int) -> Tensor:
+def scaled(image: Tensor, shorter_side: int, longest_side: int) -> Tensor:
     """A picture uint8 (3, height, width) scaled until its shorter side or else its longer one has the px it may."""
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     factor = min(shorter_side / min(height, width), longest_side / max(height, width))
     size = max(round(height * factor), 1), max(round(width * factor), 1)
-    return interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
+    return interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 
 def size_of(objects: Objects) -> Tensor:
@@ -158,4 +158,4 @@ def _gaussian(layer: nn.Linear, deviation: float, chances: torch.Generator) -> n
 def _hidden_units(network: ConvolutionalNetwork) -> int:
     """How many numbers `hidden` gives of a region."""
     blank = torch.zeros(1, 3, network.image_size, network.image_size, dtype=torch.uint8)
-    return network.eval().penultimate(network.normalise(blank)).shape[1]
+    return network.eval().penultimate(network.normalize(blank)).shape[1]

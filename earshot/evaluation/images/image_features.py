@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
 from earshot.core.params import INDIFFERENT, Pixels
-from earshot.evaluation.image_files import read_picture, require_pictures
+from earshot.evaluation.image_files import read_image, require_images
 from earshot.networks.device import on_device
-from earshot.networks.network import PictureEncoder
+from earshot.networks.network import ImageEncoder
 from earshot.params.evaluate import BenchmarkParams
 
 BATCH = 64
-COLOUR_STEPS = 8  # of each of red, green and blue
+COLOR_STEPS = 8  # of each of red, green and blue
 
 
 class ProbeParams(BenchmarkParams):
@@ -31,22 +31,22 @@ class ProbeParams(BenchmarkParams):
     resize: Pixels
 
 
-def picture_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
+def image_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
     """Pictures in batches, (rows, uint8 (pictures, 3, crop, crop)), behind a progress bar.
 
     Raises EarshotError where the crop is larger than the picture it is taken from, and for a file that is missing.
     """
     if crop > resize:
         raise EarshotError(f"resize is {resize} px, wanted at least the encoder's {crop}; set it in params.yaml")
-    require_pictures(files)
+    require_images(files)
     for first in tqdm(range(0, len(files), BATCH), desc=title, unit="batch", leave=False):
         chosen = files[first : first + BATCH]
-        yield slice(first, first + len(chosen)), torch.stack([read_picture(file, resize, crop) for file in chosen])
+        yield slice(first, first + len(chosen)), torch.stack([read_image(file, resize, crop) for file in chosen])
 
 
 @torch.inference_mode()
 def layer_features(
-    encoder: PictureEncoder, files: Sequence[Path], layers: Sequence[str], resize: int, title: str
+    encoder: ImageEncoder, files: Sequence[Path], layers: Sequence[str], resize: int, title: str
 ) -> dict[str, Tensor]:
     """Activations after the ReLU of the layers requested, float32 (pictures, dimensions) each, on the CPU.
 
@@ -56,24 +56,24 @@ def layer_features(
         raise EarshotError(f"layers: the encoder has no {unknown[0]}; it has {', '.join(encoder.probe_layers)}")
     device = on_device(encoder).channel_mean.device
     features: dict[str, Tensor] = {}
-    for rows, pictures in picture_batches(files, resize, encoder.image_size, title):
-        for layer, values in encoder.features(pictures.to(device), layers).items():
+    for rows, images in image_batches(files, resize, encoder.image_size, title):
+        for layer, values in encoder.features(images.to(device), layers).items():
             if layer not in features:
                 features[layer] = torch.empty(len(files), values.shape[1])
             features[layer][rows] = values.float().cpu()
     return features
 
 
-def colour_features(files: Sequence[Path], resize: int, crop: int) -> Tensor:
+def color_features(files: Sequence[Path], resize: int, crop: int) -> Tensor:
     """Colour histograms: the root of the share of each of 8 x 8 x 8 colours, float32 (pictures, 512).
 
     The root makes the distance between histograms Hellinger's, for which a linear SVM is the stronger control.
     """
-    features = torch.empty(len(files), COLOUR_STEPS**3)
-    for rows, pictures in picture_batches(files, resize, crop, "colours"):
-        steps = (pictures // (256 // COLOUR_STEPS)).int()  # (pictures, 3, crop, crop)
-        codes = (steps[:, 0] * COLOUR_STEPS + steps[:, 1]) * COLOUR_STEPS + steps[:, 2]
+    features = torch.empty(len(files), COLOR_STEPS**3)
+    for rows, images in image_batches(files, resize, crop, "colors"):
+        steps = (images // (256 // COLOR_STEPS)).int()  # (pictures, 3, crop, crop)
+        codes = (steps[:, 0] * COLOR_STEPS + steps[:, 1]) * COLOR_STEPS + steps[:, 2]
         for row, code in zip(range(rows.start, rows.stop), codes, strict=True):
-            shares = torch.bincount(code.flatten(), minlength=COLOUR_STEPS**3) / code.numel()
+            shares = torch.bincount(code.flatten(), minlength=COLOR_STEPS**3) / code.numel()
             features[row] = shares.sqrt()
     return features

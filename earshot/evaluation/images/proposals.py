@@ -20,10 +20,10 @@ from safetensors.numpy import save
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.rng import generator
-from earshot.evaluation.image_files import read_whole_picture
+from earshot.evaluation.image_files import read_whole_image
 from earshot.pipeline.shards import map_shards
 
-SHARD_PICTURES = 50  # searched by one task
+SHARD_IMAGES = 50  # searched by one task
 # The longest side of a picture that is searched, px: VOC's. Segmentation is set for it, and time grows with the square.
 LONGEST_SEARCHED = 500
 LAYOUT = "the cell arrays `images` (names) and `boxes` (a row a proposal: ymin, xmin, ymax, xmax from 1), in MATLAB 5"
@@ -64,41 +64,41 @@ def clean_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def searched(files: Sequence[Path], kept: int, scratch: Path) -> Proposals:
     """Proposals by selective search for the pictures `files`, computed in processes and kept in `scratch`."""
-    folder, numbers = scratch / "proposals", range(-(-len(files) // SHARD_PICTURES))
+    folder, numbers = scratch / "proposals", range(-(-len(files) // SHARD_IMAGES))
     work = partial(_search_shard, files=files, folder=folder)
     map_shards(work, numbers, scratch / "finished" / "selective-search", title="selective search")
-    return Proposals(folder, {file.stem: place // SHARD_PICTURES for place, file in enumerate(files)}, kept)
+    return Proposals(folder, {file.stem: place // SHARD_IMAGES for place, file in enumerate(files)}, kept)
 
 
-def selective_search(picture: np.ndarray) -> np.ndarray:
+def selective_search(image: np.ndarray) -> np.ndarray:
     """The proposals for a picture, uint8 (height, width, 3) in blue, green, red: float32 (proposals, 4).
 
     OpenCV finds the same regions every time but ranks them by a generator that cannot be seeded, so that the first
     hundred are others in every run. Here a draw that is always the same says which come first.
     """
-    longest = max(picture.shape[:2])
+    longest = max(image.shape[:2])
     if longest > LONGEST_SEARCHED:
         factor = LONGEST_SEARCHED / longest
-        smaller = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        scale = np.array([old / new for old, new in zip(picture.shape[1::-1], smaller.shape[1::-1], strict=True)] * 2)
+        smaller = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        scale = np.array([old / new for old, new in zip(image.shape[1::-1], smaller.shape[1::-1], strict=True)] * 2)
         return (selective_search(smaller) * scale).astype(np.float32)
     cv2.setNumThreads(1)
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
-    search.setBaseImage(picture)
+    search.setBaseImage(image)
     search.switchToSelectiveSearchFast()
     found = np.asarray(search.process())  # (proposals, 4): left, top, width, height
     boxes = np.unique(np.column_stack([found[:, :2], found[:, :2] + found[:, 2:]]), axis=0)
     return generator("proposals", len(boxes)).permutation(boxes).astype(np.float32)
 
 
-def from_files(tree: Path, parts: Mapping[str, Sequence[Path]], kept: int, scratch: Path) -> Proposals:
+def from_files(data_dir: Path, parts: Mapping[str, Sequence[Path]], kept: int, scratch: Path) -> Proposals:
     """Proposals as released, for the pictures of the parts `trainval` and `test`.
 
     Raises EarshotError for a file that is missing, has another layout or says nothing of a picture.
     """
     folder, shards = scratch / "proposals", dict[str, int]()
     for number, (part, files) in enumerate(parts.items()):
-        source = tree / "selective_search_data" / f"voc_2007_{part}.mat"
+        source = data_dir / "selective_search_data" / f"voc_2007_{part}.mat"
         boxes = {name: found for name, found in read_released(source) if name}
         missing = [file.stem for file in files if file.stem not in boxes]
         if missing:
@@ -131,13 +131,13 @@ def read_released(file: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def _search_shard(number: int, files: Sequence[Path], folder: Path) -> dict[str, int]:
     found = {}
-    for file in files[number * SHARD_PICTURES : (number + 1) * SHARD_PICTURES]:
-        rows = read_whole_picture(file).permute(1, 2, 0).numpy()  # (height, width, 3)
+    for file in files[number * SHARD_IMAGES : (number + 1) * SHARD_IMAGES]:
+        rows = read_whole_image(file).permute(1, 2, 0).numpy()  # (height, width, 3)
         found[file.stem] = selective_search(np.ascontiguousarray(rows[..., ::-1]))
     _write_shard(folder, number, found)
-    return {"pictures": len(found), "proposals": sum(map(len, found.values()))}
+    return {"images": len(found), "proposals": sum(map(len, found.values()))}
 
 
 def _write_shard(folder: Path, number: int, boxes: dict[str, np.ndarray]) -> None:
-    with write_atomically(folder / f"{shard_name(number)}.safetensors") as growing:
-        growing.write_bytes(save(boxes))
+    with write_atomically(folder / f"{shard_name(number)}.safetensors") as temporary_path:
+        temporary_path.write_bytes(save(boxes))

@@ -5,7 +5,7 @@ import numpy as np
 from earshot.core.rng import generator
 
 
-def shown_places(purpose: str, seed: int, step: int, *, batch: int, count: int) -> np.ndarray:
+def visible_positions(purpose: str, seed: int, step: int, *, batch: int, count: int) -> np.ndarray:
     """Which of `count` pictures a step shows, int64 (batch,).
 
     All come in a new order, again and again, and steps run across. The orders are drawn by the purpose and the seed.

@@ -16,7 +16,7 @@ from earshot.core.errors import EarshotError
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = {"0": False, "1": True}
 LARGEST = 1 << 20  # bytes of an annotation; those of VOC2007 have at most twenty thousand
-PIXELS_LIMIT = 1 << 15  # side of a picture
+MAX_PIXELS = 1 << 15  # side of a picture
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Objects:
     truncated: np.ndarray
 
 
-def annotation_of(picture: Path) -> Path:
+def annotation_of(image: Path) -> Path:
     """Where the annotation of a picture in JPEGImages is."""
-    return picture.parent.parent / "Annotations" / f"{picture.stem}.xml"
+    return image.parent.parent / "Annotations" / f"{image.stem}.xml"
 
 
 def read_objects(file: Path, classes: Sequence[str]) -> Objects:
@@ -50,7 +50,7 @@ def read_objects(file: Path, classes: Sequence[str]) -> Objects:
     without bound), for a value that is missing or none, and for a box that is not inside the picture.
     """
     root = _parse(file)
-    width, height = (int(_number(file, root, f"size/{side}", 1, PIXELS_LIMIT)) for side in ("width", "height"))
+    width, height = (int(_number(file, root, f"size/{side}", 1, MAX_PIXELS)) for side in ("width", "height"))
     entries = [entry for entry in root.findall("object") if _text(file, entry, "name") in classes]
     return Objects(
         width=width,

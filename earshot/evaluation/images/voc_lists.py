@@ -13,16 +13,16 @@ LAYOUT = "VOCdevkit/VOC2007 with JPEGImages and ImageSets/Main"
 Split = tuple[list[Path], np.ndarray]
 
 
-def read_tree(tree: Path) -> tuple[list[str], dict[str, Split]]:
+def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
     """The classes, and for train, val and test the pictures and their labels: float32 (pictures, classes), 1, -1 or 0.
 
     `tree` is the folder of VOCdevkit, of VOC2007, or VOC2007 itself. Raises EarshotError for another layout, and for a
     class that some split does not show.
     """
-    places = [tree / "VOCdevkit" / "VOC2007", tree / "VOC2007", tree]
+    places = [data_dir / "VOCdevkit" / "VOC2007", data_dir / "VOC2007", data_dir]
     places = [place for place in places if (place / "ImageSets").is_dir()]
     if not places:
-        raise EarshotError(f"{tree}: holds no VOC2007, wanted {LAYOUT}; mend the benchmark's tree")
+        raise EarshotError(f"{data_dir}: holds no VOC2007, wanted {LAYOUT}; mend the benchmark's tree")
     sets = places[0] / "ImageSets" / "Main"
     classes = sorted(file.stem.removesuffix("_train") for file in sets.glob("*_train.txt"))
     if not classes:

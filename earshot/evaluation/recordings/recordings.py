@@ -61,7 +61,7 @@ DISPLAY: dict[str, Any] = {
     "metric": "accuracy",
     "controls": NETWORK_CONTROLS | {CONTROL: f"{CONTROL}_"},
     "own_beside": {CONTROL: "descriptor"},
-    "not_scores": ("accuracy_spread",),
+    "not_scores": ("accuracy_std",),
     "class_score": "accuracy",
 }
 
@@ -108,7 +108,7 @@ def evaluate_recordings(
         scores = [float(np.mean(part == targets[split.test])) for part, split in zip(told, splits, strict=True)]
         metrics[metric] = float(np.mean(scores))
         if metric == "accuracy" and len(splits) > 1:
-            metrics["accuracy_spread"] = float(np.std(scores))
+            metrics["accuracy_std"] = float(np.std(scores))
         predicted = np.concatenate(told)
         confusion = confusion or [(classes[a], classes[b]) for a, b in zip(asked, predicted, strict=True)]
         right = predicted == asked
@@ -116,7 +116,7 @@ def evaluate_recordings(
             row[metric] = float(right[asked == number].mean())
         said.append(f"{name} {metrics[metric]:.3f}")
     metrics["chance"] = 1 / len(classes)
-    names = [str(files[place].relative_to(context.tree)) for split in splits for place in split.test]
+    names = [str(files[place].relative_to(context.data_dir)) for split in splits for place in split.test]
     scored = f"{', '.join(said)}; chance {metrics['chance']:.3f}"
     return Result(metrics, rows, protocol, scored, names, confusion, learned=not _is_descriptor(context.encoder))
 
@@ -163,8 +163,8 @@ def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], nam
         deviation = torch.where(deviation > 0, deviation, 1)  # a dimension that never changes stays at zero
         inner = np.repeat(split.folds, windows)
         asked = (features[test].reshape(-1, dimensions) - mean) / deviation
-        labelled = (rows - mean) / deviation, signs[train].repeat_interleave(windows, 0)
-        probe = cross_validated_probe(labelled, inner, asked, accuracy, name=f"{name}, split {number}")
+        labeled = (rows - mean) / deviation, signs[train].repeat_interleave(windows, 0)
+        probe = cross_validated_probe(labeled, inner, asked, accuracy, name=f"{name}, split {number}")
         scores = probe.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
         told.append(scores.argmax(1))
     return told
@@ -177,10 +177,10 @@ def hear_recordings(files: Sequence[Path], title: str, network: Correspondence, 
     Raises EarshotError for a network without a sound tower.
     """
     device = on_device(network).channel_mean.device
-    cut = partial(cut_recording, windows=windows, samples=network.sound_samples, rate=network.sound_rate)
+    cut = partial(cut_recording, windows=windows, samples=network.audio_samples, rate=network.audio_rate)
     for waveforms in _each(cut, files, title):
         parts = torch.from_numpy(waveforms).to(device).split(AT_ONCE)
-        described = [pooled(network.sound_maps(part), FREQUENCIES, TIMES).float().cpu() for part in parts]
+        described = [pooled(network.audio_maps(part), FREQUENCIES, TIMES).float().cpu() for part in parts]
         yield torch.cat(described).numpy()
 
 
@@ -218,9 +218,9 @@ def describe_recording(file: Path, windows: int, description: "Description") -> 
     kept = max(int(heard[-1]) + 1 if heard.size else 0, samples_of(SHORTEST_SECONDS, rate))
     sound = sound[:kept]
     last = max(len(sound) / rate - WINDOW_SECONDS, 0)
-    centres = np.linspace(0, last, windows) + WINDOW_SECONDS / 2
+    centers = np.linspace(0, last, windows) + WINDOW_SECONDS / 2
     try:
-        cut, places = cut_windows(sound, rate, centres)
+        cut, places = cut_windows(sound, rate, centers)
         return description.describe(cut, rate, places)[0]
     except UnfitSound as error:
         raise EarshotError(f"{file}: {error}") from None

@@ -18,7 +18,7 @@ from earshot.labels.model import Described
 from earshot.labels.models import clusters
 from earshot.labels.texton_histograms import check_shards, draw_frames, read_pixels, write_histograms, write_pixels
 from earshot.labels.textons import TEXTONS_FILE, Textons, fit_textons, load_textons, save_textons
-from earshot.pipeline.stage import Run
+from earshot.pipeline.stage import StageContext
 
 
 class Params(clusters.Params):
@@ -28,7 +28,7 @@ class Params(clusters.Params):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What the workers that look at frames are given: the folders of both tables, and of what they make of them."""
 
     scenes: Path
@@ -44,41 +44,43 @@ class Pictures:
         return self.scratch / "pixels" / f"{shard_name(number)}.safetensors"
 
 
-def texton_histograms(run: Run, sounds: list[Path], options: Params, seed: int) -> tuple[list[Path], Described]:
+def texton_histograms(
+    run: StageContext, sounds: list[Path], options: Params, seed: int
+) -> tuple[list[Path], Described]:
     """The shards of the table of texton histograms, a row a moment of `sounds`."""
-    pictures = Pictures(run.path("data/scenes"), sounds[0].parent, run.scratch)
-    check_shards(shard_paths(pictures.scenes, ".parquet"), sounds)
-    work = partial(histogram_shard, pictures=pictures, textons=fitted_textons(run, pictures, sounds, options, seed))
+    images = Images(run.path("data/scenes"), sounds[0].parent, run.scratch)
+    check_shards(shard_paths(images.scenes, ".parquet"), sounds)
+    work = partial(histogram_shard, images=images, textons=fitted_textons(run, images, sounds, options, seed))
     run.map_shards(work, range(len(sounds)), title="finding textons")
     parts = {"textons": slice(0, options.textons)}
-    return shard_paths(pictures.scratch / "histograms", ".parquet"), Described("textons", parts)
+    return shard_paths(images.scratch / "histograms", ".parquet"), Described("textons", parts)
 
 
-def fitted_textons(run: Run, pictures: Pictures, sounds: list[Path], options: Params, seed: int) -> Textons:
+def fitted_textons(run: StageContext, images: Images, sounds: list[Path], options: Params, seed: int) -> Textons:
     """The dictionary of this run: fitted now, or before the run was interrupted."""
     folder = run.out("models/labeler")
     if not (folder / TEXTONS_FILE).exists():
         for number, rows in enumerate(draw_frames(sounds, seed)):
-            with write_atomically(pictures.drawn(number)) as growing:
-                growing.write_text(json.dumps(rows.tolist()))
-        run.map_shards(partial(pixels_shard, pictures=pictures, seed=seed), range(len(sounds)), title="drawing pixels")
-        pixels = (read_pixels(pictures.pixels(number)) for number in range(len(sounds)))
+            with write_atomically(images.drawn(number)) as temporary_path:
+                temporary_path.write_text(json.dumps(rows.tolist()))
+        run.map_shards(partial(pixels_shard, images=images, seed=seed), range(len(sounds)), title="drawing pixels")
+        pixels = (read_pixels(images.pixels(number)) for number in range(len(sounds)))
         save_textons(folder, fit_textons(pixels, options.textons, **options.kmeans, seed=seed))
     return load_textons(folder)
 
 
-def pixels_shard(number: int, pictures: Pictures, seed: int) -> dict[str, int]:
+def pixels_shard(number: int, images: Images, seed: int) -> dict[str, int]:
     """Write the responses at pixels of the shard's frames that were drawn."""
     name = f"{shard_name(number)}.parquet"
-    rows = np.array(json.loads(pictures.drawn(number).read_text()), np.int64)
-    write_pixels(pictures.pixels(number), pictures.scenes / name, pictures.sounds / name, rows, [seed, number])
+    rows = np.array(json.loads(images.drawn(number).read_text()), np.int64)
+    write_pixels(images.pixels(number), images.scenes / name, images.sounds / name, rows, [seed, number])
     return {}
 
 
-def histogram_shard(number: int, pictures: Pictures, textons: Textons) -> dict[str, int]:
+def histogram_shard(number: int, images: Images, textons: Textons) -> dict[str, int]:
     """Write the shard's histograms."""
     name = f"{shard_name(number)}.parquet"
-    write_histograms(pictures.scratch / "histograms" / name, pictures.scenes / name, pictures.sounds / name, textons)
+    write_histograms(images.scratch / "histograms" / name, images.scenes / name, images.sounds / name, textons)
     return {}
 
 

@@ -42,8 +42,8 @@ class TorchvisionNetwork(ConvolutionalNetwork):
         self.fully_connected_names = tuple(f"body.{layer}" for layer in parts.fully_connected)
         self.renew_output(classes)
 
-    def convolve(self, normalised: Tensor) -> Tensor:
-        return self._run(self._parts.later, self._run(self._parts.earlier, normalised))
+    def convolve(self, normalized: Tensor) -> Tensor:
+        return self._run(self._parts.later, self._run(self._parts.earlier, normalized))
 
     def pool(self, conv5: Tensor) -> Tensor:
         return self._run(self._parts.pool, conv5) if self._parts.pool else conv5
@@ -58,8 +58,8 @@ class TorchvisionNetwork(ConvolutionalNetwork):
         output = self.fully_connected[-1]
         return output(hidden) if isinstance(output, nn.Linear) else output(hidden[..., None, None]).flatten(1)
 
-    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
-        before = self._run(self._parts.earlier, normalised)
+    def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
+        before = self._run(self._parts.earlier, normalized)
         conv5 = self._run(self._parts.later, before)  # (pictures, channels, side, side)
         yield "max5", conv5.amax((2, 3))
         pooled = self.pool(conv5)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from earshot.core.errors import EarshotError
-from earshot.networks.network import ConvolutionalNetwork, initialise
+from earshot.networks.network import ConvolutionalNetwork, initialize
 
 
 class Convolution(NamedTuple):
@@ -62,7 +62,7 @@ class AlexNet(ConvolutionalNetwork):
         self.fc6 = nn.Sequential(nn.Dropout(dropout), nn.Linear(flat, hidden), nn.ReLU(inplace=True))
         self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
         self.fc8 = nn.Linear(hidden, 1)
-        self.apply(initialise)
+        self.apply(initialize)
         self.renew_output(classes)
 
     @classmethod
@@ -75,8 +75,8 @@ class AlexNet(ConvolutionalNetwork):
                 side = (side - POOL) // POOL_STRIDE + 1
         return side
 
-    def convolve(self, normalised: Tensor) -> Tensor:
-        return self.convolutions(normalised)
+    def convolve(self, normalized: Tensor) -> Tensor:
+        return self.convolutions(normalized)
 
     def pool(self, conv5: Tensor) -> Tensor:
         return self.last_pool(conv5)
@@ -84,8 +84,8 @@ class AlexNet(ConvolutionalNetwork):
     def hidden(self, pooled: Tensor) -> Tensor:
         return self.fc7(self.fc6(pooled.flatten(1)))
 
-    def activations(self, normalised: Tensor) -> Iterator[tuple[str, Tensor]]:
-        conv5 = self.convolve(normalised)  # (pictures, 256 w, side, side)
+    def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
+        conv5 = self.convolve(normalized)  # (pictures, 256 w, side, side)
         yield "max5", conv5.amax((2, 3))
         pool5 = self.pool(conv5)  # (pictures, 256 w, pooled_side, pooled_side)
         yield "pool5", pool5

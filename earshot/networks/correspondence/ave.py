@@ -20,7 +20,7 @@ class AVENet(TwoTowers):
     """
 
     def join(self, channels: int, units: int) -> None:
-        self.embed_picture, self.embed_sound = (
+        self.embed_image, self.embed_audio = (
             nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
         )
         self.fc3 = nn.Linear(1, 2)
@@ -31,30 +31,30 @@ class AVENet(TwoTowers):
             self.fc3.weight.copy_(half)
             self.fc3.bias.copy_(-EVEN * half[:, 0])
 
-    def project_picture(self, channels: Tensor) -> Tensor:
-        return of_length_one(self.embed_picture(channels))
+    def project_image(self, channels: Tensor) -> Tensor:
+        return of_length_one(self.embed_image(channels))
 
-    def project_sound(self, channels: Tensor) -> Tensor:
-        return of_length_one(self.embed_sound(channels))
+    def project_audio(self, channels: Tensor) -> Tensor:
+        return of_length_one(self.embed_audio(channels))
 
-    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        distances = torch.linalg.vector_norm(pictures - sounds, dim=-1)
+    def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
+        distances = torch.linalg.vector_norm(images - sounds, dim=-1)
         # The second score minus the first, in float32: autocast would round a distance to eight bits.
         return distances * self.fc3.weight.diff(dim=0)[0, 0] + self.fc3.bias.diff()[0]
 
-    def embed_pictures(self, pictures: Tensor) -> Tensor:
-        return self.project_picture(strongest(self.picture_maps(pictures)))
+    def embed_images(self, images: Tensor) -> Tensor:
+        return self.project_image(strongest(self.image_maps(images)))
 
-    def embed_sounds(self, sounds: Tensor) -> Tensor:
-        return self.project_sound(strongest(self.sound_maps(sounds)))
+    def embed_audio(self, sounds: Tensor) -> Tensor:
+        return self.project_audio(strongest(self.audio_maps(sounds)))
 
-    def near_means_match(self) -> bool:
+    def sign_is_correct(self) -> bool:
         """Whether a smaller distance raises the log-odds of a match: the sign that the last layer must keep."""
         return bool(self.fc3.weight[1, 0] < self.fc3.weight[0, 0])
 
     def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = torch.relu(self.embed_picture[0](conv5.amax((2, 3))))
-        return hidden, of_length_one(self.embed_picture[2](hidden))
+        hidden = torch.relu(self.embed_image[0](conv5.amax((2, 3))))
+        return hidden, of_length_one(self.embed_image[2](hidden))
 
 
 CORRESPONDENCE = AVENet

@@ -18,7 +18,7 @@ class AVOLNet(TwoTowers):
     """
 
     def join(self, channels: int, units: int) -> None:
-        self.embed_position, self.embed_sound = (
+        self.embed_position, self.embed_audio = (
             nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
         )
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
@@ -26,37 +26,37 @@ class AVOLNet(TwoTowers):
     def balance(self) -> None:
         # A large product means a match: random weights would say the opposite as often as not. At first the log-odds
         # are the mean product of the units, some tenths.
-        nn.init.constant_(self.scale, 1 / next(self.embed_sound[2].parameters()).shape[0])
+        nn.init.constant_(self.scale, 1 / next(self.embed_audio[2].parameters()).shape[0])
 
     @torch.no_grad()
-    def even_out(
-        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+    def calibrate_bias(
+        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> None:
         # Of many positions the best one is well above 0 by chance: training would first pull all of them down.
-        self.bias.sub_(self(pictures, sounds, seen, heard).mean())
+        self.bias.sub_(self(images, sounds, seen, heard).mean())
 
     def forward(
-        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> Tensor:
-        positions = self.project_positions(pictures)
-        sounds = self.project_sound(strongest(self.sound_maps(sounds)))
+        positions = self.project_positions(images)
+        sounds = self.project_audio(strongest(self.audio_maps(sounds)))
         return self.compare(chosen(positions, seen), chosen(sounds, heard)[:, None, None]).amax((1, 2))
 
-    def project_picture(self, channels: Tensor) -> Tensor:
+    def project_image(self, channels: Tensor) -> Tensor:
         return self.embed_position(channels)
 
-    def project_sound(self, channels: Tensor) -> Tensor:
-        return self.embed_sound(channels)
+    def project_audio(self, channels: Tensor) -> Tensor:
+        return self.embed_audio(channels)
 
-    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+    def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
         # In float32: autocast would round a matrix product to eight bits.
-        return self.scale * (pictures.float() * sounds.float()).sum(-1) + self.bias
+        return self.scale * (images.float() * sounds.float()).sum(-1) + self.bias
 
-    def embed_pictures(self, pictures: Tensor) -> Tensor:
-        return self.probed(self.convolve(self.normalise(self._checked(pictures))))[1]
+    def embed_images(self, images: Tensor) -> Tensor:
+        return self.probed(self.convolve(self.normalize(self._checked(images))))[1]
 
-    def embed_sounds(self, sounds: Tensor) -> Tensor:
-        return of_length_one(self.project_sound(strongest(self.sound_maps(sounds))))
+    def embed_audio(self, sounds: Tensor) -> Tensor:
+        return of_length_one(self.project_audio(strongest(self.audio_maps(sounds))))
 
     def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
         hidden = torch.relu(self.embed_position[0](conv5.permute(0, 2, 3, 1)))

@@ -20,21 +20,21 @@ class L3Net(TwoTowers):
     def balance(self) -> None:
         nn.init.zeros_(self.fc2.weight)  # at first all pairs are equally likely
 
-    def project_picture(self, channels: Tensor) -> Tensor:
+    def project_image(self, channels: Tensor) -> Tensor:
         return channels
 
-    def project_sound(self, channels: Tensor) -> Tensor:
+    def project_audio(self, channels: Tensor) -> Tensor:
         return channels
 
-    def compare(self, pictures: Tensor, sounds: Tensor) -> Tensor:
-        both = torch.cat(torch.broadcast_tensors(pictures, sounds), dim=-1)
+    def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
+        both = torch.cat(torch.broadcast_tensors(images, sounds), dim=-1)
         return self.fc2(torch.relu(self.fc1(both))).float().diff(dim=-1)[..., 0]
 
-    def embed_pictures(self, pictures: Tensor) -> Tensor:
-        return strongest(self.picture_maps(pictures)).float()
+    def embed_images(self, images: Tensor) -> Tensor:
+        return strongest(self.image_maps(images)).float()
 
-    def embed_sounds(self, sounds: Tensor) -> Tensor:
-        return strongest(self.sound_maps(sounds)).float()
+    def embed_audio(self, sounds: Tensor) -> Tensor:
+        return strongest(self.audio_maps(sounds)).float()
 
 
 CORRESPONDENCE = L3Net

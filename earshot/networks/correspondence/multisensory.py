@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, chosen
-from earshot.networks.network import initialise
+from earshot.networks.network import initialize
 from earshot.networks.towers import scaled
 
 RATE = 21_000  # Hz
@@ -32,7 +32,7 @@ class MultisensoryArguments(CorrespondenceArguments):
     """The arguments of the multisensory network."""
 
     frames: Annotated[int, Field(ge=2, le=1000)]
-    sound_samples: Annotated[int, Field(ge=1000, le=1_000_000)]
+    audio_samples: Annotated[int, Field(ge=1000, le=1_000_000)]
 
 
 class Multisensory(Correspondence):
@@ -51,13 +51,13 @@ class Multisensory(Correspondence):
 
     arguments = MultisensoryArguments
     probe_layers = ()  # it sees no single pictures
-    sound_rate, sound_channels = RATE, 2
+    audio_rate, audio_channels = RATE, 2
 
     def __init__(
-        self, *, width: float = 1.0, image_size: int = 224, frames: int = FRAMES, sound_samples: int = SAMPLES
+        self, *, width: float = 1.0, image_size: int = 224, frames: int = FRAMES, audio_samples: int = SAMPLES
     ) -> None:
-        super().__init__(image_size=image_size, width=width, frames=frames, sound_samples=sound_samples)
-        self.frames, self.sound_samples = frames, sound_samples
+        super().__init__(image_size=image_size, width=width, frames=frames, audio_samples=audio_samples)
+        self.frames, self.audio_samples = frames, audio_samples
         base = scaled(64, width)
         self.sound = nn.Sequential(
             _convolved(1, 2, base, 65, 4),
@@ -66,8 +66,8 @@ class Multisensory(Correspondence):
             Residual(1, 2 * base, 2 * base, 15, 4),
             Residual(1, 2 * base, 4 * base, 15, 4),
         )
-        self.sound_last = _convolved(1, 4 * base, 2 * base, 3, 1)
-        self.pictures = nn.Sequential(
+        self.audio_last = _convolved(1, 4 * base, 2 * base, 3, 1)
+        self.images = nn.Sequential(
             _convolved(3, 3, base, (5, 7, 7), 2),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1)),
             Residual(3, base, base, 3, 1),
@@ -86,7 +86,7 @@ class Multisensory(Correspondence):
             Residual(3, 8 * base, 8 * base, 3, 1),
         )
         self.logit = nn.Linear(8 * base, 1)
-        self.apply(initialise)
+        self.apply(initialize)
         nn.init.zeros_(self.logit.weight)  # at first all pairs are equally likely
 
     def to(self, *where, memory_format: torch.memory_format | None = None, **options) -> "Multisensory":
@@ -94,33 +94,31 @@ class Multisensory(Correspondence):
         return super().to(*where, **options)
 
     def forward(
-        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
     ) -> Tensor:
-        joined = self.joined(pictures, sounds, seen, heard)
+        joined = self.joined(images, sounds, seen, heard)
         return self.logit(joined.mean((2, 3, 4))).float()[:, 0]
 
-    def sounding_map(self, pictures: Tensor, sounds: Tensor) -> Tensor:
+    def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
         """The class activation map, averaged over time: float32 (pairs, height, width); its mean is the score."""
-        joined = self.joined(pictures, sounds).mean(2)  # (pairs, 512 w, height, width)
+        joined = self.joined(images, sounds).mean(2)  # (pairs, 512 w, height, width)
         return self.logit(joined.movedim(1, -1)).float()[..., 0]
 
-    def joined(
-        self, pictures: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
-    ) -> Tensor:
+    def joined(self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None) -> Tensor:
         """The last maps: (pairs, 512 w, times, height, width), 16 x 7 x 7 positions at the paper's size."""
-        pictures = self.pictures(self.normalise(self._checked(pictures)).transpose(1, 2))  # (n, 64 w, 32, 28, 28)
-        sounds = self.heard_at(sounds, pictures.shape[2])  # (n, 128 w, 32)
-        pictures, sounds = chosen(pictures, seen), chosen(sounds, heard)[..., None, None]
-        both = torch.cat([pictures, sounds.expand(-1, -1, *pictures.shape[2:])], dim=1)  # (pairs, 192 w, 32, 28, 28)
-        kept = pictures.shape[1]
+        images = self.images(self.normalize(self._checked(images)).transpose(1, 2))  # (n, 64 w, 32, 28, 28)
+        sounds = self.audio_at(sounds, images.shape[2])  # (n, 128 w, 32)
+        images, sounds = chosen(images, seen), chosen(sounds, heard)[..., None, None]
+        both = torch.cat([images, sounds.expand(-1, -1, *images.shape[2:])], dim=1)  # (pairs, 192 w, 32, 28, 28)
+        kept = images.shape[1]
         short = torch.cat([both[:, :kept], both[:, -kept:]], dim=1)  # (pairs, 128 w, 32, 28, 28)
         return self.both(torch.relu(self.merge_norm(self.merge(both) + short)))
 
-    def heard_at(self, sounds: Tensor, times: int) -> Tensor:
+    def audio_at(self, sounds: Tensor, times: int) -> Tensor:
         """What is heard at each of so many times: (sounds, 128 w, times)."""
-        self._check_sounds(sounds)
+        self._check_audio(sounds)
         maps = self.sound(compressed(sounds))  # (sounds, 256 w, 86)
-        return self.sound_last(functional.adaptive_max_pool1d(maps, times))
+        return self.audio_last(functional.adaptive_max_pool1d(maps, times))
 
 
 class Residual(nn.Module):

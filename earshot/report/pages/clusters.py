@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_display
 from earshot.report.figures import CentroidCharts, sizes
-from earshot.report.site import Chart, Numbers, Picture, Site, share
+from earshot.report.site import Chart, Image, Numbers, Site, share
 from earshot.report.sources import Exhibit, Source
 
 OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
@@ -34,14 +34,14 @@ class Cluster:
     share: float
     tags: list[tuple[str, float]]
     page: str
-    frame: Picture | None = None
+    frame: Image | None = None
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
     """The overview of a run's clusters; writes the page of each."""
     exhibit = source.exhibit("clusters")
     if exhibit.nothing:
-        return nothing_to_show(source.name, exhibit)
+        return nothing_to_display(source.name, exhibit)
     clusters = _overview(exhibit, prefix)
     charts: CentroidCharts | None = None
     for place, (row, moments) in enumerate(_with_moments(exhibit)):
@@ -55,8 +55,8 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}") if charts else []
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
     view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix)}
-    facts = {name: value for name, value in exhibit.facts.items() if name != CLUSTERS_OF}
-    return Column(source.name, _lead(clusters, exhibit), "", facts, exhibit.metrics, view)
+    metadata = {name: value for name, value in exhibit.metadata.items() if name != CLUSTERS_OF}
+    return Column(source.name, _lead(clusters, exhibit), "", metadata, exhibit.metrics, view)
 
 
 def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
@@ -89,8 +89,8 @@ def _with_moments(exhibit: Exhibit) -> Iterator[tuple[Mapping[str, Any], list[Ma
 
 def _moment(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
     of = f"cluster_moments.parquet, cluster {row['cluster']}, rank {row['rank']}"
-    cochleagram = site.picture(row["cochleagram"], of) if row["cochleagram"] else None
-    media = {"frame": site.picture(row["frame"], of), "cochleagram": cochleagram, "sound": site.sound(row["sound"])}
+    cochleagram = site.image(row["cochleagram"], of) if row["cochleagram"] else None
+    media = {"frame": site.image(row["frame"], of), "cochleagram": cochleagram, "sound": site.sound(row["sound"])}
     return {key: row[key] for key in ("clip_id", "moment", "annotations", "distance", "seconds")} | media
 
 
@@ -141,7 +141,7 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
 
 def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
-    what = exhibit.facts.get(CLUSTERS_OF, "moments")
+    what = exhibit.metadata.get(CLUSTERS_OF, "moments")
     told = f"{len(clusters)} clusters of {what} hold {moments:,} moments, the largest {share(largest)} of them."
     pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
     told += f" No annotation took part; in {pure} of them at least half of the moments have the same one."

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_display
 from earshot.report.figures import MOST_ANNOTATIONS, network_name, network_rank, point_look, scatter
 from earshot.report.site import Numbers, Site, share
 from earshot.report.sources import Source
 
 OTHERS, UNSAID = "others", "no annotation"
-EMBEDDED = ["network", "sense", "clip_id", "moment", "x", "y", "alike"]
+EMBEDDED = ["network", "modality", "clip_id", "moment", "x", "y", "alike"]
 MOST_NAMED = MOST_ANNOTATIONS - 1
 Point = tuple[float, float, dict[str, Any]]  # x, y, and its moment
 Key = tuple[str, str]  # network and sense
@@ -22,18 +22,18 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     """A run's maps, one a network and sense."""
     exhibit = source.exhibit("embeddings")
     if exhibit.nothing:
-        return nothing_to_show(source.name, exhibit)
+        return nothing_to_display(source.name, exhibit)
     moments: dict[tuple[str, int], dict[str, Any]] = {}
     for row in exhibit.rows("embedded_moments"):
-        picture = site.picture(row["thumbnail"], "embedded_moments.parquet")
+        image = site.image(row["thumbnail"], "embedded_moments.parquet")
         said = (row["annotations"] or [UNSAID])[0]
-        told = {"clip_id": row["clip_id"], "group": row["group"], "said": said, "file": picture.file}
+        told = {"clip_id": row["clip_id"], "group": row["group"], "said": said, "file": image.file}
         moments[row["clip_id"], row["moment"]] = told | {"number": len(moments)}
     names = _names([moment["said"] for moment in moments.values()])
     points: dict[Key, list[Point]] = defaultdict(list)
     shares: dict[Key, list[float | None]] = defaultdict(list)
     for row in exhibit.rows("embedded", EMBEDDED):
-        key = row["network"], row["sense"]
+        key = row["network"], row["modality"]
         points[key].append((row["x"], row["y"], moments[row["clip_id"], row["moment"]]))
         shares[key].append(row["alike"])
     keys = sorted(points, key=lambda key: (key[1], network_rank(key[0])))
@@ -44,7 +44,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "legend": [{"name": name, "index": number} for number, name in enumerate(names)],
         "table": _table(keys, points, names, alike),
     }
-    return Column(source.name, _lead(alike, exhibit.metrics), "", exhibit.facts, exhibit.metrics, view)
+    return Column(source.name, _lead(alike, exhibit.metrics), "", exhibit.metadata, exhibit.metrics, view)
 
 
 def _names(said: Sequence[str]) -> list[str]:
@@ -55,19 +55,19 @@ def _names(said: Sequence[str]) -> list[str]:
 
 
 def _map(site: Site, key: tuple[str, str], points: Sequence, names: list[str], alike: np.ndarray, prefix: str) -> dict:
-    network, sense = key
+    network, modality = key
     marks = [names.index(moment["said"]) if moment["said"] in names[:-1] else len(names) - 1 for _, _, moment in points]
     used = [name for number, name in enumerate(names) if number in set(marks)] or names
-    title = f"{sense}s, {network_name(network)}"
+    title = f"{modality}s, {network_name(network)}"
     mean = _mean(alike)
     chart = site.chart(
-        f"embeddings-{prefix}{sense if sense in ('picture', 'sound') else 'other'}-{_rank(network)}",
+        f"embeddings-{prefix}{modality if modality in ('image', 'sound') else 'other'}-{_rank(network)}",
         lambda: scatter([p[0] for p in points], [p[1] for p in points], marks, names),
         title[:1].upper() + title[1:],
         f"Map of {len(points)} points of {len(used)} annotations: "
         f"of the nearest neighbours of each, {share(mean)} share one",
     )
-    return {"id": f"{prefix}{sense}-{_rank(network)}", "chart": chart, "alike": mean, "points": len(points)}
+    return {"id": f"{prefix}{modality}-{_rank(network)}", "chart": chart, "alike": mean, "points": len(points)}
 
 
 def _rank(network: str) -> str:
@@ -83,10 +83,10 @@ def _data(keys: Sequence, points: Mapping, moments: Mapping, names: list[str], p
         "looks": [(name, *point_look(number, len(names))) for number, name in enumerate(names)],
         "moments": [[m["file"], index.get(m["said"], others), m["said"], m["clip_id"]] for m in moments.values()],
         "maps": {
-            f"{prefix}{sense}-{_rank(network)}": [
-                [round(x, 4), round(y, 4), moment["number"]] for x, y, moment in points[network, sense]
+            f"{prefix}{modality}-{_rank(network)}": [
+                [round(x, 4), round(y, 4), moment["number"]] for x, y, moment in points[network, modality]
             ]
-            for network, sense in keys
+            for network, modality in keys
         },
     }
 
@@ -101,7 +101,7 @@ def _table(keys: Sequence, points: Mapping, names: list[str], alike: Mapping) ->
         count = max((int(np.sum(of[key] == number)) for key in keys), default=0)
         if count:
             rows.append((name, count, *(share(_mean(alike[key][of[key] == number])) for key in keys)))
-    heads = ("annotation", "points", *(f"{sense}s, {network_name(network)}" for network, sense in keys))
+    heads = ("annotation", "points", *(f"{modality}s, {network_name(network)}" for network, modality in keys))
     caption = "Of the nearest neighbours by the embedding, the share that shares an annotation"
     return Numbers(caption, heads, rows, "data/explain/embeddings/embedded.parquet")
 
@@ -113,11 +113,11 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _lead(alike: Mapping[Key, np.ndarray], metrics: Mapping[str, Any]) -> str:
     told = []
-    for sense in dict.fromkeys(sense for _, sense in alike):
-        own, random = (alike.get((network, sense)) for network in ("encoder", "random"))
+    for modality in dict.fromkeys(modality for _, modality in alike):
+        own, random = (alike.get((network, modality)) for network in ("encoder", "random"))
         if own is not None:
             beside = f" (random weights {share(_mean(random))})" if random is not None else ""
-            told.append(f"{sense}s {share(_mean(own))}{beside}")
+            told.append(f"{modality}s {share(_mean(own))}{beside}")
     if not told:
         return "No point is shown."
     nearest, chance = metrics.get("nearest", "few"), share(metrics.get("chance"))

@@ -5,19 +5,19 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_display
 from earshot.report.figures import network_name, network_rank
 from earshot.report.site import Numbers, Site
 from earshot.report.sources import Source
 
-DIRECTIONS = ("picture-to-sound", "sound-to-picture", "picture-to-picture", "sound-to-sound")
+DIRECTIONS = ("image-to-audio", "audio-to-image", "image-to-image", "audio-to-audio")
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
     """A run's queries with their nearest clips, by direction and query, a row a network."""
     exhibit = source.exhibit("retrieval")
     if exhibit.nothing:
-        return nothing_to_show(source.name, exhibit)
+        return nothing_to_display(source.name, exhibit)
     clips = {row["clip_id"]: _clip(site, row) for row in exhibit.rows("retrieval_clips")}
     found: dict[str, dict[str, dict[str, list]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -30,11 +30,11 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "directions": [_direction(name, found[name], clips, networks) for name in directions],
         "gains": _gains(gains, directions, networks),
     }
-    return Column(source.name, _lead(gains, directions), "", exhibit.facts, exhibit.metrics, view)
+    return Column(source.name, _lead(gains, directions), "", exhibit.metadata, exhibit.metrics, view)
 
 
 def _clip(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
-    media = {name: site.picture(row[name], "retrieval_clips.parquet") for name in ("frame", "spectrogram")}
+    media = {name: site.image(row[name], "retrieval_clips.parquet") for name in ("frame", "spectrogram")}
     return {"clip_id": row["clip_id"], "annotations": row["annotations"], "sound": site.sound(row["sound"]), **media}
 
 
@@ -44,7 +44,7 @@ def _direction(name: str, queries: Mapping[str, Any], clips: Mapping[str, Any], 
         {"clip": clips[query], "rows": [(network_name(n), of[n]) for n in networks if n in of]}
         for query, of in queries.items()
     ]
-    return {"name": name.replace("-", " "), "asked": asked, "answered": answered, "queries": shown}
+    return {"name": name.replace("-", " "), "requested": asked, "answered": answered, "queries": shown}
 
 
 def _gains(gains: Mapping[tuple[str, str], list[float]], directions: list[str], networks: list[str]) -> Numbers:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from earshot.report.columns import Column, Page, nothing_to_show
+from earshot.report.columns import Column, Page, nothing_to_display
 from earshot.report.figures import Curve, class_counts, curves, network_name, network_rank
-from earshot.report.site import Chart, Numbers, Picture, Site, share
+from earshot.report.site import Chart, Image, Numbers, Site, share
 from earshot.report.sources import Exhibit, Source
 
 CONTROLS = ("wrong_sound", "random")
@@ -16,12 +16,12 @@ MOST_BARS = 40  # classes in one chart
 # How a unit is judged, by the column of unit_classes: in words, and the name of the chart.
 WAYS = {
     "units": ("by what their top frames show", "classes"),
-    "boxed_units": ("by the annotated pictures that they prefer", "pictures"),
+    "boxed_units": ("by the annotated pictures that they prefer", "images"),
     "iou_units": ("by the boxes that they cover", "boxes"),
 }
 OF_A_UNIT = (
     *("network", "unit", "maximum", "annotation", "purity", "boxed", "boxed_purity", "iou_class", "iou"),
-    *("selective", "sounding"),
+    *("selective", "audible"),
 )
 Classes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of unit_classes, by network and class
 
@@ -32,7 +32,7 @@ class Count:
 
     units: int = 0
     selective: int = 0
-    sounding: int = 0
+    audible: int = 0
     classes: set[str] = field(default_factory=set)
     boxed: int = 0
     detectors: int = 0
@@ -47,7 +47,7 @@ class Unit:
     """A unit, what is told of it, and its gallery, which some networks' units lack."""
 
     told: Mapping[str, Any]
-    gallery: Picture | None
+    gallery: Image | None
     frames: int
 
 
@@ -55,7 +55,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     """What a run's units respond to."""
     exhibit = source.exhibit("units")
     if exhibit.nothing:
-        return nothing_to_show(source.name, exhibit)
+        return nothing_to_display(source.name, exhibit)
     units = [_unit(site, row) for row in exhibit.rows("units")]
     units.sort(key=lambda unit: (network_rank(unit.told["network"]), -_known(unit.told["purity"]), unit.told["unit"]))
     classes: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
@@ -75,12 +75,12 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "frames": max((unit.frames for unit in drawn), default=0),
         "boxes": any(unit.told["iou"] == unit.told["iou"] for unit in drawn),
     }
-    return Column(source.name, lead(counts, exhibit, source.params), "", exhibit.facts, exhibit.metrics, view)
+    return Column(source.name, lead(counts, exhibit, source.params), "", exhibit.metadata, exhibit.metrics, view)
 
 
 def _unit(site: Site, row: Mapping[str, Any]) -> Unit:
     of = f"units.parquet, {row['network']} unit {row['unit']}"
-    gallery = site.picture(row["gallery"], of) if row["gallery"] else None
+    gallery = site.image(row["gallery"], of) if row["gallery"] else None
     return Unit({key: row[key] for key in OF_A_UNIT}, gallery, len(row["clips"] or ()))
 
 
@@ -96,7 +96,7 @@ def _counts(units: Iterable[Unit], classes: Classes) -> dict[str, Count]:
         of.units += 1
         if told["selective"]:
             of.selective += 1
-            of.sounding += bool(told["sounding"])
+            of.audible += bool(told["audible"])
             of.classes.add(told["annotation"])
     for network, of in counts.items():
         of.boxed = sum(row["boxed_units"] for row in classes.get(network, {}).values())
@@ -112,12 +112,12 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
     others = [f"{network_name(name)} {counts[name].selective}" for name in CONTROLS if name in counts]
     beside = f" ({', '.join(others)})" if others else ""
     rule = f": at least {share(least)} of the {top} frames that activate them most show it" if least and top else ""
-    sounding = f" {own.sounding} of them are for objects that make sound." if own.selective else ""
+    audible = f" {own.audible} of them are for objects that make sound." if own.selective else ""
     boxes = ""
     if any(count.detectors for count in counts.values()):
         beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in CONTROLS if name in counts]
         boxes = f" By boxes, {own.detectors} detect a class ({', '.join(beside_boxes)})."
-    return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{sounding}{boxes}"
+    return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{audible}{boxes}"
 
 
 def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart | None:
@@ -127,17 +127,17 @@ def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart |
     count = {name: {n: classes[n].get(name, {way: 0})[way] for n in networks} for name in every}
     if not any(any(of.values()) for of in count.values()):
         return None
-    sounding = {name for n in networks for name, row in classes[n].items() if row["sounding"]}
+    audible = {name for n in networks for name, row in classes[n].items() if row["audible"]}
     ranked = sorted(count, key=lambda name: (*(-count[name][n] for n in networks), name))
     names = [name for name in ranked if any(count[name].values())][:MOST_BARS]
     words, file = WAYS[way]
     heads = ("class", "sounds", *map(network_name, networks))
-    table = [(name, name in sounding, *count[name].values()) for name in ranked]
+    table = [(name, name in audible, *count[name].values()) for name in ranked]
     told = ", ".join(f"{name} {count[name][networks[0]]}" for name in names[:3])
     bars = {network: [count[name][network] for name in names] for network in networks}
     return site.chart(
         f"units-{prefix}{file}",
-        lambda: class_counts([f"{name} ♪" if name in sounding else name for name in names], bars, "selective units"),
+        lambda: class_counts([f"{name} ♪" if name in audible else name for name in names], bars, "selective units"),
         f"Selective units {words}; ♪: it makes sound",
         f"Bars: selective units by class and network; {network_name(networks[0])} most often {told}",
         Numbers(f"Selective units {words}", heads, table, "data/explain/units/unit_classes.parquet"),

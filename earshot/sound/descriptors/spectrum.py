@@ -8,16 +8,16 @@ from earshot.sound.description import Descriptor
 HALF_INTERVAL = 1 / 60  # s; Owens 2016, section 3.3: 33.3 ms, the time of one frame, centred on the frame
 
 
-def spectra(envelopes: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def spectra(envelopes: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """Mean of each channel around `centres` (s): (moments, 32, 1500) and (moments,) to (moments, 32).
 
     The envelopes are compressed and not divided by their loudness.
     """
     times = np.arange(ENVELOPE_SAMPLES) / ENVELOPE_RATE
-    centres = np.asarray(centres)[:, None]
-    near = (times >= centres - HALF_INTERVAL) & (times < centres + HALF_INTERVAL)  # (moments, 1500)
+    centers = np.asarray(centers)[:, None]
+    near = (times >= centers - HALF_INTERVAL) & (times < centers + HALF_INTERVAL)  # (moments, 1500)
     weights = near / near.sum(axis=1, keepdims=True)
     return np.einsum("mct,mt->mc", envelopes, weights.astype(envelopes.dtype))
 
 
-DESCRIPTOR = Descriptor(dimensions=CHANNELS, describe=lambda batch, options: spectra(batch.envelopes, batch.centres))
+DESCRIPTOR = Descriptor(dimensions=CHANNELS, describe=lambda batch, options: spectra(batch.envelopes, batch.centers))

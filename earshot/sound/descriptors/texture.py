@@ -5,7 +5,7 @@ import numpy as np
 from earshot.sound.cochlea import CHANNELS, channel_frequencies
 from earshot.sound.description import Batch, Descriptor
 from earshot.sound.texture import (
-    MODULATION_CENTRES,
+    MODULATION_CENTERS,
     PAIRS,
     TEXTURE_GROUPS,
     TEXTURE_SIZE,
@@ -31,7 +31,7 @@ def charts(texture: np.ndarray, options: TextureOptions) -> dict[str, np.ndarray
     correlation[below, above] = correlation[above, below] = texture[TEXTURE_GROUPS["correlation"]]
     return {
         "frequencies": channel_frequencies(options.ends),
-        "rates": MODULATION_CENTRES,
+        "rates": MODULATION_CENTERS,
         "mean": moments[:CHANNELS],
         "spread": moments[CHANNELS:],
         "correlation": correlation.ravel(),

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, Result
 from earshot.evaluation.clips.clip_embeddings import class_rows, load_correspondences
-from earshot.evaluation.clips.localization_maps import RULES, SIDE, middle_slice, score, sounding_maps
-from earshot.evaluation.clips.sounding_pictures import Located, read_tree
-from earshot.evaluation.image_files import read_picture
+from earshot.evaluation.clips.images_with_sound import LocalizationExample, read_dataset
+from earshot.evaluation.clips.localization_maps import RULES, SIDE, localization_maps, middle_slice, score
+from earshot.evaluation.image_files import read_image
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.params.evaluate import BenchmarkParams
 
@@ -40,16 +40,16 @@ class Params(BenchmarkParams):
 def evaluate(context: Context[Params]) -> Result:
     """cIoU, its area, and the share of peaks inside the boxes: of the network and of all controls."""
     networks = load_correspondences(context.encoder)
-    pictures = read_tree(context.tree)
+    images = read_dataset(context.data_dir)
     parts: dict[str, list[np.ndarray]] = defaultdict(list)
     empty = 0
-    for first in tqdm(range(0, len(pictures), BATCH), desc="localisation", unit="batch", leave=False):
-        rows = range(first, min(first + BATCH, len(pictures)))
-        truths = np.stack([pictures[row].truth() for row in rows])  # (batch, SIDE, SIDE)
-        for prefix, maps in all_maps(networks, pictures, rows):
+    for first in tqdm(range(0, len(images), BATCH), desc="localization", unit="batch", leave=False):
+        rows = range(first, min(first + BATCH, len(images)))
+        truths = np.stack([images[row].truth() for row in rows])  # (batch, SIDE, SIDE)
+        for prefix, maps in all_maps(networks, images, rows):
             for metric, values in score(maps, truths).items():
                 parts[prefix + metric].append(values)
-        parts["whole_peak"][-1] = (truths > 0).mean((1, 2))
+        parts["full_image_peak"][-1] = (truths > 0).mean((1, 2))
         empty += int((~truths.any((1, 2))).sum())
     found = {name: np.concatenate(values) for name, values in parts.items()}
     scores = {name: (values >= 0.5).astype(float) if "ciou" in name else values for name, values in found.items()}
@@ -59,11 +59,11 @@ def evaluate(context: Context[Params]) -> Result:
         if "ciou" in name:
             metrics[name.replace("ciou", "auc")] = area_under(found[name])
     told = [f"{metric} {metrics[metric]:.3f} (random {metrics[f'random_{metric}']:.3f}, centre "
-            f"{metrics[f'centre_{metric}']:.3f})" for metric in ("peak", "ciou_median", "auc_median")]  # fmt: skip
-    classes = class_rows([[picture.kind] for picture in pictures], scores)
-    metrics |= {"pictures": len(pictures), "pictures_without_box": empty}
-    asked = [picture.frame.stem for picture in pictures]
-    return Result(metrics, classes, f"{PROTOCOL}, {len(pictures):,} pictures", ", ".join(told), asked)
+            f"{metrics[f'center_{metric}']:.3f})" for metric in ("peak", "ciou_median", "auc_median")]  # fmt: skip
+    classes = class_rows([[image.kind] for image in images], scores)
+    metrics |= {"images": len(images), "images_without_box": empty}
+    asked = [image.frame.stem for image in images]
+    return Result(metrics, classes, f"{PROTOCOL}, {len(images):,} pictures", ", ".join(told), asked)
 
 
 def area_under(values: np.ndarray) -> float:
@@ -73,14 +73,14 @@ def area_under(values: np.ndarray) -> float:
     return float(np.trapezoid(reached, thresholds))
 
 
-def centre_map() -> np.ndarray:
+def center_map() -> np.ndarray:
     """A map that falls evenly from the middle to the corners: (SIDE, SIDE)."""
     away = (np.arange(SIDE) + 0.5) / SIDE - 0.5
     return -np.hypot(away[:, None], away)
 
 
 def all_maps(
-    networks: Mapping[str, Correspondence], pictures: Sequence[Located], rows: range
+    networks: Mapping[str, Correspondence], images: Sequence[LocalizationExample], rows: range
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The maps of some pictures, (rows, SIDE, SIDE), by every network and control, with the prefix of its metrics.
 
@@ -88,16 +88,16 @@ def all_maps(
         EarshotError: a network has no map, or a file cannot be read.
     """
     network = networks[""]
-    seen = torch.stack([read_picture(pictures[row].frame, network.image_size, network.image_size) for row in rows])
+    seen = torch.stack([read_image(images[row].frame, network.image_size, network.image_size) for row in rows])
     heard, others = (
-        torch.stack([middle_slice(pictures[place].sound, network) for place in places])
+        torch.stack([middle_slice(images[place].sound, network) for place in places])
         for places in (rows, [row - 1 for row in rows])  # the sound of the picture before, the last one's for the first
     )
     for prefix, each in networks.items():
-        yield prefix, sounding_maps(each, seen, heard)
-    yield "other_sound_", sounding_maps(network, seen, others)
-    yield "centre_", np.broadcast_to(centre_map(), (len(rows), SIDE, SIDE))
-    yield "whole_", np.zeros((len(rows), SIDE, SIDE))
+        yield prefix, localization_maps(each, seen, heard)
+    yield "mismatched_audio_", localization_maps(network, seen, others)
+    yield "center_", np.broadcast_to(center_map(), (len(rows), SIDE, SIDE))
+    yield "full_image_", np.zeros((len(rows), SIDE, SIDE))
 
 
 BENCHMARK = Benchmark(
@@ -108,5 +108,6 @@ BENCHMARK = Benchmark(
     leading="peak",
     columns={f"{key}_{rule}": f"{word}, {rule}" for key, word in (("ciou", "cIoU"), ("auc", "AUC")) for rule in RULES},
     brief="Localisation, peak",
-    controls=NETWORK_CONTROLS | {"another sound": "other_sound_", "centre": "centre_", "whole picture": "whole_"},
+    controls=NETWORK_CONTROLS
+    | {"another sound": "mismatched_audio_", "center": "center_", "whole picture": "full_image_"},
 )

@@ -16,24 +16,24 @@ from PIL import Image, ImageDraw
 
 from earshot.core.params import Count, Positive
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
-from earshot.evaluation.clips.localization_maps import middle_slice, score, sounding_maps
-from earshot.evaluation.clips.sounding_pictures import Located, read_tree
-from earshot.evaluation.image_files import read_picture, read_whole_picture
+from earshot.evaluation.clips.images_with_sound import LocalizationExample, read_dataset
+from earshot.evaluation.clips.localization_maps import localization_maps, middle_slice, score
+from earshot.evaluation.image_files import read_image, read_whole_image
 from earshot.explanation.encoders import why_no_towers
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import jpeg_of, mp3_of, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
-from earshot.explanation.sounding_videos import FRAME_RATE, LONGEST_SECONDS, video_rows
 from earshot.explanation.tables import BYTES, FLAG, REAL, TEXT, TEXTS, write_table
+from earshot.explanation.videos_with_sound import FRAME_RATE, LONGEST_SECONDS, video_rows
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.params.explain import ExhibitParams
 
 SIDE = 320  # px of a picture's long side: boxes are drawn thin on it
-HEARD_SECONDS = 10  # of a recording, around the middle, which is what the network hears
+AUDIO_SECONDS = 10  # of a recording, around the middle, which is what the network hears
 LINE, RADIUS = 2, 6  # px of a box's edges, and of the ring around the highest point
 MAP_SCALE = "from the least to the greatest value of each picture's map, or of all maps of a clip"
 TABLES = {
-    "localised": pa.schema({  # pictures with boxes, by name
+    "localized": pa.schema({  # pictures with boxes, by name
         "name": TEXT,
         "class": TEXT,
         "hit": FLAG,  # the map's highest point lies in a box
@@ -55,7 +55,7 @@ TABLES = {
 class Params(ExhibitParams):
     """How many pictures and whole clips."""
 
-    pictures: Positive
+    images: Positive
     videos: Count
 
 
@@ -63,78 +63,78 @@ def make(context: Context) -> ExhibitResult:
     """The tables localised and sounding_videos."""
     if reason := why_no_towers(context.encoder):
         return skipped(reason)
-    networks, tree = load_correspondences(context.encoder), read_tree(context.tree)
-    drawn = draw_evenly([picture.kind for picture in tree], context.params.pictures, context.seed)
-    rows = picture_rows([tree[number] for number in sorted(drawn)], networks)
-    pictures = write_table(context.folder, TABLES, "localised", rows)
+    networks, data_dir = load_correspondences(context.encoder), read_dataset(context.data_dir)
+    drawn = draw_evenly([image.kind for image in data_dir], context.params.images, context.seed)
+    rows = image_rows([data_dir[number] for number in sorted(drawn)], networks)
+    images = write_table(context.folder, TABLES, "localized", rows)
     videos = write_table(context.folder, TABLES, "sounding_videos", video_rows(context, networks[""]))
-    facts = {
+    metadata = {
         "network": networks[""].architecture["name"],
         "map_scale": MAP_SCALE,
         "frames_per_second": FRAME_RATE,
         "longest_seconds": LONGEST_SECONDS,
     }
-    closing = f"{pictures} of {len(tree):,} pictures and {videos} clips under the map of {facts['network']}"
-    return ExhibitResult(facts, {"pictures": pictures, "videos": videos}, closing)
+    closing = f"{images} of {len(data_dir):,} pictures and {videos} clips under the map of {metadata['network']}"
+    return ExhibitResult(metadata, {"images": images, "videos": videos}, closing)
 
 
-def picture_rows(pictures: list[Located], networks: Mapping[str, Correspondence]) -> Iterator[dict[str, Any]]:
+def image_rows(images: list[LocalizationExample], networks: Mapping[str, Correspondence]) -> Iterator[dict[str, Any]]:
     """The pictures in their order, as they are and under the map, and whether it and a random network's hit a box."""
-    for located in pictures:
+    for located in images:
         maps, hits = {}, {}
         for prefix in ("", "random_"):
             network = networks[prefix]
-            seen = read_picture(located.frame, network.image_size, network.image_size)
-            maps[prefix] = sounding_maps(network, seen[None], middle_slice(located.sound, network)[None])[0]
+            seen = read_image(located.frame, network.image_size, network.image_size)
+            maps[prefix] = localization_maps(network, seen[None], middle_slice(located.sound, network)[None])[0]
             hits[prefix] = bool(score(maps[prefix][None], located.truth()[None])["peak"][0])
-        picture = _picture(located)
+        image = _image(located)
         yield {
             "name": located.frame.stem,
             "class": located.kind,
             "hit": hits[""],
             "control_hit": hits["random_"],
-            "shown": jpeg_of(_boxed(picture, located), SIDE),
-            "heat": jpeg_of(_marked(_boxed(under_map(picture, stretched(maps[""])), located), maps[""]), SIDE),
+            "shown": jpeg_of(_boxed(image, located), SIDE),
+            "heat": jpeg_of(_marked(_boxed(under_map(image, stretched(maps[""])), located), maps[""]), SIDE),
             "sound": _heard(located),
         }
 
 
-def _picture(located: Located) -> Image.Image:
+def _image(located: LocalizationExample) -> Image.Image:
     """The picture, its long side brought to SIDE px."""
-    picture = Image.fromarray(read_whole_picture(located.frame).permute(1, 2, 0).numpy())
-    scale = SIDE / max(picture.size)
-    width, height = (max(round(side * scale), 1) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.fromarray(read_whole_image(located.frame).permute(1, 2, 0).numpy())
+    scale = SIDE / max(image.size)
+    width, height = (max(round(side * scale), 1) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _boxed(picture: Image.Image, located: Located) -> Image.Image:
+def _boxed(image: Image.Image, located: LocalizationExample) -> Image.Image:
     """The picture with the boxes around what is heard, white between black lines."""
-    boxed = picture.copy()
+    boxed = image.copy()
     pen = ImageDraw.Draw(boxed)
     for box in located.boxes:
-        corners = np.array(box) * np.tile(picture.size, 2)
-        for grown, colour, width in ((1, "black", LINE + 2), (0, "white", LINE)):
+        corners = np.array(box) * np.tile(image.size, 2)
+        for grown, color, width in ((1, "black", LINE + 2), (0, "white", LINE)):
             (left, top), (right, bottom) = np.sort(corners.reshape(2, 2), axis=0)
-            pen.rectangle((left - grown, top - grown, right + grown, bottom + grown), outline=colour, width=width)
+            pen.rectangle((left - grown, top - grown, right + grown, bottom + grown), outline=color, width=width)
     return boxed
 
 
-def _marked(picture: Image.Image, values: np.ndarray) -> Image.Image:
+def _marked(image: Image.Image, values: np.ndarray) -> Image.Image:
     """The picture, in place, with a ring around the highest point of a map (height, width)."""
     row, column = np.unravel_index(values.argmax(), values.shape)
-    centre = ((np.array([column, row]) + 0.5) / values.shape[::-1] * picture.size).tolist()
-    pen = ImageDraw.Draw(picture)
-    for colour, width in (("black", LINE + 2), ("white", LINE)):
-        pen.circle(centre, RADIUS + (width - LINE) // 2, outline=colour, width=width)
-    return picture
+    center = ((np.array([column, row]) + 0.5) / values.shape[::-1] * image.size).tolist()
+    pen = ImageDraw.Draw(image)
+    for color, width in (("black", LINE + 2), ("white", LINE)):
+        pen.circle(center, RADIUS + (width - LINE) // 2, outline=color, width=width)
+    return image
 
 
-def _heard(located: Located) -> bytes:
+def _heard(located: LocalizationExample) -> bytes:
     """The middle of the recording as MP3."""
     with soundfile.SoundFile(located.sound) as file:  # which the network has heard before
-        length = min(file.frames, HEARD_SECONDS * file.samplerate)
+        length = min(file.frames, AUDIO_SECONDS * file.samplerate)
         file.seek((file.frames - length) // 2)
         return mp3_of(file.read(length, dtype="float32", always_2d=True).mean(1), file.samplerate)
 
 
-EXHIBIT = Exhibit(title="Localisation", params=Params, make=make, tables=TABLES, metrics=("pictures", "videos"))
+EXHIBIT = Exhibit(title="Localization", params=Params, make=make, tables=TABLES, metrics=("images", "videos"))

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from earshot.core.files import write_atomically
-from earshot.world.media import write_picture, write_recording
+from earshot.world.media import write_image, write_recording
 from earshot.world.recording import record
-from earshot.world.scenes import SeenObject, View, different_kinds, sides
+from earshot.world.scenes import View, VisibleObject, different_kinds, sides
 from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS, Cause, generator
 
@@ -22,47 +22,47 @@ SECONDS = 2.0
 SILENT_SOURCE = 0.5  # share of pictures in which another source is seen and not heard
 
 
-def picture_name(number: int) -> str:
+def image_name(number: int) -> str:
     """The name of a picture and its sound, `picture_000012`."""
-    return f"picture_{number:06d}"
+    return f"image_{number:06d}"
 
 
-def plan_picture(seed: int, number: int) -> tuple[Cause, list[Cause | None]]:
+def plan_image(seed: int, number: int) -> tuple[Cause, list[Cause | None]]:
     """What is heard, and the three places beside each other: what is heard, perhaps a silent cause, and nothing.
 
     The kinds heard take turns with the number.
     """
-    rng = generator(seed, "localisation", number)
+    rng = generator(seed, "localization", number)
     heard, silent = different_kinds(rng, KINDS[number % len(KINDS)], 2)
     places = [heard, silent if rng.random() < SILENT_SOURCE else None, None]
     return heard, [places[place] for place in rng.permutation(len(places))]
 
 
-def render_pair(seed: int, number: int, *, picture_size: int) -> tuple[np.ndarray, np.ndarray, SeenObject]:
+def render_pair(seed: int, number: int, *, image_size: int) -> tuple[np.ndarray, np.ndarray, VisibleObject]:
     """One picture, uint8 (height, width, 3), its sound, float32 (samples,) at RATE, and the object that is heard."""
-    heard, places = plan_picture(seed, number)
+    heard, places = plan_image(seed, number)
     rng = generator(seed, "localisation view", number)
     ratio = float(rng.choice([4 / 3, 4 / 3, 3 / 4]))
-    picture, objects = View(seed, "localisation", number, places, sides(picture_size, ratio)).at(rng.uniform(0, 8))
+    image, objects = View(seed, "localization", number, places, sides(image_size, ratio)).at(rng.uniform(0, 8))
     sound = record(generator(seed, "localisation sound", number), [(heard, 0.0)], round(SECONDS * RATE))
-    return picture, sound, next(seen for seen in objects if seen.kind == heard.kind)
+    return image, sound, next(seen for seen in objects if seen.kind == heard.kind)
 
 
-def render_localisation(folder: Path, seed: int, numbers: Iterable[int], *, picture_size: int) -> None:
+def render_localization(folder: Path, seed: int, numbers: Iterable[int], *, image_size: int) -> None:
     """Renders the pictures of these numbers with their sounds, and the entry of each."""
     for number in numbers:
-        name = picture_name(number)
-        picture, sound, heard = render_pair(seed, number, picture_size=picture_size)
-        write_picture(folder / "frames" / f"{name}.jpg", picture)
+        name = image_name(number)
+        image, sound, heard = render_pair(seed, number, image_size=image_size)
+        write_image(folder / "frames" / f"{name}.jpg", image)
         write_recording(folder / "audio" / f"{name}.wav", sound, RATE)
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         box = [edge / side for edge, side in zip(heard.box, (width, height, width, height), strict=True)]
         _write_json(folder / f".{name}.json", {"file": name, "class": heard.kind, "bbox": [box]})
 
 
-def write_boxes(folder: Path, pictures: int) -> None:
+def write_boxes(folder: Path, images: int) -> None:
     """vggss.json, of the entries of all pictures in order; where an earlier run has written it, it is whole."""
-    entries = [folder / f".{picture_name(number)}.json" for number in range(pictures)]
+    entries = [folder / f".{image_name(number)}.json" for number in range(images)]
     if not (folder / "vggss.json").exists():
         _write_json(folder / "vggss.json", [json.loads(entry.read_text(encoding="utf-8")) for entry in entries])
     for entry in entries:

@@ -10,13 +10,13 @@ import pytest
 import soundfile
 from annotated_scenes import RATE, TEST_GROUPS, flac, write_annotated
 from PIL import Image
-from test_localisation import Looking, tree  # noqa: F401  the fixture
+from test_localization import Looking, tree  # noqa: F401  the fixture
 
 from earshot.core.errors import EarshotError
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
-from earshot.evaluation.clips.sounding_pictures import Located
-from earshot.exhibits import localisation
-from earshot.exhibits.localisation import make
+from earshot.evaluation.clips.images_with_sound import LocalizationExample
+from earshot.exhibits import localization
+from earshot.exhibits.localization import make
 from earshot.explanation.exhibit import Context
 from earshot.explanation.tables import NOTHING, read_table
 from earshot.explanation.video import mp4_of
@@ -46,19 +46,19 @@ def ask(tmp_path, tree, monkeypatch):  # noqa: F811
     save_architecture(tmp_path / "models", build_correspondence("ave", width=1 / 16, image_size=32))
     networks = {"": Looking(), "random_": Looking((1, 3))}
     for network in networks.values():
-        network.sound_samples = RATE // 4  # .25 s
+        network.audio_samples = RATE // 4  # .25 s
 
-    def asked(pictures=6, videos=2, name="shown", load=lambda folder: networks):
-        monkeypatch.setattr(localisation, "load_correspondences", load)
+    def asked(images=6, videos=2, name="shown", load=lambda folder: networks):
+        monkeypatch.setattr(localization, "load_correspondences", load)
         data = tmp_path / "data"
-        folders = {"tree": tree, "encoder": tmp_path / "models", "scenes": data / "scenes", "clips": data / "clips"}
+        folders = {"data_dir": tree, "encoder": tmp_path / "models", "scenes": data / "scenes", "clips": data / "clips"}
         folders |= {"annotations": data / "annotations", "folder": tmp_path / name, "scratch": tmp_path / "scratch"}
-        params = SimpleNamespace(pictures=pictures, videos=videos)
+        params = SimpleNamespace(images=images, videos=videos)
         how = {"params": params, "seed": 0, "window": 3.75}
         shown = make(Context(**folders, **how))
-        if NOTHING in shown.facts:
+        if NOTHING in shown.metadata:
             return shown, [], []
-        return shown, *(list(read_table(tmp_path / name, table)) for table in ("localised", "sounding_videos"))
+        return shown, *(list(read_table(tmp_path / name, table)) for table in ("localized", "sounding_videos"))
 
     return asked
 
@@ -67,19 +67,19 @@ def light(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float).sum(2)
 
 
-def quarters(picture):
+def quarters(image):
     """The mean light of the four quarters of a picture (height, width): (2, 2)."""
-    height, width = (side // 2 for side in picture.shape)
-    return np.array([[picture[:height, :width].mean(), picture[:height, width:].mean()],
-                     [picture[height:, :width].mean(), picture[height:, width:].mean()]])  # fmt: skip
+    height, width = (side // 2 for side in image.shape)
+    return np.array([[image[:height, :width].mean(), image[:height, width:].mean()],
+                     [image[height:, :width].mean(), image[height:, width:].mean()]])  # fmt: skip
 
 
-def test_pictures_are_hot_where_the_network_looks_and_classes_take_turns(ask):
-    shown, pictures, _ = ask(videos=0)
-    assert shown.metrics == {"pictures": 6, "videos": 0}
-    assert [row["name"] for row in pictures] == sorted(row["name"] for row in pictures)
-    assert sorted(row["class"] for row in pictures) == ["left"] * 3 + ["right"] * 3
-    for row in pictures:
+def test_images_are_hot_where_the_network_looks_and_classes_take_turns(ask):
+    shown, images, _ = ask(videos=0)
+    assert shown.metrics == {"images": 6, "videos": 0}
+    assert [row["name"] for row in images] == sorted(row["name"] for row in images)
+    assert sorted(row["class"] for row in images) == ["left"] * 3 + ["right"] * 3
+    for row in images:
         assert row["hit"] and not row["control_hit"]
         assert Image.open(io.BytesIO(row["shown"])).size == Image.open(io.BytesIO(row["heat"])).size == (320, 213)
         place = (0, 0) if row["class"] == "left" else (1, 1)
@@ -89,22 +89,22 @@ def test_pictures_are_hot_where_the_network_looks_and_classes_take_turns(ask):
 
 
 def test_a_ring_is_around_the_highest_point_and_a_box_stands_where_it_is(tmp_path):
-    grey = Image.new("RGB", (200, 100), (90, 90, 90))
+    gray = Image.new("RGB", (200, 100), (90, 90, 90))
     values = np.zeros((4, 8))
     values[1, 6] = 1
-    marked = np.asarray(localisation._marked(grey.copy(), values), float).mean(2)
+    marked = np.asarray(localization._marked(gray.copy(), values), float).mean(2)
     rows, columns = np.nonzero(marked != 90)
     assert (rows.min() + rows.max()) / 2 == pytest.approx(37.5, abs=1)
     assert (columns.min() + columns.max()) / 2 == pytest.approx(162.5, abs=1)
     assert marked[37, 162] == 90 and marked.max() == 255 and marked.min() == 0
-    located = Located(tmp_path, tmp_path, "x", ((0.1, 0.2, 0.5, 0.9),), agree=1)
-    boxed = np.asarray(localisation._boxed(grey, located), float).mean(2)
+    located = LocalizationExample(tmp_path, tmp_path, "x", ((0.1, 0.2, 0.5, 0.9),), agree=1)
+    boxed = np.asarray(localization._boxed(gray, located), float).mean(2)
     assert (boxed[20:90, 20] == 255).all() and (boxed[20, 20:100] == 255).all() and boxed[50, 60] == 90
 
 
-def test_the_sound_of_a_picture_is_all_of_its_recording(ask):
-    _, pictures, _ = ask(pictures=1, videos=0)
-    sound, rate = soundfile.read(io.BytesIO(pictures[0]["sound"]))
+def test_the_sound_of_an_image_is_all_of_its_recording(ask):
+    _, images, _ = ask(images=1, videos=0)
+    sound, rate = soundfile.read(io.BytesIO(images[0]["sound"]))
     assert len(sound) / rate == pytest.approx(3, abs=0.01)
 
 
@@ -113,45 +113,45 @@ def decoded(data):
     with av.open(io.BytesIO(data)) as file:
         assert [stream.codec_context.name for stream in file.streams] == ["h264", "aac"]
         assert file.streams.video[0].codec_context.pix_fmt == "yuv420p"
-        pictures = np.stack([frame.to_ndarray(format="gray").astype(float) for frame in file.decode(video=0)])
+        images = np.stack([frame.to_ndarray(format="gray").astype(float) for frame in file.decode(video=0)])
         file.seek(0)
         parts = [frame.to_ndarray()[0] for frame in file.decode(audio=0)]
-        return pictures, np.concatenate(parts), file.streams.audio[0].rate
+        return images, np.concatenate(parts), file.streams.audio[0].rate
 
 
 def test_a_clip_is_a_video_of_its_length_with_its_sound_and_hot_where_the_map_is(ask):
-    shown, _, videos = ask(pictures=1)
+    shown, _, videos = ask(images=1)
     assert shown.metrics["videos"] == 2
     assert sorted(row["annotations"] for row in videos) == [["rain"], ["surf"]]
     for row in videos:
-        pictures, sound, rate = decoded(row["video"])
+        images, sound, rate = decoded(row["video"])
         assert row["seconds"] == pytest.approx(SECONDS, abs=0.05)
-        assert pictures.shape == (20, 256, 384)  # 10 a second, 256 px high
+        assert images.shape == (20, 256, 384)  # 10 a second, 256 px high
         assert len(sound) / rate == pytest.approx(SECONDS, abs=0.05)
         levels = [np.abs(part).max() for part in np.array_split(sound[: 2 * rate], 4)]
         assert max(levels[:2]) < 0.3 < min(levels[2:])
         for number, place in ((2, (0, 0)), (6, (0, 0)), (14, (1, 1)), (18, (1, 1))):
-            assert np.unravel_index(quarters(pictures[number]).argmax(), (2, 2)) == place
+            assert np.unravel_index(quarters(images[number]).argmax(), (2, 2)) == place
         assert Image.open(io.BytesIO(row["poster"])).size == (384, 256)
         assert row["video"].index(b"moov") < row["video"].index(b"mdat")  # plays before all of it is read
 
 
 def test_videos_are_of_as_many_clips_as_there_are(ask):
-    assert len(ask(pictures=1, videos=5)[2]) == 3
+    assert len(ask(images=1, videos=5)[2]) == 3
 
 
 def test_a_clip_that_cannot_be_decoded_any_more_makes_room_for_another(ask, tmp_path):
-    (first,) = ask(pictures=1, videos=1)[2]
+    (first,) = ask(images=1, videos=1)[2]
     (tmp_path / "data/clips" / f"{first['clip_id']}.mp4").write_bytes(b"no video at all")
-    (other,) = ask(pictures=1, videos=1, name="again")[2]
+    (other,) = ask(images=1, videos=1, name="again")[2]
     assert other["clip_id"] != first["clip_id"]
 
 
 def test_a_clip_that_is_gone_is_told_by_name(ask, tmp_path):
-    (first,) = ask(pictures=1, videos=1)[2]
+    (first,) = ask(images=1, videos=1)[2]
     (tmp_path / "data/clips" / f"{first['clip_id']}.mp4").unlink()
     with pytest.raises(EarshotError, match=f"has no clip {first['clip_id']}"):
-        ask(pictures=1, videos=1)
+        ask(images=1, videos=1)
 
 
 def test_a_clip_of_a_tar_is_found(ask, tmp_path):
@@ -160,13 +160,13 @@ def test_a_clip_of_a_tar_is_found(ask, tmp_path):
         for file in sorted(clips.glob("*.mp4")):
             tar.add(file, file.name)
             file.unlink()
-    assert len(ask(pictures=1, videos=1)[2]) == 1
+    assert len(ask(images=1, videos=1)[2]) == 1
 
 
 def test_shown_twice_it_is_the_same(ask, tmp_path):
-    ask(pictures=2, videos=1)
-    ask(pictures=2, videos=1, name="again")
-    for name in ("localised", "sounding_videos"):
+    ask(images=2, videos=1)
+    ask(images=2, videos=1, name="again")
+    for name in ("localized", "sounding_videos"):
         assert (tmp_path / f"shown/{name}.parquet").read_bytes() == (tmp_path / f"again/{name}.parquet").read_bytes()
 
 
@@ -176,10 +176,10 @@ def test_every_network_of_two_towers_has_maps(ask, tmp_path, name):
     save_architecture(tmp_path / "models", network)
     for weights in ("encoder", "random"):
         save_weights(tmp_path / "models", weights, network)
-    shown, pictures, videos = ask(pictures=2, videos=1, load=load_correspondences)
-    assert shown.facts["network"] == name and len(videos) == 1
-    assert all(row["hit"] == row["control_hit"] for row in pictures)  # of the same weights
-    assert np.ptp(quarters(light(pictures[0]["heat"]))) > 5
+    shown, images, videos = ask(images=2, videos=1, load=load_correspondences)
+    assert shown.metadata["network"] == name and len(videos) == 1
+    assert all(row["hit"] == row["control_hit"] for row in images)  # of the same weights
+    assert np.ptp(quarters(light(images[0]["heat"]))) > 5
 
 
 @pytest.mark.parametrize(
@@ -192,4 +192,4 @@ def test_every_network_of_two_towers_has_maps(ask, tmp_path, name):
 def test_networks_without_towers_have_nothing_to_show(ask, tmp_path, architecture, told):
     save_architecture(tmp_path / "models", SimpleNamespace(architecture=architecture))
     shown, *_ = ask()
-    assert told in shown.facts[NOTHING] and not (tmp_path / "shown").exists()
+    assert told in shown.metadata[NOTHING] and not (tmp_path / "shown").exists()

@@ -28,9 +28,9 @@ class Painter:
         """The frame as JPEG. Raises ValueError for a shape that no picture has."""
         width, height = self._size(frame)
         scaled = self._scaler.reformat(frame, width, height, PLANES, interpolation="BICUBIC", threads=1)
-        picture = _upright(_image(scaled), _display_matrix(frame))
+        image = _upright(_image(scaled), _display_matrix(frame))
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=self.quality)
+        image.save(file, "JPEG", quality=self.quality)
         return file.getvalue()
 
     def _size(self, frame: av.VideoFrame) -> tuple[int, int]:
@@ -49,7 +49,7 @@ class Thumbnailer:
         self.side = side
         self._scaler = VideoReformatter()
 
-    def grey(self, frame: av.VideoFrame) -> np.ndarray:
+    def gray(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame's thumbnail, uint8 (side, side), each pixel the mean of its part of the frame."""
         scaled = self._scaler.reformat(frame, self.side, self.side, "gray", interpolation="AREA", threads=1)
         plane = scaled.planes[0]
@@ -73,14 +73,14 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
     return np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]].reshape(2, 2)
 
 
-def _upright(picture: Image.Image, matrix: np.ndarray) -> Image.Image:
+def _upright(image: Image.Image, matrix: np.ndarray) -> Image.Image:
     """Apply the quarter turns and reflections of a display matrix; any other angle counts as the nearest of them."""
     (a, b), (c, d) = matrix.astype(np.int64)
     if abs(b) + abs(c) > abs(a) + abs(d):
-        picture = picture.transpose(Image.Transpose.TRANSPOSE)
+        image = image.transpose(Image.Transpose.TRANSPOSE)
         mirrored, flipped = c < 0, b < 0
     else:
         mirrored, flipped = a < 0, d < 0
     if mirrored:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if flipped else picture
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if flipped else image

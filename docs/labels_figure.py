@@ -30,13 +30,13 @@ def main() -> None:
         if row["cluster"] in columns and row["rank"] <= ROWS:
             left, top = GAP + columns[row["cluster"]] * width, TITLE + (row["rank"] - 1) * height
             pen.text((left, GAP), f"label {columns[row['cluster']] + 1}", fill="black")
-            sheet.paste(ImageOps.fit(_picture(row["frame"]), FRAME), (left, top))
-            cochleagram = _picture(row["cochleagram"]).resize(SOUND, Image.Resampling.BOX)
+            sheet.paste(ImageOps.fit(_image(row["frame"]), FRAME), (left, top))
+            cochleagram = _image(row["cochleagram"]).resize(SOUND, Image.Resampling.BOX)
             sheet.paste(cochleagram, (left, top + FRAME[1] + GAP // 2))
     sheet.quantize(128).save("docs/labels.png", optimize=True)
 
 
-def _picture(data: bytes) -> Image.Image:
+def _image(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 

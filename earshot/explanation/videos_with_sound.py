@@ -14,16 +14,16 @@ from torchvision.transforms.functional import pil_to_tensor
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name
 from earshot.corpus.ledger import Refusal
-from earshot.evaluation.clips.clip_embeddings import BATCH, CENTRED, clip_names, read_all_annotations
-from earshot.evaluation.clips.localization_maps import sounding_maps
+from earshot.evaluation.clips.clip_embeddings import BATCH, CENTERED, clip_names, read_all_annotations
+from earshot.evaluation.clips.localization_maps import localization_maps
 from earshot.explanation.exhibit import Context
-from earshot.explanation.media import jpeg_of, read_picture, stretched, under_map
+from earshot.explanation.media import jpeg_of, read_image, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.video import mp4_of
 from earshot.media.clips import Clip as Listed
 from earshot.media.clips import read_listing
 from earshot.media.decoder_process import Decoder
-from earshot.media.decoding import Decoded, Wanted
+from earshot.media.decoding import Decoded, DecodeOptions
 from earshot.media.listing import list_shards
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.scenes import clips
@@ -43,7 +43,7 @@ def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, 
 
     Raises EarshotError where a clip is no longer among corpus.clips.
     """
-    said, wanted = read_all_annotations(context.annotations), clips.Wanted.by(network)
+    said, wanted = read_all_annotations(context.annotations), clips.DecodeOptions.by(network)
     names = list(clip_names(context.scenes, wanted, SPLIT))
     classes = [next(iter(said.get(name, ())), "") for name in names]
     drawn = [names[number] for number in draw_evenly(classes, DRAWN * context.params.videos, context.seed)]
@@ -75,14 +75,14 @@ def find_clips(corpus: Path, names: Container[str], scratch: Path) -> dict[str, 
     return {clip.clip_id: clip for clip in listed if clip.clip_id in names}
 
 
-def whole_clip() -> Wanted:
+def whole_clip() -> DecodeOptions:
     """All of a clip: its sound, and FRAME_RATE pictures a second."""
-    return Wanted(
+    return DecodeOptions(
         places=(),
         frame_size=HEIGHT,
         jpeg_quality=95,
-        window=0.0,
-        shortest=0.0,
+        window_s=0.0,
+        min_duration_s=0.0,
         longest=MINUTES * 60,
         pixels=round(MEGAPIXELS * 1e6),
         sequence_rate=FRAME_RATE,
@@ -95,10 +95,10 @@ def video_row(name: str, annotations: list[str], decoded: Decoded, network: Corr
     seconds = min(decoded.duration, LONGEST_SECONDS)
     jpegs = decoded.sequence[: int(seconds * FRAME_RATE)]
     maps = stretched(clip_maps(jpegs, decoded, network))
-    size = _size(read_picture(jpegs[0]))
+    size = _size(read_image(jpegs[0]))
 
     def shown(number: int) -> Image.Image:
-        return under_map(read_picture(jpegs[number]).resize(size, Image.Resampling.BICUBIC), maps[number])
+        return under_map(read_image(jpegs[number]).resize(size, Image.Resampling.BICUBIC), maps[number])
 
     frames = (shown(number) for number in range(len(jpegs)))
     return {
@@ -112,25 +112,25 @@ def video_row(name: str, annotations: list[str], decoded: Decoded, network: Corr
 
 def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> np.ndarray:
     """The maps of all frames, log-odds, float32 (frames, SIDE, SIDE)."""
-    clip, wanted = clips.Clip("", "", decoded.duration, decoded.sound, (), ()), clips.Wanted.by(network)
+    clip, wanted = clips.Clip("", "", decoded.duration, decoded.sound, (), ()), clips.DecodeOptions.by(network)
     maps = []
     for first in range(0, len(jpegs), BATCH):
         numbers = range(first, min(first + BATCH, len(jpegs)))
-        starts = [CENTRED.start(clip, number / FRAME_RATE, wanted.seconds, 0) for number in numbers]
+        starts = [CENTERED.start(clip, number / FRAME_RATE, wanted.seconds, 0) for number in numbers]
         seen = torch.stack([_squeezed(jpegs[number], network.image_size) for number in numbers])
         heard = torch.from_numpy(np.stack([wanted.cut(decoded.sound, start) for start in starts]))
-        maps.append(sounding_maps(network, seen, heard))
+        maps.append(localization_maps(network, seen, heard))
     return np.concatenate(maps)
 
 
 def _squeezed(jpeg: bytes, side: int) -> Tensor:
     """A frame as the benchmark shows pictures, whole: uint8 (3, side, side)."""
-    picture = pil_to_tensor(read_picture(jpeg))
-    return interpolate(picture[None], (side, side), mode="bilinear", antialias=True)[0]
+    image = pil_to_tensor(read_image(jpeg))
+    return interpolate(image[None], (side, side), mode="bilinear", antialias=True)[0]
 
 
-def _size(picture: Image.Image) -> tuple[int, int]:
+def _size(image: Image.Image) -> tuple[int, int]:
     """Even width and height of a video, HEIGHT px high or lower."""
-    scale = min(HEIGHT / picture.height, WIDEST / picture.width)
-    width, height = (max(2 * round(side * scale / 2), 2) for side in picture.size)
+    scale = min(HEIGHT / image.height, WIDEST / image.width)
+    width, height = (max(2 * round(side * scale / 2), 2) for side in image.size)
     return width, height

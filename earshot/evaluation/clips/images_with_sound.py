@@ -1,6 +1,6 @@
 """Images with their sound and boxes around what is heard, in the layouts of VGG-SS and Flickr-SoundNet.
 
-A tree holds `frames/<name>.jpg`, `audio/<name>.wav` (or .flac), and the boxes:
+A data_dir holds `frames/<name>.jpg`, `audio/<name>.wav` (or .flac), and the boxes:
 
 - `vggss.json`, a list of {"file", "class", "bbox"} with boxes [left, top, right, bottom] in shares of width and height
   (Chen 2021); the truth is 1 inside any box. A picture whose boxes are empty counts, as there, and scores 0;
@@ -18,7 +18,7 @@ import numpy as np
 
 from earshot.core.errors import EarshotError
 from earshot.evaluation.clips.localization_maps import SIDE
-from earshot.evaluation.image_files import require_pictures
+from earshot.evaluation.image_files import require_images
 
 FLICKR_SIDE = 256  # px in which Flickr-SoundNet's boxes are drawn
 AGREE = 2  # annotators of Flickr-SoundNet whose agreement counts as certain
@@ -27,7 +27,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in shares of
 
 
 @dataclass(frozen=True)
-class Located:
+class LocalizationExample:
     """A picture with its sound, the class of what is heard, and the boxes around it."""
 
     frame: Path
@@ -44,25 +44,27 @@ class Located:
         return np.minimum(covered / self.agree, 1)
 
 
-def read_tree(tree: Path) -> list[Located]:
-    """The pictures of a tree in VGG-SS's or Flickr-SoundNet's layout, in the order of their names.
+def read_dataset(data_dir: Path) -> list[LocalizationExample]:
+    """The pictures of a data_dir in VGG-SS's or Flickr-SoundNet's layout, in the order of their names.
 
     Raises EarshotError for another layout, for a picture or sound that is missing, and for boxes that are none.
     """
-    if (tree / "vggss.json").is_file():
-        listed = _vggss(tree / "vggss.json")
-    elif (tree / "Annotations").is_dir():
-        listed = [_flickr(file) for file in sorted((tree / "Annotations").glob("*.xml"))]
+    if (data_dir / "vggss.json").is_file():
+        listed = _vggss(data_dir / "vggss.json")
+    elif (data_dir / "Annotations").is_dir():
+        listed = [_flickr(file) for file in sorted((data_dir / "Annotations").glob("*.xml"))]
     else:
-        raise EarshotError(f"{tree}: wanted {LAYOUT}; mend evaluate.localisation.tree")
+        raise EarshotError(f"{data_dir}: wanted {LAYOUT}; mend evaluate.localization.data_dir")
     if not listed:
-        raise EarshotError(f"{tree}: lists no pictures, wanted {LAYOUT}")
-    agree = 1 if (tree / "vggss.json").is_file() else AGREE
+        raise EarshotError(f"{data_dir}: lists no pictures, wanted {LAYOUT}")
+    agree = 1 if (data_dir / "vggss.json").is_file() else AGREE
     found = [
-        Located(tree / "frames" / f"{name}.jpg", _sound_file(tree / "audio", name), kind, boxes, agree)
+        LocalizationExample(
+            data_dir / "frames" / f"{name}.jpg", _sound_file(data_dir / "audio", name), kind, boxes, agree
+        )
         for name, kind, boxes in sorted(listed)
     ]
-    require_pictures([each.frame for each in found])
+    require_images([each.frame for each in found])
     return found
 
 

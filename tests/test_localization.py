@@ -11,23 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from earshot.benchmarks import localisation
-from earshot.benchmarks.localisation import area_under, centre_map, evaluate
+from earshot.benchmarks import localization
+from earshot.benchmarks.localization import area_under, center_map, evaluate
 from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Context
-from earshot.evaluation.clips import sounding_pictures
+from earshot.evaluation.clips import images_with_sound
+from earshot.evaluation.clips.images_with_sound import LocalizationExample, read_dataset
 from earshot.evaluation.clips.localization_maps import SIDE, ciou, middle_slice, positive
-from earshot.evaluation.clips.sounding_pictures import Located, read_tree
 
 
 def test_ciou_by_hand():
     truth = np.zeros((4, 4))
     truth[:2, :2] = 1  # four places
-    region = np.zeros((4, 4), bool)
-    region[:, 1] = True  # two of them, and two outside
-    assert ciou(region, truth) == 2 / (4 + 2)
+    roi = np.zeros((4, 4), bool)
+    roi[:, 1] = True  # two of them, and two outside
+    assert ciou(roi, truth) == 2 / (4 + 2)
     truth[0, 1] = 0.5  # one annotator of two
-    assert ciou(region, truth) == 1.5 / (3.5 + 2)
+    assert ciou(roi, truth) == 1.5 / (3.5 + 2)
     assert ciou(truth > 0, truth) == 1
     assert ciou(truth == 0, truth) == 0
 
@@ -50,16 +50,16 @@ def test_the_area_by_hand(values, area):
     assert area_under(np.array(values)) == pytest.approx(area)
 
 
-def test_the_centre_control_has_its_peak_in_the_middle_and_its_lows_in_the_corners():
-    control = centre_map()
+def test_the_center_control_has_its_peak_in_the_middle_and_its_lows_in_the_corners():
+    control = center_map()
     assert np.abs(np.array(np.unravel_index(control.argmax(), control.shape)) - SIDE / 2).max() <= 1
     assert control.min() == control[0, 0] == control[-1, -1]
     assert positive(control, "median").mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_box_covers_its_share_of_the_truth_and_two_annotators_make_certain(tmp_path):
-    picture = Located(tmp_path, tmp_path, "x", ((0.5, 0, 1, 0.5), (0.75, 0, 1, 0.25)), agree=2)
-    truth = picture.truth()
+    image = LocalizationExample(tmp_path, tmp_path, "x", ((0.5, 0, 1, 0.5), (0.75, 0, 1, 0.25)), agree=2)
+    truth = image.truth()
     assert truth.shape == (SIDE, SIDE)
     assert (truth > 0).mean() == pytest.approx(1 / 4)
     assert (truth == 1).mean() == pytest.approx(1 / 16)
@@ -85,24 +85,24 @@ def tree(tmp_path):
     entries = []
     for number in range(20):
         kind = list(CORNERS)[number % 2]
-        write_media(tmp_path / "tree", f"p{number:02d}", 0.1 if kind == "left" else 0.5)
+        write_media(tmp_path / "data_dir", f"p{number:02d}", 0.1 if kind == "left" else 0.5)
         entries.append({"file": f"p{number:02d}", "class": kind, "bbox": [list(CORNERS[kind])]})
-    (tmp_path / "tree" / "vggss.json").write_text(json.dumps(entries))
-    return tmp_path / "tree"
+    (tmp_path / "data_dir" / "vggss.json").write_text(json.dumps(entries))
+    return tmp_path / "data_dir"
 
 
 class Looking(torch.nn.Module):
     """Looks to where the loudness of the sound says, or to a place of its own."""
 
     frames, image_size = 1, 32
-    sound_samples, sound_rate, sound_channels = RATE // 2, RATE, 1
+    audio_samples, audio_rate, audio_channels = RATE // 2, RATE, 1
 
     def __init__(self, place=None):
         super().__init__()
         self.place, self.architecture = place, {"name": "looking"}
 
-    def sounding_map(self, pictures, sounds):
-        assert pictures.dtype == torch.uint8 and pictures.shape[1:] == (3, 32, 32)
+    def localization_map(self, images, sounds):
+        assert images.dtype == torch.uint8 and images.shape[1:] == (3, 32, 32)
         maps = torch.zeros(len(sounds), 4, 4)
         for number, level in enumerate(sounds.abs().amax(1).tolist()):
             row, column = self.place or ((1, 1) if level < 0.3 else (3, 3))
@@ -114,7 +114,7 @@ class Looking(torch.nn.Module):
 def ask(tree, tmp_path, monkeypatch):
     def asked(**networks):
         found = {"": networks.get("own", Looking()), "random_": networks.get("random", Looking((1, 3)))}
-        monkeypatch.setattr(localisation, "load_correspondences", lambda folder: found)
+        monkeypatch.setattr(localization, "load_correspondences", lambda folder: found)
         return evaluate(Context(tree, tmp_path, SimpleNamespace(), 0, tmp_path))
 
     return asked
@@ -125,20 +125,20 @@ def test_a_network_that_hears_finds_every_box_and_the_controls_do_not(ask):
     metrics = answer.metrics
     assert metrics["peak"] == 1 and metrics["random_peak"] == 0
     assert metrics["ciou_half"] == 1 and metrics["auc_half"] > 0.7
-    assert metrics["ciou_half"] > metrics["centre_ciou_half"]
-    assert metrics["other_sound_peak"] == 0  # the sound of the picture before is the other kind's
-    assert metrics["whole_peak"] == pytest.approx(1 / 4)
-    assert metrics["whole_ciou_median"] == metrics["whole_ciou_half"] == 0  # a quarter of the picture
-    assert metrics["whole_auc_median"] == pytest.approx(0.05 * (0.5 + 5))  # .25 reaches 0, .05 ... .25
-    assert 0 <= metrics["centre_peak"] <= 1
-    assert metrics["pictures"] == 20
+    assert metrics["ciou_half"] > metrics["center_ciou_half"]
+    assert metrics["mismatched_audio_peak"] == 0  # the sound of the picture before is the other kind's
+    assert metrics["full_image_peak"] == pytest.approx(1 / 4)
+    assert metrics["full_image_ciou_median"] == metrics["full_image_ciou_half"] == 0  # a quarter of the picture
+    assert metrics["full_image_auc_median"] == pytest.approx(0.05 * (0.5 + 5))  # .25 reaches 0, .05 ... .25
+    assert 0 <= metrics["center_peak"] <= 1
+    assert metrics["images"] == 20
     assert [(row["class"], row["clips"], row["peak"]) for row in answer.classes] == [("left", 10, 1), ("right", 10, 1)]
     assert "20 pictures" in answer.protocol
 
 
 def test_a_map_that_is_no_number_is_refused(ask):
     broken = Looking()
-    broken.sounding_map = lambda pictures, sounds: torch.full((len(sounds), 4, 4), torch.nan)
+    broken.localization_map = lambda images, sounds: torch.full((len(sounds), 4, 4), torch.nan)
     with pytest.raises(EarshotError, match="not a finite number"):
         ask(own=broken)
 
@@ -147,11 +147,11 @@ def test_the_middle_of_a_recording_is_heard_and_short_ones_end_in_silence(tree):
     network = Looking()
     file = tree / "audio" / "p00.wav"
     assert middle_slice(file, network).abs().max() == pytest.approx(0.1, abs=1e-3)
-    network.sound_samples, network.sound_channels = 4 * RATE, 2
+    network.audio_samples, network.audio_channels = 4 * RATE, 2
     heard = middle_slice(file, network)
     assert heard.shape == (2, 4 * RATE)
     assert (heard[:, 3 * RATE :] == 0).all() and (heard[0] == heard[1]).all()
-    network.sound_samples, network.sound_channels, network.sound_rate = RATE, 1, 2 * RATE  # half a second
+    network.audio_samples, network.audio_channels, network.audio_rate = RATE, 1, 2 * RATE  # half a second
     assert middle_slice(file, network).abs().max() == pytest.approx(0.1, abs=0.01)
 
 
@@ -164,28 +164,28 @@ def test_boxes_of_flickr_soundnet_are_read_with_their_annotators(tmp_path):
         for left in (0, 128, 192)
     )
     (tmp_path / "Annotations" / "10000130166.xml").write_text(f"<annotation>{boxes}</annotation>")
-    (found,) = read_tree(tmp_path)
+    (found,) = read_dataset(tmp_path)
     assert found.boxes == ((0, 0, 1, 0.5), (0.5, 0, 1, 0.5), (0.75, 0, 1, 0.5))
     assert found.sound.suffix == ".flac"
     truth = found.truth()
     assert truth[0, 0] == 0.5 and truth[0, SIDE // 2] == 1 and truth[0, -1] == 1 and truth[-1, 0] == 0
 
 
-def test_a_box_that_leaves_the_picture_is_cut_and_one_outside_it_is_empty(tree):
+def test_a_box_that_leaves_the_image_is_cut_and_one_outside_it_is_empty(tree):
     entries = json.loads((tree / "vggss.json").read_text())
     entries[0]["bbox"] = [[0.5, -2.9e16, 1.2, 1.0], [1.0, 0.2, 1.5, 0.4]]
     (tree / "vggss.json").write_text(json.dumps(entries))
-    found = read_tree(tree)[0]
+    found = read_dataset(tree)[0]
     assert found.boxes == ((0.5, 0, 1, 1), (1, 0.2, 1, 0.4))
     assert found.truth().mean() == 0.5
 
 
-def test_a_picture_whose_box_is_empty_is_counted_and_scores_nothing(tree, ask):
+def test_an_image_whose_box_is_empty_is_counted_and_scores_nothing(tree, ask):
     entries = json.loads((tree / "vggss.json").read_text())
     entries[0]["bbox"] = [[0.2, 1.0, 0.7, 1.0]]
     (tree / "vggss.json").write_text(json.dumps(entries))
     metrics = ask().metrics
-    assert (metrics["pictures"], metrics["pictures_without_box"]) == (20, 1)
+    assert (metrics["images"], metrics["images_without_box"]) == (20, 1)
     assert metrics["peak"] == metrics["ciou_half"] == 19 / 20
 
 
@@ -205,17 +205,17 @@ def test_entries_that_are_none_are_refused_by_file(tree, change, told):
     entries[0] |= change
     (tree / "vggss.json").write_text(json.dumps(entries))
     with pytest.raises(EarshotError, match=told):
-        read_tree(tree)
+        read_dataset(tree)
 
 
 def test_a_tree_without_boxes_is_refused(tmp_path):
     with pytest.raises(EarshotError, match=r"wanted frames, audio, and vggss.json or Annotations"):
-        read_tree(tmp_path)
+        read_dataset(tmp_path)
 
 
 def test_the_boxes_of_vgg_ss_are_read(real_data, tmp_path):
     listed = json.loads((real_data / "metadata" / "vggss" / "vggss.json").read_text())
     (tmp_path / "vggss.json").write_text(json.dumps(listed))
-    found = sounding_pictures._vggss(tmp_path / "vggss.json")
+    found = images_with_sound._vggss(tmp_path / "vggss.json")
     assert len(found) == 5158
     assert len({kind for _, kind, _ in found}) == 221

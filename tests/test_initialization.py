@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from earshot.networks.initialisation import BIAS, initialise_kmeans
+from earshot.networks.initialization import BIAS, initialize_kmeans
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def small_network(classes: int = 5) -> nn.Module:
     return network
 
 
-def noisy_pictures(count: int = 40, size: int = 32) -> torch.Tensor:
+def noisy_images(count: int = 40, size: int = 32) -> torch.Tensor:
     """Smooth shapes under a little noise: neighbouring pixels agree, as in photographs."""
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(count, 3, 5, 5, generator=generator)
@@ -58,13 +58,13 @@ def stripes(angle: float, size: int = 32) -> torch.Tensor:
     return torch.sin(2 * math.pi * across / 6 + phases)
 
 
-def striped_pictures(angle: float) -> torch.Tensor:
+def striped_images(angle: float) -> torch.Tensor:
     waves = stripes(angle)
     noise = 0.05 * torch.randn(waves.shape, generator=torch.Generator().manual_seed(4))
     return (127.5 + 100 * (waves + noise))[:, None].expand(-1, 3, -1, -1).byte()
 
 
-def outputs(network: nn.Module, pictures: torch.Tensor, kind: type[nn.Module]) -> list[torch.Tensor]:
+def outputs(network: nn.Module, images: torch.Tensor, kind: type[nn.Module]) -> list[torch.Tensor]:
     """What the modules of a kind make of the pictures in eval mode, channels first: (channels, values)."""
     made = []
 
@@ -73,7 +73,7 @@ def outputs(network: nn.Module, pictures: torch.Tensor, kind: type[nn.Module]) -
 
     hooks = [module.register_forward_hook(note) for module in network.modules() if isinstance(module, kind)]
     with torch.inference_mode():
-        network.eval()(pictures)
+        network.eval()(images)
     for hook in hooks:
         hook.remove()
     return made
@@ -84,10 +84,10 @@ def weights(network: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.Conv2d, nn.Linear])
-def test_every_output_has_unit_variance_and_the_mean_of_the_bias_on_the_pictures(kind):
-    network, pictures = small_network(), noisy_pictures()
-    initialise_kmeans(network, pictures, seed=0)
-    made = outputs(network, pictures, kind)
+def test_every_output_has_unit_variance_and_the_mean_of_the_bias_on_the_images(kind):
+    network, images = small_network(), noisy_images()
+    initialize_kmeans(network, images, seed=0)
+    made = outputs(network, images, kind)
     for values in made[:-1] if kind is nn.Linear else made:  # the last linear layer is the network's own
         assert values.std(1, correction=0) == pytest.approx(torch.ones(len(values)), abs=1e-3)
     for values in made[1:] if kind is nn.Conv2d else made[:1]:  # the first convolution leaves its mean to batch norm
@@ -95,28 +95,28 @@ def test_every_output_has_unit_variance_and_the_mean_of_the_bias_on_the_pictures
 
 
 def test_first_filters_are_selective_for_the_orientations_that_they_were_shown():
-    shown = [striped_pictures(number * math.pi / 6) for number in range(6)]
+    shown = [striped_images(number * math.pi / 6) for number in range(6)]
 
     def selectivity(network: nn.Module) -> float:
         """A filter's deviation on the orientation that it answers most, over its mean deviation: mean of all."""
-        deviations = torch.stack([outputs(network, pictures, nn.Conv2d)[0].std(1) for pictures in shown])
+        deviations = torch.stack([outputs(network, images, nn.Conv2d)[0].std(1) for images in shown])
         return float((deviations.amax(0) / deviations.mean(0)).mean())
 
     network = small_network()
     random = selectivity(network)
-    initialise_kmeans(network, torch.cat(shown), seed=0)
+    initialize_kmeans(network, torch.cat(shown), seed=0)
     print(random, selectivity(network))
     assert selectivity(network) > 1.2 * random
 
 
 def test_a_seed_gives_its_weights_whatever_they_were_and_another_seed_others():
     first, again, other = small_network(), small_network(), small_network()
-    pictures = noisy_pictures()
+    images = noisy_images()
     for values in again.parameters():
         values.data[: len(values) // 2] += 1
     again[-1].load_state_dict(first[-1].state_dict())
     for network, seed in ((first, 1), (again, 1), (other, 2)):
-        initialise_kmeans(network, pictures, seed)
+        initialize_kmeans(network, images, seed)
     assert torch.equal(weights(first), weights(again))
     assert not torch.allclose(weights(first), weights(other), atol=0.1)
 
@@ -127,34 +127,34 @@ def test_the_global_generator_is_left_alone():
     torch.manual_seed(5)
     network = small_network()
     torch.manual_seed(5)
-    initialise_kmeans(network, noisy_pictures(8), seed=0)
+    initialize_kmeans(network, noisy_images(8), seed=0)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_the_output_layer_and_the_mode_stay_as_they_were():
     network = small_network().train()
     before = {name: tensor.clone() for name, tensor in network[-1].state_dict().items()}
-    initialise_kmeans(network, noisy_pictures(), seed=0)
+    initialize_kmeans(network, noisy_images(), seed=0)
     assert network.training and all(torch.equal(network[-1].state_dict()[name], before[name]) for name in before)
     assert not any(module._forward_hooks for module in network.modules())
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [
         torch.zeros(12, 3, 32, 32, dtype=torch.uint8),
-        noisy_pictures(1).expand(12, -1, -1, -1),
-        noisy_pictures(1),
-        torch.cat([torch.zeros(11, 3, 32, 32, dtype=torch.uint8), noisy_pictures(1)]),
+        noisy_images(1).expand(12, -1, -1, -1),
+        noisy_images(1),
+        torch.cat([torch.zeros(11, 3, 32, 32, dtype=torch.uint8), noisy_images(1)]),
     ],
     ids=["black", "all equal", "one picture", "one that is not black"],
 )
-def test_weights_and_features_are_finite_and_bounded_whatever_the_pictures(pictures):
+def test_weights_and_features_are_finite_and_bounded_whatever_the_images(images):
     network = small_network()
-    initialise_kmeans(network, pictures, seed=0)
+    initialize_kmeans(network, images, seed=0)
     assert torch.isfinite(weights(network)).all()
     with torch.inference_mode():
-        scores = network.eval()(noisy_pictures())
+        scores = network.eval()(noisy_images())
     assert scores.abs().max() < 1e4
 
 
@@ -162,15 +162,15 @@ def test_groups_of_a_convolution_are_fitted_each_to_its_own_channels():
     """Filters of stripes that change along one axis do not change along the other."""
     network = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Flatten(), nn.Linear(8 * 14 * 14, 2))
     upright, lying = stripes(0, size=16), stripes(math.pi / 2, size=16)
-    initialise_kmeans(network, torch.stack([upright, -upright, lying, -lying], dim=1), seed=0)
+    initialize_kmeans(network, torch.stack([upright, -upright, lying, -lying], dim=1), seed=0)
     first, second = network[0].weight.detach().split(4)
     assert first.std(2).max() < 0.01 * first.std(3).max()
     assert second.std(3).max() < 0.01 * second.std(2).max()
 
 
-def test_fewer_pictures_than_hidden_units_give_units_that_differ():
+def test_fewer_images_than_hidden_units_give_units_that_differ():
     network = small_network()
-    initialise_kmeans(network, noisy_pictures(6), seed=0)
+    initialize_kmeans(network, noisy_images(6), seed=0)
     hidden = functional.normalize(network[9].weight.detach())
     likeness = (hidden @ hidden.T).fill_diagonal_(0)
     assert likeness.max() < 0.99
@@ -180,13 +180,13 @@ def test_fewer_pictures_than_hidden_units_give_units_that_differ():
 def test_torchvisions_networks(name):
     torch.manual_seed(0)
     network = getattr(torchvision.models, name)(num_classes=4, weights=None)
-    pictures = (noisy_pictures(6, 48).float() - 127) / 64
+    images = (noisy_images(6, 48).float() - 127) / 64
     before = {name: tensor.clone() for name, tensor in network.named_parameters()}
-    initialise_kmeans(network, pictures, seed=0)
+    initialize_kmeans(network, images, seed=0)
     after = dict(network.named_parameters())
     last = [name for name in after if name.startswith(("fc.", "classifier.6."))]
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     gains = {name for name, values in before.items() if name.endswith("weight") and values.dim() == 1}  # 1 before
     assert changed == set(after) - set(last) - gains
-    for values in outputs(network, pictures, nn.Conv2d):
+    for values in outputs(network, images, nn.Conv2d):
         assert values.std(1, correction=0) == pytest.approx(torch.ones(len(values)), abs=1e-2)

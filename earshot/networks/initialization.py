@@ -47,7 +47,7 @@ Layer = nn.Conv2d | nn.Linear
 
 
 @torch.no_grad()
-def initialise_kmeans(network: nn.Module, pictures: Tensor, seed: int) -> None:
+def initialize_kmeans(network: nn.Module, images: Tensor, seed: int) -> None:
     """Give all layers of a network but the last their weights, and batch norms their statistics, in place.
 
     Dropout is off meanwhile; the network is left in the mode in which it came. The same seed and pictures give the same
@@ -62,8 +62,8 @@ def initialise_kmeans(network: nn.Module, pictures: Tensor, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     device, training = next(network.parameters()).device, network.training
     network.eval()
-    layers, largest = _called(network, pictures[:1].to(device))
-    chosen = torch.randperm(len(pictures), generator=generator)[: max(1, LARGEST_MAP // largest)]
+    layers, largest = _called(network, images[:1].to(device))
+    chosen = torch.randperm(len(images), generator=generator)[: max(1, LARGEST_MAP // largest)]
     waiting = set(layers[:-1])
 
     def give(layer: Layer, given: tuple[Tensor]) -> None:
@@ -82,11 +82,11 @@ def initialise_kmeans(network: nn.Module, pictures: Tensor, seed: int) -> None:
             elif module in waiting:
                 hooks.enter_context(module.register_forward_pre_hook(give))
                 hooks.enter_context(module.register_forward_hook(scale))
-        network(pictures[chosen].to(device))
+        network(images[chosen].to(device))
     network.train(training)
 
 
-def _called(network: nn.Module, picture: Tensor) -> tuple[list[Layer], int]:
+def _called(network: nn.Module, image: Tensor) -> tuple[list[Layer], int]:
     """The layers in the order in which they are called, and the values of the largest map of one picture."""
     layers, sizes = [], []
 
@@ -98,7 +98,7 @@ def _called(network: nn.Module, picture: Tensor) -> tuple[list[Layer], int]:
         for module in network.modules():
             if isinstance(module, Layer):
                 hooks.enter_context(module.register_forward_hook(note))
-        network(picture)
+        network(image)
     return layers, max(sizes)
 
 
@@ -133,22 +133,22 @@ def _filters(rows: Tensor, outputs: int, generator: torch.Generator) -> Tensor:
     gaussian = torch.randn(outputs, rows.shape[1], generator=generator).to(rows.device) / rows.shape[1] ** 0.5
     if len(rows) < outputs:
         return gaussian
-    centred = rows - rows.mean(0)
-    whitening = _whitening(centred, outputs)  # (d, components)
+    centered = rows - rows.mean(0)
+    whitening = _whitening(centered, outputs)  # (d, components)
     if not whitening.shape[1]:
         return gaussian
-    white = functional.normalize(centred @ whitening)
+    white = functional.normalize(centered @ whitening)
     centroids = _cluster(white.cpu().numpy(), outputs, int(torch.randint(2**31 - 1, (), generator=generator)))
     filters = torch.from_numpy(centroids).to(rows.device) @ whitening.T
     return torch.where(filters.any(dim=1, keepdim=True), filters, gaussian)
 
 
-def _whitening(centred: Tensor, components: int) -> Tensor:
+def _whitening(centered: Tensor, components: int) -> Tensor:
     """The largest principal components of centred rows (rows, d), each divided by its deviation: (d, components)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of the random start of a subspace iteration that ends near the components from any
-        _, values, vectors = torch.svd_lowrank(centred, q=min(components, *centred.shape))
-    variances, unit = values**2 / len(centred), centred.pow(2).mean()
+        _, values, vectors = torch.svd_lowrank(centered, q=min(components, *centered.shape))
+    variances, unit = values**2 / len(centered), centered.pow(2).mean()
     kept = variances > (SMALLEST * unit).clamp(min=torch.finfo(unit.dtype).tiny)
     return vectors[:, kept] / (variances[kept] + RIDGE * unit).sqrt()
 

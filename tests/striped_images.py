@@ -9,19 +9,19 @@ from PIL import Image
 VOC_CLASSES = ("aeroplane", "cow", "tvmonitor")
 
 
-def draw_picture(file: Path, shown: set[int], seed: int) -> None:
+def draw_image(file: Path, shown: set[int], seed: int) -> None:
     """Stripes that lie, stand or lean, one kind for each class shown, on a background of any colour."""
     rng = np.random.default_rng(seed)
     row, column = np.mgrid[:90, :120]
-    picture = rng.uniform(60, 160, 3) + rng.normal(0, 8, (90, 120, 3))
+    image = rng.uniform(60, 160, 3) + rng.normal(0, 8, (90, 120, 3))
     for kind in shown:
         wave = ((row, column, row + column)[kind] + rng.uniform(0, 8)) // 4 % 2
-        picture += 50 * wave[..., None] - 25
+        image += 50 * wave[..., None] - 25
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file, quality=90)
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(file, quality=90)
 
 
-def write_voc_tree(folder: Path, sizes: Mapping[str, int]) -> None:
+def write_voc_dataset(folder: Path, sizes: Mapping[str, int]) -> None:
     """Write VOCdevkit below a folder: several classes a picture, some difficult; `sizes` of train, val, test."""
     year, number, rng = folder / "VOCdevkit" / "VOC2007", 0, np.random.default_rng(1)
     sets = year / "ImageSets" / "Main"
@@ -31,7 +31,7 @@ def write_voc_tree(folder: Path, sizes: Mapping[str, int]) -> None:
         for place in range(size):
             number += 1
             labels = [1 if kind == place % 3 or rng.random() < 0.2 else -1 for kind in range(3)]
-            draw_picture(year / "JPEGImages" / f"{number:06d}.jpg", {k for k in range(3) if labels[k] == 1}, number)
+            draw_image(year / "JPEGImages" / f"{number:06d}.jpg", {k for k in range(3) if labels[k] == 1}, number)
             if place in (3, 4):
                 labels[(place + 1) % 3] = 0
             lists[""].append(f"{number:06d}\n")
