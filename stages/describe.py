@@ -43,8 +43,8 @@ def main(run: StageContext[BaseParams]) -> str:
     counts = run.map_shards(work, range(shards), title="describing")
     description.save(run.out("models/descriptor"), read_digests(digests, shards))
 
-    run.place("data/sounds")
-    run.place("models/descriptor")
+    run.publish("data/sounds")
+    run.publish("models/descriptor")
     run.write_metrics("describe", {"moments": counts["moments"], "silent": counts["silent"]})
     return f"{counts['moments']:,} moments described as {description.name}, {counts['silent']:,} of them silent"
 

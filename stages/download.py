@@ -28,7 +28,7 @@ others are requested, clips that are requested in the same words are taken over.
 
 from earshot.download.earlier import counts_of_finished, index_earlier, record_of
 from earshot.download.progress import closing_line, progress, sites
-from earshot.download.rate_limit import Pace
+from earshot.download.rate_limit import RateLimiter
 from earshot.download.whole_list import download_list
 from earshot.params.download import Params
 from earshot.pipeline.stage import Stage, StageContext
@@ -61,7 +61,7 @@ def main(run: StageContext[Params]) -> str:
 def status(run: StageContext[Params]) -> dict[str, int | float | str]:
     """What a run has done so far, and what it has to wait for."""
     done = progress(run.scratch / "requested", run.scratch / "clips", run.root / "data/clips/ledger")
-    return done | sites(Pace.shared(run.scratch_root))
+    return done | sites(RateLimiter.shared(run.scratch_root))
 
 
 if __name__ == "__main__":

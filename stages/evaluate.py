@@ -70,7 +70,7 @@ def main(run: StageContext[Params]) -> str:
     run.write_metrics(name, result.metrics | {"items_hash": list_hash(result.items)})
     run.write_plot(f"{name}_classes", result.classes)
     write_predictions(run.out(f"data/told/{name}"), benchmark, result.confusion)
-    run.place(f"data/told/{name}")
+    run.publish(f"data/told/{name}")
     return f"{result.protocol}: {result.scores}"
 
 

@@ -81,7 +81,7 @@ def main(run: StageContext[Params]) -> str:
     } | result.metadata
     with write_atomically(context.folder / METADATA_FILE) as temporary:
         temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    run.place(out)
+    run.publish(out)
     run.write_metrics(f"explain_{name}", result.metrics)
     return f"{name}: {result.closing}"
 

@@ -52,8 +52,8 @@ def main(run: StageContext[Params]) -> str:
         run.map_shards(partial(miss_shard, extraction, corpus), requested, title="looking for the others")
 
     run.set_clips_hash(extraction.clip_ids(shards))
-    run.place("data/scenes")
-    run.place("data/annotations")
+    run.publish("data/scenes")
+    run.publish("data/annotations")
     kept = {name: counts[name] for name in ("clips_in", "clips_kept", "moments")}
     others = {name: counts[name] for name in sorted(counts) if name.startswith(("flagged_", "refused_"))}
     run.write_metrics("extract", kept | others)

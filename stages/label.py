@@ -81,8 +81,8 @@ def main(run: StageContext[BaseParams]) -> str:
     write_labels(assigned, columns, run.out("data/labels"), labeler)
     link_file(run.path("models/descriptor") / DESCRIPTION_FILE, run.out("models/labeler") / DESCRIPTION_FILE)
 
-    run.place("data/labels")
-    run.place("models/labeler")
+    run.publish("data/labels")
+    run.publish("models/labeler")
     training = training_moments(moments)
     trained_on = columns["label"][columns["kept"] & training]
     shares = {key: value for key, value in labeler.metadata.items() if key.startswith("share_")}

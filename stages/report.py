@@ -32,7 +32,7 @@ STAGE = Stage(name="report", params=Params, reads=inputs, writes=("report",))
 def main(run: StageContext[Params]) -> str:
     source = Source("this run", run.root, dict(flatten(run.params.model_dump())))
     site = write_report([source], run.out("report"))
-    run.place("report")
+    run.publish("report")
     return f"report/{START}: {site}"
 
 

@@ -36,7 +36,7 @@ def main(run: StageContext[Params]) -> str:
         *shares("voc", range(1, images + 1), 4 * sample.shard_clips),
         *shares("sun", range(scenes), 4 * sample.shard_clips),
         *shares("esc50", range(len(KINDS) * FOLDS * sounds), 4 * sample.shard_clips),
-        *shares("localization", range(sample.localization), 2 * sample.shard_clips),
+        *shares("localization", range(sample.localization_images), 2 * sample.shard_clips),
     ]
     run.map_shards(partial(render_part, parts, sample, folder), range(len(parts)), title="rendering")
 
@@ -44,13 +44,13 @@ def main(run: StageContext[Params]) -> str:
     write_image_sets(folder / "voc", train=sample.voc_train, val=sample.voc_val, test=sample.voc_test)
     write_partitions(folder / "sun", sample.seed, sample.sun_images)
     write_table(folder / "esc50", recordings(sounds))
-    write_boxes(folder / "localization", sample.localization)
+    write_boxes(folder / "localization", sample.localization_images)
     write_ontology(folder)
-    run.place("data/sample")
+    run.publish("data/sample")
     return (
         f"{sample.clips:,} videos of {len(KINDS)} kinds of scene rendered; for the benchmarks {images:,} annotated "
         f"pictures (voc), {scenes:,} scenes (sun), {len(recordings(sounds)):,} recordings (esc50) and "
-        f"{sample.localization:,} pictures with their sound (localisation)"
+        f"{sample.localization_images:,} pictures with their sound (localisation)"
     )
 
 

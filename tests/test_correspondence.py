@@ -91,9 +91,9 @@ def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
     network = Comparing()
     network.audio_channels = 1
     pairs = list(held_out_pairs(network, world / "scenes", CENTERED, "test"))
-    together = torch.cat([each.together for each in pairs])
-    assert together.mean() == 0.5
-    assert len(together) == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240)) > 30
+    is_match = torch.cat([each.is_match for each in pairs])
+    assert is_match.mean() == 0.5
+    assert len(is_match) == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240)) > 30
 
 
 @pytest.mark.slow
@@ -109,30 +109,30 @@ def test_a_network_that_knows_scores_what_belongs_together_higher(world):
     class Knowing(Comparing):
         audio_channels = 1
 
-        def forward(self, images, sounds, seen, heard):
+        def forward(self, images, sounds, image_index, audio_index):
             light = images.float().mean((1, 2, 3)) > 120
             crossings = (sounds[:, 1:] * sounds[:, :-1] < 0).float().sum(1)
-            return self.scale * torch.where(light[seen] == (crossings > 1800)[heard], 1.0, -1.0)
+            return self.scale * torch.where(light[image_index] == (crossings > 1800)[audio_index], 1.0, -1.0)
 
-    scores, together = score_pairs(Knowing(), world / "scenes", CENTERED, "test")
-    assert (scores[together] > 0).all()
-    assert 0.3 < (scores[~together] > 0).mean() < 0.7
+    scores, is_match = score_pairs(Knowing(), world / "scenes", CENTERED, "test")
+    assert (scores[is_match] > 0).all()
+    assert 0.3 < (scores[~is_match] > 0).mean() < 0.7
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=60))
 def test_ranking_is_the_area_under_the_roc_curve(rows):
-    scores, together = (np.array(column) for column in zip(*rows, strict=True))
-    if 0 < together.sum() < len(together):
-        right = [score > other for score in scores[together] for other in scores[~together]]
-        ties = [score == other for score in scores[together] for other in scores[~together]]
-        assert roc_auc_score(together, scores) == pytest.approx(np.mean(right) + np.mean(ties) / 2)
+    scores, is_match = (np.array(column) for column in zip(*rows, strict=True))
+    if 0 < is_match.sum() < len(is_match):
+        right = [score > other for score in scores[is_match] for other in scores[~is_match]]
+        ties = [score == other for score in scores[is_match] for other in scores[~is_match]]
+        assert roc_auc_score(is_match, scores) == pytest.approx(np.mean(right) + np.mean(ties) / 2)
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=40))
 def test_no_threshold_tells_more(rows):
-    scores, together = (np.array(column) for column in zip(*rows, strict=True))
-    found = ((scores > best_threshold(scores, together)) == together).mean()
-    assert found == max(((scores > edge - 0.5) == together).mean() for edge in range(-6, 8))
+    scores, is_match = (np.array(column) for column in zip(*rows, strict=True))
+    found = ((scores > best_threshold(scores, is_match)) == is_match).mean()
+    assert found == max(((scores > edge - 0.5) == is_match).mean() for edge in range(-6, 8))
 
 
 def test_every_annotation_of_a_clip_counts_alike_and_one_kind_is_too_few(tmp_path):

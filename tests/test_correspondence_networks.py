@@ -102,9 +102,9 @@ def test_both_towers_have_the_papers_maps_at_every_layer(stride, images, sounds)
 
 HEADS = {
     "l3": {"fc1": (128,), "fc2": (2,)},
-    "ave": {"embed_image.0": (128,), "embed_image.2": (128,), "embed_audio.0": (128,), "embed_audio.2": (128,)},
-    "avol": {"embed_position.0": (14, 14, 128), "embed_position.2": (14, 14, 128), "embed_audio.0": (128,)}
-    | {"embed_audio.2": (128,)},
+    "ave": {"image_head.0": (128,), "image_head.2": (128,), "audio_head.0": (128,), "audio_head.2": (128,)},
+    "avol": {"position_head.0": (14, 14, 128), "position_head.2": (14, 14, 128), "audio_head.0": (128,)}
+    | {"audio_head.2": (128,)},
 }
 # Of one 3x3 tower without its first layer: 9 (64 64 + 64 128 + 128 128 + 128 256 + 256 256 + 256 512 + 512 512)
 # = 9 * 520,192 weights, and two of batch norm for each of 2 (64 + 128 + 256 + 512) = 1920 channels.
@@ -199,9 +199,12 @@ def receptive_fields(layers: Iterable[str], network: nn.Module, given: torch.Ten
     fields = {}
     for name, out in made.items():
         middle = out[0, 0][tuple(side // 2 for side in out.shape[2:])]
-        seen = torch.autograd.grad(middle, given, retain_graph=True)[0][0, 0] != 0
-        axes = range(seen.dim())
-        spread = [seen.amax([other for other in axes if other != axis]) if seen.dim() > 1 else seen for axis in axes]
+        image_index = torch.autograd.grad(middle, given, retain_graph=True)[0][0, 0] != 0
+        axes = range(image_index.dim())
+        spread = [
+            image_index.amax([other for other in axes if other != axis]) if image_index.dim() > 1 else image_index
+            for axis in axes
+        ]
         fields[name] = [int(along.sum()) for along in spread]
     return fields
 
@@ -249,8 +252,8 @@ def test_one_step_of_training_at_the_papers_size_reaches_all_weights(name):
     before = {key: values.clone() for key, values in network.named_parameters()}
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     log_odds = network(*inputs)
-    together = torch.arange(len(log_odds)) % 2
-    functional.binary_cross_entropy_with_logits(log_odds, together.float()).backward()
+    is_match = torch.arange(len(log_odds)) % 2
+    functional.binary_cross_entropy_with_logits(log_odds, is_match.float()).backward()
     optimizer.step()
     assert torch.isfinite(log_odds).all()
     for key, values in network.named_parameters():
@@ -272,18 +275,18 @@ def test_every_network_learns_one_batch_by_heart(name):
     images, sounds = pairs_for(network, 4)
     network.fit_audio_scale(sounds)
     sounds = torch.cat([sounds, sounds.roll(2, 0)])
-    images, together = torch.cat([images, images]), torch.arange(8) < 4
+    images, is_match = torch.cat([images, images]), torch.arange(8) < 4
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(20):
         log_odds = network(images, sounds)
-        loss = functional.binary_cross_entropy_with_logits(log_odds, together.float())
+        loss = functional.binary_cross_entropy_with_logits(log_odds, is_match.float())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(0.693, abs=0.35)
-    assert ((log_odds > 0) == together).all()
+    assert ((log_odds > 0) == is_match).all()
     assert losses[-1] < 0.4
 
 
@@ -314,9 +317,12 @@ def test_pairs_that_share_images_and_sounds_are_told_as_each_by_itself(name):
     network = build(name).eval()
     give_scores(network)
     images, sounds = pairs_for(network, 3)
-    seen, heard = torch.tensor([0, 1, 2, 0, 2]), torch.tensor([0, 1, 2, 1, 0])
+    image_index, audio_index = torch.tensor([0, 1, 2, 0, 2]), torch.tensor([0, 1, 2, 1, 0])
     with torch.inference_mode():
-        found, wanted = network(images, sounds, seen, heard), network(images[seen], sounds[heard])
+        found, wanted = (
+            network(images, sounds, image_index, audio_index),
+            network(images[image_index], sounds[audio_index]),
+        )
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
     assert found.std() > 0
 
@@ -347,11 +353,11 @@ def test_ave_begins_with_near_means_match_and_says_when_the_sign_has_turned():
 def test_aves_log_odds_fall_with_the_distance_of_embeddings_of_length_one():
     network = build("ave").eval()
     images, sounds = pairs_for(network, 4)
-    seen, heard = network.embed_images(images), network.embed_audio(sounds)
-    assert seen.shape == heard.shape == (4, 8)
-    for embeddings in (seen, heard):
+    image_index, audio_index = network.embed_images(images), network.embed_audio(sounds)
+    assert image_index.shape == audio_index.shape == (4, 8)
+    for embeddings in (image_index, audio_index):
         assert torch.allclose(embeddings.norm(dim=1), torch.ones(4))
-    distances = (seen - heard).norm(dim=1)
+    distances = (image_index - audio_index).norm(dim=1)
     weights, biases = network.fc3.weight[:, 0], network.fc3.bias
     wanted = (weights[1] - weights[0]) * distances + biases[1] - biases[0]
     assert torch.allclose(network(images, sounds), wanted, atol=1e-5)
@@ -359,7 +365,7 @@ def test_aves_log_odds_fall_with_the_distance_of_embeddings_of_length_one():
 
 def test_ave_has_gradients_where_an_image_and_a_sound_coincide():
     network = build("ave")
-    for part in (network.embed_image, network.embed_audio):
+    for part in (network.image_head, network.audio_head):
         nn.init.zeros_(part[2].weight)
         nn.init.ones_(part[2].bias)
     network(*pairs_for(network, 2)).sum().backward()
@@ -372,9 +378,9 @@ def test_avols_log_odds_are_the_best_position_of_its_map():
     found = network.localization_map(images, sounds)
     assert found.shape == (3, 4, 4)
     assert torch.equal(network(images, sounds), found.amax((1, 2)))
-    places = network.embed_position(torch.relu(network.image_maps(images)).permute(0, 2, 3, 1))
-    heard = network.embed_audio(torch.relu(network.audio_maps(sounds)).amax((2, 3)))
-    product = (places[1, 2, 3] * heard[1]).sum()
+    places = network.position_head(torch.relu(network.image_maps(images)).permute(0, 2, 3, 1))
+    audio_index = network.audio_head(torch.relu(network.audio_maps(sounds)).amax((2, 3)))
+    product = (places[1, 2, 3] * audio_index[1]).sum()
     scale, bias = network.scale.item(), network.bias.item()
     assert found[1, 2, 3].item() == pytest.approx(scale * product.item() + bias, rel=1e-4)
     assert scale > 0
@@ -383,8 +389,8 @@ def test_avols_log_odds_are_the_best_position_of_its_map():
 def test_avols_map_of_one_image_does_not_depend_on_the_others():
     network = build("avol").eval()
     images, sounds = pairs_for(network, 3)
-    together, alone = network.localization_map(images, sounds), network.localization_map(images[1:2], sounds[1:2])
-    assert torch.allclose(together[1:2], alone, atol=1e-5)
+    is_match, alone = network.localization_map(images, sounds), network.localization_map(images[1:2], sounds[1:2])
+    assert torch.allclose(is_match[1:2], alone, atol=1e-5)
 
 
 def test_the_mean_of_the_class_activation_map_is_the_score():
@@ -430,11 +436,11 @@ def test_training_sounds_set_the_scale_of_spectrograms(name):
     values = network.spectrogram(sounds * torch.linspace(0.1, 1, 70)[:, None])
     assert network.audio_mean.item() == pytest.approx(values.mean().item(), rel=1e-4)
     assert network.audio_std.item() == pytest.approx(values.std().item(), rel=1e-4)
-    seen = []
-    network.audio_tower.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    image_index = []
+    network.audio_tower.register_forward_pre_hook(lambda _, given: image_index.append(given[0]))
     network.audio_maps(sounds[:2])
     wanted = (network.spectrogram(sounds[:2]) - values.mean()) / values.std()
-    assert torch.allclose(seen[0], wanted, atol=1e-3)
+    assert torch.allclose(image_index[0], wanted, atol=1e-3)
 
 
 def test_silence_sets_no_scale():

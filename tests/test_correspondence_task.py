@@ -114,10 +114,10 @@ def test_what_belongs_together_is_of_one_clip_and_the_rest_of_another_group(scen
     stereo = replace(WANTED, audio_channels=2)
     seen, greys = [], []
     for clips, pairs in pairs_of(scenes, stereo):
-        assert pairs.together.tolist() == [1.0] * 16 + [0.0] * 16
-        for (own, other), sound in zip(clips * 2, pairs.sounds[pairs.heard].numpy(), strict=True):
+        assert pairs.is_match.tolist() == [1.0] * 16 + [0.0] * 16
+        for (own, other), sound in zip(clips * 2, pairs.sounds[pairs.audio_index].numpy(), strict=True):
             seen.append((own.clip_id, own.group, other.group, *heard(sound)))
-        greys += pairs.images[pairs.seen, 0, 0, 0].tolist()
+        greys += pairs.images[pairs.image_index, 0, 0, 0].tolist()
     assert len(seen) > 100
     for place, ((clip_id, group, other, number, start, end), gray) in enumerate(zip(seen, greys, strict=True)):
         own = int(clip_id.removeprefix("clip_"))
@@ -135,7 +135,7 @@ def test_each_image_and_each_sound_is_in_one_pair_of_either_kind(scenes):
     for clips, pairs in pairs_of(scenes):
         assert sorted(own.clip_id for own, _ in clips) == sorted(other.clip_id for _, other in clips)
         assert len(pairs.images) == len(pairs.sounds) == 16
-        for numbers in (pairs.seen, pairs.heard):
+        for numbers in (pairs.image_index, pairs.audio_index):
             right, wrong = numbers.split(16)
             assert right.tolist() == sorted(wrong.tolist()) == list(range(16))
 
@@ -145,7 +145,9 @@ def test_where_a_batch_has_but_one_group_the_others_are_from_beyond_it(scenes, b
     stereo, beyond = replace(WANTED, audio_channels=2), 0
     for clips, pairs in pairs_of(scenes, stereo, seed=None, batch_size=batch_size):
         beyond += len(pairs.sounds) - len(clips)
-        rows = zip(clips * 2, pairs.images[pairs.seen], pairs.sounds[pairs.heard], pairs.together, strict=True)
+        rows = zip(
+            clips * 2, pairs.images[pairs.image_index], pairs.sounds[pairs.audio_index], pairs.is_match, strict=True
+        )
         for (own, _), shown, sound, together in rows:
             number, start, _ = heard(sound.numpy())
             assert abs(shown.float().mean() - int(own.clip_id.removeprefix("clip_"))) <= 2
@@ -170,8 +172,8 @@ def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
     starts = {1.0: [], 0.0: []}
     for clips, pairs in pairs_of(scenes, SEQUENCE, SHIFTED):
         assert pairs.images.shape[1:] == (5, 3, 32, 32)
-        shown, sounds = pairs.images[pairs.seen], pairs.sounds[pairs.heard].numpy()
-        rows = zip(clips * 2, shown, sounds, pairs.together.tolist(), strict=True)
+        shown, sounds = pairs.images[pairs.image_index], pairs.sounds[pairs.audio_index].numpy()
+        rows = zip(clips * 2, shown, sounds, pairs.is_match.tolist(), strict=True)
         for (own, _), images, sound, together in rows:
             number, start, _ = heard(sound)
             seen = round(float(images[0].float().mean()) / 10) / 5

@@ -29,7 +29,7 @@ from earshot.corpus.ledger import Refusal, read_ledger
 from earshot.download.clips import Job, download_shard
 from earshot.download.cutting import cut, measure
 from earshot.download.published import open_manifest
-from earshot.download.rate_limit import Pace, site_of
+from earshot.download.rate_limit import RateLimiter, site_of
 from earshot.download.sharding import deal
 from earshot.download.yt_dlp_client import _refusal, fetch
 from earshot.pipeline.settings import settings
@@ -242,13 +242,15 @@ def test_a_playlist_is_not_followed(media, tmp_path, playlist):
 # The fetch
 
 
-def pace_in(folder, **changes):
+def limiter_in(folder, **changes):
     """A pace without limit, and hardly any patience: a test that waits for a site fails by its reason."""
-    return Pace(**{"file": folder / "pace.sqlite", "requests_per_hour": 0.0, "backoff": 0.1, "patience": 2.0} | changes)
+    return RateLimiter(
+        **{"file": folder / "pace.sqlite", "requests_per_hour": 0.0, "backoff": 0.1, "patience": 2.0} | changes
+    )
 
 
 def ask(address, folder, seconds=60):
-    fetch(address, folder / "fetched", megabytes=3, seconds=seconds, visit=pace_in(folder).visit(address))
+    fetch(address, folder / "fetched", megabytes=3, seconds=seconds, visit=limiter_in(folder).visit(address))
 
 
 @pytest.fixture(scope="module")
@@ -566,7 +568,7 @@ def job_for(folder, **changes):
         "megabytes": 50.0,
         "fetch": "whole",
         "accept_pending": False,
-        "pace": pace_in(folder),
+        "pace": limiter_in(folder),
     } | changes
     return Job(folder, folder / "requested", folder / "clips", folder / "out", **values)
 
@@ -649,7 +651,7 @@ def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path
     with MediaServer(behaviours) as server:
         names = ["first.mp4", *(f"{number}.mp4" for number in range(8)), "last.mp4"]
         rows = [f"{server.address(name)},0,12" for name in names]
-        counts, _ = run_shard(manifest(tmp_path, rows), pace=pace_in(tmp_path, backoff=5.0, patience=0.4))
+        counts, _ = run_shard(manifest(tmp_path, rows), limiter=limiter_in(tmp_path, backoff=5.0, patience=0.4))
     assert counts["clips_kept"] == 2
     assert counts["pending_network"] == 8
 
@@ -662,9 +664,9 @@ def test_what_was_asked_for_longest_ago_has_its_turn_first(media, tmp_path):
     with MediaServer({"limits.mp4": status(429), "b.mp4": serve(media / "whole.mp4")}) as server:
         rows = [f"{server.address(name)},0,12" for name in ("limits.mp4", "b.mp4")]
         impatient = {"backoff": 3000.0, "patience": 0.1}
-        counts, ledger = run_shard(manifest(tmp_path, rows), pace=pace_in(tmp_path, **impatient))
+        counts, ledger = run_shard(manifest(tmp_path, rows), limiter=limiter_in(tmp_path, **impatient))
         assert counts["pending_rate-limited"] == 2 and server.requests["b.mp4"] == 0
-        counts, _ = run_shard(tmp_path, pace=pace_in(tmp_path, now=_an_hour_later, **impatient))
+        counts, _ = run_shard(tmp_path, limiter=limiter_in(tmp_path, now=_an_hour_later, **impatient))
         assert counts["clips_kept"] == 1
 
 

@@ -16,16 +16,16 @@ from media_server import MediaServer, serve, status
 from earshot.core.errors import EarshotError
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map, pause
 from earshot.corpus.ledger import Refusal
-from earshot.download.rate_limit import LONGEST_NAMED, MAX_FAILURES, Pace, RateLimited, named_time, site_of
+from earshot.download.rate_limit import LONGEST_NAMED, MAX_FAILURES, RateLimited, RateLimiter, named_time, site_of
 from earshot.download.yt_dlp_client import check_js_runtime, fetch
 from earshot.pipeline.settings import settings
 
 ADDRESS = "http://site/a.mp4"
 
 
-def pace_in(folder: Path, **changes) -> Pace:
+def limiter_in(folder: Path, **changes) -> RateLimiter:
     values = {"file": folder / "pace.sqlite", "requests_per_hour": 0.0, "backoff": 10.0, "patience": 0.5} | changes
-    return Pace(**values)
+    return RateLimiter(**values)
 
 
 class Clock:
@@ -50,7 +50,7 @@ def clock() -> Clock:
 @pytest.fixture
 def by_clock(clock, tmp_path):
     """A pace that goes by the clock of the test."""
-    return lambda **changes: pace_in(tmp_path, now=clock.now, sleep=clock.sleep, **changes)
+    return lambda **changes: limiter_in(tmp_path, now=clock.now, sleep=clock.sleep, **changes)
 
 
 def _ask_on(folder: Path, requests: float) -> None:
@@ -60,9 +60,9 @@ def _ask_on(folder: Path, requests: float) -> None:
         read.append(time.time())
         return read[-1]
 
-    pace = pace_in(folder, requests_per_hour=3600 * 50, now=now)
+    limiter = limiter_in(folder, requests_per_hour=3600 * 50, now=now)
     while requests > 0:
-        pace.visit(ADDRESS).permit("site")
+        limiter.visit(ADDRESS).permit("site")
         requests -= 1
         with open(folder / "log", "a") as log:
             log.write(f"{read[-1]!r}\n")  # when the permit was given
@@ -123,9 +123,9 @@ def test_a_site_that_names_a_time_is_not_asked_before_it(tmp_path, by_clock, clo
         status(429, Retry_After=20)(handler)
 
     with MediaServer({"a.mp4": limit}) as server:
-        pace, address = by_clock(patience=50.0), server.address("a.mp4")
+        limiter, address = by_clock(patience=50.0), server.address("a.mp4")
         for name in ("first", "second"):
-            visit = pace.visit(address)
+            visit = limiter.visit(address)
             with pytest.raises(Refusal) as refusal:
                 fetch(address, tmp_path / name, megabytes=1, seconds=60, visit=visit)
             assert refusal.value.reason == "rate-limited"
@@ -135,52 +135,52 @@ def test_a_site_that_names_a_time_is_not_asked_before_it(tmp_path, by_clock, clo
 
 
 def test_a_back_off_doubles_and_is_too_long_to_wait_for_in_the_end(by_clock, clock):
-    pace, waits = by_clock(backoff=0.1), []
+    limiter, waits = by_clock(backoff=0.1), []
     for _ in range(4):
-        visit = pace.visit(ADDRESS)
+        visit = limiter.visit(ADDRESS)
         visit.permit("site")
         visit.failed("rate-limited")
-        waits.append(pace.held()["site"].until - clock.time)
+        waits.append(limiter.held()["site"].until - clock.time)
     assert all(0.1 * 2**n - 1e-6 <= wait <= 1.2 * 0.1 * 2**n + 1e-6 for n, wait in enumerate(waits))
     with pytest.raises(RateLimited, match="rate-limited.*site is not asked again before 20"):
-        pace.visit(ADDRESS).permit("site")
+        limiter.visit(ADDRESS).permit("site")
 
 
 def test_a_site_that_has_never_given_is_told_of_after_many_tries(tmp_path):
-    pace = pace_in(tmp_path, backoff=0.0)
+    limiter = limiter_in(tmp_path, backoff=0.0)
     for _ in range(MAX_FAILURES):
-        assert not pace.never_succeeded()
-        pace.visit(ADDRESS).failed("forbidden")
-    assert list(pace.never_succeeded()) == ["site"]
-    pace.visit(ADDRESS).record_success(ADDRESS)
+        assert not limiter.never_succeeded()
+        limiter.visit(ADDRESS).failed("forbidden")
+    assert list(limiter.never_succeeded()) == ["site"]
+    limiter.visit(ADDRESS).record_success(ADDRESS)
     for _ in range(MAX_FAILURES):
-        pace.visit(ADDRESS).failed("forbidden")
-    assert not pace.never_succeeded()
+        limiter.visit(ADDRESS).failed("forbidden")
+    assert not limiter.never_succeeded()
 
 
 def test_one_video_in_error_is_not_the_site_but_many_are(tmp_path):
-    pace = pace_in(tmp_path)
+    limiter = limiter_in(tmp_path)
     for number in range(5):
-        visit = pace.visit(ADDRESS)
+        visit = limiter.visit(ADDRESS)
         visit.permit("site")
-        assert "site" not in pace.held(), number
+        assert "site" not in limiter.held(), number
         visit.failed("network")
-    assert pace.held()["site"].reason == "network"
+    assert limiter.held()["site"].reason == "network"
 
 
 @pytest.mark.parametrize("reason", ["removed", "private", "unsupported", "too-large"])
 def test_what_is_true_of_a_video_alone_holds_nothing_up(tmp_path, reason):
-    pace = pace_in(tmp_path)
+    limiter = limiter_in(tmp_path)
     for _ in range(20):
-        visit = pace.visit(ADDRESS)
+        visit = limiter.visit(ADDRESS)
         visit.permit("site")
         visit.failed(reason)
-    assert not pace.held()
+    assert not limiter.held()
 
 
 def test_after_the_back_off_one_visit_tries_for_all(tmp_path, by_clock, clock):
-    pace = by_clock(backoff=0.3)
-    failed, trying = pace.visit(ADDRESS), pace.visit(ADDRESS)
+    limiter = by_clock(backoff=0.3)
+    failed, trying = limiter.visit(ADDRESS), limiter.visit(ADDRESS)
     failed.permit("site")
     failed.failed("rate-limited")
     clock.time += 0.4
@@ -193,25 +193,25 @@ def test_after_the_back_off_one_visit_tries_for_all(tmp_path, by_clock, clock):
         waited.append(seconds)
         trying.record_success(ADDRESS)
 
-    pace_in(tmp_path, now=clock.now, sleep=sleep, backoff=0.3).visit(ADDRESS).permit("site")
+    limiter_in(tmp_path, now=clock.now, sleep=sleep, backoff=0.3).visit(ADDRESS).permit("site")
     assert len(waited) == 1
-    assert pace.given("site") == ADDRESS
+    assert limiter.given("site") == ADDRESS
 
 
 def test_many_who_fail_at_once_count_as_one_failure(by_clock, clock):
-    pace = by_clock(backoff=0.2)
-    visits = [pace.visit(ADDRESS) for _ in range(6)]
+    limiter = by_clock(backoff=0.2)
+    visits = [limiter.visit(ADDRESS) for _ in range(6)]
     for visit in visits:
         visit.permit("site")
     clock.time += 0.01
     for visit in visits:
         visit.failed("rate-limited")
-    assert pace.held()["site"].until - clock.time < 0.3
+    assert limiter.held()["site"].until - clock.time < 0.3
 
 
 def test_redirects_count_and_end(tmp_path):
     with MediaServer({"a": status(302, Location="/a")}) as server:
-        visit = pace_in(tmp_path).visit(server.address("a"))
+        visit = limiter_in(tmp_path).visit(server.address("a"))
         asked = []
         visit.permit = asked.append
         with pytest.raises(Refusal, match="unsupported"):
@@ -225,7 +225,7 @@ def test_each_part_of_a_video_counts(tmp_path):
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + b"#EXTINF:1,\na.ts\n" * 7 + b"#EXT-X-ENDLIST\n"
     answers = {"a.m3u8": lambda handler: handler.answer(200, listing, "application/x-mpegurl")}
     with MediaServer(answers | {"a.ts": serve(tmp_path / "a.ts")}) as server:
-        visit = pace_in(tmp_path).visit(server.address("a.m3u8"))
+        visit = limiter_in(tmp_path).visit(server.address("a.m3u8"))
         asked = []
         visit.permit = asked.append
         fetch(server.address("a.m3u8"), tmp_path / "fetched", megabytes=1, seconds=60, visit=visit)
@@ -245,15 +245,15 @@ def test_waiting_on_purpose_does_not_count_against_the_time_of_a_clip():
 
 
 def test_a_file_that_is_no_longer_whole_is_named(tmp_path):
-    pace = pace_in(tmp_path)
-    pace.check()
-    pace.file.write_bytes(b"not a database, whatever it was before" * 100)
+    limiter = limiter_in(tmp_path)
+    limiter.check()
+    limiter.file.write_bytes(b"not a database, whatever it was before" * 100)
     with pytest.raises(EarshotError, match=r"pace\.sqlite: file is not a database; .*remove it"):
-        pace.check()
-    pace.file.unlink()
-    sqlite3.connect(pace.file).execute("CREATE TABLE hosts (name TEXT)").connection.commit()
+        limiter.check()
+    limiter.file.unlink()
+    sqlite3.connect(limiter.file).execute("CREATE TABLE hosts (name TEXT)").connection.commit()
     with pytest.raises(EarshotError, match="remove it"):
-        pace.check()
+        limiter.check()
 
 
 @pytest.mark.parametrize(

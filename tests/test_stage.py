@@ -28,7 +28,7 @@ STAGE = Stage(name="count", params=Params, reads=("data/in",), writes=("data/out
 
 def _main(run: StageContext) -> str:
     (run.out("data/out") / "00000.txt").write_text(str(run.params.clusters))
-    run.place("data/out")
+    run.publish("data/out")
     run.write_metrics("count", {"clusters": run.params.clusters, "share": 1 / 3})
     return f"{run.params.clusters} clusters"
 

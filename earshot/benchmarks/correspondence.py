@@ -77,10 +77,10 @@ def evaluate(context: Context[Params]) -> Result:
     network = load_correspondence(context.encoder)
     for name in there:
         network = load_correspondence(context.encoder, name)
-        scores, together = score_pairs(network, context.data_dir, sampling, "test")
-        metrics[f"{PREFIXES[name]}accuracy"] = float(((scores > 0) == together).mean())
-        metrics[f"{PREFIXES[name]}roc_auc"] = float(roc_auc_score(together, scores))
-    metrics |= {"chance": 0.5, "pairs": len(together)}
+        scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
+        metrics[f"{PREFIXES[name]}accuracy"] = float(((scores > 0) == is_match).mean())
+        metrics[f"{PREFIXES[name]}roc_auc"] = float(roc_auc_score(is_match, scores))
+    metrics |= {"chance": 0.5, "pairs": len(is_match)}
     if p.supervised_epochs:
         metrics |= supervised(context, network.architecture, sampling)
     names = [key.removesuffix("accuracy") for key in metrics if key.endswith("accuracy")]
@@ -93,12 +93,12 @@ def evaluate(context: Context[Params]) -> Result:
 
 @torch.inference_mode()
 def score_pairs(network: Correspondence, scenes: Path, sampling: Sampling, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The log-odds of every pair of a split, and which belong together, both (pairs,)."""
+    """The log-odds of every pair of a split, and which pairs match, both (pairs,)."""
     on_device(network).eval()
     pairs = held_out_pairs(network, scenes, sampling, split)
-    found = [(network(*each[:4]).float().cpu(), each.together.cpu()) for each in pairs]
-    scores, together = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-    return scores, together > 0
+    found = [(network(*each[:4]).float().cpu(), each.is_match.cpu()) for each in pairs]
+    scores, is_match = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return scores, is_match > 0
 
 
 def held_out_pairs(network: Correspondence, scenes: Path, sampling: Sampling, split: str) -> Iterator[Pairs]:
@@ -147,8 +147,8 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
         train(context, AnnotationTask(task, tower, annotations), modality)
     direct = direct_accuracy(network, towers, context.data_dir, sampling)
     train(context, FusionTask(task), "fusion")
-    scores, together = score_pairs(network, context.data_dir, sampling, "test")
-    return {"direct_accuracy": direct, "supervised_accuracy": float(((scores > 0) == together).mean())}
+    scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
+    return {"direct_accuracy": direct, "supervised_accuracy": float(((scores > 0) == is_match).mean())}
 
 
 def begin(task: CorrespondenceTask) -> None:
@@ -261,31 +261,31 @@ def direct_accuracy(
     network: Correspondence, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling
 ) -> float:
     """The share of the test pairs told by the product of the two distributions of names."""
-    products, together = agreement(network, towers, scenes, sampling, "val")
-    threshold = best_threshold(products, together)
-    products, together = agreement(network, towers, scenes, sampling, "test")
-    return float(((products > threshold) == together).mean())
+    products, is_match = agreement(network, towers, scenes, sampling, "val")
+    threshold = best_threshold(products, is_match)
+    products, is_match = agreement(network, towers, scenes, sampling, "test")
+    return float(((products > threshold) == is_match).mean())
 
 
 @torch.inference_mode()
 def agreement(
     network: Correspondence, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scalar product of the two distributions of every pair, and which pairs belong together, both (pairs,)."""
-    products, together = [], []
+    """The scalar product of the two distributions of every pair, and which pairs match, both (pairs,)."""
+    products, matches = [], []
     network.eval()
     for pairs in held_out_pairs(network, scenes, sampling, split):
         seen, heard = (towers[modality].eval()(getattr(pairs, modality)).softmax(1) for modality in MODALITIES)
-        products.append((seen[pairs.seen] * heard[pairs.heard]).sum(1).cpu())
-        together.append(pairs.together.cpu())
-    return torch.cat(products).numpy(), torch.cat(together).numpy() > 0
+        products.append((seen[pairs.image_index] * heard[pairs.audio_index]).sum(1).cpu())
+        matches.append(pairs.is_match.cpu())
+    return torch.cat(products).numpy(), torch.cat(matches).numpy() > 0
 
 
-def best_threshold(scores: np.ndarray, together: np.ndarray) -> float:
+def best_threshold(scores: np.ndarray, is_match: np.ndarray) -> float:
     """The threshold above which most pairs belong together and below which most do not."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
-    right = np.concatenate([[0], np.cumsum(np.where(together[order], -1, 1))])  # gained with so many below it
+    right = np.concatenate([[0], np.cumsum(np.where(is_match[order], -1, 1))])  # gained with so many below it
     between = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
     below = int(np.argmax(np.where(between, right, -len(right))))
     edges = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2, [np.inf]])

@@ -106,14 +106,14 @@ class VocTask:
         network: what is trained, in place; on its device.
         pictures: files and labels, float32 (pictures, classes), 1, -1 or 0.
         augmentation: the crops.
-        batch, steps: pictures a step and steps.
+        batch_size, steps: pictures a step and steps.
         seed: of the order of the pictures and of the crops.
     """
 
     def __init__(
-        self, network: Network, images: Split, augmentation: Augmentation, *, batch: int, steps: int, seed: int
+        self, network: Network, images: Split, augmentation: Augmentation, *, batch_size: int, steps: int, seed: int
     ) -> None:
-        self.network, self.augmentation, self.batch_size, self.seed = network, augmentation, batch, seed
+        self.network, self.augmentation, self.batch_size, self.seed = network, augmentation, batch_size, seed
         self.files, self.labels = images
         self.batches_per_epoch = steps
         self.device = next(network.parameters()).device

@@ -32,7 +32,7 @@ Part = tuple[list[Path], np.ndarray]  # pictures, and the number of the category
 class Params(ProbeParams):
     """`images` of a category and split, of training and of testing."""
 
-    images: Positive
+    images_per_class: Positive
 
 
 def evaluate(context: Context[Params]) -> Result:
@@ -45,7 +45,7 @@ def evaluate(context: Context[Params]) -> Result:
     confusion: list[tuple[str, str]] = []
     shown = f"accuracy_{'pool5' if 'pool5' in context.params.layers else context.params.layers[0]}"
     for split in range(1, SPLITS + 1):
-        classes, train, test = read_split(context.data_dir, split, context.params.images, context.seed)
+        classes, train, test = read_split(context.data_dir, split, context.params.images_per_class, context.seed)
         asked += [f"{split}/{file.relative_to(context.data_dir)}" for file in test[0]]
         for metric, features in split_features(encoders, train[0] + test[0], context, split):
             probe = probe_split(features, train[1], f"sun split {split} {metric}")
@@ -89,7 +89,7 @@ def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
     )
 
 
-def read_split(data_dir: Path, split: int, images: int, seed: int) -> tuple[list[str], Part, Part]:
+def read_split(data_dir: Path, split: int, images_per_class: int, seed: int) -> tuple[list[str], Part, Part]:
     """The categories of a split, and `images` training and testing pictures of each, category by category.
 
     Raises EarshotError for another layout, and for a category with fewer than three training pictures or none to test.
@@ -99,23 +99,27 @@ def read_split(data_dir: Path, split: int, images: int, seed: int) -> tuple[list
         file = data_dir / "Partitions" / f"{part}_{split:02d}.txt"
         listed = _read_partition(file)
         parts[part] = {name: listed[name] for name in sorted(listed)}
-        for name, images in parts[part].items():
-            if len(images) < fewest:
-                raise EarshotError(f"{file}: {len(images)} pictures of {name}, wanted {fewest}; restore the lists")
+        for name, listed_images in parts[part].items():
+            if len(listed_images) < fewest:
+                raise EarshotError(
+                    f"{file}: {len(listed_images)} pictures of {name}, wanted {fewest}; restore the lists"
+                )
     classes = list(parts["Training"])
     if classes != list(parts["Testing"]):
         odd = sorted(set(classes) ^ set(parts["Testing"]))[0]
         raise EarshotError(f"{data_dir}, split {split}: {odd} is in one of Training and Testing only, wanted in both")
     if len(classes) < 2:
         raise EarshotError(f"{data_dir}, split {split}: {len(classes)} category, wanted at least two")
-    train, test = (_draw(data_dir, parts[part], images, (seed, split, order)) for order, part in enumerate(parts))
+    train, test = (
+        _draw(data_dir, parts[part], images_per_class, (seed, split, order)) for order, part in enumerate(parts)
+    )
     return classes, train, test
 
 
-def _draw(data_dir: Path, listed: dict[str, list[str]], images: int, seed: Sequence[int]) -> Part:
+def _draw(data_dir: Path, listed: dict[str, list[str]], images_per_class: int, seed: Sequence[int]) -> Part:
     files, labels = [], []
     for number, names in enumerate(listed.values()):
-        drawn = np.random.default_rng([*seed, number]).permutation(len(names))[:images]
+        drawn = np.random.default_rng([*seed, number]).permutation(len(names))[:images_per_class]
         files += [data_dir / "SUN397" / names[place] for place in sorted(drawn)]
         labels += [number] * len(drawn)
     return files, np.array(labels)

@@ -29,7 +29,7 @@ from earshot.corpus.requested import read_requested
 from earshot.download.cutting import cut
 from earshot.download.earlier import Earlier, count_outcomes
 from earshot.download.partial_download import NoRanges, Section
-from earshot.download.rate_limit import FAILING, Pace, RateLimited, Visit, clock, site_of
+from earshot.download.rate_limit import FAILING, RateLimited, RateLimiter, Visit, clock, site_of
 from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
 
 Fetched = TypeVar("Fetched")
@@ -57,7 +57,7 @@ class Job:
     megabytes: float
     fetch: str
     accept_pending: bool
-    pace: Pace
+    limiter: RateLimiter
     earlier: Earlier | None = None
 
 
@@ -161,7 +161,7 @@ def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow
             if not missing:
                 break
             if tries and any(asking.outcomes[row.clip_id].reason == "network" for row in missing):
-                time.sleep(job.pace.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
+                time.sleep(job.limiter.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
             asking.ask(missing)
             shutil.rmtree(folder / FETCHED, ignore_errors=True)
     return [asking.outcomes[row.clip_id] for row in asked]
@@ -194,7 +194,7 @@ class _Asking:
 
         Those that were asked longest ago come first: one that always fails, and so holds up its site, starves no other.
         """
-        held = {name: host for name, host in self.job.pace.held().items() if self.job.pace.too_long(host)}
+        held = {name: host for name, host in self.job.limiter.held().items() if self.job.limiter.too_long(host)}
         missing = []
         for row in sorted(asked, key=lambda row: self._requested_at.get(row.clip_id, 0.0)):
             outcome = self.outcomes.get(row.clip_id)
@@ -318,7 +318,7 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
 def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Fetched]) -> Fetched:
     """Fetch what is behind an address, and tell the pace of the site how it went."""
     check_address(address)
-    visit = job.pace.visit(address)
+    visit = job.limiter.visit(address)
     try:
         fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
     except Refusal as refusal:
@@ -336,7 +336,7 @@ def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Fetched
 
 def _try_given(job: Job, visit: Visit, folder: Path) -> None:
     """Fetch the beginning of the video that a site gave last, to see whether it is well; raise Refusal as `fetch`."""
-    given = job.pace.given(visit.site)
+    given = job.limiter.given(visit.site)
     if given is None:
         raise Refusal("blocked", "the site has given no video yet by which to tell why")
     shutil.rmtree(folder, ignore_errors=True)
@@ -346,8 +346,8 @@ def _try_given(job: Job, visit: Visit, folder: Path) -> None:
 
 def _check_site(job: Job, address: str, folder: Path) -> None:
     """Raise Refusal as blocked unless the site gives what it has given before, and so blocks nobody."""
-    visit = job.pace.visit(address)
-    if job.pace.given(visit.site) is None:
+    visit = job.limiter.visit(address)
+    if job.limiter.given(visit.site) is None:
         raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
     try:
         _try_given(job, visit, folder)

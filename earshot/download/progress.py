@@ -10,7 +10,7 @@ from pathlib import Path
 
 from earshot.corpus.ledger import LedgerRow, read_ledger
 from earshot.download.clips import JOURNAL, Entry, Job, read_journal
-from earshot.download.rate_limit import Host, Pace, clock
+from earshot.download.rate_limit import Host, RateLimiter, clock
 
 OF_LATE = 3600.0  # seconds over which the pace is taken
 
@@ -62,21 +62,21 @@ def _pace(late: list[float], now: float, left: int) -> dict[str, float]:
     return {"clips_an_hour": round(an_hour, 1), "hours_left": round(left / an_hour, 2)}
 
 
-def sites(pace: Pace) -> dict[str, str]:
+def sites(limiter: RateLimiter) -> dict[str, str]:
     """The sites that are not asked now, and those that have never given anything."""
-    held = {f"held {host.host}": f"{host.reason}, until {clock(host.until)}" for host in pace.held().values()}
-    return held | {f"gives nothing {site.host}": _in_vain(site) for site in pace.never_succeeded().values()}
+    held = {f"held {host.host}": f"{host.reason}, until {clock(host.until)}" for host in limiter.held().values()}
+    return held | {f"gives nothing {site.host}": _in_vain(site) for site in limiter.never_succeeded().values()}
 
 
 def pending_line(counts: Counter[str], job: Job) -> str:
     """What to say when clips are pending."""
-    held = [host for host in job.pace.held().values() if job.pace.too_long(host)]
+    held = [host for host in job.limiter.held().values() if job.limiter.too_long(host)]
     when = f"after {clock(min(host.until for host in held))}" if held else "later"
     reasons = ", ".join(f"{counts[name]} {name[8:]}" for name in sorted(counts) if name.startswith("pending_"))
     return (
         f"{counts['clips_pending']} of {counts['clips_requested']} clips are pending ({reasons}; {job.out / 'ledger'}): "
         f"run again {when} and these alone are asked for, or go on without them with corpus.accept_pending=true"
-    ) + "".join(f"; {site.host} gives {_in_vain(site)}" for site in job.pace.never_succeeded().values())
+    ) + "".join(f"; {site.host} gives {_in_vain(site)}" for site in job.limiter.never_succeeded().values())
 
 
 def closing_line(counts: Mapping[str, int]) -> str:

@@ -81,7 +81,7 @@ class RateLimited(Refusal):
 
 
 @dataclass(frozen=True)
-class Pace:
+class RateLimiter:
     """The rules, and the file where everybody keeps to them.
 
     `requests_per_hour` is the budget of each host (0: no limit), `backoff` the seconds not to ask after a first limit
@@ -97,7 +97,7 @@ class Pace:
     sleep: Callable[[float], None] = pause
 
     @classmethod
-    def shared(cls, folder: Path) -> "Pace":
+    def shared(cls, folder: Path) -> "RateLimiter":
         """The pace of all runs with this scratch folder, as the settings have it."""
         now = settings()
         return cls(folder / "pace.sqlite", now.requests_per_hour, now.backoff, now.patience)
@@ -175,8 +175,8 @@ class Visit:
     `trouble` is the reason of the last answer that was no success, if any.
     """
 
-    def __init__(self, pace: Pace, site: str) -> None:
-        self.pace, self.site = pace, site
+    def __init__(self, limiter: RateLimiter, site: str) -> None:
+        self.limiter, self.site = limiter, site
         self.trouble: str | None = None
         self._name = uuid.uuid4().hex
         self._began = 0.0  # when the first request left
@@ -189,7 +189,7 @@ class Visit:
         Raises Held where that would take longer than the patience.
         """
         while (seconds := self._wait(host)) > 0:
-            self.pace.sleep(min(seconds, LONGEST_SLEEP))
+            self.limiter.sleep(min(seconds, LONGEST_SLEEP))
 
     def record_response(self, host: str, status: int, retry_after: str | None) -> None:
         """Take note of an answer of `host`: its HTTP status, and its Retry-After header where it has one."""
@@ -197,54 +197,56 @@ class Visit:
             return
         limits = {429: "rate-limited", 403: "forbidden", 408: "network"}
         self.trouble = limits.get(status, "network" if status >= 500 else self.trouble)
-        named = named_time(retry_after, self.pace.now())
+        named = named_time(retry_after, self.limiter.now())
         if named is None:
             return
         self._named = max(self._named, named)
-        with self.pace._changing(host) as known:
+        with self.limiter._changing(host) as known:
             known.until, known.trying = max(known.until, named), ""
             known.reason = "network" if status >= 500 else "rate-limited"
 
     def record_success(self, address: str) -> None:
         """The site gave the video behind `address`: it is well."""
-        with self.pace._changing(self.site) as host:
+        with self.limiter._changing(self.site) as host:
             host.given = address
             if self._began < host.since and host.trying != self._name:
                 return  # it went wrong since
-            if host.trying == self._name or host.until <= self.pace.now():
+            if host.trying == self._name or host.until <= self.limiter.now():
                 host.until = 0.0
             host.failures, host.trying = 0, ""
 
     def failed(self, reason: str) -> None:
         """The visit ended without a video. Reasons that say nothing of the site's health leave it as it was."""
         failing = FAILING.get(reason)
-        with self.pace._changing(self.site) as host:
+        with self.limiter._changing(self.site) as host:
             tried = host.trying == self._name
             if tried:
-                host.until, host.trying = self.pace.now(), ""
+                host.until, host.trying = self.limiter.now(), ""
             if self._held or not failing or (self._began < host.since and not tried):
                 return  # nothing new: it was not asked, or what others have seen already
             host.failures += 1
             rounds = host.failures - failing.spared - (1 if self._named else 0)  # the first time it is believed
-            wait = min(2.0 ** (rounds - 1) * failing.backoff, LONGEST_BACKOFF) * self.pace.backoff if rounds > 0 else 0
-            until = max(self._named, self.pace.now() + wait * random.uniform(1, 1 + JITTER))
+            wait = (
+                min(2.0 ** (rounds - 1) * failing.backoff, LONGEST_BACKOFF) * self.limiter.backoff if rounds > 0 else 0
+            )
+            until = max(self._named, self.limiter.now() + wait * random.uniform(1, 1 + JITTER))
             if wait or self._named:
-                host.until, host.since = max(host.until, until), self.pace.now()
+                host.until, host.since = max(host.until, until), self.limiter.now()
                 host.reason = "blocked" if reason == "forbidden" else reason
 
     def suspects(self, reason: str) -> bool:
         """Whether with one more failure for this reason the site would be held, though it may be its videos alone."""
         if self._held or self._named or not (failing := FAILING.get(reason)) or not failing.spared:
             return False
-        with self.pace._changing(self.site) as host:
+        with self.limiter._changing(self.site) as host:
             return bool(host.given) and host.failures >= failing.spared
 
     def _wait(self, name: str) -> float:
         """Seconds until `name` may be asked; where it is 0, the permit is given."""
-        with self.pace._changing(name) as host:
-            now = self.pace.now()
+        with self.limiter._changing(name) as host:
+            now = self.limiter.now()
             held = 0.0 if host.trying == self._name else host.until - now
-            if held > self.pace.patience:
+            if held > self.limiter.patience:
                 self._held = True
                 raise RateLimited(host.reason, f"{name} is not asked again before {clock(host.until)}")
             wait = max(0.0, held, host.next - now)
@@ -254,11 +256,11 @@ class Visit:
 
     def _take(self, host: Host, now: float) -> None:
         self._began = self._began or now
-        if self.pace.requests_per_hour:
-            host.next = now + 3600 / self.pace.requests_per_hour * random.uniform(1, 1 + JITTER)
+        if self.limiter.requests_per_hour:
+            host.next = now + 3600 / self.limiter.requests_per_hour * random.uniform(1, 1 + JITTER)
         if host.until and host.failures and host.host == self.site:
             # The back-off is over. This visit tries for all, who wait for it, though not for ever: it may be killed.
-            host.trying, host.until = self._name, now + self.pace.backoff
+            host.trying, host.until = self._name, now + self.limiter.backoff
 
 
 def site_of(address: str) -> str:

@@ -15,7 +15,7 @@ from earshot.download.clips import Job, download_shard
 from earshot.download.earlier import Earlier, write_record
 from earshot.download.progress import pending_line
 from earshot.download.published import open_manifest
-from earshot.download.rate_limit import Pace
+from earshot.download.rate_limit import RateLimiter
 from earshot.download.sharding import deal
 from earshot.download.yt_dlp_client import check_cookies, check_js_runtime
 from earshot.params.download import Params
@@ -39,8 +39,8 @@ def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Ea
     """
     params, out = run.params, run.out("data/clips")
     check_cookies()
-    pace = Pace.shared(run.scratch_root)
-    pace.check()
+    limiter = RateLimiter.shared(run.scratch_root)
+    limiter.check()
     manifest = open_manifest(run.path(params.corpus.manifest), run.scratch_root / "lists")
     for message in manifest.unknown():
         warnings.warn(message, stacklevel=1)
@@ -49,11 +49,11 @@ def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Ea
         asked=run.scratch / "requested",
         clips=run.scratch / "clips",
         out=out,
-        seconds=params.download.seconds_limit,
-        megabytes=params.download.megabytes_limit,
+        seconds=params.download.timeout_s,
+        megabytes=params.download.max_megabytes,
         fetch=params.download.fetch,
         accept_pending=params.corpus.accept_pending,
-        pace=pace,
+        limiter=limiter,
         earlier=earlier,
     )
     selection = Selection.of(params.corpus.select, run.optional_path(params.corpus.select.ontology))
@@ -69,5 +69,5 @@ def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Ea
     manifest.write_lists(out)
     link_tree(job.asked, out / REQUESTED)
     write_record(out, record)
-    run.place("data/clips")
+    run.publish("data/clips")
     return counts

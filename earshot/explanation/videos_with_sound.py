@@ -43,7 +43,7 @@ def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, 
 
     Raises EarshotError where a clip is no longer among corpus.clips.
     """
-    said, wanted = read_all_annotations(context.annotations), clips.DecodeOptions.by(network)
+    said, wanted = read_all_annotations(context.annotations), clips.InputSpec.by(network)
     names = list(clip_names(context.scenes, wanted, SPLIT))
     classes = [next(iter(said.get(name, ())), "") for name in names]
     drawn = [names[number] for number in draw_evenly(classes, DRAWN * context.params.videos, context.seed)]
@@ -112,7 +112,7 @@ def video_row(name: str, annotations: list[str], decoded: Decoded, network: Corr
 
 def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> np.ndarray:
     """The maps of all frames, log-odds, float32 (frames, SIDE, SIDE)."""
-    clip, wanted = clips.Clip("", "", decoded.duration, decoded.sound, (), ()), clips.DecodeOptions.by(network)
+    clip, wanted = clips.Clip("", "", decoded.duration, decoded.sound, (), ()), clips.InputSpec.by(network)
     maps = []
     for first in range(0, len(jpegs), BATCH):
         numbers = range(first, min(first + BATCH, len(jpegs)))

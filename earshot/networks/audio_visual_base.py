@@ -14,7 +14,7 @@ from earshot.networks.network import ImageEncoder, Width
 from earshot.networks.towers import SMALLEST_SIDE
 
 
-def chosen(rows: Tensor, numbers: Tensor | None) -> Tensor:
+def gather(rows: Tensor, numbers: Tensor | None) -> Tensor:
     """The rows of these numbers, or all, once each."""
     return rows if numbers is None else rows[numbers]
 
@@ -62,13 +62,13 @@ class Correspondence(ImageEncoder):
 
     @abstractmethod
     def forward(
-        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
         """Log-odds that each pair belongs together, float32 (pairs,), of uint8 pictures and float32 waveforms.
 
         Args:
             pictures, sounds: of the pairs, one each; or each once, for several pairs that share them.
-            seen, heard: then the number of each pair's picture and sound, int64 (pairs,).
+            image_index, audio_index: then the number of each pair's picture and sound, int64 (pairs,).
         """
 
     def embed_images(self, images: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Correspondence(ImageEncoder):
         self._check_audio(waveforms)
 
     def calibrate_bias(
-        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> None:
         """Make the log-odds of such pairs even before training, where weights as drawn lean to one side."""
 

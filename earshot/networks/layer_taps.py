@@ -32,7 +32,7 @@ from torchvision.ops import StochasticDepth
 from earshot.core.errors import EarshotError
 
 PREFIX = "torchvision-"  # of the one name that is also one of ours, alexnet
-PROBED = 224, 448  # px, two sizes that every convolutional classifier takes
+PROBE_SIZES = 224, 448  # px, two sizes that every convolutional classifier takes
 AVERAGES = functional.adaptive_avg_pool2d, "mean"
 MOST_SHRUNK = 3  # from one stage to the next; Inception's odd sizes make it more than 2
 
@@ -85,7 +85,7 @@ def parts_of(name: str) -> Parts:
     body = _skeleton(name)
     graph = LeafModuleAwareTracer(leaf_modules=[StochasticDepth]).trace(body)  # its mode decides as it runs
     try:
-        shapes, larger = (_shapes(body, graph, size) for size in PROBED)
+        shapes, larger = (_shapes(body, graph, size) for size in PROBE_SIZES)
         conv5, pooled = _conv5(body, graph)
         before, later = _stage_before(graph, conv5, shapes)
     except (RuntimeError, AssertionError, StopIteration):
@@ -102,7 +102,7 @@ def parts_of(name: str) -> Parts:
         fully_connected=tuple(node.target for node in layers),
         dropouts=tuple(node.target for node in tail if _is(body, node, nn.Dropout)),
         left_out=_left_out(body, graph),
-        stride=(PROBED[1] - PROBED[0]) // (larger[conv5][-1] - shapes[conv5][-1]),
+        stride=(PROBE_SIZES[1] - PROBE_SIZES[0]) // (larger[conv5][-1] - shapes[conv5][-1]),
     )
 
 

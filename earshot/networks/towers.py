@@ -57,6 +57,6 @@ def pooled(maps: Tensor, height: int, width: int) -> Tensor:
     return functional.adaptive_max_pool2d(maps, (min(height, maps.shape[2]), min(width, maps.shape[3]))).flatten(1)
 
 
-def strongest(maps: Tensor) -> Tensor:
+def global_max_pool(maps: Tensor) -> Tensor:
     """The maximum of each channel over all positions, after a ReLU: (n, channels), the papers' pool4."""
     return torch.relu(maps.amax((2, 3)))

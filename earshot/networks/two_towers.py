@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
-from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, chosen
+from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, gather
 from earshot.networks.network import Convolutional, initialize
 from earshot.networks.spectrogram import RATE, SAMPLES, Spectrogram
-from earshot.networks.towers import EMBEDDING, Tower, pooled, scaled, strongest
+from earshot.networks.towers import EMBEDDING, Tower, global_max_pool, pooled, scaled
 
-PROBED_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
+POOL5_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
 SCALED_AT_ONCE = 64  # spectrograms, 13 MB
 
 
@@ -57,16 +57,16 @@ class TwoTowers(Correspondence, Convolutional):
         self.register_buffer("sound_deviation", torch.ones(()))
         self.image_tower = Tower(3, width=width, stride=stride)
         self.audio_tower = Tower(1, width=width, stride=stride)
-        self.join(self.image_tower.channels, scaled(EMBEDDING, width))
+        self.build_head(self.image_tower.channels, scaled(EMBEDDING, width))
         self.apply(initialize)
-        self.balance()
+        self.init_head()
 
     @abstractmethod
-    def join(self, channels: int, units: int) -> None:
+    def build_head(self, channels: int, units: int) -> None:
         """Make the layers after the towers, which give `channels`; the papers' 128 `units` are as many here."""
 
     @abstractmethod
-    def balance(self) -> None:
+    def init_head(self) -> None:
         """Give the last layer its first weights."""
 
     def convolve(self, normalized: Tensor) -> Tensor:
@@ -80,18 +80,18 @@ class TwoTowers(Correspondence, Convolutional):
         return self.audio_tower(spectrograms)
 
     def forward(
-        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
-        images = self.project_image(strongest(self.image_maps(images)))
-        sounds = self.project_audio(strongest(self.audio_maps(sounds)))
-        return self.compare(chosen(images, seen), chosen(sounds, heard))
+        images = self.project_image(global_max_pool(self.image_maps(images)))
+        sounds = self.project_audio(global_max_pool(self.audio_maps(sounds)))
+        return self.compare(gather(images, image_index), gather(sounds, audio_index))
 
     def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
         """What the network would say if all of the picture gave what each of its positions gives.
 
         The papers have a map for AVOL alone; for the others this is their own comparison, position by position.
         """
-        sounds = self.project_audio(strongest(self.audio_maps(sounds)))
+        sounds = self.project_audio(global_max_pool(self.audio_maps(sounds)))
         return self.compare(self.project_positions(images), sounds[:, None, None])
 
     def project_positions(self, images: Tensor) -> Tensor:
@@ -134,10 +134,10 @@ class TwoTowers(Correspondence, Convolutional):
         conv5 = self.convolve(normalized)  # (pictures, 512 w, side, side)
         max5 = conv5.amax((2, 3))
         yield "max5", max5
-        yield "pool5", pooled(conv5, PROBED_SIDE, PROBED_SIDE)
-        yield from zip(("fc6", "fc7"), self.probed(conv5), strict=True)
+        yield "pool5", pooled(conv5, POOL5_SIDE, POOL5_SIDE)
+        yield from zip(("fc6", "fc7"), self.probe_features(conv5), strict=True)
 
-    def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
+    def probe_features(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
         """fc6 and fc7, (pictures, units), of conv4_2 after its ReLU."""
         max5 = conv5.amax((2, 3))
         return max5, max5

@@ -86,7 +86,7 @@ class StageContext(Generic[P]):
         """Say which clips there are, for the stage that decides it: all that is placed or measured then carries it."""
         self.clips_hash = list_hash(clip_ids)
 
-    def place(self, name: str) -> None:
+    def publish(self, name: str) -> None:
         """Put the finished output `name` under the root, whole, with the hash of the clips that it comes from."""
         if self.clips_hash:
             with write_atomically(self.out(name) / CLIPS_FILE) as temporary_path:

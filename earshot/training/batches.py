@@ -40,12 +40,12 @@ class Batches(Generic[Group, Item]):
 
     pool: int
 
-    def __init__(self, groups: Sequence[Group], *, batch: int, seed: int | None, pool: int | None = None) -> None:
+    def __init__(self, groups: Sequence[Group], *, batch_size: int, seed: int | None, pool: int | None = None) -> None:
         self.groups = [group for group in groups if len(group)]
         self.sizes = np.array([len(group) for group in self.groups], dtype=np.int64)
         self.seed, self.pool = seed, pool or self.pool
         self.items = int(self.sizes.sum())
-        self.batch_size = min(batch, self.items)
+        self.batch_size = min(batch_size, self.items)
         full, rest = divmod(self.items, max(self.batch_size, 1))
         self.batches_per_epoch = full + (1 if rest and seed is None else 0)
         self._pools: dict[tuple[int, int], list[Item]] = {}

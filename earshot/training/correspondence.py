@@ -44,15 +44,15 @@ class Pairs(NamedTuple):
         pictures: one a clip, uint8 (clips, 3, s, s) or (clips, frames, 3, s, s).
         sounds: those that belong to them, in order, and any further ones; float32 (sounds, samples) or (sounds, 2,
             samples).
-        seen, heard: the numbers of each pair's picture and sound, int64 (pairs,).
-        together: 1 for the pairs that belong together, which come first, 0 for the others; float32 (pairs,).
+        image_index, audio_index: the numbers of each pair's picture and sound, int64 (pairs,).
+        is_match: 1 for the pairs that belong together, which come first, 0 for the others; float32 (pairs,).
     """
 
     images: Tensor
     sounds: Tensor
-    seen: Tensor
-    heard: Tensor
-    together: Tensor
+    image_index: Tensor
+    audio_index: Tensor
+    is_match: Tensor
 
 
 class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
@@ -79,13 +79,13 @@ class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
         if (deranged < 0).any():
             scenes = self.groups[0].group.shard.parent
             found = f"{len(clips)} clips, all of the group {clips[0].group!r}"
-            raise EarshotError(f"{scenes}: {found}, wanted clips of other groups to tell it from")
+            raise EarshotError(f"{scenes}: {found}, spec clips of other groups to tell it from")
         return [(clip, clips[other]) for clip, other in zip(clips, deranged, strict=True)]
 
 
 def make_pairs(
     clips: Sequence[tuple[Clip, Clip]],
-    wanted: InputSpec,
+    spec: InputSpec,
     sampling: Sampling,
     chances: np.ndarray,
     changes: Changes | None = None,
@@ -95,14 +95,14 @@ def make_pairs(
 
     Args:
         clips: each with the clip whose sound does not belong to it.
-        wanted: what the network takes.
+        spec: what the network takes.
         sampling: which pairs.
         chances: in [0, 1), (clips, 6).
         changes: of each clip's pictures; None shows their middle squares.
         gains: of each clip's sound, and of the one that does not belong to it where that is no other clip's here;
             (clips, 2).
     """
-    places = [_place(clip, wanted, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
+    places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
     numbers = {id(clip): number for number, (clip, _) in enumerate(clips)}
     cuts = [(clip, place.start) for (clip, _), place in zip(clips, places, strict=True)]
     louder = list(np.ones(len(clips)) if gains is None else gains[:, 0])
@@ -114,25 +114,25 @@ def make_pairs(
         if sampling.negatives == "shifted":
             cut = clip, places[number].shifted
         else:
-            cut = other, _place(other, wanted, sampling, chances[number, 3:]).start
+            cut = other, _place(other, spec, sampling, chances[number, 3:]).start
         wrong.append(len(cuts))
         cuts.append(cut)
         louder.append(1.0 if gains is None else gains[number, 1])
-    each = None if changes is None else changes[np.repeat(np.arange(len(clips)), wanted.frames)]
-    images = crop_frames([jpeg for place in places for jpeg in place.images], wanted.image_size, each)
+    each = None if changes is None else changes[np.repeat(np.arange(len(clips)), spec.frames)]
+    images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
     if each is not None:
         images = recolor(images, each)
-    if wanted.frames > 1:
-        images = images.unflatten(0, (len(clips), wanted.frames))
-    sounds = np.stack([wanted.cut(clip.sound, start) for clip, start in cuts])
+    if spec.frames > 1:
+        images = images.unflatten(0, (len(clips), spec.frames))
+    sounds = np.stack([spec.cut(clip.sound, start) for clip, start in cuts])
     sounds *= np.array(louder, np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
     own = torch.arange(len(clips))
     return Pairs(
         images=images,
         sounds=torch.from_numpy(sounds),
-        seen=own.repeat(2),
-        heard=torch.cat([own, torch.tensor(wrong)]),
-        together=torch.tensor([1.0, 0.0]).repeat_interleave(len(clips)),
+        image_index=own.repeat(2),
+        audio_index=torch.cat([own, torch.tensor(wrong)]),
+        is_match=torch.tensor([1.0, 0.0]).repeat_interleave(len(clips)),
     )
 
 
@@ -146,22 +146,22 @@ class Place(NamedTuple):
     shifted: float = math.nan
 
 
-def _place(clip: Clip, wanted: InputSpec, sampling: Sampling, chances: np.ndarray) -> Place:
+def _place(clip: Clip, spec: InputSpec, sampling: Sampling, chances: np.ndarray) -> Place:
     """A random place; the pictures of a sequence begin when its sound does."""
-    if wanted.frames == 1:
+    if spec.frames == 1:
         frame = int(chances[0] * len(clip.frames))
-        return Place([clip.frames[frame]], sampling.start(clip, clip.times[frame], wanted.seconds, chances[2]))
+        return Place([clip.frames[frame]], sampling.start(clip, clip.times[frame], spec.seconds, chances[2]))
     rate = clip.sequence_rate
-    end = min(len(clip.sequence) - wanted.frames, int((clip.duration - wanted.seconds) * rate + 1e-6))
+    end = min(len(clip.sequence) - spec.frames, int((clip.duration - spec.seconds) * rate + 1e-6))
     if sampling.negatives == "shifted":
         # Two beginnings at least a shift apart, either first: each alone is distributed as the other.
         apart = int(np.ceil(sampling.min_shift_s * rate))
         first = int(chances[0] * (end - apart + 1))
         second = first + apart + int(chances[1] * (end - apart - first + 1))
-        seen, audible = (first, second) if chances[2] < 0.5 else (second, first)
+        first_frame, first_sound = (first, second) if chances[2] < 0.5 else (second, first)
     else:
-        seen = audible = int(chances[0] * (end + 1))
-    return Place(clip.sequence[seen : seen + wanted.frames], seen / rate, audible / rate)
+        first_frame = first_sound = int(chances[0] * (end + 1))
+    return Place(clip.sequence[first_frame : first_frame + spec.frames], first_frame / rate, first_sound / rate)
 
 
 class CorrespondenceTask:
@@ -185,16 +185,14 @@ class CorrespondenceTask:
     ) -> None:
         self.network, self.sampling, self.augmentation = network, sampling, augmentation
         self.scenes, self.gain_jitter, self.seed = scenes, gain_jitter, seed
-        self.wanted = InputSpec.by(network)
+        self.spec = InputSpec.by(network)
         kind = {"wrong_sound": seed if wrong_sound else None}
-        training, validation = (
-            clips_of(scenes, self.wanted, sampling, split=name, **kind) for name in ("train", "val")
-        )
+        training, validation = (clips_of(scenes, self.spec, sampling, split=name, **kind) for name in ("train", "val"))
         self.training = PairedClips(training, batch_size=batch_size // 2, seed=seed)
         self.validation = PairedClips(validation, batch_size=batch_size // 2, seed=None)
         if self.training.items < 2:
-            found = f"{self.training.items} clips to train on that last the network's {self.wanted.seconds:.2f} s"
-            raise EarshotError(f"{scenes}: {found}, wanted 2 or more")
+            found = f"{self.training.items} clips to train on that last the network's {self.spec.seconds:.2f} s"
+            raise EarshotError(f"{scenes}: {found}, spec 2 or more")
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch_size)
         self._alarms: set[str] = set()
@@ -207,8 +205,8 @@ class CorrespondenceTask:
     def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy, and the share of right answers."""
         log_odds = self.network(*batch[:4]).float()
-        right = ((log_odds > 0) == (batch.together > 0)).float().mean()
-        return functional.binary_cross_entropy_with_logits(log_odds, batch.together), right
+        right = ((log_odds > 0) == (batch.is_match > 0)).float().mean()
+        return functional.binary_cross_entropy_with_logits(log_odds, batch.is_match), right
 
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the pairs of the validation split, and the spread of the last batch's embeddings."""
@@ -217,7 +215,7 @@ class CorrespondenceTask:
         numbers = range(processes.rank(), batches, processes.count())
         spreads: dict[str, float] = {}
         for batch in prefetch(self._validation_batch, numbers, settings().threads):
-            sums += torch.stack(self.loss(batch)) * len(batch.together)
+            sums += torch.stack(self.loss(batch)) * len(batch.is_match)
             spreads = self._spreads(batch)
         processes.total(sums)
         loss, right = (sums / (2 * self.validation.items)).tolist() if batches else (None, None)
@@ -243,7 +241,7 @@ class CorrespondenceTask:
 
     def _spreads(self, batch: Pairs) -> dict[str, float]:
         """How far apart the embeddings of each sense lie: 1 less the length of the mean of their directions."""
-        if self.wanted.frames > 1:
+        if self.spec.frames > 1:
             return {}  # the senses meet before anything could be compared
         embeddings = {
             "image": self.network.embed_images(batch.images),
@@ -266,5 +264,5 @@ class CorrespondenceTask:
 
     def _made(self, clips: list, *how: Any) -> Pairs:
         with decoding_frames(self.scenes):
-            made = make_pairs(clips, self.wanted, self.sampling, *how)
+            made = make_pairs(clips, self.spec, self.sampling, *how)
         return Pairs(*(tensor.to(self.device) for tensor in made))

@@ -118,7 +118,7 @@ def train_encoders(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> 
         train_together(training, names)
     else:
         run.map_shards(partial(train, training=training, names=names), range(len(names)), title="training")
-    run.place(run.stage.writes[0])
+    run.publish(run.stage.writes[0])
     results = {name: json.loads(training.result(name).read_text()) for name in names}
     return write_results(run, training, results)
 

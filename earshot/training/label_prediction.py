@@ -116,12 +116,12 @@ class LabelTask:
     """
 
     def __init__(
-        self, network: ImageEncoder, table: LabeledScenes, augmentation: Augmentation, *, batch: int, seed: int
+        self, network: ImageEncoder, table: LabeledScenes, augmentation: Augmentation, *, batch_size: int, seed: int
     ) -> None:
         self.network, self.augmentation, self.seed = network, augmentation, seed
         self.scenes, self.kind = table.scenes, table.kind
-        self.training = Frames(table.split("train"), batch_size=batch, seed=seed)
-        self.validation = Frames(table.split("val"), batch_size=batch, seed=None)
+        self.training = Frames(table.split("train"), batch_size=batch_size, seed=seed)
+        self.validation = Frames(table.split("val"), batch_size=batch_size, seed=None)
         if self.training.items < 2:
             found = f"{self.training.items} moments to train on in column {table.column}"
             raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")

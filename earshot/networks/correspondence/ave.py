@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from earshot.networks.towers import strongest
+from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers, of_length_one
 
 # With which the last layer begins, ours: log-odds are 2 (1.414 - distance). The root of 2 is the distance of
@@ -19,23 +19,23 @@ class AVENet(TwoTowers):
     belongs together, until the sign has changed, and the loss would stay at chance for long.
     """
 
-    def join(self, channels: int, units: int) -> None:
-        self.embed_image, self.embed_audio = (
+    def build_head(self, channels: int, units: int) -> None:
+        self.image_head, self.audio_head = (
             nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
         )
         self.fc3 = nn.Linear(1, 2)
 
-    def balance(self) -> None:
+    def init_head(self) -> None:
         with torch.no_grad():
             half = torch.tensor([[1.0], [-1.0]], device=self.fc3.weight.device) * STEEPNESS / 2
             self.fc3.weight.copy_(half)
             self.fc3.bias.copy_(-EVEN * half[:, 0])
 
     def project_image(self, channels: Tensor) -> Tensor:
-        return of_length_one(self.embed_image(channels))
+        return of_length_one(self.image_head(channels))
 
     def project_audio(self, channels: Tensor) -> Tensor:
-        return of_length_one(self.embed_audio(channels))
+        return of_length_one(self.audio_head(channels))
 
     def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
         distances = torch.linalg.vector_norm(images - sounds, dim=-1)
@@ -43,18 +43,18 @@ class AVENet(TwoTowers):
         return distances * self.fc3.weight.diff(dim=0)[0, 0] + self.fc3.bias.diff()[0]
 
     def embed_images(self, images: Tensor) -> Tensor:
-        return self.project_image(strongest(self.image_maps(images)))
+        return self.project_image(global_max_pool(self.image_maps(images)))
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
-        return self.project_audio(strongest(self.audio_maps(sounds)))
+        return self.project_audio(global_max_pool(self.audio_maps(sounds)))
 
     def sign_is_correct(self) -> bool:
         """Whether a smaller distance raises the log-odds of a match: the sign that the last layer must keep."""
         return bool(self.fc3.weight[1, 0] < self.fc3.weight[0, 0])
 
-    def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = torch.relu(self.embed_image[0](conv5.amax((2, 3))))
-        return hidden, of_length_one(self.embed_image[2](hidden))
+    def probe_features(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu(self.image_head[0](conv5.amax((2, 3))))
+        return hidden, of_length_one(self.image_head[2](hidden))
 
 
 CORRESPONDENCE = AVENet

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from earshot.networks.audio_visual_base import chosen
-from earshot.networks.towers import strongest
+from earshot.networks.audio_visual_base import gather
+from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers, of_length_one
 
 
@@ -17,50 +17,50 @@ class AVOLNet(TwoTowers):
     embedding, ours, is the maximum of every channel of a picture's map, or the sound's units, scaled to length 1.
     """
 
-    def join(self, channels: int, units: int) -> None:
-        self.embed_position, self.embed_audio = (
+    def build_head(self, channels: int, units: int) -> None:
+        self.position_head, self.audio_head = (
             nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
         )
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
 
-    def balance(self) -> None:
+    def init_head(self) -> None:
         # A large product means a match: random weights would say the opposite as often as not. At first the log-odds
         # are the mean product of the units, some tenths.
-        nn.init.constant_(self.scale, 1 / next(self.embed_audio[2].parameters()).shape[0])
+        nn.init.constant_(self.scale, 1 / next(self.audio_head[2].parameters()).shape[0])
 
     @torch.no_grad()
     def calibrate_bias(
-        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> None:
         # Of many positions the best one is well above 0 by chance: training would first pull all of them down.
-        self.bias.sub_(self(images, sounds, seen, heard).mean())
+        self.bias.sub_(self(images, sounds, image_index, audio_index).mean())
 
     def forward(
-        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
         positions = self.project_positions(images)
-        sounds = self.project_audio(strongest(self.audio_maps(sounds)))
-        return self.compare(chosen(positions, seen), chosen(sounds, heard)[:, None, None]).amax((1, 2))
+        sounds = self.project_audio(global_max_pool(self.audio_maps(sounds)))
+        return self.compare(gather(positions, image_index), gather(sounds, audio_index)[:, None, None]).amax((1, 2))
 
     def project_image(self, channels: Tensor) -> Tensor:
-        return self.embed_position(channels)
+        return self.position_head(channels)
 
     def project_audio(self, channels: Tensor) -> Tensor:
-        return self.embed_audio(channels)
+        return self.audio_head(channels)
 
     def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
         # In float32: autocast would round a matrix product to eight bits.
         return self.scale * (images.float() * sounds.float()).sum(-1) + self.bias
 
     def embed_images(self, images: Tensor) -> Tensor:
-        return self.probed(self.convolve(self.normalize(self._checked(images))))[1]
+        return self.probe_features(self.convolve(self.normalize(self._checked(images))))[1]
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
-        return of_length_one(self.project_audio(strongest(self.audio_maps(sounds))))
+        return of_length_one(self.project_audio(global_max_pool(self.audio_maps(sounds))))
 
-    def probed(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = torch.relu(self.embed_position[0](conv5.permute(0, 2, 3, 1)))
-        return hidden.amax((1, 2)), of_length_one(self.embed_position[2](hidden).amax((1, 2)))
+    def probe_features(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu(self.position_head[0](conv5.permute(0, 2, 3, 1)))
+        return hidden.amax((1, 2)), of_length_one(self.position_head[2](hidden).amax((1, 2)))
 
 
 CORRESPONDENCE = AVOLNet

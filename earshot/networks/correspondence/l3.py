@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from earshot.networks.towers import strongest
+from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers
 
 
@@ -13,11 +13,11 @@ class L3Net(TwoTowers):
     An embedding is the tower's pool4, 512 units: the network does not align the two (Kim 2020, section 4.2).
     """
 
-    def join(self, channels: int, units: int) -> None:
+    def build_head(self, channels: int, units: int) -> None:
         self.fc1 = nn.Linear(2 * channels, units)
         self.fc2 = nn.Linear(units, 2)
 
-    def balance(self) -> None:
+    def init_head(self) -> None:
         nn.init.zeros_(self.fc2.weight)  # at first all pairs are equally likely
 
     def project_image(self, channels: Tensor) -> Tensor:
@@ -31,10 +31,10 @@ class L3Net(TwoTowers):
         return self.fc2(torch.relu(self.fc1(both))).float().diff(dim=-1)[..., 0]
 
     def embed_images(self, images: Tensor) -> Tensor:
-        return strongest(self.image_maps(images)).float()
+        return global_max_pool(self.image_maps(images)).float()
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
-        return strongest(self.audio_maps(sounds)).float()
+        return global_max_pool(self.audio_maps(sounds)).float()
 
 
 CORRESPONDENCE = L3Net

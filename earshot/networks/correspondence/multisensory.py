@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, chosen
+from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, gather
 from earshot.networks.network import initialize
 from earshot.networks.towers import scaled
 
@@ -94,9 +94,9 @@ class Multisensory(Correspondence):
         return super().to(*where, **options)
 
     def forward(
-        self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
-        joined = self.joined(images, sounds, seen, heard)
+        joined = self.joined(images, sounds, image_index, audio_index)
         return self.logit(joined.mean((2, 3, 4))).float()[:, 0]
 
     def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
@@ -104,11 +104,13 @@ class Multisensory(Correspondence):
         joined = self.joined(images, sounds).mean(2)  # (pairs, 512 w, height, width)
         return self.logit(joined.movedim(1, -1)).float()[..., 0]
 
-    def joined(self, images: Tensor, sounds: Tensor, seen: Tensor | None = None, heard: Tensor | None = None) -> Tensor:
+    def joined(
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
+    ) -> Tensor:
         """The last maps: (pairs, 512 w, times, height, width), 16 x 7 x 7 positions at the paper's size."""
         images = self.images(self.normalize(self._checked(images)).transpose(1, 2))  # (n, 64 w, 32, 28, 28)
         sounds = self.audio_at(sounds, images.shape[2])  # (n, 128 w, 32)
-        images, sounds = chosen(images, seen), chosen(sounds, heard)[..., None, None]
+        images, sounds = gather(images, image_index), gather(sounds, audio_index)[..., None, None]
         both = torch.cat([images, sounds.expand(-1, -1, *images.shape[2:])], dim=1)  # (pairs, 192 w, 32, 28, 28)
         kept = images.shape[1]
         short = torch.cat([both[:, :kept], both[:, -kept:]], dim=1)  # (pairs, 128 w, 32, 28, 28)

@@ -9,7 +9,7 @@ import numpy as np
 
 from earshot.report.columns import Column, Page, nothing_to_display
 from earshot.report.figures import CentroidCharts, sizes
-from earshot.report.site import Chart, Image, Numbers, Site, share
+from earshot.report.site import Chart, Numbers, ReportImage, Site, share
 from earshot.report.sources import Exhibit, Source
 
 OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
@@ -34,7 +34,7 @@ class Cluster:
     share: float
     tags: list[tuple[str, float]]
     page: str
-    frame: Image | None = None
+    frame: ReportImage | None = None
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:

@@ -8,7 +8,7 @@ from typing import Any
 
 from earshot.report.columns import Column, Page, nothing_to_display
 from earshot.report.figures import Curve, class_counts, curves, network_name, network_rank
-from earshot.report.site import Chart, Image, Numbers, Site, share
+from earshot.report.site import Chart, Numbers, ReportImage, Site, share
 from earshot.report.sources import Exhibit, Source
 
 CONTROLS = ("wrong_sound", "random")
@@ -47,7 +47,7 @@ class Unit:
     """A unit, what is told of it, and its gallery, which some networks' units lack."""
 
     told: Mapping[str, Any]
-    gallery: Image | None
+    gallery: ReportImage | None
     frames: int
 
 
