@@ -6,7 +6,7 @@ from earshot.sound.description import Description
 
 OPTIONS = {
     "order": "compress-then-resample",
-    "ends": "lowpass+highpass",
+    "outer_channels": "lowpass+highpass",
     "modulation_norm": "variance",
     "exactness": "earshot",
 }

@@ -47,7 +47,7 @@ def test_windows_are_silent_by_level_or_where_the_cochlea_hears_nothing(descript
 
 
 def test_textures_are_those_of_sound_textures_under_the_same_options():
-    windows, options = _noise(20, N), {"ends": "band-passes", "modulation_norm": "squared-mean"}
+    windows, options = _noise(20, N), {"outer_channels": "band-passes", "modulation_norm": "squared-mean"}
     described, _ = description("texture", **options).describe(windows, RATE)
     np.testing.assert_array_equal(described, sound_textures(windows, RATE, **options))
 
@@ -118,7 +118,7 @@ def test_every_descriptor_is_registered_with_its_size_and_parts_of_it():
 
 
 def test_a_description_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_path):
-    kept = description("spectrum", ends="band-passes")
+    kept = description("spectrum", outer_channels="band-passes")
     kept.save(tmp_path, ["a", "b"])
     assert load_description(tmp_path) == kept
     values = json.loads((tmp_path / "descriptor.json").read_text())
@@ -128,7 +128,10 @@ def test_a_description_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_pat
     for changes, told in (
         ({"descriptor": "melody"}, "names no descriptor"),
         ({"options": None}, "names no descriptor with its options"),
-        ({"options": {"texture": OPTIONS | {"ends": "both"}}}, "descriptor.json: texture: ends is 'both'"),
+        (
+            {"options": {"texture": OPTIONS | {"outer_channels": "both"}}},
+            "descriptor.json: texture: outer_channels is 'both'",
+        ),
     ):
         (tmp_path / "descriptor.json").write_text(json.dumps(values | changes))
         with pytest.raises(EarshotError, match=told):

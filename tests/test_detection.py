@@ -110,7 +110,7 @@ def encoders(tmp_path_factory) -> Path:
 
 
 def params_of(**changes: object):
-    few = {"steps": 4, "regions": 16, "proposals_kept": 60, "shorter_side": 72, "longest_side": 96} | changes
+    few = {"steps": 4, "regions": 16, "proposals_kept": 60, "shorter_side": 72, "longer_side": 96} | changes
     overrides = [f"evaluate.detection.{k}={v}" for k, v in few.items()]
     return load_params(schema_of("detection"), PARAMS, overrides)
 
@@ -432,7 +432,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
         "images": 4,
         "regions": 256,
         "proposals_kept": 300,
-        "longest_side": 512,
+        "longer_side": 512,
         "learning_rate": 0.01,
         "drops": 1,
     }
@@ -462,7 +462,7 @@ def test_a_detector_learns_eight_rendered_images_by_heart(tmp_path):
 
 @pytest.mark.slow
 def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
-    sizes = {"shorter_side": 128, "longest_side": 256}
+    sizes = {"shorter_side": 128, "longer_side": 256}
     params = params_of(steps=20, proposals_kept=200, rois=64, **sizes).evaluate.detection
     answer = evaluate(Context(real_data / "voc2007", encoders, params, 0, tmp_path))
     assert len(answer.classes) == 20

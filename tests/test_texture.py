@@ -20,7 +20,7 @@ MODULATIONS = 0.5 * 400 ** (np.arange(10) / 9)  # Hz
 TEXTURE_OPTIONS = [
     {},
     {"order": "resample-then-compress"},
-    {"ends": "band-passes"},
+    {"outer_channels": "band-passes"},
     {"modulation_norm": "squared-mean"},
     {"exactness": "owens-exact"},
     {"order": "resample-then-compress", "exactness": "owens-exact", "modulation_norm": "squared-mean"},
@@ -137,8 +137,8 @@ def test_the_vector_has_its_parts_in_order():
 
 
 def test_filters_are_the_judges():
-    for ends in ("lowpass+highpass", "band-passes"):
-        np.testing.assert_allclose(cochlear_filters(ends), judge.cochlear_filters(ends), atol=1e-7)
+    for outer_channels in ("lowpass+highpass", "band-passes"):
+        np.testing.assert_allclose(cochlear_filters(outer_channels), judge.cochlear_filters(outer_channels), atol=1e-7)
     np.testing.assert_allclose(modulation_filters().T, judge.modulation_filters(), atol=1e-12)
 
 
@@ -288,9 +288,9 @@ def test_on_real_textures_the_fast_path_is_near_the_judge_and_many_times_as_fast
 
 
 def test_channels_lie_where_their_filters_are_largest():
-    for ends in ("lowpass+highpass", "band-passes"):
-        frequencies = channel_frequencies(ends)
-        peaks = cochlear_filters(ends).argmax(1) / WINDOW_SECONDS
+    for outer_channels in ("lowpass+highpass", "band-passes"):
+        frequencies = channel_frequencies(outer_channels)
+        peaks = cochlear_filters(outer_channels).argmax(1) / WINDOW_SECONDS
         inner = slice(1, -1)  # of a lowpass and a highpass the largest is not where they begin
         np.testing.assert_allclose(frequencies[inner], peaks[inner], atol=0.2)
     assert channel_frequencies("lowpass+highpass")[[0, -1]] == pytest.approx([20, 10_000])

@@ -19,14 +19,14 @@ def texture(
     sample_rate: int,
     *,
     order: str = "compress-then-resample",
-    ends: str = "lowpass+highpass",
+    outer_channels: str = "lowpass+highpass",
     modulation_norm: str = "variance",
     exactness: str = "earshot",
 ) -> np.ndarray:
     """The 502 numbers of one window x (samples,)."""
     n = int(np.floor(D * sample_rate + 0.5))
     x = np.resize(x.astype(np.float64), n)  # tiles a short window
-    e = hilbert_envelopes(spectrum_at_20_khz(x), ends)  # (32, N)
+    e = hilbert_envelopes(spectrum_at_20_khz(x), outer_channels)  # (32, N)
     if exactness == "earshot":
         e = np.sqrt(np.maximum(e**2 - 1e-10 * np.mean(x**2), 0))
     if order == "compress-then-resample":
@@ -66,11 +66,11 @@ def spectrum_at_20_khz(x: np.ndarray) -> np.ndarray:
     return X
 
 
-def hilbert_envelopes(X: np.ndarray, ends: str) -> np.ndarray:
+def hilbert_envelopes(X: np.ndarray, outer_channels: str) -> np.ndarray:
     """|a_k|, a_k the analytic signal of band k: (32, N)."""
     h = np.full(N // 2 + 1, 2.0)
     h[[0, -1]] = 1.0
-    return np.abs(np.fft.ifft(cochlear_filters(ends) * X * h, N))
+    return np.abs(np.fft.ifft(cochlear_filters(outer_channels) * X * h, N))
 
 
 def resample(e: np.ndarray) -> np.ndarray:
@@ -81,21 +81,21 @@ def resample(e: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def cochlear_filters(ends: str) -> np.ndarray:
+def cochlear_filters(outer_channels: str) -> np.ndarray:
     """H_k on the bins 0 to N/2: (32, N/2 + 1)."""
 
     def erb(f: np.ndarray | float) -> np.ndarray:
         return 9.265 * np.log(1 + f / (24.7 * 9.265))
 
     f = np.arange(N // 2 + 1) / D
-    inner = 30 if ends == "lowpass+highpass" else 32
+    inner = 30 if outer_channels == "lowpass+highpass" else 32
     e = np.linspace(erb(20.0), erb(10_000.0), inner + 2)
     d = e[1] - e[0]
     H = np.zeros((inner, f.size))
     for k in range(1, inner + 1):
         inside = (e[k - 1] < erb(f)) & (erb(f) < e[k + 1])
         H[k - 1, inside] = np.cos(np.pi * (erb(f[inside]) - e[k]) / (2 * d))
-    if ends == "band-passes":
+    if outer_channels == "band-passes":
         return H
     low = np.where(erb(f) < e[1], np.sqrt(1 - H[0] ** 2), 0)
     high = np.where(erb(f) > e[30], np.sqrt(1 - H[-1] ** 2), 0)

@@ -61,10 +61,10 @@ class Params(BenchmarkParams):
     proposals: Literal["selective-search", "files"]
     proposals_kept: Positive
     shorter_side: Pixels
-    longest_side: Pixels
+    longer_side: Pixels
     steps: Positive
-    images: Positive
-    rois: Positive
+    images_per_step: Positive
+    rois_per_step: Positive
     learning_rate: Amount
     lr_steps: Count
     lr_gamma: Share
@@ -163,9 +163,9 @@ class DetectionTask:
         file, objects = self.detection.train.files[place], self.detection.train.objects[place]
         proposals = self.detection.proposals.of(file.stem, objects.width, objects.height)
         candidates = np.concatenate([objects.boxes, proposals])
-        rows, classes, nearest = draw_rois(candidates, objects, max(p.rois // p.images, 1), chances)
+        rows, classes, nearest = draw_rois(candidates, objects, max(p.rois_per_step // p.images_per_step, 1), chances)
         boxes = torch.from_numpy(np.stack([candidates[rows], objects.boxes[nearest]])).float()
-        image = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
+        image = scaled(read_annotated(file, objects), p.shorter_side, p.longer_side)
         if chances.random() < 0.5:
             image = image.flip(-1)
             boxes = boxes[..., [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1])
@@ -265,7 +265,7 @@ def detect_shard(number: int, detection: Detection) -> dict[str, int]:
     p, found = detection.context.params, {}
     for file, objects in detection.test.pairs(shard):
         proposals = torch.from_numpy(detection.proposals.of(file.stem, objects.width, objects.height))
-        image = scaled(read_annotated(file, objects), p.shorter_side, p.longest_side)
+        image = scaled(read_annotated(file, objects), p.shorter_side, p.longer_side)
         for name, values in detect(detector, image, proposals, objects).items():
             found[f"{file.stem}.{name}"] = values
     with write_atomically(detection.place(detection.names[place], shard)) as temporary_path:
@@ -303,7 +303,7 @@ def recall(proposed: Sequence[np.ndarray], shown: Sequence[Objects]) -> float:
 def places_of(context: Context[Params], count: int, step: int) -> list[int]:
     """Which of `count` pictures a step shows."""
     return visible_positions(
-        "detection order", context.seed, step, batch_size=context.params.images, count=count
+        "detection order", context.seed, step, batch_size=context.params.images_per_step, count=count
     ).tolist()
 
 

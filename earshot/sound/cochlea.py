@@ -49,7 +49,7 @@ def erb(frequency: np.ndarray | float) -> np.ndarray:
     return 9.265 * np.log1p(np.asarray(frequency) / (24.7 * 9.265))
 
 
-def cochlear_filters(ends: Ends = "lowpass+highpass") -> np.ndarray:
+def cochlear_filters(outer_channels: Ends = "lowpass+highpass") -> np.ndarray:
     """Gains of the 32 filters, low to high, on the bins of a 3.75 s window at 20 kHz: float64 (32, 37501).
 
     Half cosines on the ERB scale that overlap by half. With `lowpass+highpass` they are 30 between a lowpass and a
@@ -57,29 +57,29 @@ def cochlear_filters(ends: Ends = "lowpass+highpass") -> np.ndarray:
     are half cosines (the wording of the papers).
     """
     frequencies = np.arange(ANALYSIS_BINS) / WINDOW_SECONDS
-    half_cosines = CHANNELS if ends == "band-passes" else CHANNELS - 2
+    half_cosines = CHANNELS if outer_channels == "band-passes" else CHANNELS - 2
     places, step = np.linspace(erb(LOWEST), erb(HIGHEST), half_cosines + 2, retstep=True)
     distance = (erb(frequencies) - places[1:-1, None]) / step  # (half cosines, bins)
     filters = np.where(np.abs(distance) < 1, np.cos(np.pi / 2 * distance), 0.0)
-    if ends == "band-passes":
+    if outer_channels == "band-passes":
         return filters
     lowpass = np.where(distance[0] < 0, np.sqrt(1 - filters[0] ** 2), 0.0)
     highpass = np.where(distance[-1] > 0, np.sqrt(1 - filters[-1] ** 2), 0.0)
     return np.vstack([lowpass, filters, highpass])
 
 
-def channel_frequencies(ends: Ends) -> np.ndarray:
+def channel_frequencies(outer_channels: Ends) -> np.ndarray:
     """Where the 32 channels lie, Hz: evenly on the ERB scale, the outer two at 20 Hz and 10 kHz, or within."""
-    places = np.linspace(erb(LOWEST), erb(HIGHEST), CHANNELS + 2 if ends == "band-passes" else CHANNELS)
-    places = places[1:-1] if ends == "band-passes" else places
+    places = np.linspace(erb(LOWEST), erb(HIGHEST), CHANNELS + 2 if outer_channels == "band-passes" else CHANNELS)
+    places = places[1:-1] if outer_channels == "band-passes" else places
     fine = np.geomspace(LOWEST, HIGHEST, 10_000)
     return np.interp(places, erb(fine), fine)
 
 
 @lru_cache
-def cochlear_bands(ends: Ends) -> tuple[Band, ...]:
+def cochlear_bands(outer_channels: Ends) -> tuple[Band, ...]:
     """The 32 filters, each cropped to the bins that it passes."""
-    filters = cochlear_filters(ends)
+    filters = cochlear_filters(outer_channels)
     filters[:, 1:-1] *= 2  # the analytic signal doubles what lies between DC and Nyquist and drops negative frequencies
     bands = []
     for gains in filters:
@@ -101,7 +101,7 @@ def cochleagrams(
     windows: np.ndarray,
     *,
     order: Order = "compress-then-resample",
-    ends: Ends = "lowpass+highpass",
+    outer_channels: Ends = "lowpass+highpass",
     exactness: Exactness = "earshot",
 ) -> np.ndarray:
     """Compressed envelopes of a few windows, not divided by their loudness: float32 (moments, 32, 1500), at i/400 s.
@@ -112,7 +112,7 @@ def cochleagrams(
     gate = GATE * root_mean_square(windows) if exactness == "earshot" else np.zeros(len(windows), np.float32)
     exponent = COMPRESSION if order == "compress-then-resample" else 1.0
     resampled = np.zeros((len(windows), CHANNELS, ENVELOPE_BINS), np.complex64)
-    for channel, band in enumerate(cochlear_bands(ends)):
+    for channel, band in enumerate(cochlear_bands(outer_channels)):
         if band.first_bin < spectra.shape[1]:  # a slow source has nothing in the bands above its Nyquist
             power = np.maximum(band_power(spectra, band) - np.square(gate)[:, None], 0)  # (moments, points)
             resampled[:, channel] = envelope_spectra(raised(power, exponent / 2))

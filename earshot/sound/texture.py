@@ -49,7 +49,7 @@ class TextureOptions(Group):
     Args:
         order: Owens' section 3.1 compresses the envelopes before it resamples them to 400 Hz, section A3 and Mahadev
             and Lu afterwards.
-        ends: the outer two of the 32 filters are a lowpass and a highpass (the published code) or band-passes (the
+        outer_channels: the outer two of the 32 filters are a lowpass and a highpass (the published code) or band-passes (the
             papers).
         modulation_norm: modulation power is divided by the channel's variance (Owens) or by its squared mean (Mahadev
             and Lu, section 3.2).
@@ -58,7 +58,7 @@ class TextureOptions(Group):
     """
 
     order: Order
-    ends: Ends
+    outer_channels: Ends
     modulation_norm: ModulationNorm
     exactness: Exactness
 
@@ -73,7 +73,7 @@ def sound_textures(
     sample_rate: int,
     *,
     order: Order = "compress-then-resample",
-    ends: Ends = "lowpass+highpass",
+    outer_channels: Ends = "lowpass+highpass",
     modulation_norm: ModulationNorm = "variance",
     exactness: Exactness = "earshot",
 ) -> np.ndarray:
@@ -85,7 +85,12 @@ def sound_textures(
     Raises UnfitSound (an EarshotError and a ValueError) for windows that are too short, too long, not mono or not
     finite, EarshotError for an option with another value than TextureOptions has.
     """
-    options = {"order": order, "ends": ends, "modulation_norm": modulation_norm, "exactness": exactness}
+    options = {
+        "order": order,
+        "outer_channels": outer_channels,
+        "modulation_norm": modulation_norm,
+        "exactness": exactness,
+    }
     cochlea = check_params(TextureOptions, options, "texture").cochlea
     windows = fitted_windows(windows, sample_rate)
     textures = np.empty((len(windows), TEXTURE_SIZE), np.float32)

@@ -130,10 +130,10 @@ def moved(rois: Tensor, offsets: Tensor) -> Tensor:
     return torch.cat([middles - halves, middles + halves], dim=-1)
 
 
-def scaled(image: Tensor, shorter_side: int, longest_side: int) -> Tensor:
+def scaled(image: Tensor, shorter_side: int, longer_side: int) -> Tensor:
     """A picture uint8 (3, height, width) scaled until its shorter side or else its longer one has the px it may."""
     height, width = image.shape[1:]
-    factor = min(shorter_side / min(height, width), longest_side / max(height, width))
+    factor = min(shorter_side / min(height, width), longer_side / max(height, width))
     size = max(round(height * factor), 1), max(round(width * factor), 1)
     return interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 

@@ -30,7 +30,7 @@ def charts(texture: np.ndarray, options: TextureOptions) -> dict[str, np.ndarray
     below, above = PAIRS.T
     correlation[below, above] = correlation[above, below] = texture[TEXTURE_GROUPS["correlation"]]
     return {
-        "frequencies": channel_frequencies(options.ends),
+        "frequencies": channel_frequencies(options.outer_channels),
         "rates": MODULATION_CENTERS,
         "mean": moments[:CHANNELS],
         "spread": moments[CHANNELS:],
