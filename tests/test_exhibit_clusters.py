@@ -84,7 +84,7 @@ def ask(tmp_path):
         description(descriptor).save(tmp_path / "models/labeler", [])
         data = tmp_path / "data"
         values = {"data_dir": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0}
-        values |= {"params": SimpleNamespace(examples=examples, heard=heard), "window": 3.75}
+        values |= {"params": SimpleNamespace(examples=examples, audio_examples=heard), "window": 3.75}
         values |= {"scenes": data / "scenes", "annotations": data / "annotations", "folder": tmp_path / "shown"}
         rest = dict.fromkeys(("clips", "scratch"), tmp_path)
         shown = make(Context(**values | rest | changes))

@@ -207,7 +207,7 @@ def test_counts_sweep_and_classes_are_those_of_the_units(ask, world):
 
 def test_what_makes_sound_is_what_is_said_of_clips_or_what_is_listed(ask, world):
     assert ask().metrics["audible_share"] == 1 and rows_of(world)[RED]["audible"]
-    metrics = ask(audible=("rain",)).metrics
+    metrics = ask(audible_classes=("rain",)).metrics
     assert (metrics["audible"], metrics["audible_share"], metrics["boxed_audible"]) == (0, 0, 0)
     assert not rows_of(world)[RED]["audible"]
     assert "random_audible_share" not in metrics  # of no unit

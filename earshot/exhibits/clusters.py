@@ -74,7 +74,7 @@ class Params(ExhibitParams):
     """How much is shown of each cluster."""
 
     examples: Positive
-    heard: Count
+    audio_examples: Count
 
 
 @dataclass(order=True, frozen=True)
@@ -262,7 +262,7 @@ def moment_rows(clusters: Sequence[Cluster], context: Context, description: Desc
                 "group": near.group,
                 "annotations": near.annotations,
                 "distance": near.distance,
-                **draw_moment(clip, near.moment, context, description, heard=rank <= context.params.heard),
+                **draw_moment(clip, near.moment, context, description, heard=rank <= context.params.audio_examples),
             }
     yield from (drawn[place] for place in sorted(drawn))
 
