@@ -1,16 +1,16 @@
 # make repro: from nothing to benchmark scores.   make test: the tests.   Both install what they need into .venv first.
 SHELL := /bin/bash
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 INSTALLED := .venv/installed
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" DVC_NO_ANALYTICS=1
 TESTS := $(RUN) python -m pytest -n auto --dist loadfile
 
-.PHONY: repro test test-long lint install clean
+.PHONY: repro test test-long lint docs install pin clean
 
 repro: $(INSTALLED)
 	@$(RUN) dvc repro
-	@$(RUN) python -m earshot.commands.scores
+	@$(RUN) earshot scores
 
 test: $(INSTALLED) lint
 	@$(TESTS)
@@ -23,14 +23,25 @@ lint: $(INSTALLED)
 	@$(RUN) lint-imports --no-logo
 	@$(RUN) mypy earshot stages
 
+docs: $(INSTALLED)
+	@$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "site/index.html: the documentation"
+
 install: $(INSTALLED)
 
-$(INSTALLED): requirements.txt
-	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or 3.12 on PATH, or PYTHON=/path/to/it"; exit 1; }
+$(INSTALLED): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 to 3.14 on PATH, or PYTHON=/path/to/it"; exit 1; }
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "make: DVC needs Git, and this folder is in no Git repository that can be read;" \
+		"install Git and clone the repository, or run: git init && git add --all && git commit --message start"; exit 1; }
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "installing requirements.txt into .venv (a few minutes, once)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Rewrite the pinned set from pyproject.toml, with the newest versions that it allows.
+pin:
+	@uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header --output-file requirements.txt --upgrade pyproject.toml
 
 clean:
 	rm -rf .earshot

@@ -7,7 +7,7 @@
 
 A seed is another world and another training. Its world is rendered and described once; every row then runs the very
 stages of the pipeline, with recipes/sample-large.yaml and what makes the row, in a folder of its own with params.yaml
-and metrics/, which `python -m earshot.commands.tables` collects. What is there is not run again. `true-kinds` alone is
+and metrics/, which `earshot tables` collects. What is there is not run again. `true-kinds` alone is
 no setting of the pipeline, whose training cannot read annotations: here the table of labels is written from them.
 
 Writes rows.csv into the folder, prints it, and states for every ordering of the papers how it came out here.

@@ -15,7 +15,7 @@ def write_params(root: Path, recipe: str, seed: int, changes: Iterable[str]) -> 
     """params.yaml in a folder: that of the pipeline, a recipe, the seeds and changes."""
     root.mkdir(parents=True, exist_ok=True)
     settings = [word for change in [f"seed={seed}", f"sample.seed={seed}", *changes] for word in ("--set", change)]
-    command = ["-m", "earshot.commands.recipe", f"recipes/{recipe}.yaml", "--params", str(REPOSITORY / "params.yaml")]
+    command = ["-m", "earshot", "recipe", f"recipes/{recipe}.yaml", "--params", str(REPOSITORY / "params.yaml")]
     run([*command, "--output", str(root / "params.yaml"), *settings], root)
 
 

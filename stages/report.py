@@ -9,7 +9,7 @@ reads   data/explain, metrics, the ledgers in data/clips and data/scenes
 writes  report               index.html, the other pages, media/, figures/, and plots/, which `dvc plots` draws
 
     python -m stages.report
-    python -m earshot.commands.compare main fifteen        # several runs side by side
+    earshot compare main fifteen        # several runs side by side
 """
 
 from earshot.core.yaml_files import flatten

@@ -13,6 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from earshot.commands.main import cli
 from earshot.commands.recipe import apply_recipes
 from earshot.pipeline.settings import settings
 
@@ -24,6 +25,11 @@ def committed(name: str) -> str:
     """The text of a file as it was last added to Git: what a user tries in params.yaml must not matter to a test."""
     shown = subprocess.run(["git", "show", f":./{name}"], cwd=REPOSITORY, capture_output=True, text=True)
     return (REPOSITORY / name).read_text() if shown.returncode else shown.stdout
+
+
+def earshot(command: str, *words: object) -> None:
+    """Run a command of `earshot` in this process: it prints, and a user's mistake is a SystemExit of one line."""
+    cli.main([command, *map(str, words)], prog_name="earshot", standalone_mode=False)
 
 
 def copy_committed(folder: str, root: Path) -> None:

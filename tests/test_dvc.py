@@ -51,7 +51,7 @@ def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
 
 def test_experiments_stand_side_by_side_with_their_exhibits_from_the_cache(repository):
     where = ["--root", str(repository.folder), "--output", str(repository.folder / "report-compare")]
-    told = repository.run(sys.executable, "-m", "earshot.commands.compare", "HEAD", "--experiments", "five", *where)
+    told = repository.run(sys.executable, "-m", "earshot", "compare", "HEAD", "--experiment", "five", *where)
     assert "not in DVC's cache" not in told and "2 runs" in told
     clusters = (repository.folder / "report-compare" / "clusters.html").read_text()
     assert "4 clusters of what is heard" in clusters and "5 clusters of what is heard" in clusters

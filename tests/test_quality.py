@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from conftest import PARAMS
+from conftest import PARAMS, earshot
 from odd_media import BLEND, MP4, decode, ffmpeg, render
 
 import stages.extract
-from earshot.commands.completeness import main as completeness_main
 from earshot.core.hashing import list_hash
 from earshot.core.params import load_params
 from earshot.corpus.completeness import MAX_CLASSES, OTHERS, Completeness
@@ -331,7 +330,7 @@ def test_what_was_asked_for_and_never_came_is_counted_by_split_and_class(tmp_pat
     groups = ["one", "two", "three", "four", "one", "group0", "group1"]
     assert counts["train", ""][0] == sum(split_of(group) == "train" for group in groups)
     capsys.readouterr()
-    completeness_main(["--root", str(tmp_path)])
+    earshot("completeness", "--root", tmp_path)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1][:7] == ["all", "3", "of", "7", "42.9%", "2", "duplicate,"]
     assert [line[0] for line in lines[-4:-2]] == ["bell", "dog"]  # the worst first
@@ -353,8 +352,8 @@ def test_a_missing_or_other_table_is_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "metrics").mkdir()
         (tmp_path / "metrics/completeness.csv").write_text(content)
-    with pytest.raises(SystemExit, match=r"^completeness: .*completeness\.csv.*run the stage extract"):
-        completeness_main(["--root", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^earshot completeness: .*completeness\.csv.*run the stage extract"):
+        earshot("completeness", "--root", tmp_path)
 
 
 # Real media.

@@ -4,9 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PARAMS, REPOSITORY
+from conftest import PARAMS, REPOSITORY, earshot
 
-from earshot.commands.recipe import apply_recipes, main
+from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.core.yaml_files import flatten, read_yaml
@@ -91,7 +91,7 @@ def test_a_wrong_recipe_is_refused_by_name_and_writes_nothing(content, told, tmp
     (tmp_path / "recipe.yaml").write_text(content)
     (tmp_path / "below.yaml").write_text("about: a\ncost: b\nreach: c\nonto: ground\nparams: {clusters: 5}\n")
     with pytest.raises(SystemExit, match=told) as refusal:
-        main([str(tmp_path / "recipe.yaml"), "--params", str(PARAMS), "--output", str(tmp_path / "out.yaml")])
+        earshot("recipe", tmp_path / "recipe.yaml", "--params", PARAMS, "--output", tmp_path / "out.yaml")
     assert "recipe.yaml" in str(refusal.value)
     assert not (tmp_path / "out.yaml").exists()
 
@@ -110,14 +110,14 @@ def test_a_recipe_begins_with_the_committed_parameters_and_says_what_it_leaves_o
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a state"]):
         subprocess.run([*git, *words], check=True)
-    main([str(REPOSITORY / "recipes" / "owens-binary.yaml"), "--params", str(params)])
+    earshot("recipe", REPOSITORY / "recipes" / "owens-binary.yaml", "--params", params)
     capsys.readouterr()
-    main([str(REPOSITORY / "recipes" / "mahadev-mfcc.yaml"), "--params", str(params)])
+    earshot("recipe", REPOSITORY / "recipes" / "mahadev-mfcc.yaml", "--params", params)
     assert "label.model binary (clusters again)" in capsys.readouterr().out
     again = params.read_text()
     params.write_text(PARAMS.read_text())
-    main([str(REPOSITORY / "recipes" / "mahadev-mfcc.yaml"), "--params", str(params)])
+    earshot("recipe", REPOSITORY / "recipes" / "mahadev-mfcc.yaml", "--params", params)
     assert params.read_text() == again
     assert "left out" not in capsys.readouterr().out
-    main([str(SIZE), "--params", str(params), "--keep"])
+    earshot("recipe", SIZE, "--params", params, "--keep")
     assert load_params(Pipeline, params).descriptor == "mfcc"

@@ -10,11 +10,10 @@ from xml.etree import ElementTree
 
 import conftest
 import pytest
-from conftest import REPOSITORY, run_stage
+from conftest import REPOSITORY, earshot, run_stage
 from peak_memory import measured
 from synthetic_exhibits import KINDS, Synthetic, photograph
 
-from earshot.commands.compare import main as compare
 from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
 from earshot.core.registry import find_all
@@ -192,7 +191,7 @@ def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(r
     assert changed_parameters(sources).rows == [("clusters", "30", "15")]
     (told,) = other_lists(sources)
     assert "different lists of clips for voc" in told and f"fifteen {'0' * 16}" in told
-    compare(["--folder", str(root), str(other), "--output", str(tmp_path / "report")])
+    earshot("compare", "--folder", root, "--folder", other, "--output", tmp_path / "report")
     page = (tmp_path / "report/index.html").read_text()
     assert "−0.125" in page and "+0.000" in page and "different lists of clips for voc" in page
     clusters = (tmp_path / "report/clusters.html").read_text()
@@ -206,12 +205,12 @@ def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(r
         (["nosuch", "main"], "nosuch"),
         (["--folder", "tests", "earshot"], "tests: holds no run"),
         (["--output", "tests", "a", "b"], "tests: holds something else than a report"),
-        (["--experiments", "nosuch-exp", "other-exp"], "nosuch-exp: no such experiment"),
+        (["--experiment", "nosuch-exp", "--experiment", "other-exp"], "nosuch-exp: no such experiment"),
     ],
 )
 def test_a_run_that_is_none_is_one_line(arguments, reason):
-    with pytest.raises(SystemExit, match=f"^compare: .*{reason}"):
-        compare([*arguments, "--root", str(REPOSITORY)])
+    with pytest.raises(SystemExit, match=f"^earshot compare: .*{reason}"):
+        earshot("compare", *arguments, "--root", REPOSITORY)
 
 
 @pytest.mark.slow

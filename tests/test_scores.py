@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import PARAMS
+from conftest import PARAMS, earshot
 
-from earshot.commands.scores import main, table
+from earshot.commands.scores import table
 
 VOC = {"map_pool5": 0.5, "svm_c_pool5": 0.01, "random_map_pool5": 0.25, "color_histogram_map": 0.125, "chance": 0.1}
 
@@ -48,5 +48,5 @@ def test_missing_or_broken_metrics_are_one_line(tmp_path, content):
     if content:
         write(tmp_path, "voc", {})
         (tmp_path / "metrics" / "voc.json").write_text(content)
-    with pytest.raises(SystemExit, match=r"^scores: .*metrics.*run"):
-        main(["--root", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^earshot scores: .*metrics.*run"):
+        earshot("scores", "--root", tmp_path)

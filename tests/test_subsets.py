@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from conftest import earshot
 
-from earshot.commands.subsets import KIM_INSTRUMENTS, KINETICS_SOUNDS, SUBSETS, instruments, main
+from earshot.commands.subsets import KIM_INSTRUMENTS, KINETICS_SOUNDS, SUBSETS, instruments
 from earshot.core.errors import EarshotError
 from earshot.corpus.manifest import read_manifest
 from earshot.corpus.ontology import read_ontology
@@ -56,7 +57,7 @@ def metadata(tmp_path):
 
 def told(name, metadata, capsys):
     """The manifest of a corpus as the stage download reads it, by video, and what is printed."""
-    main([name, "--metadata", str(metadata), "--output", str(metadata / "out" / "manifest.csv")])
+    earshot("subsets", name, "--metadata", metadata, "--output", metadata / "out" / "manifest.csv")
     rows = list(read_manifest(metadata / "out"))
     return {(row.group, row.start): row for row in rows}, capsys.readouterr().out
 

@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, committed
+from conftest import REPOSITORY, committed, earshot
 
 from earshot.commands.recipe import apply_recipes
-from earshot.commands.tables import main, sections
+from earshot.commands.tables import sections
 from earshot.core.errors import EarshotError
 from earshot.results.paper_tables import Score
 from earshot.results.published import published_tables
@@ -156,7 +156,7 @@ def test_the_command_writes_published_rows_ours_and_controls(tmp_path, capsys):
     for clusters, score in ((2, 0.3), (30, 0.5)):
         write_run(tmp_path / "runs" / str(clusters), score, f"clusters={clusters}")
     write_run(tmp_path / "runs" / "new", 0.7, "label.threshold=median", "label.model=binary", "descriptor=mfcc")
-    main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    earshot("tables", "--folder", tmp_path / "runs", "--root", tmp_path, "--output", tmp_path / "tables")
     rows = {
         (row["method"], row["kind"]): row["mean"]
         for row in read_csv(tmp_path / "tables" / "owens-2a.csv")
@@ -179,7 +179,7 @@ def test_classes_stand_in_the_papers_order_or_are_those_of_another_tree(classes,
     run = write_run(tmp_path / "run")
     rows = "".join(f"{name},0.{number:02},0.1\n" for number, name in enumerate(sorted(classes)))
     (run / "metrics" / "voc_classes.csv").write_text(f"class,ap_pool5,random_ap_pool5\n{rows}")
-    main(["--folder", str(run), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    earshot("tables", "--folder", run, "--root", tmp_path, "--output", tmp_path / "tables")
     text = (tmp_path / "tables" / "owens-2c.md").read_text()
     short = list(TABLES["owens-2c"].columns) if classes is CLASSES else classes
     assert f"| method | | seeds | {' | '.join(short)} |" in text
@@ -194,7 +194,7 @@ def test_a_run_that_cannot_stand_in_a_table_is_listed_with_its_reason(tmp_path, 
     stale = write_run(tmp_path / "runs" / "stale")
     lock = "stages: {pretrain: {params: {params.yaml: {pretrain: {epochs: 99}}}}}"
     (stale / "dvc.lock").write_text(lock)
-    main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    earshot("tables", "--folder", tmp_path / "runs", "--root", tmp_path, "--output", tmp_path / "tables")
     told = capsys.readouterr().out
     assert "empty: has no scores" in told and "epochs=99, but params.yaml says" in told
     left = [row["rows"] for row in read_csv(tmp_path / "tables" / "runs.csv") if "left out" in row["rows"]]
@@ -212,14 +212,14 @@ def test_a_run_that_cannot_stand_in_a_table_is_listed_with_its_reason(tmp_path, 
 )
 def test_broken_metrics_are_refused_by_name(file, content, tmp_path):
     (write_run(tmp_path / "run") / "metrics" / file).write_text(content)
-    with pytest.raises(SystemExit, match=rf"^tables: .*run: metrics/{file}"):
-        main(["--folder", str(tmp_path / "run"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    with pytest.raises(SystemExit, match=rf"^earshot tables: .*run: metrics/{file}"):
+        earshot("tables", "--folder", tmp_path / "run", "--root", tmp_path, "--output", tmp_path / "tables")
 
 
 def test_a_table_of_networks_is_passed_over(tmp_path, capsys):
     run = write_run(tmp_path / "run")
     (run / "metrics" / "correspondence_classes.csv").write_text("network,accuracy\ntrained,0.5\n")
-    main(["--folder", str(run), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    earshot("tables", "--folder", run, "--root", tmp_path, "--output", tmp_path / "tables")
     assert "1 runs" in capsys.readouterr().out
 
 
@@ -229,10 +229,10 @@ def test_runs_of_one_world_and_different_clips_are_named(tmp_path, capsys):
     write_run(runs / "two", 0.6, "seed=1", clips_hash="a" * 16)
     write_run(runs / "other world", 0.6, "seed=1", "sample.seed=1", clips_hash="b" * 16)
     command = ["--folder", str(runs), "--root", str(tmp_path), "--output", str(tmp_path / "tables")]
-    main(command)
+    earshot("tables", *command)
     assert "should have the same" not in capsys.readouterr().out
     write_run(runs / "some missing", 0.6, "seed=2", clips_hash="c" * 16)
-    main(command)
+    earshot("tables", *command)
     told = f"should have the same clips to train on for voc have different ones ({'a' * 16}, {'c' * 16})"
     assert told in capsys.readouterr().out
     assert told in (tmp_path / "tables" / "owens-2a.md").read_text()
@@ -319,7 +319,7 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     write_correspondence(tmp_path / "runs" / "ave")
     write_correspondence(tmp_path / "runs" / "aug", "correspond.gain_jitter=0.1", accuracy=0.8)
     write_run(tmp_path / "runs" / "pretrained", 0.5)
-    main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
+    earshot("tables", "--folder", tmp_path / "runs", "--root", tmp_path, "--output", tmp_path / "tables")
     found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
     assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= found and "mahadev-1" not in found
     pool5 = [row for row in read_csv(tmp_path / "tables" / "owens-2a.csv") if row["kind"] == "ours"]

@@ -1,21 +1,18 @@
 """The report of two or more runs side by side: their scores with differences, what differs between them, every page.
 
-    python -m earshot.commands.compare main fifteen
-    python -m earshot.commands.compare --experiments randy-dent sappy-fils --output report-compare
-    python -m earshot.commands.compare . --folder .earshot/rows/owens-cluster-0
-
 A run is a branch, a tag or a commit; "." is the workspace; experiments are named as `dvc exp show` names them; a folder
 holds params.yaml and metrics/. Parameters and metrics of a revision come from Git, its exhibits from DVC's cache: where
 they are not there, the pages say so, and the scores are compared all the same.
 """
 
-import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import click
+
+from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree
 from earshot.report.build import START, write_report
@@ -27,21 +24,23 @@ WORKSPACE = "."
 STYLE = "report.css"  # which every report has
 
 
-def sources(options: argparse.Namespace, scratch: Path) -> list[Source]:
+def sources(
+    root: Path, runs: Sequence[str], experiments: Sequence[str], folders: Sequence[Path], scratch: Path
+) -> list[Source]:
     """The runs that the command line names, in its order; what comes from a revision is put below `scratch`.
 
     Raises EarshotError where one cannot be read, and for fewer than two.
     """
-    found: list[Source] = []
-    for name in options.runs:
+    found = []
+    for name in runs:
         found.append(
-            folder_source(options.root, "workspace")
+            folder_source(root, "workspace")
             if name == WORKSPACE
-            else revision_source(options.root, name, name, scratch / f"run{len(found)}")
+            else revision_source(root, name, name, scratch / f"run{len(found)}")
         )
-    for name in options.experiments:
-        found.append(experiment_source(options.root, name, scratch / f"run{len(found)}"))
-    found += [folder_source(folder, str(folder)) for folder in options.folder]
+    for name in experiments:
+        found.append(experiment_source(root, name, scratch / f"run{len(found)}"))
+    found += [folder_source(folder, str(folder)) for folder in folders]
     if len(found) < 2:
         raise EarshotError(f"{len(found)} run named, wanted two or more, such as: main fifteen; '.' is the workspace")
     displays = registered_displays()
@@ -54,33 +53,38 @@ def check_output(folder: Path) -> None:
         raise EarshotError(f"{folder}: holds something else than a report; name another folder with --output")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m earshot.commands.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("runs", nargs="*", default=[], metavar="run", help="branches, tags or commits; '.' is the workspace")
-    add("--experiments", nargs="+", default=[], metavar="NAME", help="DVC experiments too")
-    add("--folder", type=Path, nargs="+", default=[], metavar="DIR", help="folders of runs too")
-    add("--root", type=Path, default=Path("."), metavar="DIR", help="the repository")
-    add("--output", type=Path, default=Path("report-compare"), metavar="DIR")
-    options = parser.parse_args(arguments)
-    try:
-        check_output(options.output)
-        with tempfile.TemporaryDirectory(prefix="earshot-") as scratch:
-            found = sources(options, Path(scratch))
-            site = write_report(found, Path(scratch) / "report")
-            link_tree(Path(scratch) / "report", options.output)
-    except EarshotError as error:
-        sys.exit(f"compare: {error}")
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@options.experiments
+@options.folders
+@options.root
+@click.option(
+    "--output",
+    type=options.FOLDER,
+    default=Path("report-compare"),
+    metavar="DIR",
+    help="The report to write (default: report-compare).",
+)
+def command(
+    runs: tuple[str, ...], experiments: tuple[str, ...], folders: tuple[Path, ...], root: Path, output: Path
+) -> None:
+    """Write one report of two or more runs side by side: scores with differences, what differs, every page.
+
+    A RUN is a branch, a tag or a commit; "." is the workspace. Name experiments as `dvc exp show` does. Exhibits of a
+    revision come from DVC's cache. Where they are not there, the pages say so; the scores are compared all the same.
+
+    \b
+    Examples:
+      earshot compare main fifteen
+      earshot compare . --experiment randy-dent --experiment sappy-fils --output report-compare
+      earshot compare . --folder .earshot/rows/owens-cluster-0
+    """
+    check_output(output)
+    with tempfile.TemporaryDirectory(prefix="earshot-") as scratch:
+        found = sources(root, runs, experiments, folders, Path(scratch))
+        site = write_report(found, Path(scratch) / "report")
+        link_tree(Path(scratch) / "report", output)
     for source in found:
         if source.absent:
-            print(f"{source.name}: {source.absent}")
-    print(f"{options.output / START}: {len(found)} runs, {site}")
-
-
-if __name__ == "__main__":
-    main()
+            click.echo(f"{source.name}: {source.absent}")
+    click.echo(f"{output / START}: {len(found)} runs, {site}")

@@ -1,16 +1,11 @@
-"""How many of the clips asked for exist at the end, by split and class, the worst first, and why the others do not.
+"""How many of the requested clips exist at the end, by split and class, the worst first, and why the others do not."""
 
-    python -m earshot.commands.completeness [--root DIR] [--worst 20]
-
-Reads metrics/completeness.csv and metrics/extract.json, which the stage extract writes.
-"""
-
-import argparse
 import csv
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
+from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.results.runs import read_metrics
@@ -61,21 +56,17 @@ def _line(name: str, row: dict[str, str]) -> str:
     return f"  {name:<28.28}{kept:>24} {float(row['share_kept']):>7.1%}  {', '.join(told)}".rstrip()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m earshot.commands.completeness",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--root", type=Path, default=Path("."), metavar="DIR", help="where metrics/ is")
-    parser.add_argument("--worst", type=int, default=20, metavar="N", help="classes that are shown (default: 20)")
-    options = parser.parse_args(arguments)
-    try:
-        print(report(options.root, options.worst))
-    except EarshotError as error:
-        sys.exit(f"completeness: {error}")
+@click.command()
+@options.root
+@click.option("--worst", type=int, default=20, metavar="N", help="How many classes are printed (default: 20).")
+def command(root: Path, worst: int) -> None:
+    """Print how many of the requested clips exist, by split and class, the worst class first, and why others do not.
 
+    Reads metrics/completeness.csv and metrics/extract.json, which the stage extract writes.
 
-if __name__ == "__main__":
-    main()
+    \b
+    Examples:
+      earshot completeness
+      earshot completeness --worst 100
+    """
+    click.echo(report(root, worst))

@@ -1,9 +1,5 @@
 """Apply recipes to params.yaml: `git diff` then shows what they change, and `dvc exp run` goes on from there.
 
-    python -m earshot.commands.recipe recipes/owens-binary.yaml
-    python -m earshot.commands.recipe recipes/owens-binary.yaml recipes/sample-large.yaml --set seed=1
-    python -m earshot.commands.recipe recipes/owens-binary.yaml --keep --output elsewhere/params.yaml
-
 Of several recipes the sizes are laid down first and then the ideas, each in the order given and a later one over an
 earlier: so a published row comes down to the size of another recipe and stays that row.
 
@@ -11,20 +7,22 @@ It begins with params.yaml as committed, so that nothing of a recipe applied bef
 it leaves out; --keep begins with the file as it stands.
 """
 
-import argparse
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 from ruamel.yaml import YAML
 
+from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import check_params, set_value, split_override
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.params.schema import Pipeline, parameter_names
 from earshot.results.recipes import read_recipe, recipe_values
+
+INPUTS = ("clips", "manifest", "ontology", "data_dir", "weights")  # names of parameters that are paths
 
 
 def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides: Sequence[str] = ()) -> None:
@@ -42,14 +40,35 @@ def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides:
         yaml.dump(values, file)
 
 
-def committed(file: Path) -> str | None:
-    """The text of `file` in the last commit; None where Git knows no such file."""
+def committed(file: Path) -> str:
+    """The text of `file` in the last commit.
+
+    Raises EarshotError, with what Git says, where it cannot be had: outside a repository, for a file that is not
+    committed, and where Git refuses to read a repository of another owner.
+    """
     command = ["git", "show", f"HEAD:./{file.name}"]
+    reason = ""
     try:
         done = subprocess.run(command, cwd=file.resolve().parent, capture_output=True, encoding="utf-8")
-    except OSError:  # no git, or no such folder
-        return None
-    return done.stdout if done.returncode == 0 else None
+    except FileNotFoundError:
+        reason = "git is not installed"
+    else:
+        if done.returncode == 0:
+            return done.stdout
+        reason = (done.stderr.splitlines() or [f"git ended with {done.returncode}"])[0].removeprefix("fatal: ")
+    raise EarshotError(
+        f"{file}: the committed state cannot be read ({reason}); --keep begins with the file as it stands"
+    )
+
+
+def missing_inputs(params: Path, root: Path) -> list[str]:
+    """What `params` names outside the pipeline's own folders that is not there, as `key: path`."""
+    missing = []
+    for key, value in flatten(read_yaml(params)):
+        is_outside = isinstance(value, str) and value.startswith(("../", "/"))
+        if key.rpartition(".")[2] in INPUTS and is_outside and not (root / value).exists():
+            missing.append(f"{key}: {value}")
+    return missing
 
 
 def left_out(found: str, base: str, changed: set[str]) -> list[str]:
@@ -59,41 +78,59 @@ def left_out(found: str, base: str, changed: set[str]) -> list[str]:
     return [f"{key} {before.get(key)} ({after.get(key)} again)" for key in keys]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m earshot.commands.recipe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipes", type=Path, nargs="+", metavar="recipe")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="what it changes")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: the same file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change more; repeatable")
-    parser.add_argument("--keep", action="store_true", help="begin with the file as it stands, not as committed")
-    options = parser.parse_args(arguments)
-    try:
-        print(_apply(options))
-    except EarshotError as error:
-        sys.exit(f"recipe: {error}")
+@click.command()
+@click.argument("recipes", nargs=-1, type=options.FILE, metavar="[RECIPE]...")
+@options.params
+@options.overrides
+@click.option("--keep", is_flag=True, help="Begin with the file as it stands, not as committed.")
+@click.option("--reset", is_flag=True, help="Write the committed state back, without any recipe.")
+@click.option("--output", type=options.FILE, metavar="FILE", help="The file to write (default: that of --params).")
+def command(
+    recipes: tuple[Path, ...], params: Path, overrides: tuple[str, ...], keep: bool, reset: bool, output: Path | None
+) -> None:
+    """Apply recipes to params.yaml, beginning with its committed state.
+
+    Of several recipes the sizes come first and then the ideas; a later recipe wins. A published row followed by a size
+    recipe is that row at the smaller size. Prints the cost, and which files and folders are missing. `git diff` then
+    shows what has changed.
+
+    \b
+    Examples:
+      earshot recipe recipes/owens-binary.yaml
+      earshot recipe recipes/owens-binary.yaml recipes/sample-large.yaml --set seed=1
+      earshot recipe recipes/owens-binary.yaml --keep --output elsewhere/params.yaml
+      earshot recipe --reset
+    """
+    if reset == bool(recipes) or (reset and (keep or overrides)):
+        raise click.UsageError("Name one recipe or more, or --reset alone.")
+    read_yaml(params)  # a missing or broken file is refused in our own words
+    output = output or params
+    click.echo(_reset(params, output) if reset else _apply(recipes, params, overrides, keep, output))
 
 
-def _apply(options: argparse.Namespace) -> str:
-    """Do what the command line asks; what it says in the end."""
-    read_yaml(options.params)  # a missing or broken file is refused in our own words
-    found = options.params.read_text(encoding="utf-8")
-    base = found if options.keep else committed(options.params) or found
-    output = options.output or options.params
-    apply_recipes(options.recipes, base, output, options.set)
-    changed = {*recipe_values(options.recipes), *(override.partition("=")[0].strip() for override in options.set)}
-    lines = [f"{output}: {' + '.join(recipe.stem for recipe in options.recipes)}"]
+def _reset(params: Path, output: Path) -> str:
+    """Write the committed parameters; the closing words."""
+    found, base = params.read_text(encoding="utf-8"), committed(params)
+    with write_atomically(output) as temporary:
+        temporary.write_text(base, encoding="utf-8")
+    left = left_out(found, base, set())
+    return f"{output}: as committed" + (f"; left out: {', '.join(left)}" if left else "")
+
+
+def _apply(recipes: Sequence[Path], params: Path, overrides: Sequence[str], keep: bool, output: Path) -> str:
+    """Apply the recipes; the closing words."""
+    found = params.read_text(encoding="utf-8")
+    base = found if keep else committed(params)
+    apply_recipes(recipes, base, output, overrides)
+    changed = {*recipe_values(recipes), *(override.partition("=")[0].strip() for override in overrides)}
+    lines = [f"{output}: {' + '.join(recipe.stem for recipe in recipes)}"]
     left = left_out(found, base, changed)
     if left:
         lines.append(f"not committed and so left out: {', '.join(left)}; --keep keeps such values")
-    last = read_recipe(options.recipes[-1])  # whose size it has
+    last = read_recipe(recipes[-1])  # whose size it has
     lines += [f"{name}: {' '.join(last[name].split())}" for name in ("cost", "reach")]
+    missing = missing_inputs(output, params.parent)
+    if missing:
+        lines += ["missing, before any stage can use them:", *(f"  {each}" for each in missing)]
+        lines.append("put them there, or name others: --set KEY=PATH")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()

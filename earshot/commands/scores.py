@@ -1,13 +1,11 @@
-"""The scores of a run as a small table, every one beside its controls, and where to look next.
+"""The scores of a run as a small table, every one beside its controls, and where to look next."""
 
-python -m earshot.commands.scores [--root DIR]
-"""
-
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import click
+
+from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.results.runs import read_metrics
@@ -57,17 +55,14 @@ def _score(value: float | None) -> str:
     return f"{'':>10}" if value is None else f"{value:>10.3f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m earshot.commands.scores", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, default=Path("."), metavar="DIR", help="where metrics/ is")
-    try:
-        print(table(parser.parse_args(arguments).root))
-    except EarshotError as error:
-        sys.exit(f"scores: {error}")
+@click.command()
+@options.root
+def command(root: Path) -> None:
+    """Print the scores of a run as a table, each beside its controls, and where to look next.
 
-
-if __name__ == "__main__":
-    main()
+    \b
+    Examples:
+      earshot scores
+      earshot scores --root .earshot/rows/owens-cluster-0
+    """
+    click.echo(table(root))

@@ -1,7 +1,5 @@
 """The annotated corpora of the papers, from the lists and the ontology that their authors published, as manifests.
 
-    python -m earshot.commands.subsets ave --metadata ../metadata --output ave/manifest.csv
-
 - `audioset-instruments`: clips of AudioSet with one of 50 of the 110 classes of audioset_filter_ots.csv, those that
   most clips of the lists at hand have (Kim 2020, section 3.2, takes 50 and names none); annotated with these classes.
 - `audioset-instruments-kim`: the same with the 50 classes that Kim's published code lists.
@@ -23,15 +21,16 @@ AudioSet's lists, and a clip that is in none of those at hand is taken from the 
 `<video>.mp4` beside the manifest.
 """
 
-import argparse
 import csv
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.corpus.ave import read_ave
@@ -192,23 +191,26 @@ def summary(name: str, rows: Sequence[Row]) -> str:
     return f"{told}; {split}{archive if files else ''}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; a user's mistake is one line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m earshot.commands.subsets", description="Write an annotated corpus of the papers as a manifest."
-    )
-    parser.add_argument("name", choices=SUBSETS)
-    parser.add_argument("--metadata", type=Path, required=True, metavar="DIR", help="the published lists")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the manifest to write")
-    options = parser.parse_args(arguments)
-    try:
-        rows = SUBSETS[options.name](options.metadata)
-        if not rows:
-            raise EarshotError(f"{options.metadata}: no clip of {options.name} is in the lists; add more of them")
-        write_subset(rows, options.output)
-    except EarshotError as error:
-        sys.exit(f"subsets: {error}")
-    print(summary(options.name, rows))
+@click.command()
+@click.argument("name", type=click.Choice(list(SUBSETS)))
+@click.option("--metadata", type=options.FOLDER, required=True, metavar="DIR", help="The published lists.")
+@click.option("--output", type=options.FILE, required=True, metavar="FILE", help="The manifest to write.")
+def command(name: str, metadata: Path, output: Path) -> None:
+    """Write an annotated corpus of the papers as a manifest for the stage download, from the lists of their authors.
+
+    Expects under --metadata what the corpus needs of audioset/*_segments.csv, audioset/ontology.json,
+    audioset/audioset_filter_ots.csv, ave/Annotations.txt, kinetics-sounds/my_*.txt and vggsound/vggsound.csv.
+
+    \b
+    Examples:
+      earshot subsets ave --metadata ../metadata --output ../ave/manifest.csv
+      earshot subsets audioset-animals --metadata ../metadata --output ../animals/manifest.csv
+    """
+    rows = SUBSETS[name](metadata)
+    if not rows:
+        raise EarshotError(f"{metadata}: no clip of {name} is in the lists; add more of them")
+    write_subset(rows, output)
+    click.echo(summary(name, rows))
 
 
 def _labeled(
@@ -240,7 +242,3 @@ def _lines(file: Path) -> list[str]:
         return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise EarshotError(f"{file}: cannot be read ({error}); add the published list") from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,21 @@
 """The papers' tables with our runs beside them, from folders, DVC experiments and branches, as CSV, Markdown and plots.
 
-    python -m earshot.commands.tables
-    python -m earshot.commands.tables --experiments --branches main fifteen --output tables
-    python -m earshot.commands.tables --folder .earshot/rows --output tables
-
 Runs that differ in nothing but seeds are one row: their number, mean and standard deviation. Rows of one table share a
 setting, which is every parameter that is neither seed nor idea; for another setting the table is made again. Every
 score stands above that of random weights and of the wrong sound in the same runs. What matches no published row stands
 below them, named by its parameters; runs.csv lists every run, and what was left out and why.
 """
 
-import argparse
 import csv
 import io
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
+from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.results.charts import draw
@@ -185,30 +182,42 @@ def _write(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m earshot.commands.tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--experiments", action="store_true", help="all DVC experiments of the repository too")
-    add("--branches", nargs="+", default=[], metavar="NAME", help="branches, tags or commits too")
-    add("--folder", type=Path, action="append", default=[], metavar="DIR", help="the runs in it too; repeatable")
-    add("--root", type=Path, default=Path("."), metavar="DIR", help="where params.yaml and metrics/ are")
-    add("--output", type=Path, default=Path("tables"), metavar="DIR")
-    options = parser.parse_args(arguments)
-    try:
-        collection = collect(options.root, options.folder, options.experiments, options.branches)
-        if not collection.runs:
-            raise EarshotError(f"no run to show; left out: {'; '.join(collection.left_out)}")
-        shown = write_tables(collection, options.output)
-    except EarshotError as error:
-        sys.exit(f"tables: {error}")
-    print(*shown, *(f"left out: {reason}" for reason in collection.left_out), sep="\n")
-    print(f"{options.output / 'runs.csv'}: {len(collection.runs)} runs")
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--all-experiments", is_flag=True, help="Every DVC experiment of the repository.")
+@options.experiments
+@options.folders
+@options.root
+@click.option(
+    "--output",
+    type=options.FOLDER,
+    default=Path("tables"),
+    metavar="DIR",
+    help="The folder of tables to write (default: tables).",
+)
+def command(
+    runs: tuple[str, ...],
+    all_experiments: bool,
+    experiments: tuple[str, ...],
+    folders: tuple[Path, ...],
+    root: Path,
+    output: Path,
+) -> None:
+    """Write the tables of the papers with our runs in them, as CSV, Markdown and plots.
 
+    The workspace is always one of the runs. A RUN is a branch, a tag or a commit. A folder may hold folders of runs.
+    Runs that differ only in seeds share a row, with mean and standard deviation; runs with different settings get
+    separate tables. runs.csv lists every run, and what was left out and why.
 
-if __name__ == "__main__":
-    main()
+    \b
+    Examples:
+      earshot tables
+      earshot tables main fifteen --all-experiments
+      earshot tables --folder .earshot/rows --output tables
+    """
+    collection = collect(root, folders, all_experiments or experiments, runs)
+    if not collection.runs:
+        raise EarshotError(f"no run to show; left out: {'; '.join(collection.left_out)}")
+    for line in (*write_tables(collection, output), *(f"left out: {reason}" for reason in collection.left_out)):
+        click.echo(line)
+    click.echo(f"{output / 'runs.csv'}: {len(collection.runs)} runs")

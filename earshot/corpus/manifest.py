@@ -157,7 +157,7 @@ def _recognize(file: Path, line: int, first: list[str], header: list[str]) -> Ca
     if header[0] == AVE_COLUMNS:
         raise EarshotError(
             f"{file}: AVE's list does not say where in a video its clips begin; take manifests/ave.json, which looks it"
-            " up in AudioSet's lists, or write a manifest with python -m earshot.commands.subsets ave"
+            " up in AudioSet's lists, or write a manifest with earshot subsets ave"
         )
     shown = ",".join(first)[:60]
     raise EarshotError(

@@ -14,7 +14,9 @@ from earshot.core.params import unknown_key
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.params.schema import parameter_names
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+# An installed package carries params.yaml and recipes/ itself; in the repository they lie at its root.
+PACKAGED = Path(__file__).resolve().parents[1] / "repository"
+REPOSITORY = PACKAGED if PACKAGED.is_dir() else Path(__file__).resolve().parents[2]
 WORDS = ("about", "cost", "reach")
 VALUES = ("size", "params")  # in the order in which they are laid down
 

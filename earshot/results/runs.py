@@ -60,17 +60,31 @@ class Collection:
     left_out: list[str]
 
 
-def collect(root: Path, folders: Sequence[Path], experiments: bool, revisions: Sequence[str]) -> Collection:
-    """The runs in `folders`, in the workspace `root`, and where asked in its experiments and revisions.
+def collect(
+    root: Path, folders: Sequence[Path], experiments: bool | Sequence[str], revisions: Sequence[str]
+) -> Collection:
+    """The runs in `folders`, in the workspace `root`, and in its experiments and revisions.
 
-    The same run found twice counts once, where it was found first. Raises EarshotError for a folder or revision that
-    does not exist, and for parameters or metrics that cannot be read.
+    `experiments` names some, or is True for all.
+
+    The same run found twice counts once, where it was found first. Raises EarshotError for a folder, experiment or
+    revision that does not exist, and for parameters or metrics that cannot be read.
     """
     places = [place for folder in folders for place in _below(folder)]
     found = [(str(place), folder_files(place)) for place in places]
     found.append(("workspace", folder_files(root)))
     if experiments:
-        found += [(f"experiment {name}", revision_files(root, commit)) for commit, name in experiment_commits(root)]
+        commits = experiment_commits(root)
+        names = {name for _, name in commits}
+        for name in () if experiments is True else experiments:
+            if name not in names:
+                listed = ", ".join(sorted(names)) or "there is none"
+                raise EarshotError(f"{name}: no such experiment; expected one that dvc exp show lists: {listed}")
+        found += [
+            (f"experiment {name}", revision_files(root, commit))
+            for commit, name in commits
+            if experiments is True or name in experiments
+        ]
     found += [(revision, revision_files(root, revision)) for revision in revisions]
     runs: list[StageContext] = []
     left_out: list[str] = []
