@@ -1,4 +1,4 @@
-"""README on corpora, tried as by a newcomer: its very commands, in a copy of the repository, and what it says of them.
+"""The pages on corpora, tried as by a newcomer: their very commands, in a copy of the repository, and what they state.
 
 A server on this machine stands in for the hosts of the published lists and for YouTube, whose pages become plain files:
 only the addresses in manifests/*.json and YOUTUBE_PAGE of earshot/corpus/manifest.py are other ones. Where
@@ -28,18 +28,18 @@ pytestmark = pytest.mark.slow
 VIDEOS = 16
 
 
-def commands(section: str) -> list[list[str]]:
-    """The commands in a section of README, as words."""
-    text = (REPOSITORY / "README.md").read_text()
-    body = re.search(rf"^## {re.escape(section)}\n(.*?)^## ", text, re.M | re.S)[1]
-    code = "\n".join(line.strip() for line in body.splitlines() if line.startswith("    "))
+def commands(page: str) -> list[list[str]]:
+    """The commands of a page of docs/ that run stages or tell of them, as words."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    code = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
     lines = re.sub(r"\\\n", " ", code).splitlines()
-    return [shlex.split(line, comments=True) for line in lines if line.startswith(("dvc ", "python "))]
+    started = ("dvc exp ", "python ", "earshot ")
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(started)]
 
 
-# Every command of these sections is tried below: one that is added there belongs here too.
-A_FOLDER, ODD_CLIPS, COMPLETENESS, PAPERS_SIZE = commands("Your own folder of videos")
-BALANCED, VGGSOUND, UNBALANCED, STATUS = commands("A list of addresses: AudioSet, VGGSound, Kinetics, AVE, your own")
+# Every command of these pages is tried below: one that is added there belongs here too.
+A_FOLDER, COMPLETENESS, ODD_CLIPS, PAPERS_SIZE = commands("your-own-videos.md")
+BALANCED, VGGSOUND, UNBALANCED, STATUS = commands("downloading.md")
 
 
 def video(number: int) -> str:
@@ -53,7 +53,7 @@ def videos(tmp_path_factory) -> list[Path]:
     root = tmp_path_factory.mktemp("world")
     shutil.copy2(PARAMS, root)
     small = {"clips": VIDEOS, "seconds": 12.0, "voc_train": 10, "voc_val": 10, "voc_test": 10, "sun_images": 1}
-    small |= {"esc50_sounds": 1, "localization": 1}
+    small |= {"esc50_sounds": 1, "localisation": 1}
     run_stage("sample", root, *(f"--set=sample.{name}={value}" for name, value in small.items()))
     found = sorted((root / "data/sample/corpus/videos").glob("*.mp4"))
     assert len(found) == VIDEOS
@@ -207,8 +207,8 @@ def test_audioset_waits_for_what_is_pending_and_asks_for_that_alone(repository, 
     said = repository.run(*BALANCED, "extract", fails=True)
     assert f"1 of {VIDEOS + 3} clips are pending (1 network" in said and "run again later" in said
     assert server.requests[f"{video(0)}.mp4"] == server.requests[f"{video(2)}.mp4"], "fetched once for both clips"
-    metadata = json.loads(repository.run(*STATUS, "--json"))
-    assert (metadata["clips_requested"], metadata["clips_kept"], metadata["pending_network"]) == (VIDEOS + 3, VIDEOS, 1)
+    facts = json.loads(repository.run(*STATUS, "--json"))
+    assert (facts["clips_asked"], facts["clips_kept"], facts["pending_network"]) == (VIDEOS + 3, VIDEOS, 1)
 
     server.behaviours[f"{video(1)}.mp4"] = well
     before = Counter(server.requests)
@@ -239,6 +239,6 @@ def test_classes_of_the_ontology_bring_those_below_and_retrieval_is_measured_wit
     publish(repository, server, "audioset-unbalanced", audioset(rows))
     (repository.folder.parent / "ontology.json").write_text(json.dumps(ONTOLOGY))
     repository.run(*UNBALANCED, "evaluate@retrieval")
-    assert repository.metrics("download")["clips_requested"] == VIDEOS * 3 // 4
+    assert repository.metrics("download")["clips_asked"] == VIDEOS * 3 // 4
     metrics = repository.metrics("retrieval")
-    assert 0 < metrics["random_order_ndcg5"] < 1 and 0 < metrics["ndcg5_image_audio"] <= 1
+    assert 0 < metrics["floor_ndcg5"] < 1 and 0 < metrics["ndcg5_picture_sound"] <= 1

@@ -1,0 +1,261 @@
+"""The commands and links of README and docs/*.md, checked against the code, without running anything."""
+
+import ast
+import errno
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from earshot.commands.subsets import SUBSETS
+from earshot.core.params import split_override
+from earshot.params.schema import parameter_names
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PROGRAMS = ("python", "dvc", "make", "earshot", "torchrun")
+DVC = {  # the subcommands that the pages use, with their options
+    "repro": {"-f"},
+    "exp run": {"-S", "--queue"},
+    "exp show": {"--only-changed"},
+    "exp apply": set(),
+    "queue start": {"-j"},
+    "queue status": set(),
+    "metrics diff": set(),
+    "plots diff": set(),
+    "plots show": set(),
+    "checkout": set(),
+    "status": set(),
+}
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def code(page: Path) -> str:
+    """The shell commands of a page: blocks fenced as sh, and in README also indented ones."""
+    text = page.read_text()
+    fenced = "\n".join(re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.M | re.S))
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    indented = "\n".join(line.strip() for line in prose.splitlines() if line.startswith("    "))
+    return re.sub(r"\\\n", " ", fenced + "\n" + indented)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command of a page that one of PROGRAMS runs, without the settings before it."""
+    found = []
+    for line in code(page).splitlines():
+        for part in re.split(r"\s&&\s", line):
+            try:
+                words = shlex.split(part, comments=True)
+            except ValueError:  # a line of output
+                continue
+            while words and re.fullmatch(r"EARSHOT_[A-Z_]+=.*", words[0]):
+                words.pop(0)
+            if words and words[0] in PROGRAMS:
+                found.append(words)
+    return found
+
+
+def inline_commands(page: Path) -> list[list[str]]:
+    """The commands between backticks in the prose, which may be shortened by `...`."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`\n]+)`", prose)]
+    return [shlex.split(span) for span in spans if span.split(" ")[0] in PROGRAMS and " " in span and "..." not in span]
+
+
+def options_of(words: list[str]) -> list[str]:
+    return [word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
+
+
+def overrides_of(words: list[str]) -> list[str]:
+    """The key=value texts after -S and --set."""
+    after = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("-S", "--set")]
+    return after + [word.partition("=")[2] for word in words if word.startswith("--set=")]
+
+
+@cache
+def help_of(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", *words, "--help"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check(words: list[str]) -> None:
+    """Assert that a command names only what exists: parameters, files, subcommands, options, targets."""
+    for override in overrides_of(words):
+        key, value = split_override(override)
+        assert key in parameter_names(), f"{key} is no parameter: {' '.join(words)}"
+        if isinstance(value, str) and value.startswith(("manifests/", "recipes/")):
+            assert (REPOSITORY / value).is_file(), value
+    for word in words:
+        if re.fullmatch(r"(recipes|manifests)/\S+", word):
+            assert (REPOSITORY / word).is_file(), f"{word} does not exist"
+    CHECKS[words[0]](words[1:])
+
+
+def check_make(words: list[str]) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
+    assert {word for word in words if not re.match(r"-|[A-Z]+=", word)} <= targets
+
+
+def check_dvc(words: list[str]) -> None:
+    name = next((name for name in DVC if words[: len(name.split())] == name.split()), None)
+    assert name, f"dvc {' '.join(words)}: add the subcommand to DVC in this test once it was tried"
+    assert set(options_of(words)) <= DVC[name], words
+    if name == "repro":
+        stages = set(re.findall(r"^  ([a-z]+):", (REPOSITORY / "dvc.yaml").read_text(), re.M))
+        for word in words[1:]:
+            stage, _, choice = word.partition("@")
+            assert word.startswith("-") or stage in stages, word
+            if choice and not choice.startswith("<"):
+                assert any(key.startswith(f"{stage}.{choice}.") for key in parameter_names()), word
+
+
+def check_python(words: list[str]) -> None:
+    assert words[0] == "-m", words
+    if not words[1].startswith(("stages.", "earshot.", "perf.", "experiments.")):
+        assert words[1] in ("dask", "venv", "pip", "pytest"), words
+        return
+    assert (REPOSITORY / (words[1].replace(".", "/") + ".py")).is_file(), words[1]
+    if words[1].startswith(("stages.", "experiments.")):
+        check_help(words[1:2], words[2:])
+        for option in ("--benchmark", "--exhibit"):
+            if option in words:
+                choice = words[words.index(option) + 1]
+                kind = {"--benchmark": "evaluate", "--exhibit": "explain"}[option]
+                assert any(key.startswith(f"{kind}.{choice}.") for key in parameter_names()), choice
+
+
+def check_help(module: list[str], words: list[str]) -> None:
+    described = help_of(*module)
+    for option in options_of(words):
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", described), f"{' '.join(module)} has no {option}"
+
+
+def check_earshot(words: list[str]) -> None:
+    commands = importlib.import_module("earshot.commands.main").COMMANDS
+    if words[0].startswith("-"):
+        assert words[0] in ("--help", "--version"), words
+        return
+    assert words[0] in commands, f"earshot has no command {words[0]}"
+    if words[0] == "run":
+        if len(words) == 1:
+            return
+        check_python(["-m", f"stages.{words[1]}", *words[2:]])
+        return
+    if words[0] == "subsets" and words[1:]:
+        assert words[1] in SUBSETS
+    command = importlib.import_module(f"earshot.commands.{words[0]}").command
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert set(options_of(words[1:])) <= known | {"--help"}, f"earshot {' '.join(words)}"
+
+
+def check_torchrun(words: list[str]) -> None:
+    check_python(words[words.index("-m") :])
+
+
+CHECKS = {
+    "make": check_make,
+    "dvc": check_dvc,
+    "python": check_python,
+    "earshot": check_earshot,
+    "torchrun": check_torchrun,
+}
+
+
+@each_page
+def test_every_command_of_a_page_names_only_what_exists(page):
+    for words in [*commands(page), *inline_commands(page)]:
+        check(words)
+
+
+@each_page
+def test_every_setting_of_a_page_exists(page):
+    from earshot.pipeline.settings import NAMES
+
+    assert set(re.findall(r"(?<!_)EARSHOT_[A-Z_]*[A-Z]\b", page.read_text())) - {"EARSHOT_COMPLETE"} <= set(NAMES)
+
+
+@each_page
+def test_every_parameter_of_a_page_exists(page):
+    names = parameter_names()
+    groups = {name.partition(".")[0] for name in names if "." in name}
+    spans = re.findall(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)+)(?:=[^`]*)?`", page.read_text())
+    parameters = {span for span in spans if span.partition(".")[0] in groups}
+    assert {name for name in parameters if not name.endswith(".json")} <= set(names)
+
+
+@each_page
+def test_every_link_of_a_page_leads_somewhere(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'src="([^"]+)"', prose):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", file.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}, target
+        if page in PAGES[1:]:
+            assert file.is_relative_to(page.parent), f"{page.name}: {target} is not a part of the site"
+
+
+def test_every_page_is_in_the_navigation():
+    listed = set(re.findall(r": (\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.M))
+    assert listed == {page.name for page in PAGES[1:]}
+
+
+def test_every_refusal_has_its_remedy_on_the_page():
+    from earshot.corpus.ledger import REASONS
+
+    rows = set(re.findall(r"^\| `([a-z-]+)` \|", (REPOSITORY / "docs" / "troubleshooting.md").read_text(), re.M))
+    assert rows == set(REASONS)
+
+
+def literals() -> str:
+    """All literal text of earshot/, a line a literal, with `...` in the place of values."""
+    found = [os.strerror(number) for number in (errno.ENOSPC, errno.EACCES, errno.EROFS)]
+    for file in (REPOSITORY / "earshot").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+def test_every_message_on_the_page_is_one_of_the_code():
+    text, known = (REPOSITORY / "docs" / "troubleshooting.md").read_text(), literals()
+    tables = re.findall(r"^\| message contains .*\n\|[-|]+\n((?:\|.*\n)+)", text, re.M)
+    messages = [
+        m for table in tables for row in table.splitlines() for m in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
+    assert len(messages) > 60
+    parts = {part.strip() for message in messages for part in message.split("...")} - {""}
+    assert not {part for part in parts if part not in known}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dvc exp run -S pretrain.no_such_thing=1",
+        "dvc exp ruin",
+        "earshot recipe recipes/no-such-row.yaml",
+        "earshot no-such-command",
+        "earshot tables --no-such-option",
+        "python -m stages.describe --no-such-option",
+        "python -m stages.no_such_stage",
+        "python -m stages.evaluate --benchmark no-such",
+        "make no-such-target",
+        "dvc repro evaluate@no-such",
+    ],
+)
+def test_a_wrong_command_is_found(line):
+    with pytest.raises((AssertionError, KeyError)):
+        check(shlex.split(line))
