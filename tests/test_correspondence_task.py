@@ -18,7 +18,7 @@ from earshot.corpus.split import split_of
 from earshot.corpus.wrong_sound import derange_to_others
 from earshot.networks.correspondence import build_correspondence
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import SceneClip, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs

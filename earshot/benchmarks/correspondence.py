@@ -39,7 +39,7 @@ from earshot.networks.towers import CHANNELS
 from earshot.networks.two_towers import TwoTowers
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
-from earshot.scenes.clips import SceneClip, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm, first_batches

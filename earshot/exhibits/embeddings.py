@@ -34,7 +34,7 @@ from earshot.explanation.sampling import draw_names
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.device import on_device
 from earshot.params.explain import ExhibitParams
-from earshot.scenes.clips import SceneClip, InputSpec
+from earshot.scenes.clips import InputSpec, SceneClip
 
 THUMBNAIL = 64  # px
 FEWEST = 5  # points

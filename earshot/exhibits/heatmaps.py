@@ -41,7 +41,7 @@ from earshot.networks.spectrogram import RATE, SAMPLES
 from earshot.networks.two_towers import TwoTowers
 from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import SceneClip, InputSpec
+from earshot.scenes.clips import InputSpec, SceneClip
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 MOST_A_CLASS = 2  # units

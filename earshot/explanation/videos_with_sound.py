@@ -20,8 +20,7 @@ from earshot.explanation.exhibit import Context
 from earshot.explanation.media import jpeg_of, read_image, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.video import mp4_of
-from earshot.media.clips import MediaFile
-from earshot.media.clips import read_listing
+from earshot.media.clips import MediaFile, read_listing
 from earshot.media.decoder_process import Decoder
 from earshot.media.decoding import Decoded, DecodeOptions
 from earshot.media.listing import list_shards

@@ -120,7 +120,7 @@ def _decode(request: Request) -> Decoded:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Refusal("unsupported", "not a regular file")
-        section = cast(BinaryIO, FileSection(descriptor, request.offset, request.size))  # has the methods that FFmpeg calls
+        section = cast(BinaryIO, FileSection(descriptor, request.offset, request.size))  # FFmpeg calls no other methods
         return decode_clip(section, request.options)
     finally:
         os.close(descriptor)

@@ -143,7 +143,7 @@ def sequence_times(options: DecodeOptions, duration: float) -> list[float]:
 
 
 def moment_span(window_s: float, duration: float) -> tuple[float, float]:
-    """The earliest and the latest time of a moment whose window lies inside the clip, or of any if the clip is shorter."""
+    """The earliest and the latest time of a moment: its window lies inside the clip, unless the clip is shorter."""
     return (window_s / 2, duration - window_s / 2) if duration >= window_s else (0.0, duration)
 
 
@@ -181,7 +181,7 @@ def _open(file: BinaryIO, options: DecodeOptions, log: list) -> InputContainer:
         kind = next(kinds, None)
         if kind is None or kind in GUESSED:
             raise
-        raise Refusal("unsupported", f"a file of the kind {kind}, which does not hold video and sound itself") from error
+        raise Refusal("unsupported", f"a file of the kind {kind}, not video and sound in one") from error
 
 
 def _streams(container: InputContainer, options: DecodeOptions) -> tuple[av.VideoStream, av.AudioStream]:
@@ -258,7 +258,8 @@ def _tick(stream: Stream) -> Fraction:
 
 def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], options: DecodeOptions) -> Soundtrack:
     try:
-        sound = assemble(_decode(audio.codec_context.decode, packets, forgive_start=True), _tick(audio), options.max_duration_s)
+        frames = _decode(audio.codec_context.decode, packets, forgive_start=True)
+        sound = assemble(frames, _tick(audio), options.max_duration_s)
     except OverflowError as error:
         raise Refusal("too-large", str(error)) from error
     if sound is None:
@@ -318,7 +319,8 @@ def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:
 
 def _check_duration(duration: float, options: DecodeOptions) -> None:
     if duration < options.min_duration_s:
-        raise Refusal("too-short", f"{max(duration, 0):.2f} s of video and sound, expected {options.min_duration_s:g} s")
+        found = f"{max(duration, 0):.2f} s of video and sound"
+        raise Refusal("too-short", f"{found}, expected {options.min_duration_s:g} s or more")
     if duration > options.max_duration_s:
         raise Refusal("too-large", f"{duration:.0f} s, more than {options.max_duration_s:g} s")
 
@@ -328,7 +330,9 @@ def _pixel_aspect(video: av.VideoStream) -> float:
     return float(aspect) if aspect and aspect > 0 else 1.0
 
 
-def _displayed(frames: Iterable[tuple[float, av.VideoFrame]], times: list[float]) -> Iterator[tuple[float, av.VideoFrame]]:
+def _displayed(
+    frames: Iterable[tuple[float, av.VideoFrame]], times: list[float]
+) -> Iterator[tuple[float, av.VideoFrame]]:
     """For each of `times`, ascending, the frame displayed then, with the time at which it appeared."""
     waiting, current = list(times), None
     for frame in frames:

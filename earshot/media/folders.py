@@ -20,7 +20,7 @@ ANNOTATION_COLUMNS = ("annotations", "annotation", "labels", "label")
 
 
 def walk(root: Path) -> Iterator[str]:
-    """The sorted relative names of all files below `root`. Skips names that begin with a dot; a link counts as a file."""
+    """The sorted relative names of all files below `root`, without names that begin with a dot; a link is a file."""
     waiting = [_names(root, "")]
     while waiting:
         name = next(waiting[-1], None)
@@ -57,7 +57,7 @@ def clips_in_folder(root: Path) -> Iterator[MediaFile]:
             first, count, named = first or name, count + 1, named + (row is not None)
             yield replace(clip, group=row.group, annotations=row.annotations) if row else _with_sidecar(root, clip)
         if count and not named:
-            raise EarshotError(f"{root / MANIFEST}: names none of the {count} files beside it; the first file is {first}")
+            raise EarshotError(f"{root / MANIFEST}: names none of the {count} files beside it; the first is {first}")
 
 
 def _clip(root: Path, source: str) -> MediaFile:

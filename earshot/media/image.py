@@ -10,7 +10,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 MAX_ASPECT = 8  # long side to short side; a narrower image is useless and would become huge when scaled
-# libswscale converts to planes of green, blue and red several times faster than to interleaved pixels, and rounds better.
+# libswscale writes planes of green, blue and red several times faster than interleaved pixels, and rounds better.
 PLANES, RGB_PLANES = "gbrp", (2, 0, 1)
 
 

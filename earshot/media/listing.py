@@ -40,7 +40,7 @@ def list_shards(root: Path, shard_clips: int, listing: Callable[[int], Path]) ->
         names.extend(stable_hash(clip.clip_id) for clip in clips)
         begins.append(len(names))
     if not names:
-        raise EarshotError(f"{root}: holds no videos; set corpus.clips to a folder of videos or of tar shards, not compressed")
+        raise EarshotError(f"{root}: holds no videos; set corpus.clips to a folder of them, or of tars, not compressed")
     _rename_repeated(listing, np.frombuffer(names, np.uint64), begins)
     return len(begins) - 1
 

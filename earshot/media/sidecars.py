@@ -42,7 +42,8 @@ def annotations_of(values: Mapping[str, Any], beside: str = "") -> ClipAnnotatio
     if not isinstance(given, list):
         raise ValueError(f"annotations are a {type(given).__name__}, expected a list")
     annotations = given or _words(values) or [beside]
-    return ClipAnnotations(one_line(values.get("group")) or _video(values), tuple(filter(None, map(one_line, annotations))))
+    group = one_line(values.get("group")) or _video(values)
+    return ClipAnnotations(group, tuple(filter(None, map(one_line, annotations))))
 
 
 def failure(values: Mapping[str, Any]) -> tuple[str, str] | None:

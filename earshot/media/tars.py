@@ -34,7 +34,8 @@ def clips_in_tar(root: Path, source: str) -> Iterator[MediaFile]:
         except tarfile.TarError:
             pass
     if not whole:
-        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, ("unreadable", "the shard is damaged or truncated"))
+        refusal = ("unreadable", "the shard is damaged or truncated")
+        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, refusal)
 
 
 def _problem(path: Path) -> tuple[str, str] | None:

@@ -59,7 +59,7 @@ def read_sound(file: Path) -> tuple[np.ndarray, int]:
 
 
 def resample(sound: np.ndarray, own_rate: int, rate: int, channels: int) -> np.ndarray:
-    """Resample a sound (samples, channels): the mean of its channels, (samples, 1), or its first and last, (samples, 2)."""
+    """Resample a sound (samples, channels): the mean of its channels, (samples, 1), or the outer two, (samples, 2)."""
     sound = sound.mean(1, keepdims=True) if channels == 1 else sound[:, [0, -1]]
     return sound if own_rate == rate else soxr.resample(sound, own_rate, rate, quality="HQ")
 

@@ -98,13 +98,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ClipRowGroup:
-    """The clips of one row group of scenes that a split uses.
+    """The clips of a split in one row group of scenes.
 
     Args:
-        group: where they are.
+        group: the row group.
         rows: of the clips, (clips,).
-        sequence: whether sequences are spec, and not single frames.
-        dealt: for the wrong-sound control, the row of the clip whose sound each has, (clips,).
+        sequence: whether to read sequences instead of single frames.
+        deranged: for the wrong-sound control, the row of the clip whose sound each clip gets, (clips,).
     """
 
     group: RowGroup
@@ -130,7 +130,7 @@ class ClipRowGroup:
 
 
 def _clip(row: dict[str, Any], audio: dict[str, Any]) -> SceneClip:
-    """A clip with the sound of the row `audio`, which may be another clip's; it is as long as the shorter of the two."""
+    """A clip with the sound of the row `audio`, which may be another clip's; its length is that of the shorter."""
     return SceneClip(
         clip_id=row["clip_id"],
         group=row["group"],

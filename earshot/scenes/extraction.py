@@ -145,7 +145,8 @@ def refuse(before: Tables, after: Tables, number: int, duplicates: dict[str, str
     """Write one shard without its duplicates; the ledger gets their refusals."""
     write_changed_scenes(before.table(number), after.table(number), partial(without, clip_ids=duplicates))
     annotations = read_annotations(before.annotation_shard(number))
-    write_annotations(after.annotation_shard(number), {clip: texts for clip, texts in annotations.items() if clip not in duplicates})
+    remaining = {clip: texts for clip, texts in annotations.items() if clip not in duplicates}
+    write_annotations(after.annotation_shard(number), remaining)
     rows = [
         replace(row, status="refused", reason="duplicate", detail=duplicates[row.clip_id])
         if row.clip_id in duplicates

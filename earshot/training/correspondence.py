@@ -23,7 +23,7 @@ from earshot.core.rng import generator
 from earshot.corpus.wrong_sound import derange_to_others
 from earshot.networks.crops import Changes, crop_frames
 from earshot.pipeline.settings import settings
-from earshot.scenes.clips import SceneClip, ClipRowGroup, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import ClipRowGroup, InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation, recolor

@@ -19,7 +19,7 @@ from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.network import ImageEncoder
 from earshot.scenes.annotations import read_annotations
-from earshot.scenes.clips import SceneClip, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 
 BATCH = 32
@@ -118,7 +118,9 @@ def clip_names(scenes: Path, wanted: InputSpec, split: str) -> Iterator[str]:
             yield from group.clip_ids()
 
 
-def clips_of_split(scenes: Path, wanted: InputSpec, split: str, named: Container[str] | None = None) -> Iterator[SceneClip]:
+def clips_of_split(
+    scenes: Path, wanted: InputSpec, split: str, named: Container[str] | None = None
+) -> Iterator[SceneClip]:
     """The clips of a split that last long enough, a row group in memory at a time; with `named` those of these names.
 
     Raises EarshotError as `clips_of` does.
