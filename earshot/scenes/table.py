@@ -11,8 +11,8 @@
 | peak, clipped, change | the measurements behind the flags (`earshot.media.quality`) |
 | audio_print, image_print | fingerprints for detecting duplicates; empty where a clip has none |
 
-Only this module opens its files. `SceneTable` reads the whole table, `read_scenes` one shard: the requested columns, one
-row group in memory at a time. An invalid shard raises an error of one line.
+Only this module opens its files. `SceneTable` reads the whole table, `read_scenes` one shard: the requested columns,
+one row group in memory at a time. An invalid shard raises an error of one line.
 """
 
 from collections.abc import Container, Iterator, Sequence

@@ -68,7 +68,7 @@ def cochlear_filters(outer_channels: OuterChannels = "lowpass+highpass") -> np.n
 
 
 def channel_frequencies(outer_channels: OuterChannels) -> np.ndarray:
-    """Frequencies of the 32 channels, Hz, evenly spaced on the ERB scale; the outer two at 20 Hz and 10 kHz, or within."""
+    """Frequencies of the 32 channels, Hz, even on the ERB scale; the outer two at 20 Hz and 10 kHz, or within."""
     places = np.linspace(erb(LOWEST), erb(HIGHEST), CHANNELS + 2 if outer_channels == "band-passes" else CHANNELS)
     places = places[1:-1] if outer_channels == "band-passes" else places
     fine = np.geomspace(LOWEST, HIGHEST, 10_000)
@@ -103,7 +103,7 @@ def cochleagrams(
     outer_channels: OuterChannels = "lowpass+highpass",
     exactness: Exactness = "earshot",
 ) -> np.ndarray:
-    """Compressed envelopes of a few windows: float32 (moments, 32, 1500), not divided by loudness; sample i is at i/400 s.
+    """Compressed envelopes of windows, not divided by loudness: float32 (moments, 32, 1500); sample i is at i/400 s.
 
     windows: float32 (moments, samples) of exactly 3.75 s, as `fitted_windows` returns them. Owens 2016, equation (1).
     """

@@ -18,9 +18,9 @@ from earshot.sound.cochlea import (
     ENVELOPE_BINS,
     ENVELOPE_RATE,
     ENVELOPE_SAMPLES,
-    OuterChannels,
     Exactness,
     Order,
+    OuterChannels,
     cochleagrams,
     loudness,
 )
@@ -152,7 +152,7 @@ def modulation_gains() -> np.ndarray:
 
 
 def modulation_filters() -> np.ndarray:
-    """Gains of half cosines of Q = 1 centered at 0.5 to 200 Hz, on the bins of an envelope: float64 (751, 10), 0 at DC."""
+    """Gains of half cosines of Q = 1 at 0.5 to 200 Hz, on the bins of an envelope: float64 (751, 10), 0 at DC."""
     frequencies = np.arange(ENVELOPE_BINS) * ENVELOPE_RATE / ENVELOPE_SAMPLES
     distance = (frequencies[:, None] - MODULATION_CENTERS) / MODULATION_CENTERS  # in half widths
     filters = np.where(np.abs(distance) < 1, np.cos(np.pi / 2 * distance), 0)

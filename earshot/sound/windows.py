@@ -42,7 +42,7 @@ def fitted_windows(windows: np.ndarray, sample_rate: int) -> np.ndarray:
 
     Zero padding would change the texture of a 2 s sound by more than two sounds differ.
 
-    Raises UnfitSound if windows are shorter than 1.5 s or longer than 3.75 s, or if one, named by its row, is not finite.
+    Raises UnfitSound if windows are shorter than 1.5 s or longer than 3.75 s, or names the first that is not finite.
     """
     windows = as_float32(np.asarray(windows))
     if windows.ndim != 2:
