@@ -16,7 +16,8 @@ FRAMES = 155
 def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
     """20 coefficients of 155 frames, C order: windows of 3.75 s, float32 (moments, samples), to (moments, 3100).
 
-    The paper gives this size, but no default of librosa yields 155 frames in 3.75 s. The hop is a 154th of the window.
+    The paper gives this size, but librosa's default hop does not yield 155 frames in 3.75 s. Here the hop is a 154th of
+    the window.
     """
     resampled = librosa.resample(windows, orig_sr=sample_rate, target_sr=MFCC_RATE)
     hop = resampled.shape[1] // (FRAMES - 1)
