@@ -311,7 +311,7 @@ class _Clock:
 
 
 def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:
-    """Leave out the rest of a group of pictures that a cut has split: its frames refer to missing frames."""
+    """Leave out frames before the first key frame's time: a cut has removed frames that they refer to."""
     first = next((index for index, packet in enumerate(packets) if packet.is_keyframe), 0)
     kept = packets[first:]
     return [p for p in kept if p.pts is None or kept[0].pts is None or p.pts >= kept[0].pts]

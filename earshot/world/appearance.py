@@ -1,4 +1,4 @@
-"""The appearance of the ten kinds of the sample world: a function for each, which draws shape and texture in any colors.
+"""The appearance of the ten kinds of the sample world: each function draws shape and texture in any colors.
 
 Each takes a pen; a generator seeded by the cause's instance, so that an object keeps its shape from frame to frame; the
 cause; and the time in seconds, which moves it.

@@ -180,7 +180,7 @@ def place_anywhere(rng: Rng, width: int, height: int, small: float, large: float
 
 
 def light(rng: Rng, image: Image.Image, fresh: Rng) -> np.ndarray:
-    """Apply light and camera to a finished image: gradient, gamma, contrast, tint, blur, and grain drawn from `fresh`."""
+    """Apply light and camera to an image: gradient, gamma, contrast, tint, blur, and grain drawn from `fresh`."""
     if (blur := rng.uniform(-0.5, 0.8)) > 0.2:
         image = image.filter(ImageFilter.GaussianBlur(blur))
     width, height = image.size

@@ -24,7 +24,7 @@ def render_corpus(
 
 
 def write_manifest(folder: Path, seed: int, clips: int, seconds: float) -> None:
-    """Write the list of all clips: each is a whole video, a group of its own, annotated with its visible or audible kinds."""
+    """Write the list of all clips: each is a whole video and a group of its own, annotated with its kinds."""
     with (
         write_atomically(folder / "manifest.csv") as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,

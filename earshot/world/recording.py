@@ -1,4 +1,4 @@
-"""Recordings of causes: mixing, background noise, an uneven response and a random gain, which reveal nothing of them."""
+"""Recordings of causes: mixing, background noise, uneven response and random gain, which reveal nothing of them."""
 
 import numpy as np
 from scipy import fft

@@ -19,7 +19,7 @@ Rng = np.random.Generator
 
 @lru_cache(maxsize=4)
 def frequencies(samples: int) -> np.ndarray:
-    """The frequencies of a real FFT in Hz, (samples // 2 + 1,), with 1 Hz instead of 0 so that all powers are finite."""
+    """The frequencies of a real FFT in Hz, (samples // 2 + 1,), with 1 Hz instead of 0 so that powers are finite."""
     hertz = fft.rfftfreq(samples, 1 / RATE).astype(np.float32)
     hertz[0] = 1.0
     return hertz
