@@ -252,7 +252,7 @@ def redirected_movie(target: str) -> bytes:
 
 
 def bomb(chance: np.random.Generator, seeds: dict[str, bytes]) -> tuple[str, bytes]:
-    """A suffix and the bytes of a small file that claims many pixels, samples, channels, entries or much time."""
+    """A suffix and the bytes of a small file that claims to be large: pixels, samples, channels, entries or time."""
     mp4 = bytearray(seeds["mp4"])
     size = int(chance.choice([4096, 16384, 32767, 65535]))
     kinds: dict[str, Callable[[], bytes]] = {

@@ -24,7 +24,9 @@ def striped_frame(label: int, generator: np.random.Generator, height: int = 72, 
 
 
 def write_striped_tables(root: Path, clips_per_shard: Sequence[int], frames: int = 2, seed: int = 0) -> None:
-    """Write data/scenes and data/labels under `root`: three labels; one in eight moments is not kept, one in ten is silent.
+    """Write data/scenes and data/labels under `root`, with three labels.
+
+    One in eight moments is not kept, one in ten is silent.
 
     The wrong-sound columns hold the labels of the next clip.
     """

@@ -119,7 +119,7 @@ def command(name: str, root: Path, changes: Iterable[str]) -> list[str]:
 
 
 def stage(name: str, root: Path, inputs: int, *changes: str) -> str:
-    """Run a stage from its command line, check that it succeeds in time without a traceback; return its closing line."""
+    """Run a stage, check that it succeeds in time without a traceback, and return its closing line."""
     seconds = SECONDS_TO_START + inputs * SECONDS_AN_INPUT
     done = subprocess.run(command(name, root, changes), cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from earshot.corpus.completeness import MAX_CLASSES, OTHERS, Completeness
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.split import split_of
-from earshot.media.quality import Measured, audio_print, judge, measure
+from earshot.media.quality import Measured, audio_print, measure, quality_flags
 from earshot.params.extract import Params
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
@@ -132,7 +132,7 @@ def test_change_is_that_of_the_liveliest_part_of_the_image(change):
 def test_an_image_that_only_its_coding_changes_is_still_and_one_that_moves_is_not(tmp_path, options):
     still = decode(render(tmp_path / "still.mkv", *options, image=BLEND)).measured
     assert still.change <= QUALITY.still_change and not still.image_print
-    assert judge(still, QUALITY) == ["still"]
+    assert quality_flags(still, QUALITY) == ["still"]
     assert decode(render(tmp_path / "moving.mkv", *options)).measured.change > 4 * QUALITY.still_change
 
 
@@ -156,10 +156,10 @@ def test_each_reason_is_refused_flagged_or_ignored(reason):
     faults = {"silent": {"peak": 0.0}, "still": {"change": 0.0}, "clipped": {"clipped": 0.5}}
     measured = replace(Measured(), **faults[reason])
     options = dict.fromkeys(faults, "ignore") | {"silent_peak": 0.001, "still_change": 12.0, "clipped_share": 0.01}
-    assert judge(measured, SimpleNamespace(**options)) == []
-    assert judge(measured, SimpleNamespace(**options | {reason: "flag"})) == [reason]
+    assert quality_flags(measured, SimpleNamespace(**options)) == []
+    assert quality_flags(measured, SimpleNamespace(**options | {reason: "flag"})) == [reason]
     with pytest.raises(Refusal) as refusal:
-        judge(measured, SimpleNamespace(**options | {reason: "refuse"}))
+        quality_flags(measured, SimpleNamespace(**options | {reason: "refuse"}))
     assert refusal.value.reason == reason
 
 

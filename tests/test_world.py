@@ -233,11 +233,11 @@ def test_neither_color_nor_random_features_reveal_the_objects_of_an_image():
                          for n, kinds in enumerate(contents)])  # fmt: skip
     labels = np.array([[1 if kind in kinds else -1 for kind in KINDS] for kinds in contents])
 
-    def judge(scores):
+    def metric(scores):
         return average_precisions(scores, labels[200:]).mean()
 
     for name, features in BASELINES.items():
-        score = judge(linear_scores(features(images), labels, 200, judge))
+        score = metric(linear_scores(features(images), labels, 200, metric))
         assert from_chance(score, np.mean(labels[200:] == 1)) < MOST, f"{name}: mean average precision {score:.3f}"
 
 
@@ -247,11 +247,11 @@ def test_neither_color_nor_random_features_reveal_the_kind_of_a_scene():
                          for n, kind in enumerate(kinds)])  # fmt: skip
     labels = np.where(kinds[:, None] == np.arange(len(KINDS)), 1, -1)
 
-    def judge(scores):
+    def metric(scores):
         return np.mean(scores.argmax(1) == kinds[200:])
 
     for name, features in BASELINES.items():
-        score = judge(linear_scores(features(images), labels, 200, judge))
+        score = metric(linear_scores(features(images), labels, 200, metric))
         assert from_chance(score, 1 / len(KINDS)) < MOST, f"{name}: accuracy {score:.3f}"
 
 

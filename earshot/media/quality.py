@@ -117,7 +117,7 @@ def _shares(pixels: int, cells: int) -> np.ndarray:
     return (np.maximum(overlaps, 0) * cells / pixels).astype(np.float32)
 
 
-def judge(measured: Measured, quality) -> list[str]:
+def quality_flags(measured: Measured, quality) -> list[str]:
     """The flags of a clip under the parameters `extract.quality`.
 
     Raises Refusal where one of them is set to refuse.

@@ -16,7 +16,7 @@ from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledge
 from earshot.media.clips import MediaFile, read_listing
 from earshot.media.decoder_process import Decoder
 from earshot.media.decoding import DecodeOptions
-from earshot.media.quality import judge
+from earshot.media.quality import quality_flags
 from earshot.params.extract import Extract
 from earshot.scenes.annotations import read_annotations, write_annotations
 from earshot.scenes.duplicates import read_duplicates, write_duplicates
@@ -178,7 +178,7 @@ def extract_clips(
                 raise Refusal(*clip.refusal)
             options = decode_options(params, places(clip.clip_id, params.frames, params.times, seed))
             decoded = decoder.decode(clip.path, clip.offset, clip.size, options)
-            flags = judge(decoded.measured, params.quality)
+            flags = quality_flags(decoded.measured, params.quality)
         except Refusal as refusal:
             ledger.append(LedgerRow(clip.clip_id, clip.source, "refused", refusal.reason, refusal.detail))
         else:
