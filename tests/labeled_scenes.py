@@ -27,7 +27,6 @@ def write_striped_tables(root: Path, clips_per_shard: Sequence[int], frames: int
     """Write data/scenes and data/labels under `root`, with three labels.
 
     One in eight moments is not kept, one in ten is silent.
-
     The wrong-sound columns hold the labels of the next clip.
     """
     generator = np.random.default_rng(seed)
