@@ -259,7 +259,7 @@ def test_a_window_that_is_not_finite_is_named_by_its_row(value):
 @pytest.mark.parametrize(
     ("windows", "message"),
     [
-        (np.zeros((2, 29_999), np.float32), "29999 samples at 20000 Hz is too short: a descriptor needs 1.5 s"),
+        (np.zeros((2, 29_999), np.float32), "29999 samples at 20000 Hz is too short: a descriptor requires 1.5 s"),
         (np.zeros((2, 75_001), np.float32), "75001 samples at 20000 Hz is too long: cut it to 3.75 s"),
         (np.zeros(N, np.float32), r"\(moments, samples\)"),
         (np.zeros((1, N, 2), np.float32), "mono"),
