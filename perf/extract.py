@@ -28,7 +28,7 @@ from statistics import median
 import av
 
 from earshot.core.params import load_params
-from earshot.media.clips import Clip, write_listing
+from earshot.media.clips import MediaFile, write_listing
 from earshot.media.folders import clips_in_folder
 from earshot.params.extract import Extract, Params
 from earshot.scenes.extraction import Extraction, Tables, extract_shard
@@ -40,7 +40,7 @@ PARAMS = Path(__file__).parent.parent / "params.yaml"
 PAPERS = ("extract.frames=10", "extract.frame_size=256")
 
 
-def real_clips() -> list[Clip]:
+def real_clips() -> list[MediaFile]:
     """The clips in the folder of real material; ends the process where none is named."""
     material = os.environ.get("EARSHOT_REAL_DATA")
     if not material:
@@ -48,7 +48,7 @@ def real_clips() -> list[Clip]:
     return list(clips_in_folder(Path(material).resolve() / "clips"))
 
 
-def deal(clips: list[Clip], shards: int, folder: Path) -> None:
+def deal(clips: list[MediaFile], shards: int, folder: Path) -> None:
     """List clips of all kinds for each shard."""
     for number in range(shards):
         write_listing(extraction(folder).listing(number), clips[number::shards])
@@ -67,7 +67,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return processor_time() - processors, time.perf_counter() - clock
 
 
-def decode_only(clips: list[Clip]) -> None:
+def decode_only(clips: list[MediaFile]) -> None:
     """Decode every frame and all the sound on one thread and let them go."""
     for clip in clips:
         with av.open(str(clip.path)) as container:
@@ -88,7 +88,7 @@ def extraction(folder: Path, params: Extract | None = None) -> Extraction:
     return Extraction(folder, Tables(folder / "scenes", folder / "annotations"), params, seed=0)
 
 
-def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
+def measure_cost(clips: list[MediaFile], folder: Path) -> list[tuple[float, float]]:
     """Ratios of cost, by the processors and by the clock, one a round; all clips are one shard."""
     deal(clips, 1, folder)
     ratios = []
@@ -98,7 +98,7 @@ def measure_cost(clips: list[Clip], folder: Path) -> list[tuple[float, float]]:
     return ratios
 
 
-def measure_memory(clips: list[Clip], folder: Path) -> list[float]:
+def measure_memory(clips: list[MediaFile], folder: Path) -> list[float]:
     """Megabytes at the peak, of the stage and of its decoding process, for `CLIPS` and `TIMES` as many small clips."""
     small = sorted(clips, key=lambda clip: clip.size)[:20]
     peaks = []

@@ -19,7 +19,7 @@ from earshot.world.esc50 import FOLDS, recordings, render_esc50, write_table
 from earshot.world.localization import render_localization, write_boxes
 from earshot.world.ontology import write_ontology
 from earshot.world.sources import KINDS
-from earshot.world.sun import images_a_category, render_sun, write_partitions
+from earshot.world.sun import images_per_category, render_sun, write_partitions
 from earshot.world.voc import render_voc, write_image_sets
 
 STAGE = Stage(name="sample", params=Params, writes=("data/sample",))
@@ -30,7 +30,7 @@ Part = tuple[str, range]  # a data_dir and the numbers of some of its items
 def main(run: StageContext[Params]) -> str:
     sample, folder = run.params.sample, run.out("data/sample")
     images, sounds = sample.voc_train + sample.voc_val + sample.voc_test, sample.esc50_recordings
-    scenes = len(KINDS) * images_a_category(sample.sun_images)
+    scenes = len(KINDS) * images_per_category(sample.sun_images)
     parts = [
         *shares("corpus", range(sample.clips), sample.shard_clips),
         *shares("voc", range(1, images + 1), 4 * sample.shard_clips),

@@ -1,6 +1,6 @@
 """Bad inputs by number: media that is cut off, bit-flipped, spliced or bloated, files that point elsewhere, odd names.
 
-`bad_input(number, ...)` is the same for the same number, so that an input that was found to do harm can be made again.
+`bad_input(number, ...)` is the same for the same number, so that a harmful input can be reproduced.
 """
 
 import struct
@@ -12,7 +12,7 @@ import numpy as np
 from odd_media import MP4, PATTERN, TONE, render
 
 SHORT = {"image": PATTERN.replace("d=5", "d=2"), "sound": TONE.replace("d=5", "d=2")}
-# One file of every container that strangers send, small enough for thousands of copies.
+# One file of every common container, small enough for thousands of copies.
 SEEDS = {
     "mp4": (*MP4, "-movflags", "+faststart"),
     "mov": MP4,
@@ -27,10 +27,10 @@ SEEDS = {
     "wmv": ("-c:v", "wmv2", "-c:a", "wmav2"),
     "nut": ("-c:v", "ffv1", "-c:a", "pcm_s16le"),
 }
-# Numbers that arithmetic on sizes, counts and times gets wrong.
+# Numbers at which arithmetic on sizes, counts and times may fail.
 EDGES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-HEADER = 4096  # bytes at either end, where most containers keep what the rest depends on
-# Names are of files in one folder, so / and \0 are all that they cannot hold.
+HEADER = 4096  # bytes at either end, where most containers keep their metadata
+# Names of files in one folder: all characters but / and \0 are allowed.
 NAMES = (
     "-i {n}.mp4", "-y{n}", "$(touch pwned){n}.mp4", "`touch pwned`{n}.mp4", "; touch pwned #{n}.mp4",
     "|touch pwned{n}.mp4", "'{n}'.mp4", '"{n}".mp4', "new\nline{n}.mp4", "tab\t{n}.mp4", "nul%00{n}.mp4", "%05d{n}.mp4",
@@ -50,7 +50,7 @@ class BadInput:
 
 
 def seed_files(folder: Path) -> dict[str, bytes]:
-    """A sound file of each container, rendered into `folder`."""
+    """An intact file of each container, rendered into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     return {
         suffix: render(folder / f"seed.{suffix}", *options, **SHORT).read_bytes() for suffix, options in SEEDS.items()
@@ -61,8 +61,8 @@ def bad_input(number: int, seeds: dict[str, bytes], elsewhere: Sequence[str]) ->
     """The bad input of that number.
 
     Args:
-        seeds: as `seed_files` has them.
-        elsewhere: what files that point elsewhere point at, paths and addresses.
+        seeds: as `seed_files` returns them.
+        elsewhere: paths and addresses for files that point elsewhere.
     """
     chance = np.random.default_rng(number)
     faults = [*DAMAGES, "pointing", "bomb", "name", "pointing"]
@@ -85,11 +85,11 @@ def bad_input(number: int, seeds: dict[str, bytes], elsewhere: Sequence[str]) ->
 
 
 def boundaries(content: bytes) -> list[int]:
-    """Where parts of a file begin: MP4's boxes at any depth, or any place with a word that containers use."""
+    """The offsets of parts of a file: MP4's boxes at any depth, or any word that containers use."""
     words = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts", b"stsz", b"stco", b"stsc", b"avcC", b"esds", b"mdat")
     words += (b"moof", b"traf", b"trun", b"\x1a\x45\xdf\xa3", b"\x1f\x43\xb6\x75", b"LIST", b"idx1", b"movi", b"OggS")
-    found = [content.find(word) for word in words]
-    return sorted(place for place in found if place >= 0) or [len(content) // 2]
+    offsets = [content.find(word) for word in words]
+    return sorted(offset for offset in offsets if offset >= 0) or [len(content) // 2]
 
 
 def cut_anywhere(chance: np.random.Generator, content: bytes, _: dict) -> bytes:
@@ -114,7 +114,7 @@ def without_its_beginning(chance: np.random.Generator, content: bytes, _: dict) 
 
 
 def flipped_bits(chance: np.random.Generator, content: bytes, _: dict) -> bytes:
-    """One to a thousand wrong bits, anywhere or where the header is."""
+    """One to a thousand flipped bits, anywhere or in the header."""
     damaged = bytearray(content)
     reach = len(damaged) if chance.random() < 0.5 else min(HEADER, len(damaged))
     for place in chance.integers(reach, size=int(10 ** chance.uniform(0, 3))):
@@ -127,8 +127,8 @@ def edge_numbers(chance: np.random.Generator, content: bytes, _: dict) -> bytes:
     damaged = bytearray(content)
     places = boundaries(content)
     for _ in range(int(chance.integers(1, 9))):
-        near = places[int(chance.integers(len(places)))] + int(chance.integers(-8, 64))
-        at = near if chance.random() < 0.7 else int(chance.integers(min(HEADER, len(damaged) - 4)))
+        nearby = places[int(chance.integers(len(places)))] + int(chance.integers(-8, 64))
+        at = nearby if chance.random() < 0.7 else int(chance.integers(min(HEADER, len(damaged) - 4)))
         at, size = min(max(at, 0), len(damaged) - 4), int(2 ** chance.integers(3))
         value = EDGES[int(chance.integers(len(EDGES)))] & (256**size - 1)
         damaged[at : at + size] = value.to_bytes(size, "big" if chance.random() < 0.8 else "little")
@@ -144,7 +144,7 @@ def overwritten(chance: np.random.Generator, content: bytes, _: dict) -> bytes:
 
 
 def shuffled(chance: np.random.Generator, content: bytes, _: dict) -> bytes:
-    """A stretch that is missing, there twice, or elsewhere."""
+    """A stretch that is missing, repeated, or moved."""
     a, b, c = sorted(int(place) for place in chance.integers(len(content), size=3))
     kinds = (
         content[:a] + content[b:],
@@ -184,7 +184,7 @@ DAMAGES: dict[str, Callable[[np.random.Generator, bytes, dict], bytes]] = {
 
 
 def pointing(chance: np.random.Generator, target: str, mp4: bytes) -> tuple[str, bytes]:
-    """A suffix and the bytes of a file that would have FFmpeg open `target`; suffixes are true or innocent."""
+    """A suffix and the bytes of a file that tries to make FFmpeg open `target`; the suffix is true or innocent."""
     hls = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n{}#EXTINF:5,\n{}\n#EXT-X-ENDLIST\n"
     xml = '<?xml version="1.0"?>\n'
     mpd = (
@@ -233,8 +233,8 @@ def referring_movie(target: str, mp4: bytes) -> bytes:
     content = bytearray(mp4)
     place = content.find(b"url \0\0\0\1")
     while place >= 0:
-        # The reference says that the samples are in this very file: now it does not. The address replaces a part of
-        # what follows, so that no size changes.
+        # The reference no longer says that the samples are in this file. The address overwrites what follows, so that no
+        # size changes.
         content[place : place + 8] = b"url \0\0\0\0"
         content[place + 8 : place + 8 + len(target) + 1] = target.encode() + b"\0"
         place = content.find(b"url \0\0\0\1")
@@ -242,17 +242,17 @@ def referring_movie(target: str, mp4: bytes) -> bytes:
 
 
 def redirected_movie(target: str) -> bytes:
-    """A QuickTime reference movie: nothing but the address of another."""
+    """A QuickTime reference movie: only the address of another."""
     address = b"url " + struct.pack(">I", len(target) + 1) + target.encode() + b"\0"
     reference = box(b"rdrf", b"\0\0\0\0" + address)
     return box(b"ftyp", b"qt  \0\0\0\0qt  ") + box(b"moov", box(b"rmra", box(b"rmda", reference)))
 
 
-# Little that claims to be much.
+# Small files that claim to be large.
 
 
 def bomb(chance: np.random.Generator, seeds: dict[str, bytes]) -> tuple[str, bytes]:
-    """A suffix and the bytes of a small file that wants a lot: pixels, samples, channels, entries or time."""
+    """A suffix and the bytes of a small file that claims to be large: pixels, samples, channels, entries or time."""
     mp4 = bytearray(seeds["mp4"])
     size = int(chance.choice([4096, 16384, 32767, 65535]))
     kinds: dict[str, Callable[[], bytes]] = {
@@ -287,7 +287,7 @@ def bomb(chance: np.random.Generator, seeds: dict[str, bytes]) -> tuple[str, byt
 
 
 def _after(content: bytearray, word: bytes, offset: int, value: bytes) -> bytes:
-    """`value`, `offset` bytes behind the word of every box of a kind."""
+    """Write `value` at `offset` bytes after the word of every box of a kind."""
     content, place = bytearray(content), content.find(word)
     while place >= 0:
         at = place + len(word) + offset
@@ -304,7 +304,7 @@ def _nested(depth: int) -> bytes:
 
 
 def endless_gif(size: int) -> bytes:
-    """Pictures of an animation that repeats for ever, each as large as the whole."""
+    """Images of an endless animation, each as large as the whole."""
     repeat = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
     image = b"\x21\xf9\x04\0\xff\xff\0\0\x2c" + struct.pack("<HHHHB", 0, 0, size, size, 0) + b"\x08\x01\0\0"
     return repeat + image * 100 + b"\x3b"

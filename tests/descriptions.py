@@ -1,4 +1,4 @@
-"""How sound is described in tests, with the options of params.yaml, and folders that say so like models/descriptor."""
+"""Descriptions for tests, with the options of params.yaml, and folders of them like models/descriptor."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ OPTIONS = {
 
 
 def description(name: str, **options: str) -> Description:
-    """The description by this descriptor, with other options of the texture where they are given."""
+    """The description of this descriptor, with the given options of the texture changed."""
     return Description.of(name, {"texture": OPTIONS | options})
 
 
 def described_as(descriptor: str, folder: Path) -> Path:
-    """A folder of the description by this descriptor, of clips whose list is named."""
+    """A folder with the description of this descriptor and the hash of a list of clips."""
     folder.mkdir()
     description(descriptor).save(folder, [])
     (folder / "clips.json").write_text('{"clips_hash": "0123456789abcdef"}')

@@ -1,4 +1,4 @@
-"""Small tables of scenes and labels for tests of training: pictures whose stripes tell the label."""
+"""Small tables of scenes and labels for tests of training: images whose stripes reveal the label."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from earshot.scenes.writing import Scene, write_scenes
 
 
 def striped_frame(label: int, generator: np.random.Generator, height: int = 72, width: int = 96) -> bytes:
-    """A JPEG of stripes that stand for label 0, lie for 1, and rise for 2, of random colours and places."""
+    """A JPEG of stripes, vertical for label 0, horizontal for 1, diagonal for 2, of random colors and positions."""
     y, x = np.mgrid[:height, :width] + generator.integers(20, size=(2, 1, 1))
     wave = np.sin(2 * np.pi / 12 * (x, y, (x + y) / 1.4)[label])[None] * 0.5 + 0.5
     low, high = generator.integers(0, 100, (3, 1, 1)), generator.integers(150, 256, (3, 1, 1))
@@ -24,8 +24,9 @@ def striped_frame(label: int, generator: np.random.Generator, height: int = 72, 
 
 
 def write_striped_tables(root: Path, clips_per_shard: Sequence[int], frames: int = 2, seed: int = 0) -> None:
-    """Write data/scenes and data/labels under `root`: three labels, one in eight moments not kept, one in ten silent.
+    """Write data/scenes and data/labels under `root`, with three labels.
 
+    One in eight moments is not kept, one in ten is silent.
     The wrong-sound columns hold the labels of the next clip.
     """
     generator = np.random.default_rng(seed)

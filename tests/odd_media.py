@@ -1,4 +1,4 @@
-"""Small media files with known content and one oddity each, rendered with ffmpeg, and how tests decode them."""
+"""Small media files with known content and one oddity each, rendered with ffmpeg, and functions to decode them."""
 
 import io
 import subprocess
@@ -15,7 +15,7 @@ from earshot.media.decoding import Decoded, DecodeOptions, decode_clip
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 SECONDS, FRAME_RATE, FLASH = 5, 25, 2.4  # the flash and the beep begin at 2.4 s and last a fifth of a second
 BLACK = f"color=black:s=64x48:r={FRAME_RATE}:d={SECONDS}"
-# A picture that moves, one without symmetry whose colours a JPEG keeps, and one that tells its time by its brightness.
+# A moving pattern, an asymmetric image whose colors survive JPEG, and a video whose brightness gives the time.
 PATTERN = f"testsrc2=s=64x48:r={FRAME_RATE}:d={SECONDS}"
 BLEND = f"color=black:s=64x48:r={FRAME_RATE}:d={SECONDS},format=gbrp,geq=r='4*X':g='5*Y':b='128-X-Y'"
 DAWN = f"color=black:s=64x48:r={FRAME_RATE}:d={SECONDS},geq=lum='40*T':cb=128:cr=128"
@@ -23,24 +23,24 @@ TONE = f"sine=440:r=44100:d={SECONDS}"
 MP4 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac")
 LOSSLESS = ("-c:v", "ffv1", "-c:a", "pcm_s16le")
 
-WANTED = DecodeOptions(
+OPTIONS = DecodeOptions(
     places=tuple((i + 0.5) / 8 for i in range(8)),
     frame_size=48,
     jpeg_quality=95,
     window_s=1.0,
     min_duration_s=1.5,
-    longest=60.0,
-    pixels=10**6,
+    max_duration_s=60.0,
+    max_pixels=10**6,
 )
 
 
 def flashing(at: float = FLASH) -> str:
-    """A black picture that turns white."""
+    """A black video that turns white."""
     return f"{BLACK},drawbox=c=white:t=fill:enable='between(t,{at},{at}+0.19)'"
 
 
 def beeping(at: float = FLASH) -> str:
-    """Silence, and a tone."""
+    """Silence, then a tone."""
     return f"aevalsrc='if(between(t,{at},{at}+0.2),0.5*sin(6000*t),0)':s=48000:d={SECONDS}"
 
 
@@ -58,13 +58,13 @@ def render(path: Path, *options: object, image: str | None = PATTERN, sound: str
 
 
 def decode(path: Path, **changes: object) -> Decoded:
-    """Decode a file in this process, with `WANTED` changed as asked."""
+    """Decode a file in this process, with some of `OPTIONS` changed."""
     with open(path, "rb") as file:
-        return decode_clip(file, replace(WANTED, **changes))
+        return decode_clip(file, replace(OPTIONS, **changes))
 
 
 def images(decoded: Decoded) -> np.ndarray:
-    """The pictures as floats `(frames, height, width, 3)`."""
+    """The images as floats `(frames, height, width, 3)`."""
     return np.stack([np.asarray(Image.open(io.BytesIO(jpeg)), np.float64) for jpeg in decoded.frames])
 
 

@@ -18,7 +18,7 @@ from earshot.corpus.split import split_of
 from earshot.corpus.wrong_sound import derange_to_others
 from earshot.networks.correspondence import build_correspondence
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import Clip, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
@@ -87,7 +87,7 @@ def heard(sound: np.ndarray) -> tuple[int, float, float]:
     st.sampled_from([0.04, 0.1, 1 / 3]),
 )  # fmt: skip
 def test_a_slice_overlaps_its_frame_lies_in_the_clip_and_on_the_grid(duration, share, chance, positives, grid):
-    clip = Clip("a", "g", duration, b"", [], [])
+    clip = SceneClip("a", "g", duration, b"", [], [])
     time = share * duration
     start = replace(CENTERED, positives=positives, grid_s=grid).start(clip, time, 1.0, chance)
     assert -1e-9 <= start <= max(duration - 1.0, 0) + 1e-6
@@ -96,7 +96,7 @@ def test_a_slice_overlaps_its_frame_lies_in_the_clip_and_on_the_grid(duration, s
 
 
 def test_overlapping_slices_begin_anywhere_over_the_frame_and_centered_ones_around_it():
-    clip = Clip("a", "g", 10.0, b"", [], [])
+    clip = SceneClip("a", "g", 10.0, b"", [], [])
     overlapping = replace(CENTERED, positives="overlapping")
     starts = [overlapping.start(clip, 5.0, 1.0, chance) for chance in np.linspace(0, 0.999, 500)]
     assert min(starts) == pytest.approx(4.0) and max(starts) == pytest.approx(5.0)

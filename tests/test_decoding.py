@@ -1,4 +1,4 @@
-"""Decoding: whatever a video is like, its pictures and its sound come out right and on one clock, or it is refused."""
+"""Decoding: of any video the images and the sound come out right and on one clock, or it is refused."""
 
 import ctypes
 import io
@@ -20,9 +20,9 @@ from odd_media import (
     FRAME_RATE,
     LOSSLESS,
     MP4,
+    OPTIONS,
     SECONDS,
     TONE,
-    WANTED,
     beeping,
     decode,
     ffmpeg,
@@ -53,7 +53,7 @@ FORMATS = {
 
 
 def flash_and_beep(path: Path) -> tuple[float, float]:
-    """When the picture turns white and when the sound sets in, seconds on the row's clock."""
+    """When the video turns white and when the sound begins, seconds on the clock of the clip."""
     decoded = decode(path, places=EVERY_FRAME, window_s=0.01)
     bright = images(decoded).mean(axis=(1, 2, 3)) > 128
     loud = np.abs(samples(decoded).astype(float)).max(axis=1) > 2000
@@ -91,7 +91,7 @@ def test_flash_and_beep_coincide_where_one_of_them_starts_late(tmp_path, late, s
     assert decoded.duration == pytest.approx(SECONDS - 0.5, abs=0.05)
 
 
-def test_sound_keeps_its_place_after_a_hole(tmp_path):
+def test_sound_stays_in_step_after_a_gap(tmp_path):
     path = render(
         tmp_path / "a.mkv", *LOSSLESS, "-af", "aselect='not(between(t,0.5,1.5))'", image=flashing(), sound=beeping()
     )
@@ -103,7 +103,7 @@ def test_frames_carry_their_own_times_at_a_variable_rate(tmp_path):
     irregular = ("-vf", "select='lt(mod(n*n,11),4)'", "-fps_mode", "vfr")
     path = render(tmp_path / "a.mkv", *LOSSLESS, *irregular, image=DAWN)
     decoded = decode(path, places=EVERY_FRAME)
-    read = (images(decoded).mean(axis=(1, 2, 3)) / 255 * 219) / 40  # from full range back to the luma rendered
+    read = (images(decoded).mean(axis=(1, 2, 3)) / 255 * 219) / 40  # from full range back to the rendered luma
     within = (np.array(decoded.times) > 0.6) & (np.array(decoded.times) < SECONDS - 0.6)
     assert len(set(decoded.times)) < SECONDS * FRAME_RATE / 2
     assert np.abs(read + 16 / 40 - np.array(decoded.times))[within].max() < 1 / FRAME_RATE
@@ -111,11 +111,11 @@ def test_frames_carry_their_own_times_at_a_variable_rate(tmp_path):
 
 def test_a_sequence_is_on_the_clock_of_the_moments_and_changes_none_of_them(tmp_path):
     path = render(tmp_path / "a.mp4", image=flashing(), sound=beeping())
-    alone, both = decode(path), decode(path, sequence_rate=6.0, sequence_size=32)
-    assert alone.sequence == [] and both.frames == alone.frames and both.times == alone.times
+    plain, both = decode(path), decode(path, sequence_rate=6.0, sequence_size=32)
+    assert plain.sequence == [] and both.frames == plain.frames and both.times == plain.times
     assert len(both.sequence) == int(both.duration * 6.0)
     bright = [np.asarray(Image.open(io.BytesIO(jpeg))).mean() > 128 for jpeg in both.sequence]
-    assert bright.index(True) == np.ceil(FLASH * 6.0)  # a picture shows what is seen at number / rate
+    assert bright.index(True) == np.ceil(FLASH * 6.0)  # frame i is the one displayed at i / rate
     assert min(Image.open(io.BytesIO(both.sequence[0])).size) == 32
 
 
@@ -128,19 +128,19 @@ def test_moments_lie_where_the_whole_window_fits(tmp_path):
     assert anywhere[0] == 0 and anywhere[1] > SECONDS - 2 / FRAME_RATE
 
 
-def test_a_frame_is_the_one_a_viewer_sees_at_that_time(tmp_path):
+def test_a_frame_is_the_one_displayed_at_that_time(tmp_path):
     path = render(tmp_path / "a.mkv", *LOSSLESS, "-r", 2, image=DAWN)
-    decoded = decode(path, places=(0.39,), window_s=1e-6)  # 1.95 s, when the frame of 1.5 s is shown
+    decoded = decode(path, places=(0.39,), window_s=1e-6)  # 1.95 s, when the frame of 1.5 s is displayed
     assert decoded.times == [1.5]
 
 
 def coarse(image: np.ndarray) -> np.ndarray:
-    """Means over squares of 8 pixels: a JPEG keeps colours no finer than two pixels."""
+    """Means over squares of 8 pixels: a JPEG stores colors no finer than two pixels."""
     height, width, _ = image.shape
     return image.reshape(height // 8, 8, width // 8, 8, 3).mean(axis=(1, 3))
 
 
-def shown_by_ffmpeg(path: Path, width: int, height: int) -> np.ndarray:
+def ffmpeg_image(path: Path, width: int, height: int) -> np.ndarray:
     scale = f"scale={width}:{height}:flags=bicubic+full_chroma_int"
     raw = ("-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
     done = subprocess.run([FFMPEG, "-v", "error", "-i", path, "-vf", scale, *raw], check=True, capture_output=True)
@@ -155,7 +155,7 @@ def test_images_are_upright(tmp_path, matrix):
     image = images(decode(tmp_path / "turned.mp4", places=(0.0,), window_s=100.0))[0]
     width, height = (48, 64) if matrix[0] in (90, 270) else (64, 48)
     assert image.shape == (height, width, 3)
-    expected = shown_by_ffmpeg(tmp_path / "turned.mp4", width, height)
+    expected = ffmpeg_image(tmp_path / "turned.mp4", width, height)
     assert np.abs(coarse(image) - coarse(expected)).mean() < 3
 
 
@@ -175,15 +175,15 @@ def test_images_are_upright(tmp_path, matrix):
 def test_colors_come_through_any_pixel_format(tmp_path, codec):
     path = render(tmp_path / "a.mkv", *codec, "-c:a", "aac", image=BLEND)
     image = images(decode(path, places=(0.0,), window_s=100.0))[0]
-    assert np.abs(coarse(image) - coarse(shown_by_ffmpeg(path, 64, 48))).mean() < 3
+    assert np.abs(coarse(image) - coarse(ffmpeg_image(path, 64, 48))).mean() < 3
 
 
-def test_pixels_that_are_not_square_are_made_square(tmp_path):
+def test_pixels_that_are_not_square_become_square(tmp_path):
     path = render(tmp_path / "a.mp4", *MP4, "-vf", "setsar=2")
     assert images(decode(path)).shape[1:] == (48, 128, 3)
 
 
-def test_the_short_side_is_the_one_asked_for(tmp_path):
+def test_the_short_side_is_the_requested_one(tmp_path):
     path = render(tmp_path / "a.mp4", *MP4, "-vf", "scale=90:160,setsar=1")
     assert images(decode(path, frame_size=45)).shape[1:] == (80, 45, 3)
 
@@ -242,8 +242,8 @@ def test_what_is_missing_or_too_short_is_named(tmp_path):
     assert refusal(render(tmp_path / "blind.mp3", "-c:a", "libmp3lame", image=None)) == "no-video"
     brief = render(tmp_path / "brief.mp4", *MP4, "-af", "atrim=0:1.2")
     assert refusal(brief) == "too-short"
-    assert refusal(render(tmp_path / "long.mp4"), longest=3.0) == "too-large"
-    assert refusal(tmp_path / "long.mp4", pixels=64 * 48 - 1) == "too-large"
+    assert refusal(render(tmp_path / "long.mp4"), max_duration_s=3.0) == "too-large"
+    assert refusal(tmp_path / "long.mp4", max_pixels=64 * 48 - 1) == "too-large"
 
 
 def test_cover_art_is_no_video(tmp_path):
@@ -275,7 +275,7 @@ def test_damage_in_the_middle_is_unreadable(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"", b"\0" * 9999, b"<html>404</html>" * 99, bytes(range(256)) * 99, b"ftypmoovmdat" * 99],
-    ids=["nothing", "zeros", "a-web-page", "bytes", "words"],
+    ids=["empty", "zeros", "a-web-page", "bytes", "words"],
 )
 def test_garbage_is_unreadable(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
@@ -310,18 +310,18 @@ def test_a_stream_that_begins_in_the_middle_of_a_group_of_images_is_cut_not_dama
 
 
 def odd(prepare: str, request: Request) -> dict:
-    """What a child does whose decoder does what `prepare` says before it decodes."""
+    """The work of a child whose decoder runs the code `prepare` before it decodes."""
 
-    def decode_clip(file, wanted):
+    def decode_clip(file, options):
         exec(prepare, {"file": file, "ctypes": ctypes, "os": os})
-        return decoding.decode_clip(file, wanted)
+        return decoding.decode_clip(file, options)
 
     decoder_process.decode_clip = decode_clip
     return decode_request(request)
 
 
 def through(decoder: Decoder, path: Path) -> list[float]:
-    return decoder.decode(path, 0, path.stat().st_size, WANTED).times
+    return decoder.decode(path, 0, path.stat().st_size, OPTIONS).times
 
 
 @pytest.fixture
@@ -329,18 +329,18 @@ def clip(tmp_path) -> Path:
     return render(tmp_path / "a.mp4")
 
 
-def test_the_child_gives_what_decoding_in_this_process_gives(clip):
+def test_the_child_returns_what_decoding_in_this_process_returns(clip):
     with Decoder(20) as decoder:
-        assert decoder.decode(clip, 0, clip.stat().st_size, WANTED) == decode(clip)
+        assert decoder.decode(clip, 0, clip.stat().st_size, OPTIONS) == decode(clip)
         with pytest.raises(Refusal):
-            decoder.decode(clip, 0, 100, WANTED)
+            decoder.decode(clip, 0, 100, OPTIONS)
         assert through(decoder, clip) == decode(clip).times
 
 
 def test_a_hang_in_native_code_costs_its_clip_and_no_more_than_its_time(tmp_path, clip):
     hanging = tmp_path / "hang.mp4"
     hanging.write_bytes(clip.read_bytes() + b"\0" * 8)
-    # PyDLL keeps the interpreter's lock: no thread and no signal handler of the child can run.
+    # PyDLL keeps the interpreter's lock, so that no thread and no signal handler of the child can run.
     prepare = f"file.size == {hanging.stat().st_size} and ctypes.PyDLL(None).sleep(60)"
     with Decoder(1.5, partial(odd, prepare)) as decoder:
         started = time.monotonic()
@@ -366,7 +366,7 @@ def test_a_child_that_was_killed_from_outside_costs_no_clip(tmp_path, clip):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's data")
-def test_a_clip_that_wants_all_the_memory_is_too_large(clip):
+def test_a_clip_that_needs_all_the_memory_is_too_large(clip):
     with Decoder(20, partial(odd, "bytearray(3 << 30)")) as decoder, pytest.raises(Refusal) as caught:
         through(decoder, clip)
     assert caught.value.reason == "too-large"
@@ -384,7 +384,7 @@ def test_only_regular_files_are_read(tmp_path):
     with Decoder(20) as decoder:
         for path, reason in ((tmp_path / "fifo.mp4", "unsupported"), (tmp_path / "nowhere.mp4", "unreadable")):
             with pytest.raises(Refusal) as caught:
-                decoder.decode(path, 0, 100, WANTED)
+                decoder.decode(path, 0, 100, OPTIONS)
             assert caught.value.reason == reason
 
 
@@ -392,10 +392,10 @@ def test_only_regular_files_are_read(tmp_path):
 def test_the_child_does_not_outlive_its_parent(clip):
     code = (
         "from functools import partial\nfrom pathlib import Path\nfrom earshot.media.decoder_process import Decoder\n"
-        "from odd_media import WANTED\nfrom test_decoding import odd\n"
+        "from odd_media import OPTIONS\nfrom test_decoding import odd\n"
         "decoder = Decoder(60, partial(odd, 'ctypes.PyDLL(None).sleep(60)'))\n"
         "print(decoder.child.start(), flush=True)\n"
-        f"decoder.decode(Path({str(clip)!r}), 0, 9999, WANTED)"
+        f"decoder.decode(Path({str(clip)!r}), 0, 9999, OPTIONS)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((*sys.path, str(Path(__file__).parent)))}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as parent:

@@ -1,4 +1,4 @@
-"""The stage describe: a row a moment, in order, flagged where silent, the same however the windows were batched."""
+"""The stage describe: a row a moment, in order, flagged if silent, the same however windows are batched."""
 
 import io
 import json
@@ -30,8 +30,7 @@ def _scene(name: str, sound: np.ndarray, times: list[float], rate: int = RATE) -
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two shards: windows of three kinds, a stereo sound, a silent one, a short one, a clip of no moments, 21 windows
-    of one kind."""
+    """Two shards: a stereo sound, a silent one, a short one, a clip without moments, and 21 windows of one size."""
     root = tmp_path_factory.mktemp("describe")
     first = [
         _scene("long", _noise(8, seed=1), list(np.linspace(1.875, 6, 19))),
@@ -82,9 +81,9 @@ def test_a_moment_is_described_by_the_sound_around_its_frame(root, rows):
         scene = next(scene for scene in scenes if scene["clip_id"] == name)
         sound, rate = soundfile.read(io.BytesIO(scene["sound"]), dtype="float32", always_2d=True)
         assert scene["times"][time] in (2.5, 1.875, 1.9)
-        alone, _ = description("texture").describe(sound.mean(1)[None, start:stop], rate)
+        expected, _ = description("texture").describe(sound.mean(1)[None, start:stop], rate)
         row = next(row for row in rows if row["clip_id"] == name and row["moment"] == time)
-        np.testing.assert_allclose(row["descriptor"], alone[0], atol=2e-4)
+        np.testing.assert_allclose(row["descriptor"], expected[0], atol=2e-4)
 
 
 def test_descriptor_and_options_are_parameters(root, rows):
@@ -97,7 +96,7 @@ def test_descriptor_and_options_are_parameters(root, rows):
             assert np.abs(np.subtract(described[0]["descriptor"], rows[0]["descriptor"])).max() > 0.01
 
 
-def test_the_table_is_the_same_byte_for_byte_when_made_again(root, rows):
+def test_the_table_is_the_same_byte_for_byte_when_written_again(root, rows):
     _describe(root)
     before = {path.name: path.read_bytes() for path in (root / "data/sounds").iterdir()}
     _describe(root)
@@ -132,27 +131,27 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_description(root, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
-        ("extract.window_s=5", "extract.window_s is 5.0, wanted 1.5 to 3.75 s"),
-        ("extract.min_duration_s=1", "extract.min_duration_s is 1.0, wanted 1.5 s or more"),
+        ("extract.window_s=5", "extract.window_s is 5.0, expected 1.5 to 3.75 s"),
+        ("extract.min_duration_s=1", "extract.min_duration_s is 1.0, expected 1.5 s or more"),
     ],
 )
-def test_lengths_without_a_descriptor_are_refused_before_any_work(root, setting, told):
-    with pytest.raises(SystemExit, match=told):
+def test_lengths_without_a_descriptor_are_refused_before_any_work(root, setting, message):
+    with pytest.raises(SystemExit, match=message):
         _describe(root, setting)
 
 
 @pytest.mark.parametrize(
-    ("scene", "told"),
+    ("scene", "message"),
     [
         (Scene("odd", "video", 5.0, [b""], [2.0], b"not a sound", RATE, 1), "clip odd cannot be read"),
-        (_scene("brief", _noise(1), [0.5]), r"clip brief lasts 1\.000 s, wanted 1\.5 s or more"),
+        (_scene("brief", _noise(1), [0.5]), r"clip brief lasts 1\.000 s, expected 1\.5 s or more"),
     ],
 )
-def test_a_sound_that_cannot_be_described_is_one_line_that_names_the_clip(tmp_path, scene, told):
+def test_a_sound_that_cannot_be_described_is_one_line_that_names_the_clip(tmp_path, scene, message):
     write_scenes(tmp_path / "data/scenes/00000.parquet", [scene])
-    with pytest.raises(SystemExit, match=rf"00000\.parquet: the sound of {told}"):
+    with pytest.raises(SystemExit, match=rf"00000\.parquet: the sound of {message}"):
         _describe(tmp_path)
 
 

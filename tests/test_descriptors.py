@@ -1,4 +1,4 @@
-"""MFCC, spectrum and the cutting of windows; what is silent, whichever the descriptor."""
+"""MFCC, spectrum and the cutting of windows; silence, which does not depend on the descriptor."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_every_descriptor_has_its_size_and_is_finite_even_for_silence(descriptor
 
 
 @pytest.mark.parametrize("descriptor", SIZES)
-def test_windows_are_silent_by_level_or_where_the_cochlea_hears_nothing(descriptor):
+def test_windows_are_silent_by_level_or_without_energy_in_the_cochlea(descriptor):
     time = np.arange(165_375) / 44_100
     windows = [
         9e-4 * _noise(time.size),  # rms 9e-5, loud enough for the cochlea
@@ -63,8 +63,8 @@ def test_mfcc_is_librosas_with_a_hop_that_gives_155_frames():
 def test_mfcc_of_a_window_does_not_depend_on_its_neighbors():
     faint, loud = _noise(N, level=1e-3), _noise(N, level=1)
     together, _ = description("mfcc").describe(np.stack([faint, loud]), RATE)
-    alone, _ = description("mfcc").describe(faint[None], RATE)
-    np.testing.assert_array_equal(together[0], alone[0])
+    single, _ = description("mfcc").describe(faint[None], RATE)
+    np.testing.assert_array_equal(together[0], single[0])
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 32_000, 44_100, 48_000])
@@ -73,7 +73,7 @@ def test_every_source_rate_has_155_frames(sample_rate):
     assert described.shape == (1, 3100)
 
 
-def test_the_spectrum_hears_a_thirtieth_of_a_second_around_the_moment():
+def test_the_spectrum_covers_a_thirtieth_of_a_second_around_the_moment():
     window = _noise(N, level=1e-3)
     burst = slice(int(1.2 * RATE), int(1.3 * RATE))
     window[burst] *= 100
@@ -86,7 +86,7 @@ def test_the_spectrum_hears_a_thirtieth_of_a_second_around_the_moment():
     assert (described[0, 5:] > 2 * described[1, 5:]).all()
 
 
-def test_the_spectrum_of_a_window_is_that_of_its_middle_unless_said_otherwise():
+def test_the_spectrum_of_a_window_is_that_of_its_middle_by_default():
     windows = _noise(2, N)
     np.testing.assert_array_equal(
         description("spectrum").describe(windows, RATE)[0],
@@ -101,19 +101,19 @@ def test_the_spectrum_keeps_the_gain():
 
 
 def test_an_unknown_descriptor_or_option_is_refused_by_name():
-    for name, options, told in (
+    for name, options, message in (
         ("melody", {}, "descriptor is 'melody', expected one of mfcc, spectrum, texture"),
         ("mfcc", {"order": "none"}, "texture: order is 'none'"),
         ("mfcc", {"gate": "on"}, "texture: unknown parameter gate"),
     ):
-        with pytest.raises(EarshotError, match=told):
+        with pytest.raises(EarshotError, match=message):
             description(name, **options)
 
 
 def test_every_descriptor_is_registered_with_its_size_and_parts_of_it():
-    found = find_all(DESCRIPTORS, "DESCRIPTOR")
-    assert {name: each.dimensions for name, each in found.items()} == SIZES
-    covered = [range(part.stop)[part] for part in found["texture"].parts.values()]
+    descriptors = find_all(DESCRIPTORS, "DESCRIPTOR")
+    assert {name: each.dimensions for name, each in descriptors.items()} == SIZES
+    covered = [range(part.stop)[part] for part in descriptors["texture"].parts.values()]
     assert sorted(number for part in covered for number in part) == list(range(502))
 
 
@@ -125,7 +125,7 @@ def test_a_description_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_pat
     assert values["parts"] == {"spectrum": [0, 32]} and values["dimensions"] == 32
     kept.save(tmp_path, ["b", "a"])
     assert json.loads((tmp_path / "descriptor.json").read_text())["digest"] != values["digest"]
-    for changes, told in (
+    for changes, message in (
         ({"descriptor": "melody"}, "names no descriptor"),
         ({"options": None}, "names no descriptor with its options"),
         (
@@ -134,7 +134,7 @@ def test_a_description_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_pat
         ),
     ):
         (tmp_path / "descriptor.json").write_text(json.dumps(values | changes))
-        with pytest.raises(EarshotError, match=told):
+        with pytest.raises(EarshotError, match=message):
             load_description(tmp_path)
     (tmp_path / "descriptor.json").write_text("{")
     with pytest.raises(EarshotError, match="is not JSON"):

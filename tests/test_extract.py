@@ -1,4 +1,4 @@
-"""The stage extract, run as its users run it: every file becomes a row or a refusal, in any kind of corpus."""
+"""The stage extract from its command line: every file becomes a row or a refusal, in any kind of corpus."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ from earshot.scenes.table import SCHEMA, read_scenes
 from earshot.scenes.writing import Scene, write_scenes
 from stages.extract import STAGE, main
 
-# The rendered clips show one pattern, so that each is the duplicate of the others.
+# All rendered clips show the same pattern, so that each is a duplicate of the others.
 QUICK = (
     "corpus.ontology=none",
     "extract.frame_size=32",
@@ -50,7 +50,7 @@ def one_worker(monkeypatch):
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory) -> Path:
-    """Four videos with sound and two without use."""
+    """Four videos with sound and two unusable files."""
     folder = tmp_path_factory.mktemp("media")
     for number in range(4):
         render(folder / f"v{number}.mp4", *MP4, "-t", 2 + number / 4, sound=TONE.replace("440", str(300 + 50 * number)))
@@ -142,8 +142,8 @@ def test_tar_shards_and_a_folder_of_the_same_clips_give_the_same_rows(tmp_path, 
     for number in range(2):
         files = {}
         for name in names[4 * number : 4 * number + 4]:
-            said = {"group": f"video-{name}", "annotations": ["people; marching", name], "start": 0}
-            files |= {name: (media / name).read_bytes(), f"{Path(name).stem}.json": json.dumps(said).encode()}
+            metadata = {"group": f"video-{name}", "annotations": ["people; marching", name], "start": 0}
+            files |= {name: (media / name).read_bytes(), f"{Path(name).stem}.json": json.dumps(metadata).encode()}
         tar(tars / f"{number:05d}.tar", files)
     with open(folder / "manifest.csv", "w", newline="") as file:
         rows = csv.writer(file)
@@ -156,17 +156,17 @@ def test_tar_shards_and_a_folder_of_the_same_clips_give_the_same_rows(tmp_path, 
     assert scenes(tmp_path / "one") == scenes(tmp_path / "two")
     assert {row["group"] for row in scenes(tmp_path / "one")} == {f"video-v{number}.mp4" for number in range(4)}
     assert [r.source for r in ledger(tmp_path / "one")] == [f"{i // 4:05d}.tar/{n}" for i, n in enumerate(names)]
-    said = read_annotations(tmp_path / "one" / "data" / "annotations" / "00001.parquet")
-    assert said == {"v3": ["people; marching", "v3.mp4"]}
+    annotations = read_annotations(tmp_path / "one" / "data" / "annotations" / "00001.parquet")
+    assert annotations == {"v3": ["people; marching", "v3.mp4"]}
 
 
-def test_annotations_are_kept_apart_from_scenes(tmp_path, media):
+def test_annotations_are_separate_from_scenes(tmp_path, media):
     folder = tmp_path / "folder"
     shutil.copytree(media, folder)
     (folder / "manifest.csv").write_text("file,label\nfolder/v0.mp4,a very telling word\nv1.mp4,b; c\n")
     extract(tmp_path, folder)
-    said = read_annotations(tmp_path / "data" / "annotations" / "00000.parquet")
-    assert said == {"v0": ["a very telling word"], "v1": ["b", "c"], "v2": []}
+    annotations = read_annotations(tmp_path / "data" / "annotations" / "00000.parquet")
+    assert annotations == {"v0": ["a very telling word"], "v1": ["b", "c"], "v2": []}
     assert b"telling" not in (tmp_path / "data" / "scenes" / "00000.parquet").read_bytes()
 
 
@@ -195,12 +195,12 @@ def test_sub_folders_and_odd_names_count_and_clip_ids_are_unique(tmp_path, media
 
 def test_nothing_outside_the_folder_is_read(tmp_path, media):
     outside, folder = tmp_path / "outside", tmp_path / "folder"
-    for place in (outside, folder):
-        place.mkdir()
-        shutil.copy(media / "v0.mp4", place / "v.mp4")
+    for target in (outside, folder):
+        target.mkdir()
+        shutil.copy(media / "v0.mp4", target / "v.mp4")
     (folder / "link.mp4").symlink_to(outside / "v.mp4")
     (folder / "inner.mp4").symlink_to("v.mp4")
-    (folder / "gone.mp4").symlink_to("nothing.mp4")
+    (folder / "gone.mp4").symlink_to("missing.mp4")
     (folder / "linked").symlink_to(outside)
     os.mkfifo(folder / "pipe.mp4")
     (folder / "manifest.csv").write_text("path,group\nv.mp4,g\n../outside/v.mp4,h\n/etc/passwd,i\n")
@@ -226,7 +226,7 @@ def test_a_tar_holds_only_what_is_in_it(tmp_path, media):
     assert outcome == {".._.._escape": "", "_abs_olute": "", "deep_er": ""} | refused
 
 
-def test_a_broken_shard_costs_what_it_lost_and_says_so(tmp_path, media):
+def test_a_broken_shard_costs_only_what_is_lost_and_is_in_the_ledger(tmp_path, media):
     shards = tmp_path / "shards"
     shards.mkdir()
     files = {f"v{number}.mp4": (media / f"v{number}.mp4").read_bytes() for number in range(4)}
@@ -252,7 +252,7 @@ def test_a_broken_shard_costs_what_it_lost_and_says_so(tmp_path, media):
     assert len(list((tmp_path / "data" / "scenes").glob("*.parquet"))) == 3
 
 
-def test_random_times_depend_on_the_seed_and_the_clip_alone():
+def test_random_times_depend_only_on_the_seed_and_the_clip():
     drawn = {(seed, clip): places(clip, 5, "random", seed) for seed in (0, 1) for clip in ("a", "b")}
     assert len(set(drawn.values())) == 4
     assert drawn[0, "a"] == places("a", 5, "random", 0)
@@ -266,11 +266,11 @@ def test_random_times_depend_on_the_seed_and_the_clip_alone():
         ({}, "holds no videos"),
         ({"notes.txt": "x"}, "holds no videos"),
         ({"00000.tar": "", "v.mp4": ""}, "tar shards and also v.mp4"),
-        ({"v.mp4": "", "manifest.csv": "group,label\na,b\n"}, "group, label, wanted one named file or path"),
+        ({"v.mp4": "", "manifest.csv": "group,label\na,b\n"}, "group, label, expected one named file or path"),
         ({"v.mp4": "", "manifest.csv": "path,group\nw.mp4,b\n"}, "names none of the 1 files"),
     ],
 )
-def test_a_corpus_that_cannot_be_meant_is_refused_in_a_line(tmp_path, files, message):
+def test_an_invalid_corpus_is_refused_in_a_line(tmp_path, files, message):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(EarshotError, match=message):
@@ -306,8 +306,8 @@ def test_surround_and_lossless_material_in_one_folder(tmp_path):
     render(folder / "surround.mkv", "-c:v", "libx264", "-c:a", "ac3", sound=surround)
     render(folder / "slow.mkv", *LOSSLESS, "-ar", 8000, "-r", 2)
     extract(tmp_path, folder)
-    found = {row["clip_id"]: (row["sound_rate"], row["sound_channels"]) for row in scenes(tmp_path)}
-    assert found == {"surround": (44100, 2), "slow": (8000, 1)}
+    formats = {row["clip_id"]: (row["sound_rate"], row["sound_channels"]) for row in scenes(tmp_path)}
+    assert formats == {"surround": (44100, 2), "slow": (8000, 1)}
 
 
 def test_the_fixtures_are_kept_or_refused_for_a_true_reason(tmp_path, real_data):

@@ -1,4 +1,4 @@
-"""No bad input crashes a stage, hangs it past its limit, writes outside its root, or has it open what it points at.
+"""No bad input crashes a stage, hangs it past its limit, makes it write outside its root, or open what it points at.
 
 The inputs are those of `bad_media`: 100 of them by default, 2,000 in the long run.
 """
@@ -26,7 +26,7 @@ from earshot.core.text import printable
 from earshot.corpus.ledger import LedgerRow, read_ledger
 
 CLIP_SECONDS = 10  # the limit of one clip
-# A stage may take the time of all its limits; nothing near it was ever seen.
+# A generous limit for a stage.
 SECONDS_AN_INPUT, SECONDS_TO_START = 1.0, 60
 SMALL = (
     "corpus.ontology=none",
@@ -41,12 +41,12 @@ COUNTS = [100, pytest.param(2000, marks=pytest.mark.slow)]
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory) -> dict[str, bytes]:
-    """A sound file of each container."""
+    """An intact file of each container."""
     return seed_files(tmp_path_factory.mktemp("seeds"))
 
 
 class Elsewhere:
-    """What inputs point at and nothing may touch: a file, and a server. Used as a context."""
+    """The targets of pointing inputs, which nothing may touch: a file and a server. A context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "secret.mp4"
@@ -55,7 +55,7 @@ class Elsewhere:
         self._ending = threading.Event()
 
     def __enter__(self) -> "Elsewhere":
-        # A pipe with a name tells when somebody opens it to read: only then can it be opened to write.
+        # A named pipe can be opened for writing only while another process has it open for reading.
         os.mkfifo(self.file)
         self._watch = threading.Thread(target=self._watching, daemon=True)
         self._watch.start()
@@ -64,11 +64,11 @@ class Elsewhere:
 
     @contextmanager
     def untouched(self, root: Path) -> Iterator[None]:
-        """Checks at the end that nothing here was opened or asked, and that all that was written is below `root`."""
+        """Check at the end that neither target was touched, and that all writes were below `root`."""
         root.mkdir(exist_ok=True)
         before = outside(self.file.parent, root)
         yield
-        time.sleep(0.05)  # the watch looks once more
+        time.sleep(0.05)  # the watch checks once more
         assert self.opened == 0
         assert not self.server.requests
         assert outside(self.file.parent, root) == before
@@ -89,31 +89,37 @@ class Elsewhere:
 
     @property
     def targets(self) -> list[str]:
-        """Names of the file and of the server, as playlists write them."""
+        """Addresses of the file and of the server, as in playlists."""
         file, address = str(self.file), self.server.address("secret.mp4")
         schemes = ("subfile,,start,0,end,99,,:", "concat:", "async:", "cache:", "crypto:", "pipe:")
         return [file, f"file://{file}", f"file:{file}", address, *(scheme + file for scheme in schemes)]
 
 
 def outside(folder: Path, root: Path) -> set[tuple[str, int]]:
-    """Every name in `folder` and in the repository but below `root`, with the time of its last change."""
-    found = set()
+    """Every file in `folder` and in the repository, except below `root`, with the time of its last change."""
+    files = set()
     for top in (folder, REPOSITORY):
-        for place, folders, names in os.walk(top):
+        for parent, folders, names in os.walk(top):
             folders[:] = [name for name in folders if not (name.startswith(".") or name == "__pycache__")]
-            folders[:] = [name for name in folders if Path(place, name) != root]
-            found |= {(os.path.join(place, name), os.lstat(os.path.join(place, name)).st_mtime_ns) for name in names}
-    return found
+            folders[:] = [name for name in folders if Path(parent, name) != root]
+            files |= {(os.path.join(parent, name), os.lstat(os.path.join(parent, name)).st_mtime_ns) for name in names}
+    return files
 
 
 def command(name: str, root: Path, changes: Iterable[str]) -> list[str]:
     """The command line of a stage."""
-    place = ["--params", str(PARAMS), "--root", str(root)]
-    return [sys.executable, "-m", f"stages.{name}", *place, *(word for change in changes for word in ("--set", change))]
+    options = ["--params", str(PARAMS), "--root", str(root)]
+    return [
+        sys.executable,
+        "-m",
+        f"stages.{name}",
+        *options,
+        *(word for change in changes for word in ("--set", change)),
+    ]
 
 
 def stage(name: str, root: Path, inputs: int, *changes: str) -> str:
-    """Run a stage as users do and see that it ends well, in time, with no traceback; its closing line."""
+    """Run a stage, check that it succeeds in time without a traceback, and return its closing line."""
     seconds = SECONDS_TO_START + inputs * SECONDS_AN_INPUT
     done = subprocess.run(command(name, root, changes), cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stderr
@@ -130,7 +136,7 @@ def inputs_of(count: int, seeds: dict[str, bytes], targets: list[str]) -> list[B
 
 
 def tar(path: Path, inputs: Iterable[BadInput]) -> None:
-    """A shard whose members climb out of it, by name, in one of three cases."""
+    """Write a shard; two of three members have names that lead out of the folder."""
     with tarfile.open(path, "w") as archive:
         for number, each in enumerate(inputs):
             climbing = ("", "../" * 9 + "tmp/", "/tmp/")[number % 3]
@@ -140,13 +146,13 @@ def tar(path: Path, inputs: Iterable[BadInput]) -> None:
 
 
 def check_outcomes(rows: Iterable[LedgerRow], inputs: Iterable[BadInput]) -> None:
-    """Some faults leave nothing of use, others may be survived (a wrong bit in a picture); odd names do no harm."""
+    """Some faults make a file useless, others may be survived (a wrong bit in an image); odd names do no harm."""
     outcomes: dict[str, Counter] = {}
     for row, each in zip(rows, inputs, strict=True):
         outcomes.setdefault(each.fault.partition(":")[0], Counter())[row.status, row.reason] += 1
-    for fault, found in outcomes.items():
-        print(f"{fault}: " + ", ".join(f"{number} {' '.join(what).strip()}" for what, number in found.most_common()))
-    kept = {fault: found["kept", ""] for fault, found in outcomes.items()}
+    for fault, counts in outcomes.items():
+        print(f"{fault}: " + ", ".join(f"{number} {' '.join(what).strip()}" for what, number in counts.most_common()))
+    kept = {fault: counts["kept", ""] for fault, counts in outcomes.items()}
     assert kept["pointing"] == kept["noise"] == 0
     assert kept["name"] == outcomes["name"].total()
     assert kept["flipped bits"] > 0
@@ -183,7 +189,7 @@ def test_bad_files_and_members_of_tar_shards_are_refused_or_survived(seeds, tmp_
 
 
 def in_order(rows: Iterable[LedgerRow], inputs: Iterable[BadInput]) -> list[LedgerRow]:
-    """The rows of inputs, by the names that a ledger gives their files."""
+    """The rows in the order of the inputs, matched by the names in the ledger."""
     by_source = {row.source: row for row in rows}
     return [by_source[printable(each.name)] for each in inputs]
 
@@ -206,11 +212,11 @@ def test_bad_sources_of_a_manifest_are_refused_or_survived(seeds, tmp_path, coun
 
 
 def can_be_listed(name: str) -> bool:
-    """Whether a manifest can name such a file: as text, with no space around it, below its folder on any system."""
+    """Whether a manifest can name such a file: ASCII, without outer spaces and backslashes."""
     return name.isascii() and name.strip() == name and "\\" not in name
 
 
-# With what is left of a small disk a stage ends with a reason; when there is room again it goes on.
+# On a full small disk a stage fails with a reason; once there is room again, it continues.
 SMALL_DISK = """
 set -e
 mount -t tmpfs -o size=32m none "$1"
@@ -225,42 +231,42 @@ cp -r "$ROOT/data" "$ROOT/metrics" "$TARGET"
 """
 
 
-CLIPS = 12  # which do not fit into what is left
-MADE = {"download": "data/clips", "extract": "data/scenes", "describe": "data/sounds"}
+CLIPS = 12  # more than fit on the small disk
+OUTPUTS = {"download": "data/clips", "extract": "data/scenes", "describe": "data/sounds"}
 
 
 @pytest.fixture(scope="module")
 def plain(seeds, tmp_path_factory) -> tuple[Path, list[str]]:
-    """A root on a disk with room, in which the stages have run, and the parameters that were changed."""
+    """A root with enough space in which the stages have run, and the changed parameters."""
     corpus, root = tmp_path_factory.mktemp("corpus"), tmp_path_factory.mktemp("plain")
     for number in range(CLIPS):
         (corpus / f"clip{number}.mp4").write_bytes(seeds["mp4"])
     (corpus / "manifest.csv").write_text("path,start,end\n" + "".join(f"clip{n}.mp4,0.2,1.8\n" for n in range(CLIPS)))
     changes = [*SMALL, f"corpus.manifest={corpus}", "download.shard_clips=4"]
-    for name in MADE:
+    for name in OUTPUTS:
         stage(name, root, CLIPS, *changes)
     return root, changes
 
 
 @pytest.mark.parametrize("name", ["download", "extract", pytest.param("describe", marks=pytest.mark.slow)])
-def test_a_full_disk_stops_a_stage_with_a_reason_and_nothing_is_lost(plain, tmp_path, name):
+def test_a_full_disk_stops_a_stage_with_a_reason_and_no_work_is_lost(plain, tmp_path, name):
     space = ["unshare", "--mount", "--map-root-user"]
     if not shutil.which("unshare") or subprocess.run([*space, "true"], capture_output=True).returncode:
         pytest.skip("this system lets nobody mount a small disk")
     (finished, changes), full, before, target = plain, tmp_path / "full", tmp_path / "before", tmp_path / "target"
     for folder in (full, before, target):
         folder.mkdir()
-    names = [*MADE]
+    names = [*OUTPUTS]
     for earlier in names[: names.index(name)]:
-        shutil.copytree(finished / MADE[earlier], before / MADE[earlier])
+        shutil.copytree(finished / OUTPUTS[earlier], before / OUTPUTS[earlier])
     script = [*space, "sh", "-c", SMALL_DISK, "sh", str(full), str(before), *command(name, full, changes)]
     environment = os.environ | {"ROOT": str(full), "TARGET": str(target)}
     done = subprocess.run(script, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "No space left on device; finished work is kept: mend it and run again" in done.stderr
     assert "Traceback" not in done.stderr
-    made = contents(target / MADE[name])
-    assert made and made == contents(finished / MADE[name])
+    output = contents(target / OUTPUTS[name])
+    assert output and output == contents(finished / OUTPUTS[name])
     metrics = f"metrics/{name}.json"
     assert (target / metrics).read_bytes() == (finished / metrics).read_bytes()
 

@@ -1,4 +1,4 @@
-"""A stage killed at any instant and run again ends as if nothing had happened, and does nothing twice."""
+"""A stage killed at any instant and run again gives the same outputs, and repeats no finished work."""
 
 import os
 import random
@@ -25,7 +25,7 @@ OUTPUTS = {
 SOON = ["download", "extract", "describe", "pretrain"]
 SLOW = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("sample", "label", EVALUATE)]
 SHARDS = (".parquet", ".tar")
-KILLED_WHILE_PLACING = """
+KILLED_WHILE_PUBLISHING = """
 import os, signal, sys
 import earshot.pipeline.stage
 from stages.{stage} import STAGE, main
@@ -35,18 +35,18 @@ STAGE.run(main, sys.argv[1:])
 
 
 def contents(root: Path, stage: str) -> dict[str, bytes]:
-    """Every file that a stage has placed, and its metrics."""
+    """Every output file of a stage, and its metrics."""
     files = [file for name in OUTPUTS[stage] for file in sorted((root / name).rglob("*")) if file.is_file()]
     return {str(file.relative_to(root)): file.read_bytes() for file in (*files, *metrics(root, stage))}
 
 
 def metrics(root: Path, stage: str) -> list[Path]:
-    """The metrics that a stage has written; sample has none."""
+    """The metrics files of a stage; sample has none."""
     return sorted((root / "metrics").glob(f"{stage.split()[-1]}*"))
 
 
 def scratch(root: Path, stage: str) -> Path:
-    """Where the unfinished work of a stage waits."""
+    """The folder of the unfinished work of a stage."""
     return root / ".earshot" / stage.replace(" --benchmark ", "-")
 
 
@@ -62,7 +62,7 @@ def fresh(tiny_root: Path, root: Path, stage: str) -> Path:
 
 
 def kill_after(seconds: float, command: list[str]) -> bool:
-    """Start a command in a process group of its own and kill the group; False where it had ended before."""
+    """Start a command in its own process group and kill the group; False if it had ended before."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, **quiet)
     try:
@@ -75,21 +75,21 @@ def kill_after(seconds: float, command: list[str]) -> bool:
 
 
 def finished_shards(root: Path, stage: str) -> dict[str, int]:
-    """The shards whose work is done and waits in the scratch folder: file name to inode.
+    """The finished shards in the scratch folder: file name to inode.
 
-    None of label, which writes its shards in the end, all in a moment, from what its workers have made.
+    None for label, which writes all of its shards at the end, from the results of its workers.
     """
     if stage == "label":
         return {}
     done = {marker.stem for marker in scratch(root, stage).glob("*/finished/*/*.json")}
     done |= {settled.stem for settled in scratch(root, stage).glob("*/out/data/clips/ledger/*.csv")}
-    found = [file for name in OUTPUTS[stage] for file in scratch(root, stage).glob(f"*/**/{Path(name).name}/*")]
-    tables = [file for file in found if file.suffix in SHARDS and file.stem in done]
+    files = [file for name in OUTPUTS[stage] for file in scratch(root, stage).glob(f"*/**/{Path(name).name}/*")]
+    tables = [file for file in files if file.suffix in SHARDS and file.stem in done]
     return {f"{file.parent.name}/{file.name}": file.stat().st_ino for file in tables}
 
 
-def placed_shards(root: Path, stage: str) -> dict[str, int]:
-    """The shards in place: file name to inode, which a hard link keeps."""
+def published_shards(root: Path, stage: str) -> dict[str, int]:
+    """The published shards: file name to inode, which a hard link keeps."""
     tables = [file for name in OUTPUTS[stage] for file in (root / name).rglob("*") if file.suffix in SHARDS]
     return {f"{file.parent.name}/{file.name}": file.stat().st_ino for file in tables}
 
@@ -103,11 +103,11 @@ def arguments(root: Path) -> list[str]:
 
 
 def kill_and_rerun(tiny_root: Path, folder: Path, stage: str, kills: int) -> int:
-    """Kill `stage` at `kills` random instants, each in a fresh root; how many times it was really killed."""
+    """Kill `stage` at `kills` random instants, each in a fresh root; return how often it was still running."""
     root, draw, killed = folder / "root", random.Random(stage), 0
     start = time.monotonic()
     run_stage(stage, fresh(tiny_root, root, stage))
-    wanted, whole = contents(root, stage), time.monotonic() - start
+    expected, whole = contents(root, stage), time.monotonic() - start
     for _ in range(kills):
         fresh(tiny_root, root, stage)
         start = time.monotonic()
@@ -117,31 +117,31 @@ def kill_and_rerun(tiny_root: Path, folder: Path, stage: str, kills: int) -> int
             whole = time.monotonic() - start
         before = finished_shards(root, stage)
         run_stage(stage, root)
-        assert contents(root, stage) == wanted
-        assert before.items() <= placed_shards(root, stage).items(), "a finished shard was made again"
+        assert contents(root, stage) == expected
+        assert before.items() <= published_shards(root, stage).items(), "a finished shard was written again"
         assert not list(scratch(root, stage).iterdir())
     return killed
 
 
 @pytest.mark.parametrize("stage", [*SOON, *SLOW])
-def test_a_killed_stage_ends_as_if_nothing_had_happened(tiny_root, tmp_path, stage):
+def test_a_killed_stage_gives_the_same_outputs(tiny_root, tmp_path, stage):
     assert kill_and_rerun(tiny_root, tmp_path, stage, kills=2) >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", OUTPUTS)
-def test_a_stage_killed_twenty_times_ends_as_if_nothing_had_happened(tiny_root, tmp_path, stage):
+def test_a_stage_killed_twenty_times_gives_the_same_outputs(tiny_root, tmp_path, stage):
     assert kill_and_rerun(tiny_root, tmp_path, stage, kills=25) >= 20
 
 
-@pytest.mark.parametrize("stage", [*SOON, *SLOW[:2]])  # evaluate places nothing but its metrics
-def test_a_stage_killed_between_writing_and_placing_does_no_shard_again(tiny_root, tmp_path, stage):
+@pytest.mark.parametrize("stage", [*SOON, *SLOW[:2]])  # evaluate publishes only metrics
+def test_a_stage_killed_between_writing_and_publishing_repeats_no_shard(tiny_root, tmp_path, stage):
     root = fresh(tiny_root, tmp_path / "root", stage)
-    code = [sys.executable, "-c", KILLED_WHILE_PLACING.format(stage=stage), *arguments(root)]
+    code = [sys.executable, "-c", KILLED_WHILE_PUBLISHING.format(stage=stage), *arguments(root)]
     done = subprocess.run(code, cwd=REPOSITORY, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert not any((root / name).exists() for name in OUTPUTS[stage])
     before = finished_shards(root, stage)
     run_stage(stage, root)
-    assert before.items() <= placed_shards(root, stage).items()
+    assert before.items() <= published_shards(root, stage).items()
     assert contents(root, stage) == contents(tiny_root, stage)

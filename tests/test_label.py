@@ -1,4 +1,4 @@
-"""The stage label, run as its users run it, on small tables of sounds."""
+"""The stage label from its command line, on small tables of sounds."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def write_sounds(root: Path, columns: dict[str, np.ndarray], descriptor: str = "
 
 
 def looks(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Which of three kinds of stripes is seen at each moment, whatever is heard, int64 (moments,)."""
+    """Which of three kinds of stripes each frame has, independently of the sound, int64 (moments,)."""
     return np.unique(columns["clip_id"], return_inverse=True)[1] % 3
 
 
@@ -88,7 +88,7 @@ def write_frames(root: Path, columns: dict[str, np.ndarray], looks: np.ndarray) 
 
 
 def write_empty_shard(root: Path) -> None:
-    """A last shard without rows, as where every clip of a shard was refused."""
+    """Add a last shard without rows, as if all of its clips were refused."""
     paths = sorted((root / "data" / "sounds").glob("*.parquet"))
     pq.write_table(pq.read_schema(paths[0]).empty_table(), paths[0].with_name(f"{len(paths):05d}.parquet"))
 
@@ -110,7 +110,7 @@ def read_metrics(root: Path) -> dict:
 
 @pytest.fixture(autouse=True)
 def one_processor(monkeypatch):
-    """Tables this small are labelled fastest in one process and one thread."""
+    """Tables this small are labeled fastest in one process and one thread."""
     monkeypatch.setenv("EARSHOT_WORKERS", "1")
     monkeypatch.setenv("EARSHOT_THREADS", "1")
     settings.cache_clear()
@@ -142,9 +142,9 @@ def test_metrics_count_moments_and_shares_add_up_to_one(tmp_path):
     run_label(tmp_path)
     metrics, labels = read_metrics(tmp_path), read_labels(tmp_path)
     trained_on = (labels["split"] == "train") & labels["kept"]
-    heard = (columns["split"] == "train") & ~columns["silent"]
+    audible = (columns["split"] == "train") & ~columns["silent"]
     assert metrics["moments"] == 240
-    assert metrics["moments_trained_on"] == trained_on.sum() == (heard.sum() + 1) // 2
+    assert metrics["moments_trained_on"] == trained_on.sum() == (audible.sum() + 1) // 2
     assert sum(metrics[f"share_{p}"] for p in ("moments", "correlation", "modulation", "energy")) == pytest.approx(1)
     shares = np.unique(labels["label"][trained_on], return_counts=True)[1] / trained_on.sum()
     assert metrics["label_entropy"] == pytest.approx(-(shares * np.log2(shares)).sum(), abs=1e-6)
@@ -180,7 +180,7 @@ def test_the_same_parameters_give_the_same_bytes_in_memory_and_streamed(tmp_path
     assert outputs[0] == outputs[1] == outputs[2]
 
 
-def test_the_control_deals_labels_of_other_groups_and_changes_nothing_else(tmp_path):
+def test_the_control_permutes_labels_between_groups_and_changes_only_them(tmp_path):
     for name, control in (("own", "none"), ("wrong", "wrong-sound")):
         write_sounds(tmp_path / name, sounds_table())
         run_label(tmp_path / name, f"label.control={control}")
@@ -230,12 +230,12 @@ def test_a_binary_code_has_a_bit_a_component_and_no_distance_leaves_a_moment_out
     write_sounds(tmp_path, columns)
     run_label(tmp_path, "label.model=binary", "label.components=6", "label.threshold=median")
     labels, metrics = read_labels(tmp_path), read_metrics(tmp_path)
-    heard = ~columns["silent"]
+    audible = ~columns["silent"]
     assert labels["label"].dtype == labels["wrong_sound_label"].dtype == np.int64
-    assert (labels["label"][~heard] == -1).all() and np.isnan(labels["distance"]).all()
-    assert labels["label"][heard].min() >= 0 and 8 < labels["label"].max() < 2**6
-    np.testing.assert_array_equal(labels["kept"], heard)
-    assert metrics["moments_trained_on"] == (heard & (columns["split"] == "train")).sum()
+    assert (labels["label"][~audible] == -1).all() and np.isnan(labels["distance"]).all()
+    assert labels["label"][audible].min() >= 0 and 8 < labels["label"].max() < 2**6
+    np.testing.assert_array_equal(labels["kept"], audible)
+    assert metrics["moments_trained_on"] == (audible & (columns["split"] == "train")).sum()
     assert metrics["label_entropy"] == pytest.approx(1, abs=1e-3)
     assert "a label is a code of 6 bits of texture" in capsys.readouterr().out
     assert load_labeler(tmp_path / "models" / "labeler").kind == "bits"
@@ -244,31 +244,31 @@ def test_a_binary_code_has_a_bit_a_component_and_no_distance_leaves_a_moment_out
 TEXTONS = ("label.model=textons", "label.textons=16", "clusters=3")
 
 
-def test_textons_label_what_is_seen_at_the_moments_that_are_heard(tmp_path, capsys):
+def test_textons_label_the_frames_of_moments_that_are_not_silent(tmp_path, capsys):
     columns = sounds_table(clips=30)
     write_sounds(tmp_path, columns)
     write_frames(tmp_path, columns, looks(columns))
     run_label(tmp_path, *TEXTONS, "label.restarts=5")
-    labels, heard = read_labels(tmp_path), ~columns["silent"]
-    assert (labels["label"][~heard] == -1).all()
-    pairs = set(zip(looks(columns)[heard], labels["label"][heard], strict=True))
-    assert len(pairs) == len(dict(pairs)) == len(set(labels["label"][heard])) == 3
+    labels, audible = read_labels(tmp_path), ~columns["silent"]
+    assert (labels["label"][~audible] == -1).all()
+    pairs = set(zip(looks(columns)[audible], labels["label"][audible], strict=True))
+    assert len(pairs) == len(dict(pairs)) == len(set(labels["label"][audible])) == 3
     metrics = read_metrics(tmp_path)
     assert set(metrics) == {"moments", "moments_trained_on", "label_entropy"}
-    assert metrics["moments_trained_on"] == ((heard & (columns["split"] == "train")).sum() + 1) // 2
+    assert metrics["moments_trained_on"] == ((audible & (columns["split"] == "train")).sum() + 1) // 2
     assert "a label is one of 3 clusters of textons" in capsys.readouterr().out
 
 
-def test_tasks_about_frames_are_told_of_no_shard_by_name(tmp_path, monkeypatch):
+def test_tasks_about_frames_hold_no_name_of_a_shard(tmp_path, monkeypatch):
     columns, tasks = sounds_table(clips=30), []
     write_sounds(tmp_path, columns)
     write_frames(tmp_path, columns, looks(columns))
 
-    def look(work, *rest, **how):
+    def record(work, *rest, **options):
         tasks.append(cloudpickle.dumps(work))
-        return map_shards(work, *rest, **how)
+        return map_shards(work, *rest, **options)
 
-    monkeypatch.setattr("earshot.pipeline.stage.map_shards", look)
+    monkeypatch.setattr("earshot.pipeline.stage.map_shards", record)
     run_label(tmp_path, *TEXTONS)
     assert len(tasks) == 3 and not any(b"00000." in task for task in tasks)
 
@@ -331,9 +331,9 @@ def a_shard_less(scenes: Path) -> None:
 
 def no_image(scenes: Path) -> None:
     table = pq.read_table(scenes / "00000.parquet")
-    frames = [[b"no picture"] * MOMENTS for _ in range(len(table))]
-    place = table.schema.get_field_index("frames")
-    pq.write_table(table.set_column(place, "frames", pa.array(frames)), scenes / "00000.parquet")
+    frames = [[b"no image"] * MOMENTS for _ in range(len(table))]
+    index = table.schema.get_field_index("frames")
+    pq.write_table(table.set_column(index, "frames", pa.array(frames)), scenes / "00000.parquet")
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def no_image(scenes: Path) -> None:
         (another_clip, "00001.parquet: rows 0 to 19 are not the moments of"),
         (a_clip_less, "00000.parquet: 100 rows for the 96 frames of"),
         (a_shard_less, "2 shards of sounds, 1 of scenes in"),
-        (no_image, "00000.parquet: frame 0 is not a whole JPEG picture"),
+        (no_image, "00000.parquet: frame 0 is not a complete JPEG image"),
     ],
 )
 def test_scenes_that_are_not_those_of_the_sounds_are_refused_in_one_line(tmp_path, fault, message):
@@ -403,7 +403,7 @@ def shorter(columns):
         (mostly_silent, ["label.model=binary"], "160 training moments, 140 of them silent; too few for 30 components"),
         (not_finite, [], "00000.parquet: a descriptor holds values that are not finite"),
         (no_group, [], "00000.parquet: has no column group"),
-        (shorter, [], "descriptors of 500 dimensions, wanted the 502 of texture"),
+        (shorter, [], "descriptors of 500 dimensions, expected the 502 of texture"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:split train")

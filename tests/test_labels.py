@@ -1,4 +1,4 @@
-"""Labels: what scaling, k-means, the labeler and the wrong-sound control promise."""
+"""Labels: scaling, k-means, the labeler and the wrong-sound control."""
 
 import json
 import tracemalloc
@@ -28,8 +28,8 @@ CLUSTERING = clusters.Params(scale="z-score+sqrt", distance_filter=True, iterati
 FIT = {"model": "clusters", "values": 8, "options": CLUSTERING, "described": TEXTURE, "seed": 0}
 
 
-def codes_of(components: int, threshold: str) -> dict:
-    """How a code of the model `binary` is fitted."""
+def binary_fit(components: int, threshold: str) -> dict:
+    """The arguments for fitting the model `binary`."""
     options = binary.Params(components=components, threshold=threshold, scale="z-score+sqrt")
     return {"model": "binary", "values": components, "options": options, "seed": 0}
 
@@ -44,7 +44,7 @@ def sounds(rows: int, dimensions: int = 502, kinds: int = 8, seed: int = 0) -> n
 
 
 class Stream:
-    """Rows that are made anew in every pass, as a table is read anew, 100 at a time; counts the passes."""
+    """Rows that are generated again in every pass, 100 at a time, as a table is read again; counts the passes."""
 
     def __init__(self, blocks: int, dimensions: int) -> None:
         self.blocks, self.dimensions, self.passes = blocks, dimensions, 0
@@ -121,7 +121,7 @@ def test_the_statistics_do_not_depend_on_how_rows_are_cut_into_blocks_nor_on_lar
         np.testing.assert_allclose(deviation, exact.std(0), rtol=1e-9)
 
 
-def test_a_constant_dimension_says_nothing_and_does_no_harm():
+def test_a_constant_dimension_counts_zero_and_does_no_harm():
     rows = sounds(100)
     rows[:50, 7], rows[50:, 7] = 0.1, np.nextafter(np.float32(0.1), np.float32(1))  # rounding, no sound
     scaled, _ = scaled_and_shares(rows, "z-score+sqrt")
@@ -129,7 +129,7 @@ def test_a_constant_dimension_says_nothing_and_does_no_harm():
 
 
 @pytest.mark.parametrize("scale", ["z-score+sqrt", "sqrt", "count", "none"])
-def test_scaling_is_undone_but_for_what_counts_nothing(scale):
+def test_scaling_can_be_undone_except_for_constant_dimensions(scale):
     rows = sounds(100)
     rows[:, 7] = 0.1
     mean, deviation = mean_and_deviation([rows])
@@ -161,7 +161,7 @@ def test_on_real_clips_loudness_is_the_distance_unless_it_is_z_scored(real_data)
 
 
 def test_a_texture_of_another_size_is_refused():
-    with pytest.raises(EarshotError, match="501 dimensions, wanted the 502 of texture"):
+    with pytest.raises(EarshotError, match="501 dimensions, expected the 502 of texture"):
         fit_labeler([sounds(100, 501)], 100, memory_megabytes=100, **FIT)
 
 
@@ -187,7 +187,7 @@ def test_kmeans_on_a_sample_and_full_passes_is_within_a_percent_of_lloyd_on_ever
     assert ours < 1.01 * lloyd
 
 
-def test_full_passes_end_when_they_gain_little_and_beat_the_sample_alone():
+def test_full_passes_end_when_they_gain_little_and_beat_the_sample():
     stream = Stream(blocks=30, dimensions=40)
     rows = np.concatenate(list(stream))
     passes, inertias = [], []
@@ -226,9 +226,9 @@ def test_fewer_rows_than_clusters_are_refused_with_both_numbers():
 # The labeler
 
 
-def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_never_held():
+def test_a_table_larger_than_memory_gives_the_same_labeler_and_is_never_in_memory():
     stream = Stream(blocks=150, dimensions=502)  # 30 MB
-    held = fit_labeler(stream, 15_000, memory_megabytes=1000, **FIT)
+    in_memory = fit_labeler(stream, 15_000, memory_megabytes=1000, **FIT)
     assert stream.passes == 2
     stream.passes = 0
     tracemalloc.start()
@@ -236,9 +236,9 @@ def test_a_table_larger_than_memory_gives_the_labeler_of_one_in_memory_and_is_ne
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert stream.passes > 4
-    assert peak < 15_000_000  # the sample of 2,048 rows is 4 MB, and is held twice while it is put together
-    np.testing.assert_array_equal(streamed.model.centroids, held.model.centroids)
-    assert streamed.metadata == held.metadata
+    assert peak < 15_000_000  # the sample of 2,048 rows is 4 MB, and is in_memory twice while it is put together
+    np.testing.assert_array_equal(streamed.model.centroids, in_memory.model.centroids)
+    assert streamed.metadata == in_memory.metadata
 
 
 def test_a_labeler_comes_back_from_disk_and_labels_new_sounds(tmp_path):
@@ -256,7 +256,7 @@ def test_a_labeler_comes_back_from_disk_and_labels_new_sounds(tmp_path):
 
 def test_a_damaged_labeler_and_sounds_of_another_size_are_refused(tmp_path):
     labeler = fit_labeler([sounds(100)], 100, memory_megabytes=100, **FIT)
-    with pytest.raises(EarshotError, match=r"\(5, 32\); this labeler wants \(moments, 502\)"):
+    with pytest.raises(EarshotError, match=r"\(5, 32\); this labeler expects \(moments, 502\)"):
         labeler.assign(sounds(5, 32))
     with pytest.raises(EarshotError, match="not finite"):
         labeler.assign(np.full((1, 502), np.nan, dtype=np.float32))
@@ -293,7 +293,7 @@ def test_components_are_the_directions_of_largest_variance_with_a_stated_sign():
     assert not code.thresholds.any()
 
 
-def test_bit_i_of_a_code_says_whether_projection_i_is_above_its_threshold():
+def test_bit_i_of_a_code_is_one_if_projection_i_is_above_its_threshold():
     rows, _ = correlated(500)
     code = fit_binary([rows], 500, components=40, threshold="zero")
     codes, distances = code.assign(rows)
@@ -323,18 +323,18 @@ def test_above_the_median_is_half_of_the_training_rows_and_above_zero_is_not():
 @pytest.mark.parametrize("threshold", ["zero", "median"])
 def test_neither_memory_nor_the_order_of_blocks_changes_a_code(threshold):
     stream = Stream(blocks=10, dimensions=32)
-    how = codes_of(6, threshold) | {"described": SPECTRUM}
-    held = fit_labeler(stream, 1000, memory_megabytes=1000, **how)
-    streamed = fit_labeler(stream, 1000, memory_megabytes=1e-9, **how)
-    backwards = fit_labeler(list(stream)[::-1], 1000, memory_megabytes=1000, **how)
-    np.testing.assert_array_equal(streamed.model.components, held.model.components)
-    np.testing.assert_array_equal(streamed.model.thresholds, held.model.thresholds)
-    np.testing.assert_allclose(backwards.model.components, held.model.components, atol=1e-5)
-    np.testing.assert_allclose(backwards.model.thresholds, held.model.thresholds, atol=1e-5)
+    options = binary_fit(6, threshold) | {"described": SPECTRUM}
+    in_memory = fit_labeler(stream, 1000, memory_megabytes=1000, **options)
+    streamed = fit_labeler(stream, 1000, memory_megabytes=1e-9, **options)
+    backwards = fit_labeler(list(stream)[::-1], 1000, memory_megabytes=1000, **options)
+    np.testing.assert_array_equal(streamed.model.components, in_memory.model.components)
+    np.testing.assert_array_equal(streamed.model.thresholds, in_memory.model.thresholds)
+    np.testing.assert_allclose(backwards.model.components, in_memory.model.components, atol=1e-5)
+    np.testing.assert_allclose(backwards.model.thresholds, in_memory.model.thresholds, atol=1e-5)
 
 
 def test_a_binary_labeler_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_path):
-    labeler = fit_labeler([sounds(200)], 200, memory_megabytes=100, described=TEXTURE, **codes_of(10, "median"))
+    labeler = fit_labeler([sounds(200)], 200, memory_megabytes=100, described=TEXTURE, **binary_fit(10, "median"))
     save_labeler(tmp_path, labeler)
     loaded, new = load_labeler(tmp_path), sounds(30, seed=1)
     assert loaded.metadata == labeler.metadata and loaded.kind == "bits"
@@ -342,9 +342,9 @@ def test_a_binary_labeler_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_
     metadata = json.loads((tmp_path / "labeler.json").read_text())
     for change, message in (
         ({"values": 9}, r"components is float32 \(10, 502\)"),
-        ({"values": "ten"}, "values is 'ten', wanted a number"),
+        ({"values": "ten"}, "values is 'ten', expected an integer"),
         ({"model": "clusters"}, "has no tensor centroids"),
-        ({"model": "codes"}, r"holds no labeler of a model that is known \(binary, clusters, textons\)"),
+        ({"model": "codes"}, r"holds no labeler of a known model \(binary, clusters, textons\)"),
     ):
         (tmp_path / "labeler.json").write_text(json.dumps(metadata | change))
         with pytest.raises(EarshotError, match=message):
@@ -371,12 +371,12 @@ def test_the_filter_keeps_the_nearer_half_of_training_and_all_of_the_rest():
     distances = np.where(labels < 0, np.nan, rng.random(1000) * (labels + 1))  # clusters of different width
     training = rng.random(1000) < 0.8
     kept = keep_near(labels, distances, training, True)
-    heard = labels >= 0
-    assert not kept[~heard].any()
-    assert kept[heard & ~training].all()
-    assert abs(kept[training].sum() - (heard & training).sum() / 2) <= 1
-    assert distances[kept & training].max() <= distances[heard & training & ~kept].min()
-    np.testing.assert_array_equal(keep_near(labels, distances, training, False), heard)
+    audible = labels >= 0
+    assert not kept[~audible].any()
+    assert kept[audible & ~training].all()
+    assert abs(kept[training].sum() - (audible & training).sum() / 2) <= 1
+    assert distances[kept & training].max() <= distances[audible & training & ~kept].min()
+    np.testing.assert_array_equal(keep_near(labels, distances, training, False), audible)
 
 
 # The wrong-sound control
@@ -400,7 +400,7 @@ def largest_share(groups: np.ndarray, clips: np.ndarray) -> float:
 @pytest.mark.filterwarnings("ignore:split train")
 @hypothesis.settings(max_examples=200, deadline=None)
 @given(splits_of_clips(even=False), st.integers(0, 2**32 - 1))
-def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_dealt_whole_and_once(split, seed):
+def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_permuted_as_a_whole(split, seed):
     groups, clips = split
     source = derange_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
     assert (groups[source] != groups).all()
@@ -417,14 +417,14 @@ def test_nobody_gets_a_sound_of_their_own_group_and_clips_are_dealt_whole_and_on
 @pytest.mark.filterwarnings("ignore:split train")
 @hypothesis.settings(max_examples=200, deadline=None)
 @given(splits_of_clips(even=True), st.integers(0, 2**32 - 1))
-def test_dealing_clips_of_one_size_is_a_permutation_of_moments(split, seed):
+def test_clips_of_one_size_give_a_permutation_of_moments(split, seed):
     groups, clips = split
     source = derange_sounds(np.zeros(len(groups), dtype=int), ["train"], groups, clips, seed)
     if largest_share(groups, clips) <= 0.5:
         np.testing.assert_array_equal(np.sort(source), np.arange(len(groups)))
 
 
-def test_an_odd_clip_does_not_spoil_the_deal_of_the_others():
+def test_a_clip_of_another_size_does_not_spoil_the_permutation_of_the_others():
     sizes = np.array([3] * 40 + [2])
     clips = np.repeat(np.arange(41), sizes)
     source = derange_sounds(np.zeros(len(clips), dtype=int), ["train"], clips, clips, 0)
@@ -432,7 +432,7 @@ def test_an_odd_clip_does_not_spoil_the_deal_of_the_others():
     assert (clips[source] != clips).all()
 
 
-def test_the_deal_stays_within_a_split_and_follows_the_seed():
+def test_the_permutation_stays_within_a_split_and_follows_the_seed():
     clips = np.repeat(np.arange(100), 3)
     groups, splits = clips // 2, (clips // 2) % 3
     source = derange_sounds(splits, ["train", "val", "test"], groups, clips, 5)

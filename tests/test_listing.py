@@ -1,4 +1,4 @@
-"""Which clips a corpus has: in folders and tar files of any kind, under names that are never shared."""
+"""Listing clips: in folders and tar files of any kind, under unique names."""
 
 import io
 import json
@@ -26,7 +26,7 @@ from earshot.scenes.extraction import extract_clips
 
 
 def listed(folder: Path, size: int = 100) -> list[list]:
-    """The clips of a corpus by shard; the listings wait beside it."""
+    """The clips of a corpus by shard; the listings lie beside it."""
     listings = folder.with_name(f"{folder.name}-listings")
     count = list_shards(folder, size, lambda number: listings / f"{number}.json")
     return [read_listing(listings / f"{number}.json") for number in range(count)]
@@ -58,20 +58,20 @@ DATASETS = st.recursive(st.just(None), lambda inner: st.dictionaries(NAMES, inne
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(NAMES, DATASETS, min_size=1, max_size=4))
-def test_files_come_in_the_order_of_their_relative_names(tmp_path_factory, tree):
-    root, wanted = tmp_path_factory.mktemp("data_dir"), []
+def test_files_come_in_the_order_of_their_relative_names(tmp_path_factory, contents):
+    root, expected = tmp_path_factory.mktemp("data_dir"), []
 
-    def grow(folder: str, inside: dict) -> None:
+    def create(folder: str, inside: dict) -> None:
         for name, below in inside.items():
             if below is None:
                 (root / folder / name).touch()
-                wanted.append(folder + name)
+                expected.append(folder + name)
             else:
                 (root / folder / name).mkdir()
-                grow(f"{folder}{name}/", below)
+                create(f"{folder}{name}/", below)
 
-    grow("", tree)
-    assert list(walk(root)) == sorted(wanted)
+    create("", contents)
+    assert list(walk(root)) == sorted(expected)
 
 
 def test_a_folder_is_cut_into_shards_and_nothing_hidden_counts(tmp_path):
@@ -90,8 +90,8 @@ def test_a_manifest_of_a_folder_names_groups_and_a_json_beside_a_clip_does_too(t
     (folder / "d.json").write_text('[{"box": [1, 2]}]')
     (folder / "e.json").write_text("no json")
     (folder / "f.json").write_text('{"annotations": {"of": "another kind"}}')
-    said = {clip.source: (clip.group, clip.annotations) for shard in listed(folder) for clip in shard}
-    assert said == {
+    listing = {clip.source: (clip.group, clip.annotations) for shard in listed(folder) for clip in shard}
+    assert listing == {
         "a.mp4": ("h", ("z",)),
         "b.mp4": ("g", ("x", "y")),
         "c.mp4": ("--PJHxphWEs", ("a dog; asleep",)),
@@ -116,7 +116,7 @@ CLASHING = st.lists(st.text("ab _", min_size=1, max_size=2), min_size=1, max_siz
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(CLASHING, min_size=1, max_size=4))
-def test_no_two_clips_share_a_name_and_a_name_that_is_alone_stays(tmp_path_factory, shards):
+def test_no_two_clips_share_a_name_and_a_unique_name_stays(tmp_path_factory, shards):
     root = tmp_path_factory.mktemp("clashing") / "tars"
     for number, names in enumerate(shards):
         tar(root / f"{number:05d}.tar", {f"{name}.mp4": name.encode() for name in dict.fromkeys(names)})
@@ -134,10 +134,10 @@ def listing_name(source: str) -> str:
 
 
 def test_a_name_that_still_repeats_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "_placed", lambda clip: clip)
+    monkeypatch.setattr(listing, "_with_location", lambda clip: clip)
     for number in range(2):
         tar(tmp_path / "tars" / f"{number}.tar", {"a.mp4": b"a", f"{number}.mp4": b"b"})
-    with pytest.raises(EarshotError, match="several clips come to the name a; rename"):
+    with pytest.raises(EarshotError, match="several clips share the name a; rename"):
         listed(tmp_path / "tars")
 
 
@@ -145,7 +145,7 @@ def test_a_name_that_still_repeats_is_refused(tmp_path, monkeypatch):
 
 
 def numbered(key: str, url: str, **more: object) -> dict:
-    """A clip's facts as video2dataset writes them."""
+    """A clip's metadata as video2dataset writes it."""
     kept = {"url": url, "key": key, "status": "success", "error_message": None, "yt_meta_dict": None}
     return kept | {"clips": [["00:00:01.000", "00:00:03.000"]], "video_metadata": {"streams": []}} | more
 
@@ -154,19 +154,19 @@ def numbered(key: str, url: str, **more: object) -> dict:
 def video2dataset(tmp_path):
     """Two shards as video2dataset leaves them, the second of three missing; two clips are of one video."""
     root = tmp_path / "video2dataset"
-    lost = {"status": "failed_to_download", "error_message": "ERROR: [youtube]: Video unavailable\nsorry"}
+    failed = {"status": "failed_to_download", "error_message": "ERROR: [youtube]: Video unavailable\nsorry"}
     youtube = "https://www.youtube.com/watch?v=--PJHxphWEs"
     tar(root / "00000.tar", {
         "000000000_00000.mp4": b"zero", "000000000_00000.txt": b"a dog",
         "000000000_00000.json": numbered("000000000_00000", youtube, caption="a dog"),
-        "000000001.json": numbered("000000001", "https://youtu.be/0a_b-c3D4e5", **lost),
+        "000000001.json": numbered("000000001", "https://youtu.be/0a_b-c3D4e5", **failed),
         "000000002.mp4": b"two", "000000002.m4a": b"its sound", "000000002.jpg": b"its thumbnail",
         "000000002.json": numbered("000000002", "https://a.org/videos/rain.mp4", label="rain; wind"),
     })  # fmt: skip
     tar(root / "00002.tar", {
         "000020000.webm": b"again",
         "000020000.json": numbered("000020000", "https://youtu.be/--PJHxphWEs?t=9", caption=None),
-        "000020001.mp4": b"no facts", "000020001.txt": b"a cat\n", "000020001.cls": b"7",
+        "000020001.mp4": b"no metadata", "000020001.txt": b"a cat\n", "000020001.cls": b"7",
     })  # fmt: skip
     (root / "_tmp").mkdir()
     for name in ("00000.parquet", "00000_stats.json", "00002_stats.json", "_tmp/0.feather"):
@@ -200,7 +200,7 @@ def test_the_output_of_video2dataset_enters_with_the_video_as_its_group(video2da
         {"group": "--PJHxphWEs", "url": "https://a.org/"},
     ],
 )
-def test_a_video_has_one_name_whichever_fact_tells_it(tmp_path, metadata):
+def test_a_video_has_one_name_whichever_key_holds_it(tmp_path, metadata):
     tar(tmp_path / "tars" / "0.tar", {"0.mp4": b"", "0.json": metadata})
     assert listed(tmp_path / "tars")[0][0].group == "--PJHxphWEs"
 
@@ -220,9 +220,9 @@ def test_tars_lie_in_folders_and_may_be_links_within_and_without(tmp_path):
     (tmp_path / "tars" / "gone.tar").symlink_to("nowhere")
     (tmp_path / "tars" / "a.tar").mkdir()
     os.mkfifo(tmp_path / "tars" / "pipe.tar")
-    found = {clip.source: clip.refusal for shard in listed(tmp_path / "tars") for clip in shard}
+    refusals = {clip.source: clip.refusal for shard in listed(tmp_path / "tars") for clip in shard}
     no_file = ("unreadable", "the shard is not a file")
-    assert found == {
+    assert refusals == {
         "00003.tar/b.mp4": None,
         "deep/er/part-7.tar/a.mp4": None,
         "gone.tar": no_file,
@@ -276,7 +276,7 @@ def test_members_may_be_called_anything(tmp_path_factory, names, suffix):
 
 
 @pytest.mark.parametrize("metadata", [b"[" * 100_000, b"\xff", b'"text"', b"{" + b" " * (1 << 20) + b"}"])
-def test_facts_that_cannot_be_read_cost_their_clip_alone(tmp_path, metadata):
+def test_metadata_that_cannot_be_read_costs_only_its_clip(tmp_path, metadata):
     tar(tmp_path / "tars" / "0.tar", {"0.mp4": b"", "0.json": metadata, "1.mp4": b"", "2.json": metadata})
     first, second = listed(tmp_path / "tars")[0]
     assert first.refusal[0] == "unreadable" and first.refusal[1].startswith("its .json: ")
@@ -295,15 +295,15 @@ def test_what_is_known_to_be_something_else_is_no_clip():
 @pytest.mark.parametrize("kind", ["files", "tars"])
 def test_memory_is_flat_from_a_thousand_to_a_hundred_thousand_clips(tmp_path, kind):
     def peak(count: int) -> float:
-        """Megabytes at the peak of listing so many clips."""
+        """Peak memory of listing that many clips, in MB."""
         root = tmp_path / str(count)
         root.mkdir()
         for number in range(0, count, 1000):
             names = [f"video-{clip:012d}" for clip in range(number, number + 1000)]
             if kind == "tars":
-                about = {"group": "a video", "annotations": ["a", "b"]}
+                metadata = {"group": "a video", "annotations": ["a", "b"]}
                 tar(root / f"{number // 1000:05d}.tar", {f"{n}{s}": d for n in names for s, d in
-                                                         ((".json", about), (".mp4", b"a clip"))})  # fmt: skip
+                                                         ((".json", metadata), (".mp4", b"a clip"))})  # fmt: skip
                 continue
             (root / f"{number:06d}").mkdir()
             for name in names:

@@ -1,4 +1,4 @@
-"""Quality: what is silent, still, clipped or there twice is told from what is not, and keeps a row that says so."""
+"""Quality: silent, still, clipped and duplicate clips are recognized, and refused or flagged."""
 
 import csv
 import hashlib
@@ -22,7 +22,7 @@ from earshot.corpus.completeness import MAX_CLASSES, OTHERS, Completeness
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.split import split_of
-from earshot.media.quality import Measured, audio_print, judge, measure
+from earshot.media.quality import Measured, audio_print, measure, quality_flags
 from earshot.params.extract import Params
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
@@ -35,7 +35,7 @@ QUALITY = load_params(Params, PARAMS).extract.quality
 RATE = 22050
 MANDELBROT = "mandelbrot=s=96x64:r=10:end_scale=0.01:end_pts=30,trim=duration=3"
 LIFE = "life=s=96x64:mold=10:r=10:ratio=0.3:seed={}:death_color=blue:life_color=white,trim=duration=3"
-# As a site codes it again: another size and rate, a weaker codec, one channel, softer.
+# As a site compresses it again: another size and rate, a weaker codec, one channel, softer.
 AGAIN = ("-vf", "scale=64:48", "-c:v", "mpeg4", "-q:v", 8, "-c:a", "aac", "-b:a", "48k", "-ac", 1, "-ar", 32000)
 AGAIN += ("-af", "volume=0.5")
 
@@ -50,7 +50,7 @@ def notes(seed: int, seconds: float = 3.0) -> np.ndarray:
 
 
 def video(path: Path, image: str, sound: int) -> Path:
-    """A video of a moving picture and of the notes of a seed."""
+    """A video of a moving pattern with the notes of a seed."""
     soundfile.write(path.with_suffix(".wav"), notes(sound), RATE)
     ffmpeg("-f", "lavfi", "-i", image, "-i", path.with_suffix(".wav"), *MP4, "-shortest", path)
     path.with_suffix(".wav").unlink()
@@ -59,7 +59,7 @@ def video(path: Path, image: str, sound: int) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Five videos: b is a coded again, d has a's sound and e a's picture, c is another; a and e are in one group."""
+    """Five videos: b is a compressed again, d has the sound of a and e its images, c differs; a and e share a group."""
     folder = tmp_path_factory.mktemp("corpus")
     video(folder / "a.mp4", MANDELBROT, 1)
     ffmpeg("-i", folder / "a.mp4", *AGAIN, folder / "b.mp4")
@@ -109,7 +109,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def thumbnails(change: int = 0) -> list[np.ndarray]:
     gray = np.full((8, 32, 32), 100, np.uint8)
-    gray[4:, :4] += change  # an eighth of the picture
+    gray[4:, :4] += change  # an eighth of the image
     return list(gray)
 
 
@@ -117,13 +117,13 @@ def test_loudness_and_samples_at_full_scale_are_counted():
     sound = np.zeros((1000, 2), np.int16)
     sound[:30, 0], sound[:20, 1], sound[500] = 32767, -32768, 1000
     assert measure(sound, RATE, thumbnails()).clipped == pytest.approx(50 / 2000)
-    found = measure(sound[100:], RATE, thumbnails())
-    assert (found.peak, found.clipped) == (pytest.approx(1000 / 32767), 0)
+    measured = measure(sound[100:], RATE, thumbnails())
+    assert (measured.peak, measured.clipped) == (pytest.approx(1000 / 32767), 0)
     assert measure(sound[:0], RATE, thumbnails()) == Measured(0, 0, 0, "", "")
 
 
 @pytest.mark.parametrize("change", [0, 7, 120])
-def test_the_liveliest_part_of_the_image_tells_how_much_it_changes(change):
+def test_change_is_that_of_the_liveliest_part_of_the_image(change):
     assert measure(notes(1), RATE, thumbnails(change)).change == change
 
 
@@ -131,11 +131,11 @@ def test_the_liveliest_part_of_the_image_tells_how_much_it_changes(change):
 def test_an_image_that_only_its_coding_changes_is_still_and_one_that_moves_is_not(tmp_path, options):
     still = decode(render(tmp_path / "still.mkv", *options, image=BLEND)).measured
     assert still.change <= QUALITY.still_change and not still.image_print
-    assert judge(still, QUALITY) == ["still"]
+    assert quality_flags(still, QUALITY) == ["still"]
     assert decode(render(tmp_path / "moving.mkv", *options)).measured.change > 4 * QUALITY.still_change
 
 
-def test_nothing_is_known_by_silence_or_a_single_click():
+def test_silence_and_a_single_click_have_no_fingerprint():
     click = np.zeros((3 * RATE, 1), np.int16)
     assert audio_print(click, RATE) == b""
     click[RATE : RATE + 2000] = notes(1)[:2000, :1]
@@ -143,7 +143,7 @@ def test_nothing_is_known_by_silence_or_a_single_click():
     assert audio_print(notes(1)[:500], RATE) == b"" == audio_print(notes(1), 4000)  # too short, and too low a rate
 
 
-def test_a_sound_is_known_again_at_another_rate_in_one_channel_and_softer(corpus):
+def test_a_clip_is_recognized_at_another_rate_in_one_channel_and_softer(corpus):
     a, b, c = (decode(corpus / f"{name}.mp4").measured for name in "abc")
     for kind, share in (("audio_print", QUALITY.duplicate_audio), ("image_print", QUALITY.duplicate_image)):
         one, again, other = (np.unpackbits(np.frombuffer(bytes.fromhex(getattr(m, kind)), np.uint8)) for m in (a, b, c))
@@ -154,11 +154,11 @@ def test_a_sound_is_known_again_at_another_rate_in_one_channel_and_softer(corpus
 def test_each_reason_is_refused_flagged_or_ignored(reason):
     faults = {"silent": {"peak": 0.0}, "still": {"change": 0.0}, "clipped": {"clipped": 0.5}}
     measured = replace(Measured(), **faults[reason])
-    ask = dict.fromkeys(faults, "ignore") | {"silent_peak": 0.001, "still_change": 12.0, "clipped_share": 0.01}
-    assert judge(measured, SimpleNamespace(**ask)) == []
-    assert judge(measured, SimpleNamespace(**ask | {reason: "flag"})) == [reason]
+    options = dict.fromkeys(faults, "ignore") | {"silent_peak": 0.001, "still_change": 12.0, "clipped_share": 0.01}
+    assert quality_flags(measured, SimpleNamespace(**options)) == []
+    assert quality_flags(measured, SimpleNamespace(**options | {reason: "flag"})) == [reason]
     with pytest.raises(Refusal) as refusal:
-        judge(measured, SimpleNamespace(**ask | {reason: "refuse"}))
+        quality_flags(measured, SimpleNamespace(**options | {reason: "refuse"}))
     assert refusal.value.reason == reason
 
 
@@ -200,23 +200,23 @@ def test_duplicates_are_those_that_comparing_all_with_all_finds(seed):
     ids = [f"clip{number}" for number in draw.permutation(clips)]
     groups = draw.integers(clips // 2, size=clips)
     prints = [Prints(words, words.any(1), limit) for words, limit in zip(kinds, limits, strict=True)]
-    found = first_of_each(Corpus(pa.chunked_array([ids[:20], ids[20:]]), groups, np.array([0, 20]), *prints))
-    assert found.tolist() == plainly_first(ids, groups, kinds, limits)
-    assert len(set(found)) < 45
+    firsts = first_of_each(Corpus(pa.chunked_array([ids[:20], ids[20:]]), groups, np.array([0, 20]), *prints))
+    assert firsts.tolist() == plainly_first(ids, groups, kinds, limits)
+    assert len(set(firsts)) < 45
 
 
 def test_thousands_of_equal_clips_have_one_first_and_shards_list_their_own(tmp_path):
-    of_both = {"audio_print": "ab" * 32, "image_print": "cd" * 64}
+    prints = {"audio_print": "ab" * 32, "image_print": "cd" * 64}
     for shard in range(3):
         rows = [
-            Scene(f"c{shard}{row:04d}", f"g{shard}{row}", 2.0, [b""], [1.0], b"", 1, 1, measured=Measured(**of_both))
+            Scene(f"c{shard}{row:04d}", f"g{shard}{row}", 2.0, [b""], [1.0], b"", 1, 1, measured=Measured(**prints))
             for row in range(1000)
         ]
         write_scenes(tmp_path / f"{shard:05d}.parquet", rows)
-    write_duplicates(sorted(tmp_path.glob("*.parquet")), tmp_path / "found", 0.15, 0.08)
-    found = [read_duplicates(tmp_path / "found", shard) for shard in range(3)]
-    assert [len(each) for each in found] == [999, 1000, 1000] and "c00000" not in found[0]
-    assert set(found[2].values()) == {"the same as c00000 (bits that differ: sound 0.0%, picture 0.0%)"}
+    write_duplicates(sorted(tmp_path.glob("*.parquet")), tmp_path / "duplicates", 0.15, 0.08)
+    lists = [read_duplicates(tmp_path / "duplicates", shard) for shard in range(3)]
+    assert [len(each) for each in lists] == [999, 1000, 1000] and "c00000" not in lists[0]
+    assert set(lists[2].values()) == {"the same as c00000 (bits that differ: sound 0.0%, image 0.0%)"}
 
 
 @pytest.fixture(scope="module")
@@ -231,12 +231,12 @@ def test_a_refused_duplicate_is_in_the_ledger_and_in_no_table(refused):
     metrics = json.loads((refused / "metrics/extract.json").read_text())
     counts = {"clips_in": 5, "clips_kept": 3, "moments": 9, "refused_duplicate": 2}
     assert metrics == counts | {"clips_hash": list_hash("ace")}
-    assert list(scenes(refused)) == ["a", "c", "e"]  # e has a's picture, but is cut from the same video
+    assert list(scenes(refused)) == ["a", "c", "e"]  # e has the images of a, but is cut from the same video
     rows = ledger(refused)
     assert {clip: row.reason for clip, row in rows.items() if row.reason} == dict.fromkeys("bd", "duplicate")
-    assert rows["d"].detail.startswith("the same as a (bits that differ: sound 0.0%, picture ")
-    said = [read_annotations(path) for path in sorted((refused / "data/annotations").glob("*.parquet"))]
-    assert said == [{"a": ["bell"]}, {"c": []}, {"e": ["dog"]}]
+    assert rows["d"].detail.startswith("the same as a (bits that differ: sound 0.0%, image ")
+    annotations = [read_annotations(path) for path in sorted((refused / "data/annotations").glob("*.parquet"))]
+    assert annotations == [{"a": ["bell"]}, {"c": []}, {"e": ["dog"]}]
 
 
 @pytest.fixture(scope="module")
@@ -259,10 +259,8 @@ def test_flagged_duplicates_stay_with_their_flags_and_ignored_ones_without(flagg
 
 
 @pytest.mark.parametrize("outcome", ["refuse", "flag"])
-def test_a_run_stopped_among_the_duplicates_ends_as_if_nothing_had_happened(
-    request, tmp_path, corpus, monkeypatch, outcome
-):
-    asked = (f"extract.quality.duplicate={outcome}", "extract.quality.clipped_share=0")
+def test_a_run_stopped_among_the_duplicates_gives_the_same_outputs(request, tmp_path, corpus, monkeypatch, outcome):
+    changes = (f"extract.quality.duplicate={outcome}", "extract.quality.clipped_share=0")
     whole = request.getfixturevalue({"refuse": "refused", "flag": "flagged"}[outcome])
     finish, decoded = stages.extract.finish_shard, []
 
@@ -272,16 +270,16 @@ def test_a_run_stopped_among_the_duplicates_ends_as_if_nothing_had_happened(
 
     monkeypatch.setattr(stages.extract, "finish_shard", stop_after_one)
     with pytest.raises(SystemExit):
-        extract(tmp_path, corpus, *asked)
+        extract(tmp_path, corpus, *changes)
     monkeypatch.setattr(stages.extract, "finish_shard", finish)
     monkeypatch.setattr(stages.extract, "extract_shard", lambda _, number: decoded.append(number))
-    extract(tmp_path, corpus, *asked)
+    extract(tmp_path, corpus, *changes)
     assert not decoded
     assert contents(tmp_path) == contents(whole)
 
 
 def test_a_worker_that_is_late_with_a_shard_brings_no_duplicate_back(refused, tmp_path, corpus, monkeypatch):
-    """As one that a scheduler has lost, and that goes on when another has done its shard."""
+    """The scheduler has given it up, but it continues after another worker has finished its shard."""
     finish = stages.extract.finish_shard
 
     def late(extraction, number):
@@ -294,7 +292,7 @@ def test_a_worker_that_is_late_with_a_shard_brings_no_duplicate_back(refused, tm
     assert contents(tmp_path) == contents(refused)
 
 
-# The list of clips, and what is missing of it.
+# The list of clips, and the missing ones.
 
 
 def test_the_hash_of_a_list_is_the_one_that_is_described():
@@ -304,27 +302,27 @@ def test_the_hash_of_a_list_is_the_one_that_is_described():
     assert len({list_hash(items[:number]) for number in range(6)}) == 6
 
 
-def test_what_was_asked_for_and_never_came_is_counted_by_split_and_class(tmp_path, corpus, capsys):
+def test_requested_clips_that_were_not_downloaded_are_counted_by_split_and_class(tmp_path, corpus, capsys):
     clips = tmp_path / "clips"
     shutil.copytree(corpus, clips / "inner")
     (clips / "inner" / "manifest.csv").rename(clips / "manifest.csv")
     text = (clips / "manifest.csv").read_text()
     (clips / "manifest.csv").write_text(text.replace("\n", "\ninner/"))
     rows = [("x", "group0", ["bell"], "refused", "private"), ("y", "group1", [], "pending", "network")]
-    rows.append(("z", "group2", ["bell", "a\nbell"], "kept", ""))  # kept: counted where it was extracted, or not
-    asked = [ManifestRow(name, name, 0.0, 1.0, group, said, is_local=True) for name, group, said, *_ in rows]
+    rows.append(("z", "group2", ["bell", "a\nbell"], "kept", ""))  # kept: extract counts it
+    requested = [ManifestRow(name, name, 0.0, 1.0, group, words, is_local=True) for name, group, words, *_ in rows]
     (clips / "requested").mkdir()
-    (clips / "requested/00000.jsonl").write_text("".join(json.dumps(astuple(row)) + "\n" for row in asked))
+    (clips / "requested/00000.jsonl").write_text("".join(json.dumps(astuple(row)) + "\n" for row in requested))
     write_ledger(clips / "ledger/00000.csv", [LedgerRow(name, name, *became) for name, _, _, *became in rows])
     extract(tmp_path, clips)
     with open(tmp_path / "metrics/completeness.csv", newline="") as file:
-        found = {(row["split"], row["class"]): row for row in csv.DictReader(file)}
+        table = {(row["split"], row["class"]): row for row in csv.DictReader(file)}
     columns = ("requested", "kept", "pending", "refused", "refused_duplicate", "refused_private")
-    counts = {place: tuple(int(row[name]) for name in columns) for place, row in found.items()}
+    counts = {place: tuple(int(row[name]) for name in columns) for place, row in table.items()}
     assert counts["all", ""] == (7, 3, 1, 3, 2, 1)
     assert counts["all", "bell"] == (4, 1, 0, 3, 2, 1)
     assert counts["all", "dog"] == (2, 1, 0, 1, 1, 0)
-    assert found["all", "bell"]["share_kept"] == "0.25"
+    assert table["all", "bell"]["share_kept"] == "0.25"
     by_split = [counts[split, ""] for split in ("train", "val", "test") if (split, "") in counts]
     assert tuple(map(sum, zip(*by_split, strict=True))) == counts["all", ""]
     groups = ["one", "two", "three", "four", "one", "group0", "group1"]

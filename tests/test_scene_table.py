@@ -1,4 +1,4 @@
-"""The one reader of data/scenes: what it reads, and the line that it says of every fault of a shard."""
+"""Reading data/scenes: the tables, and the one-line error for every fault of a shard."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from earshot.scenes.writing import Scene, write_scenes
 
 TRAIN_GROUPS = [name for name in (f"video_{number}" for number in range(100)) if split_of(name) == "train"]
 CLIPS = 130  # two row groups
-WANTED = InputSpec(image_size=32, frames=1, audio_samples=RATE // 2, audio_rate=RATE, audio_channels=1)
+SPEC = InputSpec(image_size=32, frames=1, audio_samples=RATE // 2, audio_rate=RATE, audio_channels=1)
 CENTERED = Sampling(positives="centered", negatives="other-group", grid_s=0.04, min_shift_s=0.0)
 
 
@@ -44,19 +44,19 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_row_groups_of_a_split_hold_its_clips_and_no_others(scenes):
-    found = []
+    groups = []
     for group, rows, table in SceneTable(scenes).split("test", ["clip_id", "duration"]):
         assert table.column_names == ["split", "clip_id", "duration"]
         assert group.read(["clip_id"])["clip_id"].take(pa.array(rows)) == table["clip_id"]
-        found.append((group.shard.stem, group.number, table["clip_id"].to_pylist()))
-    assert [place[:2] for place in found] == [("00000", 0), ("00000", 1), ("00001", 0)]
-    assert sum((names for *_, names in found), []) == [f"clip_{number}" for number in range(0, CLIPS + 5, 3)]
+        groups.append((group.shard.stem, group.number, table["clip_id"].to_pylist()))
+    assert [each[:2] for each in groups] == [("00000", 0), ("00000", 1), ("00001", 0)]
+    assert sum((names for *_, names in groups), []) == [f"clip_{number}" for number in range(0, CLIPS + 5, 3)]
 
 
-def test_clips_are_found_by_their_names_in_the_order_of_the_table(scenes):
-    found = list(SceneTable(scenes).clips({"clip_131", "clip_4", "nobody"}, ["clip_id", "frames"]))
-    assert [clip["clip_id"] for clip in found] == ["clip_4", "clip_131"]
-    assert found[0]["frames"] == [gray_jpeg(10), gray_jpeg(20)]
+def test_clips_are_selected_by_name_in_the_order_of_the_table(scenes):
+    clips = list(SceneTable(scenes).clips({"clip_131", "clip_4", "nobody"}, ["clip_id", "frames"]))
+    assert [clip["clip_id"] for clip in clips] == ["clip_4", "clip_131"]
+    assert clips[0]["frames"] == [gray_jpeg(10), gray_jpeg(20)]
 
 
 def test_frames_are_taken_by_row_and_moment(scenes):
@@ -77,9 +77,9 @@ def moments_of(shard: Path) -> pa.Table:
 def test_moments_are_matched_row_by_row_across_row_groups(scenes):
     shard = scenes / "00000.parquet"
     moments = moments_of(shard)
-    found = list(match_moments(shard, Path("other"), moments, advice="again"))
-    assert [each.start for each in found] == [0, len(found[0].rows)]
-    assert np.concatenate([each.places for each in found]).tolist() == moments["moment"].to_pylist()
+    groups = list(match_moments(shard, Path("other"), moments, advice="again"))
+    assert [each.start for each in groups] == [0, len(groups[0].rows)]
+    assert np.concatenate([each.places for each in groups]).tolist() == moments["moment"].to_pylist()
     with pytest.raises(EarshotError, match="^other: rows 0 to 198 are not the moments of .*00000.parquet; again$"):
         list(match_moments(shard, Path("other"), moments.slice(1), advice="again"))
     more = pa.concat_tables([moments, moments.slice(0, 1)])
@@ -88,7 +88,7 @@ def test_moments_are_matched_row_by_row_across_row_groups(scenes):
 
 
 def write_sounds(scenes: Path) -> Path:
-    """The table of sounds of the shard, as far as texton histograms read it."""
+    """The columns of the shard's table of sounds that texton histograms read."""
     moments = moments_of(scenes / "00000.parquet")
     same = {name: [name] * len(moments) for name in ("group", "split")}
     descriptor = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(len(moments)), pa.float32()), 1)
@@ -108,7 +108,7 @@ READERS = {
     "a shard": lambda scenes, _: list(read_scenes(scenes / "00000.parquet", ["clip_id", "frames"])),
     "a split": lambda scenes, _: list(SceneTable(scenes).split("test", ["times"])),
     "clips by name": lambda scenes, _: list(SceneTable(scenes).clips({"clip_1"}, ["frames", "times"])),
-    "clips for pairs": lambda scenes, _: [g.read() for g in clips_of(scenes, WANTED, CENTERED, split="test")],
+    "clips for pairs": lambda scenes, _: [g.read() for g in clips_of(scenes, SPEC, CENTERED, split="test")],
     "frames to explain": lambda scenes, _: list(FramePool(scenes, 10).batches()),
     "textons": read_textons,
     "duplicates": lambda scenes, _: read_corpus([scenes / "00000.parquet"], 0.1, 0.1),
@@ -120,7 +120,7 @@ def cut_short(shard: Path) -> None:
 
 
 def spoil_pages(shard: Path) -> None:
-    """Leave the footer whole, and nothing of what it points to."""
+    """Keep the footer and overwrite the pages that it points to."""
     data = shard.read_bytes()
     footer = int.from_bytes(data[-8:-4], "little") + 8
     shard.write_bytes(b"\xff" * (len(data) - footer) + data[-footer:])
@@ -136,7 +136,7 @@ FAULTS = {
     "spoiled pages": (spoil_pages, "cannot be read"),
     "a column less": (
         lambda shard: drop(shard, "frames", "times", "audio_print"),
-        "has no column (frames|times|sound_print), found clip_id, group, split",
+        "has no column (frames|times|audio_print), found clip_id, group, split",
     ),
 }
 
@@ -168,9 +168,9 @@ def test_faulty_annotations_are_refused_in_one_line(tmp_path):
         read_annotations(tmp_path / "00000.parquet")
 
 
-def test_a_frame_that_no_decoder_takes_and_a_sound_that_is_none_are_refused_in_one_line():
-    message = r"^data/scenes: a frame is no JPEG \(bad\); run the stage extract again$"
+def test_a_frame_and_a_sound_that_cannot_be_decoded_are_refused_in_one_line():
+    message = r"^data/scenes: a frame is not JPEG \(bad\); run the stage extract again$"
     with pytest.raises(EarshotError, match=message), decoding_frames(Path("data/scenes")):
         raise RuntimeError("bad\nand a page more")
-    with pytest.raises(EarshotError, match=r"a sound is no FLAC .*; run the stage extract again$"):
-        sound_slice(b"nothing", 0.0, samples=10, rate=RATE, channels=1)
+    with pytest.raises(EarshotError, match=r"a sound is not FLAC .*; run the stage extract again$"):
+        sound_slice(b"no FLAC", 0.0, samples=10, rate=RATE, channels=1)

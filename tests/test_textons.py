@@ -1,4 +1,4 @@
-"""Visual textons: what the filters, the dictionary and the histograms of frames promise."""
+"""Visual textons: the filters, the dictionary and the histograms of frames."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from earshot.labels.textons import (
     save_textons,
 )
 
-HOW = {"iterations": 10, "restarts": 1, "seed": 0}
+FIT = {"iterations": 10, "restarts": 1, "seed": 0}
 
 
 def stripes(angle: float, contrast: float = 0.4, phase: float = 0.0, height: int = 96, width: int = 120) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_a_response_is_the_filter_laid_on_the_frame_by_webers_law():
     np.testing.assert_allclose(responses[row * 24 + column], expected, rtol=1e-3, atol=1e-5)
 
 
-def test_the_filter_along_the_stripes_answers_most():
+def test_the_filter_along_the_stripes_responds_most():
     for number in range(8):
         angle = np.pi * number / 8  # waves across this angle are stripes a quarter turn on
         pairs = filter_responses(stripes(angle))[:, :64].reshape(-1, 2, 2, 8, 2)  # (pixels, scale, length, angle, pair)
@@ -71,12 +71,12 @@ def test_a_flat_frame_has_no_responses_and_contrast_counts_less_than_pattern():
     assert np.linalg.norm(strong - weak) < 0.5 * np.linalg.norm(strong - other)
 
 
-def test_histograms_tell_textures_apart_whatever_their_phase_and_contrast():
+def test_histograms_distinguish_textures_whatever_their_phase_and_contrast():
     angles = (0.0, np.pi / 4, np.pi / 2)
     rng = np.random.default_rng(0)
     kinds = np.arange(18) % 3
     frames = [filter_responses(stripes(angles[k], rng.uniform(0.2, 0.5), rng.uniform(0, 6))) for k in kinds]
-    textons = fit_textons(frames[:9], 24, **HOW)
+    textons = fit_textons(frames[:9], 24, **FIT)
     histograms = np.array([textons.histogram(frame) for frame in frames])
     np.testing.assert_allclose(histograms.sum(1), 1, rtol=1e-5)
     distances = np.abs(histograms[9:, None] - histograms[:9]).sum(2)  # of new frames to those of the dictionary
@@ -94,10 +94,10 @@ def test_a_histogram_counts_the_nearest_texton_of_every_pixel():
 
 def test_fewer_pixels_than_textons_are_refused_with_both_numbers():
     with pytest.raises(EarshotError, match="40 pixels of training frames are too few for 50 textons; .*label.textons"):
-        fit_textons(np.zeros((2, 20, 66), np.float32), 50, **HOW)
+        fit_textons(np.zeros((2, 20, 66), np.float32), 50, **FIT)
 
 
-def test_frames_of_every_size_are_seen_with_a_short_side_of_128():
+def test_frames_of_every_size_are_scaled_to_a_short_side_of_128():
     rng = np.random.default_rng(0)
     for height, width, shape in ((72, 96, (128, 171)), (300, 150, (256, 128)), (128, 128, (128, 128))):
         luma = read_luma(striped_frame(0, rng, height, width))
@@ -105,10 +105,10 @@ def test_frames_of_every_size_are_seen_with_a_short_side_of_128():
         assert 0 <= luma.min() < 0.5 < luma.max() <= 1
 
 
-@pytest.mark.parametrize("damaged", [b"", b"no picture", "half"])
+@pytest.mark.parametrize("damaged", [b"", b"no image", "half"])
 def test_a_damaged_frame_is_refused(damaged):
     whole = striped_frame(0, np.random.default_rng(0))
-    with pytest.raises(EarshotError, match="not a whole JPEG picture"):
+    with pytest.raises(EarshotError, match="not a complete JPEG image"):
         read_luma(whole[: len(whole) // 2] if damaged == "half" else damaged)
 
 
@@ -117,7 +117,7 @@ def test_a_dictionary_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_path
     save_textons(tmp_path, textons)
     np.testing.assert_array_equal(load_textons(tmp_path).textons, textons.textons)
     for wrong, message in (
-        (np.zeros((12, 60), np.float32), r"textons is float32 \(12, 60\), wanted float32 \(any number, 66\)"),
+        (np.zeros((12, 60), np.float32), r"textons is float32 \(12, 60\), expected float32 \(any number, 66\)"),
         (np.zeros((12, 66)), "textons is float64"),
         (np.full((12, 66), np.nan, np.float32), "not finite"),
     ):

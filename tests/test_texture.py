@@ -1,4 +1,4 @@
-"""The sound texture: near its float64 judge for every switch, blind to what it should not hear."""
+"""The sound texture: close to its float64 reference for all options, and invariant to what it should ignore."""
 
 from pathlib import Path
 
@@ -75,9 +75,9 @@ def _correlations(vector: np.ndarray, offset: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "switches", TEXTURE_OPTIONS, ids=lambda texture_options: "+".join(texture_options.values()) or "default"
+    "texture_options", TEXTURE_OPTIONS, ids=lambda options: "+".join(options.values()) or "default"
 )
-def test_every_switch_comes_near_the_float64_judge(texture_options):
+def test_every_option_is_close_to_the_float64_reference(texture_options):
     sounds = _scenery()[:: 2 if texture_options else 1]
     exact = np.array([texture(sound, RATE, **texture_options) for sound in sounds])
     errors = np.sqrt(np.mean((_textures(sounds, **texture_options) - exact) ** 2, axis=0)) / exact.std(axis=0)
@@ -86,8 +86,8 @@ def test_every_switch_comes_near_the_float64_judge(texture_options):
         assert errors[part].max() < 0.03, group
 
 
-def test_steady_harmonics_come_near_the_judge():
-    # Their beats are lines in the spectrum of an envelope and fold as lines where a band is cropped: the worst case.
+def test_steady_harmonics_are_close_to_the_reference():
+    # The worst case: their beats are lines in the spectrum of an envelope and alias as lines where a band is cropped.
     harmonics = sum(_tone(220 * k) / k for k in range(1, 30)) * (1 + 0.5 * np.sin(2 * np.pi * 5 * TIME))
     sound = harmonics + 0.003 * _noise(50)
     errors = np.abs(_textures(sound)[0] - texture(sound, RATE))
@@ -95,13 +95,13 @@ def test_steady_harmonics_come_near_the_judge():
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 16_000, 22_050, 44_100, 48_000])
-def test_every_source_rate_comes_near_the_float64_judge(sample_rate):
+def test_every_source_rate_is_close_to_the_float64_reference(sample_rate):
     sounds = [0.1 * _noise(i, int(3.75 * sample_rate + 0.5)) for i in range(2)]
     exact = np.array([texture(sound, sample_rate) for sound in sounds])
     assert np.abs(_textures(np.array(sounds), sample_rate) - exact).max() < 0.02
 
 
-def test_each_switch_changes_the_vector():
+def test_each_option_changes_the_vector():
     sound = _scenery()[5]
     default = _textures(sound)
     for name, value in (pair for texture_options in TEXTURE_OPTIONS[1:4] for pair in texture_options.items()):
@@ -136,7 +136,7 @@ def test_the_vector_has_its_parts_in_order():
         assert np.abs(MODULATIONS[by_channel[15].argmax()] - rate) < 0.5 * rate
 
 
-def test_filters_are_the_judges():
+def test_filters_are_those_of_the_reference():
     for outer_channels in ("lowpass+highpass", "band-passes"):
         np.testing.assert_allclose(cochlear_filters(outer_channels), judge.cochlear_filters(outer_channels), atol=1e-7)
     np.testing.assert_allclose(modulation_filters().T, judge.modulation_filters(), atol=1e-12)
@@ -161,21 +161,21 @@ def test_filters_share_out_the_power_of_every_bin():
 
 
 @pytest.mark.parametrize("gain", [1e-3, 0.1, 10])
-def test_gain_changes_loudness_alone_and_that_as_its_power_of_three_tenths(gain):
+def test_gain_changes_only_loudness_and_that_as_its_power_of_three_tenths(gain):
     sounds = _scenery()
     quiet, loud = _textures(sounds), _textures(gain * sounds)
     np.testing.assert_allclose(loud[:, :-1], quiet[:, :-1], atol=3e-4)
     np.testing.assert_allclose(loud[:, -1], quiet[:, -1] * gain**0.3, rtol=1e-5)
 
 
-def test_polarity_and_a_stereo_copy_change_nothing():
+def test_polarity_and_a_stereo_copy_do_not_change_the_texture():
     sounds = _scenery()
     np.testing.assert_array_equal(_textures(-sounds), _textures(sounds))
     stereo, _ = cut_windows(np.stack([sounds[0], sounds[0]], axis=1), RATE, [1.875])
     np.testing.assert_allclose(_textures(stereo), _textures(sounds[0]), atol=1e-6)
 
 
-def test_a_circular_shift_by_whole_envelope_samples_changes_nothing():
+def test_a_circular_shift_by_whole_envelope_samples_does_not_change_the_texture():
     sound = _scenery()[1]
     np.testing.assert_allclose(texture(np.roll(sound, 50 * 123), RATE), texture(sound, RATE), atol=1e-9)
     # A cropped band is sampled at other instants after the shift: equal up to what cropping costs.
@@ -257,9 +257,9 @@ def test_a_window_that_is_not_finite_is_named_by_its_row(value):
 
 
 @pytest.mark.parametrize(
-    ("windows", "told"),
+    ("windows", "message"),
     [
-        (np.zeros((2, 29_999), np.float32), "29999 samples at 20000 Hz is too short: a descriptor needs 1.5 s"),
+        (np.zeros((2, 29_999), np.float32), "29999 samples at 20000 Hz is too short: a descriptor requires 1.5 s"),
         (np.zeros((2, 75_001), np.float32), "75001 samples at 20000 Hz is too long: cut it to 3.75 s"),
         (np.zeros(N, np.float32), r"\(moments, samples\)"),
         (np.zeros((1, N, 2), np.float32), "mono"),
@@ -267,8 +267,8 @@ def test_a_window_that_is_not_finite_is_named_by_its_row(value):
         (np.zeros((1, N), complex), "complex128"),
     ],
 )
-def test_windows_that_have_no_texture_are_refused_with_a_reason(windows, told):
-    with pytest.raises(UnfitSound, match=told):
+def test_windows_that_have_no_texture_are_refused_with_a_reason(windows, message):
+    with pytest.raises(UnfitSound, match=message):
         sound_textures(windows, RATE)
 
 
@@ -277,13 +277,13 @@ def test_one_and_a_half_seconds_are_enough():
 
 
 def test_an_option_with_another_value_is_refused_by_name():
-    told = "texture: order is 'compress', expected 'compress-then-resample' or 'resample-"
-    with pytest.raises(EarshotError, match=told):
+    message = "texture: order is 'compress', expected 'compress-then-resample' or 'resample-"
+    with pytest.raises(EarshotError, match=message):
         _textures(_noise(0), order="compress")
 
 
 @pytest.mark.slow
-def test_on_real_textures_the_fast_path_is_near_the_judge_and_many_times_as_fast(real_data: Path):
+def test_on_real_textures_the_fast_path_is_close_to_the_reference_and_many_times_as_fast(real_data: Path):
     assert benchmark.compare(real_data / "sound_textures_ogg").faults() == []
 
 
@@ -291,6 +291,6 @@ def test_channels_lie_where_their_filters_are_largest():
     for outer_channels in ("lowpass+highpass", "band-passes"):
         frequencies = channel_frequencies(outer_channels)
         peaks = cochlear_filters(outer_channels).argmax(1) / WINDOW_SECONDS
-        inner = slice(1, -1)  # of a lowpass and a highpass the largest is not where they begin
+        inner = slice(1, -1)  # a lowpass and a highpass are not largest at their edges
         np.testing.assert_allclose(frequencies[inner], peaks[inner], atol=0.2)
     assert channel_frequencies("lowpass+highpass")[[0, -1]] == pytest.approx([20, 10_000])

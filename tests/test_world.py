@@ -1,4 +1,4 @@
-"""The sample world: what is seen and what is heard share a cause, and nothing else tells the kind."""
+"""The sample world: images and sounds share a cause, and nothing else reveals the kind."""
 
 import csv
 import json
@@ -42,7 +42,7 @@ def test_a_clip_is_a_function_of_its_seed_and_number(number):
     assert not np.array_equal(first.sound, other.sound)
 
 
-def test_a_clip_has_the_shape_asked_for_with_even_sides():
+def test_a_clip_has_the_requested_shape_with_even_sides():
     clip = render_clip(0, 1, image_size=95, seconds=4.5, frame_rate=4)
     assert clip.frames.shape == (18, 96, 128, 3)
     assert clip.frames.dtype == np.uint8
@@ -53,11 +53,11 @@ def test_a_clip_has_the_shape_asked_for_with_even_sides():
 
 def test_clips_hold_every_kind_alike_and_sometimes_several_sources():
     plans = [plan_clip(1, number) for number in range(1000)]
-    assert [plan.seen[0].kind for plan in plans[:10]] == list(KINDS)
-    assert 0.25 < np.mean([len(plan.seen) == 2 for plan in plans]) < 0.35
+    assert [plan.visible[0].kind for plan in plans[:10]] == list(KINDS)
+    assert 0.25 < np.mean([len(plan.visible) == 2 for plan in plans]) < 0.35
     assert 0.2 < np.mean([len(plan.off_screen) for plan in plans]) < 0.3
     for plan in plans:
-        assert len(set(plan.annotations)) == len(plan.seen) + len(plan.off_screen)
+        assert len(set(plan.annotations)) == len(plan.visible) + len(plan.off_screen)
 
 
 def test_no_instance_of_the_corpus_is_in_a_benchmark():
@@ -70,9 +70,9 @@ def test_no_instance_of_the_corpus_is_in_a_benchmark():
     }
     sounds = {draw_cause(generator(0, "esc50", kind, source), KINDS[kind]).instance
               for kind in range(10) for source in range(100)}  # fmt: skip
-    located = {cause.instance for number in range(1000) for cause in plan_image(0, number)[1] if cause}
-    assert not corpus & located
-    assert not (images | sounds) & located
+    localization = {cause.instance for number in range(1000) for cause in plan_image(0, number)[1] if cause}
+    assert not corpus & localization
+    assert not (images | sounds) & localization
     assert len(corpus) == sum(len(_causes(plan_clip(0, number))) for number in range(3000))
     assert not corpus & images
     assert not corpus & sounds
@@ -80,7 +80,7 @@ def test_no_instance_of_the_corpus_is_in_a_benchmark():
 
 
 def _causes(plan):
-    return plan.seen + plan.off_screen
+    return plan.visible + plan.off_screen
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,13 +96,13 @@ def test_a_box_is_the_extent_of_what_was_drawn(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cause_keeps_its_shape_and_moves(kind):
     cause = draw_cause(generator(0, "moving", 2), kind)
-    now, again, later = (_alone(cause, time) for time in (1.0, 1.0, 1.4))
-    other = _alone(replace(cause, instance=cause.instance + 1), 1.0)
+    now, again, later = (_drawn(cause, time) for time in (1.0, 1.0, 1.4))
+    other = _drawn(replace(cause, instance=cause.instance + 1), 1.0)
     np.testing.assert_array_equal(now, again)
     assert 0 < np.mean(now != later) < np.mean(now != other) + 0.1
 
 
-def _alone(cause, time):
+def _drawn(cause, time):
     image = Image.new("RGB", (400, 400))
     draw(Sketch(image, Place(200, 200, 120), Colors((255, 0, 0), (0, 255, 0), (0, 0, 255))), cause, time)
     return np.asarray(image)
@@ -124,19 +124,19 @@ def recorded():
     return np.stack([[render_sound(5, kind, source=s, take=0, seconds=3.75) for s in range(8)] for kind in KINDS])
 
 
-def test_the_level_of_a_sound_does_not_tell_its_kind(recorded):
+def test_the_level_of_a_sound_does_not_reveal_its_kind(recorded):
     level = 20 * np.log10(np.sqrt((recorded**2).mean(-1)))  # (kinds, 8), uniform between two levels for every kind
     assert level.min() > QUIETEST - 0.2
     assert level.max() < LOUDEST + 0.2
-    spread = (LOUDEST - QUIETEST) / np.sqrt(12)
-    assert np.all(np.abs(level.mean(1) - (QUIETEST + LOUDEST) / 2) < 4 * spread / np.sqrt(level.shape[1]))
+    deviation = (LOUDEST - QUIETEST) / np.sqrt(12)
+    assert np.all(np.abs(level.mean(1) - (QUIETEST + LOUDEST) / 2) < 4 * deviation / np.sqrt(level.shape[1]))
 
 
-def test_the_statistics_of_a_sound_tell_its_kind(recorded):
+def test_the_statistics_of_a_sound_reveal_its_kind(recorded):
     textures = np.stack([sound_textures(sounds, RATE) for sounds in recorded])[..., :-1]  # without the loudness
     textures = (textures - textures.mean((0, 1))) / (textures.std((0, 1)) + 1e-6)
-    known, asked = textures[:, :4].mean(1), textures[:, 4:]  # (kinds, 501), (kinds, 4, 501)
-    nearest = ((asked[:, :, None] - known) ** 2).sum(-1).argmin(-1)
+    means, queries = textures[:, :4].mean(1), textures[:, 4:]  # (kinds, 501), (kinds, 4, 501)
+    nearest = ((queries[:, :, None] - means) ** 2).sum(-1).argmin(-1)
     assert np.mean(nearest == np.arange(len(KINDS))[:, None]) > 0.85
 
 
@@ -158,11 +158,11 @@ def test_takes_of_a_source_lie_in_one_fold():
     folds = {}
     for row in listed:
         folds.setdefault(row.source_file, set()).add(row.fold)
-    assert all(len(found) == 1 for found in folds.values())
+    assert all(len(each) == 1 for each in folds.values())
     assert len(folds) == len(listed) / 2
 
 
-def test_a_video_is_h264_and_aac_as_long_as_asked_and_the_same_on_every_run(tmp_path):
+def test_a_video_is_h264_and_aac_of_the_requested_length_and_the_same_on_every_run(tmp_path):
     clip = render_clip(2, 7, **SHORT)
     for name in ("first.mp4", "second.mp4"):
         write_video(tmp_path / name, clip)
@@ -178,13 +178,13 @@ def test_a_video_is_h264_and_aac_as_long_as_asked_and_the_same_on_every_run(tmp_
 
 
 def color_histogram(image):
-    """The shares of 8 x 8 x 8 colours in a picture, their square roots."""
+    """The shares of 8 x 8 x 8 colors in an image, their square roots."""
     cells = (image // 32).reshape(-1, 3) @ np.array([64, 8, 1])
     return np.sqrt(np.bincount(cells, minlength=512) / len(cells))
 
 
 def random_pool5(images):
-    """Features of an untrained AlexNet, its batch norm fitted on these pictures: (n, 128, 128, 3) to (n, d)."""
+    """Features of an untrained AlexNet, its batch norm fitted on these images: (n, 128, 128, 3) to (n, d)."""
     torch.manual_seed(0)
     network = AlexNet(classes=2, width=0.5, image_size=112)
     images = torch.from_numpy(images[:, 8:120, 8:120]).permute(0, 3, 1, 2).contiguous()
@@ -202,17 +202,15 @@ def linear_scores(features, labels, train, share):
     """Scores (tests, classes) of linear SVMs fitted on the first `train` rows, by the C that suits the test best."""
     features = features - features[:train].mean(0)
     features *= np.sqrt(features.shape[1]) / np.linalg.norm(features[:train], axis=1).mean()
-    tried = []
+    scores = []
     for cost in (1e-4, 1e-3, 1e-2):
-        machines = [
-            LinearSVC(C=cost, tol=1e-2).fit(features[:train], labels[:train, c]) for c in range(labels.shape[1])
-        ]
-        tried.append(np.stack([machine.decision_function(features[train:]) for machine in machines], axis=1))
-    return max(tried, key=share)
+        svms = [LinearSVC(C=cost, tol=1e-2).fit(features[:train], labels[:train, c]) for c in range(labels.shape[1])]
+        scores.append(np.stack([svm.decision_function(features[train:]) for svm in svms], axis=1))
+    return max(scores, key=share)
 
 
 def from_chance(score, chance):
-    """How far a score is on the way from chance to perfect."""
+    """A score rescaled so that chance is 0 and perfect is 1."""
     return (score - chance) / (1 - chance)
 
 
@@ -228,32 +226,32 @@ BASELINES = {
 MOST = 0.6  # of the way from chance to perfect
 
 
-def test_neither_color_nor_random_features_tell_what_is_in_an_image():
+def test_neither_color_nor_random_features_reveal_the_objects_of_an_image():
     rng = np.random.default_rng(0)
-    chosen = [tuple(rng.choice(KINDS, rng.integers(1, 4)).tolist()) for _ in range(400)]
+    contents = [tuple(rng.choice(KINDS, rng.integers(1, 4)).tolist()) for _ in range(400)]
     images = np.stack([squared(render_image(8, "voc", n, image_size=128, kinds=kinds)[0])
-                         for n, kinds in enumerate(chosen)])  # fmt: skip
-    labels = np.array([[1 if kind in kinds else -1 for kind in KINDS] for kinds in chosen])
+                         for n, kinds in enumerate(contents)])  # fmt: skip
+    labels = np.array([[1 if kind in kinds else -1 for kind in KINDS] for kinds in contents])
 
-    def judge(scores):
+    def metric(scores):
         return average_precisions(scores, labels[200:]).mean()
 
     for name, features in BASELINES.items():
-        score = judge(linear_scores(features(images), labels, 200, judge))
+        score = metric(linear_scores(features(images), labels, 200, metric))
         assert from_chance(score, np.mean(labels[200:] == 1)) < MOST, f"{name}: mean average precision {score:.3f}"
 
 
-def test_neither_color_nor_random_features_tell_the_kind_of_a_scene():
+def test_neither_color_nor_random_features_reveal_the_kind_of_a_scene():
     kinds = np.arange(400) % len(KINDS)
     images = np.stack([squared(render_image(8, "sun", n, image_size=128, kinds=(KINDS[kind],))[0])
                          for n, kind in enumerate(kinds)])  # fmt: skip
     labels = np.where(kinds[:, None] == np.arange(len(KINDS)), 1, -1)
 
-    def judge(scores):
+    def metric(scores):
         return np.mean(scores.argmax(1) == kinds[200:])
 
     for name, features in BASELINES.items():
-        score = judge(linear_scores(features(images), labels, 200, judge))
+        score = metric(linear_scores(features(images), labels, 200, metric))
         assert from_chance(score, 1 / len(KINDS)) < MOST, f"{name}: accuracy {score:.3f}"
 
 
@@ -262,7 +260,7 @@ def rendered(tmp_path_factory):
     """data/sample of a very small run of the stage, through its command line."""
     root = tmp_path_factory.mktemp("root")
     images = {"image_size": 64, "voc_train": 6, "voc_val": 5, "voc_test": 4, "sun_images": 2}
-    small = {"clips": 3, "shard_clips": 2, "seconds": 4.0, "esc50_sounds": 1, "localization": 5, **images}
+    small = {"clips": 3, "shard_clips": 2, "duration_s": 4.0, "esc50_recordings": 1, "localization_images": 5, **images}
     changes = [part for key, value in small.items() for part in ("--set", f"sample.{key}={value}")]
     sample.STAGE.run(sample.main, ["--root", str(root), *changes])
     return root / "data" / "sample"
@@ -278,19 +276,19 @@ def test_the_manifest_lists_every_video(rendered):
 
 @pytest.mark.parametrize(("image_set", "images"), [("train", 6), ("val", 5), ("trainval", 11), ("test", 4)])
 def test_an_independent_reader_of_voc2007_reads_the_images(rendered, image_set, images):
-    found = datasets.VOCDetection(rendered / "voc", year="2007", image_set=image_set)
-    assert len(found) == images
-    for image, entry in found:
+    dataset = datasets.VOCDetection(rendered / "voc", year="2007", image_set=image_set)
+    assert len(dataset) == images
+    for image, entry in dataset:
         size = entry["annotation"]["size"]
         assert image.size == (int(size["width"]), int(size["height"]))
-        for seen in entry["annotation"].get("object", []):
-            box = {side: int(value) for side, value in seen["bndbox"].items()}
-            assert seen["name"] in KINDS
+        for each in entry["annotation"].get("object", []):
+            box = {side: int(value) for side, value in each["bndbox"].items()}
+            assert each["name"] in KINDS
             assert 1 <= box["xmin"] < box["xmax"] <= image.width
             assert 1 <= box["ymin"] < box["ymax"] <= image.height
 
 
-def test_image_sets_say_which_kinds_the_annotations_hold(rendered):
+def test_image_sets_agree_with_the_annotations(rendered):
     year = rendered / "voc" / "VOCdevkit" / "VOC2007"
     for kind in KINDS:
         for line in (year / "ImageSets" / "Main" / f"{kind}_test.txt").read_text().splitlines():
@@ -301,10 +299,10 @@ def test_image_sets_say_which_kinds_the_annotations_hold(rendered):
 
 
 def test_an_independent_reader_of_sun397_reads_the_scenes(rendered):
-    found = datasets.SUN397(rendered / "sun")
-    assert sorted(found.classes) == sorted(KINDS)
-    assert len(found) == len(list((rendered / "sun").rglob("*.jpg")))
-    assert found[0][0].size[0] >= 64
+    dataset = datasets.SUN397(rendered / "sun")
+    assert sorted(dataset.classes) == sorted(KINDS)
+    assert len(dataset) == len(list((rendered / "sun").rglob("*.jpg")))
+    assert dataset[0][0].size[0] >= 64
 
 
 def test_partitions_name_images_that_are_there_and_never_test_on_training(rendered):
@@ -331,38 +329,38 @@ def test_the_table_of_esc50_lists_every_recording(rendered):
     assert (described.samplerate, described.channels, described.frames) == (44_100, 1, 220_500)
 
 
-def test_what_is_heard_stands_anywhere_and_half_the_time_beside_a_silent_source():
+def test_the_audible_source_stands_anywhere_and_half_the_time_beside_a_silent_one():
     plans = [plan_image(3, number) for number in range(600)]
-    assert [heard.kind for heard, _ in plans[:10]] == list(KINDS)
-    places = np.array([[cause is heard for cause in places] for heard, places in plans])
+    assert [audible.kind for audible, _ in plans[:10]] == list(KINDS)
+    places = np.array([[cause is audible for cause in places] for audible, places in plans])
     assert np.all(np.abs(places.mean(0) - 1 / 3) < 0.07)
     silent = [sum(cause is not None for cause in places) == 2 for _, places in plans]
     assert 0.43 < np.mean(silent) < 0.57
     assert all(len({cause.kind for cause in places if cause}) == sum(map(bool, places)) for _, places in plans)
 
 
-def test_the_middle_of_an_image_shows_what_is_heard_less_often_than_not():
-    shown = []
+def test_the_audible_source_covers_the_middle_of_an_image_in_the_minority_of_images():
+    covers = []
     for number in range(30):
-        image, sound, heard = render_pair(0, number, image_size=64)
-        (left, top, right, bottom), (height, width) = heard.box, image.shape[:2]
-        assert heard.kind == plan_image(0, number)[0].kind
+        image, sound, audible = render_pair(0, number, image_size=64)
+        (left, top, right, bottom), (height, width) = audible.box, image.shape[:2]
+        assert audible.kind == plan_image(0, number)[0].kind
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
         assert sound.shape == (2 * RATE,)
-        shown.append(left <= width / 2 <= right and top <= height / 2 <= bottom)
-    assert 0.1 < np.mean(shown) < 0.6
+        covers.append(left <= width / 2 <= right and top <= height / 2 <= bottom)
+    assert 0.1 < np.mean(covers) < 0.6
 
 
 def test_the_boxes_are_listed_as_vgg_ss_lists_them(rendered):
-    tree = rendered / "localization"
-    listed = json.loads((tree / "vggss.json").read_text())
-    assert sorted(path.name for path in tree.iterdir()) == ["audio", "frames", "vggss.json"]
+    data_dir = rendered / "localization"
+    listed = json.loads((data_dir / "vggss.json").read_text())
+    assert sorted(path.name for path in data_dir.iterdir()) == ["audio", "frames", "vggss.json"]
     assert [entry["class"] for entry in listed] == list(KINDS[:5])
     for entry in listed:
-        with Image.open(tree / "frames" / f"{entry['file']}.jpg") as image:
+        with Image.open(data_dir / "frames" / f"{entry['file']}.jpg") as image:
             assert min(image.size) == 64
-        assert soundfile.info(tree / "audio" / f"{entry['file']}.wav").duration >= 1
+        assert soundfile.info(data_dir / "audio" / f"{entry['file']}.wav").duration >= 1
         ((left, top, right, bottom),) = entry["bbox"]
         assert 0 <= left < right <= 1
         assert 0 <= top < bottom <= 1
@@ -371,6 +369,6 @@ def test_the_boxes_are_listed_as_vgg_ss_lists_them(rendered):
 def test_the_annotations_of_the_corpus_are_leaves_of_its_ontology(rendered):
     entries = json.loads((rendered / "ontology.json").read_text())
     children = [child for entry in entries for child in entry["child_ids"]]
-    assert len(set(children)) == len(children)  # a tree
+    assert len(set(children)) == len(children)  # no class has two parents
     assert set(children) < {entry["id"] for entry in entries}
     assert {entry["name"] for entry in entries if not entry["child_ids"]} == set(KINDS)

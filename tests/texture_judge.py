@@ -1,7 +1,7 @@
-"""The judge of the fast texture: the same definition in float64, written as its equations, each transform in full.
+"""The reference for the fast texture: the same definition in float64, as its equations, with full transforms.
 
 Sources are those of `earshot.sound`: McDermott and Simoncelli (2011) and their toolbox, Owens et al. (2016), sections
-3.1 and A3. Nothing here comes from `earshot.sound`, so that an error there cannot hide in both.
+3.1 and A3. Nothing is imported from `earshot.sound`, so that an error there cannot be in both.
 """
 
 from functools import lru_cache
@@ -74,7 +74,7 @@ def hilbert_envelopes(X: np.ndarray, outer_channels: str) -> np.ndarray:
 
 
 def resample(e: np.ndarray) -> np.ndarray:
-    """Fourier resampling (32, N) to (32, T): what bin T/2 held on both sides of the spectrum falls together."""
+    """Fourier resampling (32, N) to (32, T): bin T/2 sums both sides of the spectrum."""
     E = np.fft.rfft(e)[:, : T // 2 + 1]
     E[:, -1] *= 2
     return np.fft.irfft(E, T) * T / N

@@ -39,7 +39,7 @@ from earshot.networks.towers import CHANNELS
 from earshot.networks.two_towers import TwoTowers
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
-from earshot.scenes.clips import Clip, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm, first_batches
@@ -198,7 +198,7 @@ class Annotations:
         shares = {clip: np.array([words.count(name) for name in names]) for clip, words in said.items()}
         return cls(names, {clip: counts / max(counts.sum(), 1) for clip, counts in shares.items()})
 
-    def targets(self, clips: Sequence[Clip]) -> Tensor:
+    def targets(self, clips: Sequence[SceneClip]) -> Tensor:
         """The shares of the names, float32 (clips, names); all zero where nobody said anything."""
         return torch.from_numpy(np.stack([self.shares[clip.clip_id] for clip in clips])).float()
 

@@ -34,7 +34,7 @@ from earshot.explanation.sampling import draw_names
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
 from earshot.networks.device import on_device
 from earshot.params.explain import ExhibitParams
-from earshot.scenes.clips import Clip, InputSpec
+from earshot.scenes.clips import InputSpec, SceneClip
 
 THUMBNAIL = 64  # px
 FEWEST = 5  # points
@@ -106,8 +106,8 @@ def embed(context: Context) -> tuple[list[dict[str, Any]], Embeddings]:
 
 
 def _noted(
-    clips: Iterable[Clip], wanted: InputSpec, said: Mapping[str, Sequence[str]], points: list[dict[str, Any]]
-) -> Iterator[Clip]:
+    clips: Iterable[SceneClip], wanted: InputSpec, said: Mapping[str, Sequence[str]], points: list[dict[str, Any]]
+) -> Iterator[SceneClip]:
     """The clips as they pass by, each of whose moment becomes a point."""
     for clip in clips:
         number, _ = middle_moment(clip, wanted.seconds)

@@ -41,7 +41,7 @@ from earshot.networks.spectrogram import RATE, SAMPLES
 from earshot.networks.two_towers import TwoTowers
 from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
-from earshot.scenes.clips import Clip, InputSpec
+from earshot.scenes.clips import InputSpec, SceneClip
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 MOST_A_CLASS = 2  # units
@@ -248,7 +248,7 @@ def draw_all(
 class Moment:
     """The moment of a clip that is nearest to its middle: what is seen and heard of it, and maps over both."""
 
-    def __init__(self, clip: Clip, wanted: InputSpec, heard: bool) -> None:
+    def __init__(self, clip: SceneClip, wanted: InputSpec, heard: bool) -> None:
         self.number, start = middle_moment(clip, wanted.seconds)
         self.image = middle_square(read_image(clip.frames[self.number]))
         self.seen = crop_frames([clip.frames[self.number]], wanted.image_size)

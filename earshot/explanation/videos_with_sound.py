@@ -20,8 +20,7 @@ from earshot.explanation.exhibit import Context
 from earshot.explanation.media import jpeg_of, read_image, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.video import mp4_of
-from earshot.media.clips import Clip as Listed
-from earshot.media.clips import read_listing
+from earshot.media.clips import MediaFile, read_listing
 from earshot.media.decoder_process import Decoder
 from earshot.media.decoding import Decoded, DecodeOptions
 from earshot.media.listing import list_shards
@@ -65,7 +64,7 @@ def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, 
                 return
 
 
-def find_clips(corpus: Path, names: Container[str], scratch: Path) -> dict[str, Listed]:
+def find_clips(corpus: Path, names: Container[str], scratch: Path) -> dict[str, MediaFile]:
     """Where the clips of these names are."""
 
     def listing(number: int) -> Path:
@@ -83,8 +82,8 @@ def whole_clip() -> DecodeOptions:
         jpeg_quality=95,
         window_s=0.0,
         min_duration_s=0.0,
-        longest=MINUTES * 60,
-        pixels=round(MEGAPIXELS * 1e6),
+        max_duration_s=MINUTES * 60,
+        max_pixels=round(MEGAPIXELS * 1e6),
         sequence_rate=FRAME_RATE,
         sequence_size=HEIGHT,
     )
@@ -112,7 +111,7 @@ def video_row(name: str, annotations: list[str], decoded: Decoded, network: Corr
 
 def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> np.ndarray:
     """The maps of all frames, log-odds, float32 (frames, SIDE, SIDE)."""
-    clip, wanted = clips.Clip("", "", decoded.duration, decoded.sound, (), ()), clips.InputSpec.by(network)
+    clip, wanted = clips.SceneClip("", "", decoded.duration, decoded.sound, (), ()), clips.InputSpec.by(network)
     maps = []
     for first in range(0, len(jpegs), BATCH):
         numbers = range(first, min(first + BATCH, len(jpegs)))

@@ -1,1 +1,1 @@
-"""What a network predicts: labels made of descriptors."""
+"""Labels made from descriptors, which a network learns to predict."""

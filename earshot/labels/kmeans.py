@@ -1,7 +1,7 @@
-"""k-means over more rows than fit in memory: Lloyd's iterations on a sample, then exact ones over everything.
+"""k-means over more rows than fit in memory: Lloyd's iterations on a sample, then exact iterations over all rows.
 
-The sample finds centroids that two or three full passes can hardly improve. Rows come in blocks from something that
-can be iterated again and again, a list of arrays or a table that is read anew, and the result is the same from either.
+The sample yields centroids that two or three full passes hardly improve. Rows come in blocks from an iterable that can
+be iterated repeatedly, a list of arrays or a table that is read again; both give the same result.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ import scipy.sparse
 from earshot.core.errors import EarshotError
 from earshot.core.params import Group, Positive
 
-SAMPLE_ROWS = 128  # rows of the sample for each cluster: three starts on them end as well as two on twice as many
-TOLERANCE = 1e-3  # iterations, on the sample and on everything, end when one lowers the inertia by a smaller share
+SAMPLE_ROWS = 128  # rows of the sample per cluster; three starts on them are as good as two on twice as many
+TOLERANCE = 1e-3  # iterations end when one lowers the inertia by a smaller share
 
 
 class KmeansOptions(Group):
@@ -35,10 +35,10 @@ def fit_kmeans(
     """Centroids, float32 (clusters, d), of the rows in `blocks`.
 
     Args:
-        blocks: float32 arrays (any number, d); every iteration over it gives the same ones.
-        rows: how many rows they have in all.
-        iterations: the most that are done from each start on the sample, and the most passes over everything.
-        restarts: k-means++ starts on the sample, of which the best goes on.
+        blocks: float32 arrays (any number, d), the same in every iteration over it.
+        rows: the total number of rows.
+        iterations: maximum number from each start on the sample, and of passes over all rows.
+        restarts: number of k-means++ starts on the sample; the best continues.
 
     Raises:
         EarshotError: there are fewer rows than clusters.
@@ -64,12 +64,12 @@ def nearest_centroids(block: np.ndarray, centroids: np.ndarray) -> tuple[np.ndar
 
 
 def _draw(blocks: Iterable[np.ndarray], size: int, rows: int, generator: np.random.Generator) -> np.ndarray:
-    """`size` of the rows, drawn without replacement, in the order of the table."""
-    chosen = np.sort(generator.choice(rows, size, replace=False))
+    """A sample of `size` rows without replacement, in the order of the table."""
+    selected = np.sort(generator.choice(rows, size, replace=False))
     drawn, start = [], 0
     for block in blocks:
-        first, last = np.searchsorted(chosen, [start, start + len(block)])
-        drawn.append(block[chosen[first:last] - start])
+        first, last = np.searchsorted(selected, [start, start + len(block)])
+        drawn.append(block[selected[first:last] - start])
         start += len(block)
     return np.concatenate(drawn)
 
@@ -91,7 +91,7 @@ def _cluster_sample(sample: np.ndarray, clusters: int, iterations: int, restarts
 
 
 def _pass(blocks: Iterable[np.ndarray], centroids: np.ndarray) -> tuple[float, np.ndarray]:
-    """One exact iteration of Lloyd over all rows: the inertia of `centroids`, and the means that replace them."""
+    """One exact Lloyd iteration over all rows: the inertia of `centroids`, and the means that replace them."""
     inertia, counts, sums = 0.0, np.zeros(len(centroids), dtype=np.int64), np.zeros(centroids.shape)
     for block in blocks:
         labels, distances = nearest_centroids(block, centroids)
@@ -100,6 +100,6 @@ def _pass(blocks: Iterable[np.ndarray], centroids: np.ndarray) -> tuple[float, n
         ones, starts = np.ones(len(block), dtype=np.float32), np.arange(len(block) + 1)
         members = scipy.sparse.csr_matrix((ones, labels, starts), shape=(len(block), len(centroids)))
         sums += members.T @ block  # (clusters, d)
-    # A cluster without rows, of which there are some where fewer points than clusters differ, stays where it is.
+    # A cluster without rows, as where rows are fewer distinct points than clusters, keeps its centroid.
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
     return inertia, means.astype(np.float32)

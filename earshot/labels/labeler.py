@@ -1,4 +1,4 @@
-"""A labeler: what turns a descriptor into its label, fitted once and kept as safetensors and JSON."""
+"""A labeler assigns labels to descriptors; it is fitted once and saved as safetensors and JSON."""
 
 import dataclasses
 import json
@@ -21,17 +21,17 @@ from earshot.labels.tensors import read_tensors
 
 METADATA_FILE = "labeler.json"
 TENSORS_FILE = "labeler.safetensors"
-DEFAULT_SCALE: Scale = "z-score+sqrt"  # of label models that leave no choice
+DEFAULT_SCALE: Scale = "z-score+sqrt"  # of label models without this option
 
 
 def find_label_model(name: str) -> LabelModel:
-    """The label model of that name. Raises EarshotError where there is none."""
+    """The label model of that name. Raises EarshotError if there is none."""
     return find(LABEL_MODELS, name, "LABEL_MODEL", what="label.model")
 
 
 @dataclass(frozen=True)
 class Labeler:
-    """Scaling and a fitted label model of what is scaled, with the facts of the fit that labeler.json tells."""
+    """Scaling, a label model fitted on the scaled descriptors, and the metadata of labeler.json."""
 
     scaling: Scaling
     model: Fitted
@@ -39,53 +39,53 @@ class Labeler:
 
     @property
     def label_model(self) -> LabelModel:
-        """What was fitted."""
+        """The label model that was fitted."""
         return find_label_model(self.metadata["model"])
 
     @property
     def kind(self) -> Kind:
-        """Of its labels."""
+        """The kind of its labels."""
         return self.label_model.kind
 
     @property
     def values(self) -> int:
-        """How many clusters or bits."""
+        """The number of clusters or bits."""
         return self.metadata["values"]
 
     @property
     def in_words(self) -> str:
-        """What a label is."""
+        """A description of a label, in words."""
         return self.label_model.words.format(**self.metadata)
 
     @property
     def predicts(self) -> str:
-        """What a network learns to predict of frames, in words."""
+        """What a network learns to predict from frames, in words."""
         return self.label_model.predicts.format(**self.metadata)
 
     @property
     def centroids(self) -> np.ndarray | None:
-        """Of the clusters as descriptors, unscaled, float32 (values, d); None where labels have no centroids."""
+        """Centroids as unscaled descriptors, float32 (values, d); None if labels have no centroids."""
         scaled = getattr(self.model, "centroids", None)
         return None if scaled is None else self.scaling.undo(scaled)
 
     def entropy(self, labels: np.ndarray) -> float:
-        """Of labels (rows,), in bits."""
+        """Entropy of labels (rows,), in bits."""
         return self.label_model.entropy(labels, self.values)
 
     def assign(self, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The label of each descriptor, int64 (moments,), and its distance from the centroid, float32 (moments,).
 
-        The label is the number of a cluster, or a binary code, of which the distance is NaN.
+        A label is the number of a cluster, or a binary code, whose distance is NaN.
 
         Args:
             descriptors: unscaled, float32 (moments, d), as the stage describe writes them.
 
         Raises:
-            EarshotError: another number of dimensions than the labeler has, or values that are not finite.
+            EarshotError: the number of dimensions is not that of the labeler, or values are not finite.
         """
-        wanted = len(self.scaling.center)
-        if descriptors.ndim != 2 or descriptors.shape[1] != wanted:
-            raise EarshotError(f"descriptors of shape {descriptors.shape}; this labeler wants (moments, {wanted})")
+        expected = len(self.scaling.center)
+        if descriptors.ndim != 2 or descriptors.shape[1] != expected:
+            raise EarshotError(f"descriptors of shape {descriptors.shape}; this labeler expects (moments, {expected})")
         if not np.isfinite(descriptors).all():
             raise EarshotError("descriptors hold values that are not finite; run the stage describe again")
         return self.model.assign(self.scaling.apply(descriptors))
@@ -93,7 +93,7 @@ class Labeler:
 
 @dataclass(frozen=True)
 class ScaledBlocks:
-    """Blocks of descriptors, scaled anew in every pass, so that only one block is in memory."""
+    """Blocks of descriptors, scaled again in every pass, so that only one block is in memory."""
 
     blocks: Iterable[np.ndarray]
     scaling: Scaling
@@ -116,22 +116,22 @@ def fit_labeler(
     """Fit scaling and a label model on the training rows.
 
     Args:
-        blocks: descriptors of the training moments that are not silent, float32 (any number, d); every iteration over
-            it is a pass that gives the same blocks. It is read twice where all rows fit in `memory_megabytes`, and
-            once a pass where they do not; the labeler is the same.
-        rows: how many there are in all.
+        blocks: descriptors of the training moments that are not silent, float32 (any number, d), the same in every
+            iteration over it. It is read twice if all rows fit in `memory_megabytes`, else once a pass; the labeler is
+            the same.
+        rows: the total number of rows.
         model: the name of the label model.
-        values: how many clusters or bits.
+        values: the number of clusters or bits.
         options: the model's own parameters.
-        described: what the rows are.
+        described: name and parts of the descriptor.
 
     Raises:
-        EarshotError: fewer rows than the model needs, or descriptors that are not of the size that they should have.
+        EarshotError: there are fewer rows than the model requires, or descriptors have an unexpected size.
     """
     mean, deviation = mean_and_deviation(blocks)
     if len(mean) != described.dimensions:
-        found = f"descriptors of {len(mean)} dimensions, wanted the {described.dimensions} of {described.name}"
-        raise EarshotError(f"{found}; run the stage describe again")
+        message = f"descriptors of {len(mean)} dimensions, expected the {described.dimensions} of {described.name}"
+        raise EarshotError(f"{message}; run the stage describe again")
     scaling = fit_scaling(mean, deviation, getattr(options, "scale", DEFAULT_SCALE), described.parts)
     scaled: Iterable[np.ndarray] = ScaledBlocks(blocks, scaling)
     if rows * len(mean) * 4 <= memory_megabytes * 1_000_000:
@@ -145,15 +145,15 @@ def fit_labeler(
     return Labeler(scaling, fitted, metadata)
 
 
-def fitted_labeler(folder: Path, blocks: Iterable[np.ndarray], rows: int, **how: Any) -> Labeler:
-    """The labeler in `folder`: fitted now, as `fit_labeler` does it, or before the run was interrupted."""
+def fitted_labeler(folder: Path, blocks: Iterable[np.ndarray], rows: int, **options: Any) -> Labeler:
+    """The labeler in `folder`; fits and saves it, with the options of `fit_labeler`, if it is not there yet."""
     if not (folder / METADATA_FILE).exists():
-        save_labeler(folder, fit_labeler(blocks, rows, **how))
+        save_labeler(folder, fit_labeler(blocks, rows, **options))
     return load_labeler(folder)
 
 
 def save_labeler(folder: Path, labeler: Labeler) -> None:
-    """Write labeler.safetensors, then labeler.json, whose presence says that both are whole."""
+    """Write labeler.safetensors, then labeler.json; if the latter exists, both are complete."""
     names_of_model = labeler.model.shapes(labeler.values, labeler.metadata["dimensions"])
     tensors = dataclasses.asdict(labeler.scaling) | {name: getattr(labeler.model, name) for name in names_of_model}
     with write_atomically(folder / TENSORS_FILE) as path:
@@ -165,7 +165,7 @@ def save_labeler(folder: Path, labeler: Labeler) -> None:
 def load_labeler(folder: Path) -> Labeler:
     """The labeler that `save_labeler` wrote.
 
-    Raises EarshotError where a file is missing, damaged, or does not fit the other.
+    Raises EarshotError if a file is missing, damaged, or inconsistent with the other.
     """
     metadata = _read_metadata(folder / METADATA_FILE)
     fitted, dimensions = find_label_model(metadata["model"]).fitted, metadata["dimensions"]
@@ -177,9 +177,10 @@ def load_labeler(folder: Path) -> Labeler:
 def _read_metadata(path: Path) -> dict[str, Any]:
     metadata, known = read_json(path, "label"), names(LABEL_MODELS)
     if metadata.get("model") not in known:
-        found = f"holds no labeler of a model that is known ({', '.join(known)})"
-        raise EarshotError(f"{path}: {found}; run the stage label again")
+        message = f"holds no labeler of a known model ({', '.join(known)})"
+        raise EarshotError(f"{path}: {message}; run the stage label again")
     for key in ("values", "dimensions"):
         if type(metadata.get(key)) is not int or metadata[key] < 1:
-            raise EarshotError(f"{path}: {key} is {metadata.get(key)!r:.60}, wanted a number of at least 1")
+            message = f"{key} is {metadata.get(key)!r:.60}, expected an integer of at least 1"
+            raise EarshotError(f"{path}: {message}; run the stage label again")
     return metadata

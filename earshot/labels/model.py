@@ -1,4 +1,4 @@
-"""What a label model is: how it is fitted, what its labels are, and what it is fitted on."""
+"""Label models: how one is fitted, what its labels are, and what it is fitted on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from earshot.pipeline.stage import StageContext
 LABEL_MODELS = "earshot.labels.models"
 DESCRIPTION_FILE = "descriptor.json"  # of the stage describe
 
-Kind = Literal["cluster", "bits"]  # of labels: the number of one of so many clusters, or a code of so many bits
+Kind = Literal["cluster", "bits"]  # of labels: the number of a cluster, or a binary code
 
 
 class Fitted(Protocol):
-    """What a fit gives: a dataclass of float32 tensors, in the order of `shapes`.
+    """A fitted label model: a dataclass of float32 tensors, in the order of `shapes`.
 
-    One that has `centroids`, (values, d), can be displayed by the moments nearest to each.
+    If it has `centroids`, (values, d), the moments nearest to each can be displayed.
     """
 
     @staticmethod
     def shapes(values: int, dimensions: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor."""
+        """The shape of each tensor."""
 
     def assign(self, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows (rows, d) to labels, int64 (rows,), and distances from the centroid, float32 (rows,) or NaN."""
@@ -34,11 +34,11 @@ class Fitted(Protocol):
 
 @dataclass(frozen=True)
 class Described:
-    """What the rows of a table are that labels are made of.
+    """The descriptor in the rows of a table from which labels are made.
 
     Args:
         name: such as `texture`.
-        parts: the dimensions that are weighed against each other; together they are all.
+        parts: groups of dimensions that are weighted separately; together they cover all dimensions.
     """
 
     name: str
@@ -46,29 +46,29 @@ class Described:
 
     @property
     def dimensions(self) -> int:
-        """Of a row."""
+        """The number of dimensions of a row."""
         return max(part.stop for part in self.parts.values())
 
 
 @dataclass(frozen=True)
 class LabelModel:
-    """A way to make labels of a table of descriptors.
+    """A method that makes labels from a table of descriptors.
 
     Args:
         params: its own parameters in the group `label`. Two have a meaning for all models: with `distance_filter`,
-            training leaves out moments far from their centroid; `scale` says how much each dimension counts.
+            training leaves out moments far from their centroid; `scale` sets the weight of each dimension.
         kind: of its labels.
-        fit: `fit(rows, count, values=..., options=..., seed=...)`: the rows in blocks (any number, d), scaled, the
-            same ones in every iteration; how many; clusters or bits; the model's own parameters. It raises EarshotError
-            where it cannot be fitted on them.
-        fitted: the dataclass that `fit` gives and that is saved tensor by tensor.
-        words: what a label is, with {values} and {descriptor}, for the closing line.
-        predicts: what a network learns to predict of frames, with the same, for the report.
-        size: the parameter that says how many clusters or bits, and so how many rows a fit needs at least.
-        entropy: of labels (rows,) of so many values, in bits.
-        table: for a model that does not label the descriptors of sounds: writes the shards of another table, a row a
-            moment of the shards of sounds, `table(run, sounds, options, seed)`.
-        clusters_of: what is alike in a cluster, in words.
+        fit: `fit(blocks, rows, values=..., options=..., seed=...)`: the scaled rows in blocks (any number, d), the same
+            in every iteration; their total number; the number of clusters or bits; the model's own parameters. Raises
+            EarshotError if the rows do not suffice.
+        fitted: the dataclass that `fit` returns and whose tensors are saved.
+        words: a description of a label, with {values} and {descriptor}, for the closing line.
+        predicts: what a network learns to predict from frames, with the same fields, for the report.
+        size: the parameter that sets the number of clusters or bits, which is also the least number of rows for a fit.
+        entropy: function of labels (rows,) and the number of values, in bits.
+        table: for a model that labels another table than the descriptors of sounds: `table(run, sounds, options, seed)`
+            writes its shards, with a row for each moment of the shards of sounds.
+        clusters_of: what the members of a cluster share, in words.
     """
 
     params: type[Group]
@@ -88,21 +88,21 @@ class LabelModel:
 
 
 def read_described(folder: Path) -> Described:
-    """What the descriptors of data/sounds are, as the stage describe keeps it in models/descriptor.
+    """The descriptor of data/sounds, from the file that the stage describe writes to models/descriptor.
 
-    Raises EarshotError where its file is missing or damaged.
+    Raises EarshotError if the file is missing or damaged.
     """
     file = folder / DESCRIPTION_FILE
     values = read_json(file, "describe")
     try:
         return Described(values["descriptor"], {name: slice(*ends) for name, ends in values["parts"].items()})
     except (KeyError, TypeError, AttributeError) as error:
-        found = f"says no descriptor and its parts ({error!r})"
-        raise EarshotError(f"{file}: {found}; run the stage describe again") from None
+        message = f"does not name a descriptor and its parts ({error!r})"
+        raise EarshotError(f"{file}: {message}; run the stage describe again") from None
 
 
 def entropy(values: np.ndarray) -> float:
-    """In bits, of how often each value is there: log2 of their number where all are equally frequent."""
+    """Entropy of the distribution of values, in bits: log2 of their number if all are equally frequent."""
     counts = np.unique(values, return_counts=True)[1]
     shares = counts / max(len(values), 1)
     return float(-(shares * np.log2(shares)).sum()) + 0.0

@@ -1,8 +1,8 @@
-"""How much each dimension of a descriptor counts in the distance between two sounds.
+"""Scaling: the weight of each dimension of a descriptor in the distance between two sounds.
 
-A texture joins four parts of 64, 117, 320 and 1 dimensions in different units. What k-means finds depends on their
-weights more than on anything else, and the papers say little of them: Owens et al. 2016, section 3.1, scale each part
-"inversely with the number of dimensions".
+A texture has four parts of 64, 117, 320 and 1 dimensions in different units. The result of k-means depends on their
+weights more than on anything else, and the papers say little about them: Owens et al. 2016, section 3.1, scale each
+part "inversely with the number of dimensions".
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True)
 class Scaling:
-    """Centre and factor of each dimension, float32 (d,); squared distances are meant after both."""
+    """Center and factor of each dimension, float32 (d,); distances are measured after applying both."""
 
     center: np.ndarray
     factor: np.ndarray
@@ -34,7 +34,7 @@ class Scaling:
     def undo(self, scaled: np.ndarray) -> np.ndarray:
         """Scaled rows (moments, d) to descriptors, float32 (moments, d).
 
-        A dimension of factor 0 counts nothing: it is the mean of the training rows.
+        A dimension of factor 0 gets the mean of the training rows.
         """
         counts = self.factor != 0
         return np.divide(scaled, self.factor, out=np.zeros_like(scaled), where=counts) + self.center
@@ -43,7 +43,7 @@ class Scaling:
 def mean_and_deviation(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and population deviation of each dimension, float64 (d,), over blocks of rows (any number, d) in one pass.
 
-    Blocks are merged as Chan, Golub and LeVeque (1979) do, who lose no digits to large means.
+    Blocks are merged by the method of Chan, Golub and LeVeque (1979), which loses no digits to large means.
     """
     rows, mean, squares = 0, np.zeros(1), np.zeros(1)
     for block in blocks:
@@ -56,7 +56,7 @@ def mean_and_deviation(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.nda
 
 
 def fit_scaling(mean: np.ndarray, deviation: np.ndarray, scale: Scale, parts: Parts) -> Scaling:
-    """Centre at the mean of the training rows and weigh the parts.
+    """Center at the mean of the training rows and weight the parts.
 
     With d the size of a dimension's part and s its deviation, the factor is 1 / (s sqrt d) for `z-score+sqrt` (0 where
     the dimension is constant), 1 / sqrt d for `sqrt`, 1 / d for `count` and 1 for `none`.
@@ -73,9 +73,9 @@ def fit_scaling(mean: np.ndarray, deviation: np.ndarray, scale: Scale, parts: Pa
 
 
 def distance_shares(deviation: np.ndarray, scaling: Scaling, parts: Parts) -> dict[str, float]:
-    """The share of each part in the mean squared distance of training rows from their mean; so also from each other.
+    """The share of each part in the mean squared distance of training rows from their mean, and so from each other.
 
-    With `z-score+sqrt` parts without constant dimensions have equal shares by construction.
+    With `z-score+sqrt` all parts without constant dimensions have equal shares by construction.
     """
     squares = np.square(deviation * scaling.factor)
     return {name: float(squares[part].sum() / max(squares.sum(), 1e-300)) for name, part in parts.items()}

@@ -1,15 +1,15 @@
-"""The table of labels: a row a moment, the same rows in the same order as the table of sounds they are made from.
+"""The table of labels: a row a moment, in the order of the table of sounds.
 
 | column | |
 |---|---|
-| clip_id, moment, group, split | whose label it is |
+| clip_id, moment, group, split | the moment |
 | label | int64: the number of a cluster, or a binary code, bit i of which is component i; -1 for a silent moment |
-| kept | whether training may use it: no silent moment, no training moment that the distance filter leaves out |
+| kept | whether training may use the moment: not if it is silent, or a training moment that the distance filter drops |
 | distance | from the centroid, float32; NaN for a silent moment and for a binary code, which has no centroid |
-| wrong_sound_label, wrong_sound_kept | label and kept of a moment of another group: the control |
+| wrong_sound_label, wrong_sound_kept | for the control: label and kept of a moment of another group |
 
-Beside its shards labels.json says of which `kind` labels are, `cluster` or `bits`, and how many `values` there are:
-clusters, or bits of a code; and in words what a network `predicts` that is trained on them.
+Beside its shards, labels.json holds the `kind` of the labels, `cluster` or `bits`; the number of `values`, clusters or
+bits of a code; and what a network trained on them `predicts`, in words.
 """
 
 import json
@@ -31,7 +31,7 @@ LABELS_FILE = "labels.json"
 TRAINING = "train"
 SILENT = -1
 ROW_GROUP = 100
-BLOCK_ROWS = 2048  # of the longest descriptor, 3100 numbers, 25 MB
+BLOCK_ROWS = 2048  # 25 MB of the longest descriptor, 3100 numbers
 
 IDENTITY = [("clip_id", pa.string()), ("moment", pa.int16()), ("group", pa.string()), ("split", pa.string())]
 ASSIGNED = pa.schema([*IDENTITY, ("label", pa.int64()), ("distance", pa.float32())])
@@ -49,12 +49,12 @@ Columns = dict[str, np.ndarray]
 
 
 class TrainingSounds:
-    """The descriptors of the training moments that are not silent; iterating over it is a pass over the table.
+    """The descriptors of the training moments that are not silent; each iteration is a pass over the table.
 
-    Blocks are float32 (up to 2048, d), the same ones in every pass. `moments`, `silent` and `rows` count the training
-    moments, the silent ones of them, and the others.
+    Blocks are float32 (up to 2048, d), the same in every pass. `moments` counts the training moments, `silent` the
+    silent ones among them, and `rows` the others.
 
-    Raises EarshotError where a shard is no table of sounds or holds values that are not finite.
+    Raises EarshotError if a shard is no table of sounds or holds values that are not finite.
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
@@ -62,43 +62,43 @@ class TrainingSounds:
         self.moments = self.silent = 0
         for path in shards:
             check_columns(path)
-            light = pq.read_table(path, columns=["split", "silent"])
-            silent = light["silent"].filter(pc.equal(light["split"], TRAINING))
+            table = pq.read_table(path, columns=["split", "silent"])
+            silent = table["silent"].filter(pc.equal(table["split"], TRAINING))
             self.moments += len(silent)
             self.silent += pc.sum(silent).as_py() or 0
         self.rows = self.moments - self.silent
 
-    def check_enough(self, wanted: int, parameter: str) -> None:
-        """Raise EarshotError where there are fewer rows than the parameter wants clusters or components."""
-        if self.rows < wanted:
-            found = f"{self.moments} training moments, {self.silent} of them silent"
-            too_few = f"too few for {wanted} {parameter.removeprefix('label.')}: give more clips or lower {parameter}"
-            raise EarshotError(f"{self.shards[0].parent}: {found}; {too_few}")
+    def check_enough(self, required: int, parameter: str) -> None:
+        """Raise EarshotError if there are fewer rows than the clusters or components that the parameter sets."""
+        if self.rows < required:
+            counts = f"{self.moments} training moments, {self.silent} of them silent"
+            too_few = f"too few for {required} {parameter.removeprefix('label.')}: give more clips or lower {parameter}"
+            raise EarshotError(f"{self.shards[0].parent}: {counts}; {too_few}")
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for path in self.shards:
             for batch in _batches(path, ["split", "silent", "descriptor"]):
-                wanted = pc.and_not(pc.equal(batch["split"], TRAINING), batch["silent"]).to_numpy(False)
-                if wanted.any():
-                    yield _descriptors(batch, path)[wanted]
+                used = pc.and_not(pc.equal(batch["split"], TRAINING), batch["silent"]).to_numpy(False)
+                if used.any():
+                    yield _descriptors(batch, path)[used]
 
 
 def assign_labels(path: Path, labeler: Labeler) -> pa.Table:
-    """One shard of sounds with a label and a distance for every moment: a table of schema ASSIGNED."""
+    """The label and distance of every moment in a shard of sounds: a table of schema ASSIGNED."""
     batches = []
     for batch in _batches(path, ["clip_id", "moment", "group", "split", "silent", "descriptor"]):
-        heard = ~batch["silent"].to_numpy(False)
-        labels = np.full(len(heard), SILENT, dtype=np.int64)
-        distances = np.full(len(heard), np.nan, dtype=np.float32)
-        if heard.any():
-            labels[heard], distances[heard] = labeler.assign(_descriptors(batch, path)[heard])
+        audible = ~batch["silent"].to_numpy(False)
+        labels = np.full(len(audible), SILENT, dtype=np.int64)
+        distances = np.full(len(audible), np.nan, dtype=np.float32)
+        if audible.any():
+            labels[audible], distances[audible] = labeler.assign(_descriptors(batch, path)[audible])
         columns = [batch[name] for name, _ in IDENTITY] + [pa.array(labels), pa.array(distances)]
         batches.append(pa.table(columns, names=ASSIGNED.names).cast(ASSIGNED))
     return pa.concat_tables(batches or [ASSIGNED.empty_table()])
 
 
 def assign_shard(number: int, described: Path, folder: Path, labeler: Labeler) -> dict[str, int]:
-    """Write one shard of the table of schema ASSIGNED; return the counts."""
+    """Write one shard with schema ASSIGNED; return the counts."""
     name = f"{shard_name(number)}.parquet"
     table = assign_labels(described / name, labeler)
     write_table(folder / name, table)
@@ -106,8 +106,10 @@ def assign_shard(number: int, described: Path, folder: Path, labeler: Labeler) -
 
 
 def keep_near(labels: np.ndarray, distances: np.ndarray, training: np.ndarray, distance_filter: bool) -> np.ndarray:
-    """Which moments training may use, bool (moments,): those with a label, and of the training split only those at
-    most the median distance from their centroid, one median over all clusters (Owens et al. 2016, section 3.2).
+    """Which moments training may use, bool (moments,): those with a label.
+
+    With `distance_filter`, of the training split only those at most the median distance from their centroid, one median
+    over all clusters (Owens et al. 2016, section 3.2).
     """
     kept = labels != SILENT
     if distance_filter and (kept & training).any():
@@ -116,35 +118,35 @@ def keep_near(labels: np.ndarray, distances: np.ndarray, training: np.ndarray, d
 
 
 def read_moments(paths: Sequence[Path]) -> pa.Table:
-    """All rows of assigned shards as one table of 24 bytes a moment, with clip_id, group and split as dictionaries."""
+    """All rows of assigned shards as one table, 24 bytes a moment, with clip_id, group and split as dictionaries."""
     names = ["clip_id", "group", "split"]
     tables = [pq.read_table(path, columns=[*names, "label", "distance"], read_dictionary=names) for path in paths]
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def training_moments(moments: pa.Table) -> np.ndarray:
-    """Which of these rows are of the training split, bool (moments,)."""
+    """Which rows are of the training split, bool (moments,)."""
     splits, names = codes(moments, "split")
     return np.array([name == TRAINING for name in names])[splits]
 
 
 def codes(moments: pa.Table, name: str) -> tuple[np.ndarray, list[str]]:
-    """A dictionary column as the number of each row's value, int32 (moments,), and the values."""
+    """A dictionary column as indices, int32 (moments,), and values."""
     column = moments[name].combine_chunks()
     return column.indices.to_numpy(), column.dictionary.to_pylist()
 
 
 def label_columns(moments: pa.Table, *, distance_filter: bool, wrong_sound: bool, seed: int) -> Columns:
-    """The columns of the table of labels beside those of ASSIGNED's identity.
+    """The columns of the table of labels other than IDENTITY.
 
     Args:
-        moments: as `read_moments` gives them.
-        distance_filter: whether training leaves out what is far from its centroid.
-        wrong_sound: whether the control's labels take the place of each moment's own.
-        seed: by which the control's labels are dealt.
+        moments: as `read_moments` returns them.
+        distance_filter: whether training leaves out moments far from their centroid.
+        wrong_sound: whether the control's labels replace each moment's own.
+        seed: of the permutation of the control's labels.
 
     Raises:
-        EarshotError: there is no wrong sound in the training split.
+        EarshotError: the training split has only one group.
     """
     label, distance, training = moments["label"].to_numpy(), moments["distance"].to_numpy(), training_moments(moments)
     kept = keep_near(label, distance, training, distance_filter)
@@ -168,7 +170,7 @@ def label_columns(moments: pa.Table, *, distance_filter: bool, wrong_sound: bool
 
 
 def write_labels(assigned: Sequence[Path], columns: Columns, folder: Path, labeler: Labeler) -> None:
-    """Write the table of labels, each shard with the rows of the shard of the same number, and labels.json."""
+    """Write the table of labels, in shards that match those of `assigned`, and labels.json."""
     start = 0
     for path in assigned:
         identity = pq.read_table(path, columns=[name for name, _ in IDENTITY])
@@ -182,17 +184,19 @@ def write_labels(assigned: Sequence[Path], columns: Columns, folder: Path, label
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a shard, whole or not at all."""
+    """Write a shard atomically."""
     with write_atomically(path) as temporary_path:
         pq.write_table(table, temporary_path, row_group_size=ROW_GROUP, compression="none")
 
 
 def check_columns(path: Path) -> None:
-    """Raise EarshotError where a shard is no table of sounds."""
+    """Raise EarshotError if a shard is no table of sounds."""
     with open_parquet(path, ["clip_id", "moment", "group", "split", "silent", "descriptor"], "describe") as file:
         kind = file.schema_arrow.field("descriptor").type
     if not pa.types.is_fixed_size_list(kind) or not pa.types.is_float32(kind.value_type):
-        raise EarshotError(f"{path}: descriptor is {kind}, wanted float32 of one size; run the stage describe again")
+        raise EarshotError(
+            f"{path}: descriptor is {kind}, expected float32 of fixed size; run the stage describe again"
+        )
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -201,7 +205,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _descriptors(batch: pa.RecordBatch, path: Path) -> np.ndarray:
-    """The descriptor column as float32 (rows, d), a view of Arrow's memory."""
+    """The descriptor column as float32 (rows, d), without a copy."""
     column = batch["descriptor"]
     values = column.flatten().to_numpy().reshape(len(batch), column.type.list_size)
     if not np.isfinite(values).all():

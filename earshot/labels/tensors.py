@@ -1,4 +1,4 @@
-"""Tensors of what the stage label fits, in safetensors files: nothing in them can run code."""
+"""Tensors that the stage label fits, in safetensors files, which cannot run code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from earshot.core.errors import EarshotError
 
 
 def read_tensors(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> list[np.ndarray]:
-    """The float32 tensors of these names, in their order; None in a shape stands for any size.
+    """The float32 tensors of these names, in order; None in a shape stands for any size.
 
-    Raises EarshotError where the file is missing or damaged, or a tensor is missing, of another shape or not finite.
+    Raises EarshotError if the file is missing or damaged, or a tensor is missing, of another shape or not finite.
     """
     try:
         tensors = load_file(path)
@@ -27,9 +27,9 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> li
             raise EarshotError(f"{path}: has no tensor {name}; run the stage label again")
         sizes = zip(tensor.shape, shape, strict=False)
         if tensor.dtype != np.float32 or tensor.ndim != len(shape) or any(b not in (a, None) for a, b in sizes):
-            wanted = str(shape).replace("None", "any number")
-            found = f"{name} is {tensor.dtype} {tensor.shape}, wanted float32 {wanted}"
-            raise EarshotError(f"{path}: {found}; run the stage label again")
+            expected = str(shape).replace("None", "any number")
+            message = f"{name} is {tensor.dtype} {tensor.shape}, expected float32 {expected}"
+            raise EarshotError(f"{path}: {message}; run the stage label again")
         if not np.isfinite(tensor).all():
             raise EarshotError(f"{path}: {name} holds values that are not finite; run the stage label again")
     return [tensors[name] for name in shapes]

@@ -1,7 +1,7 @@
-"""What is seen at the moments of a table of sounds: pixels of training frames, and the table of texton histograms.
+"""Texton histograms of the frames at the moments of a table of sounds, and the pixels that the dictionary is fitted on.
 
-The histograms stand in a table like that of sounds, row by row, so that all that makes labels of sounds makes labels
-of them. Silent moments get none: every label model learns from the same moments.
+The histograms are in a table like that of sounds, row by row, so that the same code makes labels from either. Silent
+moments get none: all label models are fitted on the same moments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,31 +20,32 @@ from earshot.labels.textons import Textons, filter_bank, filter_responses, read_
 from earshot.scenes.moments import match_moments
 from earshot.scenes.table import frames_in
 
-DRAWN_FRAMES, DRAWN_PIXELS = 1024, 200  # frames that the dictionary is fitted on, and pixels of each: 54 MB
+DRAWN_FRAMES, DRAWN_PIXELS = 1024, 200  # frames for fitting the dictionary, and pixels of each: 54 MB
 
 
 def check_shards(scenes: Sequence[Path], sounds: Sequence[Path]) -> None:
-    """Raise EarshotError where one table has more shards than the other."""
+    """Raise EarshotError if the tables differ in their number of shards."""
     if len(scenes) != len(sounds):
-        found = f"{len(sounds)} shards of sounds, {len(scenes)} of scenes in {scenes[0].parent}"
-        raise EarshotError(f"{sounds[0].parent}: {found}; run the stage describe again")
+        message = f"{len(sounds)} shards of sounds, {len(scenes)} of scenes in {scenes[0].parent}"
+        raise EarshotError(f"{sounds[0].parent}: {message}; run the stage describe again")
 
 
 def draw_frames(sounds: Sequence[Path], seed: int) -> list[np.ndarray]:
-    """For each shard the rows of the frames that the dictionary is fitted on: up to 1024 in all, drawn by the seed from
-    the training moments that are not silent.
+    """For each shard the rows of the frames for fitting the dictionary.
+
+    Up to 1024 in all are drawn, by the seed, from the training moments that are not silent.
     """
-    heard = [np.flatnonzero(_heard(path) & _training(path)) for path in sounds]
-    ends = np.cumsum([len(rows) for rows in heard])
+    audible = [np.flatnonzero(_audible(path) & _training(path)) for path in sounds]
+    ends = np.cumsum([len(rows) for rows in audible])
     count = min(int(ends[-1]), DRAWN_FRAMES)
-    chosen = np.sort(np.random.default_rng(seed).choice(int(ends[-1]), count, replace=False))
-    cuts = np.searchsorted(chosen, ends)
+    drawn = np.sort(np.random.default_rng(seed).choice(int(ends[-1]), count, replace=False))
+    cuts = np.searchsorted(drawn, ends)
     starts = np.r_[0, ends[:-1]]
-    return [rows[part - start] for rows, part, start in zip(heard, np.split(chosen, cuts[:-1]), starts, strict=True)]
+    return [rows[part - start] for rows, part, start in zip(audible, np.split(drawn, cuts[:-1]), starts, strict=True)]
 
 
 def write_pixels(path: Path, scenes: Path, sounds: Path, rows: np.ndarray, seed: Sequence[int]) -> None:
-    """Write the responses of up to 200 random pixels of the frame of each of these rows, float32 (pixels, 66)."""
+    """Write the responses at up to 200 random pixels of each of these frames, float32 (pixels, 66)."""
     drawn = [np.empty((0, filter_bank().shape[1]), dtype=np.float32)]
     for row, frame in _frames(scenes, sounds, rows):
         responses = _responses(scenes, row, frame)
@@ -60,12 +61,13 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def write_histograms(path: Path, scenes: Path, sounds: Path, textons: Textons) -> None:
-    """Write a shard's table of texton histograms: the columns of sounds, the histogram in the place of `descriptor`;
-    zeros for a silent moment.
+    """Write a shard of texton histograms: the columns of sounds, with the histogram as `descriptor`.
+
+    Silent moments get zeros.
     """
-    heard = _heard(sounds)
-    histograms = np.zeros((len(heard), len(textons.textons)), dtype=np.float32)
-    for row, frame in _frames(scenes, sounds, np.flatnonzero(heard)):
+    audible = _audible(sounds)
+    histograms = np.zeros((len(audible), len(textons.textons)), dtype=np.float32)
+    for row, frame in _frames(scenes, sounds, np.flatnonzero(audible)):
         histograms[row] = textons.histogram(_responses(scenes, row, frame))
     table = pq.read_table(sounds, columns=[*(name for name, _ in IDENTITY), "silent"])
     descriptor = pa.FixedSizeListArray.from_arrays(histograms.ravel(), histograms.shape[1])
@@ -76,7 +78,7 @@ def write_histograms(path: Path, scenes: Path, sounds: Path, textons: Textons) -
         )
 
 
-def _heard(sounds: Path) -> np.ndarray:
+def _audible(sounds: Path) -> np.ndarray:
     check_columns(sounds)
     return ~pq.read_table(sounds, columns=["silent"])["silent"].to_numpy()
 
@@ -93,12 +95,12 @@ def _responses(scenes: Path, row: int, frame: bytes) -> np.ndarray:
 
 
 def _frames(scenes: Path, sounds: Path, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """Those rows of a table of sounds, ascending, and the JPEG frame of each, a row group of scenes at a time.
+    """The JPEG frames of these rows of a table of sounds, ascending, each with its row.
 
-    Raises EarshotError where the moments of the two tables are not the same.
+    Reads a row group of scenes at a time. Raises EarshotError if the moments of the two tables differ.
     """
     moments = pq.read_table(sounds, columns=["clip_id", "moment"])
-    for found in match_moments(scenes, sounds, moments, ["frames"], advice="run the stage describe again"):
-        chosen = rows[(rows >= found.start) & (rows < found.start + len(found.rows))]
-        places = chosen - found.start
-        yield from zip(chosen.tolist(), frames_in(found.table, found.rows[places], found.places[places]), strict=True)
+    for group in match_moments(scenes, sounds, moments, ["frames"], advice="run the stage describe again"):
+        selected = rows[(rows >= group.start) & (rows < group.start + len(group.rows))]
+        places = selected - group.start
+        yield from zip(selected.tolist(), frames_in(group.table, group.rows[places], group.places[places]), strict=True)

@@ -1,19 +1,19 @@
-"""Visual textons: what the small patches of a frame look like, as a histogram over a dictionary of patches.
+"""Visual textons: the appearance of small patches of a frame, as a histogram over a dictionary of patches.
 
-The visual control of Owens et al. 2016, section 5, clusters such histograms in place of sounds: whether a network that
-predicts them learns as much as one that predicts sounds tells what sound itself has taught. Textons are those of Leung
-and Malik (2001): the responses of a bank of filters at a pixel, clustered. The bank is that of the SUN database's
-texton histograms (Xiao et al. 2010, section 3.1): 8 orientations, 2 scales, 2 elongations, a dictionary of 512 entries
-and the share of the pixels nearest to each. It says no more; the choices here:
+The visual control of Owens et al. 2016, section 5, clusters such histograms instead of sounds. A network that predicts
+these clusters shows how much of the result is owed to sound. Textons are those of Leung and Malik (2001): clusters of
+the responses of a filter bank at a pixel. The bank is that of the SUN database's texton histograms (Xiao et al. 2010,
+section 3.1): 8 orientations, 2 scales, 2 elongations, a dictionary of 512 entries and the share of the pixels nearest
+to each. The paper gives no further detail; the choices here:
 
-- every filter is a pair, an even and an odd one: the second and the first derivative of an elongated Gaussian across
-  its length; beside them is a centre-surround filter a scale, the negative Laplacian of a Gaussian, as Leung and Malik
-  have (66 filters in all); each has a mean of 0 and an L1 norm of 1;
+- filters come in pairs of an even and an odd one: the second and the first derivative of an elongated Gaussian across
+  its length. Each scale also has a center-surround filter, the negative Laplacian of a Gaussian, as in Leung and Malik
+  (66 filters in all). Each filter has a mean of 0 and an L1 norm of 1;
 - the scales are 1 and 2 px of a frame whose short side is 128 px, the elongations 2 and 3 (Leung and Malik: 3);
-- responses r to the luma, 0 to 1, become r log(1 + |r| / .03) / |r|, with |r| their norm at a pixel: a response counts
-  by Weber's law (Malik, Belongie, Leung and Shi 2001, section 4), so that contrast counts less than pattern;
-- the pixels are a grid, one in three each way: nine times fewer, and neighbours look alike. (One in four would meet
-  the same column of every 8 x 8 block of a JPEG.)
+- responses r to the luma, 0 to 1, become r log(1 + |r| / .03) / |r|, where |r| is their norm at a pixel (Weber's law;
+  Malik, Belongie, Leung and Shi 2001, section 4), so that contrast counts less than pattern;
+- pixels are sampled on a grid, every third each way: nine times fewer, and neighbors look alike. (Every fourth would
+  always hit the same columns of the 8 x 8 blocks of a JPEG.)
 """
 
 import io
@@ -32,32 +32,32 @@ from earshot.labels.kmeans import fit_kmeans
 from earshot.labels.tensors import read_tensors
 
 ORIENTATIONS, SCALES, ELONGATIONS = 8, (1.0, 2.0), (2.0, 3.0)
-SIDE = 128  # px, the short side of the frames that filters see
-STRIDE = 3  # px from one pixel of the grid to the next
+SIDE = 128  # px, the short side of the filtered frames
+STRIDE = 3  # px between pixels of the grid
 RADIUS = 18  # px, three deviations of the longest filter
-WEBER = 0.03  # of a response that counts linearly
+WEBER = 0.03  # below it a response counts linearly
 
 TEXTONS_FILE = "textons.safetensors"
 
 
 @dataclass(frozen=True)
 class Textons:
-    """The dictionary: contrast-normalised responses of each texton, float32 (textons, 66)."""
+    """The dictionary: contrast-normalized responses of each texton, float32 (textons, 66)."""
 
     textons: np.ndarray
 
     def histogram(self, responses: np.ndarray) -> np.ndarray:
         """Responses (pixels, 66) to the share of them nearest to each texton, float32 (textons,)."""
-        # |r - t|^2 is smallest where r t - |t|^2 / 2 is largest; for this few, faster than faiss.
+        # |r - t|^2 is smallest where r t - |t|^2 / 2 is largest. For so few textons this is faster than faiss.
         nearest = (responses @ self.textons.T - np.square(self.textons).sum(1) / 2).argmax(1)
         return (np.bincount(nearest, minlength=len(self.textons)) / len(nearest)).astype(np.float32)
 
 
 def fit_textons(pixels: Iterable[np.ndarray], textons: int, *, iterations: int, restarts: int, seed: int) -> Textons:
-    """A dictionary of that many textons, the k-means centroids of pixels of training frames.
+    """A dictionary of textons: the k-means centroids of the responses at pixels of training frames.
 
     Args:
-        pixels: their responses, float32 arrays (any number, 66).
+        pixels: responses, float32 arrays (any number, 66).
 
     Raises:
         EarshotError: there are fewer pixels than textons.
@@ -65,16 +65,16 @@ def fit_textons(pixels: Iterable[np.ndarray], textons: int, *, iterations: int, 
     blocks = list(pixels)
     rows = sum(len(block) for block in blocks)
     if rows < textons:
-        found = f"{rows} pixels of training frames are too few for {textons} textons"
-        raise EarshotError(f"{found}; give more clips or lower label.textons")
+        message = f"{rows} pixels of training frames are too few for {textons} textons"
+        raise EarshotError(f"{message}; give more clips or lower label.textons")
     return Textons(fit_kmeans(blocks, textons, rows=rows, iterations=iterations, restarts=restarts, seed=seed))
 
 
 def filter_responses(luma: np.ndarray) -> np.ndarray:
-    """Contrast-normalised responses at every third pixel each way, float32 (pixels, 66).
+    """Contrast-normalized responses at every third pixel each way, float32 (pixels, 66).
 
     Args:
-        luma: float32 (height, width), 0 to 1; beyond its edges it is mirrored.
+        luma: float32 (height, width), 0 to 1; mirrored at its edges.
     """
     padded = np.pad(luma, RADIUS, mode="symmetric")
     patches = np.lib.stride_tricks.sliding_window_view(padded, (2 * RADIUS + 1,) * 2)[::STRIDE, ::STRIDE]
@@ -85,8 +85,9 @@ def filter_responses(luma: np.ndarray) -> np.ndarray:
 
 @cache
 def filter_bank() -> np.ndarray:
-    """The filters as columns, float32 (37 x 37, 66): even and odd ones of each scale, elongation and orientation, then
-    a centre-surround filter a scale.
+    """The filters as columns, float32 (37 x 37, 66).
+
+    First the even and odd ones of each scale, elongation and orientation, then a center-surround filter for each scale.
     """
     y, x = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].astype(np.float64)
     filters = []
@@ -107,19 +108,19 @@ def filter_bank() -> np.ndarray:
 def read_luma(jpeg: bytes) -> np.ndarray:
     """A frame's luma, float32 (height, width) from 0 to 1, its short side 128 px.
 
-    Raises EarshotError where the frame is no picture.
+    Raises EarshotError if the frame cannot be decoded.
     """
     try:
         image = Image.open(io.BytesIO(jpeg), formats=["JPEG"]).convert("L")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise EarshotError(f"not a whole JPEG picture ({error}); run the stage extract again") from None
+        raise EarshotError(f"not a complete JPEG image ({error}); run the stage extract again") from None
     scale = SIDE / min(image.size)
     width, height = (max(round(side * scale), 1) for side in image.size)
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32) / 255
 
 
 def save_textons(folder: Path, textons: Textons) -> None:
-    """Write textons.safetensors, whole or not at all."""
+    """Write textons.safetensors atomically."""
     with write_atomically(folder / TEXTONS_FILE) as path:
         save_file({"textons": textons.textons}, path)
 
@@ -127,6 +128,6 @@ def save_textons(folder: Path, textons: Textons) -> None:
 def load_textons(folder: Path) -> Textons:
     """The dictionary that `save_textons` wrote.
 
-    Raises EarshotError where the file is missing, damaged or of another bank of filters.
+    Raises EarshotError if the file is missing, damaged or of another filter bank.
     """
     return Textons(*read_tensors(folder / TEXTONS_FILE, {"textons": (None, filter_bank().shape[1])}))

@@ -1,1 +1,1 @@
-"""Clips and scenes: finding clips, decoding them to frames and sound, and the table of scenes."""
+"""Finding clips in folders and tar shards, and decoding them to frames and sound."""

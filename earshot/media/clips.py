@@ -1,4 +1,4 @@
-"""Clips before anything of them is decoded: what a clip is called, where its bytes are, and what is said of it."""
+"""Clips before decoding: the name of a clip, where its bytes are, its group and its annotations."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from earshot.core.files import write_atomically
 from earshot.core.text import printable
 
-# What lies beside videos: notes, tables, subtitles, thumbnails. Files whose names begin with a dot are passed over too.
+# Files that lie beside videos: notes, tables, subtitles, thumbnails. Names that begin with a dot are skipped too.
 NOT_CLIPS = re.compile(
     r"\.(csv|tsv|json|jsonl|txt|cls|md|ya?ml|xml|html|pdf|dvc|py|sh|log|description|srt|vtt|ass|lrc|jpe?g|png|webp|md5"
     r"|sha256|zip|gz|parquet|feather|arrow|idx|np[yz]|part|ytdl|tar)",
@@ -19,11 +19,11 @@ NOT_CLIPS = re.compile(
 
 
 @dataclass(frozen=True)
-class Clip:
+class MediaFile:
     """A clip and where its bytes are: `size` bytes of `path` from `offset` on.
 
-    `source` is its name within the corpus. A clip that is known to be unusable carries the `refusal`: reason, detail.
-    Where nothing says which video a clip is of, its `group` is empty: it is a group of its own.
+    `source` is its name within the corpus. An unusable clip has a `refusal`: reason and detail. `group` is empty where
+    the source video is unknown; the clip is then a group of its own.
     """
 
     clip_id: str
@@ -37,41 +37,41 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Annotations:
-    """What a manifest, or what lies beside a clip, says of it: the video that it is of, and its annotations."""
+class ClipAnnotations:
+    """The group and the annotations of a clip, from a manifest or a sidecar."""
 
     group: str = ""
     annotations: tuple[str, ...] = ()
 
 
 def may_be_clip(name: str) -> bool:
-    """Whether a file of this name counts: all do that are not known to be something else."""
+    """Whether a file of this name counts as a clip: every file does unless its suffix names another kind."""
     return not name.startswith(".") and not NOT_CLIPS.fullmatch(PurePosixPath(name).suffix)
 
 
 def clip_name(name: str) -> str:
-    """A file's relative name without its last suffix, of letters, digits, dots, hyphens and underscores."""
+    """A file's relative name without its last suffix, with only letters, digits, dots, hyphens and underscores."""
     path = PurePosixPath(name)
-    stem = str(path.with_suffix("")) if path.name else "_"  # a member of a tar may be called "." or nothing at all
+    stem = str(path.with_suffix("")) if path.name else "_"  # a member of a tar may have the name "." or an empty name
     return re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", stem))
 
 
 def one_line(value: object) -> str:
-    """A stranger's text as one line of valid UTF-8; nothing is an empty text."""
+    """Untrusted text as one line of valid UTF-8; None becomes an empty string."""
     return "" if value is None else printable(str(value).strip())
 
 
-def write_listing(path: Path, clips: Sequence[Clip]) -> None:
-    """Keep a shard's clips for the worker that will read them."""
+def write_listing(path: Path, clips: Sequence[MediaFile]) -> None:
+    """Save the clips of a shard for the worker that extracts them."""
     with write_atomically(path) as temporary_path:
         temporary_path.write_text(json.dumps([vars(clip) | {"path": str(clip.path)} for clip in clips]))
 
 
-def read_listing(path: Path) -> list[Clip]:
-    """Read back what `write_listing` wrote."""
+def read_listing(path: Path) -> list[MediaFile]:
+    """Read a listing that `write_listing` wrote."""
     return [_from_json(row) for row in json.loads(path.read_text())]
 
 
-def _from_json(row: dict) -> Clip:
+def _from_json(row: dict) -> MediaFile:
     refusal = tuple(row["refusal"]) if row["refusal"] else None
-    return Clip(**row | {"path": Path(row["path"]), "annotations": tuple(row["annotations"]), "refusal": refusal})
+    return MediaFile(**row | {"path": Path(row["path"]), "annotations": tuple(row["annotations"]), "refusal": refusal})

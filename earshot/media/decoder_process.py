@@ -1,6 +1,6 @@
-"""Decoding in a child process, so that a file that hangs or crashes the decoder costs itself and nothing else.
+"""Decoding in a child process, so that a file that hangs or crashes the decoder harms no other clip.
 
-The child runs decoders, written in C, on files from strangers: its memory is limited, and it writes no file.
+The child runs decoders written in C on untrusted files. Its memory is limited, and it cannot write files.
 """
 
 import os
@@ -20,8 +20,8 @@ from earshot.media.quality import Measured
 MAX_MEMORY = 2 << 30  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
 
 
-class Window:
-    """A part of a file as a file of its own, open for reading and seeking."""
+class FileSection:
+    """A part of an open file, read and sought like a file of its own."""
 
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
         self.descriptor, self.offset, self.size, self.position = descriptor, offset, size, 0
@@ -50,29 +50,29 @@ class Request:
     path: Path
     offset: int
     size: int
-    wanted: DecodeOptions
+    options: DecodeOptions
 
 
 def decode_request(request: Request) -> dict[str, Any]:
-    """What the child does with a clip: the fields of `Decoded`, or why there are none."""
+    """The work of the child: the fields of `Decoded`, or the refusal."""
     try:
         return asdict(_decode(request))
     except Refusal as refusal:
         return {"refusal": refusal.args}
     except MemoryError:
         raise
-    except Exception as error:  # a file that is odd in a way that nobody thought of
+    except Exception as error:  # an unforeseen fault of the file
         return {"refusal": ("unreadable", f"the decoder failed ({type(error).__name__}: {first_line(error)})")}
 
 
 class Decoder:
-    """A child process that decodes clips one after another, started when it is needed.
+    """A child process that decodes clips one after another; it starts with the first clip.
 
-    `seconds` bounds the time for one clip. `work` is what the child does with a `Request`.
+    Decoding one clip may take `timeout_s`. `work` is the function that the child applies to each `Request`.
     """
 
-    def __init__(self, seconds: float, work: Callable[[Request], dict[str, Any]] = decode_request) -> None:
-        limits = Limits(seconds, memory=MAX_MEMORY, file_size=0, starts_processes=False)
+    def __init__(self, timeout_s: float, work: Callable[[Request], dict[str, Any]] = decode_request) -> None:
+        limits = Limits(timeout_s, memory=MAX_MEMORY, file_size=0, starts_processes=False)
         self.child = ChildProcess(work, limits)
 
     def __enter__(self) -> "Decoder":
@@ -81,33 +81,34 @@ class Decoder:
     def __exit__(self, *raised: object) -> None:
         self.child.__exit__(*raised)
 
-    def decode(self, path: Path, offset: int, size: int, wanted: DecodeOptions) -> Decoded:
+    def decode(self, path: Path, offset: int, size: int, options: DecodeOptions) -> Decoded:
         """Decode the clip that is `size` bytes of `path` from `offset` on.
 
-        A child that dies is replaced and gets the clip once more: it may have been ended from outside. Raises Refusal
-        for a clip that yields nothing, or that ends the child (timeout, too-large or unreadable).
+        Where the child dies, a new one tries the clip once more, because something else may have killed the first.
+        Raises Refusal for a clip that cannot be decoded, hangs (timeout), exceeds the memory limit (too-large) or
+        crashes the child (unreadable).
         """
-        request = Request(path, offset, size, wanted)
-        answer = self.child.ask(request)
-        if isinstance(answer, Failure) and not answer.hung:
-            answer = self.child.ask(request)
-        if isinstance(answer, Failure):
-            raise self._refusal(answer)
-        if "refusal" in answer:
-            raise Refusal(*answer["refusal"])
-        return Decoded(**answer | {"measured": Measured(**answer["measured"])})
+        request = Request(path, offset, size, options)
+        result = self.child.ask(request)
+        if isinstance(result, Failure) and not result.hung:
+            result = self.child.ask(request)
+        if isinstance(result, Failure):
+            raise self._refusal(result)
+        if "refusal" in result:
+            raise Refusal(*result["refusal"])
+        return Decoded(**result | {"measured": Measured(**result["measured"])})
 
-    def _refusal(self, lost: Failure) -> Refusal:
-        if lost.hung:
+    def _refusal(self, failure: Failure) -> Refusal:
+        if failure.hung:
             return Refusal("timeout", f"not decoded within {self.child.limits.seconds:g} s")
-        if lost.exit_code == OUT_OF_MEMORY:
+        if failure.exit_code == OUT_OF_MEMORY:
             return Refusal("too-large", f"needs more than {MAX_MEMORY >> 20} MB of memory")
-        return Refusal("unreadable", f"the decoder crashed ({_name(lost.exit_code)})")
+        return Refusal("unreadable", f"the decoder crashed ({_name(failure.exit_code)})")
 
 
 def _name(status: int | None) -> str:
     if status is None:
-        return "no answer"
+        return "no result"
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
@@ -119,7 +120,7 @@ def _decode(request: Request) -> Decoded:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Refusal("unsupported", "not a regular file")
-        window = cast(BinaryIO, Window(descriptor, request.offset, request.size))  # all of a file that FFmpeg asks for
-        return decode_clip(window, request.wanted)
+        section = cast(BinaryIO, FileSection(descriptor, request.offset, request.size))  # FFmpeg calls no other methods
+        return decode_clip(section, request.options)
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A frame of a video as a viewer sees it, square pixels, upright, its short side scaled, as JPEG; and its thumbnail."""
+"""Frames of a video as JPEG, upright, with square pixels and a scaled short side; and their thumbnails."""
 
 import io
 from typing import cast
@@ -9,15 +9,15 @@ from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-LONGEST_SHAPE = 8  # long side to short side; beyond it a picture shows nothing and would be scaled to a giant
-# libswscale renders planes of green, blue and red several times faster than interleaved pixels, and rounds better.
-PLANES, RED_GREEN_BLUE = "gbrp", (2, 0, 1)
+MAX_ASPECT = 8  # long side to short side; a narrower image is useless and would become huge when scaled
+# libswscale writes planes of green, blue and red several times faster than interleaved pixels, and rounds better.
+PLANES, RGB_PLANES = "gbrp", (2, 0, 1)
 
 
 class Painter:
-    """Turns frames of one video into JPEG pictures whose short side is `short_side` pixels.
+    """Converts frames of one video to JPEG images whose short side has `short_side` pixels.
 
-    `pixel_aspect` is width to height of one stored pixel, 1 for square ones.
+    `pixel_aspect` is the ratio of width to height of one stored pixel; 1 if pixels are square.
     """
 
     def __init__(self, short_side: int, quality: int, pixel_aspect: float = 1.0) -> None:
@@ -25,7 +25,7 @@ class Painter:
         self._scaler = VideoReformatter()
 
     def jpeg(self, frame: av.VideoFrame) -> bytes:
-        """The frame as JPEG. Raises ValueError for a shape that no picture has."""
+        """The frame as JPEG. Raises ValueError if one side is over eight times as long as the other."""
         width, height = self._size(frame)
         scaled = self._scaler.reformat(frame, width, height, PLANES, interpolation="BICUBIC", threads=1)
         image = _upright(_image(scaled), _display_matrix(frame))
@@ -34,16 +34,16 @@ class Painter:
         return file.getvalue()
 
     def _size(self, frame: av.VideoFrame) -> tuple[int, int]:
-        """Width and height before the picture is turned upright, for square pixels."""
+        """Width and height in square pixels, before the image is turned upright."""
         width, height = frame.width * self.pixel_aspect, frame.height
-        if max(width, height) > LONGEST_SHAPE * min(width, height):
-            raise ValueError(f"a picture of {frame.width} x {frame.height} pixels shown as {width / height:.3g} : 1")
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise ValueError(f"an image of {frame.width} x {frame.height} pixels displayed as {width / height:.3g} : 1")
         scale = self.short_side / min(width, height)
         return round(width * scale), round(height * scale)
 
 
 class Thumbnailer:
-    """Turns frames of one video into grey thumbnails of `side` x `side` pixels, squeezed and as they are stored."""
+    """Converts frames of one video to gray thumbnails of `side` x `side` pixels, stretched and not turned upright."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -60,16 +60,16 @@ def _image(frame: av.VideoFrame) -> Image.Image:
     size = (frame.width, frame.height)
     planes = [(np.frombuffer(memoryview(plane), np.uint8), plane.line_size) for plane in frame.planes]
     colors = [Image.frombuffer("L", size, data, "raw", "L", line_size, 1) for data, line_size in planes]
-    return Image.merge("RGB", [colors[index] for index in RED_GREEN_BLUE])
+    return Image.merge("RGB", [colors[index] for index in RGB_PLANES])
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
-    """The matrix ((a, b), (c, d)) of the stored picture: a point (x, y) is shown at (ax + cy, bx + dy)."""
-    side_data = cast(SideDataContainer, frame.side_data)  # PyAV's stubs know one key of it alone
+    """The matrix ((a, b), (c, d)) of the stored image: a point (x, y) is displayed at (ax + cy, bx + dy)."""
+    side_data = cast(SideDataContainer, frame.side_data)  # PyAV's stubs know only one of its keys
     if Type.DISPLAYMATRIX not in side_data:
         return np.eye(2, dtype=np.int32)
     data = side_data[Type.DISPLAYMATRIX]
-    # Nine 32-bit numbers (a, b, u, c, d, v, x, y, w), the scale of which does not matter here.
+    # Nine 32-bit numbers (a, b, u, c, d, v, x, y, w), whose scale does not matter here.
     return np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]].reshape(2, 2)
 
 

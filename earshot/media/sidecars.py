@@ -1,8 +1,7 @@
-"""What lies beside a clip under its name: a .json with what is known of it; in tars also a .txt or .cls with a word.
+"""Sidecars, files with the name of a clip: a .json with its metadata; in tars also a .txt caption or a .cls class.
 
-Stage download writes `group` and `annotations`. video2dataset writes the address of the video as `url`, a caption, its
-own columns, and what became of a download; its clips are numbered, and clips of one video must not be told apart by
-their numbers, so the group is the video behind the address.
+The stage download writes `group` and `annotations`. video2dataset writes the address of the video as `url`, a caption,
+columns of the user's, and the status of the download. It numbers its clips, so the group comes from the address.
 """
 
 import json
@@ -10,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from earshot.corpus.manifest import address_name
-from earshot.media.clips import Annotations, one_line
+from earshot.media.clips import ClipAnnotations, one_line
 
-MAX_SIDECAR_BYTES = 1 << 20  # bytes; YouTube's own facts, which video2dataset keeps, are some 100 kB
+MAX_SIDECAR_BYTES = 1 << 20  # bytes; YouTube's metadata, which video2dataset keeps, is some 100 kB
 ADDRESSES = ("url", "webpage_url", "original_url")
 VIDEOS = ("videoID", "video_id", "youtube_id", "ytid", "YTID")
-WORDS = ("annotation", "labels", "label", "classes", "class")  # whose texts are separated by semicolons, as in tables
+WORDS = ("annotation", "labels", "label", "classes", "class")  # whose texts semicolons separate, as in tables
 CAPTIONS = ("caption", "text")
 FAILURES = {"failed_to_download": "not-found", "failed_to_subsample": "unreadable"}  # video2dataset's
 
@@ -30,24 +29,25 @@ def read_json(data: bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
-        raise ValueError(f"a {type(values).__name__}, wanted a mapping")
+        raise ValueError(f"a {type(values).__name__}, expected a mapping")
     return values
 
 
-def annotations_of(values: Mapping[str, Any], beside: str = "") -> Annotations:
-    """What a sidecar says of its clip; where it has no word for it, `beside` has: a caption or class of its own file.
+def annotations_of(values: Mapping[str, Any], beside: str = "") -> ClipAnnotations:
+    """Group and annotations from a sidecar; without an annotation in it, from `beside`, a caption or class.
 
-    Raises ValueError for annotations that are no list.
+    Raises ValueError if the annotations are not a list.
     """
     given = values.get("annotations") or []
     if not isinstance(given, list):
-        raise ValueError(f"annotations are a {type(given).__name__}, wanted a list")
+        raise ValueError(f"annotations are a {type(given).__name__}, expected a list")
     annotations = given or _words(values) or [beside]
-    return Annotations(one_line(values.get("group")) or _video(values), tuple(filter(None, map(one_line, annotations))))
+    group = one_line(values.get("group")) or _video(values)
+    return ClipAnnotations(group, tuple(filter(None, map(one_line, annotations))))
 
 
 def failure(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Reason and detail where video2dataset says that it does not have a clip."""
+    """Reason and detail where video2dataset reports that it has no video of a clip."""
     status = str(values.get("status"))
     if status not in FAILURES:
         return None
@@ -67,7 +67,7 @@ def _words(values: Mapping[str, Any]) -> list[Any]:
 
 
 def _video(values: Mapping[str, Any]) -> str:
-    """The name of the video that a clip is of, or nothing: the same whichever of these keys says it."""
+    """The name of a clip's source video, the same from any of these keys; empty if there is none."""
     about = values.get("yt_meta_dict")
     info = about.get("info") if isinstance(about, dict) else None
     for place in (values, info if isinstance(info, dict) else {}):

@@ -1,4 +1,4 @@
-"""The sound of a clip: decoded frames laid on one time axis, as 16-bit mono or stereo at the sound's own rate."""
+"""The soundtrack of a clip: decoded frames on one time axis, as 16-bit mono or stereo at their own sample rate."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -9,10 +9,10 @@ import av
 import numpy as np
 import soundfile
 
-# Time stamps jitter with the container's clock, by up to some hundredths of a second in old formats; only a larger
-# difference is a hole (filled with silence) or an overlap.
+# Time stamps jitter with the container's clock, by some hundredths of a second in old formats. Only a larger difference
+# is a gap, which silence fills, or an overlap.
 JITTER = 0.1  # s
-# Frames converted at once: one by one the calls cost more than the arithmetic, all together the floats pile up.
+# Frames converted at once: converting each alone is slow, converting all at once takes much memory.
 BLOCK = 64
 FULL_SCALE = 32768
 FLAC_LEVEL = 0.5  # of libsndfile's range: level 4, as small as the default 5 and a quarter faster
@@ -21,7 +21,7 @@ DIRECT = {"flt": np.float32, "fltp": np.float32, "s16": np.int16, "s16p": np.int
 
 @dataclass(frozen=True)
 class Soundtrack:
-    """Samples int16 `(samples, channels)` whose first is heard at `start`, in seconds on the file's clock."""
+    """Samples int16 `(samples, channels)`; the first is at `start`, in seconds on the file's clock."""
 
     start: float
     rate: int
@@ -38,10 +38,10 @@ class Soundtrack:
         return self.samples[first : first + round((end - start) * self.rate)]
 
 
-def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, longest: float) -> Soundtrack | None:
-    """Lay decoded frames where their time stamps say, more than two channels mixed down to stereo.
+def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_s: float) -> Soundtrack | None:
+    """Place decoded frames at their time stamps; more than two channels are mixed down to stereo.
 
-    None where there are no frames. Raises OverflowError when the stamps span more than `longest` seconds.
+    Returns None if there are no frames. Raises OverflowError if the stamps span more than `max_duration_s`.
     """
     blocks: list[tuple[int, np.ndarray]] = []
     run: list[av.AudioFrame] = []
@@ -57,8 +57,8 @@ def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, longest: floa
             blocks.append((run_start, _samples(run, rate, channels)))
             run = []
         cursor = place if jumps else cursor
-        if cursor > longest * rate:
-            raise OverflowError(f"the sound lasts more than {longest:g} s")
+        if cursor > max_duration_s * rate:
+            raise OverflowError(f"the sound lasts more than {max_duration_s:g} s")
         run_start = run_start if run else cursor
         run.append(frame)
         cursor += round(frame.samples * rate / frame.sample_rate)
@@ -69,7 +69,7 @@ def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, longest: floa
 
 
 def encode_flac(samples: np.ndarray, rate: int) -> bytes:
-    """FLAC of int16 samples `(samples, channels)`, without loss."""
+    """Lossless FLAC of int16 samples `(samples, channels)`."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16", compression_level=FLAC_LEVEL)
     return file.getvalue()
@@ -119,13 +119,13 @@ def _resampled(frames: Sequence[av.AudioFrame], rate: int, channels: int) -> lis
     resampler = av.AudioResampler("s16", "mono" if channels == 1 else "stereo", rate)
     mixed = []
     for frame in frames:
-        frame.pts = None  # the places are known; the resampler would fill what it takes for holes
+        frame.pts = None  # positions are known; with stamps the resampler would fill gaps
         mixed += resampler.resample(frame)
     return mixed + resampler.resample(None)
 
 
 def _to_int16(samples: np.ndarray) -> np.ndarray:
-    """Floats with full scale at 1 as whole numbers of 16 bits, in place; what is not a number is silent."""
+    """Floats with full scale at 1 scaled to 16-bit integers, in place; NaN becomes silence."""
     np.multiply(samples, FULL_SCALE, out=samples)
     np.nan_to_num(samples, copy=False)
     np.rint(samples, out=samples)

@@ -1,7 +1,6 @@
-"""Tar shards in the WebDataset convention: files of one name are one sample, of which the video is the clip.
+"""Tar shards in the WebDataset convention: files that share a name are one sample, whose video is the clip.
 
-Clips are read where they lie in the tar. A sample of video2dataset that has no video, because it could not be had, is
-a refusal.
+Clips are decoded from within the tar. A sample of video2dataset whose download failed has no video and is refused.
 """
 
 import posixpath
@@ -11,19 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from earshot.media.clips import Clip, clip_name, may_be_clip
+from earshot.media.clips import MediaFile, clip_name, may_be_clip
 from earshot.media.sidecars import MAX_SIDECAR_BYTES, annotations_of, failure, read_json
 
-SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # beside a video it is part of the sample
+SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # beside a video it belongs to the sample
 PACKED = re.compile(r"\.(tar\.(bz2|gz|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
 BESIDE = (".txt", ".cls")  # a caption, a class
 
 
-def clips_in_tar(root: Path, source: str) -> Iterator[Clip]:
-    """The clips of one tar file below `root`; a shard that breaks off ends with a refusal of its own."""
+def clips_in_tar(root: Path, source: str) -> Iterator[MediaFile]:
+    """The clips of one tar file below `root`; a truncated shard yields a refusal of its own at the end."""
     path, whole = root / source, False
     if problem := _problem(path):
-        yield Clip(clip_name(source), "", path, 0, 0, (), source, problem)
+        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, problem)
         return
     with open(path, "rb") as file:
         try:
@@ -35,20 +34,21 @@ def clips_in_tar(root: Path, source: str) -> Iterator[Clip]:
         except tarfile.TarError:
             pass
     if not whole:
-        yield Clip(clip_name(source), "", path, 0, 0, (), source, ("unreadable", "the shard is damaged or breaks off"))
+        refusal = ("unreadable", "the shard is damaged or truncated")
+        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, refusal)
 
 
 def _problem(path: Path) -> tuple[str, str] | None:
-    """Reason and detail where a file is not to be opened as a tar at all."""
+    """Reason and detail where a file cannot be opened as a tar."""
     if not path.is_file():  # a link to nowhere, a pipe
         return "unreadable", "the shard is not a file"
     if PACKED.search(path.name):
-        return "unsupported", "the shard is compressed, and its clips cannot be read where they lie; unpack it to .tar"
+        return "unsupported", "the shard is compressed; decompress it to .tar"
     return None
 
 
 def _members(tar: tarfile.TarFile) -> tuple[list[tarfile.TarInfo], bool]:
-    """All members up to where the file breaks off, and whether it does not."""
+    """All readable members, and whether the file is complete."""
     members = []
     try:
         for member in tar:
@@ -60,14 +60,14 @@ def _members(tar: tarfile.TarFile) -> tuple[list[tarfile.TarInfo], bool]:
 
 @dataclass(frozen=True)
 class _Shard:
-    """An open tar file; of several members of one name the last is the sidecar."""
+    """An open tar file; of several members of one name the last counts."""
 
     path: Path
     source: str
     tar: tarfile.TarFile
     by_name: dict[str, tarfile.TarInfo]
 
-    def clips(self, members: list[tarfile.TarInfo]) -> Iterator[Clip]:
+    def clips(self, members: list[tarfile.TarInfo]) -> Iterator[MediaFile]:
         media = [member for member in members if may_be_clip(PurePosixPath(member.name).name) and not member.isdir()]
         videos = {_stem(member.name) for member in media if not _is_sound(member.name)}
         samples = {_stem(member.name) for member in media}
@@ -78,30 +78,30 @@ class _Shard:
             elif member.name.endswith(".json") and _stem(member.name) not in samples:
                 yield from self._failed(member)
 
-    def _clip(self, member: tarfile.TarInfo) -> Clip:
+    def _clip(self, member: tarfile.TarInfo) -> MediaFile:
         source = f"{self.source}/{member.name}"
-        clip = Clip(clip_name(member.name), "", self.path, member.offset_data, member.size, source=source)
+        clip = MediaFile(clip_name(member.name), "", self.path, member.offset_data, member.size, source=source)
         if not member.isreg() or member.issparse():
             return replace(clip, size=0, refusal=("unsupported", "not a regular file"))
         sidecar = self.by_name.get(f"{_stem(member.name)}.json")
         try:
-            said = annotations_of(read_json(self._read(sidecar)) if sidecar else {}, self._beside(member.name))
+            metadata = annotations_of(read_json(self._read(sidecar)) if sidecar else {}, self._beside(member.name))
         except (ValueError, tarfile.TarError) as error:
             return replace(clip, refusal=("unreadable", f"its .json: {error}"))
-        return replace(clip, group=said.group, annotations=said.annotations)
+        return replace(clip, group=metadata.group, annotations=metadata.annotations)
 
-    def _failed(self, member: tarfile.TarInfo) -> Iterator[Clip]:
-        """The refusal that a sidecar without a video tells of, if it does."""
+    def _failed(self, member: tarfile.TarInfo) -> Iterator[MediaFile]:
+        """The refusal that a sidecar without a video records, if any."""
         try:
             refusal = failure(read_json(self._read(member)))
         except (ValueError, tarfile.TarError):
             return
         if refusal:
             source = f"{self.source}/{member.name}"
-            yield Clip(clip_name(member.name), "", self.path, 0, 0, source=source, refusal=refusal)
+            yield MediaFile(clip_name(member.name), "", self.path, 0, 0, source=source, refusal=refusal)
 
     def _beside(self, name: str) -> str:
-        """The caption or class of a sample that is in a file of its own; one that cannot be read says nothing."""
+        """The caption or class of a sample from a file of its own; an unreadable one is ignored."""
         for member in filter(None, (self.by_name.get(_stem(name) + suffix) for suffix in BESIDE)):
             try:
                 return self._read(member).decode()

@@ -1,5 +1,7 @@
-"""Arrow columns made of bytes and numbers directly: one copy instead of three, and without pandas, which pyarrow would
-otherwise load to look at a Python list (half a second in every process).
+"""Arrow columns built directly from bytes and numbers.
+
+This copies once instead of three times, and avoids pandas, which pyarrow would import to inspect a Python list (half a
+second in every process).
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ MAX_OFFSETS = 2**31 - 1  # bytes in one column of one row group
 
 
 def binary_column(parts: Sequence[bytes]) -> pa.Array:
-    """A column of bytes. Raises OverflowError beyond 2 GB, which Arrow's 32-bit offsets cannot tell."""
+    """A column of bytes. Raises OverflowError beyond 2 GB, the limit of Arrow's 32-bit offsets."""
     return _variable(pa.binary(), parts)
 
 
@@ -21,7 +23,7 @@ def text_column(texts: Sequence[str]) -> pa.Array:
 
 
 def number_column(values: Sequence[float], kind: pa.DataType) -> pa.Array:
-    """A column of integers or floats of the given kind."""
+    """A column of integers or floats of the given type."""
     array = np.asarray(values, kind.to_pandas_dtype())
     return pa.Array.from_buffers(kind, len(array), [None, pa.py_buffer(array)])
 

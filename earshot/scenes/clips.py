@@ -1,4 +1,4 @@
-"""The clips of a split as a network takes them: long enough, with their frames or sequence, and their sound."""
+"""The clips of a split that are long enough for a network, with their frames or sequence and their sound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ COLUMNS = ("clip_id", "group", "duration", "sound", "sound_rate")
 
 
 @dataclass(frozen=True)
-class Clip:
-    """What pairs are made of: a clip's frames with their times in seconds, its sequence, and its sound."""
+class SceneClip:
+    """A clip to take pairs from: its frames with their times in seconds, its sequence, and its sound."""
 
     clip_id: str
     group: str
@@ -33,12 +33,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network takes of a clip; the attributes of the same names of a correspondence network.
+    """The input that a network requires; a correspondence network has attributes of the same names.
 
     Args:
         image_size: px.
-        frames: pictures a pair: 1, or the length of a sequence.
-        sound_samples, sound_rate, sound_channels: of the slice of sound.
+        frames: images a pair: 1, or the length of a sequence.
+        audio_samples, audio_rate, audio_channels: of the slice of sound.
     """
 
     image_size: int
@@ -49,26 +49,28 @@ class InputSpec:
 
     @classmethod
     def by(cls, network: Any) -> "InputSpec":
+        """The spec of a network."""
         return cls(**{name: getattr(network, name) for name in cls.__dataclass_fields__})
 
     @property
     def seconds(self) -> float:
-        """Of sound in a pair."""
+        """Length of the sound in a pair."""
         return self.audio_samples / self.audio_rate
 
     def cut(self, sound: bytes, start: float) -> np.ndarray:
-        """The slice of a clip's sound that begins at so many seconds, as `sound_slice` has it."""
-        how = {"samples": self.audio_samples, "rate": self.audio_rate, "channels": self.audio_channels}
-        return sound_slice(sound, start, **how)
+        """The slice of a clip's sound from `start` seconds on, as `sound_slice` returns it."""
+        size = {"samples": self.audio_samples, "rate": self.audio_rate, "channels": self.audio_channels}
+        return sound_slice(sound, start, **size)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which pairs are made; the values of `correspond` of the same names.
+    """How pairs are sampled; the parameters of `correspond` of the same names.
 
     Args:
-        positives: `overlapping`, any slice of sound that the frame's time lies in (L3), or `centred` on it (AVE).
-        negatives: `other-group`, or `shifted`: the sound of the same clip, `shift` seconds away or more (multisensory).
+        positives: `overlapping`: any slice of sound around the frame's time (L3); `centered`: centered on it (AVE).
+        negatives: `other-group`: the sound of another group; `shifted`: that of the same clip, at least `min_shift_s`
+            away (multisensory).
         grid_s: seconds; every slice begins at a multiple of it.
         min_shift_s: seconds.
     """
@@ -78,8 +80,8 @@ class Sampling:
     grid_s: float
     min_shift_s: float
 
-    def start(self, clip: Clip, time: float, seconds: float, chance: float) -> float:
-        """Where a slice of `seconds` begins that belongs to the frame at `time`; `chance` in [0, 1) picks it."""
+    def start(self, clip: SceneClip, time: float, seconds: float, chance: float) -> float:
+        """The start of a slice of `seconds` that matches the frame at `time`; `chance` in [0, 1) selects it."""
         last = int((clip.duration - seconds) / self.grid_s + 1e-6)
         if self.positives == "centered":
             number = round((time - seconds / 2) / self.grid_s)
@@ -89,20 +91,20 @@ class Sampling:
         return min(max(number, 0), max(last, 0)) * self.grid_s
 
     @property
-    def apart(self) -> float:
-        """Seconds between the two slices of sound that a clip must have room for."""
+    def shift(self) -> float:
+        """Seconds between the two slices of sound that a clip must contain."""
         return self.min_shift_s if self.negatives == "shifted" else 0.0
 
 
 @dataclass(frozen=True)
 class ClipRowGroup:
-    """The clips of one row group of scenes that a split uses.
+    """The clips of a split in one row group of scenes.
 
     Args:
-        group: where they are.
+        group: the row group.
         rows: of the clips, (clips,).
-        sequence: whether sequences are wanted, and not single frames.
-        dealt: for the wrong-sound control, the row of the clip whose sound each has, (clips,).
+        sequence: whether to read sequences instead of single frames.
+        deranged: for the wrong-sound control, the row of the clip whose sound each clip gets, (clips,).
     """
 
     group: RowGroup
@@ -114,26 +116,26 @@ class ClipRowGroup:
         return len(self.rows)
 
     def clip_ids(self) -> list[str]:
-        """The names of the clips, in order."""
+        """The ids of the clips, in order."""
         names = self.group.read(["clip_id"])["clip_id"].to_pylist()
         return [names[row] for row in self.rows]
 
-    def read(self) -> list[Clip]:
+    def read(self) -> list[SceneClip]:
         """The clips, in order."""
         images = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
         table = self.group.read([*COLUMNS, *images])
         rows = table.take(pa.array(self.rows)).to_pylist()
-        heard = rows if self.deranged is None else table.take(pa.array(self.deranged)).to_pylist()
-        return [_clip(row, other) for row, other in zip(rows, heard, strict=True)]
+        audio = rows if self.deranged is None else table.take(pa.array(self.deranged)).to_pylist()
+        return [_clip(row, other) for row, other in zip(rows, audio, strict=True)]
 
 
-def _clip(row: dict[str, Any], heard: dict[str, Any]) -> Clip:
-    """A clip with the sound of a row that may be another's; it lasts as long as there are both."""
-    return Clip(
+def _clip(row: dict[str, Any], audio: dict[str, Any]) -> SceneClip:
+    """A clip with the sound of the row `audio`, which may be another clip's; its length is that of the shorter."""
+    return SceneClip(
         clip_id=row["clip_id"],
         group=row["group"],
-        duration=min(row["duration"], heard["duration"]),
-        sound=heard["sound"],
+        duration=min(row["duration"], audio["duration"]),
+        sound=audio["sound"],
         frames=row.get("frames", ()),
         times=row.get("times", ()),
         sequence=row.get("sequence", ()),
@@ -142,44 +144,42 @@ def _clip(row: dict[str, Any], heard: dict[str, Any]) -> Clip:
 
 
 def clips_of(
-    scenes: Path, wanted: InputSpec, sampling: Sampling, *, split: str, wrong_sound: int | None = None
+    scenes: Path, spec: InputSpec, sampling: Sampling, *, split: str, wrong_sound: int | None = None
 ) -> list[ClipRowGroup]:
-    """Where the clips of a split are that last long enough for a pair.
+    """The clips of a split that are long enough for a pair, by row group.
 
     Args:
         scenes: folder of the table.
         split: `train`, `val` or `test`.
-        wrong_sound: for the control, the seed by which every clip gets the sound of a clip of another group of its row
-            group, for good; clips of row groups of one group alone are left out. None leaves sounds where they are.
+        wrong_sound: for the control, the seed of a fixed permutation that gives every clip the sound of a clip of
+            another group in its row group. Row groups with a single group are left out. None keeps the sounds.
 
     Raises:
-        EarshotError: a shard cannot be read, or its sequences are not those that the network wants.
+        EarshotError: a shard cannot be read, or its sequences do not have the frame rate that the network requires.
     """
-    found = []
-    columns = ["group", "duration", *(["sequence_rate"] if wanted.frames > 1 else [])]
+    row_groups = []
+    columns = ["group", "duration", *(["sequence_rate"] if spec.frames > 1 else [])]
     for group, rows, table in SceneTable(scenes).split(split, columns):
-        lasting = _lasts(group.shard, table, wanted, sampling.apart)
-        rows, deranged = rows[lasting], None
+        long_enough = _long_enough(group.shard, table, spec, sampling.shift)
+        rows, deranged = rows[long_enough], None
         if wrong_sound is not None and len(rows):
             drawn = generator("wrong sound", wrong_sound, int(group.shard.stem), group.number)
-            others = derange_to_others(np.array(table["group"])[lasting], drawn)
+            others = derange_to_others(np.array(table["group"])[long_enough], drawn)
             rows, deranged = rows[others >= 0], rows[others[others >= 0]]
-        found.append(ClipRowGroup(group, rows, wanted.frames > 1, deranged))
-    return found
+        row_groups.append(ClipRowGroup(group, rows, spec.frames > 1, deranged))
+    return row_groups
 
 
-def _lasts(shard: Path, table: pa.Table, wanted: InputSpec, shift: float) -> np.ndarray:
-    """Which of some clips are long enough, bool (clips,)."""
+def _long_enough(shard: Path, table: pa.Table, spec: InputSpec, shift: float) -> np.ndarray:
+    """Which clips are long enough, bool (clips,)."""
     durations = table["duration"].to_numpy()
-    if wanted.frames == 1:
-        return durations >= wanted.seconds
+    if spec.frames == 1:
+        return durations >= spec.seconds
     rates = table["sequence_rate"].to_numpy()
     for rate in np.unique(rates).tolist():
-        if abs(rate * wanted.seconds - wanted.frames) > 1:
-            asked = (
-                f"{wanted.frames} frames in {wanted.seconds:.2f} s, so {wanted.frames / wanted.seconds:.2f} a second"
-            )
-            found = f"sequences of {rate:g} frames a second" if rate else "no sequences"
-            raise EarshotError(f"{shard}: holds {found}, the network wants {asked}; set extract.sequence_rate")
-    needed = np.ceil((wanted.frames + 1) + shift * rates)
-    return (durations >= wanted.seconds + shift) & (durations * rates >= needed)
+        if abs(rate * spec.seconds - spec.frames) > 1:
+            expected = f"{spec.frames} frames in {spec.seconds:.2f} s, so {spec.frames / spec.seconds:.2f} a second"
+            actual = f"sequences of {rate:g} frames a second" if rate else "no sequences"
+            raise EarshotError(f"{shard}: holds {actual}, the network expects {expected}; set extract.sequence_rate")
+    needed = np.ceil((spec.frames + 1) + shift * rates)
+    return (durations >= spec.seconds + shift) & (durations * rates >= needed)

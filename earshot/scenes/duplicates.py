@@ -1,15 +1,15 @@
-"""Duplicates: the same sound or picture under another id, found by the fingerprints in the table of scenes.
+"""Duplicates: the same sound or video under another id, detected by the fingerprints in the table of scenes.
 
-Two clips of different groups are the same where their sounds are or their pictures are. Clips of one group, cut from
-one video, are the same only where all they can be known by is; that they overlap makes them no duplicates. In the order
-of their ids a clip stays unless it is the same as one that stays.
+Two clips of different groups are duplicates if their sounds match or their videos match. Two clips of one group, cut
+from one video, are duplicates only if every fingerprint that both have matches, so that overlapping clips stay. Clips
+are visited in the order of their ids; a clip stays unless it matches one that stays.
 
-Fingerprints are near where few of their bits differ. What is near is found by sorting: fingerprints are rolled by some
-bytes and sorted, and each is compared with the next few; two that are near share a long beginning in some of the 32
-orders. Among a million made-up sounds 99.8 % of the pairs were found that differ in 7 % of their bits, as coding anew
-makes them differ, and 92 % of those that differ in 14 %, in 40 s.
+Fingerprints match if few of their bits differ. Matches are found by sorting: fingerprints are rolled by some bytes and
+sorted, and each is compared with the next few; two that match share a long prefix in some of the 32 orders. Among a
+million synthetic sounds this found, in 40 s, 99.8 % of the pairs that differ in 7 % of their bits, as after compressing
+again, and 92 % of those that differ in 14 %.
 
-Memory holds the ids and fingerprints of all clips, some 250 bytes each, and time is that of 32 sorts.
+Memory holds the ids and fingerprints of all clips, some 250 bytes each. The time is that of 32 sorts.
 """
 
 import json
@@ -26,20 +26,20 @@ from earshot.scenes.table import read_scenes
 
 SOUND_WORDS, IMAGE_WORDS = 4, 8  # of 64 bits, of a fingerprint
 ORDERS = 32
-NEXT = 4  # how many of those that follow in an order each is compared with
+NEXT = 4  # number of following fingerprints in an order to compare each with
 WORD_BITS = 64
-ROUNDS = 50  # in which clips that are linked are told apart; what is left then stays
+ROUNDS = 50  # of resolving linked clips; clips that are unresolved then stay
 COLUMNS = ("clip_id", "group", "audio_print", "image_print")
 
 
 @dataclass(frozen=True)
 class Prints:
-    """Fingerprints of one kind of all clips: uint64 (clips, words), which clips have one, and how near is the same.
+    """Fingerprints of one kind for all clips.
 
     Args:
-        words: the bits; zeros where a clip has no fingerprint.
-        known: bool (clips,).
-        limit: the number of bits by which two of the same may differ.
+        words: the bits, uint64 (clips, words); zeros where a clip has no fingerprint.
+        known: which clips have one, bool (clips,).
+        limit: the number of bits in which matching fingerprints may differ.
     """
 
     words: np.ndarray
@@ -48,23 +48,23 @@ class Prints:
 
     @property
     def bits(self) -> int:
-        """Of one fingerprint."""
+        """The number of bits of a fingerprint."""
         return self.words.shape[1] * WORD_BITS
 
     def distances(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Bits by which the clips of two lists of numbers differ, (pairs,)."""
+        """The number of differing bits of each pair of clips, (pairs,)."""
         return np.bitwise_count(self.words[one] ^ self.words[other]).sum(1, dtype=np.int64)
 
     def both(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Where both clips of a pair have one, bool (pairs,)."""
+        """Whether both clips of a pair have a fingerprint, bool (pairs,)."""
         return self.known[one] & self.known[other]
 
     def same(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Where both clips of a pair have one and these are near, bool (pairs,)."""
+        """Whether both clips of a pair have fingerprints and these match, bool (pairs,)."""
         return self.both(one, other) & (self.distances(one, other) <= self.limit)
 
-    def near(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs of clips whose fingerprints are near, as two lists of numbers; a pair may come more than once."""
+    def matches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of clips whose fingerprints match, as two arrays of numbers; a pair may be repeated."""
         clips = np.flatnonzero(self.known)
         words = self.words[clips]
         step = self.words.shape[1] * 8 // ORDERS or 1
@@ -73,13 +73,13 @@ class Prints:
             ranked = clips[np.lexsort(rolled.T[::-1])]
             for following in range(1, NEXT + 1):
                 one, other = ranked[:-following], ranked[following:]
-                near = self.distances(one, other) <= self.limit
-                yield one[near], other[near]
+                match = self.distances(one, other) <= self.limit
+                yield one[match], other[match]
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """The clips of all shards in their order: ids, groups as numbers, fingerprints, and where each shard begins."""
+class CorpusPrints:
+    """The clips of all shards, in order: ids, groups as numbers, fingerprints, and the first clip of each shard."""
 
     ids: pa.ChunkedArray
     groups: np.ndarray
@@ -89,36 +89,36 @@ class Corpus:
 
 
 def write_duplicates(shards: Sequence[Path], folder: Path, sound_share: float, image_share: float) -> None:
-    """Find the duplicates among the clips of all shards of scenes and write those of each shard to a file of `folder`.
+    """Find the duplicates among the clips of all shards of scenes and write those of each shard to a file in `folder`.
 
     Args:
-        shards: as they were extracted, none of them changed.
-        folder: `read_duplicates` reads the files.
-        sound_share, picture_share: of the bits of a fingerprint, by which two of the same may differ.
+        shards: as extracted, before any clip is refused or flagged.
+        folder: of the files; `read_duplicates` reads them.
+        sound_share, image_share: the share of a fingerprint's bits in which duplicates may differ.
     """
     corpus = read_corpus(shards, sound_share, image_share)
     first = first_of_each(corpus)
-    found = np.flatnonzero(first != np.arange(len(first)))
-    bounds = np.searchsorted(found, [*corpus.starts, len(first)])
+    duplicates = np.flatnonzero(first != np.arange(len(first)))
+    bounds = np.searchsorted(duplicates, [*corpus.starts, len(first)])
     for number, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        rows = found[begin:end]
-        told = zip(_texts(corpus.ids, rows), _words(corpus, rows, first[rows]), strict=True)
+        rows = duplicates[begin:end]
+        reasons = zip(_texts(corpus.ids, rows), _reasons(corpus, rows, first[rows]), strict=True)
         with write_atomically(duplicates_path(folder, number)) as temporary_path:
-            temporary_path.write_text(json.dumps(dict(told)))
+            temporary_path.write_text(json.dumps(dict(reasons)))
 
 
 def read_duplicates(folder: Path, number: int) -> dict[str, str]:
-    """The duplicates in one shard: what they are the same as, in words, by clip id."""
+    """The duplicates in one shard by clip id, each with a text that names its original."""
     return json.loads(duplicates_path(folder, number).read_text())
 
 
 def duplicates_path(folder: Path, number: int) -> Path:
-    """Where the duplicates of a shard are listed."""
+    """The file that lists the duplicates of a shard."""
     return folder / f"{shard_name(number)}.json"
 
 
-def read_corpus(shards: Sequence[Path], sound_share: float, image_share: float) -> Corpus:
-    """Read what tells duplicates, a row group at a time."""
+def read_corpus(shards: Sequence[Path], sound_share: float, image_share: float) -> CorpusPrints:
+    """Read ids, groups and fingerprints, a row group at a time."""
     parts: dict[str, list] = {name: [] for name in COLUMNS}
     starts, rows = [], 0
     for shard in shards:
@@ -130,7 +130,7 @@ def read_corpus(shards: Sequence[Path], sound_share: float, image_share: float) 
             for name, words in (("audio_print", SOUND_WORDS), ("image_print", IMAGE_WORDS)):
                 parts[name].append(_prints(table[name].to_pylist(), words))
     groups = pa.chunked_array(parts["group"], pa.string()).unify_dictionaries().combine_chunks()
-    return Corpus(
+    return CorpusPrints(
         ids=pa.chunked_array(parts["clip_id"], pa.string()),
         groups=groups.dictionary_encode().indices.to_numpy(),
         starts=np.array(starts, np.int64),
@@ -139,10 +139,10 @@ def read_corpus(shards: Sequence[Path], sound_share: float, image_share: float) 
     )
 
 
-def _prints(found: list[bytes], words: int) -> np.ndarray:
-    """uint64 (clips, words), zeros for what has none."""
-    none = bytes(words * 8)
-    return np.frombuffer(b"".join(each or none for each in found), np.uint64).reshape(-1, words)
+def _prints(values: list[bytes], words: int) -> np.ndarray:
+    """Fingerprints as uint64 (clips, words), zeros where there is none."""
+    zeros = bytes(words * 8)
+    return np.frombuffer(b"".join(each or zeros for each in values), np.uint64).reshape(-1, words)
 
 
 def _all_prints(parts: list[np.ndarray], words: int, share: float) -> Prints:
@@ -150,19 +150,19 @@ def _all_prints(parts: list[np.ndarray], words: int, share: float) -> Prints:
     return Prints(joined, np.any(joined, axis=1), limit=int(share * words * WORD_BITS))
 
 
-def first_of_each(corpus: Corpus) -> np.ndarray:
-    """For every clip the number of the first, by id, of those that stay and are the same as it; int64 (clips,).
+def first_of_each(corpus: CorpusPrints) -> np.ndarray:
+    """For every clip the number of the first, by id, of the clips that stay and match it; int64 (clips,).
 
-    Clips are put together with all that they are linked to, and the first of each lot stays; those of the lot that are
-    not the same as it, but linked by way of others, are looked at again among themselves.
+    Connected components of matching clips are formed, and the first clip of each stays. Clips of the component that do
+    not match it directly are compared again among themselves.
     """
-    from scipy.sparse import coo_array  # 30 MB, which every worker would hold and one process needs
+    from scipy.sparse import coo_array  # 30 MB that only one process needs
     from scipy.sparse.csgraph import connected_components
 
     clips = len(corpus.groups)
     labels = np.arange(clips)
     for prints in (corpus.sounds, corpus.images):
-        for one, other in prints.near():
+        for one, other in prints.matches():
             joins = labels[one] != labels[other]
             joins[joins] = are_the_same(corpus, one[joins], other[joins])
             if joins.any():
@@ -181,23 +181,23 @@ def first_of_each(corpus: Corpus) -> np.ndarray:
     return firsts
 
 
-def are_the_same(corpus: Corpus, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Which pairs of clips are the same, bool (pairs,)."""
+def are_the_same(corpus: CorpusPrints, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which pairs of clips are duplicates, bool (pairs,)."""
     kinds = (corpus.sounds, corpus.images)
     sound, image = (prints.same(one, other) for prints in kinds)
-    sound_speaks_against, image_speaks_against = (
+    sound_differs, image_differs = (
         prints.both(one, other) & ~same for prints, same in zip(kinds, (sound, image), strict=True)
     )
-    of_one_video = corpus.groups[one] == corpus.groups[other]
-    return (sound | image) & ~(of_one_video & (sound_speaks_against | image_speaks_against))
+    same_video = corpus.groups[one] == corpus.groups[other]
+    return (sound | image) & ~(same_video & (sound_differs | image_differs))
 
 
 def _texts(ids: pa.ChunkedArray, rows: np.ndarray) -> list[str]:
     return ids.take(pa.array(rows)).to_pylist()
 
 
-def _words(corpus: Corpus, rows: np.ndarray, firsts: np.ndarray) -> Iterator[str]:
-    """What each clip is the same as, and by how many of their bits the fingerprints differ."""
+def _reasons(corpus: CorpusPrints, rows: np.ndarray, firsts: np.ndarray) -> Iterator[str]:
+    """The original of each clip, and the share of bits in which their fingerprints differ."""
     kinds = {"sound": corpus.sounds, "image": corpus.images}
     shares = {name: prints.distances(rows, firsts) / prints.bits for name, prints in kinds.items()}
     known = {name: prints.both(rows, firsts) for name, prints in kinds.items()}

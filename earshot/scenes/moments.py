@@ -1,4 +1,4 @@
-"""The moments of scenes, in order, beside the tables that have a row a moment: those of sounds and of labels."""
+"""Matching the moments of scenes with tables that have a row a moment: those of sounds and of labels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class GroupMoments:
 
     Args:
         group: the row group.
-        table: the columns of its clips that were asked for.
-        rows, places: of each moment, the row of its clip and which of that clip's moments it is, int64 (moments,).
-        start: how many moments are before it in the shard.
+        table: the requested columns of its clips.
+        rows, places: of each moment, the row of its clip and its number within the clip, int64 (moments,).
+        start: the number of moments before it in the shard.
     """
 
     group: RowGroup
@@ -33,17 +33,17 @@ class GroupMoments:
 def match_moments(
     scenes: Path, other: Path, moments: pa.Table, columns: Sequence[str] = (), *, advice: str
 ) -> Iterator[GroupMoments]:
-    """The moments of a shard of scenes, a row group at a time, which are the rows of the shard of another table.
+    """The moments of a shard of scenes, a row group at a time, checked against the rows of another table's shard.
 
     Args:
         scenes: the shard.
-        other: the shard of the other table, for the messages.
+        other: the shard of the other table, for error messages.
         moments: its columns clip_id and moment.
-        columns: of scenes to read, beside clip_id and times.
-        advice: what to do where the moments of the two are not the same, for the messages.
+        columns: of scenes to read, besides clip_id and times.
+        advice: what to do if the moments of the two differ, for error messages.
 
     Raises:
-        EarshotError: the moments are not the same, or the shard of scenes cannot be read.
+        EarshotError: the moments differ, or the shard of scenes cannot be read.
     """
     start = 0
     for group, clips in read_row_groups(scenes, ["clip_id", "times", *columns]):
@@ -51,8 +51,8 @@ def match_moments(
         rows = np.repeat(np.arange(len(counts)), counts)
         places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         if not _same(moments.slice(start, len(rows)), clips["clip_id"].take(pa.array(rows)), places):
-            found = f"rows {start} to {start + len(rows) - 1} are not the moments of {scenes}"
-            raise EarshotError(f"{other}: {found}; {advice}")
+            message = f"rows {start} to {start + len(rows) - 1} are not the moments of {scenes}"
+            raise EarshotError(f"{other}: {message}; {advice}")
         yield GroupMoments(group, clips, rows, places, start)
         start += len(rows)
     if start != len(moments):

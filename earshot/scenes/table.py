@@ -1,18 +1,18 @@
-"""The table of scenes: what extract makes of clips, a row a clip, one Parquet file a shard.
+"""The table of scenes that the stage extract writes: a row a clip, one Parquet file a shard.
 
 | column | |
 |---|---|
-| clip_id, group, split | who the clip is, which video it comes from, which side of the split that puts it on |
-| duration | seconds for which there is both picture and sound; time 0 is where both have begun |
-| frames, times | JPEG pictures and the time of each in seconds, in order |
-| sound, sound_rate, sound_channels | FLAC of the whole clip from time 0 on, at its own rate, mono or stereo |
-| sequence, sequence_rate | JPEG pictures of the whole clip from time 0 on, so many a second; none where the rate is 0 |
-| flags | what may be wrong with the clip: silent, still, clipped, duplicate (`extract.quality`) |
-| peak, clipped, change | what the flags were told by (`earshot.media.quality`) |
-| sound_print, picture_print | fingerprints by which duplicates are found; empty where there is nothing to be known by |
+| clip_id, group, split | name of the clip, its source video, and the split that follows from the group |
+| duration | seconds with both video and sound; time 0 is when both have begun |
+| frames, times | JPEG images and the time of each in seconds, in order |
+| sound, sound_rate, sound_channels | FLAC of the whole clip from time 0 on, at its own sample rate, mono or stereo |
+| sequence, sequence_rate | JPEG images of the whole clip from time 0 on, that many a second; none if the rate is 0 |
+| flags | possible faults of the clip: silent, still, clipped, duplicate (`extract.quality`) |
+| peak, clipped, change | the measurements behind the flags (`earshot.media.quality`) |
+| audio_print, image_print | fingerprints for detecting duplicates; empty where a clip has none |
 
-Nothing else opens its files. `SceneTable` reads the whole table, `read_scenes` one shard: the columns asked for, a row
-group in memory at a time. What is wrong with a shard they say in one line.
+Only this module opens its files. `SceneTable` reads the whole table, `read_scenes` one shard: the requested columns,
+one row group in memory at a time. An invalid shard raises an error of one line.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -55,19 +55,19 @@ STAGE = "extract"  # which writes the table
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a shard, at most 100 clips, to be read whenever it is wanted."""
+    """A row group of a shard, at most 100 clips, which `read` reads."""
 
     shard: Path
     number: int
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns of its clips. Raises EarshotError where the shard cannot be read."""
+        """These columns of its clips. Raises EarshotError if the shard cannot be read."""
         with open_parquet(self.shard, columns, STAGE) as file:
             return file.read_row_group(self.number, columns=list(columns), use_threads=False)
 
 
 class SceneTable:
-    """The whole table, to be read.
+    """Reads the whole table.
 
     Args:
         folder: of the shards.
@@ -83,9 +83,9 @@ class SceneTable:
         self.folder, self.shards = folder, shard_paths(folder, ".parquet")
 
     def split(self, name: str, columns: Sequence[str]) -> Iterator[tuple[RowGroup, np.ndarray, pa.Table]]:
-        """The row groups that have clips of a split, with the rows of these clips and these columns of them.
+        """The row groups with clips of a split, each with the rows of these clips and their columns.
 
-        Rows are int64 (clips,). Raises EarshotError where a shard cannot be read.
+        Rows are int64 (clips,). Raises EarshotError if a shard cannot be read.
         """
         for shard in self.shards:
             for group, table in read_row_groups(shard, ["split", *columns]):
@@ -94,44 +94,44 @@ class SceneTable:
                     yield group, rows, table.take(pa.array(rows))
 
     def clips(self, names: Container[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """These columns of the clips of these names, in the order of the table; other clips' columns are not copied.
+        """These columns of the clips with these ids, in the order of the table; nothing of other clips is copied.
 
-        Raises EarshotError where a shard cannot be read.
+        Raises EarshotError if a shard cannot be read.
         """
         for shard in self.shards:
             for group, table in read_row_groups(shard, ["clip_id"]):
                 rows = [row for row, name in enumerate(table["clip_id"].to_pylist()) if name in names]
                 if rows:
-                    found = group.read(columns)
-                    for row in rows:  # one at a time: a taken column of pictures would be copied whole
-                        yield found.slice(row, 1).to_pylist()[0]
+                    selected = group.read(columns)
+                    for row in rows:  # one at a time: `take` would copy a whole column of images
+                        yield selected.slice(row, 1).to_pylist()[0]
 
 
 def read_row_groups(shard: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[tuple[RowGroup, pa.Table]]:
-    """The row groups of a shard, each with these columns of its clips. Raises EarshotError where it cannot be read."""
+    """The row groups of a shard, each with these columns of its clips. Raises EarshotError if it cannot be read."""
     with open_parquet(shard, columns, STAGE) as file:
         for number in range(file.num_row_groups):
             yield RowGroup(shard, number), file.read_row_group(number, columns=list(columns), use_threads=False)
 
 
 def read_scenes(shard: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
-    """The same tables alone."""
+    """The row groups of a shard as tables with these columns."""
     return (table for _, table in read_row_groups(shard, columns))
 
 
 def frames_in(table: pa.Table, rows: np.ndarray, moments: np.ndarray) -> Iterator[bytes]:
-    """JPEG frames of a row group's column `frames`: the row of each one's clip and its place among that clip's."""
+    """JPEG frames from a row group's column `frames`, by the row of the clip and the number of the frame within it."""
     column = table["frames"]
-    lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies all
+    lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # copies all
     places = lists.offsets.to_numpy()[rows] + moments
     return (lists.values[place].as_py() for place in places.tolist())
 
 
 @contextmanager
 def decoding_frames(scenes: Path) -> Iterator[None]:
-    """Where frames of the table are decoded: a decoder's error becomes an EarshotError that names the table."""
+    """Turns the error of a JPEG decoder in this context into an EarshotError that names the table."""
     try:
         yield
     except RuntimeError as error:  # torchvision's
-        told = f"{scenes}: a frame is no JPEG ({first_line(error)})"
-        raise EarshotError(f"{told}; run the stage extract again") from None
+        message = f"{scenes}: a frame is not JPEG ({first_line(error)})"
+        raise EarshotError(f"{message}; run the stage extract again") from None

@@ -1,4 +1,4 @@
-"""Writing the table of scenes: a shard at a time, whole or not at all, one row group of clips in memory."""
+"""Writing the table of scenes atomically, a shard at a time, with one row group of clips in memory."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from earshot.media.quality import Measured
 from earshot.scenes.arrow import binary_column, list_column, number_column, text_column
 from earshot.scenes.table import SCHEMA, read_scenes
 
-ROW_GROUP = 100  # clips; read singly, larger groups are slow to draw from at random
-ROW_GROUP_BYTES = 64 << 20  # a group of long clips is closed earlier: it is held in memory whole
+ROW_GROUP = 100  # clips; larger groups make random access slow
+ROW_GROUP_BYTES = 64 << 20  # a group of long clips is smaller, because it is in memory as a whole
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip after extraction; its fields and those of `measured` are the columns, `split` follows from `group`."""
+    """One extracted clip; its fields and those of `measured` are the columns; `split` follows from `group`."""
 
     clip_id: str
     group: str
@@ -37,12 +37,12 @@ class Scene:
 
     @property
     def size(self) -> int:
-        """Bytes of pictures and sound."""
+        """Bytes of images and sound."""
         return len(self.sound) + sum(len(frame) for frame in [*self.frames, *self.sequence])
 
 
 def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
-    """Write a shard, whole or not at all, holding one row group in memory; return the number of rows."""
+    """Write a shard atomically, with one row group in memory; return the number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = 0
     with write_atomically(path) as temporary_path, _writer(temporary_path) as writer:
@@ -53,7 +53,7 @@ def write_scenes(path: Path, scenes: Iterable[Scene]) -> int:
 
 
 def write_changed_scenes(shard: Path, target: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Write a shard, changed, as another, whole or not at all, one row group in memory at a time."""
+    """Write a changed copy of a shard atomically, with one row group in memory."""
     with write_atomically(target) as temporary_path, _writer(temporary_path) as writer:
         for table in read_scenes(shard):
             changed = change(table)
@@ -62,14 +62,14 @@ def write_changed_scenes(shard: Path, target: Path, change: Callable[[pa.Table],
 
 
 def with_flag(table: pa.Table, clip_ids: Collection[str], flag: str) -> pa.Table:
-    """The table with a flag for some of its clips, beside those that they have."""
+    """The table with one more flag for these clips."""
     pairs = zip(table["clip_id"].to_pylist(), table["flags"].to_pylist(), strict=True)
     flags = [[*flags, flag] if clip_id in clip_ids else flags for clip_id, flags in pairs]
     return table.set_column(SCHEMA.get_field_index("flags"), SCHEMA.field("flags"), _lists(flags, text_column))
 
 
 def without(table: pa.Table, clip_ids: Collection[str]) -> pa.Table:
-    """The table without some of its clips."""
+    """The table without these clips."""
     return table.filter(pa.array([clip_id not in clip_ids for clip_id in table["clip_id"].to_pylist()], pa.bool_()))
 
 

@@ -1,1 +1,1 @@
-"""What a sound is summarized as: windows of sound, their cochleagrams, and descriptors of them."""
+"""Windows of sound, their cochleagrams, and descriptors that summarize them."""

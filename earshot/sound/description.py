@@ -1,7 +1,7 @@
-"""How sound is described: what a descriptor is, and the descriptor of a run with its options.
+"""Descriptors of sound, and the descriptor of a run with its options.
 
-The stage describe keeps the description of data/sounds as models/descriptor/descriptor.json, so that whatever describes
-other sounds does it the same way.
+The stage describe writes the description of data/sounds to models/descriptor/descriptor.json, so that later stages
+describe other sounds in the same way.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Batch:
         windows: of 3.75 s, float32 (moments, samples).
         sample_rate: Hz.
         envelopes: their cochleagrams, float32 (moments, 32, 1500); a descriptor may overwrite them.
-        centres: where in its window each moment lies, s, (moments,).
+        centers: time of each moment within its window, s, (moments,).
     """
 
     windows: np.ndarray
@@ -49,11 +49,11 @@ class Descriptor:
 
     Args:
         dimensions: of the vector.
-        describe: a batch under the options, to float32 (moments, dimensions).
-        params: the group of its options in params.yaml, which has its name; None where it has no options. Its
-            `describe` gets them, and without a group those of the texture, whose cochlea all descriptors share.
-        parts: the dimensions that are weighed against each other in a distance; none where they are all alike.
-        charts: what a vector says of sound, by the columns of the exhibit clusters, under the options; may be empty.
+        describe: function of a batch and the options that returns float32 (moments, dimensions).
+        params: schema of its options, the group of its name in params.yaml. Without one `describe` gets the options of
+            the texture, whose cochlea all descriptors share.
+        parts: groups of dimensions that are weighted separately in a distance; empty if all count alike.
+        charts: function of a vector and the options that returns columns for the exhibit clusters; may be empty.
     """
 
     dimensions: int
@@ -65,7 +65,7 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Description:
-    """A descriptor by its name, with its options and those of the cochlea that it hears with."""
+    """The name of a descriptor, its options, and those of the cochlea."""
 
     name: str
     texture: TextureOptions
@@ -73,9 +73,9 @@ class Description:
 
     @classmethod
     def of(cls, name: str, groups: Mapping[str, Any], source: Path | str = "params") -> "Description":
-        """The description by the groups of options in params.yaml, checked.
+        """The description from the groups of options in params.yaml, checked.
 
-        Raises EarshotError for a descriptor or an option that does not exist; `source` is named in it.
+        Raises EarshotError, which names `source`, for an unknown descriptor or option.
         """
         params = find(DESCRIPTORS, name, "DESCRIPTOR", what="descriptor").params
         texture = check_params(TextureOptions, groups.get("texture", {}), f"{source}: texture")
@@ -84,12 +84,12 @@ class Description:
 
     @property
     def descriptor(self) -> Descriptor:
-        """What the module of that name defines."""
+        """The descriptor of that name."""
         return find(DESCRIPTORS, self.name, "DESCRIPTOR", what="descriptor")
 
     @property
     def options(self) -> Group:
-        """The options that the descriptor gets."""
+        """The options that `describe` gets."""
         return self.own or self.texture
 
     def describe(
@@ -97,13 +97,13 @@ class Description:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Describe windows (moments, samples) of 1.5 to 3.75 s: float32 (moments, dimensions), and which are silent.
 
-        What is silent, bool (moments,), is told from the cochleagram whatever the descriptor, so that descriptors can
-        be compared on the same moments.
+        Silence, bool (moments,), depends on the level and the cochleagram but not on the descriptor, so that all
+        descriptors share the same moments.
 
         Args:
             windows: in [-1, 1].
             sample_rate: Hz.
-            centres: where in its window each moment lies, s; default the middle.
+            centers: time of each moment within its window, s; by default the middle.
 
         Raises UnfitSound for windows that are too short, too long, not mono or not finite.
         """
@@ -122,15 +122,15 @@ class Description:
         return described, is_silent(windows, levels)
 
     def cochleagrams(self, windows: np.ndarray, sample_rate: int) -> np.ndarray:
-        """What the descriptor is made of: float32 (moments, 32, 1500), of windows as `describe` takes them."""
+        """The cochleagrams of windows as for `describe`: float32 (moments, 32, 1500)."""
         return cochleagrams(fitted_windows(windows, sample_rate), **self.texture.cochlea)
 
     def charts(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """What a vector (dimensions,) says of sound; empty where there is nothing to draw."""
+        """Columns for charts of a vector (dimensions,); empty if the descriptor has none."""
         return self.descriptor.charts(vector, self.options)
 
     def save(self, folder: Path, digests: Sequence[str]) -> None:
-        """Write descriptor.json; `digests` are those of the shards of data/sounds."""
+        """Write descriptor.json; `digests` are the digests of the shards of data/sounds."""
         parts = self.descriptor.parts or {self.name: slice(0, self.descriptor.dimensions)}
         options = {"texture": self.texture.model_dump()} | ({self.name: self.own.model_dump()} if self.own else {})
         values = {
@@ -147,7 +147,7 @@ class Description:
 def load_description(folder: Path) -> Description:
     """The description that `Description.save` wrote.
 
-    Raises EarshotError where its file is missing, damaged, or of a descriptor or options that do not exist.
+    Raises EarshotError if its file is missing or damaged, or names an unknown descriptor or option.
     """
     file = folder / DESCRIPTION_FILE
     values = read_json(file, "describe")

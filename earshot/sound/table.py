@@ -1,10 +1,10 @@
-"""The table of sounds: a row a moment of the table of scenes, in its order, one Parquet file a shard.
+"""The table of sounds: a row for each moment of the table of scenes, in the same order, one Parquet file a shard.
 
 | column | |
 |---|---|
-| clip_id, moment, group, split | whose sound it is; moment: which frame of the clip |
-| silent | whether there is nothing to hear; silent moments have a descriptor too |
-| descriptor | float32, of one size |
+| clip_id, moment, group, split | the clip, and the number of the frame within it |
+| silent | whether the window is silent; silent moments have a descriptor too |
+| descriptor | float32, of fixed size |
 """
 
 import hashlib
@@ -30,26 +30,25 @@ IDENTITY = ("clip_id", "group", "split")
 CLIP_COLUMNS = (*IDENTITY, "times", "sound")
 
 
-def check_lengths(window: float, shortest: float) -> None:
-    """Raise EarshotError where the extracted sound can be too short, or its windows too long, for a descriptor."""
-    if not SHORTEST_SECONDS <= window <= WINDOW_SECONDS:
-        wanted = f"{SHORTEST_SECONDS} to {WINDOW_SECONDS} s for a descriptor"
-        raise EarshotError(f"extract.window_s is {window}, wanted {wanted}")
-    if shortest < SHORTEST_SECONDS:
-        raise EarshotError(
-            f"extract.min_duration_s is {shortest}, wanted {SHORTEST_SECONDS} s or more for a descriptor"
-        )
+def check_lengths(window_s: float, min_duration_s: float) -> None:
+    """Raise EarshotError if windows may be too short or too long for a descriptor."""
+    if not SHORTEST_SECONDS <= window_s <= WINDOW_SECONDS:
+        expected = f"{SHORTEST_SECONDS} to {WINDOW_SECONDS} s for a descriptor"
+        raise EarshotError(f"extract.window_s is {window_s}, expected {expected}")
+    if min_duration_s < SHORTEST_SECONDS:
+        expected = f"{SHORTEST_SECONDS} s or more for a descriptor"
+        raise EarshotError(f"extract.min_duration_s is {min_duration_s}, expected {expected}")
 
 
 def describe_shard(
-    scenes: Path, sounds: Path, digests: Path, description: Description, window: float, number: int
+    scenes: Path, sounds: Path, digests: Path, description: Description, window_s: float, number: int
 ) -> dict[str, int]:
-    """Describe the moments of one shard of scenes, one row group of clips in memory at a time; return the counts.
+    """Describe the moments of one shard of scenes, with one row group of clips in memory; return the counts.
 
     Args:
         scenes, sounds: folders of the tables.
-        digests: the folder that gets the SHA-256 of the shard's descriptors, as bytes of little-endian float32.
-        window: seconds of sound around a moment.
+        digests: folder for the SHA-256 of the shard's descriptors, as bytes of little-endian float32.
+        window_s: length of the sound around a moment, s.
         number: of the shard.
     """
     counts, digest = {"moments": 0, "silent": 0}, hashlib.sha256()
@@ -62,7 +61,7 @@ def describe_shard(
     ):
         for clips in read_scenes(scenes / name, CLIP_COLUMNS):
             try:
-                described = describe_clips(clips, description, window)
+                described = describe_clips(clips, description, window_s)
             except EarshotError as error:
                 raise EarshotError(f"{scenes / name}: {error}") from None
             writer.write_table(described, row_group_size=ROW_GROUP)
@@ -76,7 +75,7 @@ def describe_shard(
 
 
 def read_digests(digests: Path, shards: int) -> list[str]:
-    """The digests that `describe_shard` wrote, in the order of the shards."""
+    """The digests that `describe_shard` wrote, in shard order."""
     return [_digest_file(digests, number).read_text() for number in range(shards)]
 
 
@@ -90,12 +89,12 @@ def sounds_schema(dimensions: int) -> pa.Schema:
     return pa.schema([*identity, ("silent", pa.bool_()), ("descriptor", pa.list_(pa.float32(), dimensions))])
 
 
-def describe_clips(clips: pa.Table, description: Description, window: float) -> pa.Table:
-    """A row for every moment of these clips, in their order."""
+def describe_clips(clips: pa.Table, description: Description, window_s: float) -> pa.Table:
+    """The table of the moments of these clips, in order."""
     moments = pc.list_value_length(clips["times"]).to_numpy()
     size = description.descriptor.dimensions
     descriptors, silent = np.empty((moments.sum(), size), np.float32), np.empty(moments.sum(), bool)
-    for rows, windows, centers, sample_rate in window_batches(clips, window):
+    for rows, windows, centers, sample_rate in window_batches(clips, window_s):
         descriptors[rows], silent[rows] = description.describe(windows, sample_rate, centers)
     columns = {name: clips[name].take(np.repeat(np.arange(len(clips)), moments)) for name in IDENTITY}
     columns["moment"] = np.concatenate([np.arange(count, dtype=np.int16) for count in moments])
@@ -106,10 +105,10 @@ def describe_clips(clips: pa.Table, description: Description, window: float) -> 
 
 
 def window_batches(clips: pa.Table, seconds: float) -> Iterator[tuple[list[int], np.ndarray, np.ndarray, int]]:
-    """The windows around all moments, those of equal rate and length together whatever clip they are from.
+    """The windows around all moments, batched by sample rate and length, across clips.
 
-    Yields the rows of up to 16 moments in the table to come, their windows (moments, samples), where in its window each
-    moment lies (s), and the sample rate.
+    Yields the row numbers of up to 16 moments, their windows (moments, samples), the time of each moment within its
+    window (s), and the sample rate.
     """
     waiting: dict[tuple[int, int], list] = defaultdict(list)
     row = 0
@@ -128,7 +127,7 @@ def window_batches(clips: pa.Table, seconds: float) -> Iterator[tuple[list[int],
 
 
 def joined(batch: list[tuple[int, np.ndarray, float]]) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Rows, windows and centres of single moments as one list and two arrays."""
+    """Join rows, windows and centers of single moments to a list and two arrays."""
     rows, windows, centers = zip(*batch, strict=True)
     return list(rows), np.stack(windows), np.array(centers)
 
@@ -136,10 +135,10 @@ def joined(batch: list[tuple[int, np.ndarray, float]]) -> tuple[list[int], np.nd
 def decode_sound(clip_id: str, flac: pa.Buffer) -> tuple[np.ndarray, int]:
     """Samples, float32 (samples, channels) in [-1, 1], and their rate.
 
-    Raises EarshotError where the sound cannot be read or is too short to describe.
+    Raises EarshotError if the sound cannot be read or is too short to describe.
     """
     samples, sample_rate = clip_sound(clip_id, flac)
     if len(samples) < SHORTEST_SECONDS * sample_rate:
         found = f"the sound of clip {clip_id} lasts {len(samples) / sample_rate:.3f} s"
-        raise EarshotError(f"{found}, wanted {SHORTEST_SECONDS} s or more; run the stage extract again")
+        raise EarshotError(f"{found}, expected {SHORTEST_SECONDS} s or more; run the stage extract again")
     return samples, sample_rate

@@ -1,17 +1,17 @@
-"""Windows: the sound around each moment, cut, checked and brought to the length that the analysis needs."""
+"""Windows: the sound around each moment, cut, checked and tiled to the length that the analysis requires."""
 
 import numpy as np
 
 from earshot.core.errors import EarshotError
 
 WINDOW_SECONDS = 3.75  # Owens 2016, section 3.1
-SHORTEST_SECONDS = 1.5  # below it a tiled window says more about the seam than about the sound
+SHORTEST_SECONDS = 1.5  # a shorter window, tiled, would describe its seams rather than the sound
 SILENT_RMS = 1e-4
 SILENT_LOUDNESS = 0.15
 
 
 class UnfitSound(EarshotError, ValueError):
-    """Sound that has no descriptor: too short, too long, not finite, or not an array of windows."""
+    """Sound that cannot be described: too short, too long, not finite, or not an array of windows."""
 
 
 def samples_of(seconds: float, sample_rate: int) -> int:
@@ -24,8 +24,8 @@ def cut_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut the window of `seconds` around each of `times` (s) from a sound (samples, channels) or (samples,).
 
-    Returns the windows, float32 (moments, samples), mean of the channels, and where in its window each moment lies, in
-    seconds. A window that would leave the sound is moved into it; a sound shorter than the window gives all it has.
+    Returns the windows, float32 (moments, samples), the mean of the channels, and the time of each moment within its
+    window, s. A window that would exceed the sound is shifted into it; a sound shorter than a window is taken whole.
     """
     mono = as_float32(sound)
     if mono.ndim == 2:
@@ -38,31 +38,31 @@ def cut_windows(
 
 
 def fitted_windows(windows: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Check windows (moments, samples) and bring them to exactly 3.75 s of float32: shorter ones are tiled, not padded.
+    """Check windows (moments, samples) and bring them to exactly 3.75 s of float32; shorter ones are tiled, not padded.
 
-    Padding with zeros would move the texture of a 2 s sound by more than two sounds differ.
+    Zero padding would change the texture of a 2 s sound by more than two sounds differ.
 
-    Raises UnfitSound when windows are shorter than 1.5 s or longer than 3.75 s, or one is not finite (with its row).
+    Raises UnfitSound if windows are shorter than 1.5 s or longer than 3.75 s, or names the first that is not finite.
     """
     windows = as_float32(np.asarray(windows))
     if windows.ndim != 2:
         raise UnfitSound(f"windows have the shape {windows.shape}: give them as (moments, samples), mono")
-    length, wanted = windows.shape[1], samples_of(WINDOW_SECONDS, sample_rate)
+    length, full = windows.shape[1], samples_of(WINDOW_SECONDS, sample_rate)
     found = f"a window of {length} samples at {sample_rate} Hz"
     if length < SHORTEST_SECONDS * sample_rate:
-        raise UnfitSound(f"{found} is too short: a descriptor needs {SHORTEST_SECONDS} s of sound or more")
-    if length > wanted:
-        raise UnfitSound(f"{found} is too long: cut it to {WINDOW_SECONDS} s, {wanted} samples")
+        raise UnfitSound(f"{found} is too short: a descriptor requires {SHORTEST_SECONDS} s of sound or more")
+    if length > full:
+        raise UnfitSound(f"{found} is too long: cut it to {WINDOW_SECONDS} s, {full} samples")
     unfit = np.flatnonzero(~np.isfinite(root_mean_square(windows)))
     if unfit.size:
         raise UnfitSound(f"window {unfit[0]} holds NaN, infinity or values beyond float32: sound lies in [-1, 1]")
-    if length == wanted:
+    if length == full:
         return windows
-    return np.tile(windows, -(-wanted // length))[:, :wanted]
+    return np.tile(windows, -(-full // length))[:, :full]
 
 
 def as_float32(sound: np.ndarray) -> np.ndarray:
-    """Sound as float32: int16 is divided by 32768, floats in [-1, 1] are taken as they are.
+    """Sound as float32: int16 is divided by 32768, floats in [-1, 1] stay as they are.
 
     Raises UnfitSound for any other kind of number.
     """
@@ -70,7 +70,7 @@ def as_float32(sound: np.ndarray) -> np.ndarray:
         return sound / np.float32(32768)
     if not np.issubdtype(sound.dtype, np.floating):
         raise UnfitSound(f"sound is {sound.dtype}: give it as floats in [-1, 1] or as int16")
-    with np.errstate(over="ignore"):  # what overflows is reported with its row
+    with np.errstate(over="ignore"):  # `fitted_windows` reports an overflow with its row
         return np.ascontiguousarray(sound, dtype=np.float32)
 
 

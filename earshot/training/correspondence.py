@@ -23,7 +23,7 @@ from earshot.core.rng import generator
 from earshot.corpus.wrong_sound import derange_to_others
 from earshot.networks.crops import Changes, crop_frames
 from earshot.pipeline.settings import settings
-from earshot.scenes.clips import Clip, ClipRowGroup, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import ClipRowGroup, InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation, recolor
@@ -55,7 +55,7 @@ class Pairs(NamedTuple):
     is_match: Tensor
 
 
-class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
+class PairedClips(Batches[ClipRowGroup, tuple[SceneClip, SceneClip]]):
     """Batches of clips, each with a clip of another group whose sound does not belong to it.
 
     The other is a clip of the same batch, and every clip of it is the other of one, where its groups allow it. With a
@@ -64,14 +64,14 @@ class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
 
     pool = POOL_CLIPS
 
-    def __getitem__(self, number: int) -> list[tuple[Clip, Clip]]:
+    def __getitem__(self, number: int) -> list[tuple[SceneClip, SceneClip]]:
         items = super().__getitem__(number)
         clips = [clip for clip, _ in items]
         drawn = generator("others", 0 if self.seed is None else self.seed, number)
         deranged = derange_to_others(np.array([clip.group for clip in clips]), drawn)
         return items if (deranged < 0).any() else [(clip, clips[n]) for clip, n in zip(clips, deranged, strict=True)]
 
-    def _mixed(self, items: list[Clip], epoch: int, pool: int) -> list[tuple[Clip, Clip]]:
+    def _mixed(self, items: list[SceneClip], epoch: int, pool: int) -> list[tuple[SceneClip, SceneClip]]:
         """The clips of a pool in the order of their batches, each with one of another group of the pool."""
         clips: list[Any] = super()._mixed(items, epoch, pool)
         drawn = generator("others of a pool", 0 if self.seed is None else self.seed, epoch, pool)
@@ -84,7 +84,7 @@ class PairedClips(Batches[ClipRowGroup, tuple[Clip, Clip]]):
 
 
 def make_pairs(
-    clips: Sequence[tuple[Clip, Clip]],
+    clips: Sequence[tuple[SceneClip, SceneClip]],
     spec: InputSpec,
     sampling: Sampling,
     chances: np.ndarray,
@@ -146,7 +146,7 @@ class Place(NamedTuple):
     shifted: float = math.nan
 
 
-def _place(clip: Clip, spec: InputSpec, sampling: Sampling, chances: np.ndarray) -> Place:
+def _place(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.ndarray) -> Place:
     """A random place; the pictures of a sequence begin when its sound does."""
     if spec.frames == 1:
         frame = int(chances[0] * len(clip.frames))

@@ -1,7 +1,7 @@
-"""What the ten kinds of the sample world look like: one function a kind, by shape and texture in whatever colours.
+"""The appearance of the ten kinds of the sample world: each function draws shape and texture in any colors.
 
-Each takes a pen, random numbers seeded by the cause's instance (so that a thing keeps its shape from frame to frame),
-the cause, and the time in seconds, by which it moves.
+Each takes a pen; a generator seeded by the cause's instance, so that an object keeps its shape from frame to frame; the
+cause; and the time in seconds, which moves it.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from earshot.world.sources import Cause
 
 
 def surf(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> None:
-    """Rows of scalloped crests, higher with the force of the sea, foam on them, nearer rows wider."""
+    """Rows of scalloped crests with foam, higher with more force; nearer rows are wider."""
     rows = int(rng.integers(5, 8))
     x = np.linspace(-1.5, 1.5, 60)
     edge = 0.06 * np.sin(np.linspace(0, np.pi, len(x)) * rng.uniform(2, 5))
@@ -207,9 +207,9 @@ def rotor(pen: Sketch, rng: np.random.Generator, cause: Cause, time: float) -> N
     pen.ellipse(0, -0.15, 0.14, 0.14, pen.edge)
 
 
-SIGHTS = {kind.__name__: kind for kind in (surf, rain, fire, grass, car, bird, crowd, bell, gears, rotor)}
+APPEARANCES = {kind.__name__: kind for kind in (surf, rain, fire, grass, car, bird, crowd, bell, gears, rotor)}
 
 
 def draw(pen: Sketch, cause: Cause, time: float) -> None:
-    """Draws a cause as it looks at a time in seconds."""
-    SIGHTS[cause.kind](pen, np.random.default_rng(cause.instance), cause, time)
+    """Draw a cause at a time in seconds."""
+    APPEARANCES[cause.kind](pen, np.random.default_rng(cause.instance), cause, time)

@@ -1,4 +1,4 @@
-"""What surrounds the causes in a picture and tells nothing of them: sky and ground, silent things, light and grain."""
+"""The background of an image, which reveals nothing of the causes: sky and ground, silent objects, light and grain."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -17,7 +17,7 @@ Rng = np.random.Generator
 
 
 def backdrop(rng: Rng, width: int, height: int) -> Image.Image:
-    """Sky and ground, or one wall: random colours with a soft gradient and cloudy texture, either the brighter."""
+    """Sky and ground, or one wall: random colors with a soft gradient and a cloudy texture; either may be brighter."""
     middle = rng.uniform(0.12, 0.88)
     around = np.clip(middle + rng.uniform(-0.15, 0.15, 4), 0.05, 0.95)
     sky_top, sky_low, ground_top, ground_low = (np.array(color_of_brightness(rng, b), dtype=np.float32) for b in around)
@@ -32,7 +32,7 @@ def backdrop(rng: Rng, width: int, height: int) -> Image.Image:
 
 
 def clouds(rng: Rng, width: int, height: int) -> np.ndarray:
-    """Smooth random texture of several grains, float32 (height, width) around 0."""
+    """Smooth random texture of several grain sizes, float32 (height, width) around 0."""
     texture = np.zeros((height, width), dtype=np.float32)
     for cells in rng.integers(3, 40, 3):
         coarse = rng.standard_normal((int(cells), int(cells * rng.uniform(0.5, 2)) + 2)).astype(np.float32)
@@ -42,7 +42,7 @@ def clouds(rng: Rng, width: int, height: int) -> np.ndarray:
     return texture
 
 
-# The silent things. All kinds of scene share them, so that they tell of none.
+# The silent objects. All kinds of scene share them, so that they reveal none.
 def _crate(pen: Sketch, rng: Rng) -> None:
     pen.polygon(rectangle(-0.9, -0.9, 0.9, 0.9), pen.body)
     pen.lines(np.array([[[-0.9, -0.9], [0.9, 0.9]], [[-0.9, 0.9], [0.9, -0.9]]]), pen.detail, 0.12)
@@ -138,7 +138,7 @@ def _hatching(pen: Sketch, rng: Rng) -> None:
     pen.lines(np.stack([start, start + rng.uniform(-0.5, 0.5, 2)], axis=1), pen.body, 0.05)
 
 
-SILENT_THINGS = (
+SILENT_OBJECTS = (
     _crate,
     _pole,
     _disc,
@@ -159,15 +159,15 @@ SILENT_THINGS = (
 )
 
 
-def draw_silent_thing(image: Image.Image, rng: Rng, place: Place, gap: float) -> tuple[float, float, float, float]:
-    """One silent thing, standing apart from its background by a brightness of at least `gap`; returns its box."""
+def draw_silent_object(image: Image.Image, rng: Rng, place: Place, gap: float) -> tuple[float, float, float, float]:
+    """Draw a silent object whose brightness differs from its background by at least `gap`; return its box."""
     pen = Sketch(image, place, colors_apart(rng, brightness_at(image, place), gap))
-    SILENT_THINGS[rng.integers(len(SILENT_THINGS))](pen, rng)
+    SILENT_OBJECTS[rng.integers(len(SILENT_OBJECTS))](pen, rng)
     return pen.box()
 
 
 def place_anywhere(rng: Rng, width: int, height: int, small: float, large: float) -> Place:
-    """A place anywhere in the picture, half its height between two shares of the short side."""
+    """A random place in the image; half the height of the object lies between two shares of the short side."""
     short = min(width, height)
     return Place(
         rng.uniform(0, width),
@@ -180,7 +180,7 @@ def place_anywhere(rng: Rng, width: int, height: int, small: float, large: float
 
 
 def light(rng: Rng, image: Image.Image, fresh: Rng) -> np.ndarray:
-    """Light and camera over a finished picture: gradient, gamma, contrast, tint, blur; a fresh grain for each frame."""
+    """Apply light and camera to an image: gradient, gamma, contrast, tint, blur, and grain drawn from `fresh`."""
     if (blur := rng.uniform(-0.5, 0.8)) > 0.2:
         image = image.filter(ImageFilter.GaussianBlur(blur))
     width, height = image.size

@@ -1,4 +1,4 @@
-"""Pen and colours: drawing one object in coordinates of its own, and remembering where it was drawn."""
+"""Pen and colors: drawing one object in its own coordinates, and recording its extent."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: the share of red, green and blue in brightness
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: the weights of red, green and blue in brightness
 
 Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how an object stands: centre and half its height in pixels, its relative width, its roll in radians."""
+    """The pose of an object: center and half its height in pixels, its relative width, its roll in radians."""
 
     x: float
     y: float
@@ -23,7 +23,7 @@ class Place:
     mirrored: bool = False
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Object coordinates (..., 2), x right and y down with the object in about [-1, 1], to pixels."""
+        """Convert object coordinates (..., 2), x right and y down, the object in about [-1, 1], to pixels."""
         across = points[..., 0] * self.stretch * (-self.scale if self.mirrored else self.scale)
         down = points[..., 1] * self.scale
         cosine, sine = np.cos(self.roll), np.sin(self.roll)
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Colors:
-    """The three colours of an object: `body` stands apart from the background, `detail` and `edge` from the body."""
+    """The three colors of an object: `body` contrasts with the background, `detail` and `edge` with the body."""
 
     body: Color
     detail: Color
@@ -52,14 +52,14 @@ def brightness_of(color: Color | np.ndarray) -> float:
 
 
 def brightness_apart(rng: np.random.Generator, other: float, gap: float) -> float:
-    """A brightness at least `gap` away from `other`: darker or lighter at random, so that neither tells a kind."""
+    """A brightness at least `gap` from `other`: darker or lighter at random, so that it does not reveal a kind."""
     darker, lighter = max(other - gap - 0.03, 0.0), max(0.97 - other - gap, 0.0)
     value = rng.uniform(0, darker + lighter)
     return 0.03 + value if value < darker else other + gap + value - darker
 
 
 def colors_apart(rng: np.random.Generator, background: float, gap: float) -> Colors:
-    """Three colours for an object in front of a background of that brightness."""
+    """Three colors for an object in front of a background of that brightness."""
     body = color_of_brightness(rng, brightness_apart(rng, background, gap))
     inner = brightness_of(body)
     detail, edge = (color_of_brightness(rng, brightness_apart(rng, inner, 0.25)) for _ in range(2))
@@ -67,7 +67,7 @@ def colors_apart(rng: np.random.Generator, background: float, gap: float) -> Col
 
 
 def brightness_at(image: Image.Image, place: Place) -> float:
-    """Mean brightness of the picture behind an object, 0 to 1."""
+    """Mean brightness of the image behind an object, 0 to 1."""
     half = place.scale * 0.7
     width, height = image.size
     left, top = (int(np.clip(v, 0, side - 2)) for v, side in ((place.x - half, width), (place.y - half, height)))
@@ -80,7 +80,7 @@ def brightness_at(image: Image.Image, place: Place) -> float:
 
 
 class Sketch:
-    """A pen for one object: draws in the object's coordinates and keeps the extent of what was drawn, in pixels."""
+    """A pen for one object: draws in the object's coordinates and records the extent of the drawing, in pixels."""
 
     def __init__(self, image: Image.Image, place: Place, colors: Colors):
         self.pen = ImageDraw.Draw(image)
@@ -97,27 +97,27 @@ class Sketch:
         return placed
 
     def polygon(self, points: ArrayLike, fill: Color) -> None:
-        """A filled outline, (points, 2)."""
+        """Fill an outline, (points, 2)."""
         self.pen.polygon(self._placed(points).ravel().tolist(), fill=fill)
 
     def polygons(self, outlines: np.ndarray, fills: list[Color]) -> None:
-        """Many outlines of equally many points, (outlines, points, 2), each in its colour."""
+        """Fill outlines with equal numbers of points, (outlines, points, 2), each with its color."""
         placed = self._placed(outlines).reshape(len(outlines), -1).tolist()
         for outline, fill in zip(placed, fills, strict=True):
             self.pen.polygon(outline, fill=fill)
 
     def lines(self, strokes: np.ndarray, fill: Color, thickness: float) -> None:
-        """Many strokes of equally many points, (strokes, points, 2); thickness in object units."""
+        """Draw strokes with equal numbers of points, (strokes, points, 2); thickness in object units."""
         width = max(2, round(thickness * self.place.scale))
         for stroke in self._placed(strokes).reshape(len(strokes), -1).tolist():
             self.pen.line(stroke, fill=fill, width=width)
 
     def ellipse(self, x: float, y: float, across: float, down: float, fill: Color, tilt: float = 0.0) -> None:
-        """A filled ellipse from its centre and half axes, tilted by an angle in radians."""
+        """Fill an ellipse given by its center and half axes, tilted by an angle in radians."""
         self.polygon(oval(x, y, across, down, tilt), fill)
 
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of what was drawn, in pixels, beyond the picture's borders where it is truncated."""
+        """Left, top, right, bottom of the drawing, in pixels, beyond the image's borders if it is truncated."""
         (left, top), (right, bottom) = self.low.tolist(), self.high.tolist()
         return left, top, right, bottom
 

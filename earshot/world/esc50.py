@@ -1,4 +1,4 @@
-"""A small benchmark in the layout of ESC-50: recordings of five seconds in five folds, takes of one source in one."""
+"""A small benchmark in the layout of ESC-50: recordings of 5 s in five folds; all takes of a source share a fold."""
 
 import csv
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class Recording:
 
     @property
     def source_file(self) -> int:
-        """ESC-50 names a source by its number on Freesound: here one that no other kind has."""
+        """ESC-50 names a source by its number on Freesound: here a number that no other kind has."""
         return 100_000 + self.source * len(KINDS) + self.target
 
     @property
@@ -37,33 +37,33 @@ class Recording:
         return f"{self.fold}-{self.source_file}-{chr(ord('A') + self.take)}-{self.target}.wav"
 
 
-def recordings(sounds: int) -> list[Recording]:
-    """The rows of the table, `sounds` a kind and fold."""
-    listed = []
+def recordings(count: int) -> list[Recording]:
+    """The rows of the table, `count` for each kind and fold."""
+    rows = []
     for fold in range(1, FOLDS + 1):
         for target in range(len(KINDS)):
-            for sound in range(sounds):
-                source, take = divmod(sound, TAKES)
-                listed.append(Recording(fold, target, source * FOLDS + fold - 1, take))
-    return listed
+            for number in range(count):
+                source, take = divmod(number, TAKES)
+                rows.append(Recording(fold, target, source * FOLDS + fold - 1, take))
+    return rows
 
 
-def render_esc50(folder: Path, seed: int, listed: Iterable[Recording]) -> None:
-    """Renders these recordings."""
-    for row in listed:
+def render_esc50(folder: Path, seed: int, rows: Iterable[Recording]) -> None:
+    """Render these recordings."""
+    for row in rows:
         sound = render_sound(seed, KINDS[row.target], source=row.source, take=row.take, seconds=SECONDS)
         write_recording(folder / "audio" / row.filename, sound, RATE)
 
 
-def write_table(folder: Path, listed: Iterable[Recording]) -> None:
-    """meta/esc50.csv. All ten kinds count as ESC-10."""
+def write_table(folder: Path, rows: Iterable[Recording]) -> None:
+    """Write meta/esc50.csv. All ten kinds count as ESC-10."""
     with (
         write_atomically(folder / "meta" / "esc50.csv") as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(HEADER)
-        for row in listed:
-            rows.writerow(
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        for row in rows:
+            writer.writerow(
                 [row.filename, row.fold, row.target, KINDS[row.target], True, row.source_file, chr(ord("A") + row.take)]
             )

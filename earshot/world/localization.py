@@ -1,8 +1,8 @@
-"""A small benchmark in the layout of VGG-SS: pictures with their sound, and the box of what is heard in each.
+"""A small benchmark in the layout of VGG-SS: images with their sound, and the box of the audible source in each.
 
-`vggss.json` lists file, class and boxes in shares of the picture's width and height; `frames/<file>.jpg` and
-`audio/<file>.wav` are the picture and the sound. What is heard stands in one of three places beside each other, two of
-them off the middle; in half of the pictures a source of another kind, which is silent, stands in another.
+`vggss.json` lists file, class and boxes, as fractions of the image's width and height; `frames/<file>.jpg` and
+`audio/<file>.wav` are the image and the sound. The audible source stands in one of three places beside each other, two
+of them off the middle. In half of the images a silent source of another kind stands in another place.
 """
 
 import json
@@ -19,49 +19,49 @@ from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS, Cause, generator
 
 SECONDS = 2.0
-SILENT_SOURCE = 0.5  # share of pictures in which another source is seen and not heard
+SILENT_SOURCE = 0.5  # share of images with a second source that is silent
 
 
 def image_name(number: int) -> str:
-    """The name of a picture and its sound, `picture_000012`."""
+    """The name of an image and its sound, `image_000012`."""
     return f"image_{number:06d}"
 
 
 def plan_image(seed: int, number: int) -> tuple[Cause, list[Cause | None]]:
-    """What is heard, and the three places beside each other: what is heard, perhaps a silent cause, and nothing.
+    """The audible cause, and the contents of the three places: that cause, perhaps a silent one, and None.
 
-    The kinds heard take turns with the number.
+    The kind of the audible cause cycles through KINDS with the number.
     """
     rng = generator(seed, "localization", number)
-    heard, silent = different_kinds(rng, KINDS[number % len(KINDS)], 2)
-    places = [heard, silent if rng.random() < SILENT_SOURCE else None, None]
-    return heard, [places[place] for place in rng.permutation(len(places))]
+    audible, silent = different_kinds(rng, KINDS[number % len(KINDS)], 2)
+    places = [audible, silent if rng.random() < SILENT_SOURCE else None, None]
+    return audible, [places[place] for place in rng.permutation(len(places))]
 
 
 def render_pair(seed: int, number: int, *, image_size: int) -> tuple[np.ndarray, np.ndarray, VisibleObject]:
-    """One picture, uint8 (height, width, 3), its sound, float32 (samples,) at RATE, and the object that is heard."""
-    heard, places = plan_image(seed, number)
+    """One image, uint8 (height, width, 3), its sound, float32 (samples,) at RATE, and the audible object."""
+    audible, places = plan_image(seed, number)
     rng = generator(seed, "localisation view", number)
     ratio = float(rng.choice([4 / 3, 4 / 3, 3 / 4]))
     image, objects = View(seed, "localization", number, places, sides(image_size, ratio)).at(rng.uniform(0, 8))
-    sound = record(generator(seed, "localisation sound", number), [(heard, 0.0)], round(SECONDS * RATE))
-    return image, sound, next(seen for seen in objects if seen.kind == heard.kind)
+    sound = record(generator(seed, "localisation sound", number), [(audible, 0.0)], round(SECONDS * RATE))
+    return image, sound, next(each for each in objects if each.kind == audible.kind)
 
 
 def render_localization(folder: Path, seed: int, numbers: Iterable[int], *, image_size: int) -> None:
-    """Renders the pictures of these numbers with their sounds, and the entry of each."""
+    """Render the images with these numbers, their sounds, and the entry of each."""
     for number in numbers:
         name = image_name(number)
-        image, sound, heard = render_pair(seed, number, image_size=image_size)
+        image, sound, audible = render_pair(seed, number, image_size=image_size)
         write_image(folder / "frames" / f"{name}.jpg", image)
         write_recording(folder / "audio" / f"{name}.wav", sound, RATE)
         height, width = image.shape[:2]
-        box = [edge / side for edge, side in zip(heard.box, (width, height, width, height), strict=True)]
-        _write_json(folder / f".{name}.json", {"file": name, "class": heard.kind, "bbox": [box]})
+        box = [edge / side for edge, side in zip(audible.box, (width, height, width, height), strict=True)]
+        _write_json(folder / f".{name}.json", {"file": name, "class": audible.kind, "bbox": [box]})
 
 
 def write_boxes(folder: Path, images: int) -> None:
-    """vggss.json, of the entries of all pictures in order; where an earlier run has written it, it is whole."""
+    """Join the entries of all images, in order, to vggss.json; one that an earlier run wrote is complete."""
     entries = [folder / f".{image_name(number)}.json" for number in range(images)]
     if not (folder / "vggss.json").exists():
         _write_json(folder / "vggss.json", [json.loads(entry.read_text(encoding="utf-8")) for entry in entries])

@@ -1,4 +1,4 @@
-"""Writing what was rendered as files of the usual kinds: mp4 (H.264 and AAC), jpg, wav."""
+"""Writing rendered clips, images and sounds as mp4 (H.264 and AAC), jpg and wav."""
 
 import tempfile
 from pathlib import Path
@@ -11,24 +11,24 @@ from PIL import Image
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.world.scenes import Clip
+from earshot.world.scenes import RenderedClip
 
 JPEG_QUALITY = 90
 
 
-def write_video(path: Path, clip: Clip) -> None:
-    """A clip as mp4: H.264 and AAC, the frames piped to ffmpeg as they are, the bytes the same on every run.
+def write_video(path: Path, clip: RenderedClip) -> None:
+    """Write a clip as mp4, H.264 and AAC, by piping raw frames to ffmpeg; the bytes are the same on every run.
 
-    Raises EarshotError where ffmpeg fails.
+    Raises EarshotError if ffmpeg fails.
     """
     height, width = clip.frames.shape[1:3]
     with tempfile.NamedTemporaryFile(suffix=".s16") as sound, write_atomically(path) as temporary:
         sound.write(sixteen_bits(clip.sound).tobytes())
         sound.flush()
         image = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=clip.frame_rate)
-        heard = ffmpeg.input(sound.name, format="s16le", ar=clip.audio_rate, ac=1)
+        audio = ffmpeg.input(sound.name, format="s16le", ar=clip.audio_rate, ac=1)
         command = ffmpeg.output(
-            image, heard, str(temporary), format="mp4",
+            image, audio, str(temporary), format="mp4",
             vcodec="libx264", preset="veryfast", crf=24, pix_fmt="yuv420p", threads=1,
             acodec="aac", audio_bitrate="64k", aac_coder="fast", fflags="+bitexact", movflags="+faststart",
         )  # fmt: skip
@@ -38,17 +38,17 @@ def write_video(path: Path, clip: Clip) -> None:
             )
         except ffmpeg.Error as error:
             last = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise EarshotError(f"{path}: ffmpeg could not write it: {' '.join(last)}") from None
+            raise EarshotError(f"{path}: ffmpeg failed to write it: {' '.join(last)}") from None
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """A picture, uint8 (height, width, 3), as JPEG."""
+    """Write an image, uint8 (height, width, 3), as JPEG."""
     with write_atomically(path) as temporary:
         Image.fromarray(image).save(temporary, format="JPEG", quality=JPEG_QUALITY)
 
 
 def write_recording(path: Path, sound: np.ndarray, rate: int) -> None:
-    """A sound, float32 (samples,) in [-1, 1], as a 16-bit wav."""
+    """Write a sound, float32 (samples,) in [-1, 1], as a 16-bit wav."""
     with write_atomically(path) as temporary:
         soundfile.write(temporary, sixteen_bits(sound), rate, format="WAV", subtype="PCM_16")
 

@@ -1,4 +1,4 @@
-"""The kinds of the sample world as a tree, in the format of AudioSet's ontology.json."""
+"""The kinds of the sample world as a hierarchy, in the format of AudioSet's ontology.json."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from earshot.core.files import write_atomically
 from earshot.world.sources import KINDS
 
-# A class, what it is, and its children. The leaves are KINDS, at two depths, so that distances differ.
-TREE = {
+# Classes with their descriptions and children. The leaves are KINDS, at two depths, so that distances differ.
+HIERARCHY = {
     "natural sounds": ("What sounds without anybody's doing.", ("water", "flames and leaves")),
     "living things": ("Animals and people.", ("bird", "crowd")),
     "things": ("What people have made.", ("machines", "bell")),
@@ -23,8 +23,8 @@ def class_id(name: str) -> str:
 
 
 def write_ontology(folder: Path) -> None:
-    """ontology.json: every class with its id, its name and the ids of its children."""
-    entries = [_entry(name, *described) for name, described in TREE.items()]
+    """Write ontology.json: every class with its id, its name and the ids of its children."""
+    entries = [_entry(name, *described) for name, described in HIERARCHY.items()]
     entries += [_entry(kind, f"A kind of the sample world: {kind}.", ()) for kind in KINDS]
     with write_atomically(folder / "ontology.json") as temporary:
         temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Scenes of the sample world: which causes there are, how they stand in the picture, and what of them is heard."""
+"""Scenes of the sample world: their causes, the layout of the image, and the audible causes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,24 +7,24 @@ import numpy as np
 from PIL import Image
 
 from earshot.world.appearance import draw
-from earshot.world.background import backdrop, draw_silent_thing, light, place_anywhere
+from earshot.world.background import backdrop, draw_silent_object, light, place_anywhere
 from earshot.world.drawing import Colors, Place, Sketch, brightness_at, colors_apart
 from earshot.world.recording import record
 from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS, Cause, draw_cause, generator
 
-SECOND_SOURCE = 0.30  # share of clips with a second source, seen and heard
-OFF_SCREEN = 0.25  # share of clips with a source that is heard only
-OCCLUDED = 0.45  # share of pictures with something silent in front of the sources
+SECOND_SOURCE = 0.30  # share of clips with a second source, visible and audible
+OFF_SCREEN = 0.25  # share of clips with a source that is only audible
+OCCLUDED = 0.45  # share of images with silent objects in front of the sources
 CONTRAST = 0.28  # least difference in brightness between a source and its background, darker or lighter
-HELD_SECONDS = 1.0  # a clip's picture is drawn afresh this often, and held between
-FINE = 2  # pictures are drawn this many times larger, then reduced, which smooths the edges
-WIDE_KINDS = ("surf", "rain", "grass", "crowd", "fire")  # these fill a region; the others are things
+REDRAW_SECONDS = 1.0  # a clip's image is drawn again this often, and repeated in between
+FINE = 2  # images are drawn this many times larger, then reduced, which smooths the edges
+WIDE_KINDS = ("surf", "rain", "grass", "crowd", "fire")  # these fill a region; the others are objects
 
 
 @dataclass(frozen=True)
 class Visible:
-    """A cause as it stands in a picture; `drift` in pixels a second."""
+    """A cause in an image; `drift` in pixels a second."""
 
     cause: Cause
     place: Place
@@ -33,7 +33,7 @@ class Visible:
 
 @dataclass(frozen=True)
 class VisibleObject:
-    """An annotated object of a picture: kind, box (left, top, right, bottom) in pixels, and VOC's two flags."""
+    """An annotated object of an image: kind, box (left, top, right, bottom) in pixels, and VOC's two flags."""
 
     kind: str
     box: tuple[int, int, int, int]
@@ -42,11 +42,11 @@ class VisibleObject:
 
 
 @dataclass(frozen=True)
-class Clip:
+class RenderedClip:
     """A rendered clip.
 
-    frames are uint8 (n, height, width, 3), the sound float32 (samples,) at `sound_rate`; annotations are the kinds seen
-    or heard.
+    frames are uint8 (n, height, width, 3), the sound is float32 (samples,) at `audio_rate`; annotations are the visible
+    or audible kinds.
     """
 
     frames: np.ndarray
@@ -57,14 +57,14 @@ class Clip:
 
 
 def sides(short: int, ratio: float) -> tuple[int, int]:
-    """Width and height, both even (H.264 stores colour at half resolution), of a picture with that short side."""
+    """Width and height, both even (H.264 stores color at half resolution), of an image with that short side."""
     short += short % 2
     long = 2 * round(short * max(ratio, 1 / ratio) / 2)
     return (long, short) if ratio >= 1 else (short, long)
 
 
 def stand(rng: np.random.Generator, causes: Sequence[Cause | None], width: int, height: int) -> list[Visible]:
-    """Places for causes beside each other along the long side, the larger the fewer there are; the rest at random.
+    """Place causes beside each other along the long side, larger if there are fewer; the rest is random.
 
     None leaves a place empty.
     """
@@ -83,7 +83,7 @@ def stand(rng: np.random.Generator, causes: Sequence[Cause | None], width: int, 
 
 
 def occlusion(box: np.ndarray, others: list[np.ndarray]) -> float:
-    """The largest share of a box that one of the others covers."""
+    """The largest share of a box that any one of the others covers."""
     area = np.prod(np.maximum(box[2:] - box[:2], 1e-6))
     overlaps = [
         np.prod(np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0)) for other in others
@@ -94,23 +94,23 @@ def occlusion(box: np.ndarray, others: list[np.ndarray]) -> float:
 def visible_object(
     kind: str, box: np.ndarray, covering: list[np.ndarray], width: int, height: int
 ) -> VisibleObject | None:
-    """The annotation of a drawn object from its box in pixels; None where nothing of it is in the picture.
+    """The annotation of a drawn object from its box in pixels; None if it is outside the image.
 
-    As in VOC, an object is difficult when little of it can be seen: more than half of its box is outside or covered, or
-    it is very small.
+    As in VOC, an object is difficult if little of it is visible: more than half of its box is outside or covered, or it
+    is very small.
     """
     inside = np.array([*np.clip(box[:2], 0, [width, height]), *np.clip(box[2:], 0, [width, height])])
     if np.any(inside[2:] - inside[:2] < 3):
         return None
-    shown = np.prod(inside[2:] - inside[:2]) / np.prod(box[2:] - box[:2])
+    visible = np.prod(inside[2:] - inside[:2]) / np.prod(box[2:] - box[:2])
     tiny = np.prod(inside[2:] - inside[:2]) < 0.02 * width * height
-    difficult = tiny or shown < 0.5 or occlusion(inside, covering) > 0.5
+    difficult = tiny or visible < 0.5 or occlusion(inside, covering) > 0.5
     left, top, right, bottom = (int(round(v)) for v in inside)
-    return VisibleObject(kind, (left, top, right, bottom), bool(shown < 0.98), bool(difficult))
+    return VisibleObject(kind, (left, top, right, bottom), bool(visible < 0.98), bool(difficult))
 
 
 class View:
-    """One picture's world: backdrop and silent things drawn once, the sources and what is before them at any time."""
+    """The contents of an image: backdrop and silent objects, drawn once; sources and occluders, drawn at any time."""
 
     def __init__(self, seed: int, purpose: str, number: int, causes: Sequence[Cause | None], size: tuple[int, int]):
         self.key = (seed, purpose, number)
@@ -119,7 +119,7 @@ class View:
         fine = self.width * FINE, self.height * FINE
         self.image = backdrop(rng, *fine)
         for _ in range(int(rng.integers(3, 9))):
-            draw_silent_thing(self.image, rng, place_anywhere(rng, *fine, 0.08, 0.3), 0.1)
+            draw_silent_object(self.image, rng, place_anywhere(rng, *fine, 0.08, 0.3), 0.1)
         self.visible = stand(rng, causes, *fine)
         self.colors = [self._colors(rng, each.place) for each in self.visible]
         self.occluders = [self._occluder(rng) for _ in range(int(rng.random() < OCCLUDED) * len(self.visible))]
@@ -133,19 +133,19 @@ class View:
         return Place(x, y, hidden.scale * rng.uniform(0.2, 0.5), rng.uniform(0.7, 1.3), rng.uniform(-0.4, 0.4))
 
     def at(self, time: float) -> tuple[np.ndarray, list[VisibleObject]]:
-        """The picture at a time in seconds, uint8 (height, width, 3), and the objects in it."""
+        """The image at a time in seconds, uint8 (height, width, 3), and the objects in it."""
         image = self.image.copy()
         pairs = zip(self.visible, self.colors, strict=True)
         boxes = [self._draw(image, each, colors, time) for each, colors in pairs]
         rng = self._generator("front")
-        front = [np.array(draw_silent_thing(image, rng, place, 0.15)) / FINE for place in self.occluders]
+        front = [np.array(draw_silent_object(image, rng, place, 0.15)) / FINE for place in self.occluders]
         objects = []
         for number, each in enumerate(self.visible):
             later = zip(boxes[number + 1 :], self.visible[number + 1 :], strict=True)
-            covering = front + [box for box, other in later if other.cause.kind != "rain"]  # one sees through rain
+            covering = front + [box for box, other in later if other.cause.kind != "rain"]  # rain is transparent
             objects.append(visible_object(each.cause.kind, boxes[number], covering, self.width, self.height))
         grain = self._generator("grain", int(time * 1000))
-        return light(self._generator("light"), image.reduce(FINE), grain), [seen for seen in objects if seen]
+        return light(self._generator("light"), image.reduce(FINE), grain), [each for each in objects if each]
 
     def _generator(self, layer: str, *numbers: int) -> np.random.Generator:
         seed, purpose, number = self.key
@@ -160,56 +160,56 @@ class View:
 
 
 def different_kinds(rng: np.random.Generator, first: str, count: int) -> list[Cause]:
-    """Causes of `count` different kinds, the first of them given."""
+    """Causes of `count` different kinds; the first kind is given."""
     others = rng.permutation([kind for kind in KINDS if kind != first])[: count - 1]
     return [draw_cause(rng, kind) for kind in (first, *others.tolist())]
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What is in a clip before it is rendered: causes seen and heard, the main one first, and those heard only."""
+    """The contents of a clip: visible and audible causes, the main one first, and causes that are only audible."""
 
-    seen: list[Cause]
+    visible: list[Cause]
     off_screen: list[Cause]
 
     @property
     def annotations(self) -> tuple[str, ...]:
-        """The kinds seen or heard."""
-        return tuple(cause.kind for cause in self.seen + self.off_screen)
+        """The visible or audible kinds."""
+        return tuple(cause.kind for cause in self.visible + self.off_screen)
 
 
 def plan_clip(seed: int, clip_number: int) -> ClipPlan:
-    """Draws what is in a clip. The main kind takes turns through KINDS with the clip's number."""
+    """Draw the contents of a clip at random. The main kind cycles through KINDS with the clip's number."""
     rng = generator(seed, "corpus", clip_number)
     causes = different_kinds(rng, KINDS[clip_number % len(KINDS)], 3)
-    seen = 2 if rng.random() < SECOND_SOURCE else 1
+    visible = 2 if rng.random() < SECOND_SOURCE else 1
     audio_only = 1 if rng.random() < OFF_SCREEN else 0
-    return ClipPlan(causes[:seen], causes[seen : seen + audio_only])
+    return ClipPlan(causes[:visible], causes[visible : visible + audio_only])
 
 
-def render_clip(seed: int, clip_number: int, *, image_size: int, seconds: float, frame_rate: float) -> Clip:
-    """Renders one clip of the corpus: everything in it is a function of the seed and the number.
+def render_clip(seed: int, clip_number: int, *, image_size: int, seconds: float, frame_rate: float) -> RenderedClip:
+    """Render one clip of the corpus, which depends only on the seed and the number.
 
-    picture_size is the short side in pixels.
+    image_size is the short side in pixels.
     """
     plan = plan_clip(seed, clip_number)
-    view = View(seed, "corpus", clip_number, plan.seen, sides(image_size, 4 / 3))
-    held = [view.at(time)[0] for time in np.arange(0, seconds, HELD_SECONDS)]
+    view = View(seed, "corpus", clip_number, plan.visible, sides(image_size, 4 / 3))
+    images = [view.at(time)[0] for time in np.arange(0, seconds, REDRAW_SECONDS)]
     times = np.arange(round(seconds * frame_rate)) / frame_rate
-    frames = np.stack([held[int(time / HELD_SECONDS)] for time in times])
+    frames = np.stack([images[int(time / REDRAW_SECONDS)] for time in times])
     rng = generator(seed, "corpus sound", clip_number)
-    heard = [(plan.seen[0], 0.0), *((cause, rng.uniform(-8, 0)) for cause in plan.seen[1:]),
-             *((cause, rng.uniform(-14, -5)) for cause in plan.off_screen)]  # fmt: skip
-    sound = record(rng, heard, round(seconds * RATE))
-    return Clip(frames, frame_rate, sound, RATE, plan.annotations)
+    audible = [(plan.visible[0], 0.0), *((cause, rng.uniform(-8, 0)) for cause in plan.visible[1:]),
+               *((cause, rng.uniform(-14, -5)) for cause in plan.off_screen)]  # fmt: skip
+    sound = record(rng, audible, round(seconds * RATE))
+    return RenderedClip(frames, frame_rate, sound, RATE, plan.annotations)
 
 
 def render_image(
     seed: int, purpose: str, number: int, *, image_size: int, kinds: tuple[str, ...]
 ) -> tuple[np.ndarray, list[VisibleObject]]:
-    """Renders one annotated picture with a cause of each kind given: uint8 (height, width, 3) and its objects.
+    """Render one annotated image with a cause of each given kind: uint8 (height, width, 3) and its objects.
 
-    `purpose` names the tree that the picture is for: pictures of different trees share no instance.
+    `purpose` names the dataset of the image: images of different datasets share no instance.
     """
     rng = generator(seed, purpose, number)
     causes = [draw_cause(rng, kind) for kind in kinds]
@@ -218,9 +218,9 @@ def render_image(
 
 
 def render_sound(seed: int, kind: str, *, source: int, take: int, seconds: float) -> np.ndarray:
-    """Renders one recording of a single source: float32 (samples,) at RATE.
+    """Render one recording of a single source: float32 (samples,) at RATE.
 
-    Takes of a source share its instance and nothing else.
+    Takes of a source share only its cause.
     """
     cause = draw_cause(generator(seed, "esc50", KINDS.index(kind), source), kind)
     rng = generator(seed, "esc50 take", KINDS.index(kind), source, take)

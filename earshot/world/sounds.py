@@ -1,7 +1,7 @@
-"""What the ten kinds of the sample world sound like: one function a kind, told by its statistics in time and frequency.
+"""The sounds of the ten kinds of the sample world, which differ in their statistics over time and frequency.
 
-Each takes random numbers of the recording (two recordings of one cause differ), random numbers of the instance (its
-timbre), the cause and the number of samples, and returns float32 (samples,) at any level.
+Each function takes a generator for the recording (two recordings of one cause differ), a generator for the instance
+(its timbre), the cause and the number of samples. It returns float32 (samples,) at any level.
 """
 
 from functools import lru_cache
@@ -19,14 +19,14 @@ Rng = np.random.Generator
 
 @lru_cache(maxsize=4)
 def frequencies(samples: int) -> np.ndarray:
-    """The frequencies of a real FFT in Hz, (samples // 2 + 1,), with 1 Hz in place of 0 so that all powers exist."""
+    """The frequencies of a real FFT in Hz, (samples // 2 + 1,), with 1 Hz instead of 0 so that powers are finite."""
     hertz = fft.rfftfreq(samples, 1 / RATE).astype(np.float32)
     hertz[0] = 1.0
     return hertz
 
 
 def band(hertz: np.ndarray, low: float, high: float, order: int = 2) -> np.ndarray:
-    """A smooth band-pass response of amplitude 1 between low and high."""
+    """A smooth band-pass response with amplitude 1 between low and high."""
     return 1 / np.sqrt((1 + (low / hertz) ** (2 * order)) * (1 + (hertz / high) ** (2 * order)))
 
 
@@ -38,15 +38,15 @@ def noise(rng: Rng, response: np.ndarray, samples: int) -> np.ndarray:
 
 
 def wander(rng: Rng, samples: int, rate: float) -> np.ndarray:
-    """A slow random curve with about `rate` independent values a second, mean 0 and deviation about 1."""
+    """A slow random curve with about `rate` independent values a second, mean 0 and a deviation of about 1."""
     points = max(4, int(np.ceil(samples / RATE * rate)) + 3)
-    values = rng.standard_normal(points) * 1.22  # linear interpolation takes a third of the variance away
+    values = rng.standard_normal(points) * 1.22  # linear interpolation removes a third of the variance
     at = rng.random() + np.arange(samples, dtype=np.float32) * np.float32(rate / RATE)
     return np.interp(at, np.arange(points), values).astype(np.float32)
 
 
 def scatter(samples: int, times: np.ndarray, grains: list[np.ndarray], heights: np.ndarray) -> np.ndarray:
-    """Adds the grains, in turn, at times in seconds with given heights; what lies over the end is cut."""
+    """Add the grains, in turn, at times in seconds with given amplitudes; grains are cut at the end."""
     sound = np.zeros(samples, dtype=np.float32)
     for number, (time, height) in enumerate(zip(times, heights, strict=True)):
         start = int(time * RATE)
@@ -56,25 +56,25 @@ def scatter(samples: int, times: np.ndarray, grains: list[np.ndarray], heights: 
 
 
 def ringing(hertz: float, decay: float, phase: float = 0.0) -> np.ndarray:
-    """A sine of a frequency in Hz that decays by e every `decay` seconds, five decays long."""
+    """A sine, frequency in Hz, that decays by e every `decay` seconds, five decays long."""
     time = np.arange(int(5 * decay * RATE), dtype=np.float32) / RATE
     return np.exp(-time / np.float32(decay)) * np.sin(np.float32(2 * np.pi * hertz) * time + np.float32(phase))
 
 
 def at_random(rng: Rng, samples: int, rate: float) -> np.ndarray:
-    """The times in seconds of events that come independently, `rate` a second."""
+    """The times in seconds of independent events, `rate` a second."""
     seconds = samples / RATE
     return np.sort(rng.uniform(0, seconds, rng.poisson(rate * seconds)))
 
 
 def periodic(wave: np.ndarray, pitch: np.ndarray) -> np.ndarray:
-    """One period of a wave repeated at a pitch in Hz that changes from sample to sample."""
+    """Repeat one period of a wave at a pitch in Hz that varies from sample to sample."""
     phase = np.cumsum(pitch / RATE, dtype=np.float64)
     return wave[(phase % 1.0 * len(wave)).astype(np.int32)]
 
 
 def one_period(rng: Rng, weights: np.ndarray, points: int = 1024) -> np.ndarray:
-    """One period made of harmonics with the given weights and random phases."""
+    """One period of a wave with harmonics of the given weights and random phases."""
     spectrum = np.zeros(points // 2 + 1, dtype=np.complex64)
     spectrum[1 : len(weights) + 1] = weights * np.exp(2j * np.pi * rng.random(len(weights)))
     wave = fft.irfft(spectrum)
@@ -94,7 +94,7 @@ def surf(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def rain(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """Drops: very many short high clicks, thicker with force, in a steady hiss."""
+    """Drops: very many short high clicks, denser with force, in a steady hiss."""
     hertz = frequencies(samples)
     drops = np.zeros(samples, dtype=np.float32)
     times = rng.integers(0, samples, int(samples / RATE * 60 * 10 ** (1.0 * cause.force)))
@@ -106,7 +106,7 @@ def rain(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def fire(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """Crackle: rare broad snaps of very unequal height over a fluttering low roar."""
+    """Crackle: rare broadband snaps of very different amplitudes over a fluttering low roar."""
     hertz = frequencies(samples)
     times = at_random(rng, samples, 2 + 22 * cause.pace)
     grains = []
@@ -120,7 +120,7 @@ def fire(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def grass(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """Rustle: a band of middle and high noise that comes in irregular gusts, its two halves not quite together."""
+    """Rustle: a band of middle and high noise in irregular gusts, its two halves not quite in step."""
     hertz = frequencies(samples)
     center = timbre.uniform(1800, 3500)
     gust = wander(rng, samples, 0.8 + 1.5 * cause.pace)
@@ -134,14 +134,14 @@ def grass(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def car(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """An engine: a dense harmonic tone, lower for a large vehicle, whose pitch drifts, with the hiss of tyres."""
+    """An engine: a dense harmonic tone, lower for a large vehicle, whose pitch drifts, with the hiss of tires."""
     hertz = frequencies(samples)
     pitch = (85 - 35 * cause.size) * np.exp(0.08 * wander(rng, samples, 0.6)) * (1 + 0.15 * cause.pace)
     order = np.arange(1, 60)
     weights = order**-0.7 * np.exp(0.35 * timbre.standard_normal(len(order)))
     engine = periodic(one_period(timbre, weights), pitch)
-    tyres = noise(rng, band(hertz, 300, 1800), samples)
-    return engine * (1 + 0.15 * wander(rng, samples, 20)) + (0.2 + 0.25 * cause.force) * tyres
+    tires = noise(rng, band(hertz, 300, 1800), samples)
+    return engine * (1 + 0.15 * wander(rng, samples, 20)) + (0.2 + 0.25 * cause.force) * tires
 
 
 def bird(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
@@ -167,7 +167,7 @@ def bird(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 def crowd(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
     """Babble: voices that start and stop with their syllables, more of them with force."""
-    coarse = samples // 4  # voices end below 5 kHz, so a quarter of the rate is enough
+    coarse = samples // 4  # voices stay below 5 kHz, so a quarter of the rate suffices
     total = np.zeros(coarse, dtype=np.float32)
     for _ in range(4 + round(6 * cause.force)):
         pitch = 4 * (210 - 100 * cause.size) * np.exp(0.25 * timbre.standard_normal() + 0.1 * wander(rng, coarse, 8))
@@ -185,7 +185,7 @@ def crowd(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def bell(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """Strokes: inharmonic partials that start at once and die slowly, the high ones first; lower for a large bell."""
+    """Strokes: inharmonic partials that start together and decay slowly, high ones first; lower for a large bell."""
     prime = 460 * 0.8**cause.size
     ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.52, 3.01, 4.1, 5.4]) * timbre.uniform(0.99, 1.01, 9)
     decays = (0.55 + 0.25 * cause.size) / ratios**0.5
@@ -200,7 +200,7 @@ def bell(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def gears(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """Clatter: a metronomic train of short metallic clicks, the pattern of one turn repeated, over a faint hum."""
+    """Clatter: a regular train of short metallic clicks, which repeats the pattern of one turn, over a faint hum."""
     grain = sum(
         height * ringing(pitch, 0.004)[: int(0.02 * RATE)]
         for pitch, height in zip(
@@ -220,7 +220,7 @@ def gears(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def rotor(rng: Rng, timbre: Rng, cause: Cause, samples: int) -> np.ndarray:
-    """Chop: low noise that beats regularly as the blades pass, with smooth flanks."""
+    """Chop: low noise that swells smoothly and regularly as the blades pass."""
     hertz = frequencies(samples)
     beat = (5 + 9 * cause.pace) * np.exp(0.03 * wander(rng, samples, 0.7))
     phase = 2 * np.pi * np.cumsum(beat / RATE, dtype=np.float64)
@@ -236,7 +236,7 @@ SOUNDS = {kind.__name__: kind for kind in (surf, rain, fire, grass, car, bird, c
 def sound_of(rng: Rng, cause: Cause, samples: int) -> np.ndarray:
     """The sound of a cause alone, float32 (samples,) at RATE.
 
-    Of unit power, its peaks softly limited: neither the level nor the room that peaks need tells the kind.
+    It has unit power and softly limited peaks, so that neither the level nor the peaks reveal the kind.
     """
     sound = SOUNDS[cause.kind](rng, np.random.default_rng(cause.instance), cause, samples)
     limited = np.tanh(of_unit_power(sound) / np.float32(LOUDEST_PEAK))
@@ -244,5 +244,5 @@ def sound_of(rng: Rng, cause: Cause, samples: int) -> np.ndarray:
 
 
 def of_unit_power(sound: np.ndarray) -> np.ndarray:
-    """The sound at a root mean square of 1."""
+    """The sound scaled to a root mean square of 1."""
     return sound / np.sqrt(np.mean(sound**2) + 1e-12)

@@ -1,4 +1,4 @@
-"""The hidden causes of the sample world: what is there, and so both what is seen and what is heard."""
+"""The hidden causes of the sample world, which determine both images and sound."""
 
 from dataclasses import dataclass
 from zlib import crc32
@@ -10,10 +10,10 @@ KINDS = ("surf", "rain", "fire", "grass", "car", "bird", "crowd", "bell", "gears
 
 @dataclass(frozen=True)
 class Cause:
-    """One source of sound: all that its picture and its sound have in common is in these five values.
+    """One source of sound; its image and its sound share only these five values.
 
-    size, force and pace run from 0 to 1: small and high to large and low; calm to violent; slow to fast. `instance` is
-    the seed of the shape and of the timbre, so that no two cars look or sound the same.
+    size, force and pace range from 0 to 1: small and high to large and low; calm to violent; slow to fast. `instance`
+    seeds the shape and the timbre, so that no two cars look or sound the same.
     """
 
     kind: str
@@ -24,7 +24,7 @@ class Cause:
 
 
 def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """Random numbers of their own for every seed, purpose (a tree of the sample, a layer of a picture) and number."""
+    """A separate generator for every seed, purpose (a dataset of the sample, a layer of an image) and number."""
     return np.random.default_rng([seed, crc32(purpose.encode()), *numbers])
 
 

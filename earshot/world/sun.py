@@ -1,4 +1,4 @@
-"""A small benchmark in the layout of SUN397: a folder of pictures a scene category, and the partition files."""
+"""A small benchmark in the layout of SUN397: a folder of images for each scene category, and the partition files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,19 +13,19 @@ CATEGORIES = tuple(f"/{kind[0]}/{kind}" for kind in sorted(KINDS))  # such as /a
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def images_a_category(images: int) -> int:
-    """A fifth more than one partition takes for training and testing, so that the partitions differ."""
+def images_per_category(images: int) -> int:
+    """A fifth more than one partition uses for training and testing, so that the partitions differ."""
     return 2 * images + images // 5
 
 
 def image_name(number: int) -> str:
-    """A name of sixteen letters such as SUN397's, `sun_aaaaaaaaaaaaaabc.jpg`."""
+    """A name of sixteen letters as in SUN397, `sun_aaaaaaaaaaaaaabc.jpg`."""
     letters = "".join(LETTERS[number // 26**place % 26] for place in reversed(range(16)))
     return f"sun_{letters}.jpg"
 
 
 def render_sun(folder: Path, seed: int, numbers: Iterable[int], *, image_size: int) -> None:
-    """Renders the pictures of these numbers; the categories take turns."""
+    """Render the images with these numbers, which cycle through the categories."""
     for number in numbers:
         which, category = divmod(number, len(CATEGORIES))
         kind = CATEGORIES[category].rsplit("/", 1)[1]
@@ -34,16 +34,16 @@ def render_sun(folder: Path, seed: int, numbers: Iterable[int], *, image_size: i
 
 
 def write_partitions(folder: Path, seed: int, images: int) -> None:
-    """ClassName.txt, and for each split Training_0n.txt and Testing_0n.txt with `images` pictures a category.
+    """Write ClassName.txt, and for each split Training_0n.txt and Testing_0n.txt with `images` images a category.
 
-    The official archives have ClassName.txt twice, beside the pictures and beside the partitions.
+    As in the official archives, ClassName.txt lies beside the images and beside the partitions.
     """
     for part in ("SUN397", "Partitions"):
         _write_lines(folder / part / "ClassName.txt", CATEGORIES)
     for split in range(1, SPLITS + 1):
         training, testing = [], []
         for number, category in enumerate(CATEGORIES):
-            drawn = generator(seed, "sun partition", split, number).permutation(images_a_category(images))
+            drawn = generator(seed, "sun partition", split, number).permutation(images_per_category(images))
             names = [f"{category}/{image_name(which)}" for which in drawn[: 2 * images].tolist()]
             training += sorted(names[:images])
             testing += sorted(names[images:])

@@ -1,4 +1,4 @@
-"""A small benchmark in the layout of PASCAL VOC2007: pictures with several objects, boxes, flags, image sets."""
+"""A small benchmark in the layout of PASCAL VOC2007: images with several objects, boxes, flags, image sets."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,16 +11,16 @@ from earshot.world.media import write_image
 from earshot.world.scenes import VisibleObject, render_image
 from earshot.world.sources import KINDS, generator
 
-OBJECTS = (0.3, 0.4, 0.3)  # shares of pictures with one, two and three sources
+OBJECTS = (0.3, 0.4, 0.3)  # shares of images with one, two and three sources
 
 
 def devkit(folder: Path) -> Path:
-    """Where the pictures of the year 2007 are in a tree."""
+    """The folder of VOC2007 within a dataset."""
     return folder / "VOCdevkit" / "VOC2007"
 
 
 def render_voc(folder: Path, seed: int, numbers: Iterable[int], *, image_size: int) -> None:
-    """Renders the pictures of these numbers with their annotations."""
+    """Render the images with these numbers and their annotations."""
     for number in numbers:
         rng = generator(seed, "voc kinds", number)
         kinds = tuple(rng.choice(KINDS, size=1 + rng.choice(3, p=OBJECTS)).tolist())
@@ -31,16 +31,16 @@ def render_voc(folder: Path, seed: int, numbers: Iterable[int], *, image_size: i
 
 
 def annotation(number: int, image: np.ndarray, objects: list[VisibleObject]) -> str:
-    """The XML of a picture. Boxes are in pixels counted from 1, both ends included, as VOC has them."""
+    """The XML of an image. As in VOC, boxes are in pixels counted from 1, both ends included."""
     root = ElementTree.Element("annotation")
     _add(root, folder="VOC2007", filename=f"{number:06d}.jpg")
     height, width, depth = image.shape
     _add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=depth)
     _add(root, segmented=0)
-    for seen in objects:
+    for each in objects:
         entry = ElementTree.SubElement(root, "object")
-        _add(entry, name=seen.kind, pose="Unspecified", truncated=int(seen.truncated), difficult=int(seen.difficult))
-        left, top, right, bottom = seen.box
+        _add(entry, name=each.kind, pose="Unspecified", truncated=int(each.truncated), difficult=int(each.difficult))
+        left, top, right, bottom = each.box
         _add(ElementTree.SubElement(entry, "bndbox"), xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
     ElementTree.indent(root, "\t")
     return ElementTree.tostring(root, encoding="unicode") + "\n"
@@ -52,7 +52,7 @@ def _add(parent: ElementTree.Element, **fields: object) -> None:
 
 
 def write_image_sets(folder: Path, *, train: int, val: int, test: int) -> None:
-    """ImageSets/Main from the annotations: the pictures in order are train, val, test; trainval is the first two."""
+    """Write ImageSets/Main: the images in order are train, val, test; trainval is the first two."""
     numbers = range(1, train + val + test + 1)
     present = {number: _labels(devkit(folder) / "Annotations" / f"{number:06d}.xml") for number in numbers}
     sets = {"train": numbers[:train], "val": numbers[train : train + val], "trainval": numbers[: train + val],
@@ -65,7 +65,7 @@ def write_image_sets(folder: Path, *, train: int, val: int, test: int) -> None:
 
 
 def _labels(path: Path) -> dict[str, int]:
-    """1 for the kinds of a picture, 0 for those of which only difficult objects are there."""
+    """1 for the kinds in an image, 0 for those with only difficult objects."""
     labels: dict[str, int] = {}
     for entry in ElementTree.parse(path).iter("object"):
         kind, clear = entry.findtext("name", ""), int(entry.findtext("difficult") == "0")

@@ -19,7 +19,7 @@ from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_correspondence
 from earshot.networks.network import ImageEncoder
 from earshot.scenes.annotations import read_annotations
-from earshot.scenes.clips import Clip, InputSpec, Sampling, clips_of
+from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 
 BATCH = 32
@@ -47,7 +47,7 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
 @torch.inference_mode()
 def describe_clips(
     scenes: Path,
-    clips: Iterable[Clip],
+    clips: Iterable[SceneClip],
     wanted: InputSpec,
     networks: Mapping[str, ImageEncoder],
     see: Describe,
@@ -118,7 +118,9 @@ def clip_names(scenes: Path, wanted: InputSpec, split: str) -> Iterator[str]:
             yield from group.clip_ids()
 
 
-def clips_of_split(scenes: Path, wanted: InputSpec, split: str, named: Container[str] | None = None) -> Iterator[Clip]:
+def clips_of_split(
+    scenes: Path, wanted: InputSpec, split: str, named: Container[str] | None = None
+) -> Iterator[SceneClip]:
     """The clips of a split that last long enough, a row group in memory at a time; with `named` those of these names.
 
     Raises EarshotError as `clips_of` does.
@@ -128,13 +130,13 @@ def clips_of_split(scenes: Path, wanted: InputSpec, split: str, named: Container
             yield from (clip for clip in group.read() if named is None or clip.clip_id in named)
 
 
-def middle_moment(clip: Clip, seconds: float) -> tuple[int, float]:
+def middle_moment(clip: SceneClip, seconds: float) -> tuple[int, float]:
     """The number of the moment nearest to a clip's middle, and where its slice of so many seconds of sound begins."""
     number = int(np.abs(np.array(clip.times) - clip.duration / 2).argmin())
     return number, CENTERED.start(clip, clip.times[number], seconds, 0)
 
 
-def _moments(scenes: Path, clips: list[Clip], wanted: InputSpec) -> tuple[Tensor, Tensor]:
+def _moments(scenes: Path, clips: list[SceneClip], wanted: InputSpec) -> tuple[Tensor, Tensor]:
     """Pictures, uint8 (clips, 3, image_size, image_size), and sounds, float32 (clips, samples)."""
     moments = [middle_moment(clip, wanted.seconds) for clip in clips]
     sounds = [wanted.cut(clip.sound, start) for clip, (_, start) in zip(clips, moments, strict=True)]

@@ -1,1 +1,1 @@
-"""Label models, a module each that defines LABEL_MODEL (earshot/labels/model.py)."""
+"""Label models; each module defines a LABEL_MODEL (earshot/labels/model.py)."""

@@ -1,7 +1,7 @@
 """The label model `binary`: a code with a bit for each of the first principal components (Owens et al. 2016, 3.2).
 
-The paper projects every sound texture on the top principal components, 30 of them, and thresholds the projections; at
-what, it does not say. At zero a bit tells the side of the mean; at the median every bit is as often 1 as 0.
+The paper projects every sound texture on the top 30 principal components and thresholds the projections, but does not
+state the threshold. At zero, a bit is the side of the mean; at the median, every bit is as often 1 as 0.
 """
 
 from collections.abc import Iterable
@@ -19,54 +19,54 @@ from earshot.labels.scaling import Scale
 
 Threshold = Literal["zero", "median"]
 
-# A component with a smaller share of the first one's variance is rounding, and so would be its bit.
+# A component with a smaller share of the first one's variance is rounding noise, and so would be its bit.
 CONSTANT = 1e-10
 
 
 class Params(Group):
     """The model's own parameters."""
 
-    components: Annotated[int, Field(ge=1, le=62), IDEA]  # the bits of a code are those of one int64
+    components: Annotated[int, Field(ge=1, le=62), IDEA]  # a code must fit in an int64
     threshold: Annotated[Threshold, IDEA]
     scale: Scale
 
 
 @dataclass(frozen=True)
 class BinaryCode:
-    """Directions of unit length in the scaled descriptors, float32 (components, d), and thresholds (components,)."""
+    """Unit vectors in the space of scaled descriptors, float32 (components, d), and thresholds (components,)."""
 
     components: np.ndarray
     thresholds: np.ndarray
 
     @staticmethod
     def shapes(components: int, dimensions: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor."""
+        """The shape of each tensor."""
         return {"components": (components, dimensions), "thresholds": (components,)}
 
     def assign(self, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The code of each row, int64 (rows,), bit i of which is component i; there is no distance: NaN (rows,)."""
+        """The code of each row, int64 (rows,), bit i for component i, and NaN (rows,), as codes have no distance."""
         bits = scaled @ self.components.T > self.thresholds  # (rows, components)
         codes = bits @ (np.int64(1) << np.arange(len(self.components), dtype=np.int64))
         return codes, np.full(len(scaled), np.nan, dtype=np.float32)
 
 
 def unpack(codes: np.ndarray, components: int) -> np.ndarray:
-    """The bits of codes of that many components, (rows,) to bool (rows, components)."""
+    """The bits of codes: (rows,) to bool (rows, components)."""
     return (codes[:, None] >> np.arange(components, dtype=np.int64) & 1).astype(bool)
 
 
 def fit_binary(blocks: Iterable[np.ndarray], rows: int, *, components: int, threshold: Threshold) -> BinaryCode:
-    """Principal components of the scaled rows, whose mean the scaling has put at zero, and their thresholds.
+    """Principal components of the scaled rows, whose mean is zero, and their thresholds.
 
-    Their second moments are summed block by block, 8 d^2 bytes (77 MB for the 3100 numbers of mfcc); medians need a
-    second pass, which keeps 4 bytes a row and component. The largest number of every component is positive.
+    Second moments are summed block by block, in 8 d^2 bytes (77 MB for the 3100 numbers of mfcc). Medians require a
+    second pass and 4 bytes a row and component. The largest entry of every component is positive.
 
     Args:
-        blocks: float32 arrays (any number, d); every iteration over it gives the same ones.
-        rows: how many rows they have in all.
+        blocks: float32 arrays (any number, d), the same in every iteration over it.
+        rows: the total number of rows.
 
     Raises:
-        EarshotError: there are fewer rows, dimensions or directions in which rows vary than components.
+        EarshotError: there are fewer rows, dimensions or directions of variation than components.
     """
     if rows < components:
         raise EarshotError(f"{rows} rows are too few for {components} components; give more clips or lower components")
@@ -77,8 +77,8 @@ def fit_binary(blocks: Iterable[np.ndarray], rows: int, *, components: int, thre
     variances, vectors = scipy.linalg.eigh(moments, subset_by_index=(dimensions - components, dimensions - 1))
     varying = int((variances > CONSTANT * variances[-1]).sum())
     if varying < components:
-        found = f"the training sounds vary in {varying} directions, label.components is {components}"
-        raise EarshotError(f"{found}; give more clips or lower label.components")
+        message = f"the training sounds vary in {varying} directions, label.components is {components}"
+        raise EarshotError(f"{message}; give more clips or lower label.components")
     directions = vectors.T[::-1]  # (components, d), the one of largest variance first
     largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)
     directions = np.ascontiguousarray(directions * np.sign(largest), dtype=np.float32)
@@ -105,7 +105,7 @@ def _medians(blocks: Iterable[np.ndarray], directions: np.ndarray, rows: int) ->
 
 
 def bit_entropy(codes: np.ndarray, components: int) -> float:
-    """The mean over the bits: 1 where each of them is as often 1 as 0."""
+    """The mean entropy of the bits: 1 if each is as often 1 as 0."""
     return float(np.mean([entropy(bits) for bits in unpack(codes, components).T]))
 
 

@@ -1,4 +1,4 @@
-"""The label model `clusters`: a label is the nearest of the centroids that k-means found (Owens et al. 2016, 3.2)."""
+"""The label model `clusters`: a label is the nearest centroid of k-means (Owens et al. 2016, 3.2)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ class Params(KmeansOptions):
 
 
 @dataclass(frozen=True)
-class Clusters:
+class ClusterCentroids:
     """Centroids of scaled descriptors, float32 (clusters, d)."""
 
     centroids: np.ndarray
 
     @staticmethod
     def shapes(clusters: int, dimensions: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor."""
+        """The shape of each tensor."""
         return {"centroids": (clusters, dimensions)}
 
     def assign(self, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -38,16 +38,16 @@ class Clusters:
 
 def fit_clusters(
     blocks: Iterable[np.ndarray], rows: int, *, values: int, options: KmeansOptions, seed: int
-) -> Clusters:
-    """k-means of the scaled rows, `values` clusters of them; raises what `fit_kmeans` raises."""
-    return Clusters(fit_kmeans(blocks, values, rows=rows, **options.kmeans, seed=seed))
+) -> ClusterCentroids:
+    """k-means of the scaled rows, with `values` clusters; raises what `fit_kmeans` raises."""
+    return ClusterCentroids(fit_kmeans(blocks, values, rows=rows, **options.kmeans, seed=seed))
 
 
 LABEL_MODEL = LabelModel(
     params=Params,
     kind="cluster",
     fit=fit_clusters,
-    fitted=Clusters,
+    fitted=ClusterCentroids,
     words="a label is one of {values} clusters of {descriptor}",
     predicts="which of {values} clusters of sound {descriptor}s is heard around them",
 )

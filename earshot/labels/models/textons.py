@@ -1,6 +1,6 @@
 """The label model `textons`, the visual control: clusters of texton histograms (Owens et al. 2016, section 5).
 
-It hears nothing but which moments are silent, and learns from the same moments as every other label model.
+Of the sound it uses only which moments are silent, so that it is fitted on the same moments as other label models.
 """
 
 import json
@@ -28,59 +28,59 @@ class Params(clusters.Params):
 
 
 @dataclass(frozen=True)
-class Images:
-    """What the workers that look at frames are given: the folders of both tables, and of what they make of them."""
+class Folders:
+    """The folders for workers that read frames: of both tables and of intermediate results."""
 
     scenes: Path
     sounds: Path
     scratch: Path
 
     def drawn(self, number: int) -> Path:
-        """The list of a shard's frames that the dictionary is fitted on."""
+        """The list of a shard's frames for fitting the dictionary."""
         return self.scratch / "drawn" / f"{shard_name(number)}.json"
 
     def pixels(self, number: int) -> Path:
-        """The responses of the filters at pixels of those."""
+        """The filter responses at pixels of these frames."""
         return self.scratch / "pixels" / f"{shard_name(number)}.safetensors"
 
 
 def texton_histograms(
     run: StageContext, sounds: list[Path], options: Params, seed: int
 ) -> tuple[list[Path], Described]:
-    """The shards of the table of texton histograms, a row a moment of `sounds`."""
-    images = Images(run.path("data/scenes"), sounds[0].parent, run.scratch)
-    check_shards(shard_paths(images.scenes, ".parquet"), sounds)
-    work = partial(histogram_shard, images=images, textons=fitted_textons(run, images, sounds, options, seed))
+    """The shards of the table of texton histograms, with a row for each moment of `sounds`."""
+    folders = Folders(run.path("data/scenes"), sounds[0].parent, run.scratch)
+    check_shards(shard_paths(folders.scenes, ".parquet"), sounds)
+    work = partial(histogram_shard, folders=folders, textons=fitted_textons(run, folders, sounds, options, seed))
     run.map_shards(work, range(len(sounds)), title="finding textons")
     parts = {"textons": slice(0, options.textons)}
-    return shard_paths(images.scratch / "histograms", ".parquet"), Described("textons", parts)
+    return shard_paths(folders.scratch / "histograms", ".parquet"), Described("textons", parts)
 
 
-def fitted_textons(run: StageContext, images: Images, sounds: list[Path], options: Params, seed: int) -> Textons:
-    """The dictionary of this run: fitted now, or before the run was interrupted."""
+def fitted_textons(run: StageContext, folders: Folders, sounds: list[Path], options: Params, seed: int) -> Textons:
+    """The dictionary of this run; fits and saves it if it is not there yet."""
     folder = run.out("models/labeler")
     if not (folder / TEXTONS_FILE).exists():
         for number, rows in enumerate(draw_frames(sounds, seed)):
-            with write_atomically(images.drawn(number)) as temporary_path:
+            with write_atomically(folders.drawn(number)) as temporary_path:
                 temporary_path.write_text(json.dumps(rows.tolist()))
-        run.map_shards(partial(pixels_shard, images=images, seed=seed), range(len(sounds)), title="drawing pixels")
-        pixels = (read_pixels(images.pixels(number)) for number in range(len(sounds)))
+        run.map_shards(partial(pixels_shard, folders=folders, seed=seed), range(len(sounds)), title="drawing pixels")
+        pixels = (read_pixels(folders.pixels(number)) for number in range(len(sounds)))
         save_textons(folder, fit_textons(pixels, options.textons, **options.kmeans, seed=seed))
     return load_textons(folder)
 
 
-def pixels_shard(number: int, images: Images, seed: int) -> dict[str, int]:
-    """Write the responses at pixels of the shard's frames that were drawn."""
+def pixels_shard(number: int, folders: Folders, seed: int) -> dict[str, int]:
+    """Write the responses at pixels of the drawn frames of a shard."""
     name = f"{shard_name(number)}.parquet"
-    rows = np.array(json.loads(images.drawn(number).read_text()), np.int64)
-    write_pixels(images.pixels(number), images.scenes / name, images.sounds / name, rows, [seed, number])
+    rows = np.array(json.loads(folders.drawn(number).read_text()), np.int64)
+    write_pixels(folders.pixels(number), folders.scenes / name, folders.sounds / name, rows, [seed, number])
     return {}
 
 
-def histogram_shard(number: int, images: Images, textons: Textons) -> dict[str, int]:
-    """Write the shard's histograms."""
+def histogram_shard(number: int, folders: Folders, textons: Textons) -> dict[str, int]:
+    """Write the histograms of a shard."""
     name = f"{shard_name(number)}.parquet"
-    write_histograms(images.scratch / "histograms" / name, images.scenes / name, images.sounds / name, textons)
+    write_histograms(folders.scratch / "histograms" / name, folders.scenes / name, folders.sounds / name, textons)
     return {}
 
 

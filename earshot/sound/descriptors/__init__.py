@@ -1,1 +1,1 @@
-"""Descriptors of windows of sound, a module each that defines DESCRIPTOR (earshot/sound/description.py)."""
+"""Descriptors of windows of sound; each module defines a DESCRIPTOR (earshot/sound/description.py)."""

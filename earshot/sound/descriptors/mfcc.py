@@ -1,5 +1,6 @@
-"""The descriptor `mfcc`: mel-frequency cepstral coefficients, which Mahadev and Lu (2020), section 3.2, compare with
-textures.
+"""The descriptor `mfcc`: mel-frequency cepstral coefficients.
+
+Mahadev and Lu (2020), section 3.2, compare them with textures.
 """
 
 import librosa
@@ -15,11 +16,12 @@ FRAMES = 155
 def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
     """20 coefficients of 155 frames, C order: windows of 3.75 s, float32 (moments, samples), to (moments, 3100).
 
-    The report gives the size but no setting of librosa has 155 frames in 3.75 s, so the hop is a 154th of the window.
+    The paper gives this size, but librosa's default hop does not yield 155 frames in 3.75 s. Here the hop is a 154th of
+    the window.
     """
     resampled = librosa.resample(windows, orig_sr=sample_rate, target_sr=MFCC_RATE)
     hop = resampled.shape[1] // (FRAMES - 1)
-    # One window a call: librosa's floor of 80 dB below the loudest would else reach across all of them.
+    # One window a call, because librosa clips 80 dB below the loudest value of all windows of a call.
     coefficients = [
         librosa.feature.mfcc(y=window, sr=MFCC_RATE, n_mfcc=COEFFICIENTS, n_fft=2048, hop_length=hop).ravel()
         for window in resampled

@@ -1,15 +1,15 @@
-"""The descriptor `spectrum`: what each cochlear channel carries at the instant of the frame."""
+"""The descriptor `spectrum`: the level of each cochlear channel at the time of the frame."""
 
 import numpy as np
 
 from earshot.sound.cochlea import CHANNELS, ENVELOPE_RATE, ENVELOPE_SAMPLES
 from earshot.sound.description import Descriptor
 
-HALF_INTERVAL = 1 / 60  # s; Owens 2016, section 3.3: 33.3 ms, the time of one frame, centred on the frame
+HALF_INTERVAL = 1 / 60  # s; Owens 2016, section 3.3: 33.3 ms, the duration of one frame, centered on the frame
 
 
 def spectra(envelopes: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Mean of each channel around `centres` (s): (moments, 32, 1500) and (moments,) to (moments, 32).
+    """Mean of each channel around `centers` (s): (moments, 32, 1500) and (moments,) to (moments, 32).
 
     The envelopes are compressed and not divided by their loudness.
     """

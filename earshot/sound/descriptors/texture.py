@@ -23,7 +23,7 @@ def charts(texture: np.ndarray, options: TextureOptions) -> dict[str, np.ndarray
     """Mean and spread (32,), correlation (32 * 32,) and modulation (32 * 10,) of a texture (502,), and their axes.
 
     The axes are the frequencies of the channels (32,) and the rates of the modulation (10,), both in Hz. Correlations
-    that a texture has not are NaN.
+    that are not part of a texture are NaN.
     """
     moments = texture[TEXTURE_GROUPS["moments"]]
     correlation = np.full((CHANNELS, CHANNELS), np.nan, np.float32)
