@@ -116,9 +116,7 @@ def make(context: Context) -> ExhibitResult:
     }
     drawn = {prefix: layers[prefix] for prefix in DRAWN}
     squares = draw_squares(drawn, pool, strongest, fields, params.gallery, context.scratch / "galleries")
-    audible = {
-        name.casefold() for name in params.audible_classes or {each for names in said.values() for each in names}
-    }
+    audible = {name.casefold() for name in params.audible_classes or {each for names in said.values() for each in names}}
     rows = (
         row
         for prefix, each in told.items()
