@@ -125,7 +125,7 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
     metrics, classes = run_stage(tmp_path / "root", "voc", **changes)
     for layer in layers:
         assert metrics[f"map_{layer}"] == metrics[f"random_map_{layer}"] == metrics[f"wrong_sound_map_{layer}"]
-        assert 0 < metrics[f"C_{layer}"] <= 0.0625
+        assert 0 < metrics[f"svm_c_{layer}"] <= 0.0625
         assert np.mean([float(row[f"ap_{layer}"]) for row in classes]) == pytest.approx(
             metrics[f"map_{layer}"], abs=1e-5
         )

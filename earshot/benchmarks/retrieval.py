@@ -118,5 +118,5 @@ BENCHMARK = Benchmark(
     scores=r"ndcg\d+",
     metric="nDCG",
     columns={f"{query}_{entry}": f"{query} to {entry}" for query, entry in DIRECTIONS},
-    alike={"random order": "random_order_"},
+    alike={"random ranking": "random_order_"},
 )

@@ -38,7 +38,7 @@ SMALLEST = 1e-6  # variance of a component, as a share of the same, below which 
 BIAS = 0.1  # mean of every output before its ReLU
 ROWS = 50  # inputs that are clustered, for each centroid
 ITERATIONS = 15
-# Values of the largest map of all pictures together, 2 GB: 1,700 pictures for AlexNet at 227 px, 160 for VGG-16.
+# Values of the largest map of all images together, 2 GB: 1,700 images for AlexNet at 227 px, 160 for VGG-16.
 LARGEST_MAP = 2**29
 FLAT = 1e-5  # deviation of an output, as a share of its size, below which it is rounding
 

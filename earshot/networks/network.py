@@ -112,7 +112,7 @@ class Network(ImageEncoder):
         name: of the architecture, as in `pretrain.backbone`; by default that of the class's module.
         classes: number of outputs.
         width: factor on all channels and hidden units.
-        image_size: side of the pictures in px.
+        image_size: side of the images in px.
         dropout: probability at the dropouts among the fully connected layers.
 
     Attributes:

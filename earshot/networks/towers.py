@@ -50,7 +50,7 @@ class Tower(nn.Sequential):
 
 
 def pooled(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps (n, channels, h, w) max-pooled to at most height x width positions, a flat row each: (n, channels * h' * w').
+    """Maps (n, channels, h, w) max-pooled to at most height x width positions, flat: (n, channels * h' * w').
 
     Pools overlap if the sides do not divide, so that they cover the whole map.
     """

@@ -131,7 +131,7 @@ class TwoTowers(Correspondence, Convolutional):
         self.audio_std.copy_(deviation)
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
-        conv5 = self.convolve(normalized)  # (pictures, 512 w, side, side)
+        conv5 = self.convolve(normalized)  # (images, 512 w, side, side)
         max5 = conv5.amax((2, 3))
         yield "max5", max5
         yield "pool5", pooled(conv5, POOL5_SIDE, POOL5_SIDE)

@@ -15,7 +15,7 @@ from earshot.networks.crops import Changes
 
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
 
-# Luma and the two chroma axes of NTSC. Hue rotates the chroma plane, saturation scales it; luma and grays do not change.
+# Luma and the two chroma axes of NTSC. Hue rotates the chroma plane, saturation scales it; luma and grays stay.
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 

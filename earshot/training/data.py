@@ -49,7 +49,7 @@ class LabeledRowGroup:
         return list(zip(self.frames(), self.labels.tolist(), strict=True))
 
     def frames(self) -> list[bytes]:
-        """The JPEG frames of the labelled moments, in order."""
+        """The JPEG frames of the labeled moments, in order."""
         return list(frames_in(self.group.read(["frames"]), self.clips, self.moments))
 
 

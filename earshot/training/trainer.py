@@ -237,8 +237,8 @@ class Trainer:
         self._mark = now
         if not math.isfinite(self.progress.loss):
             raise EarshotError(
-                f"step {self.progress.step} of {self.steps}: the loss is {self.progress.loss}, expected a number; lower "
-                f"learning_rate ({self.plan.learning_rate}) or grad_clip_norm ({self.plan.grad_clip_norm})"
+                f"step {self.progress.step} of {self.steps}: the loss is {self.progress.loss}, expected a number; "
+                f"lower learning_rate ({self.plan.learning_rate}) or grad_clip_norm ({self.plan.grad_clip_norm})"
             )
 
     def _save(self) -> None:

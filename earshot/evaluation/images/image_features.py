@@ -71,7 +71,7 @@ def color_features(files: Sequence[Path], resize: int, crop: int) -> Tensor:
     """
     features = torch.empty(len(files), COLOR_STEPS**3)
     for rows, images in image_batches(files, resize, crop, "colors"):
-        steps = (images // (256 // COLOR_STEPS)).int()  # (pictures, 3, crop, crop)
+        steps = (images // (256 // COLOR_STEPS)).int()  # (images, 3, crop, crop)
         codes = (steps[:, 0] * COLOR_STEPS + steps[:, 1]) * COLOR_STEPS + steps[:, 2]
         for row, code in zip(range(rows.start, rows.stop), codes, strict=True):
             shares = torch.bincount(code.flatten(), minlength=COLOR_STEPS**3) / code.numel()

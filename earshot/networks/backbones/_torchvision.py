@@ -60,7 +60,7 @@ class TorchvisionNetwork(ConvolutionalNetwork):
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
         before = self._run(self._parts.earlier, normalized)
-        conv5 = self._run(self._parts.later, before)  # (pictures, channels, side, side)
+        conv5 = self._run(self._parts.later, before)  # (images, channels, side, side)
         yield "max5", conv5.amax((2, 3))
         pooled = self.pool(conv5)
         small = pooled is not conv5 or conv5.shape[3] <= 2

@@ -1,4 +1,4 @@
-"""AlexNet with batch norm, at any width and picture size: the network of Mahadev & Lu (2020)."""
+"""AlexNet with batch norm, at any width and image size: the network of Mahadev & Lu (2020)."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -67,7 +67,7 @@ class AlexNet(ConvolutionalNetwork):
 
     @classmethod
     def side_of_pool5(cls, image_size: int) -> int:
-        """Positions along one side of the pool5 map of a picture of that size: 6 at 227 px."""
+        """Positions along one side of the pool5 map of an image of that size: 6 at 227 px."""
         side = image_size
         for layer in cls.plan:
             side = (side + 2 * layer.padding - layer.kernel) // layer.stride + 1
@@ -85,11 +85,11 @@ class AlexNet(ConvolutionalNetwork):
         return self.fc7(self.fc6(pooled.flatten(1)))
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
-        conv5 = self.convolve(normalized)  # (pictures, 256 w, side, side)
+        conv5 = self.convolve(normalized)  # (images, 256 w, side, side)
         yield "max5", conv5.amax((2, 3))
-        pool5 = self.pool(conv5)  # (pictures, 256 w, pooled_side, pooled_side)
+        pool5 = self.pool(conv5)  # (images, 256 w, pooled_side, pooled_side)
         yield "pool5", pool5
-        fc6 = self.fc6(pool5.flatten(1))  # (pictures, 4096 w)
+        fc6 = self.fc6(pool5.flatten(1))  # (images, 4096 w)
         yield "fc6", fc6
         yield "fc7", self.fc7(fc6)
 

@@ -1,4 +1,4 @@
-"""CaffeNet with batch norm, at any width and picture size: the network of Owens (2016), section 3.3."""
+"""CaffeNet with batch norm, at any width and image size: the network of Owens (2016), section 3.3."""
 
 from earshot.networks.backbones.alexnet import AlexNet, Convolution
 
