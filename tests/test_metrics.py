@@ -46,7 +46,7 @@ def test_a_constant_score_gets_the_share_of_positives():
 
 
 def test_average_precision_is_refused_where_it_means_nothing():
-    with pytest.raises(ValueError, match="no picture is positive"):
+    with pytest.raises(ValueError, match="no image is positive"):
         average_precision(np.ones(3), np.array([-1, 0, -1]))
     with pytest.raises(ValueError, match="not a number"):
         average_precision(np.array([1, np.nan]), np.array([1, -1]))

@@ -1,6 +1,6 @@
 """A small vision transformer: as earshot/networks/backbones/vit.py it is `pretrain.backbone=vit`.
 
-Patches of a picture run through blocks of attention (Dosovitskiy 2021); the mean over them tells the label.
+Patches of an image run through blocks of attention (Dosovitskiy 2021); the mean over them tells the label.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class VisionTransformer(Network):
         self.renew_output(classes)  # all classes are equally likely at first
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
-        tokens = self.patches(normalized).flatten(2).transpose(1, 2) + self.places  # (pictures, patches, channels)
+        tokens = self.patches(normalized).flatten(2).transpose(1, 2) + self.places  # (images, patches, channels)
         for layer, block in zip(self.probe_layers, self.blocks, strict=True):
             tokens = block(tokens)
             yield layer, tokens.mean(1)
