@@ -34,7 +34,11 @@ def flac(samples: np.ndarray) -> bytes:
 
 
 def write_annotated(
-    root: Path, grays: Sequence[int], levels: Sequence[float], annotations: Sequence[Sequence[str]], groups: Sequence[str]
+    root: Path,
+    grays: Sequence[int],
+    levels: Sequence[float],
+    annotations: Sequence[Sequence[str]],
+    groups: Sequence[str],
 ) -> None:
     """data/scenes and data/annotations under `root`: a clip for each entry, in two shards.
 

@@ -55,9 +55,7 @@ def test_a_network_of_sequences_is_refused(tmp_path, monkeypatch):
     network = Telling()
     network.frames = 63
     monkeypatch.setattr(moments, "load_correspondence", lambda folder, name: network)
-    with pytest.raises(
-        EarshotError, match="telling, which takes 63 images at a time; use a network of single"
-    ):
+    with pytest.raises(EarshotError, match="telling, which takes 63 images at a time; use a network of single"):
         moments.load_correspondences(tmp_path)
 
 

@@ -137,7 +137,7 @@ def test_avol_begins_between_the_two_answers(world, tmp_path):
     assert abs(actual) < abs(actual - network.bias.detach()) / 4  # other pairs than those that it was made even on
 
 
-def test_motion_needs_sequences_and_is_told_which(tmp_path, capsys):
+def test_motion_needs_sequences_and_names_the_parameter(tmp_path, capsys):
     write_clips(tmp_path / "data/scenes", [f"group_{number}" for number in range(20)])
     with pytest.raises(SystemExit) as ended:
         correspond(tmp_path, "correspond.network=multisensory", "correspond.negatives=shifted")

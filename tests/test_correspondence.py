@@ -58,7 +58,9 @@ def write_world(root, clips):
             )
         )
     write_scenes(root / "scenes" / "00000.parquet", rows)
-    write_annotations(root / "annotations" / "00000.parquet", {row.clip_id: [row.clip_id.split("_")[2]] for row in rows})
+    write_annotations(
+        root / "annotations" / "00000.parquet", {row.clip_id: [row.clip_id.split("_")[2]] for row in rows}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
 
 
 @pytest.mark.slow
-def test_the_baselines_learn_what_annotations_tell(world, tmp_path):
+def test_the_baselines_learn_from_annotations(world, tmp_path):
     """Two kinds: a sound of another group is of the other kind half of the time, so three of four pairs can be told."""
     result = evaluate(context(world, tmp_path, supervised_epochs=12))
     assert result.metrics["direct_accuracy"] > 0.65

@@ -56,12 +56,14 @@ def pairs_for(network: Correspondence, count: int) -> tuple[torch.Tensor, torch.
 
 def maps_at(network: nn.Module, *inputs: torch.Tensor) -> dict[str, tuple[int, ...]]:
     """The shape of what every convolution, linear layer and pool gives, without the batch."""
-    actual: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, module in network.named_modules():
         if isinstance(module, (*COMPUTED, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)):
-            module.register_forward_hook(lambda _, inputs, outputs, name=name: actual.update({name: tuple(outputs.shape[1:])}))
+            module.register_forward_hook(
+                lambda _, __, outputs, name=name: shapes.update({name: tuple(outputs.shape[1:])})
+            )
     network(*inputs)
-    return actual
+    return shapes
 
 
 def parameters(module: nn.Module) -> int:
@@ -313,7 +315,7 @@ def test_half_precision_gives_log_odds_of_float32_near_those_of_full(name):
 
 
 @pytest.mark.parametrize("name", CORRESPONDENCES)
-def test_pairs_that_share_images_and_sounds_are_told_as_each_by_itself(name):
+def test_pairs_that_share_images_and_sounds_are_scored_as_each_by_itself(name):
     network = build(name).eval()
     give_scores(network)
     images, sounds = pairs_for(network, 3)
@@ -338,7 +340,7 @@ def test_pairs_are_even_before_training(name):
             assert abs(network(*inputs).mean()) < 1e-5
 
 
-def test_ave_begins_with_near_means_match_and_says_when_the_sign_has_turned():
+def test_ave_begins_with_the_correct_sign_and_reports_a_wrong_one():
     for seed in range(5):
         torch.manual_seed(seed)
         network = AVENet(width=1 / 16, image_size=32)
@@ -402,7 +404,7 @@ def test_the_mean_of_the_class_activation_map_is_the_score():
     assert torch.allclose(actual.mean((1, 2)), network(images, sounds), atol=1e-4)
 
 
-def test_the_multisensory_network_hears_both_channels_and_when():
+def test_the_multisensory_network_uses_both_channels_and_their_timing():
     network = build("multisensory").eval()
     give_scores(network)
     images, sounds = pairs_for(network, 2)
@@ -449,7 +451,7 @@ def test_silence_sets_no_scale():
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_images_have_the_layers_that_are_probed(name):
+def test_images_have_the_probe_layers(name):
     network = build(name, width=1 / 8, image_size=128).eval()
     images, _ = pairs_for(network, 2)
     with torch.inference_mode():
@@ -473,7 +475,7 @@ def test_at_the_papers_size_the_probed_map_has_8192_dimensions_and_the_sounds_61
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_map_says_what_the_network_says_of_an_image_that_is_everywhere_alike(name):
+def test_a_map_of_a_constant_image_equals_the_score(name):
     network = build(name).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)

@@ -184,7 +184,7 @@ def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
     assert abs(apart[:, 0].mean() - apart[:, 1].mean()) < 0.3  # neither modality tells the kinds apart by its time
 
 
-def test_the_control_hears_one_clip_of_another_group_for_good(scenes):
+def test_the_control_gets_one_fixed_clip_of_another_group(scenes):
     actual = []
     for seed in (0, 1):
         deranged = {}
@@ -201,7 +201,7 @@ def test_the_control_hears_one_clip_of_another_group_for_good(scenes):
 
 
 @inputs(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 99))
-def test_no_clip_is_dealt_its_own_group(groups, seed):
+def test_no_clip_gets_a_sound_of_its_own_group(groups, seed):
     groups = np.array(groups)
     deranged = derange_to_others(groups, np.random.default_rng(seed))
     if len(set(groups.tolist())) == 1:
@@ -210,21 +210,21 @@ def test_no_clip_is_dealt_its_own_group(groups, seed):
         assert (groups[deranged] != groups).all()
 
 
-def test_clips_of_one_group_cannot_be_told_from_another(tmp_path):
+def test_clips_of_a_single_group_are_refused(tmp_path):
     write_clips(tmp_path, ["group_0"] * 8)
     split = split_of("group_0")
     with pytest.raises(EarshotError, match=r"8 clips, all of the group 'group_0', expected two groups or more"):
         next(pairs_of(tmp_path, split=split, batch_size=4))
 
 
-def test_a_network_that_sees_motion_needs_sequences_of_its_rate(tmp_path):
+def test_a_network_of_motion_needs_sequences_of_its_rate(tmp_path):
     write_clips(tmp_path, ["a", "b"])
     with pytest.raises(EarshotError, match="sequences of 5 frames a second, the network wants 30 frames in 1.00 s"):
         clips_of(tmp_path, replace(SEQUENCE, frames=30), SHIFTED, split="train")
 
 
 @pytest.mark.parametrize(("own", "rate"), [(20_000, 48_000), (44_100, 21_000), (48_000, 48_000), (11_127, 48_000)])
-def test_a_slice_of_a_tone_is_that_tone_at_the_rate_asked_for(own, rate):
+def test_a_slice_of_a_tone_is_that_tone_at_the_requested_rate(own, rate):
     time = np.arange(3 * own) / own
     tone = np.sin(2 * np.pi * 500 * time) * 0.5
     actual = sound_slice(flac(tone, own), 1.0, samples=rate, rate=rate, channels=1)
@@ -233,7 +233,7 @@ def test_a_slice_of_a_tone_is_that_tone_at_the_rate_asked_for(own, rate):
     assert np.abs(actual - spec)[middle].max() < 0.005
 
 
-def test_beyond_the_end_there_is_silence_and_mono_is_heard_from_both_sides():
+def test_beyond_the_end_there_is_silence_and_mono_fills_both_channels():
     actual = sound_slice(flac(np.full(RATE, 0.5)), 0.5, samples=RATE, rate=RATE, channels=2)
     assert actual.shape == (2, RATE)
     assert (actual[0] == actual[1]).all()
@@ -289,7 +289,7 @@ def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes)
     assert own > control + 0.3
 
 
-def test_batches_do_not_depend_on_the_threads_and_volume_changes_sounds_alone(scenes):
+def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scenes):
     quiet, loud = task_of(scenes), task_of(scenes, gain_jitter=0.5)
     for one, other in zip(quiet.batches(range(3)), map(quiet._training_batch, range(3)), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

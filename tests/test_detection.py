@@ -294,9 +294,15 @@ def test_released_proposals_are_read_by_name_in_their_order(tmp_path):
 
 ODD_FILES = [
     (lambda data_dir: None, r"voc_2007_trainval\.mat: cannot be read"),
-    (lambda data_dir: write_released(data_dir, "trainval", [], []).write_bytes(b"MATLAB 7.3 MAT-file" * 20), "cannot be read"),
+    (
+        lambda data_dir: write_released(data_dir, "trainval", [], []).write_bytes(b"MATLAB 7.3 MAT-file" * 20),
+        "cannot be read",
+    ),
     (lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.ones((2, 4))], images=None), "holds 0 images"),
-    (lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.ones((2, 4))], boxes=np.ones((1, 4))), "holds 1 images"),
+    (
+        lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.ones((2, 4))], boxes=np.ones((1, 4))),
+        "holds 1 images",
+    ),
     (lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.ones((2, 5))]), r"boxes 1 are float64 \(2, 5\)"),
     (lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.full((2, 4), np.nan)]), "boxes 1 are"),
     (lambda data_dir: write_released(data_dir, "trainval", ["2"], [np.ones((2, 4))]), "has no proposals for image 1"),
@@ -335,7 +341,7 @@ def test_regions_are_a_quarter_objects_and_background_near_them():
     assert (nearest[classes == 2] == 1).all()
 
 
-def test_every_image_is_shown_before_one_comes_again(make_context):
+def test_every_image_is_used_before_one_is_repeated(make_context):
     context = make_context(images=3)
     order = [place for step in range(8) for place in image_indices(context, 4, step)]
     assert all(sorted(order[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
@@ -497,7 +503,7 @@ SPOILED = [
 
 
 @pytest.mark.parametrize(("damage", "changes", "message"), SPOILED, ids=[message for *_, message in SPOILED])
-def test_a_tree_that_is_not_whole_is_refused_by_name(damage, changes, message, tmp_path, data_dir, encoders):
+def test_an_incomplete_data_dir_is_refused_by_name(damage, changes, message, tmp_path, data_dir, encoders):
     damage(data_dir)
     with pytest.raises(SystemExit, match=message) as refused:
         run_stage(tmp_path / "root", data_dir, encoders, **changes)

@@ -142,7 +142,8 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "rank", lambda: 3)
     assert processes.part(32) == slice(24, 32)
     with pytest.raises(
-        processes.EarshotError, match="a batch has 30 items .* for 4 processes; set pretrain.batch_size to a multiple of 4"
+        processes.EarshotError,
+        match="a batch has 30 items .* for 4 processes; set pretrain.batch_size to a multiple of 4",
     ):
         processes.part(30)
 

@@ -133,9 +133,7 @@ def test_difficult_labels_have_no_gradient(encoders, data_dir):
 
 
 def test_every_image_comes_once_before_any_comes_again():
-    orders = np.concatenate([batch_indices("order", 0, step, batch_size=4, count=9) for step in range(9)]).reshape(
-        4, 9
-    )
+    orders = np.concatenate([batch_indices("order", 0, step, batch_size=4, count=9) for step in range(9)]).reshape(4, 9)
     assert all(sorted(order) == list(range(9)) for order in orders.tolist())
     assert len({tuple(order) for order in orders.tolist()}) == 4
 
@@ -167,7 +165,7 @@ def test_scores_of_an_image_are_summed_over_its_crops(encoders, data_dir):
     np.testing.assert_allclose(actual, summed, atol=0.03 * np.abs(summed).max())  # bfloat16
 
 
-def test_eight_images_are_learned_by_heart(tmp_path, encoders, data_dir):
+def test_eight_images_can_be_overfitted(tmp_path, encoders, data_dir):
     files, labels = (part[:8] for part in read_dataset(data_dir)[1]["train"])
     network = load_encoder(encoders, "random")
     renew(network, len(VOC_CLASSES), "all", seed=0)
@@ -193,7 +191,7 @@ def test_every_score_stands_beside_its_controls(make_context):
     assert result.scores.count("(random ") == 2 and "chance" in result.scores
 
 
-def test_a_mode_that_is_not_asked_for_is_not_trained(make_context):
+def test_a_mode_that_is_not_requested_is_not_trained(make_context):
     assert not [key for key in evaluate(make_context(modes="[head]")).metrics if key.endswith("_all")]
 
 
@@ -240,7 +238,7 @@ SPOILED = [
 
 
 @pytest.mark.parametrize(("damage", "message"), SPOILED, ids=[message for _, message in SPOILED])
-def test_a_tree_or_an_encoder_that_is_not_whole_is_refused_by_name(damage, message, make_context, tmp_path):
+def test_an_incomplete_data_dir_or_encoder_is_refused_by_name(damage, message, make_context, tmp_path):
     whole = make_context()
     copies = {name: shutil.copytree(getattr(whole, name), tmp_path / name) for name in ("data_dir", "encoder")}
     spoiled = replace(whole, **copies)

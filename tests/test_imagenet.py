@@ -24,7 +24,7 @@ from stages.evaluate import STAGE, main
 
 CLASSES = {"n01440764": 0, "n02102040": 1, "n03394916": 2}
 SETTINGS = {"inputs": "images", "annotations": "none"}
-SETTINGS |= {"resize": 48, "epochs": 15, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.0}
+SETTINGS |= {"resize": 48, "epochs": 15, "batch_size": 8, "learning_rate": 0.01, "weight_decay": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,9 @@ def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, data_dir, en
     STAGE.run(main, ["--benchmark", "imagenet", "--params", str(PARAMS), "--root", str(root), *sets])
     metrics = json.loads((root / "metrics/imagenet.json").read_text())
     assert set(metrics) == {"accuracy", "random_accuracy", "chance", "images_train", "images_test", "items_hash"}
-    assert metrics["items_hash"] == list_hash(str(file.relative_to(data_dir)) for file in (data_dir / "val").rglob("*.JPEG"))
+    assert metrics["items_hash"] == list_hash(
+        str(file.relative_to(data_dir)) for file in (data_dir / "val").rglob("*.JPEG")
+    )
     assert metrics["accuracy"] == metrics["random_accuracy"] > 0.7
     assert (metrics["images_train"], metrics["images_test"]) == (30, 12)
     with (root / "metrics/imagenet_classes.csv").open() as file:
@@ -100,7 +102,9 @@ def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, data_dir, en
     assert not list(root.rglob("*.npy"))  # gigabytes at the paper's size
 
 
-def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4_by_4(make_context, data_dir, encoder, tmp_path):
+def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4_by_4(
+    make_context, data_dir, encoder, tmp_path
+):
     context, images = make_context(resize=128), imagenet.read_dataset(data_dir)
     place = tmp_path / "features"
     place.mkdir()
@@ -119,7 +123,9 @@ def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4
 def test_rows_come_from_the_right_file_whatever_their_order(make_context, data_dir, monkeypatch):
     whole = imagenet.measure("encoder", make_context(), imagenet.read_dataset(data_dir))
     monkeypatch.setattr(imagenet, "SHARD", 7)
-    again = imagenet.measure("random", make_context(), imagenet.read_dataset(data_dir))  # the same weights, in six files
+    again = imagenet.measure(
+        "random", make_context(), imagenet.read_dataset(data_dir)
+    )  # the same weights, in six files
     np.testing.assert_array_equal(again, whole)
 
 
@@ -144,7 +150,7 @@ def test_a_killed_measurement_goes_on_where_it_was(make_context, data_dir, monke
     np.testing.assert_array_equal(imagenet.measure("random", make_context(), images), correct)
 
 
-def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
+def test_a_layer_learns_what_is_linearly_separable_and_no_more(tmp_path):
     drawn = np.random.default_rng(0)
     labels = drawn.integers(0, 3, 400)
     rows = drawn.standard_normal((400, 20)) * 5
@@ -152,7 +158,7 @@ def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
     np.save(tmp_path / "00000.npy", rows.astype(np.float16))
     features = imagenet.Features([tmp_path / "00000.npy"])
     params = imagenet.Params(
-        data_dir="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch": 32, "learning_rate": 0.03}
+        data_dir="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch_size": 32, "learning_rate": 0.03}
     )
     context = Context(tmp_path, tmp_path, params, 0, tmp_path)
     for inputs, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
@@ -187,7 +193,7 @@ def test_a_classifiers_conv5_is_probed_too(data_dir, tmp_path):
     assert imagenet.measure("encoder", context, imagenet.read_dataset(data_dir)).shape == (12,)
 
 
-def test_a_tree_of_another_layout_is_refused_by_name(tmp_path, data_dir):
+def test_a_data_dir_of_another_layout_is_refused_by_name(tmp_path, data_dir):
     with pytest.raises(EarshotError, match="holds 0 classes and 0 test images, expected train and val with a folder"):
         imagenet.read_dataset(tmp_path / "nothing")
     for name in CLASSES:

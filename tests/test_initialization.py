@@ -94,7 +94,7 @@ def test_every_output_has_unit_variance_and_the_mean_of_the_bias_on_the_images(k
         assert values.mean(1) == pytest.approx(torch.full((len(values),), BIAS), abs=1e-3)
 
 
-def test_first_filters_are_selective_for_the_orientations_that_they_were_shown():
+def test_first_filters_are_selective_for_the_orientations_of_their_images():
     stripes = [striped_images(number * math.pi / 6) for number in range(6)]
 
     def selectivity(network: nn.Module) -> float:

@@ -51,7 +51,7 @@ def test_the_classifier_is_the_one_of_scikit_learn(shape):
             np.testing.assert_allclose(actual[place, :, column], theirs.decision_function(centered), atol=2e-3)
 
 
-def test_rows_that_collapsed_onto_a_line_are_told_apart_all_the_same():
+def test_rows_that_collapsed_onto_a_line_are_still_separated():
     """In float32 their Gram matrix is not positive definite: the last layer of a control may be so."""
     draw = torch.Generator().manual_seed(0)
     places = torch.randn(400, 1, generator=draw).abs() ** 4

@@ -120,7 +120,7 @@ def run_benchmark(data_dir, tmp_path, monkeypatch):
     return run
 
 
-def test_a_network_that_hears_finds_every_box_and_the_controls_do_not(run_benchmark):
+def test_a_network_that_uses_the_sound_finds_every_box_and_the_controls_do_not(run_benchmark):
     result = run_benchmark()
     metrics = result.metrics
     assert metrics["peak"] == 1 and metrics["random_peak"] == 0
@@ -143,7 +143,7 @@ def test_a_map_that_is_no_number_is_refused(run_benchmark):
         run_benchmark(own=broken)
 
 
-def test_the_middle_of_a_recording_is_heard_and_short_ones_end_in_silence(data_dir):
+def test_the_middle_of_a_recording_is_used_and_short_ones_end_in_silence(data_dir):
     network = Looking()
     file = data_dir / "audio" / "p00.wav"
     assert middle_slice(file, network).abs().max() == pytest.approx(0.1, abs=1e-3)
@@ -208,7 +208,7 @@ def test_entries_that_are_none_are_refused_by_file(data_dir, change, message):
         read_dataset(data_dir)
 
 
-def test_a_tree_without_boxes_is_refused(tmp_path):
+def test_a_data_dir_without_boxes_is_refused(tmp_path):
     with pytest.raises(EarshotError, match=r"expected frames, audio, and vggss.json or Annotations"):
         read_dataset(tmp_path)
 

@@ -319,7 +319,7 @@ DAMAGES = {
     "a tensor more": (lambda f: change_tensors(f, lambda t: t.update(fc9=torch.ones(1))), "holds fc9"),
     "half precision": (
         lambda f: change_tensors(f, lambda t: t.update({"fc8.bias": t["fc8.bias"].half()})),
-        "fc8.bias is torch.float16; the network wants torch.float32",
+        "fc8.bias is torch.float16; the network requires torch.float32",
     ),
     "not a number": (
         lambda f: change_tensors(f, lambda t: t["fc8.bias"].fill_(float("nan"))),
@@ -337,7 +337,9 @@ def test_a_damaged_encoder_is_refused_by_name(folder, damage):
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(folder):
-    with pytest.raises(EarshotError, match=r"unknown encoder '\.\./\.\./secret'; expected one of encoder, wrong_sound, random"):
+    with pytest.raises(
+        EarshotError, match=r"unknown encoder '\.\./\.\./secret'; expected one of encoder, wrong_sound, random"
+    ):
         load_encoder(folder, "../../secret")
 
 

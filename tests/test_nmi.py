@@ -37,7 +37,7 @@ def test_the_largest_share_of_a_class_is_that_of_one_cluster():
     assert largest_share(np.array([2, 2, 0, 2])) == 0.75
 
 
-def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tmp_path, monkeypatch):
+def test_a_modality_that_predicts_the_class_scores_one_and_the_other_does_not(tmp_path, monkeypatch):
     kinds = [("surf", 40), ("rain", 120), ("bell", 220)]
     clips = 24
     annotations = [[kinds[number % 3][0], "fire"][: 1 + number % 2] for number in range(clips)]  # only the first counts
@@ -59,7 +59,7 @@ def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tm
     ]  # fmt: skip
 
 
-def test_fewer_clips_than_clusters_give_no_answer(tmp_path, monkeypatch):
+def test_fewer_clips_than_clusters_give_no_result(tmp_path, monkeypatch):
     write_annotated(tmp_path, [10, 20], [0.1, 0.2], [["surf"], ["rain"]], TEST_GROUPS[:2])
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: {"": Telling()})
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")

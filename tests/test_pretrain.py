@@ -111,7 +111,7 @@ def test_trained_networks_start_from_the_random_one(root):
         assert all(torch.allclose(trained[key], random_weights[key], atol=1e-8) for key in learned)
 
 
-def test_the_random_networks_batch_norm_has_seen_training_frames(root):
+def test_the_random_networks_batch_norm_has_statistics_of_training_frames(root):
     pretrain(root, "pretrain.epochs=0")
     network = load_encoder(root / "models/pretrain", "random")
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -137,7 +137,7 @@ def test_weights_from_k_means_are_the_encoder_where_nothing_is_trained(root):
     assert metrics["epoch_kept"] == 0
 
 
-def test_trained_networks_start_from_k_means_where_it_is_asked_for(root):
+def test_trained_networks_start_from_k_means_where_requested(root):
     kmeans = "pretrain.initialization=kmeans"
     pretrain(root, kmeans, "pretrain.epochs=0")
     start = load_file(root / "models/pretrain/encoder.safetensors")
@@ -162,7 +162,7 @@ def test_a_file_of_weights_that_is_not_there_is_refused(root):
         pretrain(root, "pretrain.weights=nowhere.safetensors")
 
 
-def test_the_best_epoch_is_kept_where_it_is_asked_for(root):
+def test_the_best_epoch_is_kept_where_requested(root):
     metrics = pretrain(root, "pretrain.checkpoint_selection=best", "pretrain.control=false")
     with open(root / "metrics/history.csv") as file:
         accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
@@ -185,14 +185,14 @@ def test_binary_codes_are_learned_bit_by_bit(root):
     assert load_encoder(root / "models/pretrain").architecture["classes"] == 2
 
 
-def test_codes_of_more_bits_than_the_labels_are_said_to_have_are_refused(root):
+def test_codes_of_more_bits_than_labels_json_declares_are_refused(root):
     (root / "data/labels/labels.json").unlink()
     (root / "data/labels/labels.json").write_text('{"kind": "bits", "values": 1}')
     with pytest.raises(SystemExit, match=r"label is from 0 to 2, expected 0 to 1 \(by labels.json\)"):
         pretrain(root)
 
 
-def test_no_control_is_trained_where_none_is_asked_for(root):
+def test_no_control_is_trained_where_none_is_requested(root):
     assert "wrong_sound_val_accuracy" not in pretrain(root, "pretrain.control=false")
     assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
     assert "wrong_sound" not in (root / "metrics/history.csv").read_text()

@@ -18,7 +18,13 @@ from earshot.benchmarks import dcase, esc50
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.recordings import recordings
-from earshot.evaluation.recordings.recordings import Split, classify, cut_recording, describe_recording, embed_recordings
+from earshot.evaluation.recordings.recordings import (
+    Split,
+    classify,
+    cut_recording,
+    describe_recording,
+    embed_recordings,
+)
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.towers import pooled
@@ -222,7 +228,7 @@ def test_esc50_scores_a_sound_tower_beside_its_controls(tmp_path, encoder, capsy
     assert re.search(r"ave 0\.\d+, wrong sound 0\.\d+, random 0\.\d+; chance 0\.333", capsys.readouterr().out)
 
 
-def test_dcase_2013_trains_on_one_folder_and_asks_the_other(tmp_path, dataset_2013, encoder, capsys):
+def test_dcase_2013_trains_on_one_folder_and_tests_on_the_other(tmp_path, dataset_2013, encoder, capsys):
     scenes = dcase.read_dataset(dataset_2013)
     (split,) = scenes.splits
     assert [scenes.files[place].parent.name for place in (0, 8, 9, 14)] == ["scenes_stereo"] * 2 + [
@@ -239,7 +245,7 @@ def test_dcase_2013_trains_on_one_folder_and_asks_the_other(tmp_path, dataset_20
     assert "DCASE 2013 linear SVM on windows: ave" in capsys.readouterr().out
 
 
-def test_dcase_2016_asks_the_four_folds_in_turn_where_there_is_no_evaluation_set(tmp_path, dataset_2016):
+def test_dcase_2016_tests_on_the_four_folds_in_turn_where_there_is_no_evaluation_set(tmp_path, dataset_2016):
     scenes = dcase.read_dataset(dataset_2016)
     assert len(scenes.splits) == 4
     for number, split in enumerate(scenes.splits):
@@ -254,7 +260,7 @@ def test_dcase_2016_asks_the_four_folds_in_turn_where_there_is_no_evaluation_set
     assert (metrics["recordings_train"], metrics["recordings_test"]) == (18, 24)
 
 
-def test_dcase_2016_asks_the_evaluation_set_where_it_is_there(dataset_2016):
+def test_dcase_2016_tests_on_the_evaluation_set_where_it_is_there(dataset_2016):
     add_evaluation_set(dataset_2016)
     scenes = dcase.read_dataset(dataset_2016)
     (split,) = scenes.splits
@@ -295,7 +301,10 @@ SPOILED = {
         r"fold 2 trains on b001_0_30\.wav and asks it",
     ),
     "both years": (lambda data_dir: (data_dir / "scenes_stereo").mkdir(), "holds both years of DCASE"),
-    "no recording": (lambda data_dir: (data_dir / DEVELOPMENT / "audio/a000_0_30.wav").unlink(), r"a000_0_30\.wav: cannot be"),
+    "no recording": (
+        lambda data_dir: (data_dir / DEVELOPMENT / "audio/a000_0_30.wav").unlink(),
+        r"a000_0_30\.wav: cannot be",
+    ),
     "an empty recording": (
         lambda data_dir: soundfile.write(data_dir / DEVELOPMENT / "audio/a000_0_30.wav", np.zeros((0, 2)), RATE),
         r"a000_0_30\.wav: holds no samples",
@@ -310,22 +319,20 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("damage", SPOILED)
-def test_a_tree_of_2016_that_is_not_whole_is_refused_by_name(damage, tmp_path, dataset_2016, encoder):
+def test_an_incomplete_data_dir_of_2016_is_refused_by_name(damage, tmp_path, dataset_2016, encoder):
     spoiled, predicted = SPOILED[damage]
     spoiled(dataset_2016)
     with pytest.raises(SystemExit, match=predicted):
         run_stage(tmp_path / "root", "dcase", dataset_2016, encoder=encoder)
 
 
-def test_a_tree_of_2013_that_is_not_whole_is_refused_by_name(tmp_path, dataset_2013):
+def test_an_incomplete_data_dir_of_2013_is_refused_by_name(tmp_path, dataset_2013):
     with pytest.raises(
         EarshotError, match="holds neither year of DCASE, expected scenes_stereo and scenes_stereo_testset"
     ):
         dcase.read_dataset(tmp_path)
     (dataset_2013 / "scenes_stereo" / "notes.wav").touch()
-    with pytest.raises(
-        EarshotError, match=r"scenes_stereo: holds notes\.wav, expected names such as"
-    ):
+    with pytest.raises(EarshotError, match=r"scenes_stereo: holds notes\.wav, expected names such as"):
         dcase.read_dataset(dataset_2013)
     (dataset_2013 / "scenes_stereo" / "notes.wav").unlink()
     for file in (dataset_2013 / "scenes_stereo").glob("park*.wav"):

@@ -62,7 +62,7 @@ def test_the_floor_is_the_mean_over_all_orders():
 
 @settings(deadline=None, max_examples=40)
 @inputs(st.integers(0, 1000))
-def test_entries_are_ranked_by_distance_without_those_that_may_not_be_found(seed):
+def test_entries_are_ranked_by_distance_without_those_outside_the_database(seed):
     rng = np.random.default_rng(seed)
     queries, entries = rng.normal(size=(6, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
     database = rng.random((6, 9)) < 0.8
@@ -134,7 +134,7 @@ def test_the_benchmark_of_five_clips_by_hand(run_benchmark):
     assert "nDCG@2" in result.protocol and "max(4 - d, 0)" in result.protocol
 
 
-def test_a_network_that_tells_nothing_scores_about_the_floor_and_one_that_tells_all_scores_one(run_benchmark):
+def test_an_uninformative_network_scores_about_random_order_and_a_perfect_one_scores_one(run_benchmark):
     classes = {40: [0.0], 60: [0.0], 42: [0.0], 90: [1.0], 200: [9.0]}
     knowing = Telling(images=classes)
     metrics = run_benchmark(k=1, networks={"": knowing, "random_": Telling()}).metrics
@@ -151,7 +151,7 @@ def test_clips_without_annotations_are_counted_and_left_out(run_benchmark):
     assert (metrics["clips"], metrics["clips_left_out"]) == (4, 1)
 
 
-def test_too_few_clips_of_other_videos_give_no_answer(run_benchmark):
+def test_too_few_clips_of_other_videos_give_no_result(run_benchmark):
     with pytest.raises(NotApplicable, match="3 clips of other videos for a query, expected 4 or more"):
         run_benchmark(k=4)
 
@@ -161,11 +161,11 @@ def test_an_annotation_that_the_ontology_does_not_know_is_refused(run_benchmark)
         run_benchmark(annotations=[["surfs"], *ANNOTATIONS[1:]])
 
 
-def test_an_ontology_of_another_corpus_gives_no_answer(run_benchmark):
+def test_an_ontology_of_another_corpus_gives_no_result(run_benchmark):
     with pytest.raises(NotApplicable, match=r"none of the clips' annotations, such as '\w+', .* set corpus\.ontology"):
         run_benchmark(annotations=[["dog"], ["dog", "cat"], ["dog"], ["dog"], ["dog"]])
 
 
-def test_nobody_having_said_anything_gives_no_answer(run_benchmark):
+def test_clips_without_annotations_give_no_result(run_benchmark):
     with pytest.raises(NotApplicable, match="no clip of the split test is annotated"):
         run_benchmark(annotations=[[]] * 5)

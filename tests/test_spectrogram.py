@@ -32,7 +32,7 @@ def test_it_is_what_numpy_computes_in_float64():
         np.testing.assert_allclose(np.exp(row), np.exp(by_definition(waveform)), rtol=1e-3, atol=1e-5)
 
 
-def test_the_first_and_the_last_sample_that_windows_begin_and_end_with_are_heard():
+def test_the_first_and_the_last_sample_of_the_windows_count():
     waveforms = torch.zeros(3, SAMPLES)
     waveforms[0, 1], waveforms[1, HOP], waveforms[2, SAMPLES - 1] = 10, 10, 10  # Hann's weight of sample 0 is zero
     audible = Spectrogram()(waveforms)[:, 0].amax(1) > np.log(FLOOR)

@@ -88,7 +88,7 @@ class OneBatch:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
-def test_one_batch_is_learned_by_heart(tmp_path, precision):
+def test_one_batch_can_be_overfitted(tmp_path, precision):
     progress = Trainer(OneBatch(), replace(PLAN, epochs=6, precision=precision), tmp_path / "c").train("")
     assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
@@ -108,7 +108,7 @@ def test_auto_is_bf16_only_where_the_processor_does_it_fast(monkeypatch, able, u
 
 
 @pytest.mark.gpu
-def test_one_batch_is_learned_by_heart_on_a_gpu_in_two_runs(tmp_path, monkeypatch):
+def test_one_batch_can_be_overfitted_on_a_gpu_in_two_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(Interrupted):
         Trainer(stop_after(OneBatch("cuda"), 25), replace(PLAN, epochs=6), tmp_path / "c").train("")
@@ -312,14 +312,14 @@ class LabeledBatch(OneBatch):
 
 
 @pytest.mark.parametrize("kind", LEARNED)
-def test_labels_of_every_kind_are_learned_by_heart(tmp_path, kind):
+def test_labels_of_every_kind_can_be_overfitted(tmp_path, kind):
     task = LabeledBatch(*LEARNED[kind])
     progress = Trainer(task, replace(PLAN, epochs=6), tmp_path / "c").train("")
     assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
 
 
-def test_a_code_is_told_bit_by_bit():
+def test_a_code_is_predicted_bit_by_bit():
     codes = BinaryCodes(3)
     scores = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 1.0, -1.0]])
     loss, right = codes.loss(scores, torch.tensor([0b001, 0b111]))  # bits, lowest first: 1 0 0 and 1 1 1
@@ -329,13 +329,13 @@ def test_a_code_is_told_bit_by_bit():
     assert (codes.values, codes.chance) == (8, 0.5)
 
 
-def test_the_highest_of_62_bits_is_told_from_the_lowest():
+def test_the_highest_of_62_bits_is_separate_from_the_lowest():
     scores = torch.full((2, 62), -9.0)
     scores[0, 61] = scores[1, 0] = 9
     assert BinaryCodes(62).loss(scores, torch.tensor([2**61, 1]))[1] == 1
 
 
-def test_the_majority_is_the_most_frequent_answer_of_training():
+def test_the_majority_is_the_most_frequent_label_of_training():
     assert Clusters(3).majority(np.array([2, 2, 0]), np.array([2, 0, 1, 2])) == 0.5
     training = np.array([0b01, 0b01, 0b11])  # bit 0 is mostly 1, bit 1 mostly 0
     assert BinaryCodes(2).majority(training, np.array([0b01, 0b10, 0b00, 0b11])) == pytest.approx((2 + 2) / 8)
@@ -436,7 +436,7 @@ def test_labels_of_other_scenes_are_refused_by_name(tmp_path, misfit):
         frames_of(tmp_path)
 
 
-def test_labels_of_more_clusters_than_asked_for_are_refused(root):
+def test_labels_of_more_clusters_than_requested_are_refused(root):
     with pytest.raises(EarshotError, match=r"label is from 0 to 2, expected 0 to 1 \(by labels.json"):
         labeled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", values=2)
 
@@ -475,7 +475,7 @@ def jpeg(image):
     return bytes(encode_jpeg(torch.as_tensor(image, dtype=torch.uint8), quality=100).numpy())
 
 
-def test_without_changes_the_middle_square_is_shown():
+def test_without_changes_the_middle_square_is_cropped():
     image = np.zeros((3, 64, 128))
     image[:, :, 32:96] = 200
     assert crop_frames([jpeg(image)], 32)[0].float().mean() == pytest.approx(200, abs=2)
@@ -504,7 +504,7 @@ def test_a_crop_lies_inside_its_image(height, width, box):
     assert 0 <= left < left + wide <= width
 
 
-def test_crops_show_the_share_of_the_image_that_is_asked_for():
+def test_crops_show_the_share_of_the_image_that_is_requested():
     boxes = Augmentation(crop_min_scale=0.25).draw(2000, np.random.default_rng(0)).boxes
     assert 0.25 <= boxes[:, 0].min() < 0.26
     assert 0.99 < boxes[:, 0].max() <= 1
@@ -518,7 +518,7 @@ def changes_of(images, saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
     return Changes(None, ones < 0, colors, brightness * ones, contrast * ones)
 
 
-def test_changes_of_color_are_what_their_names_say():
+def test_changes_of_color_match_their_names():
     images = torch.randint(60, 160, (2, 3, 8, 8), dtype=torch.uint8)
     luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
     values = images.float()
@@ -532,7 +532,7 @@ def test_changes_of_color_are_what_their_names_say():
     assert (gray - torch.einsum("c,pchw->phw", luma, values)[:, None]).abs().max() <= 0.51
 
 
-def test_hue_keeps_luma_and_greys_and_turns_back():
+def test_hue_keeps_luma_and_grays_and_turns_back():
     images = torch.randint(90, 130, (1, 3, 8, 8), dtype=torch.uint8)
     turned = recolor(images, changes_of(1, turns=0.3))
     luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
@@ -551,7 +551,7 @@ def test_no_augmentation_leaves_images_alone():
     assert torch.equal(recolor(crop_frames([frame] * 5, 40, changes), changes), plain)
 
 
-def test_the_asked_share_of_images_loses_its_color():
+def test_the_requested_share_of_images_loses_its_color():
     frames = [striped_frame(0, np.random.default_rng(n)) for n in range(200)]
     changes = Augmentation(grayscale_prob=0.3).draw(200, np.random.default_rng(0))
     images = recolor(crop_frames(frames, 16, changes), changes).float()
@@ -560,7 +560,9 @@ def test_the_asked_share_of_images_loses_its_color():
 
 
 def test_a_plan_takes_every_field_from_parameters_or_from_what_is_fixed():
-    params = SimpleNamespace(**{name: getattr(PLAN, name) for name in Plan.__dataclass_fields__ if name != "checkpoint_selection"})
+    params = SimpleNamespace(
+        **{name: getattr(PLAN, name) for name in Plan.__dataclass_fields__ if name != "checkpoint_selection"}
+    )
     assert Plan.of(params, PLAN.seed, checkpoint_selection="best") == replace(PLAN, checkpoint_selection="best")
     with pytest.raises(AttributeError, match="checkpoint_selection"):
         Plan.of(params, PLAN.seed)

@@ -41,7 +41,9 @@ class Responding(Telling):
 def run_benchmark(tmp_path, monkeypatch):
     def run(clips):
         annotations = [["bright"] if number >= clips - 5 else ["dark", "all"] for number in range(clips)]
-        write_annotated(tmp_path, [20 * number for number in range(clips)], [0.5] * clips, annotations, TEST_GROUPS[:clips])
+        write_annotated(
+            tmp_path, [20 * number for number in range(clips)], [0.5] * clips, annotations, TEST_GROUPS[:clips]
+        )
         networks = {"": Responding(), "random_": Responding()}
         monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
         data, params = tmp_path / "data", SimpleNamespace(split="test")
@@ -62,6 +64,6 @@ def test_units_and_the_classes_they_prefer_are_counted(run_benchmark):
     assert actual == {"bright": 1, "dark": 1, "all": 1}
 
 
-def test_fewer_clips_than_are_counted_give_no_answer(run_benchmark):
+def test_fewer_clips_than_are_counted_give_no_result(run_benchmark):
     with pytest.raises(NotApplicable, match="4 annotated clips in the split test, expected 5 or more"):
         run_benchmark(4)

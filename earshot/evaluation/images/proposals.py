@@ -24,7 +24,8 @@ from earshot.evaluation.image_files import read_whole_image
 from earshot.pipeline.shards import map_shards
 
 SHARD_IMAGES = 50  # of one task
-# Larger images are scaled down to this side in px, VOC's, for which the segmentation is tuned; time grows as its square.
+# Larger images are scaled down to this side in px, VOC's, for which the segmentation is tuned. Time grows as its
+# square.
 LONGEST_SEARCHED = 500
 LAYOUT = "the cell arrays `images` (names) and `boxes` (rows of ymin, xmin, ymax, xmax from 1), in MATLAB 5"
 
