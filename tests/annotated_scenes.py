@@ -1,6 +1,6 @@
-"""Small tables of annotated scenes, and a network that is no network, for tests of the benchmarks on scenes.
+"""Small tables of annotated scenes, and a network without weights, for tests of the benchmarks on scenes.
 
-The gray of an image and the loudness of a sound are numbers that a test chooses; the network's embeddings say them.
+The gray of an image and the loudness of a sound are numbers that a test sets; they are the network's embeddings.
 """
 
 import io
@@ -73,7 +73,7 @@ class Telling(nn.Module):
     """Embeds an image as its gray and a sound as its loudest sample, both (n, 1) from 0 to 1, through tables if given.
 
     Args:
-        images, sounds: what stands for each gray (0 to 255) and for each level (in hundredths).
+        images, sounds: the embedding of each gray (0 to 255) and of each level (in hundredths).
     """
 
     frames, image_size = 1, 32
@@ -96,5 +96,5 @@ class Telling(nn.Module):
 def _looked_up(table: Mapping[int, Sequence], keys: Tensor) -> Tensor:
     """The entry of the table nearest to each key."""
     known = np.array(list(table))
-    places = np.abs(known[:, None] - keys.numpy()).argmin(0)
-    return torch.stack([torch.as_tensor(table[int(known[place])], dtype=torch.float32) for place in places])
+    nearest = np.abs(known[:, None] - keys.numpy()).argmin(0)
+    return torch.stack([torch.as_tensor(table[int(known[index])], dtype=torch.float32) for index in nearest])

@@ -41,7 +41,7 @@ def test_a_moment_is_the_frame_nearest_the_middle_and_the_sound_around_it(tmp_pa
     assert (actual.annotations[first], actual.annotations[second]) == (["a"], ["c", "d"])
     np.testing.assert_allclose(actual.images[""][[first, second], 0] * 255, [10, 30], atol=1)
     np.testing.assert_allclose(actual.sounds[""][[first, second], 0], [0.1, 0.3], atol=1e-3)
-    assert actual.left_out == 1  # nobody said anything of it
+    assert actual.left_out == 1  # it has no annotations
 
 
 def test_what_is_shorter_than_the_slice_is_left_out_and_counted(tmp_path, networks, monkeypatch):

@@ -112,7 +112,7 @@ def test_weights_of_a_file_are_where_training_begins(done, world, tmp_path):
         (("correspond.weights=none.safetensors",), "none.safetensors"),
         (
             ("correspond.weights=given.safetensors", "correspond.width=0.125"),
-            "correspond.network=ave of this width wants",
+            "correspond.network=ave of this width requires",
         ),
         (
             ("correspond.weights=given.safetensors", "correspond.network=l3"),

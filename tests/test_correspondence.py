@@ -1,4 +1,4 @@
-"""The benchmark of correspondence: pairs of held-out clips, and the baselines that may read annotations."""
+"""The benchmark of correspondence: pairs of held-out clips, and the supervised baselines."""
 
 import json
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ PARAMS = {
 
 
 def write_world(root, clips):
-    """Clips of two kinds that are plain to see and to hear, a group each, and what was said of them."""
+    """Clips of two kinds that differ in image and sound, a group each, and their annotations."""
     time = np.arange(int(RATE * SECONDS)) / RATE
     rows = []
     for number in range(clips):
@@ -89,7 +89,7 @@ def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
     assert result.metrics == evaluate(context(world, tmp_path)).metrics
 
 
-def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
+def test_held_out_pairs_are_of_the_test_split_and_half_match(world):
     network = Comparing()
     network.audio_channels = 1
     pairs = list(held_out_pairs(network, world / "scenes", CENTERED, "test"))
@@ -100,14 +100,14 @@ def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
 
 @pytest.mark.slow
 def test_the_baselines_learn_from_annotations(world, tmp_path):
-    """Two kinds: a sound of another group is of the other kind half of the time, so three of four pairs can be told."""
+    """Two kinds: a sound of another group is of the other kind half of the time, so three of four pairs can be predicted."""
     result = evaluate(context(world, tmp_path, supervised_epochs=12))
     assert result.metrics["direct_accuracy"] > 0.65
     assert result.metrics["supervised_accuracy"] > 0.65
     assert {row["network"] for row in result.classes} == {"trained", "random", "direct", "supervised"}
 
 
-def test_a_network_that_knows_scores_what_belongs_together_higher(world):
+def test_a_network_that_knows_scores_matching_pairs_higher(world):
     class Knowing(Comparing):
         audio_channels = 1
 
@@ -131,7 +131,7 @@ def test_ranking_is_the_area_under_the_roc_curve(rows):
 
 
 @inputs(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=40))
-def test_no_threshold_tells_more(rows):
+def test_no_threshold_is_more_accurate(rows):
     scores, is_match = (np.array(column) for column in zip(*rows, strict=True))
     actual = ((scores > best_threshold(scores, is_match)) == is_match).mean()
     assert actual == max(((scores > edge - 0.5) == is_match).mean() for edge in range(-6, 8))

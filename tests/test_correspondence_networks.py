@@ -1,4 +1,4 @@
-"""Correspondence networks have the papers' shapes and learn; their files give back the same numbers or are refused."""
+"""Correspondence networks have the papers' shapes and learn; their files restore the same numbers or are refused."""
 
 import json
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def at_papers_size(name: str) -> Correspondence:
 
 
 def pairs_for(network: Correspondence, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images with a bright bar whose place is that of the tone in the sound."""
+    """Images with a bright bar whose position encodes the tone of the sound."""
     drawn = torch.Generator().manual_seed(1)
     places = torch.linspace(0, 1, count)
     several = network.frames > 1
@@ -55,7 +55,7 @@ def pairs_for(network: Correspondence, count: int) -> tuple[torch.Tensor, torch.
 
 
 def maps_at(network: nn.Module, *inputs: torch.Tensor) -> dict[str, tuple[int, ...]]:
-    """The shape of what every convolution, linear layer and pool gives, without the batch."""
+    """The output shape of every convolution, linear layer and pool, without the batch."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in network.named_modules():
         if isinstance(module, (*COMPUTED, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)):
@@ -183,7 +183,7 @@ def test_the_multisensory_network_has_the_released_codes_layers_and_parameters()
 
 
 def receptive_fields(layers: Iterable[str], network: nn.Module, inputs: torch.Tensor) -> dict[str, list[int]]:
-    """How far along each axis the middle unit of every layer sees, by the gradient of a linear copy of the network."""
+    """The receptive field of the middle unit of every layer along each axis, by the gradient of a linear copy of the network."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d):
@@ -272,7 +272,7 @@ def give_scores(network: Correspondence) -> None:
 
 
 @pytest.mark.parametrize("name", CORRESPONDENCES)
-def test_every_network_learns_one_batch_by_heart(name):
+def test_every_network_overfits_one_batch(name):
     network = build(name, width=1 / 8, image_size=32).train()
     images, sounds = pairs_for(network, 4)
     network.fit_audio_scale(sounds)
@@ -529,7 +529,7 @@ def test_a_network_may_be_laid_out_for_convolutions(name):
 
 @pytest.fixture(params=CORRESPONDENCES)
 def folder(request, tmp_path):
-    """A folder of encoders as the stage correspond writes it, none of whose numbers is what it was at first."""
+    """A folder of encoders as the stage correspond writes it, with all numbers changed from their initial values."""
     network = changed(request.param)
     save_architecture(tmp_path, network)
     for name in ("encoder", "random"):

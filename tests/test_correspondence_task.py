@@ -49,7 +49,7 @@ def ramp(number: int) -> np.ndarray:
 
 
 def write_clips(folder, groups, shard_clips=1000):
-    """Scenes of clips; the image's gray is the clip's number, its sound tells number and time."""
+    """Scenes of clips; the image's gray is the clip's number, its sound encodes number and time."""
     for shard, start in enumerate(range(0, len(groups), shard_clips)):
         rows = [
             Scene(
@@ -181,7 +181,7 @@ def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
             assert abs(start - observed) < 0.01 if together else abs(start - observed) >= 0.99
             starts[together].append((observed, start))
     apart = np.array(starts[0.0])
-    assert abs(apart[:, 0].mean() - apart[:, 1].mean()) < 0.3  # neither modality tells the kinds apart by its time
+    assert abs(apart[:, 0].mean() - apart[:, 1].mean()) < 0.3  # the time of neither modality separates the kinds
 
 
 def test_the_control_gets_one_fixed_clip_of_another_group(scenes):
@@ -241,7 +241,7 @@ def test_beyond_the_end_there_is_silence_and_mono_fills_both_channels():
 
 
 @pytest.mark.slow
-def test_the_multisensory_network_learns_the_shifts_of_eight_clips_by_heart(tmp_path):
+def test_the_multisensory_network_overfits_the_shifts_of_eight_clips(tmp_path):
     groups = [name for name in map(str, range(100)) if split_of(name) == "train"]
     write_clips(tmp_path, groups[:8])
     torch.manual_seed(0)

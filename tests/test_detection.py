@@ -157,7 +157,7 @@ def test_overlap_counts_whole_pixels_as_voc_does():
         ([NEARLY, HERE], [0.8, 0.9], annotated_at(HERE), [-1, 1]),
         ([HERE, HERE, HERE], [0.5, 0.5, 0.5], annotated_at(HERE), [1, -1, -1]),  # a tie has one winner
         ([HERE, HERE, THERE], [0.9, 0.8, 0.7], annotated_at(HERE, THERE, difficult=(True, False)), [0, 0, 1]),
-        # A detection is compared with the nearest object alone: the first shows the difficult one, which is nearer.
+        # A detection is compared only with the nearest object: the first belongs to the difficult one, which is nearer.
         ([(0, 0, 10, 9)], [0.9], annotated_at((0, 0, 10, 6), HERE, difficult=(False, True)), [0]),
         # Both are nearest to HERE: the second is wrong, although it overlaps the other object by half too.
         ([HERE, (0, 0, 10, 9)], [0.9, 0.8], annotated_at(HERE, (0, 0, 10, 5)), [1, -1]),
@@ -165,7 +165,7 @@ def test_overlap_counts_whole_pixels_as_voc_does():
         ([], [], annotated_at(HERE), []),
     ],
 )
-def test_detections_of_an_image_are_judged_as_worked_by_hand(boxes, scores, objects, expected):
+def test_detections_of_an_image_are_matched_as_worked_by_hand(boxes, scores, objects, expected):
     assert match_detections(Detections(boxes_of(*boxes), np.array(scores, float)), objects).tolist() == expected
 
 
@@ -362,7 +362,7 @@ def test_a_region_reads_the_maps_it_touches_and_no_other(name):
     detector = FastRcnn(build_network(name, classes=3, width=width, image_size=SIDE, dropout=0), 2, seed=0).eval()
     side, network = detector.network.pooled_side, detector.network
     maps = torch.rand(1, 4, 8, 8)
-    network.convolve = lambda _: maps  # the pooling alone is asked
+    network.convolve = lambda _: maps  # only the pooling is tested
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
     whole = torch.tensor([[0.0, 0, 1, 1]])
     torch.testing.assert_close(detector._pool(image, whole), torch.nn.functional.adaptive_max_pool2d(maps, side))
@@ -433,7 +433,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     estimate_batch_norm(network, [(torch.stack([read_image(file, SIDE, SIDE) for file in files]),)])
     save_architecture(folder, network)
     save_weights(folder, "encoder", network)
-    # Enlarged, since regions that touch the same positions of conv5 cannot be told apart.
+    # Enlarged, since regions that touch the same positions of conv5 cannot be separated.
     large = {
         "images_per_step": 4,
         "rois_per_step": 256,
@@ -453,13 +453,13 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     return float(np.mean(precisions["map"]))
 
 
-def test_a_detector_learns_four_images_by_heart(whole, tmp_path):
+def test_a_detector_overfits_four_images(whole, tmp_path):
     files = sorted((whole / YEAR / "JPEGImages").glob("*.jpg"))[:4]
     assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=120, shorter_side=160) > 0.9
 
 
 @pytest.mark.slow
-def test_a_detector_learns_eight_rendered_images_by_heart(tmp_path):
+def test_a_detector_overfits_eight_rendered_images(tmp_path):
     render_voc(tmp_path, 0, range(1, 9), image_size=128)
     files = sorted((tmp_path / YEAR / "JPEGImages").glob("*.jpg"))
     there = {kind for file in files for kind in KINDS if len(read_objects(annotation_of(file), [kind]).boxes)}

@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same batches, the same steps, one voice, and a kill leaves no trace."""
+"""Several processes train as one does: the same batches, the same steps, one line of output, and a kill changes nothing."""
 
 import json
 import os
@@ -58,7 +58,7 @@ class Plain(nn.Module):
 
 
 def train(root, folder):
-    """Train a plain network in float32 for three epochs, write its checkpoint, and return where it ended."""
+    """Train a plain network in float32 for three epochs, write its checkpoint, and return its progress."""
     torch.set_num_threads(1)
     table = LabeledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
     task = LabelTask(Plain(), table, AUGMENTATION, batch_size=16, seed=3)
@@ -176,7 +176,7 @@ def test_the_stage_in_two_processes_learns_what_it_learns_in_one(root, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes(root, tmp_path):
+def test_a_killed_training_of_two_processes_resumes_and_ends_with_the_same_bytes(root, tmp_path):
     script = tmp_path / "checkpointed.py"
     script.write_text(CHECKPOINTED)
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -1,4 +1,4 @@
-"""Fine-tuning trains what its mode says, keeps its protocol, goes on after a kill, and refuses what is not whole."""
+"""Fine-tuning trains the layers of its mode, keeps its protocol, resumes after a kill, and refuses incomplete data."""
 
 import csv
 import json
@@ -35,8 +35,8 @@ SIDE = 64
 CROPS = Augmentation(crop_min_scale=0.1, crop_max_scale=0.5, flip_prob=0.5)
 SIZES = {"train": 9, "val": 7, "test": 8}
 PLAN = partial(
-    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, grad_clip_norm=10.0, precision="auto", seed=0, optimizer="sgd",
-    schedule="steps", lr_steps=2, lr_gamma=0.5,
+    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, grad_clip_norm=10.0, precision="auto", seed=0,
+    optimizer="sgd", schedule="steps", lr_steps=2, lr_gamma=0.5,
 )  # fmt: skip
 
 
@@ -126,8 +126,8 @@ def test_difficult_labels_have_no_gradient(encoders, data_dir):
     labels = torch.tensor([[1.0, 0, -1], [0, 0, -1], [-1, 0, 1], [1, 0, -1]])
     loss, _ = task.loss((images, labels))
     loss.backward()
-    assert loss.item() == pytest.approx(7 / 4 * np.log(2))  # the new output says nothing yet: seven labels at even odds
-    # with a score of 0 the gradient is 1/2 for a class not shown and -1/2 for one shown, a quarter of it an image
+    assert loss.item() == pytest.approx(7 / 4 * np.log(2))  # the new output is zero: seven labels at even odds
+    # with a score of 0 the gradient is 1/2 for a negative class and -1/2 for a positive one, a quarter of it per image
     assert network.fully_connected[-1].bias.grad.tolist() == pytest.approx([-1 / 8, 0, 1 / 4])
     assert task.loss((images, torch.zeros(4, 3)))[0].item() == 0
 
@@ -195,7 +195,7 @@ def test_a_mode_that_is_not_requested_is_not_trained(make_context):
     assert not [key for key in evaluate(make_context(modes="[head]")).metrics if key.endswith("_all")]
 
 
-def test_a_killed_evaluation_goes_on_where_it_was_and_ends_with_the_same_scores(make_context, monkeypatch):
+def test_a_killed_evaluation_resumes_and_ends_with_the_same_scores(make_context, monkeypatch):
     expected = evaluate(make_context("whole"))
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     steps, step = [], Trainer._step

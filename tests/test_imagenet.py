@@ -1,4 +1,4 @@
-"""The linear probe on folders of classes: its features, its layer, trees of two kinds, and killed measurements."""
+"""The linear probe on folders of classes: its features, its layer, data_dirs of two kinds, and killed measurements."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def encoder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """ImageNet's folders in small: 10 images a class to train on, 4 to ask."""
+    """ImageNet's folders in small: 10 training and 4 test images per class."""
     folder = tmp_path_factory.mktemp("imagenet")
     for part, count in (("train", 10), ("val", 4)):
         for name, kind in CLASSES.items():
@@ -129,7 +129,7 @@ def test_rows_come_from_the_right_file_whatever_their_order(make_context, data_d
     np.testing.assert_array_equal(again, whole)
 
 
-def test_a_killed_measurement_goes_on_where_it_was(make_context, data_dir, monkeypatch):
+def test_a_killed_measurement_resumes(make_context, data_dir, monkeypatch):
     monkeypatch.setattr(imagenet, "SHARD", 16)
     context, images, described = make_context(), imagenet.read_dataset(data_dir), []
     describe = imagenet.describe_shard

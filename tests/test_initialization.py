@@ -1,4 +1,4 @@
-"""k-means initialization: outputs of unit variance, filters that know the images, and no image that breaks it."""
+"""k-means initialization: outputs of unit variance, filters that match the images, and no image that breaks it."""
 
 import math
 
@@ -14,7 +14,7 @@ from earshot.networks.initialization import BIAS, initialize_kmeans
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small sums are slower in many threads, the more so where others work."""
+    """Small sums are slower with many threads, especially on a busy machine."""
     before = torch.get_num_threads(), faiss.omp_get_max_threads()
     torch.set_num_threads(1), faiss.omp_set_num_threads(1)
     yield
@@ -43,7 +43,7 @@ def small_network(classes: int = 5) -> nn.Module:
 
 
 def noisy_images(count: int = 40, size: int = 32) -> torch.Tensor:
-    """Smooth shapes under a little noise: neighbouring pixels agree, as in photographs."""
+    """Smooth shapes under a little noise: neighboring pixels agree, as in photographs."""
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(count, 3, 5, 5, generator=generator)
     smooth = functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)
@@ -65,7 +65,7 @@ def striped_images(angle: float) -> torch.Tensor:
 
 
 def outputs(network: nn.Module, images: torch.Tensor, kind: type[nn.Module]) -> list[torch.Tensor]:
-    """What the modules of a kind make of the images in eval mode, channels first: (channels, values)."""
+    """The outputs of all modules of a kind in eval mode, channels first: (channels, values)."""
     maps = []
 
     def note(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The linear probe finds what scikit-learn's LinearSVC finds, chooses one C, and never sees what it is tested on."""
+"""The linear probe equals scikit-learn's LinearSVC, selects one C, and never uses its test rows."""
 
 import warnings
 from itertools import count
@@ -16,7 +16,7 @@ CLASSES = 3
 
 
 def _rows(rows: int, dimensions: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as a ReLU leaves them, with a few strong directions, and labels with some that do not count."""
+    """Rows after a ReLU, with a few strong directions, and labels, some of which are ignored."""
     draw = torch.Generator().manual_seed(seed)
     factors = torch.randn(rows, 8, generator=draw)
     mixing = torch.randn(8, dimensions, generator=torch.Generator().manual_seed(99))
@@ -28,7 +28,7 @@ def _rows(rows: int, dimensions: int, seed: int = 0) -> tuple[torch.Tensor, torc
 
 
 def _objectives(features, labels, svms, scale) -> torch.Tensor:
-    """The value that an SVM minimizes, for every C and class, in float64 on centerd rows: (costs, classes)."""
+    """The value that an SVM minimizes, for every C and class, in float64 on centered rows: (costs, classes)."""
     centered = (features - features.mean(0)).double() * scale
     weights = svms.weights.double() / scale
     intercepts = svms.intercepts.double() + features.mean(0).double() @ svms.weights.double()[:, None]
@@ -147,7 +147,7 @@ def test_an_edge_that_is_no_better_than_the_rest_is_not_warned_of():
 
 
 def test_cross_validation_scores_only_rows_that_were_left_out():
-    """Rows that share nothing: who has seen a row knows its class, who has not can only guess."""
+    """Orthogonal rows: the class of a row is known from training on it, and otherwise a guess."""
     rows, targets = 48, np.random.default_rng(0).integers(4, size=48)
     labels = torch.from_numpy(2.0 * np.eye(4)[targets] - 1).float()
     training_scores = fit(torch.eye(rows), labels, GRID, feature_scale(torch.eye(rows))).scores(torch.eye(rows))

@@ -1,4 +1,4 @@
-"""Localisation: cIoU and its area by hand, both layouts, and networks that look at the box, elsewhere, or nowhere."""
+"""Localization: cIoU and its area by hand, both layouts, and networks that look at the box, elsewhere, or nowhere."""
 
 import json
 from types import SimpleNamespace
@@ -92,7 +92,7 @@ def data_dir(tmp_path):
 
 
 class Looking(torch.nn.Module):
-    """Looks to where the loudness of the sound says, or to a place of its own."""
+    """Its map peaks where the loudness of the sound points, or at a fixed position."""
 
     frames, image_size = 1, 32
     audio_samples, audio_rate, audio_channels = RATE // 2, RATE, 1

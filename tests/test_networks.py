@@ -1,4 +1,4 @@
-"""Networks have the papers' shapes and learn, and their files give back the same numbers or are refused by name."""
+"""Networks have the papers' shapes and learn, and their files restore the same numbers or are refused by name."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def give_scores(network: Network) -> None:
 
 
 def trained_looking() -> AlexNet:
-    """A network none of whose weights is what it was at first."""
+    """A network with all weights changed from their initial values."""
     torch.manual_seed(0)
     network = AlexNet(**SMALL)
     for values in [*network.parameters(), *network.buffers()]:
@@ -230,7 +230,7 @@ def test_a_renewed_head_has_its_classes_and_leaves_the_convolutions_alone(name):
 
 
 @pytest.mark.parametrize("name", [*BACKBONES, pytest.param("resnet50", marks=pytest.mark.slow)])
-def test_a_network_learns_one_batch_by_heart(name):
+def test_a_network_overfits_one_batch(name):
     network = build(name, classes=8, dropout=0.0)
     images, labels = random_images(8, 67), torch.arange(8)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
@@ -291,7 +291,7 @@ def change_tensors(folder, change):
 
 
 class Trap:
-    """What a hostile pickle would do when it is opened."""
+    """The payload of a hostile pickle."""
 
     def __reduce__(self):
         return (pytest.fail, ("a weights file was unpickled",))
@@ -428,7 +428,7 @@ WEIGHTS_MISTAKES = {
     "a tensor more": (lambda t: t.update(fc9=torch.ones(1)), "holds fc9, which alexnet"),
     "another shape": (
         lambda t: t.update({"fc6.1.bias": torch.ones(7)}),
-        r"fc6.1.bias has shape \(7,\); .* wants \(410,\)",
+        r"fc6.1.bias has shape \(7,\); .* requires \(410,\)",
     ),
     "another output": (lambda t: t.update({"fc8.weight": torch.ones(9, 7)}), r"fc8.weight has shape \(9, 7\)"),
     "whole numbers": (

@@ -1,4 +1,4 @@
-"""Normalised mutual information of clusters: by hand, for embeddings that know the classes, and at random."""
+"""Normalized mutual information of clusters: by hand, for embeddings that know the classes, and at random."""
 
 from types import SimpleNamespace
 

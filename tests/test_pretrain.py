@@ -289,7 +289,7 @@ def test_workers_and_threads_do_not_change_the_result(root):
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(root, kills=20):
+def test_a_killed_training_resumes_and_ends_with_the_same_bytes(root, kills=20):
     """Kills at random instants while checkpoints are written, each rerun going on from where the last one was."""
     pretrain(root)
     expected = contents(root)

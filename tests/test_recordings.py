@@ -1,4 +1,4 @@
-"""Recordings are judged by the mean of their windows, of a descriptor or a sound tower, on ESC-50 and DCASE."""
+"""Recordings are classified by the mean of their windows, from a descriptor or an audio tower, on ESC-50 and DCASE."""
 
 import csv
 import json
@@ -61,7 +61,7 @@ def encoder(tmp_path_factory) -> Path:
 
 
 def write_scene(file: Path, name: str, number: int) -> None:
-    """A recording with a tone that tells the scene, at both ears."""
+    """A stereo recording with a tone for its scene."""
     file.parent.mkdir(parents=True, exist_ok=True)
     rng, times = np.random.default_rng(number), np.arange(SECONDS * RATE) / RATE
     tone = 0.2 * np.sin(2 * np.pi * SCENES[name] * rng.uniform(0.9, 1.1) * times)
@@ -146,7 +146,7 @@ def test_no_split_shows_its_test_recordings_to_the_scale_or_the_choice_of_c(monk
         np.testing.assert_allclose(mean, 0, atol=1e-5)
         np.testing.assert_allclose(deviation, [1, 1, 1, 1, 1, 0], atol=1e-5)
     right = [part == targets[split.test] for part, split in zip(predicted, esc50.folds_of(folds), strict=True)]
-    assert np.concatenate(right).mean() < 0.7  # labels that nothing tells
+    assert np.concatenate(right).mean() < 0.7  # labels that no feature predicts
 
 
 def test_the_scores_of_a_recordings_windows_are_averaged():
@@ -208,7 +208,7 @@ def test_a_tower_gives_its_last_map_before_the_relu_pooled_to_4_by_3(tmp_path):
     assert torch.equal(pooled(maps, 4, 3), expected)
 
 
-def test_esc50_scores_a_sound_tower_beside_its_controls(tmp_path, encoder, capsys):
+def test_esc50_scores_a_audio_tower_beside_its_controls(tmp_path, encoder, capsys):
     data_dir, rows = tmp_path / "esc50", []
     for fold in range(1, 4):
         for target, name in enumerate(SCENES):
@@ -296,9 +296,9 @@ SPOILED = {
         spoil(f"{DEVELOPMENT}/evaluation_setup/fold1_evaluate.txt", "a000_0_30.wav\tbus", "a000_0_30.wav\tpark"),
         r"fold1_evaluate\.txt: a000_0_30\.wav is park, and bus in TUT-acoustic-scenes-2016-development/meta\.txt",
     ),
-    "trained on and asked": (
+    "trained on and tested": (
         spoil(f"{DEVELOPMENT}/evaluation_setup/fold2_train.txt", "b000_0", "b001_0"),
-        r"fold 2 trains on b001_0_30\.wav and asks it",
+        r"fold 2 has b001_0_30\.wav in training and test",
     ),
     "both years": (lambda data_dir: (data_dir / "scenes_stereo").mkdir(), "holds both years of DCASE"),
     "no recording": (
@@ -341,7 +341,7 @@ def test_an_incomplete_data_dir_of_2013_is_refused_by_name(tmp_path, dataset_201
         dcase.read_dataset(dataset_2013)
 
 
-def test_a_network_without_a_sound_tower_is_refused(tmp_path, dataset_2013):
+def test_a_network_without_a_audio_tower_is_refused(tmp_path, dataset_2013):
     torch.manual_seed(0)
     network = build_correspondence("multisensory", width=1 / 64, image_size=32, frames=4, audio_samples=8000)
     save_architecture(tmp_path, network)

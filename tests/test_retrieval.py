@@ -1,4 +1,4 @@
-"""Retrieval: nDCG, its floor and the relevance of clips by hand, and the whole benchmark on a world of five clips."""
+"""Retrieval: nDCG, its value in random order and the relevance of clips by hand, and the whole benchmark on a world of five clips."""
 
 import itertools
 import json
@@ -103,7 +103,7 @@ LEVELS = [0.2, 0.2, 0.2, 0.2, 0.2]
 
 @pytest.fixture
 def run_benchmark(tmp_path, ontology, monkeypatch):
-    """The answer for a world of clips and networks by the prefixes of their metrics."""
+    """The result for a world of clips and networks by the prefixes of their metrics."""
 
     def run(k=2, annotations=ANNOTATIONS, groups=(0, 1, 2, 3, 0), networks=None):
         write_annotated(tmp_path, GREYS, LEVELS, annotations, [TEST_GROUPS[number] for number in groups])

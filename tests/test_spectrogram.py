@@ -1,4 +1,4 @@
-"""Spectrograms are 257 x 199, what numpy computes by the definition, and float32 whatever surrounds them."""
+"""Spectrograms are 257 x 199, equal numpy by the definition, and stay float32 under autocast."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Training learns, steps its schedule, sees each moment as it should, and ends the same when it was interrupted."""
+"""Training learns, follows its schedule, uses each moment once per epoch, and ends the same after an interruption."""
 
 import math
 from collections import Counter
@@ -137,7 +137,7 @@ class Interrupted(Exception):
 
 
 def stop_after(task, steps):
-    """Let the task's batches end in an exception after so many."""
+    """Make the task's batches raise an exception after a number of them."""
     batches = task.batches
 
     def interrupted(numbers):
@@ -178,7 +178,7 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(root, tmp_path,
 
 
 class Scored(OneBatch):
-    """One batch whose validation tells the accuracies it is given, one an epoch, and the weights it saw."""
+    """One batch; validation returns given accuracies, one per epoch, and records the weights."""
 
     def __init__(self, accuracies):
         super().__init__()
@@ -293,7 +293,7 @@ def test_estimated_batch_norm_is_the_average_over_the_batches():
     torch.testing.assert_close(network[0].running_var, variances.mean(0))
 
 
-# What labels say
+# Kinds of labels
 
 
 LEARNED = {"clusters": (Clusters(3), [0, 1, 2]), "binary": (BinaryCodes(40), [5, 2**39 + 1, 2**40 - 2])}

@@ -19,7 +19,7 @@ def test_the_five_clips_that_activate_a_unit_most_are_counted_by_class():
     activations = np.array([[9, -1, 3], [8, -2, 3], [7, -3, 3], [6, -4, 3], [5, -5, 3], [4, -6, 3], [3, -7, 3]], float)
     np.testing.assert_array_equal(
         class_counts(activations, annotated),
-        [[4, 2, 0], [4, 2, 0], [0, 0, 0]],  # the last unit tells no clips apart
+        [[4, 2, 0], [4, 2, 0], [0, 0, 0]],  # the last unit is equal for all clips
     )
     np.testing.assert_array_equal(class_counts(-activations[:, :1], annotated), [[2, 3, 1]])
 
