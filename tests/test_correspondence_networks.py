@@ -183,7 +183,7 @@ def test_the_multisensory_network_has_the_released_codes_layers_and_parameters()
 
 
 def receptive_fields(layers: Iterable[str], network: nn.Module, inputs: torch.Tensor) -> dict[str, list[int]]:
-    """The receptive field of the middle unit of every layer along each axis, by the gradient of a linear copy of the network."""
+    """The receptive field of every layer along each axis, by the gradient of a linear copy of the network."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d):

@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same batches, the same steps, one line of output, and a kill changes nothing."""
+"""Several processes train as one does: the same batches and steps, one line of output, and a kill changes nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""docs/extending.md, tested: its examples run, and each extension is one file, without changes of other source files."""
+"""Tests of docs/extending.md: its examples run, and each extension is one file, without changes elsewhere."""
 
 import re
 

@@ -34,7 +34,7 @@ def test_difficult_images_count_neither_as_right_nor_as_wrong():
 
 def test_equal_scores_enter_together_so_the_order_of_the_rows_changes_nothing():
     scores, labels = np.array([2.0, 1, 1, 1, 0, 0, 0]), np.array([1, -1, 1, -1, -1, 1, -1])
-    worked = (4 * 1 + 3 * 2 / 4 + 4 * 3 / 7) / 11  # recall 1/3 with 1 of 1, 2/3 with 2 of 4, all with 3 of 7
+    expected = (4 * 1 + 3 * 2 / 4 + 4 * 3 / 7) / 11  # recall 1/3 with 1 of 1, 2/3 with 2 of 4, all with 3 of 7
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(7)
         assert average_precision(scores[order], labels[order]) == pytest.approx(expected, abs=1e-12)

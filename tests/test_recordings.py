@@ -208,7 +208,7 @@ def test_a_tower_gives_its_last_map_before_the_relu_pooled_to_4_by_3(tmp_path):
     assert torch.equal(pooled(maps, 4, 3), expected)
 
 
-def test_esc50_scores_a_audio_tower_beside_its_controls(tmp_path, encoder, capsys):
+def test_esc50_scores_an_audio_tower_beside_its_controls(tmp_path, encoder, capsys):
     data_dir, rows = tmp_path / "esc50", []
     for fold in range(1, 4):
         for target, name in enumerate(SCENES):
@@ -341,7 +341,7 @@ def test_an_incomplete_data_dir_of_2013_is_refused_by_name(tmp_path, dataset_201
         dcase.read_dataset(dataset_2013)
 
 
-def test_a_network_without_a_audio_tower_is_refused(tmp_path, dataset_2013):
+def test_a_network_without_an_audio_tower_is_refused(tmp_path, dataset_2013):
     torch.manual_seed(0)
     network = build_correspondence("multisensory", width=1 / 64, image_size=32, frames=4, audio_samples=8000)
     save_architecture(tmp_path, network)
