@@ -100,7 +100,7 @@ def test_held_out_pairs_are_of_the_test_split_and_half_match(world):
 
 @pytest.mark.slow
 def test_the_baselines_learn_from_annotations(world, tmp_path):
-    """Two kinds: a sound of another group is of the other kind half of the time, so accuracy is at most three quarters."""
+    """Two kinds: a sound of another group is of the other kind half of the time, so accuracy is at most 3/4."""
     result = evaluate(context(world, tmp_path, supervised_epochs=12))
     assert result.metrics["direct_accuracy"] > 0.65
     assert result.metrics["supervised_accuracy"] > 0.65

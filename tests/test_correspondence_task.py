@@ -302,11 +302,11 @@ def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scene
 
 def test_a_loss_at_chance_and_embeddings_that_coincide_raise_an_alarm_once(scenes):
     task = task_of(scenes)
-    row = {"epoch": 1000, "train_loss": 0.6931, "image_spread": 0.5, "sound_spread": 1e-6}
+    row = {"epoch": 1000, "train_loss": 0.6931, "image_spread": 0.5, "audio_spread": 1e-6}
     with pytest.warns(UserWarning) as caught:
         task.watch([row])
         task.watch([row])
     assert len(caught) == 2
     assert any("0.6931" in str(w.message) and "chance is 0.6931" in str(w.message) for w in caught)
     with torch.inference_mode():
-        assert task.validate()["sound_spread"] < 1e-6
+        assert task.validate()["audio_spread"] < 1e-6

@@ -50,7 +50,7 @@ def test_a_modality_that_predicts_the_class_scores_one_and_the_other_does_not(tm
     result = evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
     metrics = result.metrics
     assert metrics["nmi_image"] == pytest.approx(1)
-    assert metrics["nmi_sound"] < 0.3
+    assert metrics["nmi_audio"] < 0.3
     assert metrics["random_nmi_image"] < 0.9
     assert 0 < metrics["chance"] < 0.4
     assert (metrics["clusters"], metrics["clips"]) == (3, clips)

@@ -44,7 +44,7 @@ def evaluate(context: Context[Params]) -> Result:
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int((classes == number).sum())} for number, name in enumerate(names.tolist())]
     for prefix in moments.images:
-        for modality, embeddings in (("image", moments.images[prefix]), ("sound", moments.sounds[prefix])):
+        for modality, embeddings in (("image", moments.images[prefix]), ("audio", moments.sounds[prefix])):
             labels = cluster(embeddings, clusters, seed)
             metrics[f"{prefix}nmi_{modality}"] = float(normalized_mutual_info_score(classes, labels))
             for number, row in enumerate(rows):
@@ -52,7 +52,7 @@ def evaluate(context: Context[Params]) -> Result:
     metrics["chance"] = random_nmi(classes, clusters, seed)
     metrics |= {"clusters": clusters, "clips": len(classes), "clips_left_out": moments.left_out}
     summary = [f"{modality} {metrics[f'nmi_{modality}']:.3f} (random network {metrics[f'random_nmi_{modality}']:.3f})"
-               for modality in ("image", "sound")]  # fmt: skip
+               for modality in ("image", "audio")]  # fmt: skip
     scores = f"{', '.join(summary)}; random clusters {metrics['chance']:.3f}"
     return Result(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores, moments.clips)
 

@@ -34,7 +34,7 @@ def evaluate(context: Context[ClipParams]) -> Result:
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int(clips)} for name, clips in zip(names, annotated.sum(0), strict=True)]
     for prefix in moments.images:
-        for modality, activations in (("image", moments.images[prefix]), ("sound", moments.sounds[prefix])):
+        for modality, activations in (("image", moments.images[prefix]), ("audio", moments.sounds[prefix])):
             counts = class_counts(activations, annotated)  # (units, classes)
             for majority in MAJORITIES:
                 preferred = counts >= majority
@@ -46,7 +46,7 @@ def evaluate(context: Context[ClipParams]) -> Result:
     summary = [
         f"{modality} {metrics[f'classes4_{modality}']} ({metrics[f'classes3_{modality}']}), random network "
         f"{metrics[f'random_classes4_{modality}']} ({metrics[f'random_classes3_{modality}']})"
-        for modality in ("image", "sound")
+        for modality in ("image", "audio")
     ]
     protocol = f"{PROTOCOL}, 4 (3) of the top {TOP} of {len(moments.clips):,} clips"
     return Result(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(summary)}", moments.clips)
@@ -73,10 +73,10 @@ BENCHMARK = Benchmark(
     scores=r"(?:classes|units)\d",
     leading="units4_image",
     columns={
-        f"{what}{majority}_{modality}": f"{what}, {majority} of {TOP}, {modality}s"
+        f"{what}{majority}_{modality}": f"{what}, {majority} of {TOP}, {words}"
         for what in ("classes", "units")
         for majority in MAJORITIES
-        for modality in ("image", "sound")
+        for modality, words in (("image", "images"), ("audio", "audio"))
     },
     brief="Units, 4 of 5 images",
 )

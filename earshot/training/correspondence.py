@@ -224,7 +224,7 @@ class CorrespondenceTask:
         steps = row["epoch"] * self.batches_per_epoch
         alarms = {
             "stuck": steps >= STUCK_STEPS and row["train_loss"] > CHANCE - STUCK,
-            "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "sound")),
+            "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "audio")),
         }
         messages = {
             "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {CHANCE:.4f}",
@@ -242,7 +242,7 @@ class CorrespondenceTask:
             return {}  # the multisensory network has no embedding of a single modality
         embeddings = {
             "image": self.network.embed_images(batch.images),
-            "sound": self.network.embed_audio(batch.sounds),
+            "audio": self.network.embed_audio(batch.sounds),
         }
         means = {modality: functional.normalize(rows.float(), dim=1).mean(0) for modality, rows in embeddings.items()}
         return {f"{modality}_spread": 1 - float(mean.norm().detach()) for modality, mean in means.items()}
