@@ -45,7 +45,7 @@ def test_a_moment_is_the_frame_nearest_the_middle_and_the_sound_around_it(tmp_pa
 
 
 def test_what_is_shorter_than_the_slice_is_left_out_and_counted(tmp_path, networks, monkeypatch):
-    monkeypatch.setattr(Telling, "sound_samples", 3 * Telling.audio_rate)
+    monkeypatch.setattr(Telling, "audio_samples", 3 * Telling.audio_rate)
     write_annotated(tmp_path, [10], [0.1], [["a"]], TEST_GROUPS[:1])
     with pytest.raises(EarshotError, match=r"no clip of the split test is annotated and 3\.00 s long"):
         described(tmp_path)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import inputs
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from test_correspondence_task import CENTERED, RATE, SECONDS, Comparing, flac, image
@@ -121,7 +121,7 @@ def test_a_network_that_knows_scores_matching_pairs_higher(world):
     assert 0.3 < (scores[~is_match] > 0).mean() < 0.7
 
 
-@inputs(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=60))
+@given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=60))
 def test_ranking_is_the_area_under_the_roc_curve(rows):
     scores, is_match = (np.array(column) for column in zip(*rows, strict=True))
     if 0 < is_match.sum() < len(is_match):
@@ -130,7 +130,7 @@ def test_ranking_is_the_area_under_the_roc_curve(rows):
         assert roc_auc_score(is_match, scores) == pytest.approx(np.mean(right) + np.mean(ties) / 2)
 
 
-@inputs(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=40))
+@given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=40))
 def test_no_threshold_is_more_accurate(rows):
     scores, is_match = (np.array(column) for column in zip(*rows, strict=True))
     actual = ((scores > best_threshold(scores, is_match)) == is_match).mean()

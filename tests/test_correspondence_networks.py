@@ -25,7 +25,7 @@ TOWERS = ["l3", "ave", "avol"]
 LAYERS = TwoTowers.probe_layers
 PAPERS_STRIDE = {"l3": 1, "ave": 2, "avol": 2, "multisensory": 2}
 # An image of 64 px is 4 x 4 at conv4_2; 8 frames are 2 times after the 3-d strides; 16,800 samples are 0.8 s.
-SMALL = {"width": 1 / 16, "image_size": 64, "frames": 8, "sound_samples": 16_800}
+SMALL = {"width": 1 / 16, "image_size": 64, "frames": 8, "audio_samples": 16_800}
 COMPUTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -135,7 +135,7 @@ MULTISENSORY = {
     "sound.2": 15 * 64 * 128 + 15 * 128 * 128 + 64 * 128 + 3 * 2 * 128,  # with a shortcut of kernel 1
     "sound.3": 2 * 15 * 128 * 128 + 2 * 2 * 128,
     "sound.4": 15 * 128 * 256 + 15 * 256 * 256 + 128 * 256 + 3 * 2 * 256,
-    "sound_last": 3 * 256 * 128 + 2 * 128,
+    "audio_last": 3 * 256 * 128 + 2 * 128,
     "images.0": 5 * 7 * 7 * 3 * 64 + 2 * 64,
     "images.2": 2 * 27 * 64 * 64 + 2 * 2 * 64,
     "images.3": 2 * 27 * 64 * 64 + 2 * 2 * 64,
@@ -156,7 +156,7 @@ MULTISENSORY_MAPS = {
     "sound.2.second": (128, 1369),
     "sound.3.second": (128, 343),
     "sound.4.second": (256, 86),
-    "sound_last.0": (128, 32),
+    "audio_last.0": (128, 32),
     "images.0.0": (64, 63, 112, 112),
     "images.1": (64, 63, 56, 56),
     "images.2.second": (64, 63, 56, 56),
@@ -421,7 +421,7 @@ def test_a_quarter_of_the_frames_takes_the_same_weights_and_sounds():
         whole = build_correspondence("multisensory", width=1, image_size=224)
         actual = maps_at(few, torch.zeros(1, 32, 3, 224, 224, dtype=torch.uint8), torch.zeros(1, 2, 87_588))
     assert {key: v.shape for key, v in few.state_dict().items()} == {k: v.shape for k, v in whole.state_dict().items()}
-    assert actual["sound_last.0"] == (128, 8)
+    assert actual["audio_last.0"] == (128, 8)
     assert actual["both.5.second"] == (512, 4, 7, 7)
 
 
@@ -609,7 +609,7 @@ DAMAGES = {
     },
     "multisensory": {
         "many frames": ({"frames": 10**9}, "encoder.json: frames of multisensory is 1000000000: .* 1000"),
-        "a long sound": ({"sound_samples": 10**12}, "encoder.json: sound_samples of multisensory is 1000000000000: "),
+        "a long sound": ({"audio_samples": 10**12}, "encoder.json: audio_samples of multisensory is 1000000000000: "),
         "true": ({"frames": True}, "encoder.json: frames of multisensory is True: .* valid integer"),
     },
 }

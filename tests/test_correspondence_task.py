@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import inputs
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
@@ -82,7 +82,7 @@ def decode_sound(sound: np.ndarray) -> tuple[int, float, float]:
     return round(float(sound[1].mean()) * 1000), float(times[0]), float(times[-1])
 
 
-@inputs(
+@given(
     st.floats(1.0, 20.0), st.floats(0, 1), st.floats(0, 0.999), st.sampled_from(["centered", "overlapping"]),
     st.sampled_from([0.04, 0.1, 1 / 3]),
 )  # fmt: skip
@@ -200,7 +200,7 @@ def test_the_control_gets_one_fixed_clip_of_another_group(scenes):
     assert all(actual[0][clip] == actual[1][clip] for clip in common)
 
 
-@inputs(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 99))
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 99))
 def test_no_clip_gets_a_sound_of_its_own_group(groups, seed):
     groups = np.array(groups)
     deranged = derange_to_others(groups, np.random.default_rng(seed))

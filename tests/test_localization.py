@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import inputs, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -40,7 +40,7 @@ def test_a_map_is_positive_above_its_median_or_half_way_and_everywhere_where_it_
 
 
 @settings(deadline=None, max_examples=40)
-@inputs(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_the_area_is_about_the_mean_of_the_values(values):
     assert area_under(np.array(values)) == pytest.approx(np.mean(values), abs=0.026)  # steps of .05
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
-from hypothesis import inputs, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
@@ -45,7 +45,7 @@ def test_a_query_to_which_nothing_is_relevant_scores_nothing():
 
 
 @settings(deadline=None, max_examples=40)
-@inputs(st.lists(st.integers(0, 5), min_size=5, max_size=5), st.permutations(range(5)), st.integers(1, 5))
+@given(st.lists(st.integers(0, 5), min_size=5, max_size=5), st.permutations(range(5)), st.integers(1, 5))
 def test_ndcg_is_that_of_scikit_learn(gains, order, k):
     gains = np.array([gains], float)
     scores = np.empty((1, 5))
@@ -61,7 +61,7 @@ def test_random_order_is_the_mean_over_all_orders():
 
 
 @settings(deadline=None, max_examples=40)
-@inputs(st.integers(0, 1000))
+@given(st.integers(0, 1000))
 def test_entries_are_ranked_by_distance_without_those_outside_the_database(seed):
     rng = np.random.default_rng(seed)
     queries, entries = rng.normal(size=(6, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
@@ -97,7 +97,7 @@ def test_clips_are_as_far_apart_as_their_nearest_annotations(ontology):
 
 # Four clips of four videos, and a second clip of the first video. All sounds are alike.
 ANNOTATIONS = [["surf"], ["surf"], ["rain"], ["guitar"], ["surf"]]
-GREYS = [40, 60, 90, 200, 42]
+GRAYS = [40, 60, 90, 200, 42]
 LEVELS = [0.2, 0.2, 0.2, 0.2, 0.2]
 
 
@@ -106,7 +106,7 @@ def run_benchmark(tmp_path, ontology, monkeypatch):
     """The result for a world of clips and networks by the prefixes of their metrics."""
 
     def run(k=2, annotations=ANNOTATIONS, groups=(0, 1, 2, 3, 0), networks=None):
-        write_annotated(tmp_path, GREYS, LEVELS, annotations, [TEST_GROUPS[number] for number in groups])
+        write_annotated(tmp_path, GRAYS, LEVELS, annotations, [TEST_GROUPS[number] for number in groups])
         networks = networks or {"": Telling(), "random_": Telling()}
         monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
         params = SimpleNamespace(k=k, split="test")

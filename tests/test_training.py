@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import inputs
+from hypothesis import given
 from hypothesis import strategies as st
 from labeled_scenes import striped_frame, write_striped_tables
 from torch import nn
@@ -493,7 +493,7 @@ def test_half_of_the_images_are_mirrored():
     assert (mirrored - plain.flip(-1).float()).abs().mean() < 1
 
 
-@inputs(
+@given(
     height=st.integers(1, 500),
     width=st.integers(1, 500),
     box=st.tuples(st.floats(0.001, 1), st.floats(0.75, 1.34), st.floats(0, 1, exclude_max=True), st.floats(0, 0.999)),
