@@ -1,6 +1,6 @@
-"""Small tables of annotated scenes, and a network that is no network, for tests of the benchmarks on scenes.
+"""Small tables of annotated scenes, and a network without weights, for tests of the benchmarks on scenes.
 
-The grey of a picture and the loudness of a sound are numbers that a test chooses; the network's embeddings say them.
+The gray of an image and the loudness of a sound are numbers that a test sets; they are the network's embeddings.
 """
 
 import io
@@ -34,15 +34,19 @@ def flac(samples: np.ndarray) -> bytes:
 
 
 def write_annotated(
-    root: Path, greys: Sequence[int], levels: Sequence[float], said: Sequence[Sequence[str]], groups: Sequence[str]
+    root: Path,
+    grays: Sequence[int],
+    levels: Sequence[float],
+    annotations: Sequence[Sequence[str]],
+    groups: Sequence[str],
 ) -> None:
     """data/scenes and data/annotations under `root`: a clip for each entry, in two shards.
 
-    A clip's frame nearest its middle has the grey, other frames are black; its sound has the level around that frame
+    A clip's frame nearest its middle has the gray, other frames are black; its sound has the level around that frame
     and is silent elsewhere.
     """
     scenes = []
-    for number, (gray, level, group) in enumerate(zip(greys, levels, groups, strict=True)):
+    for number, (gray, level, group) in enumerate(zip(grays, levels, groups, strict=True)):
         time = np.arange(int(RATE * SECONDS)) / RATE
         sound = np.where(np.abs(time - 1.1) < 0.2, level, 0.0)
         scenes.append(
@@ -60,16 +64,16 @@ def write_annotated(
     for shard, start in enumerate(range(0, len(scenes), max(1, len(scenes) // 2 + 1))):
         part = slice(start, start + max(1, len(scenes) // 2 + 1))
         write_scenes(root / f"data/scenes/{shard:05d}.parquet", scenes[part])
-        words = {scene.clip_id: list(each) for scene, each in zip(scenes[part], said[part], strict=True)}
+        words = {scene.clip_id: list(each) for scene, each in zip(scenes[part], annotations[part], strict=True)}
         (root / "data/annotations").mkdir(parents=True, exist_ok=True)
         write_annotations(root / f"data/annotations/{shard:05d}.parquet", words)
 
 
 class Telling(nn.Module):
-    """Embeds a picture as its grey and a sound as its loudest sample, both (n, 1) from 0 to 1, through tables if given.
+    """Embeds an image as its gray and a sound as its loudest sample, both (n, 1) from 0 to 1, through tables if given.
 
     Args:
-        pictures, sounds: what stands for each grey (0 to 255) and for each level (in hundredths).
+        images, sounds: the embedding of each gray (0 to 255) and of each level (in hundredths).
     """
 
     frames, image_size = 1, 32
@@ -81,8 +85,8 @@ class Telling(nn.Module):
         self.architecture = {"name": "telling"}
 
     def embed_images(self, images: Tensor) -> Tensor:
-        greys = images.float().mean((1, 2, 3))
-        return greys[:, None] / 255 if self.images is None else _looked_up(self.images, greys)
+        grays = images.float().mean((1, 2, 3))
+        return grays[:, None] / 255 if self.images is None else _looked_up(self.images, grays)
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
         levels = sounds.abs().amax(1)
@@ -92,5 +96,5 @@ class Telling(nn.Module):
 def _looked_up(table: Mapping[int, Sequence], keys: Tensor) -> Tensor:
     """The entry of the table nearest to each key."""
     known = np.array(list(table))
-    places = np.abs(known[:, None] - keys.numpy()).argmin(0)
-    return torch.stack([torch.as_tensor(table[int(known[place])], dtype=torch.float32) for place in places])
+    nearest = np.abs(known[:, None] - keys.numpy()).argmin(0)
+    return torch.stack([torch.as_tensor(table[int(known[index])], dtype=torch.float32) for index in nearest])

@@ -1,4 +1,4 @@
-"""What a piece of work takes in memory and time, measured in a process of its own."""
+"""Memory and time of a computation, measured in a separate process."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 from conftest import REPOSITORY
 
-# The kernel's own mark: getrusage would tell the peak of the process that this one was forked from.
+# The kernel's own value: getrusage would return the peak of the parent process.
 MEASURE = """
 import json, re, sys, time
 def peak():

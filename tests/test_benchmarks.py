@@ -12,7 +12,7 @@ BENCHMARKS = names("earshot.benchmarks")
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_how_a_benchmark_is_displayed_is_told_as_json(benchmark):
+def test_how_a_benchmark_is_displayed_is_described_as_json(benchmark):
     of = find_all("earshot.benchmarks", "BENCHMARK")[benchmark]
     described = json.loads(json.dumps(of.describe()))
     assert described["title"] == of.title and described["higher_is_better"] is True

@@ -26,26 +26,26 @@ def described(root, networks=None):
 
 @pytest.fixture
 def networks(monkeypatch):
-    found = {"": Telling()}
-    monkeypatch.setattr(annotated_moments, "load_correspondences", lambda folder: found)
-    return found
+    actual = {"": Telling()}
+    monkeypatch.setattr(annotated_moments, "load_correspondences", lambda folder: actual)
+    return actual
 
 
 def test_a_moment_is_the_frame_nearest_the_middle_and_the_sound_around_it(tmp_path, networks):
     groups = [TEST_GROUPS[2], "video_0", TEST_GROUPS[1], TEST_GROUPS[0]]  # video_0 is for training
     write_annotated(tmp_path, [10, 20, 30, 40], [0.1, 0.2, 0.3, 0.4], [["a"], ["b"], ["c", "d"], []], groups)
-    found = described(tmp_path)
-    assert found.groups == sorted([TEST_GROUPS[1], TEST_GROUPS[2]])
-    place = {group: found.groups.index(group) for group in found.groups}
+    actual = described(tmp_path)
+    assert actual.groups == sorted([TEST_GROUPS[1], TEST_GROUPS[2]])
+    place = {group: actual.groups.index(group) for group in actual.groups}
     first, second = place[TEST_GROUPS[2]], place[TEST_GROUPS[1]]
-    assert (found.annotations[first], found.annotations[second]) == (["a"], ["c", "d"])
-    np.testing.assert_allclose(found.images[""][[first, second], 0] * 255, [10, 30], atol=1)
-    np.testing.assert_allclose(found.sounds[""][[first, second], 0], [0.1, 0.3], atol=1e-3)
-    assert found.left_out == 1  # nobody said anything of it
+    assert (actual.annotations[first], actual.annotations[second]) == (["a"], ["c", "d"])
+    np.testing.assert_allclose(actual.images[""][[first, second], 0] * 255, [10, 30], atol=1)
+    np.testing.assert_allclose(actual.sounds[""][[first, second], 0], [0.1, 0.3], atol=1e-3)
+    assert actual.left_out == 1  # it has no annotations
 
 
 def test_what_is_shorter_than_the_slice_is_left_out_and_counted(tmp_path, networks, monkeypatch):
-    monkeypatch.setattr(Telling, "sound_samples", 3 * Telling.audio_rate)
+    monkeypatch.setattr(Telling, "audio_samples", 3 * Telling.audio_rate)
     write_annotated(tmp_path, [10], [0.1], [["a"]], TEST_GROUPS[:1])
     with pytest.raises(EarshotError, match=r"no clip of the split test is annotated and 3\.00 s long"):
         described(tmp_path)
@@ -55,9 +55,7 @@ def test_a_network_of_sequences_is_refused(tmp_path, monkeypatch):
     network = Telling()
     network.frames = 63
     monkeypatch.setattr(moments, "load_correspondence", lambda folder, name: network)
-    with pytest.raises(
-        EarshotError, match="telling, which sees 63 pictures at a time; this benchmark wants one of single"
-    ):
+    with pytest.raises(EarshotError, match="telling, which takes 63 images at a time; use a network of single"):
         moments.load_correspondences(tmp_path)
 
 

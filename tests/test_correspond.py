@@ -79,11 +79,11 @@ def test_it_writes_both_trainings_their_beginning_and_the_history(done):
     assert metrics["precision"] in ("bf16", "float32")
     assert json.loads((done / ".earshot/timings/correspond.json").read_text())["pairs_per_second"] > 0
     assert len((done / "metrics/correspond_history.csv").read_text().splitlines()) == 3
-    found = {name: weights(done, name) for name in ("encoder", "wrong_sound", "random")}
+    actual = {name: weights(done, name) for name in ("encoder", "wrong_sound", "random")}
     key = "image_tower.conv1_1.weight"
-    assert not torch.equal(found["encoder"][key], found["random"][key])
-    assert not torch.equal(found["encoder"][key], found["wrong_sound"][key])
-    assert torch.equal(found["encoder"]["sound_mean"], found["random"]["sound_mean"])
+    assert not torch.equal(actual["encoder"][key], actual["random"][key])
+    assert not torch.equal(actual["encoder"][key], actual["wrong_sound"][key])
+    assert torch.equal(actual["encoder"]["audio_mean"], actual["random"]["audio_mean"])
     assert load_correspondence(done / "models/correspond").architecture["name"] == "ave"
 
 
@@ -102,24 +102,24 @@ def test_a_killed_training_ends_with_the_same_weights(done, world, tmp_path):
 
 def test_weights_of_a_file_are_where_training_begins(done, world, tmp_path):
     root = rooted(world, tmp_path / "root")
-    given = root / "given.safetensors"
-    given.write_bytes((done / "models/correspond/encoder.safetensors").read_bytes())
+    inputs = root / "given.safetensors"
+    inputs.write_bytes((done / "models/correspond/encoder.safetensors").read_bytes())
     correspond(root, "correspond.epochs=0", "correspond.weights=given.safetensors", "seed=1")
-    kept, found = load_file(given), weights(root, "encoder")
-    assert all(torch.equal(kept[key], found[key]) for key in kept)
+    kept, actual = load_file(inputs), weights(root, "encoder")
+    assert all(torch.equal(kept[key], actual[key]) for key in kept)
     assert not torch.equal(weights(root, "random")["image_tower.conv1_1.weight"], kept["image_tower.conv1_1.weight"])
-    for changes, told in (
+    for changes, message in (
         (("correspond.weights=none.safetensors",), "none.safetensors"),
         (
             ("correspond.weights=given.safetensors", "correspond.width=0.125"),
-            "correspond.network=ave of this width wants",
+            "correspond.network=ave of this width requires",
         ),
         (
             ("correspond.weights=given.safetensors", "correspond.network=l3"),
             "which correspond.network=l3 of this width",
         ),
     ):
-        with pytest.raises(SystemExit, match=told):
+        with pytest.raises(SystemExit, match=message):
             correspond(root, *changes)
 
 
@@ -133,11 +133,11 @@ def test_avol_begins_between_the_two_answers(world, tmp_path):
         network, root / "data/scenes", sampling, Augmentation(), gain_jitter=0.0, batch_size=16, seed=1
     )
     with torch.inference_mode():
-        found = network(*next(task.batches(range(1)))[:4]).mean()
-    assert abs(found) < abs(found - network.bias.detach()) / 4  # other pairs than those that it was made even on
+        actual = network(*next(task.batches(range(1)))[:4]).mean()
+    assert abs(actual) < abs(actual - network.bias.detach()) / 4  # other pairs than those that it was made even on
 
 
-def test_motion_needs_sequences_and_is_told_which(tmp_path, capsys):
+def test_motion_needs_sequences_and_names_the_parameter(tmp_path, capsys):
     write_clips(tmp_path / "data/scenes", [f"group_{number}" for number in range(20)])
     with pytest.raises(SystemExit) as ended:
         correspond(tmp_path, "correspond.network=multisensory", "correspond.negatives=shifted")
@@ -146,5 +146,5 @@ def test_motion_needs_sequences_and_is_told_which(tmp_path, capsys):
 
 def test_a_corpus_of_one_clip_is_refused(tmp_path):
     write_clips(tmp_path / "data/scenes", ["group_0"])
-    with pytest.raises(SystemExit, match=r"clips to train on that last the network's 1.00 s, wanted 2 or more"):
+    with pytest.raises(SystemExit, match=r"training clips last the network's 1.00 s, expected 2 or more"):
         correspond(tmp_path)

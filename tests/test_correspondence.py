@@ -1,4 +1,4 @@
-"""The benchmark of correspondence: pairs of held-out clips, and the baselines that may read annotations."""
+"""The benchmark of correspondence: pairs of held-out clips, and the supervised baselines."""
 
 import json
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from earshot.networks.files import save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
 
-KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: grey of the picture, Hz of the tone
+KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: gray of the image, Hz of the tone
 PARAMS = {
     "positives": "centered",
     "negatives": "other-group",
@@ -39,7 +39,7 @@ PARAMS = {
 
 
 def write_world(root, clips):
-    """Clips of two kinds that are plain to see and to hear, a group each, and what was said of them."""
+    """Clips of two kinds that differ in image and sound, a group each, and their annotations."""
     time = np.arange(int(RATE * SECONDS)) / RATE
     rows = []
     for number in range(clips):
@@ -58,7 +58,9 @@ def write_world(root, clips):
             )
         )
     write_scenes(root / "scenes" / "00000.parquet", rows)
-    write_annotations(root / "said" / "00000.parquet", {row.clip_id: [row.clip_id.split("_")[2]] for row in rows})
+    write_annotations(
+        root / "annotations" / "00000.parquet", {row.clip_id: [row.clip_id.split("_")[2]] for row in rows}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +77,19 @@ def world(tmp_path_factory):
 
 def context(world, scratch, **changes):
     params = SimpleNamespace(**PARAMS | changes)
-    return Context(world / "scenes", world / "models", params, 0, scratch, world / "said")
+    return Context(world / "scenes", world / "models", params, 0, scratch, world / "annotations")
 
 
 def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
-    answer = evaluate(context(world, tmp_path))
-    assert answer.metrics["pairs"] == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240))
-    assert answer.metrics["accuracy"] == answer.metrics["random_accuracy"]
-    assert 0.2 < answer.metrics["accuracy"] < 0.8
-    assert 2 * len(set(answer.items)) == answer.metrics["pairs"]
-    assert answer.metrics == evaluate(context(world, tmp_path)).metrics
+    result = evaluate(context(world, tmp_path))
+    assert result.metrics["pairs"] == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240))
+    assert result.metrics["accuracy"] == result.metrics["random_accuracy"]
+    assert 0.2 < result.metrics["accuracy"] < 0.8
+    assert 2 * len(set(result.items)) == result.metrics["pairs"]
+    assert result.metrics == evaluate(context(world, tmp_path)).metrics
 
 
-def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
+def test_held_out_pairs_are_of_the_test_split_and_half_match(world):
     network = Comparing()
     network.audio_channels = 1
     pairs = list(held_out_pairs(network, world / "scenes", CENTERED, "test"))
@@ -97,15 +99,15 @@ def test_held_out_pairs_are_of_the_test_split_and_half_belong_together(world):
 
 
 @pytest.mark.slow
-def test_the_baselines_learn_what_annotations_tell(world, tmp_path):
-    """Two kinds: a sound of another group is of the other kind half of the time, so three of four pairs can be told."""
-    answer = evaluate(context(world, tmp_path, supervised_epochs=12))
-    assert answer.metrics["direct_accuracy"] > 0.65
-    assert answer.metrics["supervised_accuracy"] > 0.65
-    assert {row["network"] for row in answer.classes} == {"trained", "random", "direct", "supervised"}
+def test_the_baselines_learn_from_annotations(world, tmp_path):
+    """Two kinds: a sound of another group is of the other kind half of the time, so accuracy is at most 3/4."""
+    result = evaluate(context(world, tmp_path, supervised_epochs=12))
+    assert result.metrics["direct_accuracy"] > 0.65
+    assert result.metrics["supervised_accuracy"] > 0.65
+    assert {row["network"] for row in result.classes} == {"trained", "random", "direct", "supervised"}
 
 
-def test_a_network_that_knows_scores_what_belongs_together_higher(world):
+def test_a_network_that_knows_scores_matching_pairs_higher(world):
     class Knowing(Comparing):
         audio_channels = 1
 
@@ -129,20 +131,20 @@ def test_ranking_is_the_area_under_the_roc_curve(rows):
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=40))
-def test_no_threshold_tells_more(rows):
+def test_no_threshold_is_more_accurate(rows):
     scores, is_match = (np.array(column) for column in zip(*rows, strict=True))
-    found = ((scores > best_threshold(scores, is_match)) == is_match).mean()
-    assert found == max(((scores > edge - 0.5) == is_match).mean() for edge in range(-6, 8))
+    actual = ((scores > best_threshold(scores, is_match)) == is_match).mean()
+    assert actual == max(((scores > edge - 0.5) == is_match).mean() for edge in range(-6, 8))
 
 
 def test_every_annotation_of_a_clip_counts_alike_and_one_kind_is_too_few(tmp_path):
     write_annotations(tmp_path / "00000.parquet", {"a": ["rain", "bell"], "b": ["bell"], "c": []})
     annotations = Annotations.read(tmp_path)
     assert annotations.names == ["bell", "rain"]
-    found = annotations.targets([SimpleNamespace(clip_id=name) for name in "abc"])
-    assert found.tolist() == [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]
+    actual = annotations.targets([SimpleNamespace(clip_id=name) for name in "abc"])
+    assert actual.tolist() == [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]
     write_annotations(tmp_path / "00000.parquet", {"a": ["rain"]})
-    with pytest.raises(EarshotError, match=r"1 different annotations of 1 clips, wanted two .*supervised_epochs=0"):
+    with pytest.raises(EarshotError, match=r"1 different annotations of 1 clips, expected two .*supervised_epochs=0"):
         Annotations.read(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Correspondence networks have the papers' shapes and learn; their files give back the same numbers or are refused."""
+"""Correspondence networks have the papers' shapes and learn; their files restore the same numbers or are refused."""
 
 import json
 from collections.abc import Iterable
@@ -24,8 +24,8 @@ CORRESPONDENCES = names("earshot.networks.correspondence")
 TOWERS = ["l3", "ave", "avol"]
 LAYERS = TwoTowers.probe_layers
 PAPERS_STRIDE = {"l3": 1, "ave": 2, "avol": 2, "multisensory": 2}
-# A picture of 64 px is 4 x 4 at conv4_2; 8 frames are 2 times after the 3-d strides; 16,800 samples are 0.8 s.
-SMALL = {"width": 1 / 16, "image_size": 64, "frames": 8, "sound_samples": 16_800}
+# An image of 64 px is 4 x 4 at conv4_2; 8 frames are 2 times after the 3-d strides; 16,800 samples are 0.8 s.
+SMALL = {"width": 1 / 16, "image_size": 64, "frames": 8, "audio_samples": 16_800}
 COMPUTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -40,7 +40,7 @@ def at_papers_size(name: str) -> Correspondence:
 
 
 def pairs_for(network: Correspondence, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures with a bright bar whose place is that of the tone in the sound."""
+    """Images with a bright bar whose position encodes the tone of the sound."""
     drawn = torch.Generator().manual_seed(1)
     places = torch.linspace(0, 1, count)
     several = network.frames > 1
@@ -55,13 +55,15 @@ def pairs_for(network: Correspondence, count: int) -> tuple[torch.Tensor, torch.
 
 
 def maps_at(network: nn.Module, *inputs: torch.Tensor) -> dict[str, tuple[int, ...]]:
-    """The shape of what every convolution, linear layer and pool gives, without the batch."""
-    found: dict[str, tuple[int, ...]] = {}
+    """The output shape of every convolution, linear layer and pool, without the batch."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, module in network.named_modules():
         if isinstance(module, (*COMPUTED, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)):
-            module.register_forward_hook(lambda _, given, made, name=name: found.update({name: tuple(made.shape[1:])}))
+            module.register_forward_hook(
+                lambda _, __, outputs, name=name: shapes.update({name: tuple(outputs.shape[1:])})
+            )
     network(*inputs)
-    return found
+    return shapes
 
 
 def parameters(module: nn.Module) -> int:
@@ -87,15 +89,15 @@ def on_meta(name: str, stride: int | None = None) -> tuple[Correspondence, torch
 )
 def test_both_towers_have_the_papers_maps_at_every_layer(stride, images, sounds):
     network, *inputs = on_meta("l3", stride)
-    found = maps_at(network, *inputs)
+    actual = maps_at(network, *inputs)
     for tower, sides in (("image_tower", [(side, side) for side in images]), ("audio_tower", sounds)):
         for block, (channels, side) in enumerate(zip((64, 128, 256, 512), sides, strict=True), 1):
             for place in (1, 2):
-                assert found[f"{tower}.conv{block}_{place}"] == (channels, *side)
+                assert actual[f"{tower}.conv{block}_{place}"] == (channels, *side)
             if block < 4:
-                assert found[f"{tower}.pool{block}"] == (channels, *sides[block]) if stride == 1 else True
-                assert found[f"{tower}.pool{block}"][0] == channels
-        assert f"{tower}.pool4" not in found  # the head pools over all positions instead
+                assert actual[f"{tower}.pool{block}"] == (channels, *sides[block]) if stride == 1 else True
+                assert actual[f"{tower}.pool{block}"][0] == channels
+        assert f"{tower}.pool4" not in actual  # the head pools over all positions instead
     assert network.image_maps(inputs[0]).shape == (2, 512, images[3], images[3])
     assert network.audio_maps(inputs[1]).shape == (2, 512, *sounds[3])
 
@@ -109,8 +111,8 @@ HEADS = {
 # Of one 3x3 tower without its first layer: 9 (64 64 + 64 128 + 128 128 + 128 256 + 256 256 + 256 512 + 512 512)
 # = 9 * 520,192 weights, and two of batch norm for each of 2 (64 + 128 + 256 + 512) = 1920 channels.
 REST_OF_A_TOWER = 9 * 520_192 + 2 * 1920
-BOTH_TOWERS = 2 * REST_OF_A_TOWER + 9 * (3 + 1) * 64  # colours and spectrograms
-EMBED = (512 * 128 + 128) + (128 * 128 + 128)  # of one sense: 82,176
+BOTH_TOWERS = 2 * REST_OF_A_TOWER + 9 * (3 + 1) * 64  # colors and spectrograms
+EMBED = (512 * 128 + 128) + (128 * 128 + 128)  # of one modality: 82,176
 PARAMETERS = {
     "l3": BOTH_TOWERS + (1024 * 128 + 128) + (128 * 2 + 2),  # 9,504,898
     "ave": BOTH_TOWERS + 2 * EMBED + (2 + 2),
@@ -121,8 +123,8 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", TOWERS)
 def test_heads_and_parameters_are_the_papers(name):
     network, *inputs = on_meta(name)
-    found = maps_at(network, *inputs)
-    assert {layer: shape for layer, shape in found.items() if "tower" not in layer} == HEADS[name]
+    actual = maps_at(network, *inputs)
+    assert {layer: shape for layer, shape in actual.items() if "tower" not in layer} == HEADS[name]
     assert network(*inputs).shape == (2,)
     assert parameters(network) == PARAMETERS[name]
 
@@ -133,7 +135,7 @@ MULTISENSORY = {
     "sound.2": 15 * 64 * 128 + 15 * 128 * 128 + 64 * 128 + 3 * 2 * 128,  # with a shortcut of kernel 1
     "sound.3": 2 * 15 * 128 * 128 + 2 * 2 * 128,
     "sound.4": 15 * 128 * 256 + 15 * 256 * 256 + 128 * 256 + 3 * 2 * 256,
-    "sound_last": 3 * 256 * 128 + 2 * 128,
+    "audio_last": 3 * 256 * 128 + 2 * 128,
     "images.0": 5 * 7 * 7 * 3 * 64 + 2 * 64,
     "images.2": 2 * 27 * 64 * 64 + 2 * 2 * 64,
     "images.3": 2 * 27 * 64 * 64 + 2 * 2 * 64,
@@ -154,7 +156,7 @@ MULTISENSORY_MAPS = {
     "sound.2.second": (128, 1369),
     "sound.3.second": (128, 343),
     "sound.4.second": (256, 86),
-    "sound_last.0": (128, 32),
+    "audio_last.0": (128, 32),
     "images.0.0": (64, 63, 112, 112),
     "images.1": (64, 63, 56, 56),
     "images.2.second": (64, 63, 56, 56),
@@ -173,15 +175,15 @@ MULTISENSORY_MAPS = {
 
 def test_the_multisensory_network_has_the_released_codes_layers_and_parameters():
     network, *inputs = on_meta("multisensory")
-    found = maps_at(network, *inputs)
-    assert {layer: found[layer] for layer in MULTISENSORY_MAPS} == MULTISENSORY_MAPS
+    actual = maps_at(network, *inputs)
+    assert {layer: actual[layer] for layer in MULTISENSORY_MAPS} == MULTISENSORY_MAPS
     assert {layer: parameters(network.get_submodule(layer)) for layer in MULTISENSORY} == MULTISENSORY
     assert parameters(network) == sum(MULTISENSORY.values()) == 36_048_961
     assert network.localization_map(*inputs).shape == (2, 7, 7)
 
 
-def receptive_fields(layers: Iterable[str], network: nn.Module, given: torch.Tensor) -> dict[str, list[int]]:
-    """How far along each axis the middle unit of every layer sees, by the gradient of a linear copy of the network."""
+def receptive_fields(layers: Iterable[str], network: nn.Module, inputs: torch.Tensor) -> dict[str, list[int]]:
+    """The receptive field of every layer along each axis, by the gradient of a linear copy of the network."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d):
@@ -191,15 +193,15 @@ def receptive_fields(layers: Iterable[str], network: nn.Module, given: torch.Ten
                 setattr(module, name, nn.Identity())
             elif isinstance(child, COMPUTED):
                 nn.init.constant_(child.weight, 1 / child.weight[0].numel())
-    made: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
     for name in layers:
-        network.get_submodule(name).register_forward_hook(lambda _, given, out, name=name: made.update({name: out}))
-    given = given.double().requires_grad_()
-    network.double()(given)
+        network.get_submodule(name).register_forward_hook(lambda _, inputs, out, name=name: outputs.update({name: out}))
+    inputs = inputs.double().requires_grad_()
+    network.double()(inputs)
     fields = {}
-    for name, out in made.items():
+    for name, out in outputs.items():
         middle = out[0, 0][tuple(side // 2 for side in out.shape[2:])]
-        image_index = torch.autograd.grad(middle, given, retain_graph=True)[0][0, 0] != 0
+        image_index = torch.autograd.grad(middle, inputs, retain_graph=True)[0][0, 0] != 0
         axes = range(image_index.dim())
         spread = [
             image_index.amax([other for other in axes if other != axis]) if image_index.dim() > 1 else image_index
@@ -221,8 +223,8 @@ FIELDS = {
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_towers_units_see_as_far_as_worked_out_by_hand(stride):
     tower = Tower(1, width=1 / 64, stride=stride)
-    found = receptive_fields(FIELDS[stride], tower, torch.ones(1, 1, 224, 224))
-    assert found == {layer: [side, side] for layer, side in FIELDS[stride].items()}
+    actual = receptive_fields(FIELDS[stride], tower, torch.ones(1, 1, 224, 224))
+    assert actual == {layer: [side, side] for layer, side in FIELDS[stride].items()}
 
 
 # Frames and px: 5 x 7 x 7 at stride 2; the pool adds 2 positions of 2 px, a convolution 2 of 2 or 4 frames, 4 or 8 px.
@@ -233,10 +235,10 @@ SOUND_FIELDS["4"] = 5677 + 14 * 256 + 14 * 1024  # 23,597 samples, 1.12 s
 
 def test_the_multisensory_networks_units_see_as_far_as_worked_out_by_hand():
     network = Multisensory(width=1 / 64, image_size=64, frames=32)
-    found = receptive_fields(SEQUENCE_FIELDS, network.images, torch.ones(1, 3, 32, 112, 112))
-    assert {layer: tuple(sides) for layer, sides in found.items()} == SEQUENCE_FIELDS
-    found = receptive_fields(SOUND_FIELDS, network.sound, torch.ones(1, 2, 87_588))
-    assert found == {layer: [samples] for layer, samples in SOUND_FIELDS.items()}
+    actual = receptive_fields(SEQUENCE_FIELDS, network.images, torch.ones(1, 3, 32, 112, 112))
+    assert {layer: tuple(sides) for layer, sides in actual.items()} == SEQUENCE_FIELDS
+    actual = receptive_fields(SOUND_FIELDS, network.sound, torch.ones(1, 2, 87_588))
+    assert actual == {layer: [samples] for layer, samples in SOUND_FIELDS.items()}
 
 
 SLOW = {"l3", "multisensory"}  # at the papers' size
@@ -270,7 +272,7 @@ def give_scores(network: Correspondence) -> None:
 
 
 @pytest.mark.parametrize("name", CORRESPONDENCES)
-def test_every_network_learns_one_batch_by_heart(name):
+def test_every_network_overfits_one_batch(name):
     network = build(name, width=1 / 8, image_size=32).train()
     images, sounds = pairs_for(network, 4)
     network.fit_audio_scale(sounds)
@@ -313,18 +315,18 @@ def test_half_precision_gives_log_odds_of_float32_near_those_of_full(name):
 
 
 @pytest.mark.parametrize("name", CORRESPONDENCES)
-def test_pairs_that_share_images_and_sounds_are_told_as_each_by_itself(name):
+def test_pairs_that_share_images_and_sounds_are_scored_as_each_by_itself(name):
     network = build(name).eval()
     give_scores(network)
     images, sounds = pairs_for(network, 3)
     image_index, audio_index = torch.tensor([0, 1, 2, 0, 2]), torch.tensor([0, 1, 2, 1, 0])
     with torch.inference_mode():
-        found, wanted = (
+        actual, expected = (
             network(images, sounds, image_index, audio_index),
             network(images[image_index], sounds[audio_index]),
         )
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
-    assert found.std() > 0
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+    assert actual.std() > 0
 
 
 @pytest.mark.parametrize("name", CORRESPONDENCES)
@@ -338,7 +340,7 @@ def test_pairs_are_even_before_training(name):
             assert abs(network(*inputs).mean()) < 1e-5
 
 
-def test_ave_begins_with_near_means_match_and_says_when_the_sign_has_turned():
+def test_ave_begins_with_the_correct_sign_and_reports_a_wrong_one():
     for seed in range(5):
         torch.manual_seed(seed)
         network = AVENet(width=1 / 16, image_size=32)
@@ -359,8 +361,8 @@ def test_aves_log_odds_fall_with_the_distance_of_embeddings_of_length_one():
         assert torch.allclose(embeddings.norm(dim=1), torch.ones(4))
     distances = (image_index - audio_index).norm(dim=1)
     weights, biases = network.fc3.weight[:, 0], network.fc3.bias
-    wanted = (weights[1] - weights[0]) * distances + biases[1] - biases[0]
-    assert torch.allclose(network(images, sounds), wanted, atol=1e-5)
+    expected = (weights[1] - weights[0]) * distances + biases[1] - biases[0]
+    assert torch.allclose(network(images, sounds), expected, atol=1e-5)
 
 
 def test_ave_has_gradients_where_an_image_and_a_sound_coincide():
@@ -375,14 +377,14 @@ def test_ave_has_gradients_where_an_image_and_a_sound_coincide():
 def test_avols_log_odds_are_the_best_position_of_its_map():
     network = build("avol").eval()
     images, sounds = pairs_for(network, 3)
-    found = network.localization_map(images, sounds)
-    assert found.shape == (3, 4, 4)
-    assert torch.equal(network(images, sounds), found.amax((1, 2)))
+    actual = network.localization_map(images, sounds)
+    assert actual.shape == (3, 4, 4)
+    assert torch.equal(network(images, sounds), actual.amax((1, 2)))
     places = network.position_head(torch.relu(network.image_maps(images)).permute(0, 2, 3, 1))
-    audio_index = network.audio_head(torch.relu(network.audio_maps(sounds)).amax((2, 3)))
-    product = (places[1, 2, 3] * audio_index[1]).sum()
+    units = network.audio_head(torch.relu(network.audio_maps(sounds)).amax((2, 3)))
+    product = (places[1, 2, 3] * units[1]).sum()
     scale, bias = network.scale.item(), network.bias.item()
-    assert found[1, 2, 3].item() == pytest.approx(scale * product.item() + bias, rel=1e-4)
+    assert actual[1, 2, 3].item() == pytest.approx(scale * product.item() + bias, rel=1e-4)
     assert scale > 0
 
 
@@ -397,12 +399,12 @@ def test_the_mean_of_the_class_activation_map_is_the_score():
     network = build("multisensory").eval()
     give_scores(network)
     images, sounds = pairs_for(network, 2)
-    found = network.localization_map(images, sounds)
-    assert found.shape == (2, 2, 2)
-    assert torch.allclose(found.mean((1, 2)), network(images, sounds), atol=1e-4)
+    actual = network.localization_map(images, sounds)
+    assert actual.shape == (2, 2, 2)
+    assert torch.allclose(actual.mean((1, 2)), network(images, sounds), atol=1e-4)
 
 
-def test_the_multisensory_network_hears_both_channels_and_when():
+def test_the_multisensory_network_uses_both_channels_and_their_timing():
     network = build("multisensory").eval()
     give_scores(network)
     images, sounds = pairs_for(network, 2)
@@ -417,15 +419,15 @@ def test_a_quarter_of_the_frames_takes_the_same_weights_and_sounds():
     with torch.device("meta"):
         few = build_correspondence("multisensory", width=1, image_size=224, frames=32)
         whole = build_correspondence("multisensory", width=1, image_size=224)
-        found = maps_at(few, torch.zeros(1, 32, 3, 224, 224, dtype=torch.uint8), torch.zeros(1, 2, 87_588))
+        actual = maps_at(few, torch.zeros(1, 32, 3, 224, 224, dtype=torch.uint8), torch.zeros(1, 2, 87_588))
     assert {key: v.shape for key, v in few.state_dict().items()} == {k: v.shape for k, v in whole.state_dict().items()}
-    assert found["sound_last.0"] == (128, 8)
-    assert found["both.5.second"] == (512, 4, 7, 7)
+    assert actual["audio_last.0"] == (128, 8)
+    assert actual["both.5.second"] == (512, 4, 7, 7)
 
 
 def test_loudness_is_compressed_as_the_paper_says():
-    found = compressed(torch.tensor([-1.0, 0.0, 0.1, 1.0]))
-    assert found.tolist() == pytest.approx([-1, 0, 0.59099, 1], abs=1e-5)  # log(26.5) / log(256)
+    actual = compressed(torch.tensor([-1.0, 0.0, 0.1, 1.0]))
+    assert actual.tolist() == pytest.approx([-1, 0, 0.59099, 1], abs=1e-5)  # log(26.5) / log(256)
 
 
 @pytest.mark.parametrize("name", TOWERS)
@@ -436,20 +438,20 @@ def test_training_sounds_set_the_scale_of_spectrograms(name):
     values = network.spectrogram(sounds * torch.linspace(0.1, 1, 70)[:, None])
     assert network.audio_mean.item() == pytest.approx(values.mean().item(), rel=1e-4)
     assert network.audio_std.item() == pytest.approx(values.std().item(), rel=1e-4)
-    image_index = []
-    network.audio_tower.register_forward_pre_hook(lambda _, given: image_index.append(given[0]))
+    spectrograms = []
+    network.audio_tower.register_forward_pre_hook(lambda _, inputs: spectrograms.append(inputs[0]))
     network.audio_maps(sounds[:2])
-    wanted = (network.spectrogram(sounds[:2]) - values.mean()) / values.std()
-    assert torch.allclose(image_index[0], wanted, atol=1e-3)
+    expected = (network.spectrogram(sounds[:2]) - values.mean()) / values.std()
+    assert torch.allclose(spectrograms[0], expected, atol=1e-3)
 
 
 def test_silence_sets_no_scale():
-    with pytest.raises(EarshotError, match="3 training sounds are all alike or silent"):
+    with pytest.raises(EarshotError, match="3 training sounds are silent or identical"):
         build("ave").fit_audio_scale(torch.zeros(3, 48_000))
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_images_have_the_layers_that_are_probed(name):
+def test_images_have_the_probe_layers(name):
     network = build(name, width=1 / 8, image_size=128).eval()
     images, _ = pairs_for(network, 2)
     with torch.inference_mode():
@@ -473,17 +475,17 @@ def test_at_the_papers_size_the_probed_map_has_8192_dimensions_and_the_sounds_61
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_map_says_what_the_network_says_of_an_image_that_is_everywhere_alike(name):
+def test_a_map_of_a_constant_image_equals_the_score(name):
     network = build(name).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
     images, sounds = pairs_for(network, 2)
     maps = torch.randn(2, network.image_tower.channels, 3, 3)
     network.image_maps = lambda _: maps
-    found = network.localization_map(images, sounds)
+    actual = network.localization_map(images, sounds)
     network.image_maps = lambda _: maps[:, :, 1:2, 2:3]
-    torch.testing.assert_close(found[:, 1, 2], network(images, sounds))
-    assert found.std() > 1e-3
+    torch.testing.assert_close(actual[:, 1, 2], network(images, sounds))
+    assert actual.std() > 1e-3
 
 
 def test_what_a_network_does_not_have_is_refused_with_one_that_does():
@@ -492,25 +494,25 @@ def test_what_a_network_does_not_have_is_refused_with_one_that_does():
     refused = [
         (lambda: network.embed_images(images), "embedding"),
         (lambda: network.embed_audio(sounds), "embedding"),
-        (lambda: network.image_maps(images), "tower of pictures"),
+        (lambda: network.image_maps(images), "image tower"),
         (lambda: network.audio_maps(sounds), "tower of spectrograms"),
-        (lambda: network.features(images), "layers for single pictures"),
+        (lambda: network.features(images), "layers for single images"),
     ]
     for ask, thing in refused:
-        with pytest.raises(EarshotError, match=f"multisensory has no {thing}.*; wanted another network, such as ave"):
+        with pytest.raises(EarshotError, match=f"multisensory has no {thing}.*; choose another network, such as ave"):
             ask()
 
 
 def test_other_names_sizes_and_inputs_are_refused():
     with pytest.raises(EarshotError, match="correspond.network is 'l2', expected one of ave, avol, l3, multi"):
         build("l2")
-    with pytest.raises(EarshotError, match="correspond.image_size is 15; ave wants 16 px or more"):
+    with pytest.raises(EarshotError, match="correspond.image_size is 15; ave requires 16 px or more"):
         build("ave", image_size=15)
     assert build("ave", image_size=16, stride=2).eval()(*pairs_for(build("ave", image_size=16), 1)).shape == (1,)
     for name in ("ave", "multisensory"):
         network = build(name)
         images, sounds = pairs_for(network, 1)
-        with pytest.raises(ValueError, match="pictures are torch.float32 of shape"):
+        with pytest.raises(ValueError, match="images are torch.float32 of shape"):
             network(images.float(), sounds)
         with pytest.raises(ValueError, match="waveforms are torch.float32 of shape"):
             network(images, sounds[..., 1:])
@@ -527,7 +529,7 @@ def test_a_network_may_be_laid_out_for_convolutions(name):
 
 @pytest.fixture(params=CORRESPONDENCES)
 def folder(request, tmp_path):
-    """A folder of encoders as the stage correspond writes it, none of whose numbers is what it was at first."""
+    """A folder of encoders as the stage correspond writes it, with all numbers changed from their initial values."""
     network = changed(request.param)
     save_architecture(tmp_path, network)
     for name in ("encoder", "random"):
@@ -548,8 +550,8 @@ def test_a_loaded_network_gives_the_same_numbers(folder):
     network, loaded = changed(name).eval(), load_correspondence(folder, "random")
     inputs = pairs_for(network, 2)
     assert not loaded.training
-    kept, found = network.state_dict(), loaded.state_dict()
-    assert kept.keys() == found.keys() and all(torch.equal(kept[key], found[key]) for key in kept)
+    kept, actual = network.state_dict(), loaded.state_dict()
+    assert kept.keys() == actual.keys() and all(torch.equal(kept[key], actual[key]) for key in kept)
     # 3-d convolutions may round otherwise where weights lie elsewhere in memory.
     torch.testing.assert_close(loaded(*inputs), network(*inputs), rtol=1e-5, atol=0)
     if isinstance(network, TwoTowers):
@@ -567,24 +569,24 @@ def test_a_loaded_network_gives_the_same_numbers(folder):
 def test_probes_of_images_load_what_has_a_tower_of_images(folder):
     name = json.loads((folder / "encoder.json").read_text())["name"]
     if name == "multisensory":
-        with pytest.raises(EarshotError, match="encoder.json: multisensory has no layers for single pictures"):
+        with pytest.raises(EarshotError, match="encoder.json: multisensory has no layers for single images"):
             load_encoder(folder)
     else:
         network = changed(name).eval()
         images, _ = pairs_for(network, 2)
-        found = load_encoder(folder, "random").features(images, LAYERS)
+        actual = load_encoder(folder, "random").features(images, LAYERS)
         for layer, values in network.features(images, LAYERS).items():
-            assert torch.equal(found[layer], values)
+            assert torch.equal(actual[layer], values)
 
 
 def test_what_trains_on_refuses_a_correspondence_network(folder):
-    with pytest.raises(EarshotError, match="encoder.json: .* is a correspondence network; wanted one of the stage pre"):
+    with pytest.raises(EarshotError, match="encoder.json: .* is a correspondence network; use one of the stage pre"):
         load_network(folder)
 
 
 def rewrite(folder, **changes) -> None:
-    found = json.loads((folder / "encoder.json").read_text())
-    (folder / "encoder.json").write_text(json.dumps({k: v for k, v in (found | changes).items() if v is not None}))
+    actual = json.loads((folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps({k: v for k, v in (actual | changes).items() if v is not None}))
 
 
 DAMAGES = {
@@ -595,19 +597,19 @@ DAMAGES = {
         ),
         "a classifier": (
             {"name": "alexnet", "stride": None, "classes": 2, "dropout": 0.5},
-            "encoder.json: alexnet is no correspondence network; wanted one, such as ave",
+            "encoder.json: alexnet is no correspondence network; use one, such as ave",
         ),
         "no stride": ({"stride": None}, "encoder.json: stride of avol is 'missing'"),
         "a huge width": ({"width": 1e6}, "encoder.json: width of avol is 1000000.0: .* less than or equal to 4"),
         "no number": ({"width": float("nan")}, "encoder.json: width of avol is nan"),
         "stride 3": ({"stride": 3}, "encoder.json: stride of avol is 3: .* less than or equal to 2"),
         "half a stride": ({"stride": 1.0}, "encoder.json: stride of avol is 1.0"),
-        "a huge picture": ({"image_size": 10**9}, "encoder.json: image_size of avol is 1000000000: .* 1024"),
+        "a huge image": ({"image_size": 10**9}, "encoder.json: image_size of avol is 1000000000: .* 1024"),
         "another width": ({"width": 0.1}, r"encoder.safetensors: .* has shape \(4, 3, 3, 3\); the network of"),
     },
     "multisensory": {
         "many frames": ({"frames": 10**9}, "encoder.json: frames of multisensory is 1000000000: .* 1000"),
-        "a long sound": ({"sound_samples": 10**12}, "encoder.json: sound_samples of multisensory is 1000000000000: "),
+        "a long sound": ({"audio_samples": 10**12}, "encoder.json: audio_samples of multisensory is 1000000000000: "),
         "true": ({"frames": True}, "encoder.json: frames of multisensory is True: .* valid integer"),
     },
 }
@@ -629,9 +631,9 @@ def test_a_frontend_that_is_missing_from_the_weights_is_refused(tmp_path):
     save_architecture(tmp_path, network)
     save_weights(tmp_path, "encoder", network)
     tensors = load_file(tmp_path / "encoder.safetensors")
-    del tensors["sound_deviation"]
+    del tensors["audio_std"]
     save_file(tensors, tmp_path / "encoder.safetensors")
-    with pytest.raises(EarshotError, match="has no tensor sound_deviation, which the network of encoder.json wants"):
+    with pytest.raises(EarshotError, match="has no tensor audio_std, which the network of encoder.json requires"):
         load_correspondence(tmp_path)
 
 

@@ -24,7 +24,7 @@ from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
 
 RATE, SECONDS = 4000, 4.0
-WANTED = InputSpec(image_size=32, frames=1, audio_samples=4000, audio_rate=RATE, audio_channels=1)
+SPEC = InputSpec(image_size=32, frames=1, audio_samples=4000, audio_rate=RATE, audio_channels=1)
 SEQUENCE = InputSpec(image_size=32, frames=5, audio_samples=4000, audio_rate=RATE, audio_channels=2)
 CENTERED = Sampling(positives="centered", negatives="other-group", grid_s=0.04, min_shift_s=1.0)
 SHIFTED = replace(CENTERED, negatives="shifted")
@@ -49,7 +49,7 @@ def ramp(number: int) -> np.ndarray:
 
 
 def write_clips(folder, groups, shard_clips=1000):
-    """Scenes of clips; the picture's grey is the clip's number, its sound tells number and time."""
+    """Scenes of clips; the image's gray is the clip's number, its sound encodes number and time."""
     for shard, start in enumerate(range(0, len(groups), shard_clips)):
         rows = [
             Scene(
@@ -76,7 +76,7 @@ def scenes(tmp_path_factory):
     return folder
 
 
-def heard(sound: np.ndarray) -> tuple[int, float, float]:
+def decode_sound(sound: np.ndarray) -> tuple[int, float, float]:
     """Of a stereo slice the clip, and when it begins and ends."""
     times = sound[0] * 10
     return round(float(sound[1].mean()) * 1000), float(times[0]), float(times[-1])
@@ -103,23 +103,23 @@ def test_overlapping_slices_begin_anywhere_over_the_frame_and_centered_ones_arou
     assert CENTERED.start(clip, 5.0, 1.0, 0.7) == pytest.approx(4.5, abs=0.02)
 
 
-def pairs_of(scenes, wanted=WANTED, sampling=CENTERED, seed=0, batch_size=16, split="train", **how):
-    batches = PairedClips(clips_of(scenes, wanted, sampling, split=split, **how), batch_size=batch_size, seed=seed)
+def pairs_of(scenes, spec=SPEC, sampling=CENTERED, seed=0, batch_size=16, split="train", **how):
+    batches = PairedClips(clips_of(scenes, spec, sampling, split=split, **how), batch_size=batch_size, seed=seed)
     for number in range(batches.batches_per_epoch):
         clips = batches[number]
-        yield clips, make_pairs(clips, wanted, sampling, generator("t", number).random((len(clips), 6)))
+        yield clips, make_pairs(clips, spec, sampling, generator("t", number).random((len(clips), 6)))
 
 
 def test_what_belongs_together_is_of_one_clip_and_the_rest_of_another_group(scenes):
-    stereo = replace(WANTED, audio_channels=2)
-    seen, greys = [], []
+    stereo = replace(SPEC, audio_channels=2)
+    observed, grays = [], []
     for clips, pairs in pairs_of(scenes, stereo):
         assert pairs.is_match.tolist() == [1.0] * 16 + [0.0] * 16
         for (own, other), sound in zip(clips * 2, pairs.sounds[pairs.audio_index].numpy(), strict=True):
-            seen.append((own.clip_id, own.group, other.group, *heard(sound)))
-        greys += pairs.images[pairs.image_index, 0, 0, 0].tolist()
-    assert len(seen) > 100
-    for place, ((clip_id, group, other, number, start, end), gray) in enumerate(zip(seen, greys, strict=True)):
+            observed.append((own.clip_id, own.group, other.group, *decode_sound(sound)))
+        grays += pairs.images[pairs.image_index, 0, 0, 0].tolist()
+    assert len(observed) > 100
+    for place, ((clip_id, group, other, number, start, end), gray) in enumerate(zip(observed, grays, strict=True)):
         own = int(clip_id.removeprefix("clip_"))
         assert abs(gray - own) <= 2  # JPEG
         assert split_of(group) == "train"
@@ -142,22 +142,22 @@ def test_each_image_and_each_sound_is_in_one_pair_of_either_kind(scenes):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_where_a_batch_has_but_one_group_the_others_are_from_beyond_it(scenes, batch_size):
-    stereo, beyond = replace(WANTED, audio_channels=2), 0
+    stereo, beyond = replace(SPEC, audio_channels=2), 0
     for clips, pairs in pairs_of(scenes, stereo, seed=None, batch_size=batch_size):
         beyond += len(pairs.sounds) - len(clips)
         rows = zip(
             clips * 2, pairs.images[pairs.image_index], pairs.sounds[pairs.audio_index], pairs.is_match, strict=True
         )
-        for (own, _), shown, sound, together in rows:
-            number, start, _ = heard(sound.numpy())
-            assert abs(shown.float().mean() - int(own.clip_id.removeprefix("clip_"))) <= 2
+        for (own, _), image, sound, together in rows:
+            number, start, _ = decode_sound(sound.numpy())
+            assert abs(image.float().mean() - int(own.clip_id.removeprefix("clip_"))) <= 2
             assert (f"group_{number // 2}" == own.group) == bool(together)
             assert min(abs(start + 0.5 - time) for time in (1.0, 2.5)) < 0.03
     assert beyond > 50 if batch_size < 3 else beyond < 50
 
 
 def test_test_pairs_are_the_same_every_time_and_training_pairs_are_not(scenes):
-    groups = clips_of(scenes, WANTED, CENTERED, split="train")
+    groups = clips_of(scenes, SPEC, CENTERED, split="train")
     one, two = (PairedClips(groups, batch_size=8, seed=None) for _ in range(2))
     assert [b.clip_id for _, b in one[0]] == [b.clip_id for _, b in two[0]]
     trained = PairedClips(groups, batch_size=8, seed=0)
@@ -172,36 +172,36 @@ def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
     starts = {1.0: [], 0.0: []}
     for clips, pairs in pairs_of(scenes, SEQUENCE, SHIFTED):
         assert pairs.images.shape[1:] == (5, 3, 32, 32)
-        shown, sounds = pairs.images[pairs.image_index], pairs.sounds[pairs.audio_index].numpy()
-        rows = zip(clips * 2, shown, sounds, pairs.is_match.tolist(), strict=True)
+        sequences, sounds = pairs.images[pairs.image_index], pairs.sounds[pairs.audio_index].numpy()
+        rows = zip(clips * 2, sequences, sounds, pairs.is_match.tolist(), strict=True)
         for (own, _), images, sound, together in rows:
-            number, start, _ = heard(sound)
-            seen = round(float(images[0].float().mean()) / 10) / 5
+            number, start, _ = decode_sound(sound)
+            observed = round(float(images[0].float().mean()) / 10) / 5
             assert number == int(own.clip_id.removeprefix("clip_"))
-            assert abs(start - seen) < 0.01 if together else abs(start - seen) >= 0.99
-            starts[together].append((seen, start))
+            assert abs(start - observed) < 0.01 if together else abs(start - observed) >= 0.99
+            starts[together].append((observed, start))
     apart = np.array(starts[0.0])
-    assert abs(apart[:, 0].mean() - apart[:, 1].mean()) < 0.3  # neither sense tells the kinds apart by its time
+    assert abs(apart[:, 0].mean() - apart[:, 1].mean()) < 0.3  # the time of neither modality separates the kinds
 
 
-def test_the_control_hears_one_clip_of_another_group_for_good(scenes):
-    found = []
+def test_the_control_gets_one_fixed_clip_of_another_group(scenes):
+    actual = []
     for seed in (0, 1):
         deranged = {}
-        for clips, pairs in pairs_of(scenes, replace(WANTED, audio_channels=2), seed=seed, wrong_sound=5):
+        for clips, pairs in pairs_of(scenes, replace(SPEC, audio_channels=2), seed=seed, wrong_sound=5):
             for (own, _), sound in zip(clips, pairs.sounds.numpy()[: len(clips)], strict=True):
-                number = heard(sound)[0]
+                number = decode_sound(sound)[0]
                 assert f"group_{number // 2}" != own.group
                 assert split_of(f"group_{number // 2}") == "train"
                 deranged[own.clip_id] = number
-        found.append(deranged)
-    common = found[0].keys() & found[1].keys()
+        actual.append(deranged)
+    common = actual[0].keys() & actual[1].keys()
     assert len(common) > 50
-    assert all(found[0][clip] == found[1][clip] for clip in common)
+    assert all(actual[0][clip] == actual[1][clip] for clip in common)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 99))
-def test_no_clip_is_dealt_its_own_group(groups, seed):
+def test_no_clip_gets_a_sound_of_its_own_group(groups, seed):
     groups = np.array(groups)
     deranged = derange_to_others(groups, np.random.default_rng(seed))
     if len(set(groups.tolist())) == 1:
@@ -210,38 +210,38 @@ def test_no_clip_is_dealt_its_own_group(groups, seed):
         assert (groups[deranged] != groups).all()
 
 
-def test_clips_of_one_group_cannot_be_told_from_another(tmp_path):
+def test_clips_of_a_single_group_are_refused(tmp_path):
     write_clips(tmp_path, ["group_0"] * 8)
     split = split_of("group_0")
-    with pytest.raises(EarshotError, match=r"8 clips, all of the group 'group_0', wanted clips of other groups"):
+    with pytest.raises(EarshotError, match=r"8 clips, all of the group 'group_0', expected two groups or more"):
         next(pairs_of(tmp_path, split=split, batch_size=4))
 
 
-def test_a_network_that_sees_motion_needs_sequences_of_its_rate(tmp_path):
+def test_a_network_of_motion_needs_sequences_of_its_rate(tmp_path):
     write_clips(tmp_path, ["a", "b"])
     with pytest.raises(EarshotError, match="sequences of 5 frames a second, the network wants 30 frames in 1.00 s"):
         clips_of(tmp_path, replace(SEQUENCE, frames=30), SHIFTED, split="train")
 
 
 @pytest.mark.parametrize(("own", "rate"), [(20_000, 48_000), (44_100, 21_000), (48_000, 48_000), (11_127, 48_000)])
-def test_a_slice_of_a_tone_is_that_tone_at_the_rate_asked_for(own, rate):
+def test_a_slice_of_a_tone_is_that_tone_at_the_requested_rate(own, rate):
     time = np.arange(3 * own) / own
     tone = np.sin(2 * np.pi * 500 * time) * 0.5
-    found = sound_slice(flac(tone, own), 1.0, samples=rate, rate=rate, channels=1)
-    wanted = np.sin(2 * np.pi * 500 * (1 + np.arange(rate) / rate)) * 0.5
+    actual = sound_slice(flac(tone, own), 1.0, samples=rate, rate=rate, channels=1)
+    spec = np.sin(2 * np.pi * 500 * (1 + np.arange(rate) / rate)) * 0.5
     middle = slice(rate // 20, -rate // 20)
-    assert np.abs(found - wanted)[middle].max() < 0.005
+    assert np.abs(actual - spec)[middle].max() < 0.005
 
 
-def test_beyond_the_end_there_is_silence_and_mono_is_heard_from_both_sides():
-    found = sound_slice(flac(np.full(RATE, 0.5)), 0.5, samples=RATE, rate=RATE, channels=2)
-    assert found.shape == (2, RATE)
-    assert (found[0] == found[1]).all()
-    assert found[0, : RATE // 2].min() > 0.49 and (found[0, RATE // 2 + 1 :] == 0).all()
+def test_beyond_the_end_there_is_silence_and_mono_fills_both_channels():
+    actual = sound_slice(flac(np.full(RATE, 0.5)), 0.5, samples=RATE, rate=RATE, channels=2)
+    assert actual.shape == (2, RATE)
+    assert (actual[0] == actual[1]).all()
+    assert actual[0, : RATE // 2].min() > 0.49 and (actual[0, RATE // 2 + 1 :] == 0).all()
 
 
 @pytest.mark.slow
-def test_the_multisensory_network_learns_the_shifts_of_eight_clips_by_heart(tmp_path):
+def test_the_multisensory_network_overfits_the_shifts_of_eight_clips(tmp_path):
     groups = [name for name in map(str, range(100)) if split_of(name) == "train"]
     write_clips(tmp_path, groups[:8])
     torch.manual_seed(0)
@@ -259,7 +259,7 @@ def test_the_multisensory_network_learns_the_shifts_of_eight_clips_by_heart(tmp_
 
 
 class Comparing(nn.Module):
-    """Tells pairs by the clip's number: grey of the picture, level of the second channel."""
+    """Tells pairs by the clip's number: gray of the image, level of the second channel."""
 
     image_size, frames, audio_samples, audio_rate, audio_channels = 32, 1, 4000, RATE, 2
 
@@ -267,9 +267,9 @@ class Comparing(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
 
-    def forward(self, images, sounds, seen, heard):
+    def forward(self, images, sounds, image_index, audio_index):
         gray, level = images.float().mean((1, 2, 3)), sounds[:, 1].mean(1) * 1000
-        return self.scale * (3 - (gray[seen] - level[heard]).abs())
+        return self.scale * (3 - (gray[image_index] - level[audio_index]).abs())
 
     def embed_images(self, images):
         return images.float().flatten(1)
@@ -289,24 +289,24 @@ def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes)
     assert own > control + 0.3
 
 
-def test_batches_do_not_depend_on_the_threads_and_volume_changes_sounds_alone(scenes):
+def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scenes):
     quiet, loud = task_of(scenes), task_of(scenes, gain_jitter=0.5)
     for one, other in zip(quiet.batches(range(3)), map(quiet._training_batch, range(3)), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     one, other = quiet._training_batch(0), loud._training_batch(0)
     assert torch.equal(one.images, other.images)
     gains = other.sounds[:, 1, 100] / one.sounds[:, 1, 100].clamp(min=1e-9)
-    heard = one.sounds[:, 1, 100] > 0.005
-    assert 0.5 <= gains[heard].min() < 0.8 and 1.2 < gains[heard].max() <= 1.5
+    audible = one.sounds[:, 1, 100] > 0.005
+    assert 0.5 <= gains[audible].min() < 0.8 and 1.2 < gains[audible].max() <= 1.5
 
 
 def test_a_loss_at_chance_and_embeddings_that_coincide_raise_an_alarm_once(scenes):
     task = task_of(scenes)
-    row = {"epoch": 1000, "train_loss": 0.6931, "image_std": 0.5, "audio_std": 1e-6}
-    with pytest.warns(UserWarning) as told:
+    row = {"epoch": 1000, "train_loss": 0.6931, "image_spread": 0.5, "audio_spread": 1e-6}
+    with pytest.warns(UserWarning) as caught:
         task.watch([row])
         task.watch([row])
-    assert len(told) == 2
-    assert any("0.6931" in str(w.message) and "chance is 0.6931" in str(w.message) for w in told)
+    assert len(caught) == 2
+    assert any("0.6931" in str(w.message) and "chance is 0.6931" in str(w.message) for w in caught)
     with torch.inference_mode():
-        assert task.validate()["audio_std"] < 1e-6
+        assert task.validate()["audio_spread"] < 1e-6

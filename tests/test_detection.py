@@ -15,15 +15,15 @@ from conftest import PARAMS
 from PIL import Image
 
 from earshot.benchmarks import detection
-from earshot.benchmarks.detection import Detection, evaluate, places_of, read_images
+from earshot.benchmarks.detection import Detection, evaluate, image_indices, read_images
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.evaluation.benchmark import Context
 from earshot.evaluation.image_files import read_image
 from earshot.evaluation.images.fast_rcnn import FastRcnn, draw_rois, moved, offsets_between, scaled
-from earshot.evaluation.images.proposals import clean_boxes, from_files, searched, selective_search
+from earshot.evaluation.images.proposals import clean_boxes, from_files, search_proposals, selective_search
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
-from earshot.evaluation.metrics import Found, Shown, detection_precision, judge_detections, overlap
+from earshot.evaluation.metrics import Detections, GroundTruth, detection_precision, match_detections, overlap
 from earshot.networks.backbones import build_network
 from earshot.networks.files import save_architecture, save_weights
 from earshot.params.evaluate import params_of as schema_of
@@ -53,41 +53,41 @@ def _one_process(monkeypatch):
 
 
 def write_scene(year: Path, number: int) -> list[VisibleObject]:
-    """A grey picture with a red cow and a blue dog, plain rectangles, at places drawn by the number."""
-    rng, seen = np.random.default_rng(number), []
+    """A gray image with a red cow and a blue dog, plain rectangles, at places drawn by the number."""
+    rng, objects = np.random.default_rng(number), []
     image = rng.integers(110, 140, (HEIGHT, WIDTH, 3))
     for place, kind in enumerate(CLASSES):
         wide, high = rng.integers(20, 36, 2)
         left, top = 4 + 46 * place + rng.integers(0, 8), rng.integers(2, 30)
         box = tuple(int(edge) for edge in (left, top, left + wide, top + high))
         image[box[1] : box[3], box[0] : box[2]] = COLORS[kind]
-        seen.append(VisibleObject(kind, box, truncated=False, difficult=number % 5 == 4 and kind == "dog"))
+        objects.append(VisibleObject(kind, box, truncated=False, difficult=number % 5 == 4 and kind == "dog"))
     file = year / "JPEGImages" / f"{number:06d}.jpg"
     for folder in (file.parent, annotation_of(file).parent):
         folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.astype(np.uint8)).save(file, quality=95)
-    annotation_of(file).write_text(annotation(number, image, seen))
-    return seen
+    annotation_of(file).write_text(annotation(number, image, objects))
+    return objects
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """VOC2007 in small."""
-    tree, number = tmp_path_factory.mktemp("voc"), 0
-    year = tree / YEAR
+    data_dir, number = tmp_path_factory.mktemp("voc"), 0
+    year = data_dir / YEAR
     (year / MAIN).mkdir(parents=True)
     for split, size in SIZES.items():
         names = {f"{number + place:06d}": write_scene(year, number + place) for place in range(1, size + 1)}
         (year / MAIN / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
         for kind in CLASSES:
-            lines = [f"{n} {0 if seen[CLASSES.index(kind)].difficult else 1:2d}\n" for n, seen in names.items()]
+            lines = [f"{n} {0 if objects[CLASSES.index(kind)].difficult else 1:2d}\n" for n, objects in names.items()]
             (year / MAIN / f"{kind}_{split}.txt").write_text("".join(lines))
         number += size
-    return tree
+    return data_dir
 
 
 @pytest.fixture
-def tree(tmp_path, whole) -> Path:
+def data_dir(tmp_path, whole) -> Path:
     """A copy of the tree that a test may spoil."""
     return shutil.copytree(whole, tmp_path / "data_dir")
 
@@ -110,19 +110,19 @@ def encoders(tmp_path_factory) -> Path:
 
 
 def params_of(**changes: object):
-    few = {"steps": 4, "regions": 16, "proposals_kept": 60, "shorter_side": 72, "longer_side": 96} | changes
+    few = {"steps": 4, "rois_per_step": 16, "proposals_kept": 60, "shorter_side": 72, "longer_side": 96} | changes
     overrides = [f"evaluate.detection.{k}={v}" for k, v in few.items()]
     return load_params(schema_of("detection"), PARAMS, overrides)
 
 
 @pytest.fixture
-def ask(whole, encoders, tmp_path):
+def make_context(whole, encoders, tmp_path):
     """A context of few steps; parameters by keyword."""
 
-    def context(scratch: str = "scratch", tree: Path = whole, **changes: object) -> Context:
+    def context(scratch: str = "scratch", data_dir: Path = whole, **changes: object) -> Context:
         (tmp_path / scratch).mkdir(exist_ok=True)
         params = params_of(**changes).evaluate.detection
-        return Context(tree, encoders, params, 0, tmp_path / scratch)
+        return Context(data_dir, encoders, params, 0, tmp_path / scratch)
 
     return context
 
@@ -131,8 +131,8 @@ def boxes_of(*rows: tuple[float, ...]) -> np.ndarray:
     return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def annotated_at(*rows: tuple[float, ...], difficult: tuple[bool, ...] | None = None) -> Shown:
-    return Shown(boxes_of(*rows), np.array(difficult or (False,) * len(rows), bool))
+def annotated_at(*rows: tuple[float, ...], difficult: tuple[bool, ...] | None = None) -> GroundTruth:
+    return GroundTruth(boxes_of(*rows), np.array(difficult or (False,) * len(rows), bool))
 
 
 HERE, THERE = (0, 0, 10, 10), (50, 50, 60, 60)  # two objects of 10 x 10 px
@@ -149,7 +149,7 @@ def test_overlap_counts_whole_pixels_as_voc_does():
 
 
 @pytest.mark.parametrize(
-    ("boxes", "scores", "objects", "judged"),
+    ("boxes", "scores", "objects", "expected"),
     [
         ([HERE, THERE], [0.9, 0.8], annotated_at(HERE, THERE), [1, 1]),
         ([LESS, HALF], [0.9, 0.8], annotated_at(HERE), [-1, 1]),  # half is enough
@@ -157,7 +157,7 @@ def test_overlap_counts_whole_pixels_as_voc_does():
         ([NEARLY, HERE], [0.8, 0.9], annotated_at(HERE), [-1, 1]),
         ([HERE, HERE, HERE], [0.5, 0.5, 0.5], annotated_at(HERE), [1, -1, -1]),  # a tie has one winner
         ([HERE, HERE, THERE], [0.9, 0.8, 0.7], annotated_at(HERE, THERE, difficult=(True, False)), [0, 0, 1]),
-        # A detection is compared with the nearest object alone: the first shows the difficult one, which is nearer.
+        # A detection is compared only with the nearest object: the first belongs to the difficult one, which is nearer.
         ([(0, 0, 10, 9)], [0.9], annotated_at((0, 0, 10, 6), HERE, difficult=(False, True)), [0]),
         # Both are nearest to HERE: the second is wrong, although it overlaps the other object by half too.
         ([HERE, (0, 0, 10, 9)], [0.9, 0.8], annotated_at(HERE, (0, 0, 10, 5)), [1, -1]),
@@ -165,32 +165,32 @@ def test_overlap_counts_whole_pixels_as_voc_does():
         ([], [], annotated_at(HERE), []),
     ],
 )
-def test_detections_of_an_image_are_judged_as_worked_by_hand(boxes, scores, objects, judged):
-    assert judge_detections(Found(boxes_of(*boxes), np.array(scores, float)), objects).tolist() == judged
+def test_detections_of_an_image_are_matched_as_worked_by_hand(boxes, scores, objects, expected):
+    assert match_detections(Detections(boxes_of(*boxes), np.array(scores, float)), objects).tolist() == expected
 
 
 def test_precision_of_detections_over_images_worked_by_hand():
-    shown = [annotated_at(HERE, THERE), annotated_at(HERE), annotated_at(HERE, difficult=(True,)), annotated_at()]
-    found = [
-        Found(boxes_of(HERE, HERE), np.array([0.9, 0.6])),  # right, a second time; THERE is never found
-        Found(boxes_of(NEARLY), np.array([0.7])),  # right
-        Found(boxes_of(HERE), np.array([0.8])),  # difficult: does not count
-        Found(boxes_of(HERE), np.array([0.95])),  # nothing is there
+    truths = [annotated_at(HERE, THERE), annotated_at(HERE), annotated_at(HERE, difficult=(True,)), annotated_at()]
+    actual = [
+        Detections(boxes_of(HERE, HERE), np.array([0.9, 0.6])),  # right, a second time; THERE is never found
+        Detections(boxes_of(NEARLY), np.array([0.7])),  # right
+        Detections(boxes_of(HERE), np.array([0.8])),  # difficult: does not count
+        Detections(boxes_of(HERE), np.array([0.95])),  # nothing is there
     ]
     # In order: wrong, right, right, wrong; of 3 objects. Precision 1/2 at recall 1/3, 2/3 at 2/3, recall 1 never.
-    assert detection_precision(found, shown) == pytest.approx(7 / 11 * 2 / 3)
-    assert detection_precision(found[1:2], shown[1:2]) == 1
-    # Equal scores enter together, whatever the order of pictures: 2 of 4 that count.
-    level = [Found(each.boxes, np.zeros(len(each.scores))) for each in found]
+    assert detection_precision(actual, truths) == pytest.approx(7 / 11 * 2 / 3)
+    assert detection_precision(actual[1:2], truths[1:2]) == 1
+    # Equal scores enter together, whatever the order of images: 2 of 4 that count.
+    level = [Detections(each.boxes, np.zeros(len(each.scores))) for each in actual]
     for order in ([0, 1, 2, 3], [3, 0, 2, 1]):
-        mixed = detection_precision([level[n] for n in order], [shown[n] for n in order])
+        mixed = detection_precision([level[n] for n in order], [truths[n] for n in order])
         assert mixed == pytest.approx(7 / 11 * 2 / 4)
 
 
 def test_a_class_without_detections_scores_nothing_and_one_without_objects_is_refused():
-    nothing = Found(boxes_of(), np.empty(0))
+    nothing = Detections(boxes_of(), np.empty(0))
     assert detection_precision([nothing], [annotated_at(HERE)]) == 0
-    with pytest.raises(ValueError, match="no picture is positive"):
+    with pytest.raises(ValueError, match="no image is positive"):
         detection_precision([nothing], [annotated_at(HERE, difficult=(True,))])
 
 
@@ -211,25 +211,25 @@ ODD_ANNOTATIONS = [
     (lambda text: LAUGHS + text, "declares a document type"),
     (lambda text: text[:-20], "is not XML"),
     (lambda text: "", "is not XML"),
-    (lambda text: text + " " * (1 << 20), "bytes, wanted an annotation of at most"),
-    (lambda text: text.replace("<xmax>96<", "<xmax>97<"), r"bndbox/xmax is '97', wanted a number from 1 to 96"),
+    (lambda text: text + " " * (1 << 20), "bytes, expected at most"),
+    (lambda text: text.replace("<xmax>96<", "<xmax>97<"), r"bndbox/xmax is '97', expected a number from 1 to 96"),
     (lambda text: text.replace("<xmin>1<", "<xmin>0<"), r"bndbox/xmin is '0'"),
     (lambda text: text.replace("<xmin>1<", "<xmin>nan<"), r"bndbox/xmin is 'nan'"),
     (lambda text: text.replace("<ymin>3<", "<ymin>72<").replace(">72</ymax", ">70</ymax"), "a box goes from 1, 72 to"),
     (lambda text: text.replace("<width>96<", "<width>1e9<"), "size/width is '1e9'"),
     (lambda text: text.replace("<difficult>0</difficult>", ""), "without difficult"),
-    (lambda text: text.replace("<truncated>1<", "<truncated>maybe<"), "truncated is 'maybe', wanted 0 or 1"),
+    (lambda text: text.replace("<truncated>1<", "<truncated>maybe<"), "truncated is 'maybe', expected 0 or 1"),
     (lambda text: text.replace("<name>cow</name>", ""), "without name"),
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), ODD_ANNOTATIONS, ids=[told for _, told in ODD_ANNOTATIONS])
-def test_an_odd_annotation_is_refused_by_name(change, told, tmp_path):
+@pytest.mark.parametrize(("change", "message"), ODD_ANNOTATIONS, ids=[message for _, message in ODD_ANNOTATIONS])
+def test_an_odd_annotation_is_refused_by_name(change, message, tmp_path):
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     text = annotation(1, image, [VisibleObject("cow", (0, 2, 96, 72), True, False)])
     assert change(text) != text
     (tmp_path / "1.xml").write_text(change(text))
-    with pytest.raises(EarshotError, match=rf"1\.xml: .*{told}"):
+    with pytest.raises(EarshotError, match=rf"1\.xml: .*{message}"):
         read_objects(tmp_path / "1.xml", CLASSES)
 
 
@@ -270,12 +270,12 @@ def test_a_large_image_is_searched_smaller_and_its_boxes_fit_it(monkeypatch):
     assert overlap(boxes_of((60, 40, 140, 100), (0, 0, 180, 140)), boxes).max(1).min() > 0.9
 
 
-def write_released(tree: Path, part: str, names: list[str], found: list[np.ndarray], **changes: object) -> Path:
+def write_released(data_dir: Path, part: str, names: list[str], actual: list[np.ndarray], **changes: object) -> Path:
     """A file in the layout of Fast R-CNN's release."""
     cells = {"images": np.empty((len(names), 1), object), "boxes": np.empty((1, len(names)), object)}
-    for place, (name, rows) in enumerate(zip(names, found, strict=True)):
+    for place, (name, rows) in enumerate(zip(names, actual, strict=True)):
         cells["images"][place, 0], cells["boxes"][0, place] = name, rows
-    file = tree / "selective_search_data" / f"voc_2007_{part}.mat"
+    file = data_dir / "selective_search_data" / f"voc_2007_{part}.mat"
     file.parent.mkdir(exist_ok=True)
     scipy.io.savemat(file, {name: value for name, value in (cells | changes).items() if value is not None})
     return file
@@ -293,20 +293,26 @@ def test_released_proposals_are_read_by_name_in_their_order(tmp_path):
 
 
 ODD_FILES = [
-    (lambda tree: None, r"voc_2007_trainval\.mat: cannot be read"),
-    (lambda tree: write_released(tree, "trainval", [], []).write_bytes(b"MATLAB 7.3 MAT-file" * 20), "cannot be read"),
-    (lambda tree: write_released(tree, "trainval", ["1"], [np.ones((2, 4))], images=None), "holds 0 images"),
-    (lambda tree: write_released(tree, "trainval", ["1"], [np.ones((2, 4))], boxes=np.ones((1, 4))), "holds 1 images"),
-    (lambda tree: write_released(tree, "trainval", ["1"], [np.ones((2, 5))]), r"boxes 1 are float64 \(2, 5\)"),
-    (lambda tree: write_released(tree, "trainval", ["1"], [np.full((2, 4), np.nan)]), "boxes 1 are"),
-    (lambda tree: write_released(tree, "trainval", ["2"], [np.ones((2, 4))]), "says nothing of picture 1"),
+    (lambda data_dir: None, r"voc_2007_trainval\.mat: cannot be read"),
+    (
+        lambda data_dir: write_released(data_dir, "trainval", [], []).write_bytes(b"MATLAB 7.3 MAT-file" * 20),
+        "cannot be read",
+    ),
+    (lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.ones((2, 4))], images=None), "holds 0 images"),
+    (
+        lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.ones((2, 4))], boxes=np.ones((1, 4))),
+        "holds 1 images",
+    ),
+    (lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.ones((2, 5))]), r"boxes 1 are float64 \(2, 5\)"),
+    (lambda data_dir: write_released(data_dir, "trainval", ["1"], [np.full((2, 4), np.nan)]), "boxes 1 are"),
+    (lambda data_dir: write_released(data_dir, "trainval", ["2"], [np.ones((2, 4))]), "has no proposals for image 1"),
 ]
 
 
-@pytest.mark.parametrize(("damage", "told"), ODD_FILES, ids=[told for _, told in ODD_FILES])
-def test_proposals_of_another_layout_are_refused_by_name(damage, told, tmp_path):
+@pytest.mark.parametrize(("damage", "message"), ODD_FILES, ids=[message for _, message in ODD_FILES])
+def test_proposals_of_another_layout_are_refused_by_name(damage, message, tmp_path):
     damage(tmp_path)
-    with pytest.raises(EarshotError, match=told):
+    with pytest.raises(EarshotError, match=message):
         from_files(tmp_path, {"trainval": [Path("1.jpg")]}, 2000, tmp_path)
 
 
@@ -335,11 +341,11 @@ def test_regions_are_a_quarter_objects_and_background_near_them():
     assert (nearest[classes == 2] == 1).all()
 
 
-def test_every_image_is_shown_before_one_comes_again(ask):
-    context = ask(images=3)
-    shown = [place for step in range(8) for place in places_of(context, 4, step)]
-    assert all(sorted(shown[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
-    assert shown != places_of(replace(context, seed=1), 4, 0) + shown[3:]
+def test_every_image_is_used_before_one_is_repeated(make_context):
+    context = make_context(images=3)
+    order = [place for step in range(8) for place in image_indices(context, 4, step)]
+    assert all(sorted(order[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
+    assert order != image_indices(replace(context, seed=1), 4, 0) + order[3:]
 
 
 def test_an_image_is_scaled_to_its_shorter_side_unless_it_becomes_too_long():
@@ -356,7 +362,7 @@ def test_a_region_reads_the_maps_it_touches_and_no_other(name):
     detector = FastRcnn(build_network(name, classes=3, width=width, image_size=SIDE, dropout=0), 2, seed=0).eval()
     side, network = detector.network.pooled_side, detector.network
     maps = torch.rand(1, 4, 8, 8)
-    network.convolve = lambda _: maps  # the pooling alone is asked
+    network.convolve = lambda _: maps  # only the pooling is tested
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
     whole = torch.tensor([[0.0, 0, 1, 1]])
     torch.testing.assert_close(detector._pool(image, whole), torch.nn.functional.adaptive_max_pool2d(maps, side))
@@ -367,9 +373,9 @@ def test_a_region_reads_the_maps_it_touches_and_no_other(name):
     assert detector._pool(image, mirrored).amax((2, 3)).equal(maps[:, :, 4:6, 2:4].amax((2, 3)))
 
 
-def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
-    context = ask(learning_rate=0.05)
-    work = detection.prepared(context)
+def test_all_but_batch_norm_and_the_old_output_layer_trains(make_context):
+    context = make_context(learning_rate=0.05)
+    work = detection.prepare(context)
     before = FastRcnn(detection.load_convolutional(context.encoder, "encoder"), 2, context.seed)
     after = detection.trained_detector(work, "encoder")
     frozen = {f"network.{name}" for name, module in before.network.named_modules() if module in before.batch_norms()}
@@ -379,15 +385,15 @@ def test_all_but_batch_norm_and_the_old_output_layer_trains(ask):
         assert values.equal(before.state_dict()[name]) == kept, name
 
 
-def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(ask, monkeypatch):
-    answer = evaluate(ask("whole"))
-    metrics = answer.metrics
+def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(make_context, monkeypatch):
+    result = evaluate(make_context("whole"))
+    metrics = result.metrics
     assert set(metrics) == {"map", "wrong_sound_map", "random_map", "chance", "proposals_recall", "steps"}
     assert metrics["map"] == metrics["wrong_sound_map"]
     assert 0 < metrics["chance"] < 0.2
     assert metrics["proposals_recall"] > 0.9
-    assert [(row["class"], row["objects"]) for row in answer.classes] == [("cow", 5), ("dog", 4)]
-    assert np.mean([row["ap"] for row in answer.classes]) == pytest.approx(metrics["map"])
+    assert [(row["class"], row["objects"]) for row in result.classes] == [("cow", 5), ("dog", 4)]
+    assert np.mean([row["ap"] for row in result.classes]) == pytest.approx(metrics["map"])
 
     step, steps = trainer.Trainer._step, []
 
@@ -400,7 +406,7 @@ def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(ask, monkey
 
     monkeypatch.setattr(trainer.Trainer, "_step", dies)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(ask("killed"))
+        evaluate(make_context("killed"))
 
     def goes_on(self, batch):
         steps.append(self.progress.step)
@@ -408,38 +414,38 @@ def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(ask, monkey
 
     monkeypatch.setattr(trainer.Trainer, "_step", goes_on)
     monkeypatch.setattr("earshot.evaluation.images.proposals.selective_search", None)  # all is searched
-    assert evaluate(ask("killed")) == answer
+    assert evaluate(make_context("killed")) == result
     assert steps == [0, 1, 2, 3] * 3
 
 
-def test_scores_do_not_depend_on_the_number_of_workers(ask, monkeypatch):
-    alone = evaluate(ask("alone"))
+def test_scores_do_not_depend_on_the_number_of_workers(make_context, monkeypatch):
+    alone = evaluate(make_context("alone"))
     monkeypatch.setenv("EARSHOT_WORKERS", "2")
     monkeypatch.setenv("EARSHOT_THREADS", "2")
     settings.cache_clear()
-    assert evaluate(ask("together")) == alone
+    assert evaluate(make_context("together")) == alone
 
 
 def overfit(files: list[Path], classes: list[str], folder: Path, width: float, **changes: object) -> float:
-    """The mAP on the very pictures on which a detector was trained."""
+    """The mAP on the very images on which a detector was trained."""
     torch.manual_seed(0)
     network = build_network("alexnet", classes=5, width=width, image_size=SIDE, dropout=0)
     estimate_batch_norm(network, [(torch.stack([read_image(file, SIDE, SIDE) for file in files]),)])
     save_architecture(folder, network)
     save_weights(folder, "encoder", network)
-    # Enlarged, since regions that touch the same positions of conv5 cannot be told apart.
+    # Enlarged, since regions that touch the same positions of conv5 cannot be separated.
     large = {
-        "images": 4,
-        "regions": 256,
+        "images_per_step": 4,
+        "rois_per_step": 256,
         "proposals_kept": 300,
         "longer_side": 512,
         "learning_rate": 0.01,
-        "drops": 1,
+        "lr_steps": 1,
     }
     params = params_of(**large | changes).evaluate.detection
     context = Context(folder, folder, params, 0, folder)
     images = read_images(files, classes)
-    proposals = searched(files, 300, folder)
+    proposals = search_proposals(files, 300, folder)
     work = Detection(context, classes, images, images, proposals, ["encoder"])
     detection.trained_detector(work, "encoder")
     detection.detect_shard(0, work)
@@ -447,13 +453,13 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     return float(np.mean(precisions["map"]))
 
 
-def test_a_detector_learns_four_images_by_heart(whole, tmp_path):
+def test_a_detector_overfits_four_images(whole, tmp_path):
     files = sorted((whole / YEAR / "JPEGImages").glob("*.jpg"))[:4]
     assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=120, shorter_side=160) > 0.9
 
 
 @pytest.mark.slow
-def test_a_detector_learns_eight_rendered_images_by_heart(tmp_path):
+def test_a_detector_overfits_eight_rendered_images(tmp_path):
     render_voc(tmp_path, 0, range(1, 9), image_size=128)
     files = sorted((tmp_path / YEAR / "JPEGImages").glob("*.jpg"))
     there = {kind for file in files for kind in KINDS if len(read_objects(annotation_of(file), [kind]).boxes)}
@@ -464,21 +470,21 @@ def test_a_detector_learns_eight_rendered_images_by_heart(tmp_path):
 def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
     sizes = {"shorter_side": 128, "longer_side": 256}
     params = params_of(steps=20, proposals_kept=200, rois=64, **sizes).evaluate.detection
-    answer = evaluate(Context(real_data / "voc2007", encoders, params, 0, tmp_path))
-    assert len(answer.classes) == 20
-    assert answer.metrics["proposals_recall"] > 0.6
-    assert answer.metrics["map"] == answer.metrics["wrong_sound_map"]
+    result = evaluate(Context(real_data / "voc2007", encoders, params, 0, tmp_path))
+    assert len(result.classes) == 20
+    assert result.metrics["proposals_recall"] > 0.6
+    assert result.metrics["map"] == result.metrics["wrong_sound_map"]
 
 
-def run_stage(root: Path, tree: Path, encoder: Path, **changes: object) -> None:
+def run_stage(root: Path, data_dir: Path, encoder: Path, **changes: object) -> None:
     root.mkdir(exist_ok=True)
-    sets = [f"evaluate.detection.{k}={v}" for k, v in ({"data_dir": tree, "encoder": encoder} | changes).items()]
+    sets = [f"evaluate.detection.{k}={v}" for k, v in ({"data_dir": data_dir, "encoder": encoder} | changes).items()]
     params = ["--params", str(PARAMS), "--root", str(root)]
     STAGE.run(main, ["--benchmark", "detection", *params, *(word for each in sets for word in ("--set", each))])
 
 
 def test_the_stage_writes_scores_and_a_row_a_class(tmp_path, whole, encoders, capsys):
-    few = {"steps": 2, "regions": 8, "proposals_kept": 20, "shorter_side": 72}
+    few = {"steps": 2, "rois_per_step": 8, "proposals_kept": 20, "shorter_side": 72}
     run_stage(tmp_path / "root", whole, encoders, **few)
     metrics = json.loads((tmp_path / "root/metrics/detection.json").read_text())
     assert metrics["steps"] == 2
@@ -489,18 +495,18 @@ def test_the_stage_writes_scores_and_a_row_a_class(tmp_path, whole, encoders, ca
 
 
 SPOILED = [
-    (lambda tree: shutil.rmtree(tree / YEAR / "ImageSets"), {}, "holds no VOC2007"),
-    (lambda tree: (tree / YEAR / "Annotations/000003.xml").unlink(), {}, r"000003\.xml: cannot be read"),
-    (lambda tree: (tree / YEAR / "JPEGImages/000003.jpg").unlink(), {}, r"000003\.jpg: no such picture"),
-    (lambda tree: None, {"proposals": "files"}, r"voc_2007_trainval\.mat: cannot be read"),
+    (lambda data_dir: shutil.rmtree(data_dir / YEAR / "ImageSets"), {}, "holds no VOC2007"),
+    (lambda data_dir: (data_dir / YEAR / "Annotations/000003.xml").unlink(), {}, r"000003\.xml: cannot be read"),
+    (lambda data_dir: (data_dir / YEAR / "JPEGImages/000003.jpg").unlink(), {}, r"000003\.jpg: no such image"),
+    (lambda data_dir: None, {"proposals": "files"}, r"voc_2007_trainval\.mat: cannot be read"),
 ]
 
 
-@pytest.mark.parametrize(("damage", "changes", "told"), SPOILED, ids=[told for *_, told in SPOILED])
-def test_a_tree_that_is_not_whole_is_refused_by_name(damage, changes, told, tmp_path, tree, encoders):
-    damage(tree)
-    with pytest.raises(SystemExit, match=told) as refused:
-        run_stage(tmp_path / "root", tree, encoders, **changes)
+@pytest.mark.parametrize(("damage", "changes", "message"), SPOILED, ids=[message for *_, message in SPOILED])
+def test_an_incomplete_data_dir_is_refused_by_name(damage, changes, message, tmp_path, data_dir, encoders):
+    damage(data_dir)
+    with pytest.raises(SystemExit, match=message) as refused:
+        run_stage(tmp_path / "root", data_dir, encoders, **changes)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "root" / "metrics").exists()
 
@@ -509,11 +515,11 @@ def test_images_of_which_a_network_leaves_nothing_are_refused():
     network = build_network("alexnet", classes=5, width=0.1, image_size=SIDE, dropout=0)
     network.convolutions.append(torch.nn.Conv2d(26, 26, 5))
     detection.check_size(network, 128)
-    with pytest.raises(EarshotError, match="shorter_side is 64 px, of which the convolutions leave nothing"):
+    with pytest.raises(EarshotError, match="shorter_side is 64 px, too small for the network's convolutions"):
         detection.check_size(network, 64)
 
 
-def test_an_image_that_is_not_as_large_as_annotated_is_refused(ask, tree):
-    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(tree / YEAR / "JPEGImages/000012.jpg")
-    with pytest.raises(EarshotError, match=r"000012\.jpg: has 96 x 73 px, but its annotation says 96 x 72"):
-        evaluate(ask(data_dir=tree))
+def test_an_image_that_is_not_as_large_as_annotated_is_refused(make_context, data_dir):
+    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(data_dir / YEAR / "JPEGImages/000012.jpg")
+    with pytest.raises(EarshotError, match=r"000012\.jpg: has 96 x 73 px, but its annotation has 96 x 72"):
+        evaluate(make_context(data_dir=data_dir))

@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same batches, the same steps, one voice, and a kill leaves no trace."""
+"""Several processes train as one does: the same batches and steps, one line of output, and a kill changes nothing."""
 
 import json
 import os
@@ -44,7 +44,7 @@ with together():
 
 
 class Plain(nn.Module):
-    """A network without batch norm and dropout, in which a batch is the mean of its pictures."""
+    """A network without batch norm and dropout, in which a batch is the mean of its images."""
 
     image_size = 32
 
@@ -58,7 +58,7 @@ class Plain(nn.Module):
 
 
 def train(root, folder):
-    """Train a plain network in float32 for three epochs, write its checkpoint, and return where it ended."""
+    """Train a plain network in float32 for three epochs, write its checkpoint, and return its progress."""
     torch.set_num_threads(1)
     table = LabeledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
     task = LabelTask(Plain(), table, AUGMENTATION, batch_size=16, seed=3)
@@ -95,8 +95,8 @@ def torchrun_words(file):
 def run_torchrun(file, code, *arguments):
     file.write_text(code)
     process = start(*torchrun_words(file), *arguments)
-    _, told = process.communicate()
-    assert process.returncode == 0, told
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
 
 
 def arguments(root, *changes):
@@ -106,8 +106,8 @@ def arguments(root, *changes):
 
 def pretrain_together(root, *changes):
     process = start("-m", "stages.pretrain", *arguments(root, *changes), EARSHOT_PROCESSES="2")
-    said, told = process.communicate()
-    return process.returncode, said, told
+    output, errors = process.communicate()
+    return process.returncode, output, errors
 
 
 def link_tables(root, place):
@@ -118,14 +118,14 @@ def link_tables(root, place):
 def test_two_processes_take_the_steps_of_one(root, tmp_path):
     """Batches, augmentation, gradients, clipping, sums and validation agree, to the rounding of sums in float32."""
     (tmp_path / "one").mkdir()
-    wanted = train(root, tmp_path / "one")
+    expected = train(root, tmp_path / "one")
     run_torchrun(tmp_path / "train.py", TRAINED, root, tmp_path)
     one, two = load_file(tmp_path / "one/checkpoint"), load_file(tmp_path / "checkpoint")
     assert one.keys() == two.keys()
     for name, values in one.items():
         torch.testing.assert_close(two[name], values, rtol=1e-4, atol=1e-5, msg=name)
     again = train(root, tmp_path)  # in one process: all is done, and the history is there
-    for row, other in zip(wanted.history, again.history, strict=True):
+    for row, other in zip(expected.history, again.history, strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
 
 
@@ -142,7 +142,8 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(monkeypatch):
     monkeypatch.setattr(processes, "rank", lambda: 3)
     assert processes.part(32) == slice(24, 32)
     with pytest.raises(
-        processes.EarshotError, match="pretrain.batch_size is 30 .* for 4 processes; wanted a multiple of 4"
+        processes.EarshotError,
+        match="a batch has 30 items .* for 4 processes; set pretrain.batch_size to a multiple of 4",
     ):
         processes.part(30)
 
@@ -162,9 +163,9 @@ def test_the_stage_in_two_processes_learns_what_it_learns_in_one(root, tmp_path)
         place.mkdir()
         link_tables(root, place)
     assert start("-m", "stages.pretrain", *arguments(one, "pretrain.epochs=8")).wait() == 0
-    status, said, told = pretrain_together(two, "pretrain.epochs=8")
-    assert (status, told) == (0, "")
-    assert len(said.splitlines()) == 1
+    status, output, errors = pretrain_together(two, "pretrain.epochs=8")
+    assert (status, errors) == (0, "")
+    assert len(output.splitlines()) == 1
     alone, together = (json.loads((place / "metrics/pretrain.json").read_text()) for place in (one, two))
     assert together["val_accuracy"] == pytest.approx(alone["val_accuracy"], abs=0.1)
     assert together["train_accuracy"] == pytest.approx(alone["train_accuracy"], abs=0.1)
@@ -175,7 +176,7 @@ def test_the_stage_in_two_processes_learns_what_it_learns_in_one(root, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes(root, tmp_path):
+def test_a_killed_training_of_two_processes_resumes_and_ends_with_the_same_bytes(root, tmp_path):
     script = tmp_path / "checkpointed.py"
     script.write_text(CHECKPOINTED)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -201,15 +202,15 @@ def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "errors"),
     [
-        ("pretrain.batch_size=15", r"pretrain: pretrain.batch_size is 15 .*; wanted a multiple of 2\n"),
-        ("pretrain.learning_rate=1e30", r"pretrain: step \d+ of \d+: the loss is .*, wanted a number; lower .*\n"),
+        ("pretrain.batch_size=15", r"pretrain: a batch has 15 items .*; set pretrain.batch_size to a multiple of 2\n"),
+        ("pretrain.learning_rate=1e30", r"pretrain: step \d+ of \d+: the loss is .*, expected a number; lower .*\n"),
         ("pretrain.backbone=alexnot", r"pretrain: .*alexnot.*\n"),
     ],
 )
-def test_an_error_ends_all_processes_with_one_line(root, tmp_path, change, told):
-    status, said, complaint = pretrain_together(link_tables(root, tmp_path), change)
-    assert (status, said) == (1, "")
+def test_an_error_ends_all_processes_with_one_line(root, tmp_path, change, errors):
+    status, output, complaint = pretrain_together(link_tables(root, tmp_path), change)
+    assert (status, output) == (1, "")
     assert len(complaint.splitlines()) == 1, complaint
-    assert re.fullmatch(told, complaint)
+    assert re.fullmatch(errors, complaint)

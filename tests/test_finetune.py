@@ -1,4 +1,4 @@
-"""Fine-tuning trains what its mode says, keeps its protocol, goes on after a kill, and refuses what is not whole."""
+"""Fine-tuning trains the layers of its mode, keeps its protocol, resumes after a kill, and refuses incomplete data."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Context
-from earshot.evaluation.images.sampling import visible_positions
+from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.evaluation.metrics import mean_average_precision
 from earshot.networks.backbones import build_network
@@ -35,8 +35,8 @@ SIDE = 64
 CROPS = Augmentation(crop_min_scale=0.1, crop_max_scale=0.5, flip_prob=0.5)
 SIZES = {"train": 9, "val": 7, "test": 8}
 PLAN = partial(
-    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, grad_clip_norm=10.0, precision="auto", seed=0, optimizer="sgd",
-    schedule="steps", lr_steps=2, lr_gamma=0.5,
+    Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, grad_clip_norm=10.0, precision="auto", seed=0,
+    optimizer="sgd", schedule="steps", lr_steps=2, lr_gamma=0.5,
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def _one_process(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
+def data_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("voc")
     write_voc_dataset(folder, SIZES)
     return folder
@@ -71,33 +71,33 @@ def encoders(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ask(tree, encoders, tmp_path):
+def make_context(data_dir, encoders, tmp_path):
     """A context of few steps; parameters by keyword."""
 
     def context(scratch: str = "scratch", **changes: object) -> Context:
-        few = {"steps": 6, "batch": 4, "crops": 2} | changes
+        few = {"steps": 6, "batch_size": 4, "crops": 2} | changes
         overrides = [f"evaluate.finetune.{k}={v}" for k, v in few.items()]
         params = load_params(params_of("finetune"), PARAMS, overrides)
         (tmp_path / scratch).mkdir(exist_ok=True)
-        return Context(tree, encoders, params.evaluate.finetune, 0, tmp_path / scratch)
+        return Context(data_dir, encoders, params.evaluate.finetune, 0, tmp_path / scratch)
 
     return context
 
 
-def trained(encoders: Path, tree: Path, mode: str, checkpoint: Path) -> tuple[dict, dict]:
+def trained(encoders: Path, data_dir: Path, mode: str, checkpoint: Path) -> tuple[dict, dict]:
     """The state of a network with new fully connected layers before and after a few steps in a mode."""
     network = load_encoder(encoders)
     renew(network, len(VOC_CLASSES), mode, seed=0)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    task = VocTask(network, read_dataset(tree)[1]["train"], CROPS, batch_size=4, steps=3, seed=0)
+    task = VocTask(network, read_dataset(data_dir)[1]["train"], CROPS, batch_size=4, steps=3, seed=0)
     Trainer(task, PLAN(), checkpoint).train("x")
     return before, network.state_dict()
 
 
-def test_mode_head_changes_the_fully_connected_layers_alone_and_mode_all_every_weight(tmp_path, encoders, tree):
+def test_mode_head_changes_the_fully_connected_layers_alone_and_mode_all_every_weight(tmp_path, encoders, data_dir):
     head = load_encoder(encoders).fully_connected_names
     for mode in ("head", "all"):
-        before, after = trained(encoders, tree, mode, tmp_path / mode)
+        before, after = trained(encoders, data_dir, mode, tmp_path / mode)
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         of_head = {name for name in before if name.startswith(head)}
         statistics = {name for name in before if "running" in name or "num_batches" in name or "channel_" in name}
@@ -118,57 +118,55 @@ def test_the_fully_connected_layers_start_anew_and_alike_for_every_encoder(encod
     assert first[-1].out_features == 3
 
 
-def test_difficult_labels_have_no_gradient(encoders, tree):
+def test_difficult_labels_have_no_gradient(encoders, data_dir):
     network = load_encoder(encoders)
     renew(network, 3, "head", seed=0)
-    task = VocTask(network, read_dataset(tree)[1]["train"], CROPS, batch_size=4, steps=1, seed=0)
+    task = VocTask(network, read_dataset(data_dir)[1]["train"], CROPS, batch_size=4, steps=1, seed=0)
     images, _ = next(task.batches(range(1)))
     labels = torch.tensor([[1.0, 0, -1], [0, 0, -1], [-1, 0, 1], [1, 0, -1]])
     loss, _ = task.loss((images, labels))
     loss.backward()
-    assert loss.item() == pytest.approx(7 / 4 * np.log(2))  # the new output says nothing yet: seven labels at even odds
-    # with a score of 0 the gradient is 1/2 for a class not shown and -1/2 for one shown, a quarter of it a picture
+    assert loss.item() == pytest.approx(7 / 4 * np.log(2))  # the new output is zero: seven labels at even odds
+    # with a score of 0 the gradient is 1/2 for a negative class and -1/2 for a positive one, a quarter of it per image
     assert network.fully_connected[-1].bias.grad.tolist() == pytest.approx([-1 / 8, 0, 1 / 4])
     assert task.loss((images, torch.zeros(4, 3)))[0].item() == 0
 
 
 def test_every_image_comes_once_before_any_comes_again():
-    shown = np.concatenate([visible_positions("order", 0, step, batch_size=4, count=9) for step in range(9)]).reshape(
-        4, 9
-    )
-    assert all(sorted(order) == list(range(9)) for order in shown.tolist())
-    assert len({tuple(order) for order in shown.tolist()}) == 4
+    orders = np.concatenate([batch_indices("order", 0, step, batch_size=4, count=9) for step in range(9)]).reshape(4, 9)
+    assert all(sorted(order) == list(range(9)) for order in orders.tolist())
+    assert len({tuple(order) for order in orders.tolist()}) == 4
 
 
-def test_crops_show_a_share_of_the_image_between_the_two_parameters(ask):
-    context = ask(crop_min_scale=0.2, crop_max_scale=0.3)
+def test_crops_show_a_share_of_the_image_between_the_two_parameters(make_context):
+    context = make_context(crop_min_scale=0.2, crop_max_scale=0.3)
     changes = FineTuning(context, ([], None), ([], None), []).augmentation().draw(1000, np.random.default_rng(0))
     assert changes.boxes[:, 0].min() == pytest.approx(0.2, abs=0.001)
     assert changes.boxes[:, 0].max() == pytest.approx(0.3, abs=0.001)
     assert 400 < changes.mirrored.sum() < 600
 
 
-def test_several_crops_of_one_decoded_image_are_the_crops_of_the_image(tree):
-    frames = [file.read_bytes() for file in read_dataset(tree)[1]["train"][0][:2]]
+def test_several_crops_of_one_decoded_image_are_the_crops_of_the_image(data_dir):
+    frames = [file.read_bytes() for file in read_dataset(data_dir)[1]["train"][0][:2]]
     changes = CROPS.draw(6, np.random.default_rng(0))
     together = crop_frames(frames, SIDE, changes, crops=3)
     assert torch.equal(together, crop_frames([frame for frame in frames for _ in range(3)], SIDE, changes))
     assert len({image.numpy().tobytes() for image in together}) == 6
 
 
-def test_scores_of_an_image_are_summed_over_its_crops(encoders, tree):
-    network, files = load_encoder(encoders), read_dataset(tree)[1]["train"][0][:5]
+def test_scores_of_an_image_are_summed_over_its_crops(encoders, data_dir):
+    network, files = load_encoder(encoders), read_dataset(data_dir)[1]["train"][0][:5]
     torch.nn.init.normal_(network.fully_connected[-1].weight)
     changes = CROPS.draw(15, generator("test crops", 0, 0))
     with torch.inference_mode():
         scores = network(crop_frames([file.read_bytes() for file in files], SIDE, changes, crops=3))
     summed = scores.view(5, 3, -1).sum(1).numpy()
-    found = score_images(network, files, CROPS, 3, seed=0)
-    np.testing.assert_allclose(found, summed, atol=0.03 * np.abs(summed).max())  # bfloat16
+    actual = score_images(network, files, CROPS, 3, seed=0)
+    np.testing.assert_allclose(actual, summed, atol=0.03 * np.abs(summed).max())  # bfloat16
 
 
-def test_eight_images_are_learned_by_heart(tmp_path, encoders, tree):
-    files, labels = (part[:8] for part in read_dataset(tree)[1]["train"])
+def test_eight_images_can_be_overfitted(tmp_path, encoders, data_dir):
+    files, labels = (part[:8] for part in read_dataset(data_dir)[1]["train"])
     network = load_encoder(encoders, "random")
     renew(network, len(VOC_CLASSES), "all", seed=0)
     before = mean_average_precision(score_images(network, files, CROPS, 10, seed=0), labels)
@@ -178,27 +176,27 @@ def test_eight_images_are_learned_by_heart(tmp_path, encoders, tree):
     assert mean_average_precision(score_images(network, files, CROPS, 10, seed=0), labels) > before + 0.2
 
 
-def test_every_score_stands_beside_its_controls(ask):
-    answer = evaluate(ask())
+def test_every_score_stands_beside_its_controls(make_context):
+    result = evaluate(make_context())
     scores = {f"{prefix}map_{mode}" for prefix in ("", "wrong_sound_", "random_") for mode in ("head", "all")}
-    assert set(answer.metrics) == scores | {"chance", "steps"}
-    assert answer.metrics["steps"] == 6
+    assert set(result.metrics) == scores | {"chance", "steps"}
+    assert result.metrics["steps"] == 6
     for mode in ("head", "all"):  # the same weights see the same crops, whatever they are called
-        assert answer.metrics[f"map_{mode}"] == answer.metrics[f"wrong_sound_map_{mode}"]
-    assert [row["class"] for row in answer.classes] == list(VOC_CLASSES)
+        assert result.metrics[f"map_{mode}"] == result.metrics[f"wrong_sound_map_{mode}"]
+    assert [row["class"] for row in result.classes] == list(VOC_CLASSES)
     for metric in scores:
-        column = [row[metric.replace("map", "ap", 1)] for row in answer.classes]
-        assert np.mean(column) == pytest.approx(answer.metrics[metric])
-    assert answer.protocol == "VOC2007 fine-tuning, 11-point mAP after 6 steps"
-    assert answer.scores.count("(random ") == 2 and "chance" in answer.scores
+        column = [row[metric.replace("map", "ap", 1)] for row in result.classes]
+        assert np.mean(column) == pytest.approx(result.metrics[metric])
+    assert result.protocol == "VOC2007 fine-tuning, 11-point mAP after 6 steps"
+    assert result.scores.count("(random ") == 2 and "chance" in result.scores
 
 
-def test_a_mode_that_is_not_asked_for_is_not_trained(ask):
-    assert not [key for key in evaluate(ask(modes="[head]")).metrics if key.endswith("_all")]
+def test_a_mode_that_is_not_requested_is_not_trained(make_context):
+    assert not [key for key in evaluate(make_context(modes="[head]")).metrics if key.endswith("_all")]
 
 
-def test_a_killed_evaluation_goes_on_where_it_was_and_ends_with_the_same_scores(ask, monkeypatch):
-    wanted = evaluate(ask("whole"))
+def test_a_killed_evaluation_resumes_and_ends_with_the_same_scores(make_context, monkeypatch):
+    expected = evaluate(make_context("whole"))
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     steps, step = [], Trainer._step
 
@@ -210,54 +208,54 @@ def test_a_killed_evaluation_goes_on_where_it_was_and_ends_with_the_same_scores(
 
     monkeypatch.setattr(Trainer, "_step", counted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(ask("killed"))
+        evaluate(make_context("killed"))
     steps.append(None)
-    assert evaluate(ask("killed")) == wanted
+    assert evaluate(make_context("killed")) == expected
     assert steps[10:] == [3, 4, 5, *range(6), *range(6), *range(6), *range(6)]
-    assert not list(ask("killed").scratch.glob("*checkpoint*"))
+    assert not list(make_context("killed").scratch.glob("*checkpoint*"))
 
 
 @pytest.mark.slow
-def test_workers_and_threads_do_not_change_the_scores(ask, monkeypatch):
-    wanted = evaluate(ask("one"))
+def test_workers_and_threads_do_not_change_the_scores(make_context, monkeypatch):
+    expected = evaluate(make_context("one"))
     monkeypatch.setenv("EARSHOT_THREADS", "3")
     monkeypatch.setenv("EARSHOT_WORKERS", "2")
     settings.cache_clear()
-    assert evaluate(ask("several")) == wanted
+    assert evaluate(make_context("several")) == expected
 
 
-def spoil_image(tree: Path) -> None:
-    (tree / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").write_bytes(b"no picture")
+def spoil_image(data_dir: Path) -> None:
+    (data_dir / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").write_bytes(b"no image")
 
 
 SPOILED = [
-    (lambda q: shutil.rmtree(q.data_dir / "VOCdevkit"), "holds no VOC2007, wanted VOCdevkit/VOC"),
-    (lambda q: (q.data_dir / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").unlink(), r"000003.jpg: no such picture"),
+    (lambda q: shutil.rmtree(q.data_dir / "VOCdevkit"), "holds no VOC2007, expected VOCdevkit/VOC"),
+    (lambda q: (q.data_dir / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").unlink(), r"000003.jpg: no such image"),
     (lambda q: spoil_image(q.data_dir), r"000003.jpg: cannot be read as a JPEG"),
     (lambda q: (q.encoder / "random.safetensors").unlink(), r"random.safetensors: cannot be read"),
     (lambda q: (q.encoder / "encoder.json").write_text("{}"), r"encoder.json: "),
 ]
 
 
-@pytest.mark.parametrize(("damage", "told"), SPOILED, ids=[told for _, told in SPOILED])
-def test_a_tree_or_an_encoder_that_is_not_whole_is_refused_by_name(damage, told, ask, tmp_path):
-    whole = ask()
+@pytest.mark.parametrize(("damage", "message"), SPOILED, ids=[message for _, message in SPOILED])
+def test_an_incomplete_data_dir_or_encoder_is_refused_by_name(damage, message, make_context, tmp_path):
+    whole = make_context()
     copies = {name: shutil.copytree(getattr(whole, name), tmp_path / name) for name in ("data_dir", "encoder")}
     spoiled = replace(whole, **copies)
     damage(spoiled)
-    with pytest.raises(EarshotError, match=told):
+    with pytest.raises(EarshotError, match=message):
         evaluate(spoiled)
 
 
-def test_crops_from_large_to_small_are_refused(ask):
-    with pytest.raises(EarshotError, match=r"crop_min_scale is 0.6, wanted at most crop_max_scale, which is 0.5"):
-        evaluate(ask(crop_min_scale=0.6))
+def test_crops_from_large_to_small_are_refused(make_context):
+    with pytest.raises(EarshotError, match=r"crop_min_scale is 0.6, expected at most crop_max_scale, which is 0.5"):
+        evaluate(make_context(crop_min_scale=0.6))
 
 
 def test_the_stage_writes_scores_and_a_row_a_class(tiny_root, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(tiny_root, root, copy_function=os.link)
-    few = {"steps": 2, "batch": 4, "crops": 1}
+    few = {"steps": 2, "batch_size": 4, "crops": 1}
     sets = [word for key, value in few.items() for word in ("--set", f"evaluate.finetune.{key}={value}")]
     closing = run_stage("evaluate", root, "--benchmark", "finetune", *sets)
     assert closing.startswith("VOC2007 fine-tuning, 11-point mAP after 2 steps: head 0.")

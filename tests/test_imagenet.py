@@ -1,4 +1,4 @@
-"""The linear probe on folders of classes: its features, its layer, trees of two kinds, and killed measurements."""
+"""The linear probe on folders of classes: its features, its layer, data_dirs of two kinds, and killed measurements."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ from stages.evaluate import STAGE, main
 
 CLASSES = {"n01440764": 0, "n02102040": 1, "n03394916": 2}
 SETTINGS = {"inputs": "images", "annotations": "none"}
-SETTINGS |= {"resize": 48, "epochs": 15, "batch": 8, "learning_rate": 0.01, "weight_decay": 0.0}
+SETTINGS |= {"resize": 48, "epochs": 15, "batch_size": 8, "learning_rate": 0.01, "weight_decay": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def _one_thread(monkeypatch) -> Iterator[None]:
 
 
 def draw_image(file: Path, kind: int, seed: int) -> None:
-    """A square of the class's colour somewhere on noise."""
+    """A square of the class's color somewhere on noise."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 120, (60, 80, 3), np.uint8)
     row, column = rng.integers(0, 30, 2)
@@ -62,8 +62,8 @@ def encoder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    """ImageNet's folders in small: 10 pictures a class to train on, 4 to ask."""
+def data_dir(tmp_path_factory) -> Path:
+    """ImageNet's folders in small: 10 training and 4 test images per class."""
     folder = tmp_path_factory.mktemp("imagenet")
     for part, count in (("train", 10), ("val", 4)):
         for name, kind in CLASSES.items():
@@ -73,23 +73,25 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ask(tree, encoder, tmp_path):
+def make_context(data_dir, encoder, tmp_path):
     def context(**changes: object) -> Context:
-        params = imagenet.Params(data_dir=str(tree), encoder=str(encoder), **SETTINGS | changes)
-        return Context(tree, encoder, params, 0, tmp_path)
+        params = imagenet.Params(data_dir=str(data_dir), encoder=str(encoder), **SETTINGS | changes)
+        return Context(data_dir, encoder, params, 0, tmp_path)
 
     return context
 
 
-def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encoder, capsys):
-    values = {"data_dir": tree, "encoder": encoder} | SETTINGS
+def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, data_dir, encoder, capsys):
+    values = {"data_dir": data_dir, "encoder": encoder} | SETTINGS
     sets = [word for key, value in values.items() for word in ("--set", f"evaluate.imagenet.{key}={value}")]
     root = tmp_path / "root"
     root.mkdir()
     STAGE.run(main, ["--benchmark", "imagenet", "--params", str(PARAMS), "--root", str(root), *sets])
     metrics = json.loads((root / "metrics/imagenet.json").read_text())
     assert set(metrics) == {"accuracy", "random_accuracy", "chance", "images_train", "images_test", "items_hash"}
-    assert metrics["items_hash"] == list_hash(str(file.relative_to(tree)) for file in (tree / "val").rglob("*.JPEG"))
+    assert metrics["items_hash"] == list_hash(
+        str(file.relative_to(data_dir)) for file in (data_dir / "val").rglob("*.JPEG")
+    )
     assert metrics["accuracy"] == metrics["random_accuracy"] > 0.7
     assert (metrics["images_train"], metrics["images_test"]) == (30, 12)
     with (root / "metrics/imagenet_classes.csv").open() as file:
@@ -100,8 +102,10 @@ def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, tree, encode
     assert not list(root.rglob("*.npy"))  # gigabytes at the paper's size
 
 
-def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4_by_4(ask, tree, encoder, tmp_path):
-    context, images = ask(resize=128), imagenet.read_dataset(tree)
+def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4_by_4(
+    make_context, data_dir, encoder, tmp_path
+):
+    context, images = make_context(resize=128), imagenet.read_dataset(data_dir)
     place = tmp_path / "features"
     place.mkdir()
     (place / "00000.json").write_text(json.dumps(images.files[:3]))
@@ -110,22 +114,24 @@ def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4
     batch = torch.stack([read_image(Path(file), 128, 128) for file in images.files[:3]])
     with torch.inference_mode():  # (3, 64, 8, 8)
         maps = torch.relu(network.image_tower((batch - network.channel_mean) / network.channel_deviation))
-    wanted = torch.nn.functional.max_pool2d(maps, 2).flatten(1)
-    found = imagenet.Features([place / "00000.npy"])
-    assert found.dimensions == 64 * 16
-    np.testing.assert_allclose(found[np.array([2, 0])], wanted[[2, 0]], rtol=2e-3, atol=1e-3)
+    expected = torch.nn.functional.max_pool2d(maps, 2).flatten(1)
+    actual = imagenet.Features([place / "00000.npy"])
+    assert actual.dimensions == 64 * 16
+    np.testing.assert_allclose(actual[np.array([2, 0])], expected[[2, 0]], rtol=2e-3, atol=1e-3)
 
 
-def test_rows_come_from_the_right_file_whatever_their_order(ask, tree, monkeypatch):
-    whole = imagenet.measured("encoder", ask(), imagenet.read_dataset(tree))
+def test_rows_come_from_the_right_file_whatever_their_order(make_context, data_dir, monkeypatch):
+    whole = imagenet.measure("encoder", make_context(), imagenet.read_dataset(data_dir))
     monkeypatch.setattr(imagenet, "SHARD", 7)
-    again = imagenet.measured("random", ask(), imagenet.read_dataset(tree))  # the same weights, in six files
+    again = imagenet.measure(
+        "random", make_context(), imagenet.read_dataset(data_dir)
+    )  # the same weights, in six files
     np.testing.assert_array_equal(again, whole)
 
 
-def test_a_killed_measurement_goes_on_where_it_was(ask, tree, monkeypatch):
+def test_a_killed_measurement_resumes(make_context, data_dir, monkeypatch):
     monkeypatch.setattr(imagenet, "SHARD", 16)
-    context, images, described = ask(), imagenet.read_dataset(tree), []
+    context, images, described = make_context(), imagenet.read_dataset(data_dir), []
     describe = imagenet.describe_shard
 
     def counted(shard, **how):
@@ -136,15 +142,15 @@ def test_a_killed_measurement_goes_on_where_it_was(ask, tree, monkeypatch):
 
     monkeypatch.setattr(imagenet, "describe_shard", counted)
     with pytest.raises(KeyboardInterrupt):
-        imagenet.measured("encoder", context, images)
-    told = imagenet.measured("encoder", context, images)
+        imagenet.measure("encoder", context, images)
+    correct = imagenet.measure("encoder", context, images)
     assert described == [0, 1, 1, 2]
-    np.testing.assert_array_equal(imagenet.measured("encoder", context, images), told)
+    np.testing.assert_array_equal(imagenet.measure("encoder", context, images), correct)
     assert described == [0, 1, 1, 2]  # a measured encoder is not measured again
-    np.testing.assert_array_equal(imagenet.measured("random", ask(), images), told)
+    np.testing.assert_array_equal(imagenet.measure("random", make_context(), images), correct)
 
 
-def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
+def test_a_layer_learns_what_is_linearly_separable_and_no_more(tmp_path):
     drawn = np.random.default_rng(0)
     labels = drawn.integers(0, 3, 400)
     rows = drawn.standard_normal((400, 20)) * 5
@@ -152,15 +158,15 @@ def test_a_layer_learns_what_can_be_told_linearly_and_no_more(tmp_path):
     np.save(tmp_path / "00000.npy", rows.astype(np.float16))
     features = imagenet.Features([tmp_path / "00000.npy"])
     params = imagenet.Params(
-        data_dir="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch": 32, "learning_rate": 0.03}
+        data_dir="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch_size": 32, "learning_rate": 0.03}
     )
     context = Context(tmp_path, tmp_path, params, 0, tmp_path)
-    for given, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
-        images = imagenet.Images([""] * 400, ["a", "b", "c"], given, train=300)
+    for inputs, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
+        images = imagenet.Images([""] * 400, ["a", "b", "c"], inputs, train=300)
         layer, scale = imagenet.train_linear(features, images, context)
-        told = imagenet.ask(layer, scale, features, images)
-        assert told.shape == (100,)
-        assert lowest <= told.mean() <= highest
+        correct = imagenet.make_context(layer, scale, features, images)
+        assert correct.shape == (100,)
+        assert lowest <= correct.mean() <= highest
 
 
 def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
@@ -169,41 +175,41 @@ def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
         for number in range(200):
             (tmp_path / name / f"{number}.jpg").touch()
         (tmp_path / name / "notes.txt").touch()
-    found = imagenet.read_dataset(tmp_path)
-    assert len(found.files) == len(set(found.files)) == 400
-    assert 300 <= found.train <= 340  # four fifths
+    actual = imagenet.read_dataset(tmp_path)
+    assert len(actual.files) == len(set(actual.files)) == 400
+    assert 300 <= actual.train <= 340  # four fifths
     for name in ("cat", "dog"):
         (tmp_path / name / "200.jpg").touch()  # one more changes no other's side
     more = imagenet.read_dataset(tmp_path)
-    assert set(found.files[: found.train]) <= set(more.files[: more.train])
-    assert set(found.files[found.train :]) <= set(more.files[more.train :])
+    assert set(actual.files[: actual.train]) <= set(more.files[: more.train])
+    assert set(actual.files[actual.train :]) <= set(more.files[more.train :])
 
 
-def test_a_classifiers_conv5_is_probed_too(tree, tmp_path):
+def test_a_classifiers_conv5_is_probed_too(data_dir, tmp_path):
     torch.manual_seed(0)
     folder = write_encoders(tmp_path, AlexNet(classes=2, width=0.1, image_size=64))
-    params = imagenet.Params(data_dir=str(tree), encoder=str(folder), **SETTINGS | {"resize": 96})
-    context = Context(tree, folder, params, 0, tmp_path)
-    assert imagenet.measured("encoder", context, imagenet.read_dataset(tree)).shape == (12,)
+    params = imagenet.Params(data_dir=str(data_dir), encoder=str(folder), **SETTINGS | {"resize": 96})
+    context = Context(data_dir, folder, params, 0, tmp_path)
+    assert imagenet.measure("encoder", context, imagenet.read_dataset(data_dir)).shape == (12,)
 
 
-def test_a_tree_of_another_layout_is_refused_by_name(tmp_path, tree):
-    with pytest.raises(EarshotError, match="holds 0 classes and 0 pictures to ask, wanted train and val with a folder"):
+def test_a_data_dir_of_another_layout_is_refused_by_name(tmp_path, data_dir):
+    with pytest.raises(EarshotError, match="holds 0 classes and 0 test images, expected train and val with a folder"):
         imagenet.read_dataset(tmp_path / "nothing")
     for name in CLASSES:
         draw_image(tmp_path / "train" / name / "a.JPEG", 0, 0)
     draw_image(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0, 0)  # as it is unpacked, without folders
-    with pytest.raises(EarshotError, match="holds 3 classes and 0 pictures to ask"):
+    with pytest.raises(EarshotError, match="holds 3 classes and 0 test images"):
         imagenet.read_dataset(tmp_path)
     draw_image(tmp_path / "val" / "n09999999" / "a.JPEG", 0, 0)
-    with pytest.raises(EarshotError, match="no picture of n09999999 trains, but some are asked"):
+    with pytest.raises(EarshotError, match="n09999999 has test images but no training images"):
         imagenet.read_dataset(tmp_path)
 
 
-def test_a_file_that_is_no_image_is_named(ask, tree, encoder, tmp_path):
-    images = imagenet.read_dataset(tree)
+def test_a_file_that_is_no_image_is_named(make_context, data_dir, encoder, tmp_path):
+    images = imagenet.read_dataset(data_dir)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xffnothing")
     images.files[4] = str(broken)
-    with pytest.raises(EarshotError, match=r"broken\.jpg: cannot be read as a picture"):
-        imagenet.measured("encoder", ask(), images)
+    with pytest.raises(EarshotError, match=r"broken\.jpg: cannot be read as an image"):
+        imagenet.measure("encoder", make_context(), images)

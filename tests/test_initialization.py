@@ -1,4 +1,4 @@
-"""k-means initialisation: outputs of unit variance, filters that know the pictures, and no picture that breaks it."""
+"""k-means initialization: outputs of unit variance, filters that match the images, and no image that breaks it."""
 
 import math
 
@@ -14,7 +14,7 @@ from earshot.networks.initialization import BIAS, initialize_kmeans
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small sums are slower in many threads, the more so where others work."""
+    """Small sums are slower with many threads, especially on a busy machine."""
     before = torch.get_num_threads(), faiss.omp_get_max_threads()
     torch.set_num_threads(1), faiss.omp_set_num_threads(1)
     yield
@@ -38,12 +38,12 @@ def small_network(classes: int = 5) -> nn.Module:
         nn.ReLU(inplace=True),
         nn.Linear(16, classes),
     )
-    network.register_forward_pre_hook(lambda module, given: (given[0] / 64 - 2,))
+    network.register_forward_pre_hook(lambda module, inputs: (inputs[0] / 64 - 2,))
     return network
 
 
 def noisy_images(count: int = 40, size: int = 32) -> torch.Tensor:
-    """Smooth shapes under a little noise: neighbouring pixels agree, as in photographs."""
+    """Smooth shapes under a little noise: neighboring pixels agree, as in photographs."""
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(count, 3, 5, 5, generator=generator)
     smooth = functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)
@@ -65,18 +65,18 @@ def striped_images(angle: float) -> torch.Tensor:
 
 
 def outputs(network: nn.Module, images: torch.Tensor, kind: type[nn.Module]) -> list[torch.Tensor]:
-    """What the modules of a kind make of the pictures in eval mode, channels first: (channels, values)."""
-    made = []
+    """The outputs of all modules of a kind in eval mode, channels first: (channels, values)."""
+    maps = []
 
-    def note(module: nn.Module, given: tuple, output: torch.Tensor) -> None:
-        made.append(output.transpose(0, 1).flatten(1).clone())
+    def note(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        maps.append(output.transpose(0, 1).flatten(1).clone())
 
     hooks = [module.register_forward_hook(note) for module in network.modules() if isinstance(module, kind)]
     with torch.inference_mode():
         network.eval()(images)
     for hook in hooks:
         hook.remove()
-    return made
+    return maps
 
 
 def weights(network: nn.Module) -> torch.Tensor:
@@ -87,24 +87,24 @@ def weights(network: nn.Module) -> torch.Tensor:
 def test_every_output_has_unit_variance_and_the_mean_of_the_bias_on_the_images(kind):
     network, images = small_network(), noisy_images()
     initialize_kmeans(network, images, seed=0)
-    made = outputs(network, images, kind)
-    for values in made[:-1] if kind is nn.Linear else made:  # the last linear layer is the network's own
+    maps = outputs(network, images, kind)
+    for values in maps[:-1] if kind is nn.Linear else maps:  # the last linear layer is the network's own
         assert values.std(1, correction=0) == pytest.approx(torch.ones(len(values)), abs=1e-3)
-    for values in made[1:] if kind is nn.Conv2d else made[:1]:  # the first convolution leaves its mean to batch norm
+    for values in maps[1:] if kind is nn.Conv2d else maps[:1]:  # the first convolution leaves its mean to batch norm
         assert values.mean(1) == pytest.approx(torch.full((len(values),), BIAS), abs=1e-3)
 
 
-def test_first_filters_are_selective_for_the_orientations_that_they_were_shown():
-    shown = [striped_images(number * math.pi / 6) for number in range(6)]
+def test_first_filters_are_selective_for_the_orientations_of_their_images():
+    stripes = [striped_images(number * math.pi / 6) for number in range(6)]
 
     def selectivity(network: nn.Module) -> float:
         """A filter's deviation on the orientation that it answers most, over its mean deviation: mean of all."""
-        deviations = torch.stack([outputs(network, images, nn.Conv2d)[0].std(1) for images in shown])
+        deviations = torch.stack([outputs(network, images, nn.Conv2d)[0].std(1) for images in stripes])
         return float((deviations.amax(0) / deviations.mean(0)).mean())
 
     network = small_network()
     random = selectivity(network)
-    initialize_kmeans(network, torch.cat(shown), seed=0)
+    initialize_kmeans(network, torch.cat(stripes), seed=0)
     print(random, selectivity(network))
     assert selectivity(network) > 1.2 * random
 
@@ -147,7 +147,7 @@ def test_the_output_layer_and_the_mode_stay_as_they_were():
         noisy_images(1),
         torch.cat([torch.zeros(11, 3, 32, 32, dtype=torch.uint8), noisy_images(1)]),
     ],
-    ids=["black", "all equal", "one picture", "one that is not black"],
+    ids=["black", "all equal", "one image", "one that is not black"],
 )
 def test_weights_and_features_are_finite_and_bounded_whatever_the_images(images):
     network = small_network()

@@ -1,4 +1,4 @@
-"""The linear probe finds what scikit-learn's LinearSVC finds, chooses one C, and never sees what it is tested on."""
+"""The linear probe equals scikit-learn's LinearSVC, selects one C, and never uses its test rows."""
 
 import warnings
 from itertools import count
@@ -16,22 +16,22 @@ CLASSES = 3
 
 
 def _rows(rows: int, dimensions: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows as a ReLU leaves them, with a few strong directions, and labels with some that do not count."""
+    """Rows after a ReLU, with a few strong directions, and labels, some of which are ignored."""
     draw = torch.Generator().manual_seed(seed)
-    causes = torch.randn(rows, 8, generator=draw)
+    factors = torch.randn(rows, 8, generator=draw)
     mixing = torch.randn(8, dimensions, generator=torch.Generator().manual_seed(99))
-    features = (causes @ mixing + torch.randn(rows, dimensions, generator=draw) + 1).relu()
-    noisy = causes[:, :CLASSES] + torch.randn(rows, CLASSES, generator=draw)
+    features = (factors @ mixing + torch.randn(rows, dimensions, generator=draw) + 1).relu()
+    noisy = factors[:, :CLASSES] + torch.randn(rows, CLASSES, generator=draw)
     labels = torch.where(noisy > 0.8, 1.0, -1.0)
     labels[torch.rand(rows, CLASSES, generator=draw) < 0.1] = 0
     return features, labels
 
 
-def _objectives(features, labels, machines, scale) -> torch.Tensor:
-    """The value that an SVM minimises, for every C and class, in float64 on centred rows: (costs, classes)."""
+def _objectives(features, labels, svms, scale) -> torch.Tensor:
+    """The value that an SVM minimizes, for every C and class, in float64 on centered rows: (costs, classes)."""
     centered = (features - features.mean(0)).double() * scale
-    weights = machines.weights.double() / scale
-    intercepts = machines.intercepts.double() + features.mean(0).double() @ machines.weights.double()[:, None]
+    weights = svms.weights.double() / scale
+    intercepts = svms.intercepts.double() + features.mean(0).double() @ svms.weights.double()[:, None]
     slack = (1 - labels * (centered @ weights + intercepts)).relu() * labels.abs()
     penalty = (weights**2).sum(1) + intercepts[:, 0] ** 2
     return penalty / 2 + torch.tensor(GRID, dtype=torch.float64)[:, None] * (slack**2).sum(1)
@@ -41,17 +41,17 @@ def _objectives(features, labels, machines, scale) -> torch.Tensor:
 def test_the_classifier_is_the_one_of_scikit_learn(shape):
     features, labels = _rows(*shape)
     scale = feature_scale(features)
-    found = fit(features, labels, GRID, scale, tolerance=1e-11).scores(features)
+    actual = fit(features, labels, GRID, scale, tolerance=1e-11).scores(features)
     centered = ((features - features.mean(0)) * scale).double().numpy()
     for place in (0, 5, 10, 15):
         for column in range(CLASSES):
             counted = labels[:, column].numpy() != 0
             theirs = LinearSVC(C=GRID[place], dual=False, tol=1e-9, max_iter=100_000)
             theirs.fit(centered[counted], labels[counted, column])
-            np.testing.assert_allclose(found[place, :, column], theirs.decision_function(centered), atol=2e-3)
+            np.testing.assert_allclose(actual[place, :, column], theirs.decision_function(centered), atol=2e-3)
 
 
-def test_rows_that_collapsed_onto_a_line_are_told_apart_all_the_same():
+def test_rows_that_collapsed_onto_a_line_are_still_separated():
     """In float32 their Gram matrix is not positive definite: the last layer of a control may be so."""
     draw = torch.Generator().manual_seed(0)
     places = torch.randn(400, 1, generator=draw).abs() ** 4
@@ -147,11 +147,11 @@ def test_an_edge_that_is_no_better_than_the_rest_is_not_warned_of():
 
 
 def test_cross_validation_scores_only_rows_that_were_left_out():
-    """Rows that share nothing: who has seen a row knows its class, who has not can only guess."""
+    """Orthogonal rows: the class of a row is known from training on it, and otherwise a guess."""
     rows, targets = 48, np.random.default_rng(0).integers(4, size=48)
     labels = torch.from_numpy(2.0 * np.eye(4)[targets] - 1).float()
-    seen = fit(torch.eye(rows), labels, GRID, feature_scale(torch.eye(rows))).scores(torch.eye(rows))
-    assert accuracy(seen[0], labels.numpy()) == 1
+    training_scores = fit(torch.eye(rows), labels, GRID, feature_scale(torch.eye(rows))).scores(torch.eye(rows))
+    assert accuracy(training_scores[0], labels.numpy()) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         probe = cross_validated_probe(

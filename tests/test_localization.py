@@ -1,4 +1,4 @@
-"""Localisation: cIoU and its area by hand, both layouts, and networks that look at the box, elsewhere, or nowhere."""
+"""Localization: cIoU and its area by hand, both layouts, and networks that look at the box, elsewhere, or nowhere."""
 
 import json
 from types import SimpleNamespace
@@ -70,17 +70,17 @@ RATE = 8000
 CORNERS = {"left": (0.0, 0.0, 0.5, 0.5), "right": (0.5, 0.5, 1.0, 1.0)}
 
 
-def write_media(tree, name, level, suffix="wav"):
-    (tree / "frames").mkdir(parents=True, exist_ok=True)
-    (tree / "audio").mkdir(exist_ok=True)
-    Image.new("RGB", (60, 40), (90, 90, 90)).save(tree / "frames" / f"{name}.jpg")
+def write_media(data_dir, name, level, suffix="wav"):
+    (data_dir / "frames").mkdir(parents=True, exist_ok=True)
+    (data_dir / "audio").mkdir(exist_ok=True)
+    Image.new("RGB", (60, 40), (90, 90, 90)).save(data_dir / "frames" / f"{name}.jpg")
     time = np.arange(3 * RATE) / RATE
     sound = np.where(np.abs(time - 1.5) < 0.3, level, 0.9)  # what is not in the middle is louder
-    soundfile.write(tree / "audio" / f"{name}.{suffix}", sound, RATE)
+    soundfile.write(data_dir / "audio" / f"{name}.{suffix}", sound, RATE)
 
 
 @pytest.fixture
-def tree(tmp_path):
+def data_dir(tmp_path):
     """Quiet sounds come from the upper left, loud ones from the lower right."""
     entries = []
     for number in range(20):
@@ -92,7 +92,7 @@ def tree(tmp_path):
 
 
 class Looking(torch.nn.Module):
-    """Looks to where the loudness of the sound says, or to a place of its own."""
+    """Its map peaks where the loudness of the sound points, or at a fixed position."""
 
     frames, image_size = 1, 32
     audio_samples, audio_rate, audio_channels = RATE // 2, RATE, 1
@@ -111,46 +111,46 @@ class Looking(torch.nn.Module):
 
 
 @pytest.fixture
-def ask(tree, tmp_path, monkeypatch):
-    def asked(**networks):
-        found = {"": networks.get("own", Looking()), "random_": networks.get("random", Looking((1, 3)))}
-        monkeypatch.setattr(localization, "load_correspondences", lambda folder: found)
-        return evaluate(Context(tree, tmp_path, SimpleNamespace(), 0, tmp_path))
+def run_benchmark(data_dir, tmp_path, monkeypatch):
+    def run(**networks):
+        actual = {"": networks.get("own", Looking()), "random_": networks.get("random", Looking((1, 3)))}
+        monkeypatch.setattr(localization, "load_correspondences", lambda folder: actual)
+        return evaluate(Context(data_dir, tmp_path, SimpleNamespace(), 0, tmp_path))
 
-    return asked
+    return run
 
 
-def test_a_network_that_hears_finds_every_box_and_the_controls_do_not(ask):
-    answer = ask()
-    metrics = answer.metrics
+def test_a_network_that_uses_the_sound_finds_every_box_and_the_controls_do_not(run_benchmark):
+    result = run_benchmark()
+    metrics = result.metrics
     assert metrics["peak"] == 1 and metrics["random_peak"] == 0
     assert metrics["ciou_half"] == 1 and metrics["auc_half"] > 0.7
     assert metrics["ciou_half"] > metrics["center_ciou_half"]
-    assert metrics["mismatched_audio_peak"] == 0  # the sound of the picture before is the other kind's
+    assert metrics["mismatched_audio_peak"] == 0  # the sound of the image before is the other kind's
     assert metrics["full_image_peak"] == pytest.approx(1 / 4)
-    assert metrics["full_image_ciou_median"] == metrics["full_image_ciou_half"] == 0  # a quarter of the picture
+    assert metrics["full_image_ciou_median"] == metrics["full_image_ciou_half"] == 0  # a quarter of the image
     assert metrics["full_image_auc_median"] == pytest.approx(0.05 * (0.5 + 5))  # .25 reaches 0, .05 ... .25
     assert 0 <= metrics["center_peak"] <= 1
     assert metrics["images"] == 20
-    assert [(row["class"], row["clips"], row["peak"]) for row in answer.classes] == [("left", 10, 1), ("right", 10, 1)]
-    assert "20 pictures" in answer.protocol
+    assert [(row["class"], row["clips"], row["peak"]) for row in result.classes] == [("left", 10, 1), ("right", 10, 1)]
+    assert "20 images" in result.protocol
 
 
-def test_a_map_that_is_no_number_is_refused(ask):
+def test_a_map_that_is_no_number_is_refused(run_benchmark):
     broken = Looking()
     broken.localization_map = lambda images, sounds: torch.full((len(sounds), 4, 4), torch.nan)
-    with pytest.raises(EarshotError, match="not a finite number"):
-        ask(own=broken)
+    with pytest.raises(EarshotError, match="is not finite"):
+        run_benchmark(own=broken)
 
 
-def test_the_middle_of_a_recording_is_heard_and_short_ones_end_in_silence(tree):
+def test_the_middle_of_a_recording_is_used_and_short_ones_end_in_silence(data_dir):
     network = Looking()
-    file = tree / "audio" / "p00.wav"
+    file = data_dir / "audio" / "p00.wav"
     assert middle_slice(file, network).abs().max() == pytest.approx(0.1, abs=1e-3)
     network.audio_samples, network.audio_channels = 4 * RATE, 2
-    heard = middle_slice(file, network)
-    assert heard.shape == (2, 4 * RATE)
-    assert (heard[:, 3 * RATE :] == 0).all() and (heard[0] == heard[1]).all()
+    cut = middle_slice(file, network)
+    assert cut.shape == (2, 4 * RATE)
+    assert (cut[:, 3 * RATE :] == 0).all() and (cut[0] == cut[1]).all()
     network.audio_samples, network.audio_channels, network.audio_rate = RATE, 1, 2 * RATE  # half a second
     assert middle_slice(file, network).abs().max() == pytest.approx(0.1, abs=0.01)
 
@@ -164,58 +164,58 @@ def test_boxes_of_flickr_soundnet_are_read_with_their_annotators(tmp_path):
         for left in (0, 128, 192)
     )
     (tmp_path / "Annotations" / "10000130166.xml").write_text(f"<annotation>{boxes}</annotation>")
-    (found,) = read_dataset(tmp_path)
-    assert found.boxes == ((0, 0, 1, 0.5), (0.5, 0, 1, 0.5), (0.75, 0, 1, 0.5))
-    assert found.sound.suffix == ".flac"
-    truth = found.truth()
+    (actual,) = read_dataset(tmp_path)
+    assert actual.boxes == ((0, 0, 1, 0.5), (0.5, 0, 1, 0.5), (0.75, 0, 1, 0.5))
+    assert actual.sound.suffix == ".flac"
+    truth = actual.truth()
     assert truth[0, 0] == 0.5 and truth[0, SIDE // 2] == 1 and truth[0, -1] == 1 and truth[-1, 0] == 0
 
 
-def test_a_box_that_leaves_the_image_is_cut_and_one_outside_it_is_empty(tree):
-    entries = json.loads((tree / "vggss.json").read_text())
+def test_a_box_that_leaves_the_image_is_cut_and_one_outside_it_is_empty(data_dir):
+    entries = json.loads((data_dir / "vggss.json").read_text())
     entries[0]["bbox"] = [[0.5, -2.9e16, 1.2, 1.0], [1.0, 0.2, 1.5, 0.4]]
-    (tree / "vggss.json").write_text(json.dumps(entries))
-    found = read_dataset(tree)[0]
-    assert found.boxes == ((0.5, 0, 1, 1), (1, 0.2, 1, 0.4))
-    assert found.truth().mean() == 0.5
+    (data_dir / "vggss.json").write_text(json.dumps(entries))
+    actual = read_dataset(data_dir)[0]
+    assert actual.boxes == ((0.5, 0, 1, 1), (1, 0.2, 1, 0.4))
+    assert actual.truth().mean() == 0.5
 
 
-def test_an_image_whose_box_is_empty_is_counted_and_scores_nothing(tree, ask):
-    entries = json.loads((tree / "vggss.json").read_text())
+def test_an_image_whose_box_is_empty_is_counted_and_scores_nothing(data_dir, run_benchmark):
+    entries = json.loads((data_dir / "vggss.json").read_text())
     entries[0]["bbox"] = [[0.2, 1.0, 0.7, 1.0]]
-    (tree / "vggss.json").write_text(json.dumps(entries))
-    metrics = ask().metrics
+    (data_dir / "vggss.json").write_text(json.dumps(entries))
+    metrics = run_benchmark().metrics
     assert (metrics["images"], metrics["images_without_box"]) == (20, 1)
     assert metrics["peak"] == metrics["ciou_half"] == 19 / 20
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"bbox": []}, "p00 has the boxes"),
-        ({"bbox": [[0.1, 0.2, 0.3]]}, "wanted left, top, right, bottom"),
-        ({"bbox": [[0.1, 0.2, 0.3, "nan"]]}, "wanted left, top, right, bottom"),
+        ({"bbox": [[0.1, 0.2, 0.3]]}, "expected left, top, right, bottom"),
+        ({"bbox": [[0.1, 0.2, 0.3, "nan"]]}, "expected left, top, right, bottom"),
         ({"bbox": 3}, "cannot be read"),
-        ({"file": "../p00"}, "wanted a plain name"),
+        ({"file": "../p00"}, "expected a plain name"),
         ({"file": "other"}, "no such sound"),
     ],
 )
-def test_entries_that_are_none_are_refused_by_file(tree, change, told):
-    entries = json.loads((tree / "vggss.json").read_text())
+def test_entries_that_are_none_are_refused_by_file(data_dir, change, message):
+    entries = json.loads((data_dir / "vggss.json").read_text())
     entries[0] |= change
-    (tree / "vggss.json").write_text(json.dumps(entries))
-    with pytest.raises(EarshotError, match=told):
-        read_dataset(tree)
+    (data_dir / "vggss.json").write_text(json.dumps(entries))
+    with pytest.raises(EarshotError, match=message):
+        read_dataset(data_dir)
 
 
-def test_a_tree_without_boxes_is_refused(tmp_path):
-    with pytest.raises(EarshotError, match=r"wanted frames, audio, and vggss.json or Annotations"):
+def test_a_data_dir_without_boxes_is_refused(tmp_path):
+    with pytest.raises(EarshotError, match=r"expected frames, audio, and vggss.json or Annotations"):
         read_dataset(tmp_path)
 
 
 def test_the_boxes_of_vgg_ss_are_read(real_data, tmp_path):
     listed = json.loads((real_data / "metadata" / "vggss" / "vggss.json").read_text())
     (tmp_path / "vggss.json").write_text(json.dumps(listed))
-    found = images_with_sound._vggss(tmp_path / "vggss.json")
-    assert len(found) == 5158
-    assert len({kind for _, kind, _ in found}) == 221
+    actual = images_with_sound._vggss(tmp_path / "vggss.json")
+    assert len(actual) == 5158
+    assert len({kind for _, kind, _ in actual}) == 221

@@ -12,7 +12,7 @@ def _precision_of(ranked: list[int]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("roc_auc", "worked"),
+    ("ranked", "expected"),
     [
         ([1, 1, -1, -1], 1),
         # precision 1 up to recall 1/2, the levels 0 to .5; then 2 of 3, the levels .6 to 1
@@ -24,8 +24,8 @@ def _precision_of(ranked: list[int]) -> float:
         ([1] * 3 + [-1] * 7 + [1] * 7, (4 * 1 + 7 * 10 / 17) / 11),
     ],
 )
-def test_average_precision_of_rankings_worked_by_hand(ranked, worked):
-    assert _precision_of(ranked) == pytest.approx(worked, abs=1e-12)
+def test_average_precision_of_rankings_worked_by_hand(ranked, expected):
+    assert _precision_of(ranked) == pytest.approx(expected, abs=1e-12)
 
 
 def test_difficult_images_count_neither_as_right_nor_as_wrong():
@@ -34,10 +34,10 @@ def test_difficult_images_count_neither_as_right_nor_as_wrong():
 
 def test_equal_scores_enter_together_so_the_order_of_the_rows_changes_nothing():
     scores, labels = np.array([2.0, 1, 1, 1, 0, 0, 0]), np.array([1, -1, 1, -1, -1, 1, -1])
-    worked = (4 * 1 + 3 * 2 / 4 + 4 * 3 / 7) / 11  # recall 1/3 with 1 of 1, 2/3 with 2 of 4, all with 3 of 7
+    expected = (4 * 1 + 3 * 2 / 4 + 4 * 3 / 7) / 11  # recall 1/3 with 1 of 1, 2/3 with 2 of 4, all with 3 of 7
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(7)
-        assert average_precision(scores[order], labels[order]) == pytest.approx(worked, abs=1e-12)
+        assert average_precision(scores[order], labels[order]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_constant_score_gets_the_share_of_positives():
@@ -46,7 +46,7 @@ def test_a_constant_score_gets_the_share_of_positives():
 
 
 def test_average_precision_is_refused_where_it_means_nothing():
-    with pytest.raises(ValueError, match="no picture is positive"):
+    with pytest.raises(ValueError, match="no image is positive"):
         average_precision(np.ones(3), np.array([-1, 0, -1]))
     with pytest.raises(ValueError, match="not a number"):
         average_precision(np.array([1, np.nan]), np.array([1, -1]))

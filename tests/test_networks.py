@@ -1,4 +1,4 @@
-"""Networks have the papers' shapes and learn, and their files give back the same numbers or are refused by name."""
+"""Networks have the papers' shapes and learn, and their files restore the same numbers or are refused by name."""
 
 import json
 import pickle
@@ -28,7 +28,7 @@ def random_images(count: int, size: int) -> torch.Tensor:
 
 
 def build(name: str, classes: int = 5, image_size: int = 67, dropout: float = 0.2) -> Network:
-    """A network of the papers' width, or a narrow AlexNet or CaffeNet for small pictures."""
+    """A network of the papers' width, or a narrow AlexNet or CaffeNet for small images."""
     width = 0.1 if name in ("alexnet", "caffenet") and image_size < 200 else 1.0
     torch.manual_seed(0)
     return build_network(name, classes=classes, width=width, image_size=image_size, dropout=dropout)
@@ -40,7 +40,7 @@ def give_scores(network: Network) -> None:
 
 
 def trained_looking() -> AlexNet:
-    """A network none of whose weights is what it was at first."""
+    """A network with all weights changed from their initial values."""
     torch.manual_seed(0)
     network = AlexNet(**SMALL)
     for values in [*network.parameters(), *network.buffers()]:
@@ -58,13 +58,13 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "sides", "seen"),
+    ("name", "sides", "depths"),
     [
         ("alexnet", (56, 27, 13, 13, 13), (3, 96, 256, 384, 384)),
         ("caffenet", (55, 27, 13, 13, 13), (3, 48, 256, 192, 192)),
     ],
 )
-def test_full_width_has_the_papers_layers_and_parameters(name, sides, seen):
+def test_full_width_has_the_papers_layers_and_parameters(name, sides, depths):
     with torch.device("meta"):
         network = build(name, classes=30, image_size=227).eval()
         features = network.features(torch.zeros(1, 3, 227, 227, dtype=torch.uint8))
@@ -76,7 +76,7 @@ def test_full_width_has_the_papers_layers_and_parameters(name, sides, seen):
         zip(LAYERS, (256, 256 * 6 * 6, 4096, 4096), strict=True)
     )
     kernels = (121, 25, 9, 9, 9)
-    convolutions = sum(wide * deep * area for wide, deep, area in zip(channels, seen, kernels, strict=True))
+    convolutions = sum(wide * deep * area for wide, deep, area in zip(channels, depths, kernels, strict=True))
     fully_connected = 9217 * 4096 + 4097 * 4096 + 4097 * 30
     assert sum(p.numel() for p in network.parameters()) == convolutions + 2 * sum(channels) + fully_connected
 
@@ -88,7 +88,7 @@ def test_resnets_have_the_published_number_of_parameters(name, millions):
     assert sum(p.numel() for p in network.parameters()) == round(millions * 1e6)
 
 
-# Of pictures of 224 px: max5, pool5, fc6 and fc7, and the positions of conv5 along a side when a max pool follows it.
+# Of images of 224 px: max5, pool5, fc6 and fc7, and the positions of conv5 along a side when a max pool follows it.
 FEATURES = {
     "resnet18": (512, 512 * 9, 256, 512),
     "resnet50": (2048, 2048 * 9, 1024, 2048),
@@ -130,7 +130,7 @@ def test_all_of_torchvisions_classifiers_but_transformers_are_networks():
                 network = build(name, image_size=224).eval()
                 assert network(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 5)
         except EarshotError as error:
-            assert "not convolutional; wanted" in str(error)
+            assert "not convolutional; use" in str(error)
             refused.append(name.partition("_")[0])
     assert set(refused) == {"maxvit", "swin", "vit"}
 
@@ -168,11 +168,11 @@ def test_half_width_at_112_px_has_a_2_by_2_pool5():
 
 def test_max5_is_the_maximum_of_conv5_and_pool5_its_pooled_map():
     network = AlexNet(**SMALL | {"image_size": 112}).eval()
-    seen = []
-    network.convolutions.register_forward_hook(lambda layer, given, made: seen.append(made.clone()))
+    depths = []
+    network.convolutions.register_forward_hook(lambda layer, inputs, outputs: depths.append(outputs.clone()))
     features = network.features(random_images(3, 112))
-    assert torch.equal(features["max5"], seen[0].flatten(2).amax(2))
-    pooled = torch.nn.functional.max_pool2d(seen[0], 3, 2)
+    assert torch.equal(features["max5"], depths[0].flatten(2).amax(2))
+    pooled = torch.nn.functional.max_pool2d(depths[0], 3, 2)
     assert torch.equal(features["pool5"], pooled.flatten(1))
     assert all((rows >= 0).all() for rows in features.values())  # after the ReLU
 
@@ -199,7 +199,7 @@ def test_an_image_runs_through_the_steps_a_detector_uses(name):
         assert torch.equal(network.fully_connected[-1](hidden), network(random_images(2, 67)))
         wide = torch.zeros(1, 3, 96, 96 + 2 * network.stride, dtype=torch.uint8)
         maps = network.convolve(network.normalize(wide))
-    assert maps.shape[3] == maps.shape[2] + 2  # pictures of any size
+    assert maps.shape[3] == maps.shape[2] + 2  # images of any size
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -230,7 +230,7 @@ def test_a_renewed_head_has_its_classes_and_leaves_the_convolutions_alone(name):
 
 
 @pytest.mark.parametrize("name", [*BACKBONES, pytest.param("resnet50", marks=pytest.mark.slow)])
-def test_a_network_learns_one_batch_by_heart(name):
+def test_a_network_overfits_one_batch(name):
     network = build(name, classes=8, dropout=0.0)
     images, labels = random_images(8, 67), torch.arange(8)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
@@ -246,7 +246,7 @@ def test_a_network_learns_one_batch_by_heart(name):
 
 @pytest.mark.parametrize("images", [random_images(1, 65), random_images(1, 64).float(), random_images(1, 64)[:, :1]])
 def test_images_of_another_size_or_type_are_refused(images):
-    with pytest.raises(ValueError, match=r"wants torch.uint8 of shape \(pictures, \(3, 64, 64\)\)"):
+    with pytest.raises(ValueError, match=r"requires torch.uint8 of shape \(images, \(3, 64, 64\)\)"):
         AlexNet(**SMALL)(images)
 
 
@@ -260,7 +260,7 @@ def test_an_unknown_layer_is_refused():
     [("alexnet", 62, 63), ("caffenet", 63, 67), pytest.param("inception_v3", 74, 75, marks=pytest.mark.slow)],
 )
 def test_too_small_an_image_is_refused_with_the_smallest(name, size, smallest):
-    with pytest.raises(EarshotError, match=f"image_size is {size}; {name} wants {smallest} px or more"):
+    with pytest.raises(EarshotError, match=f"image_size is {size}; {name} requires {smallest} px or more"):
         build(name, image_size=size)
 
 
@@ -291,7 +291,7 @@ def change_tensors(folder, change):
 
 
 class Trap:
-    """What a hostile pickle would do when it is opened."""
+    """The payload of a hostile pickle."""
 
     def __reduce__(self):
         return (pytest.fail, ("a weights file was unpickled",))
@@ -319,7 +319,7 @@ DAMAGES = {
     "a tensor more": (lambda f: change_tensors(f, lambda t: t.update(fc9=torch.ones(1))), "holds fc9"),
     "half precision": (
         lambda f: change_tensors(f, lambda t: t.update({"fc8.bias": t["fc8.bias"].half()})),
-        "fc8.bias is torch.float16; the network wants torch.float32",
+        "fc8.bias is torch.float16; the network requires torch.float32",
     ),
     "not a number": (
         lambda f: change_tensors(f, lambda t: t["fc8.bias"].fill_(float("nan"))),
@@ -337,7 +337,9 @@ def test_a_damaged_encoder_is_refused_by_name(folder, damage):
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(folder):
-    with pytest.raises(EarshotError, match=r"'\.\./\.\./secret'; the names are encoder, wrong_sound, random"):
+    with pytest.raises(
+        EarshotError, match=r"unknown encoder '\.\./\.\./secret'; expected one of encoder, wrong_sound, random"
+    ):
         load_encoder(folder, "../../secret")
 
 
@@ -353,13 +355,13 @@ def test_an_encoder_of_torchvisions_gives_the_same_numbers(tmp_path):
 BACKBONE_MISTAKES = {
     "resnet-18": ({}, "pretrain.backbone is 'resnet-18', .*; the nearest is resnet18"),
     "caffnet": ({}, "the nearest is caffenet"),
-    "vit_b_16": ({}, "vit_b_16, which is not convolutional; wanted a convolutional network"),
-    "resnet18": ({"width": 0.5}, "pretrain.width is 0.5; resnet18 has one width, wanted 1"),
+    "vit_b_16": ({}, "vit_b_16, which is not convolutional; use a convolutional network"),
+    "resnet18": ({"width": 0.5}, "pretrain.width is 0.5; resnet18 has a single width, expected 1"),
 }
 
 
 @pytest.mark.parametrize("name", BACKBONE_MISTAKES)
-def test_a_wrong_backbone_is_refused_with_what_was_wanted(name):
+def test_a_wrong_backbone_is_refused_with_what_is_expected(name):
     change, message = BACKBONE_MISTAKES[name]
     with pytest.raises(EarshotError, match=message):
         build_network(name, **{"classes": 2, "width": 1.0, "image_size": 64, "dropout": 0.0} | change)
@@ -415,7 +417,7 @@ def test_weights_of_half_precision_and_without_counts_are_read(stranger):
 def test_an_output_layer_for_other_classes_stays_as_it_is_with_a_warning(stranger):
     file, tensors = stranger
     save_file(tensors | {"fc8.weight": torch.ones(9, 410), "fc8.bias": torch.ones(9)}, file)
-    with pytest.warns(UserWarning, match="its output layer has 9 classes, wanted 5"):
+    with pytest.warns(UserWarning, match="the output layer has 9 classes, expected 5"):
         network = loaded_small(file)
     assert torch.equal(network.fc8.weight, torch.zeros(5, 410))
     assert torch.equal(network.fc7[1].weight, tensors["fc7.1.weight"])
@@ -426,7 +428,7 @@ WEIGHTS_MISTAKES = {
     "a tensor more": (lambda t: t.update(fc9=torch.ones(1)), "holds fc9, which alexnet"),
     "another shape": (
         lambda t: t.update({"fc6.1.bias": torch.ones(7)}),
-        r"fc6.1.bias has shape \(7,\); .* wants \(410,\)",
+        r"fc6.1.bias has shape \(7,\); .* requires \(410,\)",
     ),
     "another output": (lambda t: t.update({"fc8.weight": torch.ones(9, 7)}), r"fc8.weight has shape \(9, 7\)"),
     "whole numbers": (
@@ -458,7 +460,7 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing(stranger, mistak
 def test_a_pickled_file_is_refused_unopened_with_how_to_convert_it(tmp_path, zipped):
     file = tmp_path / "weights.pth"
     torch.save({"trap": Trap()}, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(EarshotError, match=r"is a pickle, .* safetensors.torch.save_file .* mend pretrain.weights"):
+    with pytest.raises(EarshotError, match=r"is a pickle, .* safetensors.torch.save_file .* correct pretrain.weights"):
         load_weights(AlexNet(**SMALL), file)
 
 

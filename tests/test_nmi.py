@@ -1,4 +1,4 @@
-"""Normalised mutual information of clusters: by hand, for embeddings that know the classes, and at random."""
+"""Normalized mutual information of clusters: by hand, for embeddings that know the classes, and at random."""
 
 from types import SimpleNamespace
 
@@ -37,31 +37,31 @@ def test_the_largest_share_of_a_class_is_that_of_one_cluster():
     assert largest_share(np.array([2, 2, 0, 2])) == 0.75
 
 
-def test_a_sense_that_tells_the_class_scores_one_and_the_other_sense_does_not(tmp_path, monkeypatch):
+def test_a_modality_that_predicts_the_class_scores_one_and_the_other_does_not(tmp_path, monkeypatch):
     kinds = [("surf", 40), ("rain", 120), ("bell", 220)]
     clips = 24
-    said = [[kinds[number % 3][0], "fire"][: 1 + number % 2] for number in range(clips)]  # only the first counts
-    greys = [kinds[number % 3][1] + number // 3 % 4 for number in range(clips)]
+    annotations = [[kinds[number % 3][0], "fire"][: 1 + number % 2] for number in range(clips)]  # only the first counts
+    grays = [kinds[number % 3][1] + number // 3 % 4 for number in range(clips)]
     levels = [0.02 * (1 + number // 3) for number in range(clips)]  # even among the classes
-    write_annotated(tmp_path, greys, levels, said, TEST_GROUPS[:clips])
+    write_annotated(tmp_path, grays, levels, annotations, TEST_GROUPS[:clips])
     networks = {"": Telling(), "random_": Telling(images={0: [0.5], 255: [0.7]})}
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
-    answer = evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
-    metrics = answer.metrics
+    result = evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
+    metrics = result.metrics
     assert metrics["nmi_image"] == pytest.approx(1)
     assert metrics["nmi_audio"] < 0.3
     assert metrics["random_nmi_image"] < 0.9
     assert 0 < metrics["chance"] < 0.4
     assert (metrics["clusters"], metrics["clips"]) == (3, clips)
-    assert [(row["class"], row["clips"], row["share_image"]) for row in answer.classes] == [
+    assert [(row["class"], row["clips"], row["share_image"]) for row in result.classes] == [
         ("bell", 8, 1.0), ("rain", 8, 1.0), ("surf", 8, 1.0),
     ]  # fmt: skip
 
 
-def test_fewer_clips_than_clusters_give_no_answer(tmp_path, monkeypatch):
+def test_fewer_clips_than_clusters_give_no_result(tmp_path, monkeypatch):
     write_annotated(tmp_path, [10, 20], [0.1, 0.2], [["surf"], ["rain"]], TEST_GROUPS[:2])
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: {"": Telling()})
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
-    with pytest.raises(NotApplicable, match="2 annotated clips in the split test, wanted 3 or more, the clusters"):
+    with pytest.raises(NotApplicable, match="2 annotated clips in the split test, expected one per cluster, 3 or more"):
         evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))

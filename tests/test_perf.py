@@ -125,7 +125,7 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
     metrics, classes = run_stage(tmp_path / "root", "voc", **changes)
     for layer in layers:
         assert metrics[f"map_{layer}"] == metrics[f"random_map_{layer}"] == metrics[f"wrong_sound_map_{layer}"]
-        assert 0 < metrics[f"C_{layer}"] <= 0.0625
+        assert 0 < metrics[f"svm_c_{layer}"] <= 0.0625
         assert np.mean([float(row[f"ap_{layer}"]) for row in classes]) == pytest.approx(
             metrics[f"map_{layer}"], abs=1e-5
         )
@@ -318,11 +318,11 @@ VOC_SPOILED = [
         spoil(f"{MAIN}/cow_test.txt", lambda text: text.replace(" 1\n", "-1\n")),
         r"cow_test\.txt: no picture shows a cow",
     ),
-    (spoil(f"{MAIN}/cow_val.txt", lambda text: text[text.index("\n") + 1 :]), r"says nothing of picture 000017"),
+    (spoil(f"{MAIN}/cow_val.txt", lambda text: text[text.index("\n") + 1 :]), r"lacks image 000017"),
     (spoil(f"{MAIN}/cow_val.txt", lambda text: "000017 yes\n" + text), r"line 1: '000017 yes', wanted"),
     (spoil(f"{MAIN}/train.txt", lambda text: "../../etc\n" + text), r"names picture '\.\./\.\./etc'"),
-    (lambda tree: (tree / IMAGE).unlink(), r"000005\.jpg: no such picture"),
-    (lambda tree: (tree / IMAGE).write_bytes(b"\xff\xd8\xffnothing"), r"000005\.jpg: cannot be read as a picture"),
+    (lambda tree: (tree / IMAGE).unlink(), r"000005\.jpg: no such image"),
+    (lambda tree: (tree / IMAGE).write_bytes(b"\xff\xd8\xffnothing"), r"000005\.jpg: cannot be read as an image"),
 ]
 SUN_SPOILED = [
     (lambda tree: shutil.rmtree(tree / "Partitions"), r"Training_01\.txt: cannot be read .* wanted Partitions/"),
@@ -330,7 +330,7 @@ SUN_SPOILED = [
     (spoil("Partitions/Testing_01.txt", lambda text: text.replace("/a/abbey", "/b/barn")), r"a/abbey is in one of"),
     (spoil("Partitions/Training_01.txt", lambda text: text.split("\n", 5)[5]), r"1 pictures of a/abbey, wanted 3"),
     (spoil("Partitions/Testing_01.txt", lambda text: "/a/../../x.jpg\n" + text), r"line 1: '/a/\.\./\.\./x\.jpg'"),
-    (lambda tree: shutil.rmtree(tree / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such picture"),
+    (lambda tree: shutil.rmtree(tree / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such image"),
 ]
 ESC50_SPOILED = [
     (lambda tree: (tree / "meta/esc50.csv").unlink(), r"esc50\.csv: cannot be read"),

@@ -111,7 +111,7 @@ def test_trained_networks_start_from_the_random_one(root):
         assert all(torch.allclose(trained[key], random_weights[key], atol=1e-8) for key in learned)
 
 
-def test_the_random_networks_batch_norm_has_seen_training_frames(root):
+def test_the_random_networks_batch_norm_has_statistics_of_training_frames(root):
     pretrain(root, "pretrain.epochs=0")
     network = load_encoder(root / "models/pretrain", "random")
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -137,7 +137,7 @@ def test_weights_from_k_means_are_the_encoder_where_nothing_is_trained(root):
     assert metrics["epoch_kept"] == 0
 
 
-def test_trained_networks_start_from_k_means_where_it_is_asked_for(root):
+def test_trained_networks_start_from_k_means_where_requested(root):
     kmeans = "pretrain.initialization=kmeans"
     pretrain(root, kmeans, "pretrain.epochs=0")
     start = load_file(root / "models/pretrain/encoder.safetensors")
@@ -153,8 +153,8 @@ def test_weights_of_a_file_are_the_encoder_with_their_own_statistics(root):
     begun = load_file(root / "models/pretrain/encoder.safetensors")
     (root / "given.safetensors").write_bytes(weights(root, "encoder"))
     pretrain(root, "pretrain.epochs=0", "pretrain.weights=given.safetensors", "seed=1")
-    found = load_file(root / "models/pretrain/encoder.safetensors")
-    assert all(torch.equal(found[name], values) for name, values in begun.items())
+    actual = load_file(root / "models/pretrain/encoder.safetensors")
+    assert all(torch.equal(actual[name], values) for name, values in begun.items())
 
 
 def test_a_file_of_weights_that_is_not_there_is_refused(root):
@@ -162,7 +162,7 @@ def test_a_file_of_weights_that_is_not_there_is_refused(root):
         pretrain(root, "pretrain.weights=nowhere.safetensors")
 
 
-def test_the_best_epoch_is_kept_where_it_is_asked_for(root):
+def test_the_best_epoch_is_kept_where_requested(root):
     metrics = pretrain(root, "pretrain.checkpoint_selection=best", "pretrain.control=false")
     with open(root / "metrics/history.csv") as file:
         accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
@@ -185,14 +185,14 @@ def test_binary_codes_are_learned_bit_by_bit(root):
     assert load_encoder(root / "models/pretrain").architecture["classes"] == 2
 
 
-def test_codes_of_more_bits_than_the_labels_are_said_to_have_are_refused(root):
+def test_codes_of_more_bits_than_labels_json_declares_are_refused(root):
     (root / "data/labels/labels.json").unlink()
     (root / "data/labels/labels.json").write_text('{"kind": "bits", "values": 1}')
-    with pytest.raises(SystemExit, match=r"label is from 0 to 2, wanted 0 to 1 \(by labels.json\)"):
+    with pytest.raises(SystemExit, match=r"label is from 0 to 2, expected 0 to 1 \(by labels.json\)"):
         pretrain(root)
 
 
-def test_no_control_is_trained_where_none_is_asked_for(root):
+def test_no_control_is_trained_where_none_is_requested(root):
     assert "wrong_sound_val_accuracy" not in pretrain(root, "pretrain.control=false")
     assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
     assert "wrong_sound" not in (root / "metrics/history.csv").read_text()
@@ -215,9 +215,9 @@ def test_a_network_joins_by_one_file(root, tmp_path_factory, monkeypatch):
     for name, trained in (("encoder", network), ("random", load_network(folder, "random"))):
         trained.renew_fully_connected(7)
         assert torch.equal(trained(images), torch.zeros(4, 7)), name
-    with pytest.raises(EarshotError, match="encoder.json: vit is no convolutional classifier; wanted one, such as"):
+    with pytest.raises(EarshotError, match="encoder.json: vit is no convolutional classifier; use one, such as"):
         load_convolutional(folder)
-    with pytest.raises(EarshotError, match="vit is not convolutional; wanted one that is, such as alexnet or ave"):
+    with pytest.raises(EarshotError, match="vit is not convolutional; use a network that is, such as alexnet or ave"):
         require_convolutional(network)
 
 
@@ -233,17 +233,17 @@ def with_column(table, name, values):
 
 
 def test_no_control_is_trained_beside_labels_that_are_the_control(root):
-    def deal(table):
+    def permute(table):
         table = with_column(table, "label", table["wrong_sound_label"])
         return with_column(table, "kept", table["wrong_sound_kept"])
 
-    change_labels(root, deal)
+    change_labels(root, permute)
     assert "wrong_sound_val_accuracy" not in pretrain(root)
 
 
 def test_no_control_is_trained_where_no_other_group_has_a_sound(root):
     change_labels(root, lambda table: with_column(table, "wrong_sound_kept", pa.array([False] * len(table))))
-    with pytest.warns(UserWarning, match="no control is trained"):
+    with pytest.warns(UserWarning, match="skips the control"):
         assert "wrong_sound_val_accuracy" not in pretrain(root)
 
 
@@ -281,18 +281,18 @@ def contents(root):
 @pytest.mark.slow
 def test_workers_and_threads_do_not_change_the_result(root):
     pretrain(root)
-    wanted = contents(root)
+    expected = contents(root)
     command = [sys.executable, "-m", "stages.pretrain", *arguments(root)]
     several = os.environ | {"EARSHOT_WORKERS": "2", "EARSHOT_THREADS": "3", "OMP_NUM_THREADS": "2"}
     subprocess.run(command, cwd=REPOSITORY, env=several, check=True, capture_output=True)
-    assert contents(root) == wanted
+    assert contents(root) == expected
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(root, kills=20):
+def test_a_killed_training_resumes_and_ends_with_the_same_bytes(root, kills=20):
     """Kills at random instants while checkpoints are written, each rerun going on from where the last one was."""
     pretrain(root)
-    wanted = contents(root)
+    expected = contents(root)
     shutil.rmtree(root / "models")
     draw, resumed = random.Random(1), 0
     command = [sys.executable, "-c", CHECKPOINTED, *arguments(root)]
@@ -307,7 +307,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(root, kills=20):
             shutil.rmtree(root / "models")
     assert resumed
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
-    assert contents(root) == wanted
+    assert contents(root) == expected
     assert not list((root / ".earshot/pretrain").iterdir())
 
 

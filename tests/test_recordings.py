@@ -1,4 +1,4 @@
-"""Recordings are judged by the mean of their windows, of a descriptor or a sound tower, on ESC-50 and DCASE."""
+"""Recordings are classified by the mean of their windows, from a descriptor or an audio tower, on ESC-50 and DCASE."""
 
 import csv
 import json
@@ -18,7 +18,13 @@ from earshot.benchmarks import dcase, esc50
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.recordings import recordings
-from earshot.evaluation.recordings.recordings import Split, classify, cut_recording, describe_recording, hear_recordings
+from earshot.evaluation.recordings.recordings import (
+    Split,
+    classify,
+    cut_recording,
+    describe_recording,
+    embed_recordings,
+)
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.towers import pooled
@@ -55,7 +61,7 @@ def encoder(tmp_path_factory) -> Path:
 
 
 def write_scene(file: Path, name: str, number: int) -> None:
-    """A recording with a tone that tells the scene, at both ears."""
+    """A stereo recording with a tone for its scene."""
     file.parent.mkdir(parents=True, exist_ok=True)
     rng, times = np.random.default_rng(number), np.arange(SECONDS * RATE) / RATE
     tone = 0.2 * np.sin(2 * np.pi * SCENES[name] * rng.uniform(0.9, 1.1) * times)
@@ -99,8 +105,8 @@ def write_lists(root: Path, folds: list[list[str]]) -> None:
         (setup / f"fold{number}_test.txt").write_text("".join(line.partition("\t")[0] + "\n" for line in fold))
 
 
-def add_evaluation_set(tree: Path) -> None:
-    root = tree / "TUT-acoustic-scenes-2016-evaluation"
+def add_evaluation_set(data_dir: Path) -> None:
+    root = data_dir / "TUT-acoustic-scenes-2016-evaluation"
     lines = []
     for number, name in enumerate(SCENES):
         write_scene(root / f"audio/{number}.wav", name, 90 + number)
@@ -108,10 +114,10 @@ def add_evaluation_set(tree: Path) -> None:
     (root / "meta.txt").write_text("".join(lines))
 
 
-def run_stage(root: Path, benchmark: str, tree: Path, **changes: object) -> tuple[dict, list[dict]]:
+def run_stage(root: Path, benchmark: str, data_dir: Path, **changes: object) -> tuple[dict, list[dict]]:
     """The metrics and the table of classes that the stage writes."""
     root.mkdir(exist_ok=True)
-    values = {"data_dir": tree, "windows": 2, "inputs": "recordings", "annotations": "none"} | changes
+    values = {"data_dir": data_dir, "windows": 2, "inputs": "recordings", "annotations": "none"} | changes
     sets = [word for key, value in values.items() for word in ("--set", f"evaluate.{benchmark}.{key}={value}")]
     STAGE.run(main, ["--benchmark", benchmark, "--params", str(PARAMS), "--root", str(root), *sets])
     with (root / "metrics" / f"{benchmark}_classes.csv").open() as file:
@@ -119,11 +125,11 @@ def run_stage(root: Path, benchmark: str, tree: Path, **changes: object) -> tupl
 
 
 def test_no_split_shows_its_test_recordings_to_the_scale_or_the_choice_of_c(monkeypatch):
-    seen = []
+    calls = []
     probe = recordings.cross_validated_probe
 
     def watched(train, folds, test, *rest, **named):
-        seen.append((len(train[0]), sorted(set(folds)), len(test), train[0].mean(0), train[0].std(0)))
+        calls.append((len(train[0]), sorted(set(folds)), len(test), train[0].mean(0), train[0].std(0)))
         return probe(train, folds, test, *rest, **named)
 
     monkeypatch.setattr(recordings, "cross_validated_probe", watched)
@@ -132,23 +138,23 @@ def test_no_split_shows_its_test_recordings_to_the_scale_or_the_choice_of_c(monk
     features[:, :, 5] = 3  # a dimension that never changes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        told = classify(features, targets, esc50.folds_of(folds), "x")
-    assert [(rows, inner, asked) for rows, inner, asked, *_ in seen] == [
+        predicted = classify(features, targets, esc50.folds_of(folds), "x")
+    assert [(rows, inner, test_rows) for rows, inner, test_rows, *_ in calls] == [
         (96, [each for each in range(1, 6) if each != fold], 24) for fold in range(1, 6)
     ]
-    for *_, mean, deviation in seen:  # z-scored on the training windows alone
+    for *_, mean, deviation in calls:  # z-scored on the training windows alone
         np.testing.assert_allclose(mean, 0, atol=1e-5)
         np.testing.assert_allclose(deviation, [1, 1, 1, 1, 1, 0], atol=1e-5)
-    right = [part == targets[split.test] for part, split in zip(told, esc50.folds_of(folds), strict=True)]
-    assert np.concatenate(right).mean() < 0.7  # labels that nothing tells
+    right = [part == targets[split.test] for part, split in zip(predicted, esc50.folds_of(folds), strict=True)]
+    assert np.concatenate(right).mean() < 0.7  # labels that no feature predicts
 
 
 def test_the_scores_of_a_recordings_windows_are_averaged():
     train = torch.tensor([-1.0, 1.0]).repeat(6)[:, None, None] + 0.05 * torch.arange(3)[None, :, None]
-    asked = torch.tensor([[-9.0, 2.0, 2.0], [1.0, 1.0, -1.0]])[:, :, None]  # of the first one window weighs most
+    test_rows = torch.tensor([[-9.0, 2.0, 2.0], [1.0, 1.0, -1.0]])[:, :, None]  # of the first one window weighs most
     targets = np.array([0, 1] * 6 + [0, 1])
     split = Split(np.arange(12), np.arange(12, 14), np.arange(12) // 2 % 3)
-    assert classify(torch.cat([train, asked]), targets, [split], "x")[0].tolist() == [0, 1]
+    assert classify(torch.cat([train, test_rows]), targets, [split], "x")[0].tolist() == [0, 1]
 
 
 def test_trailing_digital_zeros_of_a_recording_change_no_descriptor(tmp_path):
@@ -158,9 +164,9 @@ def test_trailing_digital_zeros_of_a_recording_change_no_descriptor(tmp_path):
     soundfile.write(tmp_path / "padded.wav", np.append(noise, np.zeros(RATE * 3)), RATE)
     soundfile.write(tmp_path / "bark.wav", np.append(noise[-8_000:], np.zeros(RATE * 4)), RATE)
     spectrum = description("spectrum")
-    heard = [describe_recording(tmp_path / f"{name}.wav", 3, spectrum) for name in ("noise", "padded")]
-    np.testing.assert_array_equal(*heard)
-    assert not np.array_equal(heard[0][0], heard[0][2])  # windows at different places
+    descriptors = [describe_recording(tmp_path / f"{name}.wav", 3, spectrum) for name in ("noise", "padded")]
+    np.testing.assert_array_equal(*descriptors)
+    assert not np.array_equal(descriptors[0][0], descriptors[0][2])  # windows at different places
     bark = describe_recording(tmp_path / "bark.wav", 3, spectrum)  # half a second of sound
     assert bark.shape == (3, 32)
     assert np.isfinite(bark).all()
@@ -183,36 +189,36 @@ def test_recordings_of_any_rate_and_length_give_whole_windows(tmp_path):
     cut = cut_recording(tmp_path / "short.wav", 2, 48_000, 48_000)
     np.testing.assert_array_equal(cut[0], cut[1])
     assert not cut[0, 28_801:].any()  # 0.6 s, then silence
-    wanted = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(28_000) / 48_000)
-    np.testing.assert_allclose(cut[0, 500:27_500], wanted[500:27_500], atol=2e-3)
+    expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(28_000) / 48_000)
+    np.testing.assert_allclose(cut[0, 500:27_500], expected[500:27_500], atol=2e-3)
 
 
 def test_a_tower_gives_its_last_map_before_the_relu_pooled_to_4_by_3(tmp_path):
     torch.manual_seed(0)
     network = build_correspondence("l3", width=1 / 16, image_size=32).eval()
     write_scene(tmp_path / "a.wav", "bus", 0)
-    (found,) = hear_recordings([tmp_path / "a.wav"], "x", network, 2)
+    (actual,) = embed_recordings([tmp_path / "a.wav"], "x", network, 2)
     waveforms = torch.from_numpy(cut_recording(tmp_path / "a.wav", 2, 48_000, 48_000))
     with torch.inference_mode():
         maps = network.audio_tower(network.spectrogram(waveforms))  # (2, 32, 16, 12)
-    assert found.shape == (2, 32 * 4 * 3)
-    assert (found < 0).any()
-    wanted = torch.nn.functional.max_pool2d(maps, 4).flatten(1)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-    assert torch.equal(pooled(maps, 4, 3), wanted)
+    assert actual.shape == (2, 32 * 4 * 3)
+    assert (actual < 0).any()
+    expected = torch.nn.functional.max_pool2d(maps, 4).flatten(1)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    assert torch.equal(pooled(maps, 4, 3), expected)
 
 
-def test_esc50_scores_a_sound_tower_beside_its_controls(tmp_path, encoder, capsys):
-    tree, rows = tmp_path / "esc50", []
+def test_esc50_scores_an_audio_tower_beside_its_controls(tmp_path, encoder, capsys):
+    data_dir, rows = tmp_path / "esc50", []
     for fold in range(1, 4):
         for target, name in enumerate(SCENES):
             for take in "AB":
-                write_scene(tree / "audio" / f"{fold}-{take}{target}.wav", name, fold + ord(take))
+                write_scene(data_dir / "audio" / f"{fold}-{take}{target}.wav", name, fold + ord(take))
                 rows.append((f"{fold}-{take}{target}.wav", fold, target, name))
-    (tree / "meta").mkdir()
-    with (tree / "meta" / "esc50.csv").open("w", newline="") as file:
+    (data_dir / "meta").mkdir()
+    with (data_dir / "meta" / "esc50.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
-    metrics, classes = run_stage(tmp_path / "root", "esc50", tree, encoder=encoder)
+    metrics, classes = run_stage(tmp_path / "root", "esc50", data_dir, encoder=encoder)
     names = ["accuracy", "accuracy_std", "wrong_sound_accuracy", "random_accuracy", "chance"]
     assert set(metrics) == {*names, "items_hash"}
     assert metrics["items_hash"] == list_hash(f"audio/{name}" for name, *_ in rows)
@@ -222,7 +228,7 @@ def test_esc50_scores_a_sound_tower_beside_its_controls(tmp_path, encoder, capsy
     assert re.search(r"ave 0\.\d+, wrong sound 0\.\d+, random 0\.\d+; chance 0\.333", capsys.readouterr().out)
 
 
-def test_dcase_2013_trains_on_one_folder_and_asks_the_other(tmp_path, dataset_2013, encoder, capsys):
+def test_dcase_2013_trains_on_one_folder_and_tests_on_the_other(tmp_path, dataset_2013, encoder, capsys):
     scenes = dcase.read_dataset(dataset_2013)
     (split,) = scenes.splits
     assert [scenes.files[place].parent.name for place in (0, 8, 9, 14)] == ["scenes_stereo"] * 2 + [
@@ -239,7 +245,7 @@ def test_dcase_2013_trains_on_one_folder_and_asks_the_other(tmp_path, dataset_20
     assert "DCASE 2013 linear SVM on windows: ave" in capsys.readouterr().out
 
 
-def test_dcase_2016_asks_the_four_folds_in_turn_where_there_is_no_evaluation_set(tmp_path, dataset_2016):
+def test_dcase_2016_tests_on_the_four_folds_in_turn_where_there_is_no_evaluation_set(tmp_path, dataset_2016):
     scenes = dcase.read_dataset(dataset_2016)
     assert len(scenes.splits) == 4
     for number, split in enumerate(scenes.splits):
@@ -254,7 +260,7 @@ def test_dcase_2016_asks_the_four_folds_in_turn_where_there_is_no_evaluation_set
     assert (metrics["recordings_train"], metrics["recordings_test"]) == (18, 24)
 
 
-def test_dcase_2016_asks_the_evaluation_set_where_it_is_there(dataset_2016):
+def test_dcase_2016_tests_on_the_evaluation_set_where_it_is_there(dataset_2016):
     add_evaluation_set(dataset_2016)
     scenes = dcase.read_dataset(dataset_2016)
     (split,) = scenes.splits
@@ -264,10 +270,10 @@ def test_dcase_2016_asks_the_evaluation_set_where_it_is_there(dataset_2016):
 
 
 def spoil(name: str, old: str, new: str):
-    def change(tree: Path) -> None:
-        text = (tree / name).read_text()
+    def change(data_dir: Path) -> None:
+        text = (data_dir / name).read_text()
         assert old in text
-        (tree / name).write_text(text.replace(old, new))
+        (data_dir / name).write_text(text.replace(old, new))
 
     return change
 
@@ -275,7 +281,7 @@ def spoil(name: str, old: str, new: str):
 DEVELOPMENT = "TUT-acoustic-scenes-2016-development"
 SPOILED = {
     "a fold without list": (
-        lambda tree: (tree / DEVELOPMENT / "evaluation_setup/fold3_train.txt").unlink(),
+        lambda data_dir: (data_dir / DEVELOPMENT / "evaluation_setup/fold3_train.txt").unlink(),
         r"fold3_train\.txt: cannot be read",
     ),
     "no scene": (
@@ -290,19 +296,22 @@ SPOILED = {
         spoil(f"{DEVELOPMENT}/evaluation_setup/fold1_evaluate.txt", "a000_0_30.wav\tbus", "a000_0_30.wav\tpark"),
         r"fold1_evaluate\.txt: a000_0_30\.wav is park, and bus in TUT-acoustic-scenes-2016-development/meta\.txt",
     ),
-    "trained on and asked": (
+    "trained on and tested": (
         spoil(f"{DEVELOPMENT}/evaluation_setup/fold2_train.txt", "b000_0", "b001_0"),
-        r"fold 2 trains on b001_0_30\.wav and asks it",
+        r"fold 2 has b001_0_30\.wav in training and test",
     ),
-    "both years": (lambda tree: (tree / "scenes_stereo").mkdir(), "holds both years of DCASE"),
-    "no recording": (lambda tree: (tree / DEVELOPMENT / "audio/a000_0_30.wav").unlink(), r"a000_0_30\.wav: cannot be"),
+    "both years": (lambda data_dir: (data_dir / "scenes_stereo").mkdir(), "holds both years of DCASE"),
+    "no recording": (
+        lambda data_dir: (data_dir / DEVELOPMENT / "audio/a000_0_30.wav").unlink(),
+        r"a000_0_30\.wav: cannot be",
+    ),
     "an empty recording": (
-        lambda tree: soundfile.write(tree / DEVELOPMENT / "audio/a000_0_30.wav", np.zeros((0, 2)), RATE),
+        lambda data_dir: soundfile.write(data_dir / DEVELOPMENT / "audio/a000_0_30.wav", np.zeros((0, 2)), RATE),
         r"a000_0_30\.wav: holds no samples",
     ),
     "not a number": (
-        lambda tree: soundfile.write(
-            tree / DEVELOPMENT / "audio/a000_0_30.wav", np.full((RATE, 2), np.nan), RATE, subtype="FLOAT"
+        lambda data_dir: soundfile.write(
+            data_dir / DEVELOPMENT / "audio/a000_0_30.wav", np.full((RATE, 2), np.nan), RATE, subtype="FLOAT"
         ),
         r"a000_0_30\.wav: holds NaN or infinity",
     ),
@@ -310,37 +319,35 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("damage", SPOILED)
-def test_a_tree_of_2016_that_is_not_whole_is_refused_by_name(damage, tmp_path, dataset_2016, encoder):
-    spoiled, told = SPOILED[damage]
+def test_an_incomplete_data_dir_of_2016_is_refused_by_name(damage, tmp_path, dataset_2016, encoder):
+    spoiled, predicted = SPOILED[damage]
     spoiled(dataset_2016)
-    with pytest.raises(SystemExit, match=told):
+    with pytest.raises(SystemExit, match=predicted):
         run_stage(tmp_path / "root", "dcase", dataset_2016, encoder=encoder)
 
 
-def test_a_tree_of_2013_that_is_not_whole_is_refused_by_name(tmp_path, dataset_2013):
+def test_an_incomplete_data_dir_of_2013_is_refused_by_name(tmp_path, dataset_2013):
     with pytest.raises(
-        EarshotError, match="holds neither year of DCASE, wanted scenes_stereo and scenes_stereo_testset"
+        EarshotError, match="holds neither year of DCASE, expected scenes_stereo and scenes_stereo_testset"
     ):
         dcase.read_dataset(tmp_path)
     (dataset_2013 / "scenes_stereo" / "notes.wav").touch()
-    with pytest.raises(
-        EarshotError, match=r"scenes_stereo: holds notes\.wav among the recordings, wanted names such as"
-    ):
+    with pytest.raises(EarshotError, match=r"scenes_stereo: holds notes\.wav, expected names such as"):
         dcase.read_dataset(dataset_2013)
     (dataset_2013 / "scenes_stereo" / "notes.wav").unlink()
     for file in (dataset_2013 / "scenes_stereo").glob("park*.wav"):
         file.unlink()
-    with pytest.raises(EarshotError, match="recordings of park are asked and none trains"):
+    with pytest.raises(EarshotError, match="no training recordings of park"):
         dcase.read_dataset(dataset_2013)
 
 
-def test_a_network_without_a_sound_tower_is_refused(tmp_path, dataset_2013):
+def test_a_network_without_an_audio_tower_is_refused(tmp_path, dataset_2013):
     torch.manual_seed(0)
     network = build_correspondence("multisensory", width=1 / 64, image_size=32, frames=4, audio_samples=8000)
     save_architecture(tmp_path, network)
     for name in ("encoder", "random"):
         save_weights(tmp_path, name, network)
-    with pytest.raises(SystemExit, match="multisensory has no tower of spectrograms; wanted another"):
+    with pytest.raises(SystemExit, match="multisensory has no audio tower; choose another"):
         run_stage(tmp_path / "root", "dcase", dataset_2013, encoder=tmp_path)
 
 

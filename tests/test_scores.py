@@ -22,7 +22,7 @@ def test_every_score_stands_in_the_row_of_its_control_and_the_column_of_its_laye
     rows = {line[:20].strip(): line[20:].split() for line in table(tmp_path).splitlines() if line}
     assert rows["VOC2007, mAP"] == ["pool5"]
     assert (rows["sound"], rows["random weights"]) == (["0.500"], ["0.250"])
-    assert (rows["colour histogram"], rows["chance"]) == (["0.125"], ["0.100"])
+    assert (rows["color histogram"], rows["chance"]) == (["0.125"], ["0.100"])
     assert "wrong sound" not in rows  # a control that was not trained has no row
 
 

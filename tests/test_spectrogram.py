@@ -1,4 +1,4 @@
-"""Spectrograms are 257 x 199, what numpy computes by the definition, and float32 whatever surrounds them."""
+"""Spectrograms are 257 x 199, equal numpy by the definition, and stay float32 under autocast."""
 
 import numpy as np
 import pytest
@@ -20,38 +20,38 @@ def by_definition(waveform: np.ndarray) -> np.ndarray:
 
 
 def test_one_second_is_257_by_199():
-    found = Spectrogram()(noise(3))
-    assert found.shape == (3, 1, 257, 199) == (3, 1, FREQUENCIES, WINDOWS)
-    assert found.dtype == torch.float32
+    actual = Spectrogram()(noise(3))
+    assert actual.shape == (3, 1, 257, 199) == (3, 1, FREQUENCIES, WINDOWS)
+    assert actual.dtype == torch.float32
 
 
 def test_it_is_what_numpy_computes_in_float64():
     waveforms = noise(2)
-    found = Spectrogram()(waveforms)[:, 0].double().numpy()
-    for row, waveform in zip(found, waveforms.double().numpy(), strict=True):
+    actual = Spectrogram()(waveforms)[:, 0].double().numpy()
+    for row, waveform in zip(actual, waveforms.double().numpy(), strict=True):
         np.testing.assert_allclose(np.exp(row), np.exp(by_definition(waveform)), rtol=1e-3, atol=1e-5)
 
 
-def test_the_first_and_the_last_sample_that_windows_begin_and_end_with_are_heard():
+def test_the_first_and_the_last_sample_of_the_windows_count():
     waveforms = torch.zeros(3, SAMPLES)
     waveforms[0, 1], waveforms[1, HOP], waveforms[2, SAMPLES - 1] = 10, 10, 10  # Hann's weight of sample 0 is zero
-    heard = Spectrogram()(waveforms)[:, 0].amax(1) > np.log(FLOOR)
-    assert [row.nonzero().flatten().tolist() for row in heard] == [[0], [0], [198]]
+    audible = Spectrogram()(waveforms)[:, 0].amax(1) > np.log(FLOOR)
+    assert [row.nonzero().flatten().tolist() for row in audible] == [[0], [0], [198]]
 
 
 def test_a_tone_has_its_peak_at_its_frequency():
     times = torch.arange(SAMPLES) / RATE
     for number in (3, 20, 100, 250):  # bins are 48000 / 512 = 93.75 Hz apart
         tone = torch.sin(2 * torch.pi * number * RATE / POINTS * times)
-        found = Spectrogram()(tone[None])[0, 0]
-        assert (found.argmax(0) == number).all()
+        actual = Spectrogram()(tone[None])[0, 0]
+        assert (actual.argmax(0) == number).all()
         # Half of the sum of the window's weights, 240, squared; its reflection at zero adds to it or takes away.
-        assert found[number].exp().allclose(torch.tensor(120.0**2), rtol=1e-2)
+        assert actual[number].exp().allclose(torch.tensor(120.0**2), rtol=1e-2)
 
 
 def test_silence_is_the_logarithm_of_the_floor():
-    found = Spectrogram()(torch.zeros(1, SAMPLES))
-    assert torch.equal(found, torch.full_like(found, float(torch.tensor(FLOOR).log())))
+    actual = Spectrogram()(torch.zeros(1, SAMPLES))
+    assert torch.equal(actual, torch.full_like(actual, float(torch.tensor(FLOOR).log())))
 
 
 def test_half_precision_around_it_changes_nothing():
@@ -64,5 +64,5 @@ def test_half_precision_around_it_changes_nothing():
 
 @pytest.mark.parametrize("waveforms", [torch.zeros(1, 44_100), torch.zeros(SAMPLES), torch.zeros(1, SAMPLES).double()])
 def test_other_waveforms_are_refused(waveforms):
-    with pytest.raises(ValueError, match=r"a spectrogram wants torch.float32 of shape \(n, 48000\)"):
+    with pytest.raises(ValueError, match=r"a spectrogram requires torch.float32 of shape \(n, 48000\)"):
         Spectrogram()(waveforms)

@@ -1,4 +1,4 @@
-"""Training learns, steps its schedule, sees each moment as it should, and ends the same when it was interrupted."""
+"""Training learns, follows its schedule, uses each moment once per epoch, and ends the same after an interruption."""
 
 import math
 from collections import Counter
@@ -61,7 +61,7 @@ def striped_task(root, **changes):
 
 
 class OneBatch:
-    """A task of a single batch of 12 striped pictures, over and over."""
+    """A task of a single batch of 12 striped images, over and over."""
 
     def __init__(self, device="cpu"):
         torch.manual_seed(0)
@@ -88,7 +88,7 @@ class OneBatch:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
-def test_one_batch_is_learned_by_heart(tmp_path, precision):
+def test_one_batch_can_be_overfitted(tmp_path, precision):
     progress = Trainer(OneBatch(), replace(PLAN, epochs=6, precision=precision), tmp_path / "c").train("")
     assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
@@ -108,7 +108,7 @@ def test_auto_is_bf16_only_where_the_processor_does_it_fast(monkeypatch, able, u
 
 
 @pytest.mark.gpu
-def test_one_batch_is_learned_by_heart_on_a_gpu_in_two_runs(tmp_path, monkeypatch):
+def test_one_batch_can_be_overfitted_on_a_gpu_in_two_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(Interrupted):
         Trainer(stop_after(OneBatch("cuda"), 25), replace(PLAN, epochs=6), tmp_path / "c").train("")
@@ -137,7 +137,7 @@ class Interrupted(Exception):
 
 
 def stop_after(task, steps):
-    """Let the task's batches end in an exception after so many."""
+    """Make the task's batches raise an exception after a number of them."""
     batches = task.batches
 
     def interrupted(numbers):
@@ -163,7 +163,7 @@ PLANS = {
 def test_a_training_that_was_interrupted_ends_with_the_same_bits(root, tmp_path, monkeypatch, plan, stops):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     whole = striped_task(root)
-    wanted = Trainer(whole, PLANS[plan], tmp_path / "whole").train("")
+    expected = Trainer(whole, PLANS[plan], tmp_path / "whole").train("")
     assert whole.batches_per_epoch > 4
     for stop in stops:
         with pytest.raises(Interrupted):
@@ -172,36 +172,36 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(root, tmp_path,
     training = Trainer(resumed, PLANS[plan], tmp_path / "parts")
     assert training.progress.step == stops[-1]
     progress = training.train("")
-    assert progress.history == wanted.history
+    assert progress.history == expected.history
     for name, values in whole.network.state_dict().items():
         assert torch.equal(values, resumed.network.state_dict()[name]), name
 
 
 class Scored(OneBatch):
-    """One batch whose validation tells the accuracies it is given, one an epoch, and the weights it saw."""
+    """One batch; validation returns given accuracies, one per epoch, and records the weights."""
 
     def __init__(self, accuracies):
         super().__init__()
-        self.accuracies, self.seen = list(accuracies), []
+        self.accuracies, self.recorded = list(accuracies), []
 
     def validate(self):
-        self.seen.append({name: values.clone() for name, values in self.network.state_dict().items()})
-        return {"val_accuracy": self.accuracies[len(self.seen) - 1]}
+        self.recorded.append({name: values.clone() for name, values in self.network.state_dict().items()})
+        return {"val_accuracy": self.accuracies[len(self.recorded) - 1]}
 
 
 @pytest.mark.parametrize(
-    ("keep", "accuracies", "kept"),
+    ("selection", "accuracies", "kept"),
     [("best", [0.3, 0.5, 0.5], 2), ("best", [0.6, 0.5, 0.1], 1), ("last", [0.6, 0.5, 0.1], 3), ("best", [None] * 3, 3)],
 )
-def test_the_weights_and_statistics_of_the_epoch_to_keep_are_kept(tmp_path, keep, accuracies, kept):
+def test_the_weights_and_statistics_of_the_epoch_to_keep_are_kept(tmp_path, selection, accuracies, kept):
     task = Scored(accuracies)
-    plan = replace(PLAN, checkpoint_selection=keep)
+    plan = replace(PLAN, checkpoint_selection=selection)
     training = Trainer(task, plan, tmp_path / "c")
     training.train("")
     assert training.epoch_kept() == kept
     again = OneBatch()
     Trainer(again, plan, tmp_path / "c").train("")  # finished: read from its checkpoint
-    for name, values in task.seen[kept - 1].items():
+    for name, values in task.recorded[kept - 1].items():
         assert torch.equal(values, task.network.state_dict()[name]), name
         assert torch.equal(values, again.network.state_dict()[name]), name
 
@@ -236,9 +236,9 @@ def test_a_task_prepares_its_network_whenever_it_is_put_into_training_mode(tmp_p
 
 
 def test_a_finished_training_is_not_done_again(root, tmp_path):
-    wanted = Trainer(striped_task(root), PLAN, tmp_path / "c").train("")
+    expected = Trainer(striped_task(root), PLAN, tmp_path / "c").train("")
     again = Trainer(stop_after(striped_task(root), 0), PLAN, tmp_path / "c").train("")
-    assert again == wanted
+    assert again == expected
 
 
 def test_validation_is_without_dropout_and_leaves_the_network_alone(root, tmp_path):
@@ -262,9 +262,9 @@ def test_validation_measures_all_labeled_frames_of_its_split(root):
     with torch.inference_mode():
         nn.init.normal_(task.network.fc8.weight)
         scores = task.network(crop_frames(frames, 64))
-        found = task.validate()
-    assert found["val_loss"] == pytest.approx(nn.functional.cross_entropy(scores, labels).item(), rel=1e-4)
-    assert found["val_accuracy"] == pytest.approx((scores.argmax(1) == labels).float().mean().item())
+        actual = task.validate()
+    assert actual["val_loss"] == pytest.approx(nn.functional.cross_entropy(scores, labels).item(), rel=1e-4)
+    assert actual["val_accuracy"] == pytest.approx((scores.argmax(1) == labels).float().mean().item())
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
@@ -277,7 +277,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_advice(tmp_path):
 
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
     (tmp_path / "c").write_bytes(b"half a file")
-    with pytest.raises(EarshotError, match="c: is no whole checkpoint .* remove it"):
+    with pytest.raises(EarshotError, match="c: is no complete checkpoint .* remove it"):
         Trainer(OneBatch(), PLAN, tmp_path / "c")
 
 
@@ -293,7 +293,7 @@ def test_estimated_batch_norm_is_the_average_over_the_batches():
     torch.testing.assert_close(network[0].running_var, variances.mean(0))
 
 
-# What labels say
+# Kinds of labels
 
 
 LEARNED = {"clusters": (Clusters(3), [0, 1, 2]), "binary": (BinaryCodes(40), [5, 2**39 + 1, 2**40 - 2])}
@@ -312,30 +312,30 @@ class LabeledBatch(OneBatch):
 
 
 @pytest.mark.parametrize("kind", LEARNED)
-def test_labels_of_every_kind_are_learned_by_heart(tmp_path, kind):
+def test_labels_of_every_kind_can_be_overfitted(tmp_path, kind):
     task = LabeledBatch(*LEARNED[kind])
     progress = Trainer(task, replace(PLAN, epochs=6), tmp_path / "c").train("")
     assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
     assert progress.history[-1]["train_accuracy"] == progress.history[-1]["val_accuracy"] == 1
 
 
-def test_a_code_is_told_bit_by_bit():
+def test_a_code_is_predicted_bit_by_bit():
     codes = BinaryCodes(3)
     scores = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 1.0, -1.0]])
     loss, right = codes.loss(scores, torch.tensor([0b001, 0b111]))  # bits, lowest first: 1 0 0 and 1 1 1
-    told = [[2.0, 1.0, -0.5], [-3.0, 1.0, -1.0]]  # each score, turned towards its bit
-    assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-np.array(told)))))
+    message = [[2.0, 1.0, -0.5], [-3.0, 1.0, -1.0]]  # each score, turned towards its bit
+    assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-np.array(message)))))
     assert right.item() == pytest.approx(3 / 6)
     assert (codes.values, codes.chance) == (8, 0.5)
 
 
-def test_the_highest_of_62_bits_is_told_from_the_lowest():
+def test_the_highest_of_62_bits_is_separate_from_the_lowest():
     scores = torch.full((2, 62), -9.0)
     scores[0, 61] = scores[1, 0] = 9
     assert BinaryCodes(62).loss(scores, torch.tensor([2**61, 1]))[1] == 1
 
 
-def test_the_majority_is_the_most_frequent_answer_of_training():
+def test_the_majority_is_the_most_frequent_label_of_training():
     assert Clusters(3).majority(np.array([2, 2, 0]), np.array([2, 0, 1, 2])) == 0.5
     training = np.array([0b01, 0b01, 0b11])  # bit 0 is mostly 1, bit 1 mostly 0
     assert BinaryCodes(2).majority(training, np.array([0b01, 0b10, 0b00, 0b11])) == pytest.approx((2 + 2) / 8)
@@ -357,9 +357,9 @@ def test_frames_come_with_the_labels_of_their_own_moments(root):
     for column, kept in (("label", "kept"), ("wrong_sound_label", "wrong_sound_kept")):
         for split in ("train", "val"):
             used = [row for row in labels if row["split"] == split and row[kept]]
-            wanted = Counter((frame[row["clip_id"], row["moment"]], row[column]) for row in used)
+            expected = Counter((frame[row["clip_id"], row["moment"]], row[column]) for row in used)
             assert len(used) > 5
-            assert identities(frames_of(root, split, column)) == wanted
+            assert identities(frames_of(root, split, column)) == expected
 
 
 def test_no_group_is_trained_on_and_validated(root):
@@ -378,8 +378,8 @@ def test_an_epoch_shows_every_moment_once_but_for_the_rest(root, pool):
         assert all(len(batch) == 32 for batch in batches)
         epochs.append([moment for batch in batches for moment in batch])
     assert frames.batches_per_epoch == frames.items // 32
-    for seen in epochs:
-        assert max((Counter(seen) - identities(groups)).values(), default=0) == 0
+    for recorded in epochs:
+        assert max((Counter(recorded) - identities(groups)).values(), default=0) == 0
     assert epochs[0] != epochs[1]
 
 
@@ -436,29 +436,29 @@ def test_labels_of_other_scenes_are_refused_by_name(tmp_path, misfit):
         frames_of(tmp_path)
 
 
-def test_labels_of_more_clusters_than_asked_for_are_refused(root):
-    with pytest.raises(EarshotError, match=r"label is from 0 to 2, wanted 0 to 1 \(by labels.json"):
+def test_labels_of_more_clusters_than_requested_are_refused(root):
+    with pytest.raises(EarshotError, match=r"label is from 0 to 2, expected 0 to 1 \(by labels.json"):
         labeled_frames(root / "data/scenes", root / "data/labels", split="train", label="label", values=2)
 
 
 def test_another_number_of_shards_is_refused(tmp_path):
     write_striped_tables(tmp_path, [5, 5])
     (tmp_path / "data/labels/00001.parquet").unlink()
-    with pytest.raises(EarshotError, match="1 shards of labels, 2 of scenes"):
+    with pytest.raises(EarshotError, match="1 shards of labels, but 2 of scenes"):
         frames_of(tmp_path)
 
 
 def test_labels_that_are_no_whole_numbers_are_refused(tmp_path):
     write_striped_tables(tmp_path, [5])
     rewrite(tmp_path / "data/labels", 0, lambda t: t.set_column(4, "label", t["label"].cast("float")))
-    with pytest.raises(EarshotError, match="labels/00000.parquet: label is float, wanted int64"):
+    with pytest.raises(EarshotError, match="labels/00000.parquet: label is float, expected int64"):
         frames_of(tmp_path)
 
 
 def test_a_table_without_training_frames_is_refused(tmp_path):
     write_striped_tables(tmp_path, [5])
     rewrite(tmp_path / "data/labels", 0, lambda t: t.set_column(3, "split", [["val"] * len(t)]))
-    with pytest.raises(EarshotError, match="0 moments to train on in column label, wanted 2"):
+    with pytest.raises(EarshotError, match="0 training moments in column label, expected 2"):
         striped_task(tmp_path)
 
 
@@ -468,18 +468,18 @@ def test_prefetching_keeps_the_order_and_passes_errors_on():
         list(prefetch(lambda n: 1 / (n - 3), range(10), threads=2))
 
 
-# Pictures
+# Images
 
 
 def jpeg(image):
     return bytes(encode_jpeg(torch.as_tensor(image, dtype=torch.uint8), quality=100).numpy())
 
 
-def test_without_changes_the_middle_square_is_shown():
+def test_without_changes_the_middle_square_is_cropped():
     image = np.zeros((3, 64, 128))
     image[:, :, 32:96] = 200
     assert crop_frames([jpeg(image)], 32)[0].float().mean() == pytest.approx(200, abs=2)
-    assert crop_frames([jpeg(image[0][None])], 32).shape == (1, 3, 32, 32)  # a grey JPEG gets three channels
+    assert crop_frames([jpeg(image[0][None])], 32).shape == (1, 3, 32, 32)  # a gray JPEG gets three channels
 
 
 def test_half_of_the_images_are_mirrored():
@@ -504,7 +504,7 @@ def test_a_crop_lies_inside_its_image(height, width, box):
     assert 0 <= left < left + wide <= width
 
 
-def test_crops_show_the_share_of_the_image_that_is_asked_for():
+def test_crops_show_the_share_of_the_image_that_is_requested():
     boxes = Augmentation(crop_min_scale=0.25).draw(2000, np.random.default_rng(0)).boxes
     assert 0.25 <= boxes[:, 0].min() < 0.26
     assert 0.99 < boxes[:, 0].max() <= 1
@@ -518,7 +518,7 @@ def changes_of(images, saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
     return Changes(None, ones < 0, colors, brightness * ones, contrast * ones)
 
 
-def test_changes_of_color_are_what_their_names_say():
+def test_changes_of_color_match_their_names():
     images = torch.randint(60, 160, (2, 3, 8, 8), dtype=torch.uint8)
     luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
     values = images.float()
@@ -532,7 +532,7 @@ def test_changes_of_color_are_what_their_names_say():
     assert (gray - torch.einsum("c,pchw->phw", luma, values)[:, None]).abs().max() <= 0.51
 
 
-def test_hue_keeps_luma_and_greys_and_turns_back():
+def test_hue_keeps_luma_and_grays_and_turns_back():
     images = torch.randint(90, 130, (1, 3, 8, 8), dtype=torch.uint8)
     turned = recolor(images, changes_of(1, turns=0.3))
     luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
@@ -551,7 +551,7 @@ def test_no_augmentation_leaves_images_alone():
     assert torch.equal(recolor(crop_frames([frame] * 5, 40, changes), changes), plain)
 
 
-def test_the_asked_share_of_images_loses_its_color():
+def test_the_requested_share_of_images_loses_its_color():
     frames = [striped_frame(0, np.random.default_rng(n)) for n in range(200)]
     changes = Augmentation(grayscale_prob=0.3).draw(200, np.random.default_rng(0))
     images = recolor(crop_frames(frames, 16, changes), changes).float()
@@ -560,7 +560,9 @@ def test_the_asked_share_of_images_loses_its_color():
 
 
 def test_a_plan_takes_every_field_from_parameters_or_from_what_is_fixed():
-    params = SimpleNamespace(**{name: getattr(PLAN, name) for name in Plan.__dataclass_fields__ if name != "keep"})
+    params = SimpleNamespace(
+        **{name: getattr(PLAN, name) for name in Plan.__dataclass_fields__ if name != "checkpoint_selection"}
+    )
     assert Plan.of(params, PLAN.seed, checkpoint_selection="best") == replace(PLAN, checkpoint_selection="best")
-    with pytest.raises(AttributeError, match="keep"):
+    with pytest.raises(AttributeError, match="checkpoint_selection"):
         Plan.of(params, PLAN.seed)

@@ -1,15 +1,15 @@
-"""Correspondence on clips whose group was never trained on: does this sound belong to this picture?
+"""Correspondence on held-out clips: do this image and this sound match?
 
-Every clip of the test split gives one pair that belongs together and one that does not, cut as in training, the same
-pairs for every network: half of the answers are right by chance. Beside the trained network stand its control, its
-random weights, and where annotations may be read the two supervised baselines of Arandjelovic & Zisserman (2017,
-section 3.1), made of L3's towers at the size of the network measured:
+Every clip of the test split gives a matching and a mismatched pair, cut as in training; all networks get the same
+pairs, and chance is one half. The controls are the wrong-sound network, random weights, and, if there are annotations,
+the two supervised baselines of Arandjelovic & Zisserman (2017, section 3.1), with L3's towers at the size of the
+evaluated network:
 
-- direct: each tower learns the annotations of the clip by itself, through 128 hidden units; a pair belongs together
-  where the scalar product of the two distributions is above the threshold that tells best on the validation split;
-- supervised towers: both towers stay as they are then, and L3's fusion learns correspondence on them.
+- direct: each tower learns the annotations of the clips separately, with 128 hidden units; a pair matches if the scalar
+  product of the two distributions is above the threshold that is best on the validation split;
+- supervised towers: both towers are then frozen, and L3's fusion layers learn correspondence on them.
 
-Of a clip with several annotations each counts alike.
+All annotations of a clip have equal weight.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,15 +47,15 @@ from earshot.training.correspondence import CorrespondenceTask, PairedClips, Pai
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "correspondence of held-out clips, balanced pairs"
-BATCH = 32  # clips whose pairs are told together
+BATCH = 32  # clips per batch
 HIDDEN = 128  # units of a classifier on a tower (section 3.1)
 MODALITIES = ("images", "sounds")
 
 
 class Params(BenchmarkParams):
-    """How pairs are made, as in the stage correspond, and how the two supervised baselines are trained.
+    """How pairs are drawn, as in the stage correspond, and how the two supervised baselines are trained.
 
-    With 0 `supervised_epochs` the baselines are left out; `supervised_batch` counts pairs.
+    0 `supervised_epochs` skips the baselines; `supervised_batch_size` counts pairs.
     """
 
     inputs: Literal["clips"]
@@ -69,13 +69,13 @@ class Params(BenchmarkParams):
 
 
 def evaluate(context: Context[Params]) -> Result:
-    """The share of the pairs told by the network and its controls, and by the baselines where they are asked for."""
+    """The accuracy on the pairs of the network and its controls, and of the baselines if requested."""
     p = context.params
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
-    there = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]
+    encoders = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]
     metrics: dict[str, Any] = {}
     network = load_correspondence(context.encoder)
-    for name in there:
+    for name in encoders:
         network = load_correspondence(context.encoder, name)
         scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
         metrics[f"{PREFIXES[name]}accuracy"] = float(((scores > 0) == is_match).mean())
@@ -85,10 +85,10 @@ def evaluate(context: Context[Params]) -> Result:
         metrics |= supervised(context, network.architecture, sampling)
     names = [key.removesuffix("accuracy") for key in metrics if key.endswith("accuracy")]
     rows = [{"network": name.strip("_") or "trained", "accuracy": metrics[f"{name}accuracy"]} for name in names]
-    told = [f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f}" for row in rows]
+    summary = [f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f}" for row in rows]
     groups = clips_of(context.data_dir, InputSpec.by(network), sampling, split="test")
-    asked = [clip_id for group in groups for clip_id in group.clip_ids()]
-    return Result(metrics, rows, PROTOCOL, f"{', '.join(told)}; chance 0.500", asked)
+    clips = [clip_id for group in groups for clip_id in group.clip_ids()]
+    return Result(metrics, rows, PROTOCOL, f"{', '.join(summary)}; chance 0.500", clips)
 
 
 @torch.inference_mode()
@@ -96,27 +96,29 @@ def score_pairs(network: Correspondence, scenes: Path, sampling: Sampling, split
     """The log-odds of every pair of a split, and which pairs match, both (pairs,)."""
     on_device(network).eval()
     pairs = held_out_pairs(network, scenes, sampling, split)
-    found = [(network(*each[:4]).float().cpu(), each.is_match.cpu()) for each in pairs]
-    scores, is_match = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    batches = [(network(*each[:4]).float().cpu(), each.is_match.cpu()) for each in pairs]
+    scores, is_match = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
     return scores, is_match > 0
 
 
 def held_out_pairs(network: Correspondence, scenes: Path, sampling: Sampling, split: str) -> Iterator[Pairs]:
-    """The pairs of a split on the network's device: the same whenever they are asked for.
+    """The pairs of a split on the network's device; every call gives the same pairs.
 
     Raises:
         NotApplicable: the split has fewer than two clips that are long enough.
     """
-    wanted, device = InputSpec.by(network), next(network.parameters()).device
-    clips = PairedClips(clips_of(scenes, wanted, sampling, split=split), batch_size=BATCH, seed=None)
+    spec, device = InputSpec.by(network), next(network.parameters()).device
+    clips = PairedClips(clips_of(scenes, spec, sampling, split=split), batch_size=BATCH, seed=None)
     if clips.items < 2:
-        raise NotApplicable(f"{scenes}: {clips.items} clips in the split {split}, wanted two or more; give more clips")
+        raise NotApplicable(
+            f"{scenes}: {clips.items} clips in the split {split}, expected two or more; give more clips"
+        )
 
     def batch(number: int) -> Pairs:
-        chosen = clips[number]
-        chances = generator("held-out pairs", number).random((len(chosen), 6))
+        batch_clips = clips[number]
+        chances = generator("held-out pairs", number).random((len(batch_clips), 6))
         with decoding_frames(scenes):
-            pairs = make_pairs(chosen, wanted, sampling, chances)
+            pairs = make_pairs(batch_clips, spec, sampling, chances)
         return Pairs(*(tensor.to(device) for tensor in pairs))
 
     return prefetch(batch, range(clips.batches_per_epoch), settings().threads)
@@ -134,7 +136,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
         sampling,
         Augmentation(
             crop_min_scale=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, flip_prob=0.5
-        ),  # as params.yaml has them for the networks compared with
+        ),  # the values in params.yaml for the stage correspond
         gain_jitter=0.1,
         batch_size=context.params.supervised_batch_size,
         seed=context.seed,
@@ -152,14 +154,14 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
 
 
 def begin(task: CorrespondenceTask) -> None:
-    """Give a random network the scale of the sounds and the batch-norm statistics of training pairs."""
+    """Set the audio scale and the batch-norm statistics of a random network from training pairs."""
     pairs = first_batches(task)
     task.network.fit_audio_scale(torch.cat([pair.sounds for pair in pairs]))
     estimate_batch_norm(task.network, [pair[:4] for pair in pairs])
 
 
 def train(context: Context[Params], task: Any, name: str) -> None:
-    """Train a baseline, from where it was interrupted."""
+    """Train a baseline, or resume its training."""
     p = context.params
     plan = Plan(
         epochs=p.supervised_epochs,
@@ -176,7 +178,7 @@ def train(context: Context[Params], task: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What humans said of the clips: the names, and for each clip the share of each of them, (names,)."""
+    """The annotations of the clips: the names, and for each clip the share of each name, (names,)."""
 
     names: list[str]
     shares: Mapping[str, np.ndarray]
@@ -186,25 +188,24 @@ class Annotations:
         """The annotations of a folder.
 
         Raises:
-            EarshotError: nobody said two different things.
+            EarshotError: there are fewer than two different annotations.
         """
-        said = read_all_annotations(folder)
-        names = sorted({word for words in said.values() for word in words})
+        annotations = read_all_annotations(folder)
+        names = sorted({name for of_clip in annotations.values() for name in of_clip})
         if len(names) < 2:
-            found = f"{len(names)} different annotations of {len(said)} clips"
-            raise EarshotError(
-                f"{folder}: {found}, wanted two or more; set evaluate.correspondence.supervised_epochs=0 to do without"
-            )
-        shares = {clip: np.array([words.count(name) for name in names]) for clip, words in said.items()}
+            actual = f"{len(names)} different annotations of {len(annotations)} clips"
+            advice = "set evaluate.correspondence.supervised_epochs=0 to skip the supervised baselines"
+            raise EarshotError(f"{folder}: {actual}, expected two or more; {advice}")
+        shares = {clip: np.array([of_clip.count(name) for name in names]) for clip, of_clip in annotations.items()}
         return cls(names, {clip: counts / max(counts.sum(), 1) for clip, counts in shares.items()})
 
     def targets(self, clips: Sequence[SceneClip]) -> Tensor:
-        """The shares of the names, float32 (clips, names); all zero where nobody said anything."""
+        """The shares of the names, float32 (clips, names); all zero for a clip without annotations."""
         return torch.from_numpy(np.stack([self.shares[clip.clip_id] for clip in clips])).float()
 
 
 class ClassifiedTower(nn.Module):
-    """A tower of L3 and two layers that tell the annotations: 512 to 128 to the names (section 3.1)."""
+    """A tower of L3 and two layers that predict the annotations: 512 to 128 to the names (section 3.1)."""
 
     def __init__(self, network: TwoTowers, modality: str, names: int) -> None:
         super().__init__()
@@ -220,7 +221,7 @@ class ClassifiedTower(nn.Module):
 
 
 class AnnotationTask:
-    """One tower learns the annotations of the clips, on the pictures or sounds of a task of correspondence."""
+    """One tower learns the annotations of the clips, on the images or sounds of a correspondence task."""
 
     def __init__(self, pairs: CorrespondenceTask, network: ClassifiedTower, annotations: Annotations) -> None:
         self.pairs, self.network, self.annotations = pairs, network, annotations
@@ -228,22 +229,22 @@ class AnnotationTask:
         self.batches_per_epoch = pairs.batches_per_epoch
 
     def batches(self, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures or sounds, and the shares of the names in their clips."""
+        """Images or sounds, and the shares of the names in their clips."""
         for number, pairs in zip(numbers, self.pairs.batches(numbers), strict=True):
             clips = [clip for clip, _ in self.pairs.training[number]]
             inputs = getattr(pairs, self.modality)[: len(clips)]
             yield inputs, self.annotations.targets(clips).to(self.pairs.device)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Cross-entropy, and the share of the clips of which the most likely name was said."""
+        """Cross-entropy, and the share of clips whose most likely name is among their annotations."""
         inputs, targets = batch
         scores = self.network(inputs)
-        told = targets.gather(1, scores.argmax(1, keepdim=True)) > 0
-        return functional.cross_entropy(scores, targets), told.float().mean()
+        correct = targets.gather(1, scores.argmax(1, keepdim=True)) > 0
+        return functional.cross_entropy(scores, targets), correct.float().mean()
 
 
 class FusionTask:
-    """L3's two last layers learn correspondence on towers that stay as they are."""
+    """The last two layers of L3 learn correspondence on frozen towers."""
 
     def __init__(self, pairs: CorrespondenceTask) -> None:
         self.network, self.batches, self.loss = pairs.network, pairs.batches, pairs.loss
@@ -252,7 +253,7 @@ class FusionTask:
             tower.requires_grad_(False)
 
     def prepare(self) -> None:
-        """Keep the statistics of the towers' batch norm."""
+        """Freeze the towers' batch norm statistics."""
         self.network.image_tower.eval()
         self.network.audio_tower.eval()
 
@@ -260,7 +261,7 @@ class FusionTask:
 def direct_accuracy(
     network: Correspondence, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling
 ) -> float:
-    """The share of the test pairs told by the product of the two distributions of names."""
+    """The accuracy on the test pairs of the product of the two distributions of names."""
     products, is_match = agreement(network, towers, scenes, sampling, "val")
     threshold = best_threshold(products, is_match)
     products, is_match = agreement(network, towers, scenes, sampling, "test")
@@ -275,17 +276,19 @@ def agreement(
     products, matches = [], []
     network.eval()
     for pairs in held_out_pairs(network, scenes, sampling, split):
-        seen, heard = (towers[modality].eval()(getattr(pairs, modality)).softmax(1) for modality in MODALITIES)
-        products.append((seen[pairs.image_index] * heard[pairs.audio_index]).sum(1).cpu())
+        by_image, by_audio = (towers[modality].eval()(getattr(pairs, modality)).softmax(1) for modality in MODALITIES)
+        products.append((by_image[pairs.image_index] * by_audio[pairs.audio_index]).sum(1).cpu())
         matches.append(pairs.is_match.cpu())
     return torch.cat(products).numpy(), torch.cat(matches).numpy() > 0
 
 
 def best_threshold(scores: np.ndarray, is_match: np.ndarray) -> float:
-    """The threshold above which most pairs belong together and below which most do not."""
+    """The threshold of the highest accuracy, where scores above it predict a match."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
-    right = np.concatenate([[0], np.cumsum(np.where(is_match[order], -1, 1))])  # gained with so many below it
+    right = np.concatenate(
+        [[0], np.cumsum(np.where(is_match[order], -1, 1))]
+    )  # gain in correct pairs by the number below
     between = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
     below = int(np.argmax(np.where(between, right, -len(right))))
     edges = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2, [np.inf]])

@@ -2,17 +2,18 @@
 
 Sixty windows of each recording of 30 s (Arandjelovic & Zisserman 2017, section 3.3). The official layouts:
 
-    scenes_stereo/bus01.wav ...            2013: trains
-    scenes_stereo_testset/bus01.wav ...    and is asked
+    scenes_stereo/bus01.wav ...            2013: training
+    scenes_stereo_testset/bus01.wav ...    2013: test
     TUT-acoustic-scenes-2016-development/meta.txt, audio/, evaluation_setup/fold1_train.txt, fold1_evaluate.txt ...
     TUT-acoustic-scenes-2016-evaluation/meta.txt, audio/
 
-Of 2016 the development set trains and the evaluation set is asked; where that is not there, the four official folds of
-the development set are asked in turn. C is chosen by cross-validation over the training recordings: over the official
-folds of 2016, which keep the recordings of one place together, and over five of 2013.
+In 2016 the development set is for training and the evaluation set for test; without an evaluation set, each of the four
+official folds of the development set is the test set in turn. C is selected by cross-validation over the training
+recordings: over the official folds of 2016, which keep the recordings of one place together, and over five folds of
+2013.
 
-The paper speaks of 10 training and 100 test clips a class; the public sets of 2013 hold 10 and 10. Whatever stands in
-the folders is used, and the metrics count it.
+The paper has 10 training and 100 test clips per class; the public sets of 2013 hold 10 and 10. The benchmark uses all
+recordings in the folders, and its metrics count them.
 """
 
 import re
@@ -41,7 +42,7 @@ class Scenes:
     Args:
         files: of the recordings.
         classes: the name of each recording's scene.
-        splits: which train and which are asked.
+        splits: of training and test recordings.
         protocol: its name.
     """
 
@@ -52,7 +53,7 @@ class Scenes:
 
 
 def evaluate(context: Context[RecordingParams]) -> Result:
-    """The accuracy of what is measured, of its controls, and of chance."""
+    """The accuracy of the encoder, of its controls, and of chance."""
     scenes = read_dataset(context.data_dir)
     names, targets = np.unique(scenes.classes, return_inverse=True)
     result = evaluate_recordings(
@@ -64,21 +65,21 @@ def evaluate(context: Context[RecordingParams]) -> Result:
 
 
 def read_dataset(data_dir: Path) -> Scenes:
-    """The recordings of 2013 or 2016 below `tree`.
+    """The recordings of 2013 or 2016 in `data_dir`.
 
-    Raises EarshotError for another layout, for both at once, and for lists that are not whole.
+    Raises EarshotError for another layout, for both years, and for incomplete lists.
     """
     old, new = (data_dir / TRAIN_2013).is_dir(), (data_dir / TRAIN_2016).is_dir()
     if old == new:
-        found = "both years" if old else "neither year"
-        raise EarshotError(f"{data_dir}: holds {found} of DCASE, wanted {LAYOUT}; mend evaluate.dcase.data_dir")
+        actual = "both years" if old else "neither year"
+        raise EarshotError(f"{data_dir}: holds {actual} of DCASE, expected {LAYOUT}; correct evaluate.dcase.data_dir")
     scenes = _read_2013(data_dir) if old else _read_2016(data_dir)
     for split in scenes.splits:
-        known = {scenes.classes[place] for place in split.train}
-        unknown = sorted({scenes.classes[place] for place in split.test} - known)
+        known = {scenes.classes[index] for index in split.train}
+        unknown = sorted({scenes.classes[index] for index in split.test} - known)
         if unknown or len(known) < 2:
-            found = f"recordings of {unknown[0]} are asked and none trains" if unknown else f"{len(known)} scene trains"
-            raise EarshotError(f"{data_dir}: {found}, wanted two scenes or more, and all in both parts")
+            actual = f"no training recordings of {unknown[0]}" if unknown else f"{len(known)} scene for training"
+            raise EarshotError(f"{data_dir}: {actual}, expected two scenes or more, and all in training and test")
     return scenes
 
 
@@ -88,13 +89,13 @@ def _read_2013(data_dir: Path) -> Scenes:
         listed = sorted(folder.glob("*.wav"))
         odd = [file for file in listed if not NAME_2013.fullmatch(file.name)]
         if odd or not listed:
-            found = f"{odd[0].name} among the recordings" if odd else "no recordings"
-            raise EarshotError(f"{folder}: holds {found}, wanted names such as bus01.wav; restore the folder")
+            actual = odd[0].name if odd else "no recordings"
+            raise EarshotError(f"{folder}: holds {actual}, expected names such as bus01.wav; restore the folder")
         parts.append(listed)
     files = [*parts[0], *parts[1]]
     classes = [NAME_2013.sub(r"\1", file.name) for file in files]
     train = np.arange(len(parts[0]))
-    order = np.array([classes[:place].count(classes[place]) for place in train])  # among those of its scene
+    order = np.array([classes[:index].count(classes[index]) for index in train])  # within its scene
     split = Split(train, np.arange(len(train), len(files)), order % FOLDS_2013)
     return Scenes(files, classes, [split], "DCASE 2013")
 
@@ -103,54 +104,54 @@ def _read_2016(data_dir: Path) -> Scenes:
     development, evaluation = data_dir / TRAIN_2016, data_dir / TEST_2016
     listed = _read_list(development / "meta.txt")
     files, classes = list(listed), list(listed.values())
-    places = {file: place for place, file in enumerate(files)}
+    indices = {file: index for index, file in enumerate(files)}
     setup = development / "evaluation_setup"
     trains: list[np.ndarray] = []
-    asked: list[np.ndarray] = []
+    tests: list[np.ndarray] = []
     for fold in range(1, FOLDS_2016 + 1):
-        for part, name in ((trains, "train"), (asked, "evaluate")):
-            part.append(_places(setup / f"fold{fold}_{name}.txt", development, listed, places))
-    folds = np.zeros(len(files), int)  # a recording that no fold asks counts with the first
-    for number, test in enumerate(asked):
+        for part, name in ((trains, "train"), (tests, "evaluate")):
+            part.append(_indices(setup / f"fold{fold}_{name}.txt", development, listed, indices))
+    folds = np.zeros(len(files), int)  # a recording in no fold's test set belongs to the first fold
+    for number, test in enumerate(tests):
         folds[test] = number
-    for number, (train, test) in enumerate(zip(trains, asked, strict=True), 1):
+    for number, (train, test) in enumerate(zip(trains, tests, strict=True), 1):
         if shared := set(train) & set(test):
             raise EarshotError(
-                f"{setup}: fold {number} trains on {files[min(shared)].name} and asks it; restore the lists"
+                f"{setup}: fold {number} has {files[min(shared)].name} in training and test; restore the lists"
             )
     if not evaluation.is_dir():
-        splits = [Split(train, test, folds[train]) for train, test in zip(trains, asked, strict=True)]
+        splits = [Split(train, test, folds[train]) for train, test in zip(trains, tests, strict=True)]
         return Scenes(files, classes, splits, "DCASE 2016, four folds of the development set")
     last = _read_list(evaluation / "meta.txt")
     split = Split(np.arange(len(files)), np.arange(len(files), len(files) + len(last)), folds)
     return Scenes([*files, *last], [*classes, *last.values()], [split], "DCASE 2016, evaluation set")
 
 
-def _places(file: Path, root: Path, listed: dict[Path, str], places: dict[Path, int]) -> np.ndarray:
-    """The numbers of the recordings of a list, which must say of them what meta.txt says."""
-    found = _read_list(file)
-    for recording, name in found.items():
+def _indices(file: Path, root: Path, listed: dict[Path, str], indices: dict[Path, int]) -> np.ndarray:
+    """The indices of the recordings of a list, whose scenes must agree with meta.txt."""
+    scenes = _read_list(file)
+    for recording, name in scenes.items():
         if listed.get(recording) != name:
-            said = f"{recording.name} is {name}, and {listed.get(recording, 'nothing')} in {root.name}/meta.txt"
-            raise EarshotError(f"{file}: {said}; restore the lists")
-    return np.array([places[recording] for recording in found])
+            actual = f"{recording.name} is {name}, but {listed.get(recording, 'missing')} in {root.name}/meta.txt"
+            raise EarshotError(f"{file}: {actual}; restore the lists")
+    return np.array([indices[recording] for recording in scenes])
 
 
 def _read_list(file: Path) -> dict[Path, str]:
     """The scenes of recordings, from lines such as audio/b020_90_120.wav, a tab, and beach."""
     root = file.parent.parent if file.parent.name == "evaluation_setup" else file.parent
-    found = {}
+    scenes = {}
     for number, line in enumerate(read_lines(file, "restore the official lists"), 1):
         name, scene = [*line.split("\t"), ""][:2]
         if not line:
             continue
         if not scene or not re.fullmatch(r"audio/[^/\\]+\.wav", name):
-            wanted = "wanted a recording and its scene such as audio/b020_90_120.wav and beach, a tab between"
-            raise EarshotError(f"{file}, line {number}: {line!r:.80}, {wanted}")
-        found[root / name] = scene.strip()
-    if not found:
+            expected = "a recording, a tab and its scene, such as audio/b020_90_120.wav and beach"
+            raise EarshotError(f"{file}, line {number}: {line!r:.80}, expected {expected}")
+        scenes[root / name] = scene.strip()
+    if not scenes:
         raise EarshotError(f"{file}: lists no recordings; restore the official lists")
-    return found
+    return scenes
 
 
 BENCHMARK = Benchmark(params=RecordingParams, evaluate=evaluate, title="DCASE", **DISPLAY)

@@ -1,14 +1,14 @@
 """PASCAL VOC2007 detection with Fast R-CNN on the weights of an encoder (Owens 2016, section 4.2 and Table 2b).
 
-Convolutions and hidden layers start with the encoder's weights and train, all of them; batch norm keeps the statistics
-and gains it came with. A step shows regions of a few pictures of train + val at one scale, mirrored half of the time:
-a quarter on objects, difficult ones too, the others beside them (Girshick 2015, section 2.3). The score is the 11-point
-mAP on test, where a detection is right that overlaps an object by half or more, and difficult objects do not count.
-What of a detector's scores counts as a detection is as in Fast R-CNN's release. Ours: gradients are clipped, and box
-offsets are divided by constants instead of their deviations on the training set.
+Convolutions and hidden layers start with the encoder's weights, and all of them train; batch norm keeps its statistics
+and gains. A step uses regions of a few images of train + val at one scale, mirrored half of the time: a quarter on
+objects, including difficult ones, the others near objects (Girshick 2015, section 2.3). The score is the 11-point mAP
+on test: a detection is correct if it overlaps an object by half or more, and difficult objects do not count. Scores
+become detections as in Fast R-CNN's release. Our changes: gradients are clipped, and box offsets are divided by
+constants instead of their deviations on the training set.
 
-Beside the scores of the networks stands chance, that of all proposals as detections of every class. Nothing is chosen
-by a score: steps and rates are parameters, and all networks see the same regions in the same order.
+Chance takes all proposals as detections of every class. No score selects anything: steps and rates are parameters, and
+all networks train on the same regions in the same order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,11 +32,11 @@ from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_whole_image, require_images
 from earshot.evaluation.images.fast_rcnn import FastRcnn, detect, draw_rois, offsets_between, scaled, size_of
-from earshot.evaluation.images.proposals import Proposals, from_files, searched
-from earshot.evaluation.images.sampling import visible_positions
+from earshot.evaluation.images.proposals import Proposals, from_files, search_proposals
+from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.images.voc_lists import read_dataset
-from earshot.evaluation.metrics import SAME_OBJECT, Found, Shown, detection_precision, overlap
+from earshot.evaluation.metrics import SAME_OBJECT, Detections, GroundTruth, detection_precision, overlap
 from earshot.networks.device import on_device
 from earshot.networks.files import load_convolutional
 from earshot.networks.network import Convolutional
@@ -46,15 +46,15 @@ from earshot.pipeline.shards import map_shards
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP"
-SHARD_IMAGES = 100  # tested by one task
+SHARD_IMAGES = 100  # test images of one task
 
 Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
 
 
 class Params(BenchmarkParams):
-    """A step shows `regions` of `pictures`, a quarter of them on objects; `proposals_kept` of a picture are used.
+    """A step uses `rois_per_step` regions of `images_per_step` images; an image has `proposals_kept` proposals.
 
-    A picture is scaled until its shorter side or else its longer one has the px it may.
+    An image is scaled until its shorter side has `shorter_side` px, or its longer side `longer_side` px.
     """
 
     inputs: Literal["images"]
@@ -74,31 +74,31 @@ class Params(BenchmarkParams):
 
 @dataclass(frozen=True)
 class Images:
-    """Annotated pictures: files, and the objects of each."""
+    """Annotated images: files, and the objects of each."""
 
     files: Sequence[Path]
     objects: Sequence[Objects]
 
     def pairs(self, shard: int | None = None) -> Iterator[tuple[Path, Objects]]:
-        """Files with their objects, all of them or those of a shard."""
+        """Files with their objects, all or those of a shard."""
         part = slice(None) if shard is None else slice(shard * SHARD_IMAGES, (shard + 1) * SHARD_IMAGES)
         return zip(self.files[part], self.objects[part], strict=True)
 
     def with_objects(self) -> "Images":
-        """Those that show an object."""
+        """The images with objects."""
         pairs = [(file, objects) for file, objects in self.pairs() if len(objects.boxes)]
         return Images([file for file, _ in pairs], [objects for _, objects in pairs])
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What the processes that train and test are given.
+    """The arguments of the training and test processes.
 
     Args:
         context: the data_dir, the encoders, the parameters, the seed and the scratch folder.
         classes: their names.
-        train, test: pictures of train + val that training will show, and of test.
-        proposals: of all of them.
+        train, test: images of train + val with objects, and of test.
+        proposals: of all images that are used.
         names: of the encoders.
     """
 
@@ -110,20 +110,20 @@ class Detection:
     names: Sequence[str]
 
     def shards(self) -> range:
-        """Of the test pictures."""
+        """The shard numbers of the test images."""
         return range(-(-len(self.test.files) // SHARD_IMAGES))
 
-    def place(self, name: str, shard: int) -> Path:
-        """Where the detections of an encoder in a shard of the test pictures are."""
+    def path(self, name: str, shard: int) -> Path:
+        """The file with the detections of an encoder in a shard of the test images."""
         return self.context.scratch / "detections" / f"{name}.{shard}.safetensors"
 
 
 class DetectionTask:
-    """Regions of pictures as a task for the trainer.
+    """Regions of images as a task for the trainer.
 
     Args:
-        detector: what is trained, in place; on its device.
-        detection: the pictures, their proposals and the parameters.
+        detector: trained in place, on its device.
+        detection: the images, their proposals and the parameters.
     """
 
     def __init__(self, detector: FastRcnn, detection: Detection) -> None:
@@ -137,30 +137,30 @@ class DetectionTask:
             norm.eval()
 
     def batches(self, numbers: range) -> Iterator[Batch]:
-        """Pictures, the regions of each, and of all regions the classes, 0 for background, and the offsets."""
+        """Images, the regions of each, and the classes (0 for background) and offsets of all regions."""
         return prefetch(self._batch, numbers, settings().threads)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and the offsets' smooth L1 (Girshick 2015, equation 1), and the share of regions told."""
+        """Cross-entropy and the offsets' smooth L1 (Girshick 2015, equation 1), and the accuracy on regions."""
         images, rois, classes, offsets = batch
-        scores, found = self.network(images, rois)
-        shown = classes.nonzero().squeeze(1)
-        found = found.float()[shown, classes[shown] - 1]  # (regions on objects, 4)
-        moved = smooth_l1_loss(found, offsets[shown], reduction="sum") / len(classes)
-        return cross_entropy(scores.float(), classes) + moved, (scores.argmax(1) == classes).float().mean()
+        scores, predicted = self.network(images, rois)
+        foreground = classes.nonzero().squeeze(1)
+        predicted = predicted.float()[foreground, classes[foreground] - 1]  # (regions on objects, 4)
+        box_loss = smooth_l1_loss(predicted, offsets[foreground], reduction="sum") / len(classes)
+        return cross_entropy(scores.float(), classes) + box_loss, (scores.argmax(1) == classes).float().mean()
 
     def _batch(self, number: int) -> Batch:
         context, count = self.detection.context, len(self.detection.train.files)
         chances = generator("detection regions", context.seed, number)
-        drawn = [self._draw(place, chances) for place in places_of(context, count, number)]
+        drawn = [self._draw(index, chances) for index in image_indices(context, count, number)]
         images, rois, classes, offsets = zip(*drawn, strict=True)
-        shown, cut = ([each.to(self.device) for each in part] for part in (images, rois))
-        return shown, cut, torch.cat(classes).to(self.device), torch.cat(offsets).to(self.device)
+        images_on_device, rois_on_device = ([each.to(self.device) for each in part] for part in (images, rois))
+        return images_on_device, rois_on_device, torch.cat(classes).to(self.device), torch.cat(offsets).to(self.device)
 
-    def _draw(self, place: int, chances: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A picture, mirrored or not, with regions drawn from its objects and proposals."""
+    def _draw(self, index: int, chances: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """An image, mirrored or not, with regions drawn from its objects and proposals."""
         p = self.detection.context.params
-        file, objects = self.detection.train.files[place], self.detection.train.objects[place]
+        file, objects = self.detection.train.files[index], self.detection.train.objects[index]
         proposals = self.detection.proposals.of(file.stem, objects.width, objects.height)
         candidates = np.concatenate([objects.boxes, proposals])
         rows, classes, nearest = draw_rois(candidates, objects, max(p.rois_per_step // p.images_per_step, 1), chances)
@@ -175,45 +175,48 @@ class DetectionTask:
 
 
 def evaluate(context: Context[Params]) -> Result:
-    """The scores of the trained network and its controls, each trained to detect, and of proposals of every class."""
-    detection = prepared(context)
+    """The scores of detectors on the trained network and its controls, and of all proposals as detections."""
+    detection = prepare(context)
     names, tests = detection.names, range(len(detection.names) * len(detection.shards()))
     training, testing = (partial(work, detection=detection) for work in (train_detector, detect_shard))
     map_shards(training, range(len(names)), context.scratch / "finished" / "training", title="training detectors")
     map_shards(testing, tests, context.scratch / "finished" / "testing", title="detecting")
 
     proposed = [detection.proposals.of(file.stem, o.width, o.height) for file, o in detection.test.pairs()]
-    found = {f"{PREFIXES[name]}map": read_detections(detection, name) for name in names}
-    found["chance"] = [[Found(boxes, np.zeros(len(boxes))) for boxes in proposed]] * len(detection.classes)
-    precisions, rows = score(found, detection)
+    detections = {f"{PREFIXES[name]}map": read_detections(detection, name) for name in names}
+    detections["chance"] = [[Detections(boxes, np.zeros(len(boxes))) for boxes in proposed]] * len(detection.classes)
+    precisions, rows = score(detections, detection)
     metrics = {metric: float(np.mean(values)) for metric, values in precisions.items()}
-    told = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in metrics.items())
+    summary = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in metrics.items())
     metrics["proposals_recall"] = recall(proposed, detection.test.objects)
     metrics["steps"] = context.params.steps
-    asked = [file.stem for file in detection.test.files]
-    return Result(metrics, rows, f"{PROTOCOL} after {context.params.steps} steps", told, asked)
+    items = [file.stem for file in detection.test.files]
+    return Result(metrics, rows, f"{PROTOCOL} after {context.params.steps} steps", summary, items)
 
 
 def score(
-    found: dict[str, list[list[Found]]], detection: Detection
+    detections: dict[str, list[list[Detections]]], detection: Detection
 ) -> tuple[dict[str, list[float]], list[dict[str, object]]]:
-    """The average precision of each class by each detector, and as a row a class, with the number of its objects."""
-    shown = [
-        [annotated_of(each, number) for each in detection.test.objects] for number in range(len(detection.classes))
+    """The average precision of each class by each detector, and a row per class with the number of its objects."""
+    truths = [
+        [objects_of_class(each, number) for each in detection.test.objects] for number in range(len(detection.classes))
     ]
-    precisions = {m: [detection_precision(*both) for both in zip(f, shown, strict=True)] for m, f in found.items()}
+    precisions = {
+        metric: [detection_precision(*both) for both in zip(by_class, truths, strict=True)]
+        for metric, by_class in detections.items()
+    }
     rows = [
-        {"class": name, "objects": sum(int((~each.difficult).sum()) for each in shown[number])}
+        {"class": name, "objects": sum(int((~each.difficult).sum()) for each in truths[number])}
         | {metric.replace("map", "ap"): values[number] for metric, values in precisions.items()}
         for number, name in enumerate(detection.classes)
     ]
     return precisions, rows
 
 
-def prepared(context: Context[Params]) -> Detection:
-    """The pictures with their objects, and the proposals of those that training will show and of all for test.
+def prepare(context: Context[Params]) -> Detection:
+    """The images with their objects, and the proposals of the images that training will use and of all test images.
 
-    Raises EarshotError for a data_dir that is not whole, and for pictures too small for the network.
+    Raises EarshotError for an incomplete data_dir, and for images too small for the network.
     """
     encoders = load_encoders(context.encoder, load_convolutional)
     check_size(encoders[""], context.params.shorter_side)
@@ -224,114 +227,119 @@ def prepared(context: Context[Params]) -> Detection:
     parts["trainval"] = parts["trainval"].with_objects()
     for part, images in parts.items():
         _check_objects(context.data_dir, part, images, classes)
-    places = [places_of(context, len(parts["trainval"].files), step) for step in range(context.params.steps)]
-    files["trainval"] = [parts["trainval"].files[place] for place in sorted({p for step in places for p in step})]
+    count = len(parts["trainval"].files)
+    used = {index for step in range(context.params.steps) for index in image_indices(context, count, step)}
+    files["trainval"] = [parts["trainval"].files[index] for index in sorted(used)]
     kept, scratch = context.params.proposals_kept, context.scratch
     if context.params.proposals == "files":
         proposals = from_files(context.data_dir, files, kept, scratch)
     else:
-        proposals = searched(files["trainval"] + files["test"], kept, scratch)
+        proposals = search_proposals(files["trainval"] + files["test"], kept, scratch)
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
     return Detection(context, classes, parts["trainval"], parts["test"], proposals, names)
 
 
 def read_images(files: Sequence[Path], classes: Sequence[str]) -> Images:
-    """Pictures with their annotations."""
+    """Images with their annotations."""
     return Images(files, [read_objects(annotation_of(file), classes) for file in files])
 
 
 def train_detector(number: int, detection: Detection) -> dict[str, int]:
-    """Train one detector, from where it was interrupted; its checkpoint keeps it."""
+    """Train one detector, or resume its training; the checkpoint holds the result."""
     trained_detector(detection, detection.names[number], position=number + 1)
     return {"detectors": 1}
 
 
 def trained_detector(detection: Detection, name: str, position: int = 0) -> FastRcnn:
-    """The detector of an encoder after all its steps, those done before taken from its checkpoint; in eval mode."""
+    """The trained detector of an encoder, in eval mode; training resumes from the checkpoint."""
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
     p, seed = detection.context.params, detection.context.seed
     encoder = load_convolutional(detection.context.encoder, name)
     detector = on_device(FastRcnn(encoder, len(detection.classes), seed))
-    plan = Plan.of(p, seed, epochs=1, precision="float32", optimizer="sgd", schedule="steps", keep="last")
+    plan = Plan.of(
+        p, seed, epochs=1, precision="float32", optimizer="sgd", schedule="steps", checkpoint_selection="last"
+    )
     checkpoint = detection.context.scratch / f"{name}.checkpoint.safetensors"
     Trainer(DetectionTask(detector, detection), plan, checkpoint).train(f"detection {name}", position=position)
     return detector.eval()
 
 
 def detect_shard(number: int, detection: Detection) -> dict[str, int]:
-    """Write what one detector finds in one shard of the test pictures."""
-    shard, place = divmod(number, len(detection.names))
-    detector = trained_detector(detection, detection.names[place])
-    p, found = detection.context.params, {}
+    """Write the detections of one detector in one shard of the test images."""
+    shard, index = divmod(number, len(detection.names))
+    detector = trained_detector(detection, detection.names[index])
+    p, tensors = detection.context.params, {}
     for file, objects in detection.test.pairs(shard):
         proposals = torch.from_numpy(detection.proposals.of(file.stem, objects.width, objects.height))
         image = scaled(read_annotated(file, objects), p.shorter_side, p.longer_side)
         for name, values in detect(detector, image, proposals, objects).items():
-            found[f"{file.stem}.{name}"] = values
-    with write_atomically(detection.place(detection.names[place], shard)) as temporary_path:
-        temporary_path.write_bytes(save(found))
-    return {"images": len(found) // 3}
+            tensors[f"{file.stem}.{name}"] = values
+    with write_atomically(detection.path(detection.names[index], shard)) as temporary_path:
+        temporary_path.write_bytes(save(tensors))
+    return {"images": len(tensors) // 3}
 
 
-def read_detections(detection: Detection, name: str) -> list[list[Found]]:
-    """What the detector of an encoder found, a list a class of an entry a test picture."""
-    found: dict[str, np.ndarray] = {}
+def read_detections(detection: Detection, name: str) -> list[list[Detections]]:
+    """The detections of an encoder's detector: by class, an entry per test image."""
+    tensors: dict[str, np.ndarray] = {}
     for shard in detection.shards():
-        found |= load_file(detection.place(name, shard))
+        tensors |= load_file(detection.path(name, shard))
     by_class = []
     for number in range(len(detection.classes)):
-        rows = {file.stem: found[f"{file.stem}.classes"] == number for file in detection.test.files}
-        by_class.append([Found(found[f"{n}.boxes"][row], found[f"{n}.scores"][row]) for n, row in rows.items()])
+        rows = {file.stem: tensors[f"{file.stem}.classes"] == number for file in detection.test.files}
+        by_class.append(
+            [Detections(tensors[f"{n}.boxes"][row], tensors[f"{n}.scores"][row]) for n, row in rows.items()]
+        )
     return by_class
 
 
-def annotated_of(objects: Objects, number: int) -> Shown:
+def objects_of_class(objects: Objects, number: int) -> GroundTruth:
     """The objects of one class."""
     rows = objects.classes == number
-    return Shown(objects.boxes[rows], objects.difficult[rows])
+    return GroundTruth(objects.boxes[rows], objects.difficult[rows])
 
 
-def recall(proposed: Sequence[np.ndarray], shown: Sequence[Objects]) -> float:
-    """The share of the objects, but for difficult ones, that some proposal overlaps by half or more."""
+def recall(proposed: Sequence[np.ndarray], annotated: Sequence[Objects]) -> float:
+    """The share of the objects, without difficult ones, that some proposal overlaps by half or more."""
     reached = [
         overlap(objects.boxes[~objects.difficult], boxes).max(1, initial=0) >= SAME_OBJECT
-        for boxes, objects in zip(proposed, shown, strict=True)
+        for boxes, objects in zip(proposed, annotated, strict=True)
     ]
     return float(np.concatenate(reached).mean())
 
 
-def places_of(context: Context[Params], count: int, step: int) -> list[int]:
-    """Which of `count` pictures a step shows."""
-    return visible_positions(
+def image_indices(context: Context[Params], count: int, step: int) -> list[int]:
+    """The indices of a step's images among `count` images."""
+    return batch_indices(
         "detection order", context.seed, step, batch_size=context.params.images_per_step, count=count
     ).tolist()
 
 
 def read_annotated(file: Path, objects: Objects) -> Tensor:
-    """uint8 (3, height, width); raises EarshotError where that is not the size of the annotation."""
+    """uint8 (3, height, width); raises EarshotError if the size differs from the annotation's."""
     image = read_whole_image(file)
     if tuple(image.shape[1:]) != (objects.height, objects.width):
-        found, wanted = f"{image.shape[2]} x {image.shape[1]} px", f"{objects.width} x {objects.height}"
-        raise EarshotError(f"{file}: has {found}, but its annotation says {wanted}; restore the official files")
+        actual, expected = f"{image.shape[2]} x {image.shape[1]} px", f"{objects.width} x {objects.height}"
+        raise EarshotError(f"{file}: has {actual}, but its annotation has {expected}; restore the official files")
     return image
 
 
 @torch.no_grad()
 def check_size(network: Convolutional, side: int) -> None:
-    """Raise EarshotError where nothing is left of a picture of that side after the network's convolutions."""
+    """Raise EarshotError if an image of that side is too small for the network's convolutions."""
     try:
         network.convolve(network.normalize(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
     except (RuntimeError, ValueError):
-        found = f"evaluate.detection.shorter_side is {side} px"
-        raise EarshotError(f"{found}, of which the convolutions leave nothing; wanted more, 128 say") from None
+        actual = f"evaluate.detection.shorter_side is {side} px"
+        raise EarshotError(f"{actual}, too small for the network's convolutions; set it to 128, for example") from None
 
 
 def _check_objects(data_dir: Path, part: str, images: Images, classes: Sequence[str]) -> None:
-    there = {int(number) for each in images.objects for number in each.classes[~each.difficult]}
-    missing = [name for number, name in enumerate(classes) if number not in there]
+    present = {int(number) for each in images.objects for number in each.classes[~each.difficult]}
+    missing = [name for number, name in enumerate(classes) if number not in present]
     if missing:
         raise EarshotError(
-            f"{data_dir}: no annotation of {part} shows a {missing[0]}, wanted one or more; restore the tree"
+            f"{data_dir}: no annotation of {part} shows a {missing[0]}, expected one or more; restore the dataset"
         )
 
 

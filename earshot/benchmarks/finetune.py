@@ -1,14 +1,13 @@
-"""PASCAL VOC2007 classification by training on (Mahadev & Lu 2020, Table 1, with the protocol of Krähenbühl 2016).
+"""PASCAL VOC2007 classification by fine-tuning (Mahadev & Lu 2020, Table 1, with the protocol of Krähenbühl 2016).
 
-The fully connected layers start anew, with one logit a class. In mode head they alone train and everything before them
-stays as it is; in mode all everything trains. Batch norm keeps the statistics it came with in both; its gains and
-offsets are weights like any others, which train in mode all. The network with random weights in mode all is what
-training from scratch reaches in as many steps.
+The fully connected layers start with random weights and one logit per class. In mode head only they train; in mode all
+everything trains. In both modes batch norm keeps its statistics; its gains and offsets train in mode all. The random
+network in mode all is training from scratch with the same number of steps.
 
-Training shows random crops of the pictures of train + val, cut from the whole picture and mirrored half of the time,
-and minimises sigmoid cross-entropy, summed over the classes that are not difficult in the picture. A test picture's
-scores are the sums over random crops of the same kind; 11-point average precision, difficult objects ignored. Nothing
-is chosen by a score: steps and rates are parameters, and all networks see the same crops in the same order.
+Training uses random crops of the images of train + val, cut from the full image and mirrored half of the time. It
+minimizes sigmoid cross-entropy, summed over the classes that are not difficult in the image. Test scores are summed
+over random crops of the same kind; 11-point average precision, difficult objects ignored. No score selects anything:
+steps and rates are parameters, and all networks train on the same crops in the same order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ from earshot.core.text import first_line
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import require_images
-from earshot.evaluation.images.sampling import visible_positions
+from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_lists import Split, read_dataset
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 from earshot.networks.crops import Changes, crop_frames
@@ -47,14 +46,14 @@ from earshot.training.augmentation import Augmentation
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "VOC2007 fine-tuning, 11-point mAP"
-TEST_IMAGES = 8  # whose crops are scored together
+TEST_IMAGES = 8  # images per test batch
 
 
 class Params(BenchmarkParams):
     """In mode `head` the fully connected layers train, in mode `all` everything.
 
-    A training crop has `crop_min_scale` to `crop_max_scale` of a picture; a test picture's scores are summed over `crops`.
-    The rate drops `drops` times, evenly over the steps, by the factor `drop`.
+    A crop has `crop_min_scale` to `crop_max_scale` of an image's area; test scores are summed over `crops` crops. The
+    rate is multiplied by `lr_gamma`, `lr_steps` times, evenly over the steps.
     """
 
     inputs: Literal["images"]
@@ -73,12 +72,12 @@ class Params(BenchmarkParams):
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What the processes that train are given.
+    """The arguments of the training processes.
 
     Args:
         context: the data_dir, the encoders, the parameters, the seed and the scratch folder.
-        train, test: pictures and labels, those of train + val and those of test.
-        trainings: name of an encoder and mode of each.
+        train, test: images and labels of train + val and of test.
+        trainings: the encoder's name and the mode of each.
     """
 
     context: Context[Params]
@@ -91,23 +90,24 @@ class FineTuning:
         return Augmentation(crop_min_scale=p.crop_min_scale, crop_max_scale=p.crop_max_scale, flip_prob=0.5)
 
     def plan(self) -> Plan:
-        fixed = {"epochs": 1, "precision": "auto", "optimizer": "sgd", "schedule": "steps", "keep": "last"}
+        fixed = {"epochs": 1, "precision": "auto", "optimizer": "sgd", "schedule": "steps"}
+        fixed["checkpoint_selection"] = "last"
         return Plan.of(self.context.params, self.context.seed, **fixed)
 
-    def place(self, name: str, mode: str, suffix: str) -> Path:
-        """Where in the scratch folder the checkpoint or the scores of a training are."""
+    def path(self, name: str, mode: str, suffix: str) -> Path:
+        """The file of a training's checkpoint or scores in the scratch folder."""
         return self.context.scratch / f"{name}.{mode}.{suffix}"
 
 
 class VocTask:
-    """Random crops of annotated pictures as a task for the trainer.
+    """Random crops of annotated images as a task for the trainer.
 
     Args:
-        network: what is trained, in place; on its device.
-        pictures: files and labels, float32 (pictures, classes), 1, -1 or 0.
+        network: trained in place, on its device.
+        images: files and labels, float32 (images, classes), 1, -1 or 0.
         augmentation: the crops.
-        batch_size, steps: pictures a step and steps.
-        seed: of the order of the pictures and of the crops.
+        batch_size, steps: images per step and number of steps.
+        seed: of the order of the images and of the crops.
     """
 
     def __init__(
@@ -125,35 +125,35 @@ class VocTask:
                 module.eval()
 
     def batches(self, numbers: range) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 pictures (batch, 3, size, size) and their labels (batch, classes)."""
+        """uint8 images (batch, 3, size, size) and their labels (batch, classes)."""
         return prefetch(self._batch, numbers, settings().threads)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sigmoid cross-entropy of a picture, and the share of the labels that the scores' signs tell."""
+        """Mean sigmoid cross-entropy per image, and the share of labels that the scores' signs predict."""
         images, labels = batch
         scores = self.network(images).float()  # (batch, classes)
-        shown, counted = labels == 1, labels != 0
-        costs = binary_cross_entropy_with_logits(scores, shown.float(), reduction="none")
-        right = ((scores > 0) == shown) & counted
+        positive, counted = labels == 1, labels != 0
+        costs = binary_cross_entropy_with_logits(scores, positive.float(), reduction="none")
+        right = ((scores > 0) == positive) & counted
         return (costs * counted).sum() / len(labels), right.sum() / counted.sum().clamp(min=1)
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         count = len(self.files)
-        places = visible_positions("fine-tuning order", self.seed, number, batch_size=self.batch_size, count=count)
+        indices = batch_indices("fine-tuning order", self.seed, number, batch_size=self.batch_size, count=count)
         changes = self.augmentation.draw(self.batch_size, generator("fine-tuning crops", self.seed, number))
-        images = crop_files([self.files[place] for place in places], self.network.image_size, changes)
-        return images.to(self.device), torch.from_numpy(self.labels[places]).to(self.device)
+        images = crop_files([self.files[index] for index in indices], self.network.image_size, changes)
+        return images.to(self.device), torch.from_numpy(self.labels[indices]).to(self.device)
 
 
 def evaluate(context: Context[Params]) -> Result:
-    """The scores of the trained network and its controls, trained on in each mode, and of constant scores."""
+    """The scores of the trained network and its controls, fine-tuned in each mode, and of constant scores."""
     _check(context.params)
     encoders = load_encoders(context.encoder, load_network)
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
     classes, splits = read_dataset(context.data_dir)
     require_images([file for files, _ in splits.values() for file in files])
     modes = context.params.modes
-    # Mode all takes longest and so comes first.
+    # Mode all takes longest, so it comes first.
     trainings = [(name, mode) for mode in sorted(modes) for name in names]
     tuning = FineTuning(context, _joined(splits["train"], splits["val"]), splits["test"], trainings)
     work = partial(fine_tune, tuning=tuning)
@@ -164,7 +164,7 @@ def evaluate(context: Context[Params]) -> Result:
     rows: list[dict[str, Any]] = [{"class": name} for name in classes]
     for name in names:
         for mode in modes:
-            precisions = average_precisions(np.load(tuning.place(name, mode, "npy")), labels)
+            precisions = average_precisions(np.load(tuning.path(name, mode, "npy")), labels)
             metrics[f"{PREFIXES[name]}map_{mode}"] = float(precisions.mean())
             for row, precision in zip(rows, precisions, strict=True):
                 row[f"{PREFIXES[name]}ap_{mode}"] = float(precision)
@@ -175,7 +175,7 @@ def evaluate(context: Context[Params]) -> Result:
 
 
 def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:
-    """Train one network on in one mode, from where it was interrupted, and write its scores of the test pictures."""
+    """Fine-tune one network in one mode, or resume, and write its scores of the test images."""
     torch.set_num_threads(1)  # sums, and so scores, depend on their number
     name, mode = tuning.trainings[number]
     p, seed = tuning.context.params, tuning.context.seed
@@ -183,18 +183,18 @@ def fine_tune(number: int, tuning: FineTuning) -> dict[str, int]:
     renew(network, tuning.train[1].shape[1], mode, seed)
     on_device(network)
     task = VocTask(network, tuning.train, tuning.augmentation(), batch_size=p.batch_size, steps=p.steps, seed=seed)
-    checkpoint = tuning.place(name, mode, "checkpoint.safetensors")
+    checkpoint = tuning.path(name, mode, "checkpoint.safetensors")
     title = f"{name} {mode}".replace("_", " ")
     progress = Trainer(task, tuning.plan(), checkpoint).train(title, position=number + 1)
     scores = score_images(network, tuning.test[0], tuning.augmentation(), p.crops, seed)
-    with write_atomically(tuning.place(name, mode, "npy")) as temporary_path, temporary_path.open("wb") as file:
+    with write_atomically(tuning.path(name, mode, "npy")) as temporary_path, temporary_path.open("wb") as file:
         np.save(file, scores)
     checkpoint.unlink(missing_ok=True)  # half a gigabyte at the papers' size
     return {"steps": progress.step}
 
 
 def renew(network: Network, classes: int, mode: str, seed: int) -> None:
-    """Give a network new fully connected layers with `classes` outputs; in mode head freeze all others. In place."""
+    """Draw new fully connected layers with `classes` outputs; in mode head freeze all other layers. In place."""
     torch.manual_seed(int(generator("fine-tuning layers", seed).integers(2**63)))
     network.renew_fully_connected(classes)
     network.requires_grad_(mode == "all")
@@ -206,14 +206,14 @@ def renew(network: Network, classes: int, mode: str, seed: int) -> None:
 def score_images(
     network: Network, files: Sequence[Path], augmentation: Augmentation, crops: int, seed: int
 ) -> np.ndarray:
-    """The scores of pictures, each summed over random crops: float32 (pictures, classes)."""
+    """The scores of images, each summed over random crops: float32 (images, classes)."""
     network.eval()
     device = next(network.parameters()).device
 
     def cut(first: int) -> Tensor:
-        chosen = files[first : first + TEST_IMAGES]
-        changes = augmentation.draw(len(chosen) * crops, generator("test crops", seed, first))
-        return crop_files(chosen, network.image_size, changes, crops)
+        batch = files[first : first + TEST_IMAGES]
+        changes = augmentation.draw(len(batch) * crops, generator("test crops", seed, first))
+        return crop_files(batch, network.image_size, changes, crops)
 
     batches = prefetch(cut, range(0, len(files), TEST_IMAGES), settings().threads)
     scores = [_scores(network, images.to(device)).cpu() for images in batches]
@@ -221,9 +221,9 @@ def score_images(
 
 
 def _scores(network: Network, images: Tensor) -> Tensor:
-    """What the network says of uint8 pictures, (pictures, classes): in the precision of its training, up to the scores.
+    """Scores of uint8 images, (images, classes); all layers but the last use the precision of training.
 
-    The eight bits of bfloat16 are too few to rank by: scores of bfloat16 would often be equal.
+    The last layer uses float32, because scores in bfloat16, with eight bits, would often be equal.
     """
     with autocast("auto", images.device):
         hidden = network.penultimate(network.normalize(images))
@@ -231,7 +231,7 @@ def _scores(network: Network, images: Tensor) -> Tensor:
 
 
 def crop_files(files: Sequence[Path], size: int, changes: Changes, crops: int = 1) -> Tensor:
-    """Crops of JPEG files: uint8 (files * crops, 3, size, size), the crops of a picture beside one another.
+    """Crops of JPEG files: uint8 (files * crops, 3, size, size); the crops of an image are consecutive.
 
     Raises EarshotError for a file that is no JPEG.
     """
@@ -258,9 +258,9 @@ def _joined(first: Split, second: Split) -> Split:
 
 def _check(params: Params) -> None:
     if params.crop_min_scale > params.crop_max_scale:
-        found = f"evaluate.finetune.crop_min_scale is {params.crop_min_scale}"
+        actual = f"evaluate.finetune.crop_min_scale is {params.crop_min_scale}"
         raise EarshotError(
-            f"{found}, wanted at most crop_max_scale, which is {params.crop_max_scale}; mend params.yaml"
+            f"{actual}, expected at most crop_max_scale, which is {params.crop_max_scale}; correct params.yaml"
         )
 
 

@@ -1,12 +1,12 @@
-"""A linear layer on the features of an encoder, for ImageNet or any data_dir with a folder of pictures a class.
+"""A linear layer on the features of an encoder, for ImageNet or any data_dir with a folder of images per class.
 
-Pictures are squeezed to 256 x 256 and seen whole. conv4_2 after its ReLU (conv5 of other encoders) is max-pooled to at
+Images are resized to 256 x 256 without cropping. conv4_2 after its ReLU (conv5 of other encoders) is max-pooled to at
 most 4 x 4, 8192 dimensions of a tower of width 1, and one linear layer is trained on it by cross-entropy and Adam
-(Arandjelovic & Zisserman 2017, section 3.4). Ours: pictures are neither changed at random nor are labels smoothed, the
-rate falls evenly to zero, and one scalar brings the mean norm of features to the root of their dimensions.
+(Arandjelovic & Zisserman 2017, section 3.4). Our changes: there is no augmentation and no label smoothing, the rate
+falls linearly to zero, and one factor scales the mean norm of features to the root of their dimensions.
 
-Features of all pictures are computed once and stand in files of half precision in the scratch folder, 16 kB a picture
-at width 1 and 21 GB for ImageNet, one encoder at a time; memory holds no more of all pictures than their names.
+Features of all images are computed once, in half precision, in files of the scratch folder: 16 kB per image at width 1,
+and 21 GB for ImageNet, one encoder at a time. Memory holds only the names of all images.
 """
 
 import json
@@ -43,16 +43,16 @@ from earshot.pipeline.shards import map_shards
 PROTOCOL = "linear layer on pooled conv features, accuracy"
 IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 PARTS = ("train", "val")
-LAYOUT = "train and val with a folder of pictures a class in each, or such folders alone"
-SIDE = 4  # positions that the map is pooled to
-AT_ONCE = 32  # pictures that are decoded and seen together
-SHARD = 4096  # pictures whose features stand in one file, 64 MB at width 1
-ROWS = 256  # of features that are asked together
-SAMPLED = 1024  # training pictures that tell the scale of features
+LAYOUT = "train and val with a folder of images per class in each, or only such folders"
+SIDE = 4  # positions per side after pooling
+AT_ONCE = 32  # images per batch
+SHARD = 4096  # images with features in one file, 64 MB at width 1
+ROWS = 256  # test rows per batch
+SAMPLED = 1024  # training images that define the scale of features
 
 
 class Params(BenchmarkParams):
-    """A picture is squeezed to `resize` px and seen whole; a batch is of pictures, the rate falls evenly to zero."""
+    """An image is resized to `resize` px without cropping; the rate falls linearly to zero."""
 
     inputs: Literal["images"]
     resize: Pixels
@@ -64,13 +64,13 @@ class Params(BenchmarkParams):
 
 @dataclass(frozen=True)
 class Images:
-    """The pictures of a data_dir: first those that train, then those that are asked.
+    """The images of a data_dir: first the training images, then the test images.
 
     Args:
         files: their names.
         classes: names.
-        labels: the number of each picture's class, (pictures,).
-        train: how many train.
+        labels: the class index of each image, (images,).
+        train: the number of training images.
     """
 
     files: list[str]
@@ -81,28 +81,28 @@ class Images:
 
 def evaluate(context: Context[Params]) -> Result:
     """The accuracy of the trained network, of its controls, and of chance."""
-    there = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(context.encoder)]
+    encoders = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(context.encoder)]
     images = read_dataset(context.data_dir)
     metrics: dict[str, Any] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in images.classes]
-    asked = images.labels[images.train :]
-    for name in there:
-        told = measured(name, context, images)
+    test_labels = images.labels[images.train :]
+    for name in encoders:
+        correct = measure(name, context, images)
         metric = f"{PREFIXES[name]}accuracy"
-        metrics[metric] = float(told.mean())
+        metrics[metric] = float(correct.mean())
         for number, row in enumerate(rows):
-            of_class = told[asked == number]
+            of_class = correct[test_labels == number]
             row[metric] = float(of_class.mean()) if len(of_class) else None
     metrics["chance"] = 1 / len(images.classes)
-    metrics |= {"images_train": images.train, "images_test": len(asked)}
-    said = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f}); chance {metrics['chance']:.3f}"
+    metrics |= {"images_train": images.train, "images_test": len(test_labels)}
+    summary = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f}); chance {metrics['chance']:.3f}"
     names = [str(Path(file).relative_to(context.data_dir)) for file in images.files[images.train :]]
-    return Result(metrics, rows, f"{PROTOCOL} on {context.data_dir.name}", said, names)
+    return Result(metrics, rows, f"{PROTOCOL} on {context.data_dir.name}", summary, names)
 
 
-def measured(name: str, context: Context[Params], images: Images) -> np.ndarray:
-    """Which pictures that are asked the encoder of that name told, bool; a killed measurement goes on where it was."""
-    finished = context.scratch / f"{name}_told.json"
+def measure(name: str, context: Context[Params], images: Images) -> np.ndarray:
+    """Which test images the linear layer on an encoder classifies correctly, bool; a killed evaluation resumes."""
+    finished = context.scratch / f"{name}_correct.json"
     if not finished.exists():
         folder = context.scratch / f"{name}_features"
         shards = range(-(-len(images.files) // SHARD))
@@ -113,16 +113,16 @@ def measured(name: str, context: Context[Params], images: Images) -> np.ndarray:
         map_shards(work, shards, folder / "finished", title=f"imagenet {name}")
         features = Features([_shard(folder, shard) for shard in shards])
         layer, scale = train_linear(features, images, context)
-        told = ask(layer, scale, features, images)
+        correct = classify(layer, scale, features, images)
         with write_atomically(finished) as temporary_path:
-            temporary_path.write_text(json.dumps(told.tolist()))
+            temporary_path.write_text(json.dumps(correct.tolist()))
         shutil.rmtree(folder)
     return np.array(json.loads(finished.read_text()), bool)
 
 
 @torch.inference_mode()
 def describe_shard(shard: int, name: str, context: Context[Params], folder: Path) -> dict[str, int]:
-    """Write the features of up to SHARD pictures, float16 (pictures, dimensions), beside the list of their names."""
+    """Write the features of up to SHARD images, float16 (images, dimensions), beside the list of their names."""
     torch.set_num_threads(1)  # sums, and so features, depend on their number
     device = get_device()
     encoder = on_device(require_convolutional(load_encoder(context.encoder, name)))
@@ -138,21 +138,21 @@ def describe_shard(shard: int, name: str, context: Context[Params], folder: Path
 
 
 class Features:
-    """Rows of features in files of SHARD rows each, read as they are asked for."""
+    """Rows of features in files of SHARD rows each, read on access."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
         self.opened = [np.load(file, mmap_mode="r") for file in files]
         self.dimensions = self.opened[0].shape[1]
 
-    def __getitem__(self, places: np.ndarray) -> Tensor:
-        """float32 (places, dimensions)."""
-        rows = np.stack([self.opened[place // SHARD][place % SHARD] for place in places.tolist()])
+    def __getitem__(self, indices: np.ndarray) -> Tensor:
+        """float32 (indices, dimensions)."""
+        rows = np.stack([self.opened[index // SHARD][index % SHARD] for index in indices.tolist()])
         return torch.from_numpy(rows).float()
 
 
 def train_linear(features: Features, images: Images, context: Context[Params]) -> tuple[nn.Linear, float]:
-    """A linear layer trained on the first `pictures.train` rows times a scale, and that scale."""
+    """A linear layer trained on the first `images.train` rows times a scale, and that scale."""
     p, device = context.params, get_device()
     drawn = generator("linear layer's scale", context.seed).permutation(images.train)[:SAMPLED]
     scale = feature_scale(features[drawn])
@@ -163,10 +163,10 @@ def train_linear(features: Features, images: Images, context: Context[Params]) -
     steps = p.epochs * -(-images.train // p.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     batches = (
-        places for epoch in range(p.epochs) for places in _shuffled(images.train, p.batch_size, context.seed, epoch)
+        batch for epoch in range(p.epochs) for batch in _shuffled(images.train, p.batch_size, context.seed, epoch)
     )
-    for places, rows in prefetch(lambda places: (places, features[places]), batches, settings().threads):
-        labels = torch.from_numpy(images.labels[places]).to(device)
+    for batch, rows in prefetch(lambda batch: (batch, features[batch]), batches, settings().threads):
+        labels = torch.from_numpy(images.labels[batch]).to(device)
         loss = functional.cross_entropy(layer(rows.to(device) * scale), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -176,18 +176,18 @@ def train_linear(features: Features, images: Images, context: Context[Params]) -
 
 
 @torch.inference_mode()
-def ask(layer: nn.Linear, scale: float, features: Features, images: Images) -> np.ndarray:
-    """Which of the pictures after the first `pictures.train` the layer tells: bool."""
-    places, device = np.arange(images.train, len(images.files)), layer.weight.device
-    parts = [places[first : first + ROWS] for first in range(0, len(places), ROWS)]
-    told = [layer(features[part].to(device) * scale).argmax(1).cpu().numpy() for part in parts]
-    return np.concatenate(told) == images.labels[images.train :]
+def classify(layer: nn.Linear, scale: float, features: Features, images: Images) -> np.ndarray:
+    """Which of the test images the layer classifies correctly: bool."""
+    indices, device = np.arange(images.train, len(images.files)), layer.weight.device
+    parts = [indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]
+    predicted = [layer(features[part].to(device) * scale).argmax(1).cpu().numpy() for part in parts]
+    return np.concatenate(predicted) == images.labels[images.train :]
 
 
 def read_dataset(data_dir: Path) -> Images:
-    """The pictures of folders of classes below train and val; or, of folders alone, those of four fifths by a hash.
+    """The images of the class folders in train and val; without these, a hash selects four fifths for training.
 
-    Raises EarshotError for another layout, fewer than two classes, and classes that do not train or are not asked.
+    Raises EarshotError for another layout, fewer than two classes, and test classes without training images.
     """
     if all((data_dir / part).is_dir() for part in PARTS):
         train, test = (list(_listed(data_dir / part)) for part in PARTS)
@@ -199,18 +199,18 @@ def read_dataset(data_dir: Path) -> Images:
     classes = sorted({name for name, _ in train})
     if unknown := sorted({name for name, _ in test} - set(classes)):
         raise EarshotError(
-            f"{data_dir}: no picture of {unknown[0]} trains, but some are asked; mend evaluate.imagenet.data_dir"
+            f"{data_dir}: {unknown[0]} has test images but no training images; correct evaluate.imagenet.data_dir"
         )
     if len(classes) < 2 or not test:
-        found = f"{len(classes)} classes and {len(test)} pictures to ask"
-        raise EarshotError(f"{data_dir}: holds {found}, wanted {LAYOUT}; mend evaluate.imagenet.data_dir")
+        actual = f"{len(classes)} classes and {len(test)} test images"
+        raise EarshotError(f"{data_dir}: holds {actual}, expected {LAYOUT}; correct evaluate.imagenet.data_dir")
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name, _ in [*train, *test]])
     return Images([file for _, file in [*train, *test]], classes, labels, len(train))
 
 
 def _listed(folder: Path) -> Iterator[tuple[str, str]]:
-    """Class and file name of every picture below the folders of a folder, in order."""
+    """Class and file name of every image in the class folders of a folder, in order."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
         for file in sorted(inner.rglob("*")):
             if file.suffix.lower() in IMAGES:

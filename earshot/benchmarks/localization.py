@@ -1,14 +1,14 @@
-"""Where a sound comes from in a picture, against boxes that humans drew, in the layouts of VGG-SS and Flickr-SoundNet.
+"""Localization of sounds in images, against human boxes, in the layouts of VGG-SS and Flickr-SoundNet.
 
-A picture is squeezed to the network's square and shown with the sound at the middle of the recording; its map is
-compared with the boxes as earshot/evaluation/clips/localization_maps says.
+The network gets an image, resized to its square, and the sound at the middle of the recording; its map is scored
+against the boxes as defined in earshot/evaluation/clips/localization_maps.
 
-`ciou` is the share of pictures with a cIoU of at least .5, `auc` the area under that share as the threshold goes from 0
-to 1 in steps of .05. `peak` is the share of pictures whose map is highest inside a box, which no threshold decides.
+`ciou` is the share of images with a cIoU of at least .5, `auc` the area under that share over thresholds from 0 to 1
+in steps of .05. `peak` is the share of images whose map has its maximum inside a box, which depends on no threshold.
 
-Controls: a map that falls evenly from the middle of the picture to its corners (`centre_`); the whole picture
-(`whole_`), whose peak is anywhere; the random and the wrong-sound network; and the trained network that hears the sound
-of another picture (`other_sound_`), which tells what stands out to the eye alone.
+Controls: a map that falls evenly from the center of the image to its corners (`center_`); the full image
+(`full_image_`), with a random peak; the random and the wrong-sound network; and the trained network with the sound of
+another image (`mismatched_audio_`), which measures visual salience alone.
 """
 
 from collections import defaultdict
@@ -27,12 +27,12 @@ from earshot.evaluation.image_files import read_image
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.params.evaluate import BenchmarkParams
 
-PROTOCOL = "localisation of sounds"
+PROTOCOL = "localization of sounds"
 BATCH = 16
 
 
 class Params(BenchmarkParams):
-    """None of its own."""
+    """No parameters of its own."""
 
     inputs: Literal["clips"]
 
@@ -51,19 +51,19 @@ def evaluate(context: Context[Params]) -> Result:
                 parts[prefix + metric].append(values)
         parts["full_image_peak"][-1] = (truths > 0).mean((1, 2))
         empty += int((~truths.any((1, 2))).sum())
-    found = {name: np.concatenate(values) for name, values in parts.items()}
-    scores = {name: (values >= 0.5).astype(float) if "ciou" in name else values for name, values in found.items()}
+    raw = {name: np.concatenate(values) for name, values in parts.items()}
+    scores = {name: (values >= 0.5).astype(float) if "ciou" in name else values for name, values in raw.items()}
     metrics: dict[str, Any] = {}
     for name, values in scores.items():
         metrics[name] = float(values.mean())
         if "ciou" in name:
-            metrics[name.replace("ciou", "auc")] = area_under(found[name])
-    told = [f"{metric} {metrics[metric]:.3f} (random {metrics[f'random_{metric}']:.3f}, centre "
-            f"{metrics[f'center_{metric}']:.3f})" for metric in ("peak", "ciou_median", "auc_median")]  # fmt: skip
+            metrics[name.replace("ciou", "auc")] = area_under(raw[name])
+    summary = [f"{metric} {metrics[metric]:.3f} (random {metrics[f'random_{metric}']:.3f}, center "
+               f"{metrics[f'center_{metric}']:.3f})" for metric in ("peak", "ciou_median", "auc_median")]  # fmt: skip
     classes = class_rows([[image.kind] for image in images], scores)
     metrics |= {"images": len(images), "images_without_box": empty}
-    asked = [image.frame.stem for image in images]
-    return Result(metrics, classes, f"{PROTOCOL}, {len(images):,} pictures", ", ".join(told), asked)
+    items = [image.frame.stem for image in images]
+    return Result(metrics, classes, f"{PROTOCOL}, {len(images):,} images", ", ".join(summary), items)
 
 
 def area_under(values: np.ndarray) -> float:
@@ -74,28 +74,28 @@ def area_under(values: np.ndarray) -> float:
 
 
 def center_map() -> np.ndarray:
-    """A map that falls evenly from the middle to the corners: (SIDE, SIDE)."""
-    away = (np.arange(SIDE) + 0.5) / SIDE - 0.5
-    return -np.hypot(away[:, None], away)
+    """A map that falls evenly from the center to the corners: (SIDE, SIDE)."""
+    offsets = (np.arange(SIDE) + 0.5) / SIDE - 0.5
+    return -np.hypot(offsets[:, None], offsets)
 
 
 def all_maps(
     networks: Mapping[str, Correspondence], images: Sequence[LocalizationExample], rows: range
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The maps of some pictures, (rows, SIDE, SIDE), by every network and control, with the prefix of its metrics.
+    """The maps of some images, (rows, SIDE, SIDE), by every network and control, with the prefix of its metrics.
 
     Raises:
         EarshotError: a network has no map, or a file cannot be read.
     """
     network = networks[""]
-    seen = torch.stack([read_image(images[row].frame, network.image_size, network.image_size) for row in rows])
-    heard, others = (
-        torch.stack([middle_slice(images[place].sound, network) for place in places])
-        for places in (rows, [row - 1 for row in rows])  # the sound of the picture before, the last one's for the first
+    frames = torch.stack([read_image(images[row].frame, network.image_size, network.image_size) for row in rows])
+    sounds, mismatched = (
+        torch.stack([middle_slice(images[index].sound, network) for index in indices])
+        for indices in (rows, [row - 1 for row in rows])  # mismatched: the sound of the image before
     )
     for prefix, each in networks.items():
-        yield prefix, localization_maps(each, seen, heard)
-    yield "mismatched_audio_", localization_maps(network, seen, others)
+        yield prefix, localization_maps(each, frames, sounds)
+    yield "mismatched_audio_", localization_maps(network, frames, mismatched)
     yield "center_", np.broadcast_to(center_map(), (len(rows), SIDE, SIDE))
     yield "full_image_", np.zeros((len(rows), SIDE, SIDE))
 
@@ -107,7 +107,7 @@ BENCHMARK = Benchmark(
     scores=r"ciou_\w+|auc_\w+|peak",
     leading="peak",
     columns={f"{key}_{rule}": f"{word}, {rule}" for key, word in (("ciou", "cIoU"), ("auc", "AUC")) for rule in RULES},
-    brief="Localisation, peak",
+    brief="Localization, peak",
     controls=NETWORK_CONTROLS
-    | {"another sound": "mismatched_audio_", "center": "center_", "whole picture": "full_image_"},
+    | {"mismatched audio": "mismatched_audio_", "center": "center_", "full image": "full_image_"},
 )

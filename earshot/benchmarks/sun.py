@@ -1,7 +1,7 @@
 """SUN397 scene classification with linear SVMs on the layers of an encoder (Owens 2016, section 4.2).
 
-For each split, 20 training and 20 testing pictures a category, drawn by seed from the official 50; one-vs-rest SVMs, C
-by 3-fold cross-validation on the training pictures; accuracy, averaged over the splits.
+Each split has 20 training and 20 test images per category, drawn by the seed from the official 50. The one-vs-rest SVMs
+have C from 3-fold cross-validation on the training images. The score is the accuracy averaged over the splits.
 """
 
 from collections import defaultdict
@@ -24,52 +24,52 @@ from earshot.networks.network import ImageEncoder
 PROTOCOL = "SUN397 linear SVM, accuracy"
 SPLITS = 3
 FOLDS = 3
-LAYOUT = "Partitions/Training_01.txt, Testing_01.txt and so on, with the pictures below SUN397"
-FEWEST = {"Training": FOLDS, "Testing": 1}  # pictures of a category: each fold of the cross-validation needs one
-Part = tuple[list[Path], np.ndarray]  # pictures, and the number of the category of each
+LAYOUT = "Partitions/Training_01.txt, Testing_01.txt and so on, with the images below SUN397"
+FEWEST = {"Training": FOLDS, "Testing": 1}  # images of a category: each fold of the cross-validation requires one
+Part = tuple[list[Path], np.ndarray]  # images, and the category index of each
 
 
 class Params(ProbeParams):
-    """`images` of a category and split, of training and of testing."""
+    """`images_per_class` counts the images of a category in a split, both for training and for test."""
 
     images_per_class: Positive
 
 
 def evaluate(context: Context[Params]) -> Result:
-    """The mean scores over the splits of every layer of the trained network and its controls, and of colours."""
+    """The mean scores over the splits of every layer of the trained network and its controls, and of colors."""
     encoders = load_encoders(context.encoder)
     scores: dict[str, list[float]] = defaultdict(list)
     costs: dict[str, list[float]] = defaultdict(list)
     right: dict[str, list[np.ndarray]] = defaultdict(list)
-    asked: list[str] = []
+    items: list[str] = []
     confusion: list[tuple[str, str]] = []
-    shown = f"accuracy_{'pool5' if 'pool5' in context.params.layers else context.params.layers[0]}"
+    confused = f"accuracy_{'pool5' if 'pool5' in context.params.layers else context.params.layers[0]}"
     for split in range(1, SPLITS + 1):
         classes, train, test = read_split(context.data_dir, split, context.params.images_per_class, context.seed)
-        asked += [f"{split}/{file.relative_to(context.data_dir)}" for file in test[0]]
+        items += [f"{split}/{file.relative_to(context.data_dir)}" for file in test[0]]
         for metric, features in split_features(encoders, train[0] + test[0], context, split):
             probe = probe_split(features, train[1], f"sun split {split} {metric}")
-            told = probe.scores.argmax(1)
-            correct = told == test[1]
-            if metric == shown:
-                confusion += [(classes[true], classes[number]) for true, number in zip(test[1], told, strict=True)]
+            predicted = probe.scores.argmax(1)
+            correct = predicted == test[1]
+            if metric == confused:
+                confusion += [(classes[true], classes[number]) for true, number in zip(test[1], predicted, strict=True)]
             scores[metric].append(float(correct.mean()))
             right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
             costs[metric].append(probe.cost)
     metrics = {metric: float(np.mean(values)) for metric, values in scores.items()}
     layers = context.params.layers
-    metrics |= {f"C_{layer}": float(np.median(costs[f"accuracy_{layer}"])) for layer in layers}
+    metrics |= {f"svm_c_{layer}": float(np.median(costs[f"accuracy_{layer}"])) for layer in layers}
     metrics["chance"] = 1 / len(classes)
     by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
     rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
     scored = beside_random(metrics, "accuracy", layers)
-    return Result(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, asked, confusion)
+    return Result(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, items, confusion)
 
 
 def split_features(
     encoders: Mapping[str, ImageEncoder], files: list[Path], context: Context[Params], split: int
 ) -> Iterator[tuple[str, Tensor]]:
-    """The metric's name and the features of the pictures of a split, for each layer of each encoder and for colours."""
+    """The metric's name and the features of a split's images, for each layer of each encoder and for colors."""
     resize = context.params.resize
     for prefix, encoder in encoders.items():
         title = f"sun {split} {prefix or 'encoder'}"
@@ -79,20 +79,20 @@ def split_features(
 
 
 def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
-    """The probe of one split, with its scores of the test pictures.
+    """The probe of one split, with its scores of the test images.
 
-    `features` holds the rows of `train`, which are the numbers of their categories, then those that are asked.
+    `features` holds the training rows, then the test rows; `train` has the category indices of the training rows.
     """
-    folds = np.arange(len(train)) % FOLDS  # the pictures of a category stand together, so each fold has its share
+    folds = np.arange(len(train)) % FOLDS  # images are sorted by category, so each fold has its share
     return cross_validated_probe(
         (features[: len(train)], one_vs_rest(train)), folds, features[len(train) :], accuracy, name=name
     )
 
 
 def read_split(data_dir: Path, split: int, images_per_class: int, seed: int) -> tuple[list[str], Part, Part]:
-    """The categories of a split, and `images` training and testing pictures of each, category by category.
+    """The categories of a split, and `images_per_class` training and test images of each, sorted by category.
 
-    Raises EarshotError for another layout, and for a category with fewer than three training pictures or none to test.
+    Raises EarshotError for another layout, and for a category with fewer than three training or no test images.
     """
     parts = {}
     for part, fewest in FEWEST.items():
@@ -102,14 +102,14 @@ def read_split(data_dir: Path, split: int, images_per_class: int, seed: int) -> 
         for name, listed_images in parts[part].items():
             if len(listed_images) < fewest:
                 raise EarshotError(
-                    f"{file}: {len(listed_images)} pictures of {name}, wanted {fewest}; restore the lists"
+                    f"{file}: {len(listed_images)} images of {name}, expected {fewest} or more; restore the lists"
                 )
     classes = list(parts["Training"])
     if classes != list(parts["Testing"]):
         odd = sorted(set(classes) ^ set(parts["Testing"]))[0]
-        raise EarshotError(f"{data_dir}, split {split}: {odd} is in one of Training and Testing only, wanted in both")
+        raise EarshotError(f"{data_dir}, split {split}: {odd} is in only one of Training and Testing, expected in both")
     if len(classes) < 2:
-        raise EarshotError(f"{data_dir}, split {split}: {len(classes)} category, wanted at least two")
+        raise EarshotError(f"{data_dir}, split {split}: {len(classes)} category, expected at least two")
     train, test = (
         _draw(data_dir, parts[part], images_per_class, (seed, split, order)) for order, part in enumerate(parts)
     )
@@ -120,19 +120,19 @@ def _draw(data_dir: Path, listed: dict[str, list[str]], images_per_class: int, s
     files, labels = [], []
     for number, names in enumerate(listed.values()):
         drawn = np.random.default_rng([*seed, number]).permutation(len(names))[:images_per_class]
-        files += [data_dir / "SUN397" / names[place] for place in sorted(drawn)]
+        files += [data_dir / "SUN397" / names[index] for index in sorted(drawn)]
         labels += [number] * len(drawn)
     return files, np.array(labels)
 
 
 def _read_partition(file: Path) -> dict[str, list[str]]:
-    """The pictures of each category, as paths below SUN397, from lines such as /a/abbey/sun_aobrzbkvqmzltksk.jpg."""
-    lines = read_lines(file, f"wanted {LAYOUT}; mend evaluate.sun.data_dir")
+    """The images of each category, as paths below SUN397, from lines such as /a/abbey/sun_aobrzbkvqmzltksk.jpg."""
+    lines = read_lines(file, f"expected {LAYOUT}; correct evaluate.sun.data_dir")
     images: dict[str, list[str]] = defaultdict(list)
     for number, line in enumerate(lines, 1):
         path = line.lstrip("/")
         if line and (path.count("/") < 2 or ".." in path.split("/")):
-            raise EarshotError(f"{file}, line {number}: {line!r}, wanted a path such as /a/abbey/sun_a.jpg")
+            raise EarshotError(f"{file}, line {number}: {line!r}, expected a path such as /a/abbey/sun_a.jpg")
         if line:
             images[path.rpartition("/")[0]].append(path)
     return images
@@ -145,7 +145,7 @@ BENCHMARK = Benchmark(
     scores="accuracy",
     leading="accuracy_pool5",
     metric="accuracy",
-    alike={"colour histogram": "color_histogram_"},
+    alike={"color histogram": "color_histogram_"},
     class_score="accuracy",
     at_a_glance=True,
     on_console=True,

@@ -1,8 +1,9 @@
 """Units that prefer a class (Arandjelovic & Zisserman 2017, section 3.5.3).
 
-For every unit of conv4_2 in each tower, the five clips that activate it most anywhere in the picture or spectrogram, of
-one moment of each annotated clip of the split. A unit prefers a class where at least four (or three) of the five are
-annotated so; a clip counts for each of its annotations. The paper counts the classes that some unit prefers.
+For every unit of conv4_2 in each tower, the benchmark finds the five clips with the largest activation anywhere in the
+image or spectrogram, at one moment of each annotated clip of the split. A unit prefers a class if at least four (or
+three) of the five clips have that annotation; a clip counts for each of its annotations. The paper counts the classes
+that some unit prefers.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ MAJORITIES = (4, 3)  # of the TOP
 
 
 def evaluate(context: Context[ClipParams]) -> Result:
-    """How many classes the units of each tower prefer, and the share of units that prefer one, beside the controls."""
+    """The number of classes that units of each tower prefer, and the share of units that prefer one, with controls."""
     moments = describe_moments(
         context,
         lambda network, images: network.image_maps(images).amax((2, 3)),
@@ -27,37 +28,37 @@ def evaluate(context: Context[ClipParams]) -> Result:
         "units",
     )
     if len(moments.clips) < TOP:
-        found = f"{len(moments.clips)} annotated clips in the split {context.params.split}"
-        raise NotApplicable(f"{context.data_dir}: {found}, wanted {TOP} or more; give more clips with annotations")
+        actual = f"{len(moments.clips)} annotated clips in the split {context.params.split}"
+        raise NotApplicable(f"{context.data_dir}: {actual}, expected {TOP} or more; give more clips with annotations")
     names, annotated = annotation_table(moments.annotations)
     metrics: dict[str, Any] = {}
     rows = [{"class": name, "clips": int(clips)} for name, clips in zip(names, annotated.sum(0), strict=True)]
     for prefix in moments.images:
-        for modality, activations in (("image", moments.images[prefix]), ("sound", moments.sounds[prefix])):
-            shown = class_counts(activations, annotated)  # (units, classes)
+        for modality, activations in (("image", moments.images[prefix]), ("audio", moments.sounds[prefix])):
+            counts = class_counts(activations, annotated)  # (units, classes)
             for majority in MAJORITIES:
-                preferred = shown >= majority
+                preferred = counts >= majority
                 metrics[f"{prefix}classes{majority}_{modality}"] = int(preferred.any(0).sum())
                 metrics[f"{prefix}units{majority}_{modality}"] = float(preferred.any(1).mean())
                 for row, units in zip(rows, preferred.sum(0), strict=True):
                     row[f"{prefix}units{majority}_{modality}"] = int(units)
     metrics |= {"classes": len(names), "clips": len(moments.clips), "clips_left_out": moments.left_out}
-    told = [
+    summary = [
         f"{modality} {metrics[f'classes4_{modality}']} ({metrics[f'classes3_{modality}']}), random network "
         f"{metrics[f'random_classes4_{modality}']} ({metrics[f'random_classes3_{modality}']})"
-        for modality in ("image", "sound")
+        for modality in ("image", "audio")
     ]
     protocol = f"{PROTOCOL}, 4 (3) of the top {TOP} of {len(moments.clips):,} clips"
-    return Result(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(told)}", moments.clips)
+    return Result(metrics, rows, protocol, f"classes preferred, of {len(names)}: {'; '.join(summary)}", moments.clips)
 
 
 def class_counts(activations: np.ndarray, annotated: np.ndarray) -> np.ndarray:
-    """How many of the TOP clips of each unit are of each class: (units, classes).
+    """The number of the TOP clips of each unit that are of each class: (units, classes).
 
-    A unit that all clips activate alike has no top clips and counts none.
+    A unit with equal activations in all clips counts none.
 
     Args:
-        activations: the largest of each unit in each clip, (clips, units).
+        activations: the maximum of each unit in each clip, (clips, units).
         annotated: bool (clips, classes).
     """
     top = np.argsort(-activations, axis=0, kind="stable")[:TOP]  # (TOP, units)
@@ -72,10 +73,10 @@ BENCHMARK = Benchmark(
     scores=r"(?:classes|units)\d",
     leading="units4_image",
     columns={
-        f"{what}{majority}_{modality}": f"{what}, {majority} of {TOP}, {modality}s"
+        f"{what}{majority}_{modality}": f"{what}, {majority} of {TOP}, {words}"
         for what in ("classes", "units")
         for majority in MAJORITIES
-        for modality in ("image", "sound")
+        for modality, words in (("image", "images"), ("audio", "audio"))
     },
-    brief="Units, 4 of 5 pictures",
+    brief="Units, 4 of 5 images",
 )

@@ -1,6 +1,6 @@
 """PASCAL VOC2007 classification with linear SVMs on the layers of an encoder (Owens 2016, section 4.2).
 
-Resize, centre crop, one-vs-rest SVMs; one C for all classes by mean average precision on val, a refit on train + val,
+Resize, center crop, one-vs-rest SVMs; one C for all classes by mean average precision on val, a refit on train + val,
 11-point average precision on test, difficult objects ignored.
 """
 
@@ -22,7 +22,7 @@ PROTOCOL = "VOC2007 linear SVM, 11-point mAP"
 
 
 def evaluate(context: Context[ProbeParams]) -> Result:
-    """The scores of every layer of the trained network and its controls, of colours, and of constant scores."""
+    """The scores of every layer of the trained network and its controls, of colors, and of constant scores."""
     encoders = load_encoders(context.encoder)
     classes, splits = read_dataset(context.data_dir)
     files = [file for split in SPLITS for file in splits[split][0]]
@@ -43,15 +43,15 @@ def evaluate(context: Context[ProbeParams]) -> Result:
         for layer in context.params.layers:
             cost = probe(features.pop(layer), f"voc {prefix}{layer}", f"{prefix}map_{layer}")
             if not prefix:
-                metrics[f"C_{layer}"] = cost
-    probe(color_features(files, resize, encoders[""].image_size), "voc colours", "color_histogram_map")
+                metrics[f"svm_c_{layer}"] = cost
+    probe(color_features(files, resize, encoders[""].image_size), "voc colors", "color_histogram_map")
     metrics["chance"] = mean_average_precision(np.zeros_like(labels[2]), labels[2])
-    asked = [file.stem for file in splits["test"][0]]
-    return Result(metrics, rows, PROTOCOL, beside_random(metrics, "map", context.params.layers), asked)
+    items = [file.stem for file in splits["test"][0]]
+    return Result(metrics, rows, PROTOCOL, beside_random(metrics, "map", context.params.layers), items)
 
 
 def probe_splits(features: Tensor, labels: Sequence[np.ndarray], name: str) -> tuple[float, np.ndarray]:
-    """The C chosen and the average precision of each class on the test rows, of the rows of train, val and test."""
+    """The selected C and the average precision of each class on the test rows, from the rows of train, val and test."""
     parts = torch.split(features, [len(part) for part in labels])
     train, val = ((rows, torch.from_numpy(part)) for rows, part in zip(parts[:2], labels[:2], strict=True))
     probe = validated_probe(train, val, parts[2], mean_average_precision, name=name)
@@ -65,7 +65,7 @@ BENCHMARK = Benchmark(
     scores="map",
     leading="map_pool5",
     metric="mAP",
-    alike={"colour histogram": "color_histogram_"},
+    alike={"color histogram": "color_histogram_"},
     class_score="ap",
     at_a_glance=True,
     on_console=True,

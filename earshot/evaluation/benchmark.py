@@ -1,9 +1,9 @@
-"""What a benchmark is: its parameters, what it measures, and how its scores are displayed. One module defines one.
+"""The definition of a benchmark: its parameters, its evaluation, and the display of its scores.
 
     BENCHMARK = Benchmark(params=Params, evaluate=evaluate, title="VOC2007", scores="map", leading="map_pool5")
 
-`evaluate(context)` returns a `Result`. A module of earshot/benchmarks and its group of parameters are all that a new
-benchmark takes.
+`evaluate(context)` returns a `Result`. A new benchmark requires only a module in earshot/benchmarks and its group of
+parameters.
 """
 
 import csv
@@ -18,7 +18,7 @@ from earshot.core.files import write_atomically
 from earshot.core.params import Group
 
 BENCHMARK_FILE = "benchmark.json"  # beside the predictions: what `Benchmark.describe` returns
-# Rows of a table of scores, and what stands before the names of their metrics.
+# Rows of a table of scores, and the prefixes of their metrics.
 NETWORK_CONTROLS = {"wrong sound": "wrong_sound_", "random weights": "random_"}
 
 P = TypeVar("P", bound=Group)
@@ -26,14 +26,14 @@ P = TypeVar("P", bound=Group)
 
 @dataclass(frozen=True)
 class Context(Generic[P]):
-    """What a benchmark runs on.
+    """The arguments of an evaluation.
 
     Args:
         data_dir: the benchmark's folder in its official layout, or a folder of scenes.
-        encoder: a folder of encoders, as the stages pretrain and correspond write it; or of a descriptor's description.
+        encoder: a folder of encoders from the stage pretrain or correspond, or the folder of a descriptor.
         params: the benchmark's own parameters.
-        seed: for whatever the protocol draws.
-        scratch: a folder for unfinished work, for benchmarks that train: a killed evaluation goes on from there.
+        seed: of the protocol's random draws.
+        scratch: a folder for unfinished work, from which a killed evaluation resumes.
         annotations: the corpus's annotations, for benchmarks of its clips.
     """
 
@@ -46,24 +46,24 @@ class Context(Generic[P]):
 
     @property
     def required_annotations(self) -> Path:
-        """The annotations, for a benchmark that cannot do without; raises NotApplicable where there are none."""
+        """The annotations, for a benchmark that requires them; raises NotApplicable if there are none."""
         if self.annotations is None:
-            raise NotApplicable("annotations are none; name those of the corpus, such as data/annotations")
+            raise NotApplicable("annotations is none; set it to those of the corpus, such as data/annotations")
         return self.annotations
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured.
+    """The result of an evaluation.
 
     Args:
         metrics: flat, every score with its controls.
-        classes: a row a class with the same scores.
+        classes: a row per class with the same scores.
         protocol: the protocol's name, for the closing line.
-        scores: the scores to display in the closing line, beside their controls.
-        items: the names of all test items, such as pictures or clips; their order does not matter.
-        confusion: of each item, where a benchmark tells one class from others, its class and the predicted one.
-        learned: whether what was measured has learned from clips; a descriptor has not.
+        scores: the text of the scores and their controls in the closing line.
+        items: the names of all test items, such as images or clips, in any order.
+        confusion: the actual and the predicted class of each item, if the benchmark classifies.
+        learned: whether the encoder was trained on clips; a descriptor was not.
     """
 
     metrics: dict[str, Any]
@@ -76,9 +76,9 @@ class Result:
 
 
 class NotApplicable(EarshotError):
-    """What a corpus cannot measure, such as how well annotations are matched where it has none.
+    """A benchmark that a corpus cannot measure, for example because the corpus has no annotations.
 
-    Every corpus is measured on every benchmark by default, so this is no mistake and ends no run.
+    By default every benchmark runs on every corpus, so this is not an error and stops no run.
     """
 
 
@@ -86,24 +86,24 @@ class NotApplicable(EarshotError):
 class Display:
     """How the scores of a benchmark are displayed.
 
-    A score is called by a metric and maybe a column, such as `map_pool5`: what was trained. The same name after a
-    control's prefix, such as `random_map_pool5`, is the control's score.
+    The name of the trained network's score is a metric with an optional column, such as `map_pool5`. A control's score
+    has the same name after the control's prefix, such as `random_map_pool5`.
 
     Args:
-        title: its name in tables and charts.
-        scores: what its scores are called before their column: a regular expression.
-        leading: the score that stands for the benchmark, chosen beforehand and not by its value; else the first one.
-        metric: the scores in words, where the columns do not say it.
-        columns: words for columns, or for whole scores.
-        brief: title and leading column in a chart, where they are too long for it.
+        title: the benchmark's name in tables and charts.
+        scores: a regular expression for the names of scores without their columns.
+        leading: the score that represents the benchmark, fixed in advance; by default the first one.
+        metric: the name of the scores in words, if the columns do not give it.
+        columns: labels of columns, or of whole scores.
+        brief: short title and leading column for a chart.
         higher_is_better: which direction is better.
-        controls: rows beside what was trained, and the prefix of their metrics.
-        alike: rows of one score for all columns, and the prefix that stands before the metric.
-        own_beside: what the row of the encoder is called where a control is measured, by the control; else `sound`.
-        not_scores: metrics whose names look like those of scores.
-        class_score: what the leading score of a single class is called before its column; empty: not charted by class.
-        at_a_glance: whether the report's first lines and
-        on_console: the table of `make repro` display it.
+        controls: rows below the trained network, and the prefixes of their metrics.
+        alike: rows with a single score for all columns, and the prefix of its metric.
+        own_beside: by control, the name of the encoder's row if that control is measured; by default `sound`.
+        not_scores: metrics that match `scores` but are no scores.
+        class_score: the name of the leading score of a single class without its column; empty for no chart by class.
+        at_a_glance: whether the report's first lines display it.
+        on_console: whether the table of `make repro` displays it.
     """
 
     title: str
@@ -123,21 +123,21 @@ class Display:
 
     @property
     def heading(self) -> str:
-        """Title and metric."""
+        """The title and the metric."""
         return ", ".join(filter(None, [self.title, self.metric]))
 
     def describe(self) -> dict[str, Any]:
-        """The attributes, for a JSON file."""
+        """The attributes as JSON values."""
         return {each.name: getattr(self, each.name) for each in fields(Display)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(Display, Generic[P]):
-    """A benchmark and how its scores are displayed.
+    """A benchmark and the display of its scores.
 
     Args:
         params: the schema of its group of parameters.
-        evaluate: measures the encoder that a context names.
+        evaluate: evaluates the encoder of a context.
     """
 
     params: type[P]
@@ -145,7 +145,7 @@ class Benchmark(Display, Generic[P]):
 
 
 def write_predictions(folder: Path, benchmark: Display, confusion: Iterable[tuple[str, str]]) -> None:
-    """Write how the scores are displayed, and a row an item: its class and the predicted one, as `dvc plots` has it."""
+    """Write the display of the scores, and the actual and predicted class of every item as `dvc plots` reads them."""
     with write_atomically(folder / "confusion.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("actual", "predicted"))
@@ -155,7 +155,7 @@ def write_predictions(folder: Path, benchmark: Display, confusion: Iterable[tupl
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:
-    """Every layer's score beside the random network's, in words: none is picked out by its score on the test."""
+    """Every layer's score beside the random network's, as text; no layer is selected by its test score."""
     pairs = [(metrics[f"{metric}_{layer}"], metrics[f"random_{metric}_{layer}"]) for layer in layers]
     scores = [f"{layer} {own:.3f} (random {other:.3f})" for layer, (own, other) in zip(layers, pairs, strict=True)]
     return f"{', '.join(scores)}; chance {metrics['chance']:.3f}"

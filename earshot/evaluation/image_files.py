@@ -1,4 +1,4 @@
-"""Image files as an encoder sees them."""
+"""Reads image files as an encoder's input."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,38 +13,38 @@ from earshot.core.errors import EarshotError
 
 
 def read_whole_image(file: Path) -> Tensor:
-    """A picture as it is: uint8 (3, height, width).
+    """An image at its own size: uint8 (3, height, width).
 
-    Raises EarshotError for a file that is missing or no picture.
+    Raises EarshotError for a file that is missing or no image.
     """
     try:
         return _decode(file)
     except (OSError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise EarshotError(f"{file}: cannot be read as a picture ({reason}); restore the file") from None
+        raise EarshotError(f"{file}: cannot be read as an image ({reason}); restore the file") from None
 
 
 def read_image(file: Path, resize: int, crop: int) -> Tensor:
-    """A picture squeezed to resize x resize px and its middle crop x crop: uint8 (3, crop, crop).
+    """The center crop x crop px of an image resized to resize x resize px: uint8 (3, crop, crop).
 
-    Raises EarshotError for a file that is missing or no picture.
+    Raises EarshotError for a file that is missing or no image.
     """
     image = read_whole_image(file)
-    squeezed = interpolate(image[None], (resize, resize), mode="bilinear", antialias=True)[0]
+    resized = interpolate(image[None], (resize, resize), mode="bilinear", antialias=True)[0]
     first = (resize - crop) // 2
-    return squeezed[:, first : first + crop, first : first + crop]
+    return resized[:, first : first + crop, first : first + crop]
 
 
 def require_images(files: Sequence[Path]) -> None:
-    """Raise EarshotError where a file is missing, before the first is read."""
+    """Raise EarshotError if a file is missing, before any is read."""
     missing = [file for file in files if not file.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more of {len(files)}" if len(missing) > 1 else ""
-        raise EarshotError(f"{missing[0]}{more}: no such picture, but the benchmark's lists name it; restore the files")
+        raise EarshotError(f"{missing[0]}{more}: no such image, but the benchmark's lists name it; restore the files")
 
 
 def _decode(file: Path) -> Tensor:
-    """uint8 (3, height, width); Pillow reads what torchvision does not, four-colour JPEGs for one."""
+    """uint8 (3, height, width); Pillow reads what torchvision cannot, such as CMYK JPEGs."""
     try:
         return decode_image(read_file(str(file)), ImageReadMode.RGB)
     except RuntimeError:

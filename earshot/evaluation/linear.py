@@ -1,20 +1,20 @@
 """The linear probe: one-vs-rest linear SVMs for all classes and all C at once, the choice of one C, and the refit.
 
-Each class minimises (Fan et al. 2008, LIBLINEAR, section 2, with the bias as one more feature)
+Each class minimizes (Fan et al. 2008, LIBLINEAR, section 2, with the bias as one more feature)
 
     1/2 (|w|^2 + b^2) + C sum_i max(0, 1 - y_i (w x_i + b))^2,        y_i in {1, -1},
 
-where a row with y_i = 0 does not count. This is what scikit-learn's LinearSVC minimises. The rows x are centred on
-their mean first: the cost on b would otherwise favour classifiers that use the mean row as an intercept.
+where a row with y_i = 0 does not count, as in scikit-learn's LinearSVC. The rows x are centered on their mean first:
+otherwise the cost on b would favor classifiers that use the mean row as an intercept.
 
-The problems of all classes and C share their matrix products, which is where the speed comes from:
+The problems of all classes and C share their matrix products, which makes them fast:
 
 1. With fewer rows n than dimensions d, the rows are replaced by those of the Cholesky factor of their Gram matrix
    (n, n): all inner products, and so the SVMs, stay the same.
 2. Conjugate gradients (Polak & Ribiere, restarted by themselves) with a line search along each problem's own direction.
-   They are preconditioned by the largest eigenvalues of the covariance, all others taken as equal: on features of an
-   AlexNet this needs half the steps of the complete inverse, and none of its n^3.
-3. A problem that has converged leaves the products.
+   The preconditioner uses the largest eigenvalues of the covariance and takes all others as equal: on AlexNet features
+   it needs half the steps of the complete inverse, without its n^3.
+3. A converged problem leaves the products.
 """
 
 import warnings
@@ -29,16 +29,16 @@ from earshot.networks.device import get_device
 
 GRID = tuple(0.5**k for k in range(4, 20))  # Owens 2016, section 4.2
 
-# A problem is solved when one more preconditioned gradient step promises less than this share of the objective: less
-# for the classifier that is tested than for those that only tell which C is best.
+# A problem is solved when one more preconditioned gradient step would gain less than this share of the objective. The
+# final classifier has a smaller tolerance than those that only select C.
 TOLERANCE = 1e-6
 CHOICE_TOLERANCE = 3e-5
 MOST_STEPS = 1000
 USUAL_STEPS = 40
 EIGENVALUES = 128
 LINE_STEPS = 3  # Newton steps on a convex, piecewise quadratic function of one variable
-# Added to the diagonal of the Gram matrix, as a share of its mean: the first that is above the rounding of float32,
-# which is larger where a few directions hold all the variance. All but the last are far below any 1 / C.
+# Added to the diagonal of the Gram matrix, as a share of its mean: the first value above the rounding of float32, which
+# is larger if a few directions hold all the variance. All but the last are far below any 1 / C.
 JITTERS = 1e-5, 1e-4, 1e-3, 1e-2
 COLUMNS_AT_ONCE = 1024  # problems solved together: bounds the memory where there are hundreds of classes
 
@@ -61,7 +61,7 @@ class LinearSVMs:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a linear probe says of the test rows: scores (rows, classes), the C chosen, and the choice's mean scores."""
+    """The result of a linear probe: test scores (rows, classes), the selected C, and the mean scores of every C."""
 
     scores: np.ndarray
     cost: float
@@ -69,16 +69,16 @@ class Probe:
 
 
 def feature_scale(rows: Tensor) -> float:
-    """The scalar that brings the mean norm of rows (rows, dimensions) to the root of the number of dimensions.
+    """The factor that scales the mean norm of rows (rows, dimensions) to the root of the number of dimensions.
 
-    It puts the best C inside the papers' grid whatever the scale of a layer's activations.
+    With it the best C lies inside the papers' grid, whatever the scale of a layer's activations.
     """
     norm = rows.norm(dim=1).mean().item()
     return rows.shape[1] ** 0.5 / norm if norm > 0 else 1.0
 
 
 def one_vs_rest(numbers: np.ndarray) -> Tensor:
-    """The labels of rows by the numbers of their classes (rows,): float32 (rows, classes), 1 or -1."""
+    """Labels float32 (rows, classes), 1 or -1, from the class indices (rows,)."""
     signs = torch.full((len(numbers), int(numbers.max()) + 1), -1.0)
     signs[torch.arange(len(numbers)), torch.from_numpy(numbers)] = 1
     return signs
@@ -87,13 +87,13 @@ def one_vs_rest(numbers: np.ndarray) -> Tensor:
 def fit(
     rows: Tensor, labels: Tensor, costs: Sequence[float], scale: float = 1.0, tolerance: float = TOLERANCE
 ) -> LinearSVMs:
-    """The SVMs of all classes for all `costs`, on rows multiplied by `scale`; the machines take rows as they were.
+    """Fit the SVMs of all classes for all `costs` to rows times `scale`; the result takes rows without the scale.
 
     Args:
         rows: float32, (rows, dimensions).
-        labels: float32, (rows, classes), 1, -1, or 0 for a row that this class leaves out.
+        labels: float32, (rows, classes), 1, -1, or 0 for a row that a class ignores.
         costs: values of C.
-        tolerance: the decrease, as a share of the objective, below which a step is not worth taking.
+        tolerance: the smallest decrease of a step, as a share of the objective.
     """
     rows, labels = rows.to(get_device()), labels.to(get_device())
     mean = rows.mean(0)
@@ -118,13 +118,13 @@ def fit(
 def validated_probe(
     train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], test: Tensor, score: Score, *, name: str
 ) -> Probe:
-    """One C for all classes by the score on the validation rows, a refit on both parts, the scores of the test rows.
+    """Select one C for all classes by the score on the validation rows, refit on both parts, and score the test rows.
 
     Args:
         train, validation: rows (rows, dimensions) and labels (rows, classes) in 1, -1, 0.
         test: rows (rows, dimensions).
         score: of scores and labels (rows, classes), higher is better; the first C of the grid wins a tie.
-        name: what a warning calls this probe.
+        name: of the probe, for warnings.
     """
     scale = feature_scale(train[0])
     tried = fit(*train, GRID, scale, CHOICE_TOLERANCE).scores(validation[0])
@@ -136,7 +136,7 @@ def validated_probe(
 def cross_validated_probe(
     train: tuple[Tensor, Tensor], folds: np.ndarray, test: Tensor, score: Score, *, name: str
 ) -> Probe:
-    """As `validated_probe`, with C by the mean score over `folds` (rows,), each left out once of the training rows."""
+    """As `validated_probe`, but select C by cross-validation over the `folds` (rows,) of the training rows."""
     rows, labels = train
     scale = feature_scale(rows)
     choices = []
@@ -169,19 +169,19 @@ def _gram_factor(rows: Tensor) -> Tensor:
 
 
 def _solve(rows: Tensor, signs: Tensor, ridges: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Weights (dimensions, problems) and intercepts (problems,) of centred rows, a block of problems at a time."""
+    """Weights (dimensions, problems) and intercepts (problems,) for centered rows, a block of problems at a time."""
     precondition = _preconditioner(rows)
     with_one = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)  # the intercept is the last weight
     blocks = zip(signs.split(COLUMNS_AT_ONCE, dim=1), ridges.split(COLUMNS_AT_ONCE), strict=True)
-    found = torch.cat([_minimize(with_one, y, ridge, precondition, tolerance) for y, ridge in blocks], dim=1)
-    return found[:-1], found[-1]
+    solutions = torch.cat([_minimize(with_one, y, ridge, precondition, tolerance) for y, ridge in blocks], dim=1)
+    return solutions[:-1], solutions[-1]
 
 
 def _preconditioner(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """An approximate inverse of (covariance + ridge), for gradients (dimensions + 1, problems) and ridges (problems,).
 
-    The largest eigenvalues are inverted as they are, all the others as if they equalled the smallest of those. The
-    intercept is a direction of its own: the rows are centred.
+    It inverts the largest eigenvalues, and takes all others as equal to the smallest of those. The intercept is a
+    separate direction, because the rows are centered.
     """
     if rows.shape[1] <= 2 * EIGENVALUES:
         values, vectors = torch.linalg.eigh((rows.T @ rows).double())
@@ -205,7 +205,7 @@ def _preconditioner(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 def _minimize(
     rows: Tensor, signs: Tensor, ridges: Tensor, precondition: Callable[[Tensor, Tensor], Tensor], tolerance: float
 ) -> Tensor:
-    """Minimise ridge/2 |w|^2 + 1/2 sum max(0, 1 - y (rows w))^2 in each column.
+    """Minimize ridge/2 |w|^2 + 1/2 sum max(0, 1 - y (rows w))^2 in each column.
 
     Returns weights (dimensions, problems) of rows (rows, dimensions), signs (rows, problems) and ridges (problems,).
     """
@@ -238,7 +238,7 @@ def _minimize(
 
 
 def _line_search(now: dict[str, Tensor], change: Tensor) -> Tensor:
-    """How far along its direction each problem has its minimum, (problems,), by Newton's method."""
+    """The step length to the minimum along each problem's direction, (problems,), by Newton's method."""
     ridges, direction = now["ridges"], now["direction"]
     slope = ridges * (direction * now["weights"]).sum(0)
     bend = ridges * (direction**2).sum(0)

@@ -1,4 +1,4 @@
-"""What every correspondence network is to the rest: pictures and sounds in, log-odds that they belong together out."""
+"""The base class of correspondence networks: images and audio in, log-odds of a match out."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from earshot.networks.network import ImageEncoder, Width
 from earshot.networks.towers import SMALLEST_SIDE
 
 
-def gather(rows: Tensor, numbers: Tensor | None) -> Tensor:
-    """The rows of these numbers, or all, once each."""
-    return rows if numbers is None else rows[numbers]
+def gather(rows: Tensor, indices: Tensor | None) -> Tensor:
+    """The rows at these indices, or all rows, once each."""
+    return rows if indices is None else rows[indices]
 
 
 class CorrespondenceArguments(Group):
-    """The arguments that all correspondence networks have, in the ranges in which encoder.json may have them.
+    """The arguments of all correspondence networks, with the ranges that encoder.json may hold.
 
-    A network adds its own, which are parameters of the stage correspond too.
+    A network adds its own arguments; they are also parameters of the stage correspond.
     """
 
     width: Width
@@ -30,22 +30,22 @@ class CorrespondenceArguments(Group):
 
 
 class Correspondence(ImageEncoder):
-    """A network that tells whether pictures and sounds belong together.
+    """A network that predicts whether images and sounds match.
 
-    Scores are log-odds: where the papers have two outputs and a softmax, the second minus the first, for which binary
-    cross-entropy is what two-way cross-entropy is for the two.
+    Scores are log-odds. The papers have two outputs and a softmax; the score is the second output minus the first.
+    Binary cross-entropy of the score equals two-way cross-entropy of the outputs.
 
     Args:
-        image_size: side of the pictures in px.
-        arguments: all others of the architecture.
+        image_size: side of the images in px.
+        arguments: the other arguments of the architecture.
 
     Attributes:
-        architecture: the name, which is that of the network's module, and the arguments.
-        sound_samples, sound_rate, sound_channels: of the waveforms, in [-1, 1]: (pairs, samples), or (pairs, channels,
-            samples) where there are two.
+        architecture: the name of the network's module, and the arguments.
+        audio_samples, audio_rate, audio_channels: of the waveforms, in [-1, 1]: (pairs, samples), or (pairs, channels,
+            samples) for two channels.
 
     Raises:
-        EarshotError: pictures so small that nothing of them is left.
+        EarshotError: the images are too small for the network.
     """
 
     arguments: type[CorrespondenceArguments]
@@ -57,73 +57,73 @@ class Correspondence(ImageEncoder):
         super().__init__(image_size)
         name = type(self).__module__.rpartition(".")[2]
         if image_size < SMALLEST_SIDE:
-            raise EarshotError(f"correspond.image_size is {image_size}; {name} wants {SMALLEST_SIDE} px or more")
+            raise EarshotError(f"correspond.image_size is {image_size}; {name} requires {SMALLEST_SIDE} px or more")
         self.architecture = {"name": name, "image_size": image_size, **arguments}
 
     @abstractmethod
     def forward(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
-        """Log-odds that each pair belongs together, float32 (pairs,), of uint8 pictures and float32 waveforms.
+        """Log-odds that each pair matches, float32 (pairs,), of uint8 images and float32 waveforms.
 
         Args:
-            pictures, sounds: of the pairs, one each; or each once, for several pairs that share them.
-            image_index, audio_index: then the number of each pair's picture and sound, int64 (pairs,).
+            images, sounds: one for each pair; or, with indices, each one once for all pairs that share it.
+            image_index, audio_index: the index of each pair's image and sound, int64 (pairs,).
         """
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """What pictures are compared by, with pictures and with sounds: float32 (pictures, dimensions).
+        """Embeddings of images, comparable with those of images and of audio: float32 (images, dimensions).
 
-        Raises EarshotError where the network has no embedding.
+        Raises EarshotError if the network has no embedding.
         """
-        raise self._lacks("embedding of one sense alone")
+        raise self._lacks("embedding of a single modality")
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
-        """What sounds are compared by, with sounds and with pictures: float32 (sounds, dimensions).
+        """Embeddings of audio, comparable with those of audio and of images: float32 (sounds, dimensions).
 
-        Raises EarshotError where the network has no embedding.
+        Raises EarshotError if the network has no embedding.
         """
-        raise self._lacks("embedding of one sense alone")
+        raise self._lacks("embedding of a single modality")
 
     def image_maps(self, images: Tensor) -> Tensor:
-        """conv4_2 of the picture tower before its ReLU: (pictures, channels, height, width).
+        """conv4_2 of the image tower before its ReLU: (images, channels, height, width).
 
-        Raises EarshotError where the network has no such tower.
+        Raises EarshotError if the network has no such tower.
         """
-        raise self._lacks("tower of pictures")
+        raise self._lacks("image tower")
 
     def audio_maps(self, sounds: Tensor) -> Tensor:
-        """conv4_2 of the sound tower before its ReLU: (sounds, channels, frequencies, times).
+        """conv4_2 of the audio tower before its ReLU: (sounds, channels, frequencies, times).
 
-        Raises EarshotError where the network has no such tower.
+        Raises EarshotError if the network has no such tower.
         """
-        raise self._lacks("tower of spectrograms")
+        raise self._lacks("audio tower")
 
     def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
-        """Where the sound comes from, as log-odds at every position: float32 (pairs, height, width).
+        """Log-odds at every position that the sound comes from there: float32 (pairs, height, width).
 
-        Raises EarshotError where the network has no such map.
+        Raises EarshotError if the network has no such map.
         """
-        raise self._lacks("map of where a sound comes from")
+        raise self._lacks("localization map")
 
     def fit_audio_scale(self, waveforms: Tensor) -> None:
-        """Set the scale of what the network hears from training sounds, once, where it depends on them."""
+        """Set the scale of the audio input from training sounds, once, if the network has such a scale."""
         self._check_audio(waveforms)
 
     def calibrate_bias(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> None:
-        """Make the log-odds of such pairs even before training, where weights as drawn lean to one side."""
+        """Shift the log-odds of these pairs to mean 0 before training, if random weights lean to one side."""
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
-        raise self._lacks("layers for single pictures")
+        raise self._lacks("layers for single images")
 
     def _lacks(self, thing: str) -> EarshotError:
-        return EarshotError(f"{self.architecture['name']} has no {thing}; wanted another network, such as ave")
+        return EarshotError(f"{self.architecture['name']} has no {thing}; choose another network, such as ave")
 
     def _check_audio(self, waveforms: Tensor) -> None:
-        wanted = (self.audio_samples,) if self.audio_channels == 1 else (self.audio_channels, self.audio_samples)
-        if waveforms.dtype != torch.float32 or tuple(waveforms.shape[1:]) != wanted:
-            found = f"{waveforms.dtype} of shape {tuple(waveforms.shape)}"
-            shape = ", ".join(map(str, ("sounds", *wanted)))
-            raise ValueError(f"waveforms are {found}; this network wants torch.float32 of shape ({shape})")
+        expected = (self.audio_samples,) if self.audio_channels == 1 else (self.audio_channels, self.audio_samples)
+        if waveforms.dtype != torch.float32 or tuple(waveforms.shape[1:]) != expected:
+            actual = f"{waveforms.dtype} of shape {tuple(waveforms.shape)}"
+            shape = ", ".join(map(str, ("sounds", *expected)))
+            raise ValueError(f"waveforms are {actual}; this network requires torch.float32 of shape ({shape})")

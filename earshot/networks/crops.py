@@ -1,4 +1,4 @@
-"""From JPEG frames to pictures of one size, cropped and mirrored, as uint8 from end to end."""
+"""Decodes JPEG frames to images of one size, cropped and mirrored, in uint8 throughout."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 @dataclass(frozen=True)
 class Changes:
-    """What happens to each picture of a batch; None where nothing does.
+    """The random changes of each image of a batch; None for no change.
 
     Args:
-        boxes: share of the area, width by height, place from left to right and from top to bottom, (pictures, 4).
-        mirrored: bool, (pictures,).
-        colours: what hue and saturation make of a colour, (pictures, 3, 3).
-        brightness, contrast: factors, (pictures,).
+        boxes: share of the area, aspect ratio (width / height), horizontal and vertical position, (images, 4).
+        mirrored: bool, (images,).
+        colors: color matrices of hue and saturation, (images, 3, 3).
+        brightness, contrast: factors, (images,).
     """
 
     boxes: np.ndarray | None
@@ -30,19 +30,19 @@ class Changes:
     contrast: np.ndarray
 
     def __getitem__(self, part: slice | np.ndarray) -> "Changes":
-        """What happens to a part of the pictures, or to those of these numbers, (pictures,)."""
+        """The changes of a slice of the images, or of the images at these indices."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        chosen: dict[str, Any] = {name: None if value is None else value[part] for name, value in values}
-        return Changes(**chosen)
+        selected: dict[str, Any] = {name: None if value is None else value[part] for name, value in values}
+        return Changes(**selected)
 
 
 def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = None, crops: int = 1) -> Tensor:
     """Decode JPEG frames, crop and resize them: uint8, (frames * crops, 3, size, size).
 
-    Without changes the middle square is shown. The crops of one frame, and their changes, stand beside one another.
+    Without changes, the crop is the middle square. The crops of one frame, and their changes, are consecutive.
 
     Raises:
-        RuntimeError: a frame is no JPEG that can be decoded.
+        RuntimeError: a frame cannot be decoded as JPEG.
     """
     images = torch.empty((len(frames) * crops, 3, size, size), dtype=torch.uint8)
     for place, frame in enumerate(frames):
@@ -53,7 +53,7 @@ def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = No
 
 
 def _crop(image: Tensor, size: int, changes: Changes | None, number: int) -> Tensor:
-    """One picture (3, height, width) as change `number` has it: (3, size, size)."""
+    """An image (3, height, width) after change `number`: (3, size, size)."""
     boxes = None if changes is None else changes.boxes
     full_height, full_width = image.shape[1:]
     top, left, height, width = crop_roi(full_height, full_width, None if boxes is None else boxes[number])
@@ -65,7 +65,7 @@ def _crop(image: Tensor, size: int, changes: Changes | None, number: int) -> Ten
 
 
 def crop_roi(height: int, width: int, box: np.ndarray | None) -> tuple[int, int, int, int]:
-    """Top, left, height and width in pixels of a box in a picture of that size, or of its middle square."""
+    """Top, left, height and width in px of a box in an image of that size; of the middle square without a box."""
     if box is None:
         side = min(height, width)
         return (height - side) // 2, (width - side) // 2, side, side

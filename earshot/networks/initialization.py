@@ -1,26 +1,25 @@
-"""Weights from clusters of what each layer is shown: the k-means initialisation of Kraehenbuehl et al. (2016).
+"""Weights from clusters of each layer's inputs: the k-means initialization of Kraehenbuehl et al. (2016).
 
-One forward pass over all the pictures visits the layers in the order in which the network calls them. A convolution or
-linear layer is given its weights in the moment before it computes, from the inputs that have reached it through the
-layers before:
+One forward pass over all images visits the layers in the order in which the network calls them. A convolution or linear
+layer gets its weights just before it computes, from the inputs that reach it through the layers before:
 
-1. Its inputs, the patches that a convolution's filters see or the rows of a linear layer, are whitened by PCA.
+1. Its inputs (patches under a convolution's filters, or the rows of a linear layer) are whitened by PCA.
 2. The whitened inputs, scaled to the unit sphere, are clustered into as many clusters as the layer has outputs.
 3. The centroids, mapped back through the whitening, are its weights.
-4. Every output is scaled to unit variance over the pictures, and its bias makes its mean .1.
+4. Every output is scaled to unit variance over the images, and its bias makes its mean .1.
 
-Ours, where the paper is silent:
+Our choices, where the paper gives no detail:
 
-- Lloyd's k-means on a sample of the inputs stands for mini-batch k-means on all of them.
-- Batch norm takes its statistics from the same pictures. Its gain is 1, and its bias, .1, replaces the bias that the
+- Lloyd's k-means on a sample of the inputs replaces mini-batch k-means on all of them.
+- Batch norm takes its statistics from the same images. Its gain is 1, and its bias, .1, replaces the bias that the
   layer before it lacks.
-- The groups of a convolution are clustered each by itself.
-- A layer with fewer inputs than outputs, as fc6 and fc7 with hundreds of pictures, or with inputs that are all equal,
-  has Gaussian weights, scaled like the others.
-- The layer called last, which gives the scores, is left as it is.
+- Each group of a convolution is clustered separately.
+- A layer with fewer inputs than outputs (such as fc6 and fc7 with hundreds of images), or with equal inputs, gets
+  Gaussian weights, scaled like the others.
+- The last layer, which gives the scores, does not change.
 
-The paper's rescaling between layers, which equalises their gradients, is left out: behind a batch norm the scale of a
-layer's weights changes nothing of its output.
+The paper's rescaling between layers, which equalizes their gradients, is left out: before a batch norm, the scale of a
+layer's weights does not change the output.
 """
 
 from contextlib import ExitStack
@@ -39,7 +38,7 @@ SMALLEST = 1e-6  # variance of a component, as a share of the same, below which 
 BIAS = 0.1  # mean of every output before its ReLU
 ROWS = 50  # inputs that are clustered, for each centroid
 ITERATIONS = 15
-# Values of the largest map of all pictures together, 2 GB: 1,700 pictures for AlexNet at 227 px, 160 for VGG-16.
+# Values of the largest map of all images together, 2 GB: 1,700 images for AlexNet at 227 px, 160 for VGG-16.
 LARGEST_MAP = 2**29
 FLAT = 1e-5  # deviation of an output, as a share of its size, below which it is rounding
 
@@ -48,83 +47,82 @@ Layer = nn.Conv2d | nn.Linear
 
 @torch.no_grad()
 def initialize_kmeans(network: nn.Module, images: Tensor, seed: int) -> None:
-    """Give all layers of a network but the last their weights, and batch norms their statistics, in place.
+    """Set the weights of all layers but the last, and the statistics of batch norms, in place.
 
-    Dropout is off meanwhile; the network is left in the mode in which it came. The same seed and pictures give the same
-    weights.
+    Dropout is off; the network then returns to its previous mode. The same seed and images give the same weights.
 
     Args:
-        network: any whose forward takes the pictures; its layers are the Conv2d and Linear modules that this calls.
-        pictures: training frames as the network takes them, uint8 (pictures, 3, size, size). Where the maps of all are
-            too large for the memory, a random part of them is used.
-        seed: of the parts that are drawn, and of the first centroids.
+        network: its forward takes the images; its layers are the Conv2d and Linear modules that it calls.
+        images: training frames, uint8 (images, 3, size, size). If the maps of all are too large for the memory, a
+            random part of them is used.
+        seed: of the random samples and of the first centroids.
     """
     generator = torch.Generator().manual_seed(seed)
     device, training = next(network.parameters()).device, network.training
     network.eval()
     layers, largest = _called(network, images[:1].to(device))
-    chosen = torch.randperm(len(images), generator=generator)[: max(1, LARGEST_MAP // largest)]
-    waiting = set(layers[:-1])
+    sample = torch.randperm(len(images), generator=generator)[: max(1, LARGEST_MAP // largest)]
+    pending = set(layers[:-1])
 
-    def give(layer: Layer, given: tuple[Tensor]) -> None:
-        if layer in waiting:
-            _give_weights(layer, given[0], generator)
+    def set_weights(layer: Layer, inputs: tuple[Tensor]) -> None:
+        if layer in pending:
+            _set_weights(layer, inputs[0], generator)
 
-    def scale(layer: Layer, given: tuple[Tensor], made: Tensor) -> None:
-        if layer in waiting:
-            _scale(layer, made)
-            waiting.remove(layer)  # a layer that is called again keeps the weights of the first time
+    def scale(layer: Layer, inputs: tuple[Tensor], outputs: Tensor) -> None:
+        if layer in pending:
+            _scale(layer, outputs)
+            pending.remove(layer)  # a layer that is called again keeps its first weights
 
     with ExitStack() as hooks:
         for module in network.modules():
             if isinstance(module, _BatchNorm):
                 hooks.enter_context(module.register_forward_pre_hook(_take_statistics))
-            elif module in waiting:
-                hooks.enter_context(module.register_forward_pre_hook(give))
+            elif module in pending:
+                hooks.enter_context(module.register_forward_pre_hook(set_weights))
                 hooks.enter_context(module.register_forward_hook(scale))
-        network(images[chosen].to(device))
+        network(images[sample].to(device))
     network.train(training)
 
 
 def _called(network: nn.Module, image: Tensor) -> tuple[list[Layer], int]:
-    """The layers in the order in which they are called, and the values of the largest map of one picture."""
+    """The layers in call order, and the number of values of the largest map of one image."""
     layers, sizes = [], []
 
-    def note(layer: Layer, given: tuple[Tensor], made: Tensor) -> None:
+    def record(layer: Layer, inputs: tuple[Tensor], outputs: Tensor) -> None:
         layers.append(layer)
-        sizes.append(max(given[0].numel(), made.numel()))
+        sizes.append(max(inputs[0].numel(), outputs.numel()))
 
     with ExitStack() as hooks:
         for module in network.modules():
             if isinstance(module, Layer):
-                hooks.enter_context(module.register_forward_hook(note))
+                hooks.enter_context(module.register_forward_hook(record))
         network(image)
     return layers, max(sizes)
 
 
-def _give_weights(layer: Layer, given: Tensor, generator: torch.Generator) -> None:
+def _set_weights(layer: Layer, inputs: Tensor, generator: torch.Generator) -> None:
     groups = getattr(layer, "groups", 1)
     outputs = len(layer.weight) // groups
-    inputs = _draw(layer, given, ROWS * outputs, generator).unflatten(1, (groups, -1))  # (rows, groups, d)
-    weights = [_filters(rows, outputs, generator) for rows in inputs.unbind(1)]
+    sample = _draw(layer, inputs, ROWS * outputs, generator).unflatten(1, (groups, -1))  # (rows, groups, d)
+    weights = [_filters(rows, outputs, generator) for rows in sample.unbind(1)]
     layer.weight.copy_(torch.cat(weights).view_as(layer.weight))
     if layer.bias is not None:
         layer.bias.zero_()
 
 
-def _draw(layer: Layer, given: Tensor, rows: int, generator: torch.Generator) -> Tensor:
-    """At most `rows` of the inputs of a layer, (rows, d): rows of its input, or the patches that its filters see."""
+def _draw(layer: Layer, inputs: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    """At most `rows` of the inputs of a layer, (rows, d): rows of its input, or patches under its filters."""
     if isinstance(layer, nn.Linear):
-        given = given.flatten(0, -2)
-        return given[torch.randperm(len(given), generator=generator)[:rows].to(given.device)]
+        inputs = inputs.flatten(0, -2)
+        return inputs[torch.randperm(len(inputs), generator=generator)[:rows].to(inputs.device)]
     geometry: Any = layer.kernel_size, layer.dilation, layer.padding, layer.stride
-    positions = functional.unfold(given[:1, :1], *geometry).shape[2]
-    drawn = torch.randperm(len(given) * positions, generator=generator)[:rows].sort().values
-    ends = torch.searchsorted(drawn, torch.arange(len(given) + 1) * positions)
+    positions = functional.unfold(inputs[:1, :1], *geometry).shape[2]
+    drawn = torch.randperm(len(inputs) * positions, generator=generator)[:rows].sort().values
+    ends = torch.searchsorted(drawn, torch.arange(len(inputs) + 1) * positions)
     patches = []
     for number, (start, end) in enumerate(pairwise(ends.tolist())):
-        there = drawn[start:end].to(given.device) - number * positions
-        patches.append(functional.unfold(given[number : number + 1], *geometry)[0, :, there].T)
+        selected = drawn[start:end].to(inputs.device) - number * positions
+        patches.append(functional.unfold(inputs[number : number + 1], *geometry)[0, :, selected].T)
     return torch.cat(patches)
 
 
@@ -144,9 +142,9 @@ def _filters(rows: Tensor, outputs: int, generator: torch.Generator) -> Tensor:
 
 
 def _whitening(centered: Tensor, components: int) -> Tensor:
-    """The largest principal components of centred rows (rows, d), each divided by its deviation: (d, components)."""
+    """The largest principal components of centered rows (rows, d), each divided by its deviation: (d, components)."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # of the random start of a subspace iteration that ends near the components from any
+        torch.manual_seed(0)  # for the random start of a subspace iteration, which hardly matters
         _, values, vectors = torch.svd_lowrank(centered, q=min(components, *centered.shape))
     variances, unit = values**2 / len(centered), centered.pow(2).mean()
     kept = variances > (SMALLEST * unit).clamp(min=torch.finfo(unit.dtype).tiny)
@@ -166,21 +164,21 @@ def _cluster(rows: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     return kmeans.centroids
 
 
-def _scale(layer: Layer, made: Tensor) -> None:
-    """Scale the outputs that a layer without bias has just made, and the layer with them, to variance 1 and mean .1."""
-    channels = 1 if isinstance(layer, nn.Conv2d) else made.dim() - 1
-    mean, deviation = _statistics(made, channels)
-    shape = [-1 if dim == channels else 1 for dim in range(made.dim())]
+def _scale(layer: Layer, outputs: Tensor) -> None:
+    """Scale the outputs of a layer whose bias is zero, and the layer with them, to variance 1 and mean .1; in place."""
+    channels = 1 if isinstance(layer, nn.Conv2d) else outputs.dim() - 1
+    mean, deviation = _statistics(outputs, channels)
+    shape = [-1 if dim == channels else 1 for dim in range(outputs.dim())]
     layer.weight.div_(deviation.view(-1, *[1] * (layer.weight.dim() - 1)))
-    made.div_(deviation.view(shape))
+    outputs.div_(deviation.view(shape))
     if layer.bias is not None:
         layer.bias.copy_(BIAS - mean / deviation)
-        made.add_(layer.bias.view(shape))
+        outputs.add_(layer.bias.view(shape))
 
 
-def _take_statistics(norm: Any, given: tuple[Tensor]) -> None:
-    """Batch norm as it would be after many batches of these inputs; outputs of variance 1 and mean .1."""
-    mean, deviation = _statistics(given[0], 1)
+def _take_statistics(norm: Any, inputs: tuple[Tensor]) -> None:
+    """Set a batch norm's statistics to those of these inputs; its outputs have variance 1 and mean .1."""
+    mean, deviation = _statistics(inputs[0], 1)
     if norm.track_running_stats:
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(deviation**2)
@@ -190,7 +188,7 @@ def _take_statistics(norm: Any, given: tuple[Tensor]) -> None:
 
 
 def _statistics(values: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel, the dimension `channels`; 1 for the deviation of one that does not vary."""
+    """Mean and deviation along the dimension `channels`; the deviation is 1 for a channel that does not vary."""
     others = [dim for dim in range(values.dim()) if dim != channels]
     deviation, mean = torch.std_mean(values, others, correction=0)
     return mean, torch.where(deviation > FLAT * mean.abs(), deviation, 1.0)

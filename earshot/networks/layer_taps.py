@@ -1,16 +1,16 @@
-"""Where torchvision's classifiers are cut into AlexNet's layers: one rule for all, on the graph of their operations.
+"""Finds AlexNet's layers in torchvision's classifiers by one rule on the graph of their operations.
 
-conv5   the last map: what is averaged over positions at the end, or what a max pool just before that reads
+conv5   the last map: the input of the final average over positions, or of a max pool just before it
 max5    the maximum of each conv5 channel
-pool5   the map after the network's own max pool (VGG); or else after AlexNet's, 3 wide at stride 2, where conv5 has
-        more than 2 positions a side; or else conv5
-fc7     what the output layer reads: a hidden layer (VGG, MobileNetV3) or the average of conv5 (ResNet)
-fc6     what the fully connected layer before it reads: a hidden layer (VGG) or the average of conv5 (MobileNetV3); or,
-        where there is no such layer, the average of the last map of the stage before conv5's (ResNet)
+pool5   the map after the network's own max pool (VGG); otherwise after AlexNet's pool, size 3 and stride 2, if conv5
+        has more than 2 positions a side; otherwise conv5
+fc7     the input of the output layer: a hidden layer (VGG, MobileNetV3) or the average of conv5 (ResNet)
+fc6     the input of the fully connected layer before it: a hidden layer (VGG) or the average of conv5 (MobileNetV3);
+        without such a layer, the average of the last map of the stage before conv5's (ResNet)
 
-A stage is what is computed at one resolution; its last map is the last through which all that comes later passes.
-Torchvision's own feature extractor begins at the picture and holds its modules; here a part may begin at conv5, as a
-detector needs it, and runs on the classifier itself, whose modules and weights may be exchanged.
+A stage is all that is computed at one resolution; its last map is the last one that all later operations depend on.
+Torchvision's own feature extractor starts at the image and keeps copies of the modules; here a part may start at conv5,
+as a detector requires, and runs on the classifier itself, whose modules and weights may be replaced.
 """
 
 import warnings
@@ -31,25 +31,25 @@ from torchvision.ops import StochasticDepth
 
 from earshot.core.errors import EarshotError
 
-PREFIX = "torchvision-"  # of the one name that is also one of ours, alexnet
+PREFIX = "torchvision-"  # of alexnet, which is also the name of one of our networks
 PROBE_SIZES = 224, 448  # px, two sizes that every convolutional classifier takes
 AVERAGES = functional.adaptive_avg_pool2d, "mean"
-MOST_SHRUNK = 3  # from one stage to the next; Inception's odd sizes make it more than 2
+MOST_SHRUNK = 3  # largest factor from one stage to the next; more than 2 because of Inception's odd sizes
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A classifier in parts, each a graph with one input and one output over the classifier's own modules.
+    """The parts of a classifier, each a graph with one input and one output over the classifier's own modules.
 
     Args:
-        earlier: from normalised pictures to the last map of the stage before conv5's.
+        earlier: from normalized images to the last map of the stage before conv5's.
         later: from there to conv5.
         pool: the network's own max pool after conv5, if it has one.
-        hidden: from the pooled conv5, or conv5, to fc7; in two parts with fc6 between them, or in one.
-        fully_connected: names of the layers that follow conv5, the output layer last.
-        dropouts: names of the dropouts that follow conv5.
-        left_out: names of the modules that scores do not depend on: auxiliary classifiers.
-        stride: px of the picture from one position of conv5 to the next.
+        hidden: from the pooled conv5, or conv5, to fc7; two parts with fc6 between them, or one.
+        fully_connected: names of the layers after conv5, the output layer last.
+        dropouts: names of the dropouts after conv5.
+        left_out: names of the modules on which scores do not depend: auxiliary classifiers.
+        stride: px of the image from one position of conv5 to the next.
     """
 
     earlier: Graph
@@ -63,7 +63,7 @@ class Parts:
 
 
 def torchvision_names() -> list[str]:
-    """The names of torchvision's classifiers as `pretrain.backbone` gives them."""
+    """The names of torchvision's classifiers as values of `pretrain.backbone`."""
     names = torchvision.models.list_models(module=torchvision.models)
     return sorted(PREFIX + name if name == "alexnet" else name for name in names)
 
@@ -71,26 +71,26 @@ def torchvision_names() -> list[str]:
 def build_body(name: str) -> nn.Module:
     """The classifier of that name with random weights and one class."""
     with warnings.catch_warnings(), _NumbersInMemory():
-        warnings.simplefilter("ignore", FutureWarning)  # GoogLeNet announces another default
+        warnings.simplefilter("ignore", FutureWarning)  # GoogLeNet announces a new default
         return torchvision.models.get_model(name.removeprefix(PREFIX), weights=None, num_classes=1)
 
 
 @cache
 def parts_of(name: str) -> Parts:
-    """Cut the classifier of that name.
+    """The parts of the classifier of that name.
 
     Raises:
         EarshotError: it does not average a map over positions.
     """
     body = _skeleton(name)
-    graph = LeafModuleAwareTracer(leaf_modules=[StochasticDepth]).trace(body)  # its mode decides as it runs
+    graph = LeafModuleAwareTracer(leaf_modules=[StochasticDepth]).trace(body)  # depends on the mode at run time
     try:
         shapes, larger = (_shapes(body, graph, size) for size in PROBE_SIZES)
         conv5, pooled = _conv5(body, graph)
         before, later = _stage_before(graph, conv5, shapes)
     except (RuntimeError, AssertionError, StopIteration):
-        wanted = "a convolutional network of torchvision, such as resnet18"
-        raise EarshotError(f"pretrain.backbone is {name}, which is not convolutional; wanted {wanted}") from None
+        advice = "use a convolutional network of torchvision, such as resnet18"
+        raise EarshotError(f"pretrain.backbone is {name}, which is not convolutional; {advice}") from None
     tail = list(graph.nodes)[list(graph.nodes).index(conv5) + 1 :]
     layers = [node for node in tail if _is(body, node, nn.Linear | nn.Conv2d)]
     cuts = [pooled, *(layer.args[0] for layer in layers[-2:])]
@@ -107,7 +107,7 @@ def parts_of(name: str) -> Parts:
 
 
 def _conv5(body: nn.Module, graph: Graph) -> tuple[Node, Node]:
-    """The node of conv5, and that of its own max pool, or conv5 again where there is none."""
+    """The nodes of conv5 and of its max pool; without a max pool, conv5 twice."""
     nodes = list(graph.nodes)
     output = next(node for node in reversed(nodes) if _is(body, node, nn.Linear | nn.Conv2d))
     average = next(node for node in reversed(nodes) if _is(body, node, nn.AdaptiveAvgPool2d) or node.target in AVERAGES)
@@ -118,7 +118,7 @@ def _conv5(body: nn.Module, graph: Graph) -> tuple[Node, Node]:
 
 
 def _stage_before(graph: Graph, conv5: Node, shapes: dict[Node, tuple[int, ...]]) -> tuple[Node, Graph]:
-    """The last map of the stage before conv5's, and what is computed from there to conv5."""
+    """The last map of the stage before conv5's, and the graph from there to conv5."""
     nodes = list(graph.nodes)
     side = shapes[conv5][-1]
     for node in reversed(nodes[: nodes.index(conv5)]):
@@ -130,7 +130,7 @@ def _stage_before(graph: Graph, conv5: Node, shapes: dict[Node, tuple[int, ...]]
 
 
 def _between(start: Node, end: Node) -> Graph:
-    """The graph that computes `end` from `start` alone; raises LookupError if it takes more."""
+    """The graph that computes `end` from `start` alone; raises LookupError if `end` depends on more."""
     part = Graph()
     copies = {start: part.placeholder("given")}
     for node in start.graph.nodes:
@@ -152,15 +152,15 @@ def _is(body: nn.Module, node: Node, kind: Any) -> bool:
 
 @cache
 def pooled_side(name: str, image_size: int) -> int:
-    """Positions along one side of the maps that the part `hidden` reads, of a picture of `image_size` px.
+    """Positions along one side of the maps that the part `hidden` reads, for an image of `image_size` px.
 
     Raises:
-        EarshotError: the picture is too small.
+        EarshotError: the image is too small.
     """
     if side := _side(name, image_size):
         return side
     smallest = next(size for size in count(image_size) if _side(name, size))
-    raise EarshotError(f"pretrain.image_size is {image_size}; {name} wants {smallest} px or more")
+    raise EarshotError(f"pretrain.image_size is {image_size}; {name} requires {smallest} px or more")
 
 
 def _side(name: str, image_size: int) -> int:
@@ -169,27 +169,27 @@ def _side(name: str, image_size: int) -> int:
     try:
         for part in (parts.earlier, parts.later, parts.pool):
             values = Interpreter(_skeleton(name), graph=part).run(values) if part else values
-    except RuntimeError:  # nothing is left for some kernel
+    except RuntimeError:  # a map is smaller than a kernel
         return 0
     return values.shape[3]
 
 
 @cache
 def _skeleton(name: str) -> nn.Module:
-    """The classifier without memory for its weights: shapes are all that is asked of it."""
+    """The classifier without memory for its weights, to compute shapes."""
     with torch.device("meta"):
         return build_body(name).eval()
 
 
 def _shapes(body: nn.Module, graph: Graph, size: int) -> dict[Node, tuple[int, ...]]:
-    """The shape of everything that a network computes of one picture."""
+    """The shape of every value that a network computes for one image."""
     whole = Interpreter(body, garbage_collect_values=False, graph=graph)
     whole.run(torch.empty(1, 3, size, size, device="meta"))
     return {node: tuple(getattr(value, "shape", ())) for node, value in whole.env.items()}
 
 
 class _NumbersInMemory(TorchFunctionMode):
-    """Under the device `meta`, RegNet could not read the widths that it computes; weights are made in other ways."""
+    """Keeps plain tensors on the CPU: on the device `meta`, RegNet could not read the widths that it computes."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})

@@ -1,4 +1,4 @@
-"""What every network is to the rest: uint8 pictures in, scores out, and the layers that it declares for probes."""
+"""The base classes of networks: uint8 images in, scores out, and named layers for probes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,22 +13,22 @@ from earshot.core.params import Group
 
 Width = Annotated[float, Field(ge=1 / 64, le=4)]  # factor on the channels of all layers
 
-# Mean and deviation of the channels of natural photographs (those of ImageNet, as the papers use), on the scale 0-255.
+# Mean and deviation of the channels of ImageNet, as in the papers, on the scale 0-255.
 CHANNEL_MEAN = (123.675, 116.28, 103.53)
 CHANNEL_DEVIATION = (58.395, 57.12, 57.375)
 
 
 class ImageEncoder(nn.Module, ABC):
-    """What probes see of any network over pictures as they are decoded: uint8, (pictures, 3, image_size, image_size).
+    """A network over decoded images, uint8 (images, 3, image_size, image_size), with layers for probes.
 
     Args:
-        image_size: side of the pictures in px.
+        image_size: side of the images in px.
 
     Attributes:
-        frames: images that belong together; where it is not 1, pictures are (n, frames, 3, image_size, image_size).
-        probe_layers: names of the layers that probes may ask for, in the order in which they are computed; none for a
-            network that sees no single pictures.
-        architecture: the name and the arguments, from which the network is built again.
+        frames: images of one sequence; if it is not 1, inputs are (n, frames, 3, image_size, image_size).
+        probe_layers: names of the layers that probes may use, in the order of computation; none for a network that
+            takes no single images.
+        architecture: the name and the arguments, from which the network can be rebuilt.
     """
 
     channel_mean: Tensor
@@ -45,56 +45,56 @@ class ImageEncoder(nn.Module, ABC):
 
     @abstractmethod
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The `probe_layers` with their values, (pictures, ...), after the nonlinearity, each when it is asked for."""
+        """The `probe_layers` with their values, (images, ...), after the nonlinearity; computed one by one."""
 
     def features(self, images: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Activations of the layers asked for, a flat row a picture.
+        """Activations of the requested layers, one flat row per image.
 
         Dropout and batch norm follow the mode: call `eval()` to probe.
 
         Args:
-            images: uint8, (pictures, 3, image_size, image_size).
-            layers: some of `probe_layers`, or all of them; nothing beyond the last one needed is computed.
+            images: uint8, (images, 3, image_size, image_size).
+            layers: some of `probe_layers`, by default all; later layers are not computed.
 
         Raises:
-            ValueError: an unknown layer, or pictures of another size or type.
+            ValueError: a layer is unknown, or the images have another size or type.
         """
         layers = self.probe_layers if layers is None else layers
         if unknown := set(layers) - set(self.probe_layers):
-            raise ValueError(f"layers {sorted(unknown)} are not in a network; it has {', '.join(self.probe_layers)}")
-        found: dict[str, Tensor] = {}
+            raise ValueError(f"the network has no layers {sorted(unknown)}; it has {', '.join(self.probe_layers)}")
+        features: dict[str, Tensor] = {}
         for layer, values in self.activations(self.normalize(self._checked(images))):
             if layer in layers:
-                found[layer] = values.flatten(1)
-            if len(found) == len(set(layers)):
+                features[layer] = values.flatten(1)
+            if len(features) == len(set(layers)):
                 break
-        return {layer: found[layer] for layer in layers}
+        return {layer: features[layer] for layer in layers}
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Float pictures of zero mean and unit variance, channel by channel, of uint8 pictures of any size."""
+        """Normalize each channel of uint8 images of any size by ImageNet's mean and deviation."""
         return (images - self.channel_mean) / self.channel_deviation
 
     def _checked(self, images: Tensor) -> Tensor:
         frames = () if self.frames == 1 else (self.frames,)
-        wanted = (*frames, 3, self.image_size, self.image_size)
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
-            found = f"{images.dtype} of shape {tuple(images.shape)}"
-            raise ValueError(f"pictures are {found}; this network wants torch.uint8 of shape (pictures, {wanted})")
+        expected = (*frames, 3, self.image_size, self.image_size)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != expected:
+            actual = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"images are {actual}; this network requires torch.uint8 of shape (images, {expected})")
         return images
 
 
 class Convolutional(ImageEncoder):
-    """A network with maps over the positions of a picture: what heatmaps, units and detection can be made of."""
+    """A network with maps over the positions of an image, as heatmaps, units and detection require."""
 
     @abstractmethod
     def convolve(self, normalized: Tensor) -> Tensor:
-        """The conv5 maps after their nonlinearity, (pictures, channels, height, width), of pictures of any size."""
+        """The conv5 maps after their nonlinearity, (images, channels, height, width), of images of any size."""
 
 
 class ClassifierArguments(Group):
-    """The arguments of a classifier, in the ranges in which encoder.json may have them.
+    """The arguments of a classifier, with the ranges that encoder.json may hold.
 
-    A damaged or hostile file must not be able to ask for a huge network.
+    The ranges keep a damaged or hostile file from building a huge network.
     """
 
     classes: Annotated[int, Field(ge=1, le=100_000)]
@@ -104,21 +104,21 @@ class ClassifierArguments(Group):
 
 
 class Network(ImageEncoder):
-    """A classifier of pictures: what the stage pretrain trains, and what is trained on by fine-tuning.
+    """An image classifier, for the stage pretrain and for fine-tuning.
 
-    A picture runs through `normalise`, `penultimate` and the output layer.
+    An image runs through `normalize`, `penultimate` and the output layer.
 
     Args:
-        name: of the architecture, as `pretrain.backbone` gives it; without it, that of the module of the class.
+        name: of the architecture, as in `pretrain.backbone`; by default that of the class's module.
         classes: number of outputs.
         width: factor on all channels and hidden units.
-        image_size: side of the pictures in px.
+        image_size: side of the images in px.
         dropout: probability at the dropouts among the fully connected layers.
 
     Attributes:
-        has_width: whether widths other than 1 can be had.
+        has_width: whether the network supports widths other than 1.
         fully_connected_names: the fully connected layers in order, the output layer last.
-        left_out: modules that the architecture has elsewhere and not here: auxiliary classifiers.
+        left_out: modules of the original architecture that this one omits: auxiliary classifiers.
     """
 
     arguments: type[Group] = ClassifierArguments
@@ -138,19 +138,19 @@ class Network(ImageEncoder):
 
     @abstractmethod
     def penultimate(self, normalized: Tensor) -> Tensor:
-        """What the output layer reads, (pictures, units), of normalised pictures."""
+        """The input of the output layer, (images, units), for normalized images."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores of the classes, (pictures, classes), of uint8 pictures (pictures, 3, image_size, image_size)."""
+        """Scores of the classes, (images, classes), of uint8 images (images, 3, image_size, image_size)."""
         return self.scores(self.penultimate(self.normalize(self._checked(images))))
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Scores of the classes, (pictures, classes), of what `penultimate` gives."""
+        """Scores of the classes, (images, classes), from the output of `penultimate`."""
         return self.fully_connected[-1](hidden)
 
     @property
     def fully_connected(self) -> list[nn.Module]:
-        """The layers that are trained when only the head is: the hidden ones in order, and the output layer."""
+        """The layers that mode `head` trains: the hidden ones in order, and the output layer."""
         return [self.get_submodule(name) for name in self.fully_connected_names]
 
     def renew_fully_connected(self, classes: int) -> None:
@@ -160,21 +160,21 @@ class Network(ImageEncoder):
         self.renew_output(classes)
 
     def renew_output(self, classes: int) -> None:
-        """Put a zero output layer of `classes` in the place of the old one: at first all are equally likely."""
+        """Replace the output layer by a zero one of `classes`: at first all classes are equally likely."""
         parent, _, name = self.fully_connected_names[-1].rpartition(".")
         setattr(self.get_submodule(parent), name, _zero_output(self.fully_connected[-1], classes))
         self.architecture["classes"] = classes
 
 
 class ConvolutionalNetwork(Network, Convolutional):
-    """A convolutional classifier: a picture runs through `normalise`, `convolve`, `pool`, `hidden` and the output.
+    """A convolutional classifier: an image runs through `normalize`, `convolve`, `pool`, `hidden` and the output.
 
-    A detector may take a picture of any size through the first two and cut regions of pooled_side x pooled_side out of
-    conv5 for `hidden`.
+    A detector may pass an image of any size through the first two and pool regions of conv5 to pooled_side x
+    pooled_side for `hidden`.
 
     Attributes:
-        stride: px of the picture from one position of conv5 to the next.
-        pooled_side: positions along one side of the maps that `hidden` is given when a picture is classified.
+        stride: px of the image from one position of conv5 to the next.
+        pooled_side: positions along one side of the maps that `hidden` takes.
     """
 
     stride: int
@@ -182,11 +182,11 @@ class ConvolutionalNetwork(Network, Convolutional):
 
     @abstractmethod
     def pool(self, conv5: Tensor) -> Tensor:
-        """The maps that `hidden` reads, of the conv5 maps."""
+        """The input of `hidden`, from the conv5 maps."""
 
     @abstractmethod
     def hidden(self, pooled: Tensor) -> Tensor:
-        """What the output layer reads, (pictures, units), of maps (pictures, channels, pooled_side, pooled_side)."""
+        """The input of the output layer, (images, units), from maps (images, channels, pooled_side, pooled_side)."""
 
     def penultimate(self, normalized: Tensor) -> Tensor:
         return self.hidden(self.pool(self.convolve(normalized)))
@@ -196,12 +196,12 @@ def require_convolutional(network: ImageEncoder) -> Convolutional:
     """The network itself.
 
     Raises:
-        EarshotError: it has no maps over the positions of a picture.
+        EarshotError: it has no maps over the positions of an image.
     """
     if isinstance(network, Convolutional):
         return network
     raise EarshotError(
-        f"{network.architecture['name']} is not convolutional; wanted one that is, such as alexnet or ave"
+        f"{network.architecture['name']} is not convolutional; use a network that is, such as alexnet or ave"
     )
 
 
@@ -214,7 +214,7 @@ def initialize(module: nn.Module) -> None:
 
 
 def _zero_output(old: Any, classes: int) -> nn.Module:
-    """Made on no device first, so that nothing is drawn: other layers' weights must not depend on the classes."""
+    """Built on the device `meta`, which draws no numbers: other weights must not depend on the classes."""
     if isinstance(old, nn.Conv2d):  # SqueezeNet's
         new: nn.Module = nn.Conv2d(old.in_channels, classes, 1, device="meta")
     else:

@@ -1,4 +1,4 @@
-"""The towers of the correspondence networks: 3x3 convolutions in four blocks of two, for pictures and for spectrograms.
+"""The towers of the correspondence networks: 3x3 convolutions in four blocks of two, for images and for spectrograms.
 
 64, 128, 256 and 512 channels, batch norm and ReLU after each convolution, 2x2 max pools between the blocks
 (Arandjelovic & Zisserman 2017, section 2.1 and Figure 2).
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 CHANNELS = (64, 128, 256, 512)  # of the four blocks
 EMBEDDING = 128  # Arandjelovic & Zisserman 2018, section 3.1
-SMALLEST_SIDE = 16  # px of a picture that leave something of conv4 at either stride
+SMALLEST_SIDE = 16  # px, the smallest image for which conv4 has an output at either stride
 
 
 def scaled(units: int, width: float) -> int:
@@ -21,11 +21,11 @@ def scaled(units: int, width: float) -> int:
 
 
 class Tower(nn.Sequential):
-    """From pictures or spectrograms (n, channels, height, width) to conv4_2 after its batch norm and before its ReLU.
+    """From images or spectrograms (n, channels, height, width) to conv4_2 after its batch norm and before its ReLU.
 
-    The convolutions are conv1_1 to conv4_2; they have no biases, which batch norm would take away again. At stride 1 a
-    picture of 224 px becomes 28 x 28, and 257 x 199 become 32 x 24; at stride 2 14 x 14 and 16 x 12. A position of
-    conv4_2 sees 68 x 68 of the input, or 133 x 133.
+    The convolutions conv1_1 to conv4_2 have no biases, because batch norm would cancel them. At stride 1 an image of
+    224 px becomes 28 x 28, and 257 x 199 become 32 x 24; at stride 2 14 x 14 and 16 x 12. The receptive field of a
+    position of conv4_2 is 68 x 68 at stride 1, or 133 x 133 at stride 2.
 
     Args:
         channels: of the input.
@@ -36,11 +36,11 @@ class Tower(nn.Sequential):
     def __init__(self, channels: int, *, width: float, stride: int) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for block, wide in enumerate((scaled(wide, width) for wide in CHANNELS), 1):
-            for place in (f"{block}_1", f"{block}_2"):
-                step = stride if place == "1_1" else 1
-                layers[f"conv{place}"] = nn.Conv2d(channels, wide, 3, step, padding=1, bias=False)
-                layers[f"norm{place}"] = nn.BatchNorm2d(wide)
-                layers[f"relu{place}"] = nn.ReLU(inplace=True)
+            for suffix in (f"{block}_1", f"{block}_2"):
+                step = stride if suffix == "1_1" else 1
+                layers[f"conv{suffix}"] = nn.Conv2d(channels, wide, 3, step, padding=1, bias=False)
+                layers[f"norm{suffix}"] = nn.BatchNorm2d(wide)
+                layers[f"relu{suffix}"] = nn.ReLU(inplace=True)
                 channels = wide
             layers[f"pool{block}"] = nn.MaxPool2d(2)
         for beyond in ("relu4_2", "pool4"):
@@ -50,9 +50,9 @@ class Tower(nn.Sequential):
 
 
 def pooled(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps (n, channels, h, w) max-pooled to at most height x width positions, a row each: (n, channels * h' * w').
+    """Maps (n, channels, h, w) max-pooled to at most height x width positions, flat: (n, channels * h' * w').
 
-    Where the sides divide, pools are as wide as their stride; else they overlap, so that nothing is left out.
+    Pools overlap if the sides do not divide, so that they cover the whole map.
     """
     return functional.adaptive_max_pool2d(maps, (min(height, maps.shape[2]), min(width, maps.shape[3]))).flatten(1)
 

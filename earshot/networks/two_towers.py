@@ -1,4 +1,4 @@
-"""What L3-Net, AVE-Net and AVOL-Net share: a tower for pictures, a tower for sounds, and what is made of both.
+"""The common base of L3-Net, AVE-Net and AVOL-Net: an image tower, an audio tower, and a head that compares them.
 
 Sources: Arandjelovic & Zisserman, "Look, listen and learn" (ICCV 2017), section 2, for the towers; the same, "Objects
 that sound" (ECCV 2018), and its account in Kim (2020), section 3.1.
@@ -30,18 +30,18 @@ class TowerArguments(CorrespondenceArguments):
 
 
 class TwoTowers(Correspondence, Convolutional):
-    """What the three have in common: pictures and one-second sounds through a tower each.
+    """An image tower and an audio tower for one-second sounds.
 
-    Pictures are normalised by ImageNet's mean and deviation, spectrograms by one mean and one deviation over all values
-    of the training spectrograms (Kim 2020, section 3.3), which `fit_sound_scale` sets and weights keep; before that
-    they are 0 and 1. The layers that are probed: conv5 is conv4_2 after its ReLU, `max5` its global maximum, `pool5`
-    the map pooled to at most 4 x 4, `fc7` the embedding and `fc6` the hidden layer before it; where there is none, the
-    global maximum.
+    Images are normalized by ImageNet's mean and deviation, spectrograms by one mean and one deviation over all values
+    of the training spectrograms (Kim 2020, section 3.3). `fit_audio_scale` sets these, and they are saved with the
+    weights; before that they are 0 and 1. Probe layers: conv5 is conv4_2 after its ReLU, `max5` its global maximum,
+    `pool5` the map pooled to at most 4 x 4, `fc7` the embedding and `fc6` the hidden layer before it, or without one
+    the global maximum.
 
     Args:
         width: factor on all channels and hidden units.
-        stride: of the first convolution of both towers; the papers have 1 for L3 and 2 for AVE and AVOL.
-        image_size: side of the pictures in px.
+        stride: of the first convolution of both towers; the papers use 1 for L3 and 2 for AVE and AVOL.
+        image_size: side of the images in px.
     """
 
     arguments = TowerArguments
@@ -53,8 +53,8 @@ class TwoTowers(Correspondence, Convolutional):
     def __init__(self, *, width: float = 1.0, stride: int = 2, image_size: int = 224) -> None:
         super().__init__(image_size=image_size, width=width, stride=stride)
         self.spectrogram = Spectrogram()
-        self.register_buffer("sound_mean", torch.zeros(()))
-        self.register_buffer("sound_deviation", torch.ones(()))
+        self.register_buffer("audio_mean", torch.zeros(()))
+        self.register_buffer("audio_std", torch.ones(()))
         self.image_tower = Tower(3, width=width, stride=stride)
         self.audio_tower = Tower(1, width=width, stride=stride)
         self.build_head(self.image_tower.channels, scaled(EMBEDDING, width))
@@ -63,11 +63,11 @@ class TwoTowers(Correspondence, Convolutional):
 
     @abstractmethod
     def build_head(self, channels: int, units: int) -> None:
-        """Make the layers after the towers, which give `channels`; the papers' 128 `units` are as many here."""
+        """Build the layers after the towers of `channels`; `units` replaces the papers' 128."""
 
     @abstractmethod
     def init_head(self) -> None:
-        """Give the last layer its first weights."""
+        """Set the initial weights of the last layer."""
 
     def convolve(self, normalized: Tensor) -> Tensor:
         return torch.relu(self.image_tower(normalized))
@@ -87,35 +87,35 @@ class TwoTowers(Correspondence, Convolutional):
         return self.compare(gather(images, image_index), gather(sounds, audio_index))
 
     def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
-        """What the network would say if all of the picture gave what each of its positions gives.
+        """The match score at each position: float32 (pairs, height, width).
 
-        The papers have a map for AVOL alone; for the others this is their own comparison, position by position.
+        The papers define a map for AVOL only; the other networks compare the sound with each position separately.
         """
         sounds = self.project_audio(global_max_pool(self.audio_maps(sounds)))
         return self.compare(self.project_positions(images), sounds[:, None, None])
 
     def project_positions(self, images: Tensor) -> Tensor:
-        """What is compared with sounds at each position of conv4_2: (pictures, height, width, units)."""
+        """The image features to compare with audio at each position of conv4_2: (images, height, width, units)."""
         return self.project_image(torch.relu(self.image_maps(images)).permute(0, 2, 3, 1))
 
     @abstractmethod
     def project_image(self, channels: Tensor) -> Tensor:
-        """What of the picture tower's `channels` (..., channels) is compared with sounds: (..., units)."""
+        """The features to compare with audio, (..., units), from the image tower's `channels` (..., channels)."""
 
     @abstractmethod
     def project_audio(self, channels: Tensor) -> Tensor:
-        """What of the sound tower's `channels` (..., channels) is compared with pictures: (..., units)."""
+        """The features to compare with images, (..., units), from the audio tower's `channels` (..., channels)."""
 
     @abstractmethod
     def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
-        """Log-odds that they belong together, float32 (...), of (..., units) that broadcast with each other."""
+        """Log-odds of a match, float32 (...), of features (..., units) that broadcast with each other."""
 
     @torch.no_grad()
     def fit_audio_scale(self, waveforms: Tensor) -> None:
         """Set the mean and the deviation of spectrograms to those of these training sounds, (sounds, 48000).
 
         Raises:
-            EarshotError: all values are the same, as those of silence are.
+            EarshotError: all values are equal, as in silence.
         """
         super().fit_audio_scale(waveforms)
         parts = waveforms.split(SCALED_AT_ONCE)
@@ -126,19 +126,19 @@ class TwoTowers(Correspondence, Convolutional):
         mean, square = sums / (len(waveforms) * values[0].numel())
         deviation = (square - mean.square()).clamp(min=0).sqrt()
         if deviation < 1e-3:
-            raise EarshotError(f"{len(waveforms)} training sounds are all alike or silent; wanted sound to learn from")
+            raise EarshotError(f"{len(waveforms)} training sounds are silent or identical; give clips with sound")
         self.audio_mean.copy_(mean)
         self.audio_std.copy_(deviation)
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
-        conv5 = self.convolve(normalized)  # (pictures, 512 w, side, side)
+        conv5 = self.convolve(normalized)  # (images, 512 w, side, side)
         max5 = conv5.amax((2, 3))
         yield "max5", max5
         yield "pool5", pooled(conv5, POOL5_SIDE, POOL5_SIDE)
         yield from zip(("fc6", "fc7"), self.probe_features(conv5), strict=True)
 
     def probe_features(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
-        """fc6 and fc7, (pictures, units), of conv4_2 after its ReLU."""
+        """fc6 and fc7, (images, units), from conv4_2 after its ReLU."""
         max5 = conv5.amax((2, 3))
         return max5, max5
 

@@ -32,7 +32,7 @@ MARKS = {
     "descriptor": (BLUE, "o", 9),
     "wrong sound": (VERMILION, "X", 7),
     "random weights": (GREEN, "s", 6),
-    "colour histogram": (PURPLE, "D", 6),
+    "color histogram": (PURPLE, "D", 6),
     "chance": (MUTED, "|", 11),
 }
 OTHER_CONTROLS = "other controls"

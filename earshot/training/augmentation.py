@@ -1,6 +1,6 @@
-"""What is changed at random in the pictures that a network trains on: where they are cropped, and their colours.
+"""Random changes of training images: crops, flips and colors.
 
-Whatever is random is drawn before the work from a generator that the caller gives, so that a batch can be made again.
+All random numbers come from the caller's generator before any image is read, so that every batch is reproducible.
 """
 
 import math
@@ -15,19 +15,19 @@ from earshot.networks.crops import Changes
 
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
 
-# Luma and the two chroma axes of NTSC. Hue turns the chroma plane, saturation scales it, luma and greys stay.
+# Luma and the two chroma axes of NTSC. Hue rotates the chroma plane, saturation scales it; luma and grays stay.
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly pictures are changed; the values of `pretrain` of the same names.
+    """How strongly images are changed; the parameters of `pretrain` of the same names.
 
     Args:
-        crop_min_scale, crop_max_scale: smallest and largest share of an image's area that a random crop shows; a
-            minimum of 1 shows the middle square, as validation does.
+        crop_min_scale, crop_max_scale: smallest and largest share of an image's area in a random crop; a minimum of 1
+            takes the middle square, as validation does.
         brightness, contrast, saturation: each varies by a factor of 1 - strength to 1 + strength.
-        hue: turns by up to this share of a whole turn, either way.
+        hue: rotates by up to this share of a full turn, either way.
         grayscale_prob: share of the images that lose their color.
         flip_prob: share of the images that are mirrored.
     """
@@ -42,7 +42,7 @@ class Augmentation:
     flip_prob: float = 0.0
 
     def draw(self, images: int, generator: np.random.Generator) -> Changes:
-        """What happens to each of so many pictures."""
+        """Draw the changes of this many images."""
         chances = generator.random((images, 10))
         strengths = np.array([self.brightness, self.contrast, self.saturation])
         factors = 1 + strengths * (2 * chances[:, :3] - 1)
@@ -65,17 +65,17 @@ class Augmentation:
 
 
 def augmentation_of(params: Any) -> Augmentation:
-    """The augmentation that the parameters of a training (`earshot.params.training.Training`) ask for."""
+    """The augmentation of the parameters of a training (`earshot.params.training.Training`)."""
     return Augmentation(
         **{field.name: getattr(params, field.name) for field in fields(Augmentation) if hasattr(params, field.name)}
     )
 
 
 def recolor(images: Tensor, changes: Changes) -> Tensor:
-    """Change brightness, contrast, saturation and hue of uint8 pictures (pictures, 3, height, width), on their device.
+    """Change brightness, contrast, saturation and hue of uint8 images (images, 3, height, width), on their device.
 
-    All four are affine in a pixel's colour x: with brightness b, contrast c, mean luma m of the picture and T for hue
-    and saturation, which leave greys alone, T b (c x + (1 - c) m) = b c T x + b (1 - c) m.
+    All four are affine in a pixel's color x. With brightness b, contrast c, mean luma m of the image, and T for hue
+    and saturation, which keeps grays: T b (c x + (1 - c) m) = b c T x + b (1 - c) m.
     """
     if changes.colors is None:
         return images
@@ -84,20 +84,20 @@ def recolor(images: Tensor, changes: Changes) -> Tensor:
     gray = torch.as_tensor(changes.brightness * (1 - changes.contrast), **like)
     luma = torch.as_tensor(RGB_TO_YIQ[0], **like)
     changed = torch.empty_like(images)
-    several = len(images) if images.is_cuda else 1  # one picture and its colours stay in the cache of a CPU
+    several = len(images) if images.is_cuda else 1  # one image and its colors fit the cache of a CPU
     values = torch.empty((several, 3, images[0, 0].numel()), **like)
     colors = torch.empty_like(values)
     for start in range(0, len(images), several):
         part = slice(start, start + several)
         values.copy_(images[part].flatten(2))
-        offset = (values.mean(2) @ luma * gray[part] + 0.5)[:, None, None]  # a half, since what follows cuts
+        offset = (values.mean(2) @ luma * gray[part] + 0.5)[:, None, None]  # 0.5, because the cast truncates
         torch.baddbmm(offset, matrices[part], values, out=colors)
         changed[part] = colors.clamp_(0, 255).view_as(changed[part])
     return changed
 
 
 def color_matrices(saturation: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Matrices (pictures, 3, 3) that scale chroma by `saturation` and turn it by `turns`."""
+    """Matrices (images, 3, 3) that scale chroma by `saturation` and rotate it by `turns`."""
     angle = 2 * math.pi * turns
     chroma = np.zeros((len(turns), 3, 3))
     chroma[:, 0, 0] = 1

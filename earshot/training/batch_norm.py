@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a network that is not trained: without them its activations say nothing of its weights."""
+"""Batch-norm statistics of an untrained network, which its activations require."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,19 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-SHOWN = 1024  # items of training batches from which statistics of a random network, and other first values, are made
+SAMPLED_ITEMS = 1024  # training items that give a random network its statistics and other initial values
 
 
 def first_batches(task: Any) -> list[Any]:
-    """The first training batches of a task, up to SHOWN items."""
-    return list(task.batches(range(min(task.batches_per_epoch, -(-SHOWN // task.batch_size)))))
+    """The first training batches of a task, up to SAMPLED_ITEMS items."""
+    return list(task.batches(range(min(task.batches_per_epoch, -(-SAMPLED_ITEMS // task.batch_size)))))
 
 
 @torch.no_grad()
 def estimate_batch_norm(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
-    """Set all running means and variances of a network to their averages over batches of its inputs, in place.
+    """Set all running means and variances of a network to their averages over batches of inputs, in place.
 
-    Weights do not change; the network is left in eval mode.
+    Weights do not change. The network ends in eval mode.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]

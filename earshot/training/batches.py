@@ -1,7 +1,7 @@
-"""Batches by number, of what lies in the row groups of a table, read a few row groups at a time.
+"""Numbered batches from the row groups of a table, of which a few are in memory at a time.
 
-Every batch is a pure function of the seed and its number: an interrupted training goes on with the very batch that was
-next, and any number of threads may prepare batches ahead.
+Every batch is a pure function of the seed and its number: an interrupted training resumes with the next batch, and any
+number of threads may prepare batches.
 """
 
 import threading
@@ -14,10 +14,10 @@ from earshot.core.rng import generator
 
 
 class ItemGroup(Protocol):
-    """Items that are read together: those that a training uses of one row group of a shard."""
+    """Items that are read together: those of one row group of a shard that a training uses."""
 
     def __len__(self) -> int:
-        """How many items it yields."""
+        """The number of items."""
 
     def read(self) -> list[Any]:
         """The items, in order."""
@@ -28,14 +28,14 @@ Item = TypeVar("Item")
 
 
 class Batches(Generic[Group, Item]):
-    """Items of groups in batches, by number.
+    """Numbered batches of the items of groups.
 
-    With a seed, every epoch draws the row groups in a new order, mixes them a pool at a time, and leaves out the items
-    that do not fill a last batch; batch n of epoch e is number e * batches_per_epoch + n. Without one, the items come
-    once, in the table's order, and the last batch may be short. Threads may ask at the same time.
+    With a seed, every epoch draws a new order of the row groups, shuffles their items one pool at a time, and drops
+    items that do not fill a last batch; batch n of epoch e has the number e * batches_per_epoch + n. Without a seed,
+    the items come once, in the table's order, and the last batch may be short. Access is thread-safe.
 
     Args:
-        pool: items that are mixed with each other, if not as many as the class says; two pools are held at a time.
+        pool: number of items that are shuffled together; the class has a default. Two pools are in memory at a time.
     """
 
     pool: int
@@ -53,8 +53,8 @@ class Batches(Generic[Group, Item]):
 
     def __getitem__(self, number: int) -> list[Item]:
         """The items of batch `number`."""
-        epoch, place = divmod(number, self.batches_per_epoch)
-        start, end = place * self.batch_size, min((place + 1) * self.batch_size, self.items)
+        epoch, index = divmod(number, self.batches_per_epoch)
+        start, end = index * self.batch_size, min((index + 1) * self.batch_size, self.items)
         order, starts, ends = self._plan(epoch)
         items: list[Item] = []
         for pool, (first, last) in enumerate(zip(starts, ends, strict=True)):
@@ -63,30 +63,30 @@ class Batches(Generic[Group, Item]):
         return items
 
     def _plan(self, epoch: int) -> tuple[list[np.ndarray], list[int], list[int]]:
-        """The row groups of each pool of an epoch, and the items before and up to the end of each pool."""
+        """The row groups of each pool of an epoch, and the first item and the end of each pool."""
         order = np.arange(len(self.groups))
         if self.seed is not None:
             order = generator("row groups", self.seed, epoch).permutation(order)
         ends = np.cumsum(self.sizes[order])
-        last = max(self.items // self.pool - 1, 0)  # what is less than a pool at the end goes into the one before
+        last = max(self.items // self.pool - 1, 0)  # a short last pool joins the one before
         pool_numbers = np.minimum((ends - self.sizes[order]) // self.pool, last)
         cuts = np.flatnonzero(np.diff(pool_numbers)) + 1
         pool_ends = [*(ends[cuts - 1]).tolist(), self.items]
         return np.split(order, cuts), [0, *pool_ends[:-1]], pool_ends
 
     def _load(self, epoch: int, pool: int, numbers: np.ndarray) -> list[Item]:
-        """A pool's items, mixed; the two pools that were loaded last are kept."""
+        """The shuffled items of a pool; the two most recent pools stay in memory."""
         with self._lock:
             if (epoch, pool) not in self._pools:
                 while len(self._pools) > 1:
                     del self._pools[next(iter(self._pools))]
                 items = [item for number in numbers for item in self.groups[number].read()]
-                self._pools[epoch, pool] = self._mixed(items, epoch, pool)
+                self._pools[epoch, pool] = self._shuffled(items, epoch, pool)
             return self._pools[epoch, pool]
 
-    def _mixed(self, items: list[Any], epoch: int, pool: int) -> list[Item]:
+    def _shuffled(self, items: list[Any], epoch: int, pool: int) -> list[Item]:
         """The items of a pool in the order of their batches."""
         if self.seed is None:
             return items
         order = generator("pool", self.seed, epoch, pool).permutation(len(items))
-        return [items[place] for place in order.tolist()]
+        return [items[index] for index in order.tolist()]

@@ -1,9 +1,9 @@
-"""The correspondence task: do a picture and a sound belong together? (Arandjelovic & Zisserman 2017, section 2).
+"""The correspondence task: do an image and a sound match? (Arandjelovic & Zisserman 2017, section 2).
 
-In an epoch every clip gives one pair that belongs together and one that does not (Kim 2020), side by side in a batch.
-Both have the same picture, and the sound of the one that does not is that of another clip of the batch, where it
-belongs: sounds of both kinds are cut alike, on one grid, and neither sense alone can tell them apart. A picture and a
-sound that two pairs share go through their towers once, which halves the towers' work.
+In an epoch every clip gives a matching and a mismatched pair (Kim 2020) in the same batch. Both have the same image.
+The mismatched sound is the matching sound of another clip of the batch: all sounds are cut the same way, on one grid,
+so that neither modality alone separates the two kinds. An image or sound that two pairs share passes its tower once,
+which halves the towers' work.
 """
 
 import math
@@ -29,23 +29,23 @@ from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation, recolor
 from earshot.training.batches import Batches
 
-# Clips that are mixed, and among which the sounds that do not belong are dealt: some 300 MB at ten frames of 256 px and
-# ten seconds of stereo. Two pools are held at a time.
+# Clips that are shuffled together and swap sounds: some 300 MB at ten frames of 256 px and ten seconds of stereo. Two
+# pools are in memory at a time.
 POOL_CLIPS = 256
-CHANCE = math.log(2)  # the loss of a network that cannot tell
-STUCK_STEPS, STUCK = 500, 0.003  # steps after which, and how near to chance, a training loss counts as stuck
-COLLAPSED = 1e-3  # spread of embeddings that all but coincide
+CHANCE = math.log(2)  # the loss of a random guess
+STUCK_STEPS, STUCK = 500, 0.003  # a loss this close to chance after so many steps counts as stuck
+COLLAPSED = 1e-3  # spread below which embeddings count as collapsed
 
 
 class Pairs(NamedTuple):
-    """Pictures and sounds, and the pairs that are made of them; all but `together` are what a network takes.
+    """Images, sounds and the pairs of them; all fields but `is_match` are inputs of a network.
 
     Args:
-        pictures: one a clip, uint8 (clips, 3, s, s) or (clips, frames, 3, s, s).
-        sounds: those that belong to them, in order, and any further ones; float32 (sounds, samples) or (sounds, 2,
+        images: one per clip, uint8 (clips, 3, s, s) or (clips, frames, 3, s, s).
+        sounds: their matching sounds, in order, and any further ones; float32 (sounds, samples) or (sounds, 2,
             samples).
-        image_index, audio_index: the numbers of each pair's picture and sound, int64 (pairs,).
-        is_match: 1 for the pairs that belong together, which come first, 0 for the others; float32 (pairs,).
+        image_index, audio_index: the index of each pair's image and sound, int64 (pairs,).
+        is_match: 1 for matching pairs, which come first, 0 for the others; float32 (pairs,).
     """
 
     images: Tensor
@@ -56,10 +56,10 @@ class Pairs(NamedTuple):
 
 
 class PairedClips(Batches[ClipRowGroup, tuple[SceneClip, SceneClip]]):
-    """Batches of clips, each with a clip of another group whose sound does not belong to it.
+    """Batches of clips, each with a clip of another group, which gives the mismatched sound.
 
-    The other is a clip of the same batch, and every clip of it is the other of one, where its groups allow it. With a
-    seed others are dealt anew in every epoch; without one the batches are those of a test, ever the same.
+    If the groups of a batch allow it, its clips swap their sounds: each clip's sound is the mismatched one of exactly
+    one other clip. With a seed, every epoch draws new partners; without one, as for a test, the pairs are fixed.
     """
 
     pool = POOL_CLIPS
@@ -71,15 +71,15 @@ class PairedClips(Batches[ClipRowGroup, tuple[SceneClip, SceneClip]]):
         deranged = derange_to_others(np.array([clip.group for clip in clips]), drawn)
         return items if (deranged < 0).any() else [(clip, clips[n]) for clip, n in zip(clips, deranged, strict=True)]
 
-    def _mixed(self, items: list[SceneClip], epoch: int, pool: int) -> list[tuple[SceneClip, SceneClip]]:
+    def _shuffled(self, items: list[SceneClip], epoch: int, pool: int) -> list[tuple[SceneClip, SceneClip]]:
         """The clips of a pool in the order of their batches, each with one of another group of the pool."""
-        clips: list[Any] = super()._mixed(items, epoch, pool)
+        clips: list[Any] = super()._shuffled(items, epoch, pool)
         drawn = generator("others of a pool", 0 if self.seed is None else self.seed, epoch, pool)
         deranged = derange_to_others(np.array([clip.group for clip in clips]), drawn)
         if (deranged < 0).any():
             scenes = self.groups[0].group.shard.parent
-            found = f"{len(clips)} clips, all of the group {clips[0].group!r}"
-            raise EarshotError(f"{scenes}: {found}, spec clips of other groups to tell it from")
+            actual = f"{len(clips)} clips, all of the group {clips[0].group!r}"
+            raise EarshotError(f"{scenes}: {actual}, expected two groups or more; give clips of other videos")
         return [(clip, clips[other]) for clip, other in zip(clips, deranged, strict=True)]
 
 
@@ -91,33 +91,32 @@ def make_pairs(
     changes: Changes | None = None,
     gains: np.ndarray | None = None,
 ) -> Pairs:
-    """Of every clip a pair that belongs together and, after all of those, one that does not.
+    """A matching pair of every clip, followed by a mismatched pair of every clip.
 
     Args:
-        clips: each with the clip whose sound does not belong to it.
-        spec: what the network takes.
-        sampling: which pairs.
-        chances: in [0, 1), (clips, 6).
-        changes: of each clip's pictures; None shows their middle squares.
-        gains: of each clip's sound, and of the one that does not belong to it where that is no other clip's here;
-            (clips, 2).
+        clips: each with the clip of the mismatched sound.
+        spec: the network's input.
+        sampling: how pairs are drawn.
+        chances: random numbers in [0, 1), (clips, 6).
+        changes: of each clip's images; None takes their middle squares.
+        gains: of each clip's sound, and of its mismatched sound if that is not another clip's matching one; (clips, 2).
     """
     places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
     numbers = {id(clip): number for number, (clip, _) in enumerate(clips)}
     cuts = [(clip, place.start) for (clip, _), place in zip(clips, places, strict=True)]
-    louder = list(np.ones(len(clips)) if gains is None else gains[:, 0])
-    wrong = []
+    volumes = list(np.ones(len(clips)) if gains is None else gains[:, 0])
+    mismatched = []
     for number, (clip, other) in enumerate(clips):
         if sampling.negatives == "other-group" and id(other) in numbers:
-            wrong.append(numbers[id(other)])
+            mismatched.append(numbers[id(other)])
             continue
         if sampling.negatives == "shifted":
             cut = clip, places[number].shifted
         else:
             cut = other, _place(other, spec, sampling, chances[number, 3:]).start
-        wrong.append(len(cuts))
+        mismatched.append(len(cuts))
         cuts.append(cut)
-        louder.append(1.0 if gains is None else gains[number, 1])
+        volumes.append(1.0 if gains is None else gains[number, 1])
     each = None if changes is None else changes[np.repeat(np.arange(len(clips)), spec.frames)]
     images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
     if each is not None:
@@ -125,21 +124,19 @@ def make_pairs(
     if spec.frames > 1:
         images = images.unflatten(0, (len(clips), spec.frames))
     sounds = np.stack([spec.cut(clip.sound, start) for clip, start in cuts])
-    sounds *= np.array(louder, np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
+    sounds *= np.array(volumes, np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
     own = torch.arange(len(clips))
     return Pairs(
         images=images,
         sounds=torch.from_numpy(sounds),
         image_index=own.repeat(2),
-        audio_index=torch.cat([own, torch.tensor(wrong)]),
+        audio_index=torch.cat([own, torch.tensor(mismatched)]),
         is_match=torch.tensor([1.0, 0.0]).repeat_interleave(len(clips)),
     )
 
 
 class Place(NamedTuple):
-    """Where in a clip a pair lies: its pictures, where its sound begins, and where that of a pair begins whose sound is
-    shifted, in seconds.
-    """
+    """The place of a pair in a clip: its images, and the start of its sound and of its shifted sound in seconds."""
 
     images: Sequence[bytes]
     start: float
@@ -147,17 +144,17 @@ class Place(NamedTuple):
 
 
 def _place(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.ndarray) -> Place:
-    """A random place; the pictures of a sequence begin when its sound does."""
+    """A random place; the images of a sequence begin together with its sound."""
     if spec.frames == 1:
         frame = int(chances[0] * len(clip.frames))
         return Place([clip.frames[frame]], sampling.start(clip, clip.times[frame], spec.seconds, chances[2]))
     rate = clip.sequence_rate
     end = min(len(clip.sequence) - spec.frames, int((clip.duration - spec.seconds) * rate + 1e-6))
     if sampling.negatives == "shifted":
-        # Two beginnings at least a shift apart, either first: each alone is distributed as the other.
-        apart = int(np.ceil(sampling.min_shift_s * rate))
-        first = int(chances[0] * (end - apart + 1))
-        second = first + apart + int(chances[1] * (end - apart - first + 1))
+        # Two starts at least a shift apart, in either order, so that both have the same distribution.
+        shift = int(np.ceil(sampling.min_shift_s * rate))
+        first = int(chances[0] * (end - shift + 1))
+        second = first + shift + int(chances[1] * (end - shift - first + 1))
         first_frame, first_sound = (first, second) if chances[2] < 0.5 else (second, first)
     else:
         first_frame = first_sound = int(chances[0] * (end + 1))
@@ -168,7 +165,7 @@ class CorrespondenceTask:
     """Pairs of the training split as a task for the trainer.
 
     Raises:
-        EarshotError: fewer than two clips that are long enough.
+        EarshotError: fewer than two clips are long enough.
     """
 
     def __init__(
@@ -191,25 +188,25 @@ class CorrespondenceTask:
         self.training = PairedClips(training, batch_size=batch_size // 2, seed=seed)
         self.validation = PairedClips(validation, batch_size=batch_size // 2, seed=None)
         if self.training.items < 2:
-            found = f"{self.training.items} clips to train on that last the network's {self.spec.seconds:.2f} s"
-            raise EarshotError(f"{scenes}: {found}, spec 2 or more")
+            actual = f"{self.training.items} training clips last the network's {self.spec.seconds:.2f} s"
+            raise EarshotError(f"{scenes}: {actual}, expected 2 or more; give more or longer clips")
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch_size)
         self._alarms: set[str] = set()
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Pairs]:
-        """Pairs of this process's part of the batches, on the network's device."""
+        """This process's pairs of the batches, on the network's device."""
         return prefetch(self._training_batch, numbers, settings().threads)
 
     def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy, and the share of right answers."""
+        """Mean cross-entropy and accuracy."""
         log_odds = self.network(*batch[:4]).float()
         right = ((log_odds > 0) == (batch.is_match > 0)).float().mean()
         return functional.binary_cross_entropy_with_logits(log_odds, batch.is_match), right
 
     def validate(self) -> dict[str, float | None]:
-        """Loss and accuracy on the pairs of the validation split, and the spread of the last batch's embeddings."""
+        """Loss and accuracy on the validation pairs, and the spread of the last batch's embeddings."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         batches = self.validation.batches_per_epoch if self.validation.items > 1 else 0
         numbers = range(processes.rank(), batches, processes.count())
@@ -222,30 +219,30 @@ class CorrespondenceTask:
         return {"val_loss": loss, "val_accuracy": right} | spreads
 
     def watch(self, history: Sequence[dict[str, Any]]) -> None:
-        """Warn, once each, of a loss that stays at chance and of embeddings that fall together."""
+        """Warn, once each, of a loss that stays at chance and of collapsed embeddings."""
         row = history[-1]
         steps = row["epoch"] * self.batches_per_epoch
         alarms = {
             "stuck": steps >= STUCK_STEPS and row["train_loss"] > CHANCE - STUCK,
-            "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "sound")),
+            "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "audio")),
         }
-        told = {
+        messages = {
             "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {CHANCE:.4f}",
-            "collapsed": f"the embeddings of a sense all but coincide after {steps} steps",
+            "collapsed": f"the embeddings of one modality have collapsed after {steps} steps",
         }
         for name, alarm in alarms.items():
             if alarm and name not in self._alarms:
                 self._alarms.add(name)
                 advice = "the network has learned nothing so far: try another correspond.learning_rate, or more clips"
-                warnings.warn(f"{told[name]}; {advice}", stacklevel=2)
+                warnings.warn(f"{messages[name]}; {advice}", stacklevel=2)
 
     def _spreads(self, batch: Pairs) -> dict[str, float]:
-        """How far apart the embeddings of each sense lie: 1 less the length of the mean of their directions."""
+        """The spread of each modality's embeddings: 1 minus the length of the mean of their directions."""
         if self.spec.frames > 1:
-            return {}  # the senses meet before anything could be compared
+            return {}  # the multisensory network has no embedding of a single modality
         embeddings = {
             "image": self.network.embed_images(batch.images),
-            "sound": self.network.embed_audio(batch.sounds),
+            "audio": self.network.embed_audio(batch.sounds),
         }
         means = {modality: functional.normalize(rows.float(), dim=1).mean(0) for modality, rows in embeddings.items()}
         return {f"{modality}_spread": 1 - float(mean.norm().detach()) for modality, mean in means.items()}
@@ -256,13 +253,13 @@ class CorrespondenceTask:
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)
         own, gains = self.part, 1 + self.gain_jitter * (2 * loudness - 1)
-        return self._made(clips[own], chances[own], changes[np.arange(len(clips))[own]], gains[own])
+        return self._pairs(clips[own], chances[own], changes[np.arange(len(clips))[own]], gains[own])
 
     def _validation_batch(self, number: int) -> Pairs:
         clips = self.validation[number]
-        return self._made(clips, generator("held-out pairs", number).random((len(clips), 6)))
+        return self._pairs(clips, generator("held-out pairs", number).random((len(clips), 6)))
 
-    def _made(self, clips: list, *how: Any) -> Pairs:
+    def _pairs(self, clips: list, *draws: Any) -> Pairs:
         with decoding_frames(self.scenes):
-            made = make_pairs(clips, self.spec, self.sampling, *how)
-        return Pairs(*(tensor.to(self.device) for tensor in made))
+            pairs = make_pairs(clips, self.spec, self.sampling, *draws)
+        return Pairs(*(tensor.to(self.device) for tensor in pairs))

@@ -1,4 +1,4 @@
-"""Which network the stage correspond trains, on which pairs, and beside which control."""
+"""The training of the stage correspond: its network, its pairs and its control."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from earshot.training.encoder_training import EncoderTraining
 
 
 class Corresponding(EncoderTraining[CorrespondBase]):
-    """Training on pairs of pictures and sounds."""
+    """Training on pairs of images and sounds."""
 
     items, examples = "pairs", "clips"
 

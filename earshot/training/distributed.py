@@ -1,8 +1,8 @@
-"""Several processes that train one network together, each on its part of every batch.
+"""Training of one network by several processes, each on its part of every batch.
 
-Gradients are averaged over the processes, so that the step is that of the whole batch. Batch norm sees the whole batch
-on GPUs; on CPUs, for which torch has no synchronised batch norm, each process normalises its own part, and the
-statistics of the first are kept. Outside `together` there is one process, and every function here does next to nothing.
+Gradients are averaged over the processes, so that a step is that of the whole batch. On GPUs batch norm normalizes the
+whole batch. On CPUs, for which torch has no synchronized batch norm, each process normalizes its own part, and the
+statistics of the first process are kept. Outside `together` there is one process, and these functions have no effect.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ from torch.nn.parallel import DistributedDataParallel
 from earshot.core.errors import EarshotError
 from earshot.networks.device import get_device
 
-PATIENCE = timedelta(hours=1)  # for a process that is late: the first one may first cluster, or write to a slow disk
+TIMEOUT = timedelta(hours=1)  # long, because the first process may still run k-means or write to a slow disk
 
 Loss = Callable[[Any], tuple[Tensor, Tensor]]
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Train with the other processes that torchrun started, once all have come here.
+    """Join the other processes that torchrun started, and wait for all of them.
 
     Raises:
-        EarshotError: there are fewer GPUs than processes on this machine.
+        EarshotError: this machine has fewer GPUs than processes.
     """
     on_gpus = get_device().type == "cuda"
     if on_gpus:
@@ -37,14 +37,14 @@ def together() -> Iterator[None]:
         if processes > gpus:
             raise EarshotError(f"{processes} processes on {gpus} GPUs; start one for each, or set EARSHOT_DEVICE=cpu")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
     yield
     dist.barrier()
     dist.destroy_process_group()
 
 
 def count() -> int:
-    """How many processes train together."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -54,15 +54,15 @@ def rank() -> int:
 
 
 def part(batch: int) -> slice:
-    """The part of a batch of so many pictures that this process has.
+    """This process's part of a batch of that size.
 
     Raises:
-        EarshotError: the parts would not be equal.
+        EarshotError: the batch cannot be split into equal parts.
     """
     each, rest = divmod(batch, count())
     if rest:
-        found = f"pretrain.batch_size is {batch} (or there are so many moments), for {count()} processes"
-        raise EarshotError(f"{found}; wanted a multiple of {count()}")
+        actual = f"a batch has {batch} items (batch_size, or all moments if there are fewer), for {count()} processes"
+        raise EarshotError(f"{actual}; set pretrain.batch_size to a multiple of {count()}")
     return slice(rank() * each, (rank() + 1) * each)
 
 
@@ -79,25 +79,25 @@ def mean(values: Tensor) -> Tensor:
 
 
 def agree(step: int) -> None:
-    """Make sure that all processes stand at the same step.
+    """Check that all processes are at the same step.
 
     Raises:
-        EarshotError: they do not.
+        EarshotError: they are not.
     """
     if count() > 1 and mean(torch.tensor(step, dtype=torch.float64, device=_device())).item() != step:
-        found = f"process {rank()} stands at step {step}, others elsewhere"
-        raise EarshotError(f"{found}; the folder of unfinished work must be one that all processes share")
+        actual = f"process {rank()} is at step {step}, other processes are not"
+        raise EarshotError(f"{actual}; use a scratch folder that all processes share")
 
 
 def same_statistics(network: nn.Module) -> None:
-    """Give all processes the batch-norm statistics of the first, in place."""
+    """Copy the batch-norm statistics of the first process to all others, in place."""
     if count() > 1:
         for buffer in network.buffers():
             dist.broadcast(buffer, 0)
 
 
 def shared_loss(network: nn.Module, loss: Loss) -> Loss:
-    """`loss`, after whose backward pass the gradients of the network are the means over all processes."""
+    """The same loss, whose backward pass averages the gradients of the network over all processes."""
     if count() == 1:
         return loss
     if next(network.parameters()).is_cuda:
@@ -106,7 +106,7 @@ def shared_loss(network: nn.Module, loss: Loss) -> Loss:
 
 
 class _Loss(nn.Module):
-    """A loss as a module, since it is a module's forward and backward passes that are shared."""
+    """A loss as a module, as DistributedDataParallel requires."""
 
     def __init__(self, network: nn.Module, loss: Loss) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""An encoder and its wrong-sound control, trained from one beginning: what the stages that train have in common.
+"""Training of an encoder and its wrong-sound control from the same initial weights.
 
-Such a stage says in a subclass of EncoderTraining what is learned, and calls `train_encoders` and `train_beside`.
+A stage that trains defines a subclass of EncoderTraining, and calls `train_encoders` and `train_beside`.
 """
 
 import json
@@ -25,33 +25,33 @@ from earshot.training.augmentation import Augmentation, augmentation_of
 from earshot.training.batch_norm import estimate_batch_norm, first_batches
 from earshot.training.trainer import Plan, Task, Trainer
 
-BEGINNING = "beginning"  # folder in the scratch of the weights with which training begins
-COMPARED = ("chance", "majority", "wrong_sound_val_accuracy")  # metrics that the closing line has beside the accuracy
+BEGINNING = "beginning"  # folder of the initial weights in the scratch folder
+COMPARED = ("chance", "majority", "wrong_sound_val_accuracy")  # metrics beside the accuracy in the closing line
 
 P = TypeVar("P", bound=Training)
 
 
 class EncoderTask(Task, Protocol):
-    """What is trained, in batches of so many items."""
+    """A task with the number of items per batch."""
 
     batch_size: int
 
 
 @dataclass(frozen=True)
 class EncoderTraining(ABC, Generic[P]):
-    """What the processes that train are given.
+    """The arguments of the training processes.
 
     Args:
         root: the folder with data/.
-        seed: of everything drawn.
+        seed: of all random draws.
         params: the stage's group of parameters.
-        weights: a file of weights to begin with.
-        models: the folder of encoders that grows.
-        scratch: for what is unfinished.
+        weights: a file of initial weights.
+        models: output folder of the encoders.
+        scratch: folder for unfinished work.
 
     Attributes:
-        items: what a batch is made of, for its speed.
-        examples: what an epoch goes through; the metric `<examples>_trained_on` counts them.
+        items: the noun for a batch's items, for the speed.
+        examples: the noun for an epoch's examples; the metric `<examples>_trained_on` counts them.
     """
 
     items: ClassVar[str]
@@ -70,11 +70,11 @@ class EncoderTraining(ABC, Generic[P]):
 
     @abstractmethod
     def task(self, name: str, network: Any) -> "EncoderTask":
-        """What the network called `name`, `encoder` or `wrong_sound`, is trained on; `ready` puts it on its device."""
+        """The task of the network `name`, `encoder` or `wrong_sound`; `ready` moves the network to its device."""
 
     @abstractmethod
     def inputs(self, batch: Any) -> tuple[Tensor, ...]:
-        """What of a batch of the task the network is given."""
+        """The network's inputs in a batch of the task."""
 
     @abstractmethod
     def load(self, folder: Path) -> nn.Module:
@@ -82,35 +82,35 @@ class EncoderTraining(ABC, Generic[P]):
 
     @abstractmethod
     def metadata(self, task: Any) -> dict[str, Any]:
-        """Metrics of a task beside those of its training: `chance`, `<examples>_trained_on` and others."""
+        """Further metrics of a task: `chance`, `<examples>_trained_on` and others."""
 
     def names(self) -> list[str]:
-        """What is trained: the encoder, and the control where it is asked for."""
+        """The networks to train: the encoder, and the control if requested."""
         return ["encoder", "wrong_sound"] if self.params.control and self.params.epochs else ["encoder"]
 
     def fit(self, network: Any, batches: Sequence[tuple[Tensor, ...]]) -> None:
-        """Give the random network what depends on training data, in place; `batches` are inputs of it."""
+        """Set what depends on training data in the random network, in place; `batches` are its inputs."""
         estimate_batch_norm(network, batches)
 
     def begin(self, network: Any, batches: Sequence[tuple[Tensor, ...]]) -> None:
-        """Turn the random network into the one with which training begins, in place."""
+        """Set the initial weights in the random network, in place."""
 
     def augmentation(self) -> Augmentation:
-        """What is drawn of a picture."""
+        """The random changes of images."""
         return augmentation_of(self.params)
 
     def ready(self, network: Any) -> Any:
-        """The network on its device, and torch with as many threads as the parameters say."""
+        """Move the network to its device, and set torch's number of threads."""
         torch.set_num_threads(self.params.num_threads)
         return on_device(network)
 
     def result(self, name: str) -> Path:
-        """Where the metrics and the history of a finished training stand."""
+        """The file with the metrics and the history of a finished training."""
         return self.scratch / f"{name}.result.json"
 
 
 def train_encoders(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> str:
-    """All of a stage that trains: write the networks and what was measured; its closing line."""
+    """The main function of a training stage: write the networks and their metrics; return the closing line."""
     training = _training(run, kind)
     write_beginning(training)
     names = training.names()
@@ -124,7 +124,7 @@ def train_encoders(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> 
 
 
 def train_beside(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> None:
-    """What all processes but the first do, where there are several: they train beside it."""
+    """The main function of the other processes of a distributed training."""
     training = _training(run, kind)
     train_together(training, training.names())
 
@@ -136,7 +136,7 @@ def _training(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> Encod
 
 
 def write_beginning(training: EncoderTraining[Any]) -> None:
-    """The random network, with what it has of training data, and the one with which training begins."""
+    """Write the random network, with its statistics of training data, and the network with the initial weights."""
     torch.manual_seed(training.seed)
     network = training.build()
     batches = [training.inputs(batch) for batch in first_batches(training.task("encoder", network))]
@@ -152,14 +152,14 @@ def _save(folder: Path, name: str, network: nn.Module) -> None:
 
 
 def train_together(training: EncoderTraining[Any], names: Sequence[str]) -> None:
-    """Train one network after the other, each by all processes."""
+    """Train the networks one after another, each with all processes."""
     with processes.together():
         for number in range(len(names)):
             train(number, training, names)
 
 
 def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> dict[str, int]:
-    """Train one of the networks from the beginning, or from where it was interrupted, and write it."""
+    """Train one of the networks, or resume its training, and write it."""
     name = names[number]
     task = training.task(name, training.load(training.scratch / BEGINNING))
     plan = Plan.of(training.params, training.seed)
@@ -187,7 +187,7 @@ def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> 
 
 
 def write_results(run: StageContext[Any], training: EncoderTraining[Any], results: dict[str, Any]) -> str:
-    """Write the encoder's metrics with the control's accuracy, and a row an epoch of both; the closing line."""
+    """Write the encoder's metrics with the control's accuracy, and a row per epoch of both; return the closing line."""
     metrics, rows, speed = (results["encoder"][key] for key in ("metrics", "history", "speed"))
     if "wrong_sound" in results:
         metrics["wrong_sound_val_accuracy"] = results["wrong_sound"]["metrics"]["val_accuracy"]
@@ -201,7 +201,7 @@ def write_results(run: StageContext[Any], training: EncoderTraining[Any], result
 
 
 def closing_line(metrics: dict[str, Any], items: str, examples: str, speed: float | None) -> str:
-    """Accuracy beside what it must be compared with, of how much was trained on, in which precision, and how fast."""
+    """The accuracy beside its controls, the amount of training, the precision and the speed."""
     words = {name: name.removesuffix("_val_accuracy").replace("_", " ") for name in COMPARED if name in metrics}
     compared = (f"{word} {_share(metrics[name])}" for name, word in words.items())
     trained_on = f"{metrics['epochs']} epochs on {metrics[f'{examples}_trained_on']:,} {examples}"

@@ -1,6 +1,6 @@
-"""The pretext task: a network tells from one frame what the moment's sound was labelled (Owens 2016, section 4).
+"""The pretext task: a network predicts the label of a moment's sound from one frame (Owens 2016, section 4).
 
-A label is one of so many clusters, or a code of so many bits, each told for itself (section 3.2).
+A label is a cluster, or a binary code whose bits are predicted independently (section 3.2).
 """
 
 from collections.abc import Callable, Iterator
@@ -29,21 +29,21 @@ Images = tuple[Tensor, Tensor]
 
 
 class Labels(Protocol):
-    """What labels say and how they are learned: `outputs` scores of a network, for labels of 0 to `values` - 1."""
+    """A kind of labels, 0 to `values` - 1, and its loss on the `outputs` scores of a network."""
 
     outputs: int
     values: int
-    chance: float  # share of right answers that guessing gives
+    chance: float  # accuracy of guessing
 
     def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss and share of right answers, scalars, of scores (pictures, outputs) and int64 labels (pictures,)."""
+        """Mean loss and accuracy, scalars, of scores (images, outputs) and int64 labels (images,)."""
 
-    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
-        """Share of the labels `told` that the most frequent answer of `training` gets right; both int64."""
+    def majority(self, training: np.ndarray, validation: np.ndarray) -> float:
+        """Accuracy of the most frequent `training` label on the `validation` labels; both int64."""
 
 
 class Clusters:
-    """A label is the number of one of so many clusters."""
+    """A label is the number of a cluster."""
 
     def __init__(self, outputs: int) -> None:
         self.outputs = self.values = outputs
@@ -52,12 +52,12 @@ class Clusters:
     def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return functional.cross_entropy(scores, labels), (scores.argmax(1) == labels).float().mean()
 
-    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
-        return float((told == np.bincount(training).argmax()).mean())
+    def majority(self, training: np.ndarray, validation: np.ndarray) -> float:
+        return float((validation == np.bincount(training).argmax()).mean())
 
 
 class BinaryCodes:
-    """A label is a code: bit i of the number says whether component i is high. Every bit counts alike."""
+    """A label is a binary code: bit i is 1 if component i is high. All bits have equal weight."""
 
     chance = 0.5
 
@@ -65,26 +65,26 @@ class BinaryCodes:
         self.outputs, self.values = outputs, 2**outputs
 
     def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        places = torch.arange(self.outputs, device=labels.device)
-        bits = labels[:, None] >> places & 1  # (pictures, outputs)
+        positions = torch.arange(self.outputs, device=labels.device)
+        bits = labels[:, None] >> positions & 1  # (images, outputs)
         right = ((scores > 0) == bits.bool()).float().mean()
         return functional.binary_cross_entropy_with_logits(scores, bits.to(scores.dtype)), right
 
-    def majority(self, training: np.ndarray, told: np.ndarray) -> float:
-        ones = [(training >> place & 1).mean() > 0.5 for place in range(self.outputs)]
-        return float(np.mean([((told >> place & 1) == one).mean() for place, one in enumerate(ones)]))
+    def majority(self, training: np.ndarray, validation: np.ndarray) -> float:
+        ones = [(training >> bit & 1).mean() > 0.5 for bit in range(self.outputs)]
+        return float(np.mean([((validation >> bit & 1) == one).mean() for bit, one in enumerate(ones)]))
 
 
 def kind_of_labels(folder: Path) -> Labels:
-    """What the labels in a folder of the table say, by its labels.json: clusters, or codes of bits.
+    """The kind of the labels in a folder, by its labels.json: clusters or binary codes.
 
-    Raises EarshotError where that is missing or damaged.
+    Raises EarshotError if that file is missing or damaged.
     """
     values = read_json(folder / "labels.json", "label")
     kinds: dict[str, Callable[[int], Labels]] = {"cluster": Clusters, "bits": BinaryCodes}
     kind = kinds.get(str(values.get("kind")))
     if kind is None or type(values.get("values")) is not int:
-        raise EarshotError(f"{folder / 'labels.json'}: says no kind of labels; run the stage label again")
+        raise EarshotError(f"{folder / 'labels.json'}: names no kind of labels; run the stage label again")
     return kind(values["values"])
 
 
@@ -95,7 +95,7 @@ class LabeledScenes:
     Args:
         scenes, labels: folders of the tables.
         column: `label`, or `wrong_sound_label` for the control.
-        kind: what the labels say.
+        kind: of the labels.
     """
 
     scenes: Path
@@ -104,7 +104,7 @@ class LabeledScenes:
     kind: Labels
 
     def split(self, name: str) -> list[LabeledRowGroup]:
-        """Where the frames of a split are, `train` or `val`, with their labels."""
+        """The row groups of a split's frames, `train` or `val`, with their labels."""
         return labeled_frames(self.scenes, self.labels, split=name, label=self.column, values=self.kind.values)
 
 
@@ -112,7 +112,7 @@ class LabelTask:
     """Frames of the training split and their labels as a task for the trainer.
 
     Raises:
-        EarshotError: fewer than two frames to train on, or batches that several processes cannot share equally.
+        EarshotError: there are fewer than two training frames, or the processes cannot split batches equally.
     """
 
     def __init__(
@@ -123,23 +123,23 @@ class LabelTask:
         self.training = Frames(table.split("train"), batch_size=batch_size, seed=seed)
         self.validation = Frames(table.split("val"), batch_size=batch_size, seed=None)
         if self.training.items < 2:
-            found = f"{self.training.items} moments to train on in column {table.column}"
-            raise EarshotError(f"{table.labels}: {found}, wanted 2 or more; give more clips with sound")
+            actual = f"{self.training.items} training moments in column {table.column}"
+            raise EarshotError(f"{table.labels}: {actual}, expected 2 or more; give more clips with sound")
         self.batch_size, self.batches_per_epoch = self.training.batch_size, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch_size)
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Images]:
-        """Augmented uint8 pictures (batch, 3, size, size) and their labels, (batch,); this process's part of them."""
+        """Augmented uint8 images (batch, 3, size, size) and their labels, (batch,); this process's part of them."""
         return prefetch(self._training_batch, numbers, settings().threads)
 
     def loss(self, batch: Images) -> tuple[Tensor, Tensor]:
-        """Mean loss, and the share of right answers."""
+        """Mean loss and accuracy."""
         images, labels = batch
         return self.kind.loss(self.network(images).float(), labels)
 
     def validate(self) -> dict[str, float | None]:
-        """Loss and accuracy on the middle squares of all labelled frames of the validation split."""
+        """Loss and accuracy on the middle squares of all labeled frames of the validation split."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         batches = self.validation.batches_per_epoch if self.validation.items else 0
         numbers = range(processes.rank(), batches, processes.count())
@@ -150,7 +150,7 @@ class LabelTask:
         return {"val_loss": loss, "val_accuracy": right}
 
     def majority(self) -> float | None:
-        """Share of right answers on the validation frames that the most frequent one of the training frames gives."""
+        """Accuracy of the most frequent training label on the validation frames."""
         labels = self.validation.labels()
         return self.kind.majority(self.training.labels(), labels) if len(labels) else None
 

@@ -1,4 +1,4 @@
-"""Which network the stage pretrain trains, on which labels, and beside which control."""
+"""The training of the stage pretrain: its network, its labels and its control."""
 
 import warnings
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class Pretraining(EncoderTraining[Pretrain]):
         encoder, *control = super().names()
         own, wrong = (self.table(name).split("train") for name in LABELS_OF)
         if control and sum(map(len, wrong)) < 2:
-            message = f"{self.root / 'data/labels'}: no sounds of other groups, so no control is trained"
+            message = f"{self.root / 'data/labels'}: skips the control, because there are no sounds of other groups"
             warnings.warn(message, stacklevel=2)
             return [encoder]
         # With label.control: wrong-sound the encoder is the control.

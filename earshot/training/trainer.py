@@ -1,9 +1,9 @@
-"""The trainer: optimisers and schedules, gradient clipping, mixed precision, validation, checkpoints.
+"""The trainer: optimizers and schedules, gradient clipping, mixed precision, validation, checkpoints.
 
-It knows nothing of what is learned: a task brings the network, the batches, the loss and the validation.
+It works for any task, which defines the network, the batches, the loss and the validation.
 
-Training ends with the same weights whether it was interrupted or not: batches and dropout are functions of the step's
-number, and on a CPU the number of threads is a parameter, since sums depend on it.
+An interrupted training ends with the same weights as one without interruption: batches and dropout are functions of the
+step's number, and on a CPU the number of threads is a parameter, because sums depend on it.
 """
 
 import contextlib
@@ -28,46 +28,45 @@ from earshot.training.checkpoints import load_checkpoint, save_checkpoint
 
 CHECKPOINT_SECONDS = 20.0  # between two checkpoints; changes no result
 MOMENTUM = 0.9  # of SGD, as AlexNet was trained (Krizhevsky 2012, section 5)
-CHANGING = {"lr", "betas"}  # what a schedule changes in the optimiser
-BEST = {"best": ("val_accuracy", 1), "lowest-loss": ("val_loss", -1)}  # what is measured, and whether more is better
-CHECK_STEPS = 50  # between looks at the loss: on a GPU each look waits for the device
+CHANGING = {"lr", "betas"}  # optimizer settings that a schedule changes
+BEST = {"best": ("val_accuracy", 1), "lowest-loss": ("val_loss", -1)}  # the metric, and 1 if higher is better
+CHECK_STEPS = 50  # between reads of the loss: on a GPU each read waits for the device
 
 
 class Task(Protocol):
-    """What is trained.
+    """What a Trainer trains.
 
-    `network` holds everything that has weights, of which those that require gradients are trained, and
-    `batches_per_epoch` says how long an epoch is. A task may also have a method `prepare()`, called whenever the
-    network was put into training mode: it keeps parts of it, frozen batch norms say, in eval mode; a method
-    `validate()`, called in eval mode, which gives what the history says of the network by the validation split; and a
-    method `watch(history)`, called after every epoch, which warns of what goes wrong.
+    `network` holds all weights; those that require gradients are trained. A task may also define three methods:
+    `prepare()` runs whenever the network enters training mode, and may keep parts such as frozen batch norms in eval
+    mode; `validate()` runs in eval mode and returns the validation scores of the history; `watch(history)` runs after
+    every epoch and may warn.
     """
 
     network: Any
     batches_per_epoch: int
 
     def batches(self, numbers: range) -> Iterator[Any]:
-        """The training batches of these numbers, ready on the network's device."""
+        """The training batches of these numbers, on the network's device."""
 
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Of one batch the mean loss, and the share that was right: scalars."""
+        """The mean loss and the accuracy of a batch: scalars."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to train; the values of `pretrain` of the same names.
+    """How to train; the parameters of `pretrain` of the same names.
 
     Args:
         epochs: passes over the training moments.
-        learning_rate: peak of the OneCycle schedule, beginning of the schedule in steps.
-        weight_decay: for all weights.
-        clip_norm: longest gradient.
-        precision: `bf16` (autocast), `float32`, or `auto`: bf16 where the device does it fast.
-        seed: of everything drawn in a step.
-        optimiser: `adamw`, `adam` with the decay in the gradient, or `sgd` with momentum.
-        schedule: `onecycle`, or `steps`: the rate is multiplied by `drop`, `drops` times, evenly over the training.
-        checkpoint_selection: the weights of the `last` epoch, of the `best`, the first with the highest val_accuracy, or of
-            that of `lowest-loss`.
+        learning_rate: the peak of the schedule `onecycle`, the start of `steps`.
+        weight_decay: of all weights.
+        grad_clip_norm: largest norm of the gradient.
+        precision: `bf16` (autocast), `float32`, or `auto`: bf16 if the device is fast in it.
+        seed: of all random draws in a step.
+        optimizer: `adamw`, `adam` with the decay in the gradient, or `sgd` with momentum.
+        schedule: `onecycle`, or `steps`: the rate is multiplied by `lr_gamma`, `lr_steps` times, evenly over training.
+        checkpoint_selection: keep the weights of the `last` epoch, of the `best` (the first with the highest
+            val_accuracy), or of `lowest-loss`.
     """
 
     epochs: int
@@ -87,7 +86,7 @@ class Plan:
         """Take each field from `fixed`, or else from the parameter of the same name.
 
         Raises:
-            AttributeError: the parameters lack a field. No default replaces it: a renamed parameter would go unnoticed.
+            AttributeError: the parameters lack a field. There is no default, which would hide a renamed parameter.
         """
         fixed["seed"] = seed
         return cls(**fixed | {name: getattr(params, name) for name in cls.__dataclass_fields__.keys() - fixed.keys()})
@@ -95,13 +94,13 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Where a training stands: all that a checkpoint keeps beside tensors.
+    """The state of a training that a checkpoint keeps beside tensors.
 
     Args:
-        step: steps done.
+        step: number of completed steps.
         loss, right: sums over the steps of the epoch so far.
         seconds: time spent on training steps.
-        history: a row an epoch.
+        history: a row per epoch.
     """
 
     step: int = 0
@@ -110,20 +109,20 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def best_epoch(self, keep: str) -> int | None:
-        """The first epoch with the highest val_accuracy, or lowest val_loss, from 1; None where none was measured."""
-        measured, sign = BEST[keep]
+    def best_epoch(self, selection: str) -> int | None:
+        """The first epoch with the highest val_accuracy, or lowest val_loss, from 1; None without validation scores."""
+        measured, sign = BEST[selection]
         rows = [row for row in self.history if row.get(measured) is not None]
         return max(rows, key=lambda row: sign * row[measured])["epoch"] if rows else None
 
 
 class Trainer:
-    """One training, from its last checkpoint, where there is one, to its end.
+    """One training; it resumes from its checkpoint if there is one.
 
     Args:
         task: what to train; its network is trained in place.
-        plan: how to.
-        checkpoint: the file that holds the state between runs.
+        plan: how to train it.
+        checkpoint: the file that keeps the state.
     """
 
     def __init__(self, task: Task, plan: Plan, checkpoint: Path) -> None:
@@ -143,20 +142,20 @@ class Trainer:
         self._sums = torch.tensor([self.progress.loss, self.progress.right], dtype=torch.float64, device=self.device)
 
     def train(self, title: str, position: int = 0) -> Progress:
-        """Do the steps that are left and give the network the weights to keep; return where training ended.
+        """Run the remaining steps and load the weights to keep into the network; return the final progress.
 
         Args:
-            title, position: name of the progress bar and its line, for trainings beside one another.
+            title, position: name and line of the progress bar, for parallel trainings.
 
         Raises:
-            EarshotError: the loss is no longer a number.
+            EarshotError: the loss is not finite.
         """
         first = self.progress.step
         self._mark = self._saved = time.monotonic()
         self._train_mode()
         quiet = True if processes.rank() else None
-        shown: dict[str, Any] = {"desc": title, "position": position, "leave": False, "disable": quiet}
-        with _no_denormals(), tqdm(total=self.steps, initial=first, **shown) as bar:
+        display: dict[str, Any] = {"desc": title, "position": position, "leave": False, "disable": quiet}
+        with _no_denormals(), tqdm(total=self.steps, initial=first, **display) as bar:
             for batch in self.task.batches(range(first, self.steps)):
                 rate = self._step(batch)
                 bar.update()
@@ -172,20 +171,20 @@ class Trainer:
         return self.progress
 
     def epoch_kept(self) -> int:
-        """The epoch whose weights the network has after training, from 1; 0 where none was done."""
+        """The epoch whose weights the network has after training, from 1; 0 without training."""
         best = (
             self.progress.best_epoch(self.plan.checkpoint_selection) if self.plan.checkpoint_selection in BEST else None
         )
         return best or len(self.progress.history)
 
     def validate(self) -> dict[str, float | None]:
-        """The task's validation, without dropout and with the batch norm that was learned."""
+        """The task's validation scores, in eval mode."""
         self.network.eval()
         processes.same_statistics(self.network)
         with torch.inference_mode(), self._autocast():
-            found: dict[str, float | None] = getattr(self.task, "validate", dict)()
+            scores: dict[str, float | None] = getattr(self.task, "validate", dict)()
         self._train_mode()
-        return found
+        return scores
 
     def _train_mode(self) -> None:
         self.network.train()
@@ -193,7 +192,7 @@ class Trainer:
             prepare()
 
     def _step(self, batch: Any) -> float:
-        """One step of the optimiser and of the schedule; the learning rate that was used."""
+        """One step of the optimizer and of the schedule; returns the learning rate of the step."""
         drawn = generator("step", self.plan.seed, self.progress.step, processes.rank())
         torch.manual_seed(int(drawn.integers(2**63)))  # dropout
         with self._autocast():
@@ -228,18 +227,18 @@ class Trainer:
             self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.progress.loss = self.progress.right = 0.0
         self._sums.zero_()
-        self._mark = time.monotonic()  # validation is not training time
+        self._mark = time.monotonic()  # training time excludes validation
 
     def _take_sums(self) -> None:
-        """Bring the sums and the time up to date; the alarm for a loss that is no number."""
+        """Update the sums and the time; raise EarshotError if the loss is not finite."""
         self.progress.loss, self.progress.right = self._sums.tolist()
         now = time.monotonic()
         self.progress.seconds += now - self._mark
         self._mark = now
         if not math.isfinite(self.progress.loss):
             raise EarshotError(
-                f"step {self.progress.step} of {self.steps}: the loss is {self.progress.loss}, wanted a number; lower "
-                f"learning_rate ({self.plan.learning_rate}) or clip_norm ({self.plan.grad_clip_norm})"
+                f"step {self.progress.step} of {self.steps}: the loss is {self.progress.loss}, expected a number; "
+                f"lower learning_rate ({self.plan.learning_rate}) or grad_clip_norm ({self.plan.grad_clip_norm})"
             )
 
     def _save(self) -> None:
@@ -270,7 +269,7 @@ class Trainer:
 
 @contextlib.contextmanager
 def _no_denormals() -> Iterator[None]:
-    """Squares of vanishing gradients are zero: with denormal numbers a step takes a third longer on a CPU."""
+    """Flush denormal numbers, such as squares of tiny gradients, to zero; with them a CPU step takes a third longer."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -290,5 +289,5 @@ def _schedule(plan: Plan, optimizer: Optimizer, steps: int) -> LRScheduler:
         return LambdaLR(
             optimizer, lambda step: plan.lr_gamma ** min((plan.lr_steps + 1) * step // steps, plan.lr_steps)
         )
-    cycled = plan.optimizer != "sgd"  # OneCycle turns beta 1 too; the momentum of SGD stays
+    cycled = plan.optimizer != "sgd"  # OneCycle also varies beta 1; the momentum of SGD is constant
     return OneCycleLR(optimizer, plan.learning_rate, total_steps=steps, cycle_momentum=cycled)

@@ -1,7 +1,7 @@
-"""Nearest means: as earshot/benchmarks/nearest.py it runs where params.yaml has a group `evaluate.nearest`.
+"""Nearest means: as earshot/benchmarks/nearest.py it runs if params.yaml has a group `evaluate.nearest`.
 
-VOC2007 classification with nothing to train: an image's score for a class is how near its features are to the mean of
-the training images of the class.
+VOC2007 classification without training: an image's score for a class is the negative distance of its features from the
+mean of the class's training images.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Some frames: as earshot/exhibits/frames.py it is made where params.yaml has a group `explain.frames`."""
+"""Some frames: as earshot/exhibits/frames.py it runs if params.yaml has a group `explain.frames`."""
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ from earshot.params.explain import ExhibitParams
 
 
 class Params(ExhibitParams):
-    """How many."""
+    """The number of frames."""
 
     frames: Positive
 

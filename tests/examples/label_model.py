@@ -1,6 +1,6 @@
 """Random hyperplanes: as earshot/labels/models/hyperplanes.py it is `label.model: hyperplanes`.
 
-Each bit of a label says on which side of a random hyperplane a sound lies, so that similar sounds have similar labels
+Each bit of a label is the side of a random hyperplane on which a sound lies, so similar sounds have similar labels
 (Charikar 2002, section 3).
 """
 
@@ -16,7 +16,7 @@ from earshot.labels.model import LabelModel
 
 
 class Params(Group):
-    """How many of them."""
+    """The number of hyperplanes."""
 
     hyperplanes: Annotated[int, Field(ge=1, le=62), IDEA]
 
@@ -32,7 +32,7 @@ class Hyperplanes:
         return {"normals": (bits, dimensions)}
 
     def assign(self, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels, int64 (rows,), and distances, which they do not have."""
+        """Labels, int64 (rows,), and distances, which are NaN because there are none."""
         labels = (scaled @ self.normals.T > 0) @ (1 << np.arange(len(self.normals), dtype=np.int64))
         return labels, np.full(len(scaled), np.nan, np.float32)
 

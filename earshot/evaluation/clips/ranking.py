@@ -1,4 +1,4 @@
-"""Clips ranked by the distance of their embeddings, and how far apart their annotations are in an ontology."""
+"""Ranking of clips by the distance of their embeddings, and distances of their annotations in an ontology."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,23 +11,23 @@ from earshot.evaluation.benchmark import NotApplicable
 from earshot.scenes.annotations import ONTOLOGY_FILE
 
 # The modality of the queries, and that of the entries.
-DIRECTIONS = (("image", "sound"), ("sound", "image"), ("image", "image"), ("sound", "sound"))
+DIRECTIONS = (("image", "audio"), ("audio", "image"), ("image", "image"), ("audio", "audio"))
 QUERIES = 256  # ranked at a time
 
 
 def read_ontology_of(folder: Path, annotations: Sequence[Sequence[str]]) -> Ontology:
-    """The ontology in a folder of annotations, for clips with these.
+    """The ontology in a folder of annotations, for clips with these annotations.
 
-    Raises EarshotError as `read_ontology` does, NotApplicable where there is none, or where none of the annotations is
+    Raises EarshotError as `read_ontology` does, and NotApplicable if there is no ontology or none of the annotations is
     a class of it.
     """
     file = folder / ONTOLOGY_FILE
     if not file.exists():
-        raise NotApplicable(f"{folder}: holds no ontology; name the corpus's own as corpus.ontology")
+        raise NotApplicable(f"{folder}: holds no ontology; set corpus.ontology to the corpus's own")
     ontology = read_ontology(file)
-    if not any(ontology.has(name) for said in annotations for name in said):
-        found = f"none of the clips' annotations, such as {annotations[0][0]!r}, is among its classes"
-        raise NotApplicable(f"{file}: {found}; name the corpus's own as corpus.ontology")
+    if not any(ontology.has(name) for of_clip in annotations for name in of_clip):
+        problem = f"none of the clips' annotations, such as {annotations[0][0]!r}, is among its classes"
+        raise NotApplicable(f"{file}: {problem}; set corpus.ontology to the corpus's own")
     return ontology
 
 
@@ -36,26 +36,26 @@ def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> 
 
     Raises EarshotError for an annotation that is no class of the ontology.
     """
-    names = sorted({name for said in annotations for name in said})
-    places = {name: place for place, name in enumerate(names)}
-    apart = ontology.distances(names)
-    own = [[places[name] for name in said] for said in annotations]
-    to_class = np.stack([apart[said].min(0) for said in own])  # (clips, names)
-    return np.stack([to_class[:, said].min(1) for said in own])
+    names = sorted({name for of_clip in annotations for name in of_clip})
+    indices = {name: index for index, name in enumerate(names)}
+    distances = ontology.distances(names)
+    own = [[indices[name] for name in of_clip] for of_clip in annotations]
+    to_class = np.stack([distances[classes].min(0) for classes in own])  # (clips, names)
+    return np.stack([to_class[:, classes].min(1) for classes in own])
 
 
 def rank(queries: np.ndarray, entries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest entries of each query, nearest first: (queries, k); of equal ones the first in the database.
+    """The k nearest entries of each query, nearest first: (queries, k); ties keep the order of the database.
 
     Args:
         queries, entries: embeddings, (queries, dimensions) and (entries, dimensions).
-        database: which entries a query may find, bool (queries, entries), at least k.
+        database: which entries each query may retrieve, bool (queries, entries), at least k.
 
     Raises:
-        EarshotError: an embedding is not a number.
+        EarshotError: an embedding is not finite.
     """
     if not (np.isfinite(queries).all() and np.isfinite(entries).all()):
-        raise EarshotError("an embedding is not a finite number; wanted a network that was trained to the end")
+        raise EarshotError("an embedding is not finite; train the network again, with a lower learning rate")
     ranked = np.empty((len(queries), k), np.int64)
     own, squares = entries.astype(float), (entries.astype(float) ** 2).sum(1)
     for first in range(0, len(queries), QUERIES):

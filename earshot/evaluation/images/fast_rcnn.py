@@ -1,7 +1,7 @@
-"""Fast R-CNN (Girshick 2015): what regions of a picture show, told from one run of the convolutions over all of it.
+"""Fast R-CNN (Girshick 2015): classifies the regions of an image from one pass of the convolutions.
 
-The part of conv5 below a region is pooled to the map that the network's hidden layers read, and two new output layers
-say what it shows and how its box must move. Boxes are edges in px: left, top, right, bottom.
+RoI pooling turns the part of conv5 inside a region into the input of the network's hidden layers; two new output layers
+predict the region's class and the offsets of its box. Boxes are edges in px: left, top, right, bottom.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from earshot.evaluation.metrics import SAME_OBJECT, overlap
 from earshot.networks.network import ConvolutionalNetwork
 
 OBJECT_SHARE = 0.25  # of the regions of a step (Girshick 2015, section 2.3)
-BACKGROUND_FROM = 0.1  # least overlap of a region that is shown as background, so that it is near an object
+BACKGROUND_FROM = 0.1  # least overlap of a background region with an object
 SCORE_DEVIATION, OFFSET_DEVIATION = 0.01, 0.001  # of the new layers' first weights (section 2.3)
 OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)  # about the deviations of the offsets of proposals that show an object
-LARGEST_GROWTH = float(np.log(1000 / 16))  # a box grows by no more; keeps the exponential of an odd offset finite
-SMALLEST_SCORE = 0.05  # of a detection; this and the next two are those of Fast R-CNN's release
+LARGEST_GROWTH = float(np.log(1000 / 16))  # largest log growth of a box, so that the exponential stays finite
+SMALLEST_SCORE = 0.05  # of a detection; this and the next two as in Fast R-CNN's release
 SUPPRESSED_FROM = 0.3  # overlap with a better detection of the class
-MOST_DETECTIONS = 100  # of a picture
-ROUNDING = 1e-3  # of a position of conv5: float32 may hold an edge between two of them on the wrong side
+MOST_DETECTIONS = 100  # of an image
+ROUNDING = 1e-3  # in positions of conv5: float32 may round an edge between two positions to the wrong side
 
 
 class FastRcnn(nn.Module):
-    """An encoder with two new output layers, for regions of pictures of any size.
+    """An encoder with two new output layers, for regions of images of any size.
 
     Args:
-        network: whose convolutions and hidden layers are used, and trained in place.
+        network: gives the convolutions and hidden layers, which are trained in place.
         classes: number of classes without the background.
         seed: of the new layers' weights.
     """
@@ -43,7 +43,7 @@ class FastRcnn(nn.Module):
         self.network = network
         for norm in self.batch_norms():
             norm.requires_grad_(False)
-        network.fully_connected[-1].requires_grad_(False)  # the output layer of the old task has no part
+        network.fully_connected[-1].requires_grad_(False)  # the output layer of pretraining is unused
         chances = torch.Generator().manual_seed(int(generator("detection layers", seed).integers(2**63)))
         units = _hidden_units(network)
         self.scores = _gaussian(nn.Linear(units, classes + 1), SCORE_DEVIATION, chances)  # the background comes first
@@ -57,34 +57,35 @@ class FastRcnn(nn.Module):
         """Scores (all regions, classes + 1) and scaled offsets (all regions, classes, 4).
 
         Args:
-            pictures: uint8 (3, height, width) each.
-            regions: boxes in each of them, (regions, 4), in shares of its width and height.
+            images: uint8 (3, height, width) each.
+            rois: boxes in each of them, (regions, 4), in shares of its width and height.
         """
         pooled = torch.cat([self._pool(*both) for both in zip(images, rois, strict=True)])
         hidden = self.network.hidden(pooled)  # (all regions, units)
         return self.scores(hidden), self.offsets(hidden).unflatten(1, (-1, 4))
 
     def _pool(self, image: Tensor, rois: Tensor) -> Tensor:
-        """The greatest activations in the parts of each region: (regions, channels, pooled_side, pooled_side).
+        """RoI max pooling of each region: (regions, channels, pooled_side, pooled_side).
 
-        Positions of conv5 share the picture evenly, whatever the network's padding; a region has all that it touches.
+        Positions of conv5 divide the image evenly, whatever the network's padding; a region includes all positions
+        that it touches.
         """
         conv5 = self.network.convolve(self.network.normalize(image[None]))  # (1, channels, height, width)
         height, width = conv5.shape[2:]
         edges = rois * rois.new_tensor([width, height, width, height])
-        places = torch.cat([(edges[:, :2] + ROUNDING).floor(), (edges[:, 2:] - ROUNDING).ceil() - 1], dim=1)
-        return roi_pool(conv5.float(), [places], self.network.pooled_side)
+        corners = torch.cat([(edges[:, :2] + ROUNDING).floor(), (edges[:, 2:] - ROUNDING).ceil() - 1], dim=1)
+        return roi_pool(conv5.float(), [corners], self.network.pooled_side)
 
 
 @torch.inference_mode()
 def detect(detector: FastRcnn, image: Tensor, proposals: Tensor, objects: Objects) -> dict[str, np.ndarray]:
-    """The detections in a picture, best first: boxes (n, 4) in px of the picture as annotated, scores, classes (n,).
+    """The detections in an image, best first: boxes (n, 4) in px of the annotated image, scores, classes (n,).
 
     Args:
         detector: in eval mode.
-        picture: uint8 (3, height, width), of any scale.
-        proposals: (proposals, 4) in px of the picture as annotated.
-        objects: of which the picture's size is read.
+        image: uint8 (3, height, width), of any scale.
+        proposals: (proposals, 4) in px of the annotated image.
+        objects: give the size of the annotated image.
     """
     device = next(detector.parameters()).device
     scores, offsets = detector([image.to(device)], [(proposals / size_of(objects)).to(device)])
@@ -99,39 +100,39 @@ def detect(detector: FastRcnn, image: Tensor, proposals: Tensor, objects: Object
 def draw_rois(
     candidates: np.ndarray, objects: Objects, count: int, chances: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of `candidates` (n, 4) to show, their classes, 0 for background and else from 1, and their nearest objects.
+    """Draw rows of `candidates` (n, 4), their classes (0 for background, else from 1), and their nearest objects.
 
-    A quarter at most overlap an object by half or more; the others a tenth or more, and no object by half.
+    At most a quarter overlap an object by half or more; the others overlap one by a tenth or more, but none by half.
     """
     overlaps = overlap(candidates, objects.boxes)  # (candidates, objects)
     most = overlaps.max(1)
-    showing = chances.permutation(np.flatnonzero(most >= SAME_OBJECT))[: round(count * OBJECT_SHARE)]
-    near = np.flatnonzero((most >= BACKGROUND_FROM) & (most < SAME_OBJECT))
-    rows = np.append(showing, chances.permutation(near)[: count - len(showing)])
+    foreground = chances.permutation(np.flatnonzero(most >= SAME_OBJECT))[: round(count * OBJECT_SHARE)]
+    background = np.flatnonzero((most >= BACKGROUND_FROM) & (most < SAME_OBJECT))
+    rows = np.append(foreground, chances.permutation(background)[: count - len(foreground)])
     nearest = overlaps[rows].argmax(1)
     classes = np.where(most[rows] >= SAME_OBJECT, objects.classes[nearest] + 1, 0)
     return rows, classes, nearest
 
 
 def offsets_between(rois: Tensor, targets: Tensor) -> Tensor:
-    """How boxes (n, 4) move to others (n, 4): of the middle in widths and heights, of the logarithm of the size, scaled
-    (Girshick 2015, section 2.3; Girshick 2014, appendix C)."""
-    (middles, sizes), (wanted, wanted_sizes) = _middles(rois), _middles(targets)
-    offsets = torch.cat([(wanted - middles) / sizes, (wanted_sizes / sizes).log()], dim=-1)
+    """The scaled offsets from boxes (n, 4) to targets (n, 4): of the center in widths and heights, and of the logarithm
+    of the size (Girshick 2015, section 2.3; Girshick 2014, appendix C)."""
+    (centers, sizes), (target_centers, target_sizes) = _centers(rois), _centers(targets)
+    offsets = torch.cat([(target_centers - centers) / sizes, (target_sizes / sizes).log()], dim=-1)
     return offsets / offsets.new_tensor(OFFSET_SCALE)
 
 
 def moved(rois: Tensor, offsets: Tensor) -> Tensor:
-    """Boxes (..., 4) after they moved by such offsets."""
+    """Boxes (..., 4) moved by the offsets of `offsets_between`."""
     offsets = offsets * offsets.new_tensor(OFFSET_SCALE)
-    middles, sizes = _middles(rois)
-    middles = middles + offsets[..., :2] * sizes
+    centers, sizes = _centers(rois)
+    centers = centers + offsets[..., :2] * sizes
     halves = sizes * offsets[..., 2:].clamp(max=LARGEST_GROWTH).exp() / 2
-    return torch.cat([middles - halves, middles + halves], dim=-1)
+    return torch.cat([centers - halves, centers + halves], dim=-1)
 
 
 def scaled(image: Tensor, shorter_side: int, longer_side: int) -> Tensor:
-    """A picture uint8 (3, height, width) scaled until its shorter side or else its longer one has the px it may."""
+    """An image, uint8 (3, height, width), scaled until its shorter or its longer side reaches its limit in px."""
     height, width = image.shape[1:]
     factor = min(shorter_side / min(height, width), longer_side / max(height, width))
     size = max(round(height * factor), 1), max(round(width * factor), 1)
@@ -139,11 +140,11 @@ def scaled(image: Tensor, shorter_side: int, longer_side: int) -> Tensor:
 
 
 def size_of(objects: Objects) -> Tensor:
-    """The size of a picture for each edge of a box."""
+    """The size of an image for each edge of a box."""
     return torch.tensor([objects.width, objects.height] * 2, dtype=torch.float32)
 
 
-def _middles(boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
     sizes = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + sizes / 2, sizes
 
@@ -156,6 +157,6 @@ def _gaussian(layer: nn.Linear, deviation: float, chances: torch.Generator) -> n
 
 @torch.no_grad()
 def _hidden_units(network: ConvolutionalNetwork) -> int:
-    """How many numbers `hidden` gives of a region."""
+    """The number of outputs of `hidden` for a region."""
     blank = torch.zeros(1, 3, network.image_size, network.image_size, dtype=torch.uint8)
     return network.eval().penultimate(network.normalize(blank)).shape[1]

@@ -1,4 +1,4 @@
-"""From image files to rows of features: of an encoder's layers, or of colours."""
+"""Features of image files: of an encoder's layers, or color histograms."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ COLOR_STEPS = 8  # of each of red, green and blue
 
 
 class ProbeParams(BenchmarkParams):
-    """What a benchmark has that fits linear SVMs to layers.
+    """The parameters of a benchmark that fits linear SVMs to layers.
 
-    `layers` are names of the network's own; an image is scaled to `resize` px, of which the network sees the middle.
+    `layers` are names of the network's layers. An image is resized to `resize` px; the network takes the center crop.
     """
 
     inputs: Literal["images"]
@@ -32,25 +32,25 @@ class ProbeParams(BenchmarkParams):
 
 
 def image_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
-    """Pictures in batches, (rows, uint8 (pictures, 3, crop, crop)), behind a progress bar.
+    """Images in batches, (rows, uint8 (images, 3, crop, crop)), with a progress bar.
 
-    Raises EarshotError where the crop is larger than the picture it is taken from, and for a file that is missing.
+    Raises EarshotError if the crop is larger than the resized image, and for a missing file.
     """
     if crop > resize:
-        raise EarshotError(f"resize is {resize} px, wanted at least the encoder's {crop}; set it in params.yaml")
+        raise EarshotError(f"resize is {resize} px, expected at least the encoder's {crop}; set it in params.yaml")
     require_images(files)
     for first in tqdm(range(0, len(files), BATCH), desc=title, unit="batch", leave=False):
-        chosen = files[first : first + BATCH]
-        yield slice(first, first + len(chosen)), torch.stack([read_image(file, resize, crop) for file in chosen])
+        batch = files[first : first + BATCH]
+        yield slice(first, first + len(batch)), torch.stack([read_image(file, resize, crop) for file in batch])
 
 
 @torch.inference_mode()
 def layer_features(
     encoder: ImageEncoder, files: Sequence[Path], layers: Sequence[str], resize: int, title: str
 ) -> dict[str, Tensor]:
-    """Activations after the ReLU of the layers requested, float32 (pictures, dimensions) each, on the CPU.
+    """Activations after the ReLU of the requested layers, float32 (images, dimensions) each, on the CPU.
 
-    Raises EarshotError for a layer that the encoder does not have, and as `picture_batches`.
+    Raises EarshotError for a layer that the encoder does not have, and as `image_batches`.
     """
     if unknown := [layer for layer in layers if layer not in encoder.probe_layers]:
         raise EarshotError(f"layers: the encoder has no {unknown[0]}; it has {', '.join(encoder.probe_layers)}")
@@ -65,13 +65,13 @@ def layer_features(
 
 
 def color_features(files: Sequence[Path], resize: int, crop: int) -> Tensor:
-    """Colour histograms: the root of the share of each of 8 x 8 x 8 colours, float32 (pictures, 512).
+    """Color histograms: the root of the share of each of 8 x 8 x 8 colors, float32 (images, 512).
 
-    The root makes the distance between histograms Hellinger's, for which a linear SVM is the stronger control.
+    The root turns the distance of histograms into Hellinger's, which makes a linear SVM a stronger control.
     """
     features = torch.empty(len(files), COLOR_STEPS**3)
     for rows, images in image_batches(files, resize, crop, "colors"):
-        steps = (images // (256 // COLOR_STEPS)).int()  # (pictures, 3, crop, crop)
+        steps = (images // (256 // COLOR_STEPS)).int()  # (images, 3, crop, crop)
         codes = (steps[:, 0] * COLOR_STEPS + steps[:, 1]) * COLOR_STEPS + steps[:, 2]
         for row, code in zip(range(rows.start, rows.stop), codes, strict=True):
             shares = torch.bincount(code.flatten(), minlength=COLOR_STEPS**3) / code.numel()

@@ -1,9 +1,9 @@
-"""Where in a picture objects may be: the regions that a detector looks at.
+"""Object proposals: the regions of an image that a detector classifies.
 
-`selective-search` computes them (Uijlings et al. 2013, fast mode, as OpenCV has it); `files` reads those that were
-released with Fast R-CNN: selective_search_data/voc_2007_trainval.mat and voc_2007_test.mat.
+`selective-search` computes them (Uijlings et al. 2013, OpenCV's fast mode); `files` reads those released with Fast
+R-CNN: selective_search_data/voc_2007_trainval.mat and voc_2007_test.mat.
 
-Boxes are edges in px, left, top, right, bottom, as those of objects.
+Boxes are edges in px: left, top, right, bottom.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,20 +23,21 @@ from earshot.core.rng import generator
 from earshot.evaluation.image_files import read_whole_image
 from earshot.pipeline.shards import map_shards
 
-SHARD_IMAGES = 50  # searched by one task
-# The longest side of a picture that is searched, px: VOC's. Segmentation is set for it, and time grows with the square.
+SHARD_IMAGES = 50  # of one task
+# Larger images are scaled down to this side in px, VOC's, for which the segmentation is tuned. Time grows as its
+# square.
 LONGEST_SEARCHED = 500
-LAYOUT = "the cell arrays `images` (names) and `boxes` (a row a proposal: ymin, xmin, ymax, xmax from 1), in MATLAB 5"
+LAYOUT = "the cell arrays `images` (names) and `boxes` (rows of ymin, xmin, ymax, xmax from 1), in MATLAB 5"
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """The proposals of each picture, in shards on disk.
+    """The proposals of each image, in shards on disk.
 
     Args:
-        folder: of the shards, a tensor a picture in each.
-        shards: the number of the shard of each picture, by the picture's name without its ending.
-        kept: at most so many of a picture, the first ones.
+        folder: of the shards, with one tensor per image.
+        shards: the shard number of each image, by the image's name without suffix.
+        kept: the number of first proposals to keep per image.
     """
 
     folder: Path
@@ -44,7 +45,7 @@ class Proposals:
     kept: int
 
     def of(self, name: str, width: int, height: int) -> np.ndarray:
-        """The proposals for a picture of that size: float32 (proposals, 4), inside it, each once and none empty."""
+        """The proposals for an image of that size: float32 (proposals, 4), inside it, unique and not empty."""
         path = self.folder / f"{shard_name(self.shards[name])}.safetensors"
         try:
             with safe_open(path, framework="np") as file:
@@ -55,26 +56,26 @@ class Proposals:
 
 
 def clean_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Boxes (n, 4) clipped to a picture, without those below a pixel or seen before: float32 (m, 4), in order."""
+    """Boxes (n, 4) clipped to an image, without duplicates and boxes smaller than a pixel: float32 (m, 4), in order."""
     clipped = boxes.astype(np.float32).clip(0, np.array([width, height] * 2, np.float32))
     clipped = clipped[((clipped[:, 2:] - clipped[:, :2]) >= 1).all(1)]
     _, first = np.unique(clipped, axis=0, return_index=True)
     return clipped[np.sort(first)]
 
 
-def searched(files: Sequence[Path], kept: int, scratch: Path) -> Proposals:
-    """Proposals by selective search for the pictures `files`, computed in processes and kept in `scratch`."""
+def search_proposals(files: Sequence[Path], kept: int, scratch: Path) -> Proposals:
+    """Proposals by selective search for the images `files`, computed in parallel and stored in `scratch`."""
     folder, numbers = scratch / "proposals", range(-(-len(files) // SHARD_IMAGES))
     work = partial(_search_shard, files=files, folder=folder)
     map_shards(work, numbers, scratch / "finished" / "selective-search", title="selective search")
-    return Proposals(folder, {file.stem: place // SHARD_IMAGES for place, file in enumerate(files)}, kept)
+    return Proposals(folder, {file.stem: index // SHARD_IMAGES for index, file in enumerate(files)}, kept)
 
 
 def selective_search(image: np.ndarray) -> np.ndarray:
-    """The proposals for a picture, uint8 (height, width, 3) in blue, green, red: float32 (proposals, 4).
+    """The proposals for an image, uint8 (height, width, 3) in blue, green, red: float32 (proposals, 4).
 
-    OpenCV finds the same regions every time but ranks them by a generator that cannot be seeded, so that the first
-    hundred are others in every run. Here a draw that is always the same says which come first.
+    OpenCV always finds the same regions, but ranks them by a generator that cannot be seeded. Here a fixed random order
+    replaces its ranking.
     """
     longest = max(image.shape[:2])
     if longest > LONGEST_SEARCHED:
@@ -86,56 +87,56 @@ def selective_search(image: np.ndarray) -> np.ndarray:
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(image)
     search.switchToSelectiveSearchFast()
-    found = np.asarray(search.process())  # (proposals, 4): left, top, width, height
-    boxes = np.unique(np.column_stack([found[:, :2], found[:, :2] + found[:, 2:]]), axis=0)
+    rects = np.asarray(search.process())  # (proposals, 4): left, top, width, height
+    boxes = np.unique(np.column_stack([rects[:, :2], rects[:, :2] + rects[:, 2:]]), axis=0)
     return generator("proposals", len(boxes)).permutation(boxes).astype(np.float32)
 
 
 def from_files(data_dir: Path, parts: Mapping[str, Sequence[Path]], kept: int, scratch: Path) -> Proposals:
-    """Proposals as released, for the pictures of the parts `trainval` and `test`.
+    """The released proposals for the images of the parts `trainval` and `test`.
 
-    Raises EarshotError for a file that is missing, has another layout or says nothing of a picture.
+    Raises EarshotError for a file that is missing, has another layout or lacks an image.
     """
     folder, shards = scratch / "proposals", dict[str, int]()
     for number, (part, files) in enumerate(parts.items()):
         source = data_dir / "selective_search_data" / f"voc_2007_{part}.mat"
-        boxes = {name: found for name, found in read_released(source) if name}
+        boxes = {name: rows for name, rows in read_released(source) if name}
         missing = [file.stem for file in files if file.stem not in boxes]
         if missing:
-            raise EarshotError(f"{source}: says nothing of picture {missing[0]}; restore the file")
+            raise EarshotError(f"{source}: has no proposals for image {missing[0]}; restore the file")
         _write_shard(folder, number, {file.stem: boxes[file.stem] for file in files})
         shards |= {file.stem: number for file in files}
     return Proposals(folder, shards, kept)
 
 
 def read_released(file: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The name of each picture and its proposals, float32 (proposals, 4), of a released file.
+    """The name of each image and its proposals, float32 (proposals, 4), in a released file.
 
     Raises EarshotError for a file of another layout.
     """
     try:
-        found = scipy.io.loadmat(file, variable_names=["images", "boxes"])
-    # loadmat says of bytes that are no MATLAB file whatever comes first.
+        arrays = scipy.io.loadmat(file, variable_names=["images", "boxes"])
+    # loadmat raises all kinds of errors for a file that is not MATLAB's.
     except Exception as error:
-        raise EarshotError(f"{file}: cannot be read ({str(error)[:200]}); wanted {LAYOUT}") from None
-    images, boxes = (found.get(name, np.empty(0)).ravel() for name in ("images", "boxes"))
+        raise EarshotError(f"{file}: cannot be read ({str(error)[:200]}); expected {LAYOUT}") from None
+    images, boxes = (arrays.get(name, np.empty(0)).ravel() for name in ("images", "boxes"))
     if images.dtype != object or len(images) != len(boxes) or not len(images):
-        raise EarshotError(f"{file}: holds {len(images)} images and {len(boxes)} boxes in cells, wanted {LAYOUT}")
+        raise EarshotError(f"{file}: holds {len(images)} images and {len(boxes)} boxes in cells, expected {LAYOUT}")
     for number, (name, rows) in enumerate(zip(images, boxes, strict=True), 1):
         rows = np.asarray(rows)
         if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf" or not np.isfinite(rows).all():
-            raise EarshotError(f"{file}: boxes {number} are {rows.dtype} {rows.shape}, wanted {LAYOUT}")
+            raise EarshotError(f"{file}: boxes {number} are {rows.dtype} {rows.shape}, expected {LAYOUT}")
         top, left, bottom, right = rows.astype(np.float32).T
         yield Path(str(np.asarray(name).ravel()[0])).stem, np.column_stack([left - 1, top - 1, right, bottom])
 
 
 def _search_shard(number: int, files: Sequence[Path], folder: Path) -> dict[str, int]:
-    found = {}
+    proposals = {}
     for file in files[number * SHARD_IMAGES : (number + 1) * SHARD_IMAGES]:
         rows = read_whole_image(file).permute(1, 2, 0).numpy()  # (height, width, 3)
-        found[file.stem] = selective_search(np.ascontiguousarray(rows[..., ::-1]))
-    _write_shard(folder, number, found)
-    return {"images": len(found), "proposals": sum(map(len, found.values()))}
+        proposals[file.stem] = selective_search(np.ascontiguousarray(rows[..., ::-1]))
+    _write_shard(folder, number, proposals)
+    return {"images": len(proposals), "proposals": sum(map(len, proposals.values()))}
 
 
 def _write_shard(folder: Path, number: int, boxes: dict[str, np.ndarray]) -> None:

@@ -1,15 +1,15 @@
-"""Which pictures the steps of a training show."""
+"""The order of images in a training."""
 
 import numpy as np
 
 from earshot.core.rng import generator
 
 
-def visible_positions(purpose: str, seed: int, step: int, *, batch_size: int, count: int) -> np.ndarray:
-    """Which of `count` pictures a step shows, int64 (batch_size,).
+def batch_indices(purpose: str, seed: int, step: int, *, batch_size: int, count: int) -> np.ndarray:
+    """The indices of a step's batch among `count` images, int64 (batch_size,).
 
-    All come in a new order, again and again, and steps run across. The orders are drawn by the purpose and the seed.
+    Every pass over the images has a new order, drawn by the purpose and the seed; a batch may span two passes.
     """
-    passes, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
+    passes, indices = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
     orders = {n: generator(purpose, seed, n).permutation(count) for n in set(passes.tolist())}
-    return np.array([orders[n][place] for n, place in zip(passes.tolist(), places, strict=True)])
+    return np.array([orders[n][index] for n, index in zip(passes.tolist(), indices, strict=True)])

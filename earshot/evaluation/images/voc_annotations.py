@@ -1,7 +1,7 @@
-"""The objects that VOC's annotations say a picture shows.
+"""VOC's annotations: the objects of an image.
 
-Boxes are edges in px, left, top, right, bottom: a box that VOC gives as its pixels 3 to 5, counted from 1 and both
-included, goes from the edge 2 to the edge 5.
+Boxes are edges in px: left, top, right, bottom. VOC's boxes are inclusive pixels counted from 1: pixels 3 to 5 become
+the edges 2 and 5.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from earshot.core.errors import EarshotError
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = {"0": False, "1": True}
 LARGEST = 1 << 20  # bytes of an annotation; those of VOC2007 have at most twenty thousand
-MAX_PIXELS = 1 << 15  # side of a picture
+MAX_PIXELS = 1 << 15  # side of an image
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of a picture.
+    """The objects of an image.
 
     Args:
-        width, height: of the picture in px.
+        width, height: of the image in px.
         boxes: float64 (objects, 4).
         classes: int64 (objects,).
         difficult, truncated: bool (objects,).
@@ -39,15 +39,15 @@ class Objects:
 
 
 def annotation_of(image: Path) -> Path:
-    """Where the annotation of a picture in JPEGImages is."""
+    """The annotation file of an image in JPEGImages."""
     return image.parent.parent / "Annotations" / f"{image.stem}.xml"
 
 
 def read_objects(file: Path, classes: Sequence[str]) -> Objects:
-    """The objects of one annotation that are of these classes; their numbers are places among them.
+    """The objects of these classes in an annotation, with the classes' indices.
 
-    Raises EarshotError for a file that is missing, no XML, longer than 1 MB or with a document type (entities can grow
-    without bound), for a value that is missing or none, and for a box that is not inside the picture.
+    Raises EarshotError for a file that is missing, no XML, longer than 1 MB or declares a document type (entities can
+    grow without bound), for a missing or invalid value, and for a box that is not inside the image.
     """
     root = _parse(file)
     width, height = (int(_number(file, root, f"size/{side}", 1, MAX_PIXELS)) for side in ("width", "height"))
@@ -66,12 +66,14 @@ def _parse(file: Path) -> ElementTree.Element:
     try:
         size = file.stat().st_size
         if size > LARGEST:
-            raise EarshotError(f"{file}: has {size} bytes, wanted an annotation of at most {LARGEST}")
+            raise EarshotError(
+                f"{file}: has {size} bytes, expected at most {LARGEST}; restore the official Annotations"
+            )
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EarshotError(f"{file}: cannot be read ({error}); restore the official Annotations") from None
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise EarshotError(f"{file}: declares a document type, wanted a plain annotation; restore the official file")
+        raise EarshotError(f"{file}: declares a document type, expected a plain annotation; restore the official file")
     try:
         return ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
@@ -84,8 +86,10 @@ def _box(file: Path, entry: ElementTree.Element, width: int, height: int) -> lis
         _number(file, entry, f"bndbox/{corner}", 1, limit) for corner, limit in zip(CORNERS, limits, strict=True)
     )
     if left > right or top > bottom:
-        found = f"from {left:g}, {top:g} to {right:g}, {bottom:g}"
-        raise EarshotError(f"{file}: a box goes {found}, wanted xmin, ymin up to xmax, ymax; restore the official file")
+        actual = f"from {left:g}, {top:g} to {right:g}, {bottom:g}"
+        raise EarshotError(
+            f"{file}: a box goes {actual}, expected xmin, ymin up to xmax, ymax; restore the official file"
+        )
     return [left - 1, top - 1, right, bottom]
 
 
@@ -96,19 +100,19 @@ def _number(file: Path, entry: ElementTree.Element, name: str, lowest: int, high
     except ValueError:
         value = np.nan
     if not lowest <= value <= highest:
-        raise EarshotError(f"{file}: {name} is {text!r:.60}, wanted a number from {lowest} to {highest}")
+        raise EarshotError(f"{file}: {name} is {text!r:.60}, expected a number from {lowest} to {highest}")
     return value
 
 
 def _flag(file: Path, entry: ElementTree.Element, name: str) -> bool:
     text = _text(file, entry, name)
     if text not in FLAGS:
-        raise EarshotError(f"{file}: {name} is {text!r:.60}, wanted 0 or 1")
+        raise EarshotError(f"{file}: {name} is {text!r:.60}, expected 0 or 1")
     return FLAGS[text]
 
 
 def _text(file: Path, entry: ElementTree.Element, name: str) -> str:
     text = entry.findtext(name)
     if text is None:
-        raise EarshotError(f"{file}: an annotation or object without {name}; restore the official file")
+        raise EarshotError(f"{file}: an annotation or object lacks {name}; restore the official file")
     return text.strip()

@@ -1,4 +1,4 @@
-"""The lists of PASCAL VOC2007: which images are in train, val and test, and which classes each shows."""
+"""The lists of PASCAL VOC2007: the images of train, val and test, and their classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +14,16 @@ Split = tuple[list[Path], np.ndarray]
 
 
 def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
-    """The classes, and for train, val and test the pictures and their labels: float32 (pictures, classes), 1, -1 or 0.
+    """The classes, and for train, val and test the images and their labels: float32 (images, classes), 1, -1 or 0.
 
-    `tree` is the folder of VOCdevkit, of VOC2007, or VOC2007 itself. Raises EarshotError for another layout, and for a
-    class that some split does not show.
+    `data_dir` is VOC2007, or a folder of VOC2007 or VOCdevkit. Raises EarshotError for another layout, and for a class
+    without positive images in some split.
     """
-    places = [data_dir / "VOCdevkit" / "VOC2007", data_dir / "VOC2007", data_dir]
-    places = [place for place in places if (place / "ImageSets").is_dir()]
-    if not places:
-        raise EarshotError(f"{data_dir}: holds no VOC2007, wanted {LAYOUT}; mend the benchmark's tree")
-    sets = places[0] / "ImageSets" / "Main"
+    roots = [data_dir / "VOCdevkit" / "VOC2007", data_dir / "VOC2007", data_dir]
+    roots = [root for root in roots if (root / "ImageSets").is_dir()]
+    if not roots:
+        raise EarshotError(f"{data_dir}: holds no VOC2007, expected {LAYOUT}; correct the benchmark's data_dir")
+    sets = roots[0] / "ImageSets" / "Main"
     classes = sorted(file.stem.removesuffix("_train") for file in sets.glob("*_train.txt"))
     if not classes:
         raise EarshotError(f"{sets}: holds no lists such as aeroplane_train.txt; restore the official ImageSets")
@@ -33,27 +33,27 @@ def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
         labels = np.stack([_read_class(sets / f"{name}_{split}.txt", names) for name in classes], axis=1)
         for name, column in zip(classes, labels.T, strict=True):
             if not (column == 1).any():
-                raise EarshotError(f"{sets / f'{name}_{split}.txt'}: no picture shows a {name}, wanted at least one")
-        splits[split] = [places[0] / "JPEGImages" / f"{name}.jpg" for name in names], labels
+                raise EarshotError(f"{sets / f'{name}_{split}.txt'}: no image shows a {name}, expected at least one")
+        splits[split] = [roots[0] / "JPEGImages" / f"{name}.jpg" for name in names], labels
     return classes, splits
 
 
 def _read_class(file: Path, names: Sequence[str]) -> np.ndarray:
-    """The labels of one class for the pictures of its split, in their order."""
-    found = {}
+    """The labels of one class for the images of a split, in their order."""
+    labels = {}
     for number, line in enumerate(_read_lines(file), 1):
         if len(line) != 2 or line[1] not in ("1", "-1", "0"):
-            raise EarshotError(f"{file}, line {number}: {' '.join(line)!r}, wanted a picture's name and 1, -1 or 0")
-        found[line[0]] = float(line[1])
-    missing = [name for name in names if name not in found]
+            raise EarshotError(f"{file}, line {number}: {' '.join(line)!r}, expected an image's name and 1, -1 or 0")
+        labels[line[0]] = float(line[1])
+    missing = [name for name in names if name not in labels]
     if missing:
-        raise EarshotError(f"{file}: says nothing of picture {missing[0]} of its split; restore the official ImageSets")
-    return np.array([found[name] for name in names], np.float32)
+        raise EarshotError(f"{file}: lacks image {missing[0]} of its split; restore the official ImageSets")
+    return np.array([labels[name] for name in names], np.float32)
 
 
 def _read_lines(file: Path) -> list[list[str]]:
     lines = [line.split() for line in read_lines(file, "restore the official ImageSets") if line]
     for line in lines:
         if "/" in line[0] or "\\" in line[0] or line[0].startswith("."):
-            raise EarshotError(f"{file}: names picture {line[0]!r}, wanted a plain name such as 000005")
+            raise EarshotError(f"{file}: names image {line[0]!r}, expected a plain name such as 000005")
     return lines

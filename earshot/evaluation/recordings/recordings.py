@@ -1,12 +1,12 @@
-"""Classes of recordings from their windows: the protocol of the sound benchmarks, for a descriptor or a sound tower.
+"""Classification of recordings from their windows: the protocol of the sound benchmarks.
 
-Equally spaced windows of every recording are described; each dimension is z-scored on the training windows; one-vs-rest
-linear SVMs judge the windows, and the scores of a recording's windows are averaged (Arandjelovic & Zisserman 2017,
-section 3.3). What describes them is one of two:
+Equally spaced windows of every recording become features; each dimension is z-scored on the training windows;
+one-vs-rest linear SVMs classify the windows, and the scores of a recording's windows are averaged (Arandjelovic &
+Zisserman 2017, section 3.3). The features come from one of two encoders:
 
-- A network's sound tower: windows of 1 s, conv4_2 before its ReLU, max-pooled to 4 x 3 (6144 dimensions at width 1);
-  beside it the same tower with random weights, and trained on wrong sounds.
-- The descriptor of the pipeline: windows of 3.75 s, trailing digital zeros trimmed; beside it the spectrum.
+- A network's audio tower: windows of 1 s, conv4_2 before its ReLU, max-pooled to 4 x 3 (6144 dimensions at width 1).
+  Controls: the same tower with random weights, and trained on wrong sounds.
+- The descriptor of the pipeline: windows of 3.75 s, trailing digital zeros trimmed. Control: the spectrum.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from earshot.sound.description import Description
 
 DESCRIPTOR_FILE = "descriptor.json"  # in the folder of an encoder that is a descriptor and no network
-CONTROL = "spectrum"  # the smallest descriptor, whose score stands beside
-FREQUENCIES, TIMES = 4, 3  # positions that the map of a sound tower is pooled to
-AT_ONCE = 32  # windows that a tower hears at once
+CONTROL = "spectrum"  # the smallest descriptor, the control of other descriptors
+FREQUENCIES, TIMES = 4, 3  # positions of an audio tower's map after pooling
+AT_ONCE = 32  # windows per batch of a tower
 
-# What is made of each file, (windows, dimensions) each, in order: of files and of a title for the progress bar.
+# From files and a title for the progress bar to the features of each file in order, (windows, dimensions).
 Describe = Callable[[Sequence[Path], str], Iterator[np.ndarray]]
 
 
 class RecordingParams(BenchmarkParams):
-    """So many equally spaced windows of a recording."""
+    """The number of equally spaced windows of a recording."""
 
     inputs: Literal["recordings"]
     windows: Positive
@@ -68,11 +68,11 @@ DISPLAY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Split:
-    """Which recordings train and which are asked.
+    """The training and test recordings.
 
     Args:
-        train, test: numbers of recordings.
-        folds: of each recording of `train`, for the choice of C: those of one fold are left out together.
+        train, test: indices of recordings.
+        folds: the cross-validation fold of each recording of `train`, for the choice of C.
     """
 
     train: np.ndarray
@@ -88,41 +88,41 @@ def evaluate_recordings(
     splits: Sequence[Split],
     protocol: str,
 ) -> Result:
-    """The accuracy of every way to describe recordings, its mean over the splits, and that of chance.
+    """The mean accuracy over the splits of the encoder and its controls, and that of chance.
 
     Args:
-        context: its encoder and `params.windows` say how recordings are described.
+        context: its encoder and `params.windows` define the features.
         files: of the recordings.
-        classes: their names.
-        targets: the number of each recording's class.
+        classes: names of the classes.
+        targets: the class index of each recording.
         splits: each gives an accuracy.
         protocol: its name.
     """
     metrics: dict[str, float] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in classes]
-    asked = np.concatenate([targets[split.test] for split in splits])
-    said: list[str] = []
-    confusion: list[tuple[str, str]] = []  # of the first way, which is what is measured
-    for metric, (name, describe) in ways(context).items():
-        told = classify(_gathered(describe(files, name), len(files)), targets, splits, name)
-        scores = [float(np.mean(part == targets[split.test])) for part, split in zip(told, splits, strict=True)]
+    actual = np.concatenate([targets[split.test] for split in splits])
+    summary: list[str] = []
+    confusion: list[tuple[str, str]] = []  # of the encoder, which comes first
+    for metric, (name, describe) in describers(context).items():
+        by_split = classify(_collect(describe(files, name), len(files)), targets, splits, name)
+        scores = [float(np.mean(part == targets[split.test])) for part, split in zip(by_split, splits, strict=True)]
         metrics[metric] = float(np.mean(scores))
         if metric == "accuracy" and len(splits) > 1:
             metrics["accuracy_std"] = float(np.std(scores))
-        predicted = np.concatenate(told)
-        confusion = confusion or [(classes[a], classes[b]) for a, b in zip(asked, predicted, strict=True)]
-        right = predicted == asked
+        predicted = np.concatenate(by_split)
+        confusion = confusion or [(classes[a], classes[b]) for a, b in zip(actual, predicted, strict=True)]
+        right = predicted == actual
         for number, row in enumerate(rows):
-            row[metric] = float(right[asked == number].mean())
-        said.append(f"{name} {metrics[metric]:.3f}")
+            row[metric] = float(right[actual == number].mean())
+        summary.append(f"{name} {metrics[metric]:.3f}")
     metrics["chance"] = 1 / len(classes)
-    names = [str(files[place].relative_to(context.data_dir)) for split in splits for place in split.test]
-    scored = f"{', '.join(said)}; chance {metrics['chance']:.3f}"
+    names = [str(files[index].relative_to(context.data_dir)) for split in splits for index in split.test]
+    scored = f"{', '.join(summary)}; chance {metrics['chance']:.3f}"
     return Result(metrics, rows, protocol, scored, names, confusion, learned=not _is_descriptor(context.encoder))
 
 
-def ways(context: Context[RecordingParams]) -> dict[str, tuple[str, Describe]]:
-    """By metric, the name and the function of every way to describe recordings, that which is measured first.
+def describers(context: Context[RecordingParams]) -> dict[str, tuple[str, Describe]]:
+    """By metric, the name and the feature function of the encoder and its controls, the encoder first.
 
     Raises EarshotError as `load_correspondence` and `load_description` do.
     """
@@ -142,39 +142,39 @@ def ways(context: Context[RecordingParams]) -> dict[str, tuple[str, Describe]]:
     return {
         f"{prefix}accuracy": (
             prefix.replace("_", " ").strip() or network.architecture["name"],
-            partial(hear_recordings, network=network, windows=windows),
+            partial(embed_recordings, network=network, windows=windows),
         )
         for prefix, network in networks.items()
     }
 
 
 def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], name: str) -> list[np.ndarray]:
-    """The number of the class that each recording of a split's test part is told as: (recordings,) a split.
+    """The predicted class index of each test recording, (recordings,) per split.
 
     features: (recordings, windows, dimensions); targets: (recordings,).
     """
     windows, dimensions = features.shape[1:]
     signs = one_vs_rest(targets)
-    told = []
+    predicted = []
     for number, split in enumerate(splits, 1):
         train, test = torch.from_numpy(split.train), torch.from_numpy(split.test)
         rows = features[train].reshape(-1, dimensions)
         mean, deviation = rows.mean(0), rows.std(0)
-        deviation = torch.where(deviation > 0, deviation, 1)  # a dimension that never changes stays at zero
+        deviation = torch.where(deviation > 0, deviation, 1)  # a constant dimension stays at zero
         inner = np.repeat(split.folds, windows)
-        asked = (features[test].reshape(-1, dimensions) - mean) / deviation
+        test_rows = (features[test].reshape(-1, dimensions) - mean) / deviation
         labeled = (rows - mean) / deviation, signs[train].repeat_interleave(windows, 0)
-        probe = cross_validated_probe(labeled, inner, asked, accuracy, name=f"{name}, split {number}")
+        probe = cross_validated_probe(labeled, inner, test_rows, accuracy, name=f"{name}, split {number}")
         scores = probe.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
-        told.append(scores.argmax(1))
-    return told
+        predicted.append(scores.argmax(1))
+    return predicted
 
 
 @torch.inference_mode()
-def hear_recordings(files: Sequence[Path], title: str, network: Correspondence, windows: int) -> Iterator[np.ndarray]:
-    """What a sound tower makes of equally spaced windows of 1 s: conv4_2 before its ReLU, pooled to 4 x 3.
+def embed_recordings(files: Sequence[Path], title: str, network: Correspondence, windows: int) -> Iterator[np.ndarray]:
+    """Features of equally spaced windows of 1 s from an audio tower: conv4_2 before its ReLU, pooled to 4 x 3.
 
-    Raises EarshotError for a network without a sound tower.
+    Raises EarshotError for a network without an audio tower.
     """
     device = on_device(network).channel_mean.device
     cut = partial(cut_recording, windows=windows, samples=network.audio_samples, rate=network.audio_rate)
@@ -194,12 +194,12 @@ def describe_recordings(
 def cut_recording(file: Path, windows: int, samples: int, rate: int) -> np.ndarray:
     """Equally spaced windows of the mean of a recording's channels at `rate`: float32 (windows, samples).
 
-    The first begins and the last ends with the recording; one that is shorter than a window is followed by silence.
+    The first begins and the last ends with the recording; a recording shorter than a window is padded with silence.
     Raises EarshotError for a file that cannot be read.
     """
     sound, own_rate = read_recording(file)
     if not np.isfinite(sound).all():
-        raise EarshotError(f"{file}: holds NaN or infinity, wanted sound in [-1, 1]; restore the file")
+        raise EarshotError(f"{file}: holds NaN or infinity, expected sound in [-1, 1]; restore the file")
     mono = resample(sound, own_rate, rate, channels=1)
     starts = np.round(np.linspace(0, max(len(mono) - samples, 0), windows)).astype(int)
     return cut_slices(mono, starts.tolist(), samples)
@@ -214,8 +214,8 @@ def describe_recording(file: Path, windows: int, description: "Description") -> 
     from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, UnfitSound, cut_windows, samples_of
 
     sound, rate = read_recording(file)
-    heard = np.flatnonzero(sound.any(axis=1))
-    kept = max(int(heard[-1]) + 1 if heard.size else 0, samples_of(SHORTEST_SECONDS, rate))
+    nonzero = np.flatnonzero(sound.any(axis=1))
+    kept = max(int(nonzero[-1]) + 1 if nonzero.size else 0, samples_of(SHORTEST_SECONDS, rate))
     sound = sound[:kept]
     last = max(len(sound) / rate - WINDOW_SECONDS, 0)
     centers = np.linspace(0, last, windows) + WINDOW_SECONDS / 2
@@ -241,8 +241,8 @@ def _is_descriptor(encoder: Path) -> bool:
     return (encoder / DESCRIPTOR_FILE).exists()
 
 
-def _gathered(described: Iterator[np.ndarray], count: int) -> Tensor:
-    """What is made of `count` files, float32 (recordings, windows, dimensions), held once."""
+def _collect(described: Iterator[np.ndarray], count: int) -> Tensor:
+    """The features of `count` files, float32 (recordings, windows, dimensions), without a second copy in memory."""
     features = torch.empty(0)
     for number, rows in enumerate(described):
         if not number:
@@ -252,7 +252,7 @@ def _gathered(described: Iterator[np.ndarray], count: int) -> Tensor:
 
 
 def _each(work: Callable[[Path], np.ndarray], files: Sequence[Path], title: str) -> Iterable[np.ndarray]:
-    """What `work` makes of each file, in order, by several processes, behind a progress bar."""
+    """The results of `work` for each file, in order, by several processes, with a progress bar."""
     with joblib.parallel_config("loky", n_jobs=settings().workers, inner_max_num_threads=1):
-        made = joblib.Parallel(return_as="generator")(joblib.delayed(work)(file) for file in files)
-        yield from tqdm(made, total=len(files), desc=title, unit="recording", leave=False)
+        results = joblib.Parallel(return_as="generator")(joblib.delayed(work)(file) for file in files)
+        yield from tqdm(results, total=len(files), desc=title, unit="recording", leave=False)

@@ -1,6 +1,6 @@
-"""The networks of the stage pretrain, a module each: what `pretrain.backbone` may be, and torchvision's beside them.
+"""The networks of the stage pretrain, one module each: the values of `pretrain.backbone` beside torchvision's networks.
 
-A module defines BACKBONE, a class of Network whose name is the module's.
+A module defines BACKBONE, a class of Network named after the module.
 """
 
 import difflib
@@ -18,19 +18,19 @@ PACKAGE = __name__
 def build_network(name: str, *, width: float, **arguments: Any) -> Network:
     """A network with random weights: one of ours, or a convolutional classifier of torchvision.
 
-    Torchvision's own AlexNet is `torchvision-alexnet`. All weights but the output layer's, which are zero, are drawn
-    from torch's generator, and do not depend on the number of classes.
+    Torchvision's own AlexNet is `torchvision-alexnet`. The output layer is zero. Torch's generator draws all other
+    weights, which do not depend on the number of classes.
 
     Args:
         width, arguments: those of Network: classes, image_size and dropout.
 
     Raises:
-        EarshotError: an unknown name, a network of torchvision that is not convolutional, a width that the network does
-            not have, or pictures too small for it.
+        EarshotError: the name is unknown, the network is not convolutional or not available in this width, or the
+            images are too small for it.
     """
     kind = find_network(name)
     if width != 1 and not kind.has_width:
-        raise EarshotError(f"pretrain.width is {width:g}; {name} has one width, wanted 1")
+        raise EarshotError(f"pretrain.width is {width:g}; {name} has a single width, expected 1")
     arguments["width"] = width
     return kind(name, **arguments) if kind is TorchvisionNetwork else kind(**arguments)
 
@@ -39,7 +39,7 @@ def find_network(name: str) -> type[Network]:
     """The class of a network.
 
     Raises:
-        EarshotError: neither we nor torchvision have one of that name.
+        EarshotError: neither this package nor torchvision has a network of that name.
     """
     own, others = names(PACKAGE), torchvision_names()
     if name in own:
@@ -47,5 +47,5 @@ def find_network(name: str) -> type[Network]:
     if name in others:
         return TorchvisionNetwork
     nearest = difflib.get_close_matches(name, [*own, *others], n=1, cutoff=0.4)
-    wanted = f"the nearest is {nearest[0]}" if nearest else f"wanted {', '.join(own)}, resnet18 or another"
-    raise EarshotError(f"pretrain.backbone is {name!r:.60}, which torchvision does not have; {wanted}")
+    advice = f"the nearest is {nearest[0]}" if nearest else f"expected {', '.join(own)}, resnet18 or another"
+    raise EarshotError(f"pretrain.backbone is {name!r:.60}, which torchvision does not have; {advice}")

@@ -1,4 +1,4 @@
-"""Any convolutional classifier of torchvision as one of our networks: `layer_taps` says what conv5, fc6 and fc7 are."""
+"""Any convolutional classifier of torchvision as one of our networks; `layer_taps` defines conv5, fc6 and fc7."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from earshot.networks.network import ConvolutionalNetwork
 
 
 class TorchvisionNetwork(ConvolutionalNetwork):
-    """One of torchvision's classifiers without its auxiliary classifiers; `body` has torchvision's names of weights.
+    """One of torchvision's classifiers without its auxiliary classifiers; `body` keeps torchvision's weight names.
 
-    `hidden` is fc7. Dropout is as probable as asked for where torchvision has one after conv5; ResNet has none.
-    SqueezeNet averages before its output layer and its scores may be negative: cut at zero, they could not begin there.
+    `hidden` is fc7. `dropout` applies to torchvision's dropout layers after conv5; ResNet has none. SqueezeNet averages
+    before its output layer here, and has no ReLU after it: scores that start at zero could not train through a ReLU.
 
     Raises:
-        EarshotError: pictures too small, or a network that is not convolutional.
+        EarshotError: the images are too small, or the network is not convolutional.
     """
 
     probe_layers = AlexNet.probe_layers
@@ -60,7 +60,7 @@ class TorchvisionNetwork(ConvolutionalNetwork):
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
         before = self._run(self._parts.earlier, normalized)
-        conv5 = self._run(self._parts.later, before)  # (pictures, channels, side, side)
+        conv5 = self._run(self._parts.later, before)  # (images, channels, side, side)
         yield "max5", conv5.amax((2, 3))
         pooled = self.pool(conv5)
         small = pooled is not conv5 or conv5.shape[3] <= 2
@@ -71,7 +71,7 @@ class TorchvisionNetwork(ConvolutionalNetwork):
         yield "fc7", _averaged(self._run(last, fc6 if first else pooled))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
-        """As of any module, of plain tensors too: MNASNet asks for a version that only a whole state dict has."""
+        """Also takes a plain dict of tensors: MNASNet requires a version that only a full state dict holds."""
         versioned: Any = OrderedDict(state_dict)
         own: Any = self.state_dict()
         versioned._metadata = own._metadata
@@ -86,5 +86,5 @@ class TorchvisionNetwork(ConvolutionalNetwork):
 
 
 def _averaged(values: Tensor) -> Tensor:
-    """The average over positions of maps; vectors as they are."""
+    """Maps averaged over positions; vectors unchanged."""
     return values.mean((2, 3)) if values.dim() == 4 else values

@@ -1,4 +1,4 @@
-"""AlexNet with batch norm, at any width and picture size: the network of Mahadev & Lu (2020)."""
+"""AlexNet with batch norm, at any width and image size: the network of Mahadev & Lu (2020)."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -11,7 +11,7 @@ from earshot.networks.network import ConvolutionalNetwork, initialize
 
 
 class Convolution(NamedTuple):
-    """A convolution, its batch norm and its ReLU, and whether a pool follows."""
+    """A convolution with batch norm and ReLU, and whether a pool follows."""
 
     channels: int
     kernel: int
@@ -26,14 +26,14 @@ POOL, POOL_STRIDE = 3, 2
 
 
 class AlexNet(ConvolutionalNetwork):
-    """Five convolutions with batch norm, two hidden fully connected layers with dropout, and one output a class.
+    """Five convolutions with batch norm, two hidden fully connected layers with dropout, and one output per class.
 
-    Dropout stands before each hidden fully connected layer, and `hidden` is fc7. Width 1 and 227 px are the papers'
-    network, with a pool5 of 6 x 6 x 256. `max5` is the maximum of each conv5 channel over the picture, `pool5` the
+    Dropout precedes each hidden fully connected layer, and `hidden` is fc7. Width 1 and 227 px give the papers'
+    network, with a pool5 of 6 x 6 x 256. `max5` is the maximum of each conv5 channel over the image, `pool5` the
     pooled conv5 map, `fc6` and `fc7` are the hidden units (Owens 2016, Table 2).
 
     Raises:
-        EarshotError: pictures so small that the third pool leaves nothing.
+        EarshotError: the images are too small: the third pool has no output.
     """
 
     probe_layers = ("max5", "pool5", "fc6", "fc7")
@@ -53,8 +53,8 @@ class AlexNet(ConvolutionalNetwork):
         self.pooled_side = self.side_of_pool5(image_size)
         if self.pooled_side < 1:
             smallest = next(size for size in count(image_size) if self.side_of_pool5(size) == 1)
-            found = f"pretrain.image_size is {image_size}; {self.architecture['name']}"
-            raise EarshotError(f"{found} wants {smallest} px or more")
+            actual = f"pretrain.image_size is {image_size}; {self.architecture['name']}"
+            raise EarshotError(f"{actual} requires {smallest} px or more")
         self.convolutions = self._convolutions(width)
         self.last_pool = nn.MaxPool2d(POOL, POOL_STRIDE)
         hidden = _scaled(FULLY_CONNECTED, width)
@@ -67,7 +67,7 @@ class AlexNet(ConvolutionalNetwork):
 
     @classmethod
     def side_of_pool5(cls, image_size: int) -> int:
-        """Positions along one side of the pool5 map of a picture of that size: 6 at 227 px."""
+        """Positions along one side of the pool5 map of an image of that size: 6 at 227 px."""
         side = image_size
         for layer in cls.plan:
             side = (side + 2 * layer.padding - layer.kernel) // layer.stride + 1
@@ -85,16 +85,16 @@ class AlexNet(ConvolutionalNetwork):
         return self.fc7(self.fc6(pooled.flatten(1)))
 
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
-        conv5 = self.convolve(normalized)  # (pictures, 256 w, side, side)
+        conv5 = self.convolve(normalized)  # (images, 256 w, side, side)
         yield "max5", conv5.amax((2, 3))
-        pool5 = self.pool(conv5)  # (pictures, 256 w, pooled_side, pooled_side)
+        pool5 = self.pool(conv5)  # (images, 256 w, pooled_side, pooled_side)
         yield "pool5", pool5
-        fc6 = self.fc6(pool5.flatten(1))  # (pictures, 4096 w)
+        fc6 = self.fc6(pool5.flatten(1))  # (images, 4096 w)
         yield "fc6", fc6
         yield "fc7", self.fc7(fc6)
 
     def _convolutions(self, width: float) -> nn.Sequential:
-        """All up to conv5's ReLU; the pool after conv5 stands apart, since max5 is taken before it."""
+        """All layers up to conv5's ReLU, without the pool after it, because max5 is taken before that pool."""
         blocks: list[nn.Module] = []
         channels = 3
         for wide, kernel, stride, padding, groups, pooled in self.plan:
@@ -107,7 +107,7 @@ class AlexNet(ConvolutionalNetwork):
         return nn.Sequential(*blocks[:-1])
 
     def _divisor(self) -> int:
-        """Channels are a multiple of it, so that each group has as many."""
+        """The number of channels is a multiple of it, so that all groups are of equal size."""
         return max(layer.groups for layer in self.plan)
 
 

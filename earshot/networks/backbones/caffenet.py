@@ -1,4 +1,4 @@
-"""CaffeNet with batch norm, at any width and picture size: the network of Owens (2016), section 3.3."""
+"""CaffeNet with batch norm, at any width and image size: the network of Owens (2016), section 3.3."""
 
 from earshot.networks.backbones.alexnet import AlexNet, Convolution
 
@@ -6,10 +6,10 @@ from earshot.networks.backbones.alexnet import AlexNet, Convolution
 class CaffeNet(AlexNet):
     """AlexNet with conv2, conv4 and conv5 in two groups, and without padding before conv1.
 
-    CaffeNet also differs from AlexNet in that its two response normalisations follow the pools instead of preceding
-    them. Here neither network has any: batch norm stands between every convolution and its ReLU, and takes their part
-    (Ioffe & Szegedy 2015, sections 3.2 and 4.2.1). After it the activations are about 1, of which CaffeNet's response
-    normalisation (alpha 0.0001) would change less than 0.04 %, for a third more time of a step on a CPU.
+    In the original CaffeNet, two response normalizations follow the pools; in AlexNet they precede them. Here neither
+    network has any, because batch norm between every convolution and its ReLU replaces them (Ioffe & Szegedy 2015,
+    sections 3.2 and 4.2.1). After batch norm, activations are about 1: CaffeNet's response normalization (alpha 0.0001)
+    would change them by less than 0.04 %, and a step on a CPU would take a third longer.
     """
 
     plan = (

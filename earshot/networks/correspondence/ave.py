@@ -6,17 +6,17 @@ from torch import Tensor, nn
 from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers, of_length_one
 
-# With which the last layer begins, ours: log-odds are 2 (1.414 - distance). The root of 2 is the distance of
-# directions that have nothing in common, near which all pairs are at first: they begin even, not pulled to one side.
+# Our initial weights of the last layer: log-odds are 2 (1.414 - distance). Orthogonal embeddings are the root of 2
+# apart, and all pairs are near that at first: log-odds begin near 0.
 STEEPNESS, EVEN = 2.0, 2**0.5
 
 
 class AVENet(TwoTowers):
-    """Compares by distance: embeddings of 128 units of length 1 for either sense, and how far apart they are.
+    """Compares by distance: both modalities have embeddings of 128 units and length 1.
 
-    The last layer sees one number, the distance, and gives two. Its first weights say that a small distance means a
-    match: with the opposite sign, which random weights have as often as not, training would first pull apart what
-    belongs together, until the sign has changed, and the loss would stay at chance for long.
+    The last layer maps the distance to two scores. Its initial weights make a small distance a match. Random weights
+    have the opposite sign half of the time: training would first push matching pairs apart until the sign changes, and
+    the loss would stay at chance for long.
     """
 
     def build_head(self, channels: int, units: int) -> None:
@@ -49,7 +49,7 @@ class AVENet(TwoTowers):
         return self.project_audio(global_max_pool(self.audio_maps(sounds)))
 
     def sign_is_correct(self) -> bool:
-        """Whether a smaller distance raises the log-odds of a match: the sign that the last layer must keep."""
+        """Whether a smaller distance raises the log-odds of a match; the last layer must keep this sign."""
         return bool(self.fc3.weight[1, 0] < self.fc3.weight[0, 0])
 
     def probe_features(self, conv5: Tensor) -> tuple[Tensor, Tensor]:

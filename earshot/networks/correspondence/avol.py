@@ -1,4 +1,4 @@
-"""AVOL-Net: the sound compared with every position (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
+"""AVOL-Net: compares the sound with every image position (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ from earshot.networks.two_towers import TwoTowers, of_length_one
 
 
 class AVOLNet(TwoTowers):
-    """Compares the sound with every position of the picture: the best one tells, and the map shows where.
+    """Compares the sound with every position of the image; the score is the maximum of the map.
 
-    The picture keeps its map of 14 x 14: two 1x1 convolutions make 128 channels of it. Their dot product with the 128
-    units of the sound, calibrated by a scale and a bias (a 1x1 convolution of one channel), is a map of log-odds. The
-    papers take its sigmoid and then the maximum; that of the log-odds is the same, since a sigmoid keeps order. An
-    embedding, ours, is the maximum of every channel of a picture's map, or the sound's units, scaled to length 1.
+    The image keeps its map of 14 x 14; two 1x1 convolutions reduce it to 128 channels. Their dot product with the 128
+    units of the sound, with a scale and a bias (a 1x1 convolution of one channel), is a map of log-odds. The papers
+    take the maximum after a sigmoid, which keeps order, so the maximum of the log-odds is equivalent. Our embedding is
+    the maximum of every channel of the image's map, or the sound's units, scaled to length 1.
     """
 
     def build_head(self, channels: int, units: int) -> None:
@@ -24,15 +24,15 @@ class AVOLNet(TwoTowers):
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
 
     def init_head(self) -> None:
-        # A large product means a match: random weights would say the opposite as often as not. At first the log-odds
-        # are the mean product of the units, some tenths.
+        # A positive scale makes a large product a match; a random one would be negative half of the time. The initial
+        # log-odds are the mean product of the units, some tenths.
         nn.init.constant_(self.scale, 1 / next(self.audio_head[2].parameters()).shape[0])
 
     @torch.no_grad()
     def calibrate_bias(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> None:
-        # Of many positions the best one is well above 0 by chance: training would first pull all of them down.
+        # The maximum over many positions is well above 0 by chance: training would first lower all of them.
         self.bias.sub_(self(images, sounds, image_index, audio_index).mean())
 
     def forward(

@@ -1,4 +1,4 @@
-"""L3-Net: the towers' strongest activations side by side (Arandjelovic & Zisserman 2017, section 2)."""
+"""L3-Net: concatenates the maximal activations of both towers (Arandjelovic & Zisserman 2017, section 2)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from earshot.networks.two_towers import TwoTowers
 
 
 class L3Net(TwoTowers):
-    """Concatenates the strongest activations of both towers: 512 + 512, a hidden layer of 128, two outputs.
+    """Concatenates the maximal activations of both towers: 512 + 512, a hidden layer of 128, two outputs.
 
-    An embedding is the tower's pool4, 512 units: the network does not align the two (Kim 2020, section 4.2).
+    An embedding is the tower's pool4, 512 units; the network does not align the modalities (Kim 2020, section 4.2).
     """
 
     def build_head(self, channels: int, units: int) -> None:

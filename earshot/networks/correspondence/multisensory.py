@@ -1,8 +1,8 @@
-"""The multisensory network of Owens & Efros (2018): 3-d convolutions over frames, joined early by the waveform's.
+"""The multisensory network of Owens & Efros (2018): 3-d convolutions over frames with early fusion of the waveform.
 
-Layer by layer as in the authors' released code, with these differences. Max pooling to fixed lengths takes the
-place of fractional pooling, whose places are drawn; batch norm is the usual one; convolutions that batch norm follows
-have no biases; and pictures are normalised by ImageNet's mean and deviation, as those of the other networks are.
+The layers follow the authors' released code, with these differences: max pooling to fixed lengths replaces fractional
+pooling, whose positions are random; batch norm is the standard one; convolutions before a batch norm have no biases;
+and images are normalized by ImageNet's mean and deviation, as for the other networks.
 """
 
 import math
@@ -22,7 +22,7 @@ FRAMES = 125  # 4.2 s at 29.97 frames a second
 SAMPLES = 87_588  # round(125 * 21000 / 29.97)
 COMPRESSION = 255.0  # of loudness
 
-# How convolutions of a waveform and of a sequence of pictures are made.
+# The layers for waveforms (1) and for sequences of images (3).
 KINDS: dict[int, Any] = {1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d), 3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d)}
 
 Size = int | tuple[int, ...]
@@ -36,21 +36,21 @@ class MultisensoryArguments(CorrespondenceArguments):
 
 
 class Multisensory(Correspondence):
-    """Tells whether a sequence of frames and a stereo waveform run at the same time.
+    """Predicts whether a sequence of frames and a stereo waveform are synchronous.
 
-    The sound's maps are pooled to the length of the frames', repeated at every position, and concatenated with them;
-    all later layers see both. The score is one logit of the mean over times and positions: the same logit at every
-    position is a map of where the sound comes from, whose mean is the score.
+    The audio maps are pooled to the number of frames, repeated at every position, and concatenated with the image maps;
+    all later layers use both. The score is a linear function of the mean over times and positions. The same function at
+    every position gives the localization map, whose mean is the score.
 
     Args:
         width: factor on all channels.
-        image_size: side of the pictures in px.
-        frames: of a sequence; fewer for the same sound are a lower frame rate, with which training begins.
-        sound_samples: of either channel of the waveform, at 21 kHz.
+        image_size: side of the images in px.
+        frames: of a sequence; training begins with fewer for the same sound, that is a lower frame rate.
+        audio_samples: of each channel of the waveform, at 21 kHz.
     """
 
     arguments = MultisensoryArguments
-    probe_layers = ()  # it sees no single pictures
+    probe_layers = ()  # it takes no single images
     audio_rate, audio_channels = RATE, 2
 
     def __init__(
@@ -90,21 +90,21 @@ class Multisensory(Correspondence):
         nn.init.zeros_(self.logit.weight)  # at first all pairs are equally likely
 
     def to(self, *where, memory_format: torch.memory_format | None = None, **options) -> "Multisensory":
-        """As of any module; `channels_last`, which is a layout of single pictures, is passed over."""
+        """As for any module, but ignores `channels_last`, a layout of single images."""
         return super().to(*where, **options)
 
     def forward(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
-        joined = self.joined(images, sounds, image_index, audio_index)
-        return self.logit(joined.mean((2, 3, 4))).float()[:, 0]
+        fused = self.fuse(images, sounds, image_index, audio_index)
+        return self.logit(fused.mean((2, 3, 4))).float()[:, 0]
 
     def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
         """The class activation map, averaged over time: float32 (pairs, height, width); its mean is the score."""
-        joined = self.joined(images, sounds).mean(2)  # (pairs, 512 w, height, width)
-        return self.logit(joined.movedim(1, -1)).float()[..., 0]
+        fused = self.fuse(images, sounds).mean(2)  # (pairs, 512 w, height, width)
+        return self.logit(fused.movedim(1, -1)).float()[..., 0]
 
-    def joined(
+    def fuse(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
         """The last maps: (pairs, 512 w, times, height, width), 16 x 7 x 7 positions at the paper's size."""
@@ -117,20 +117,20 @@ class Multisensory(Correspondence):
         return self.both(torch.relu(self.merge_norm(self.merge(both) + short)))
 
     def audio_at(self, sounds: Tensor, times: int) -> Tensor:
-        """What is heard at each of so many times: (sounds, 128 w, times)."""
+        """Audio features at each of `times` times: (sounds, 128 w, times)."""
         self._check_audio(sounds)
         maps = self.sound(compressed(sounds))  # (sounds, 256 w, 86)
         return self.audio_last(functional.adaptive_max_pool1d(maps, times))
 
 
 class Residual(nn.Module):
-    """Two convolutions and a shortcut: one of kernel 1 where the channels differ, or the map as it is.
+    """Two convolutions and a shortcut: a 1x1 convolution if the channels differ, otherwise the identity.
 
     Args:
         dimensions: 1 for sounds, 3 for sequences.
-        channels, wide: of the input and the output.
+        channels, wide: channels of the input and of the output.
         kernel: of both convolutions.
-        stride: of the first, and of the shortcut.
+        stride: of the first convolution and of the shortcut.
     """
 
     def __init__(self, dimensions: int, channels: int, wide: int, kernel: int, stride: Size) -> None:
@@ -163,7 +163,7 @@ def _convolved(dimensions: int, channels: int, wide: int, kernel: Size, stride: 
 
 
 def _middle(kernel: Size) -> Size:
-    """The padding at which an odd kernel stands in the middle: as many positions are left as strides begin."""
+    """The padding that centers an odd kernel: one output for every stride of the input."""
     return kernel // 2 if isinstance(kernel, int) else tuple(size // 2 for size in kernel)
 
 
