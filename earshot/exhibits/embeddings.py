@@ -79,8 +79,11 @@ def make(context: Context) -> ExhibitResult:
         context.folder, TABLES, "embeddings", point_rows(points, embeddings, knn_precision, perplexity, context.seed)
     )
     metrics = {"points": len(points), **measured}
-    parts = [f"{modality} {metrics[f'knn_precision_{modality}']:.3f} (random {metrics[f'random_knn_precision_{modality}']:.3f})"
-            for modality in embeddings if "chance" in metrics]  # fmt: skip
+    parts = [
+        f"{name} {metrics[f'knn_precision_{name}']:.3f} (random {metrics[f'random_knn_precision_{name}']:.3f})"
+        for name in embeddings
+        if "chance" in metrics
+    ]
     closing = f"{len(points):,} clips of the split {context.params.split}"
     if parts:
         closing += f"; neighbors that share an annotation: {', '.join(parts)}; chance {metrics['chance']:.3f}"
@@ -89,7 +92,7 @@ def make(context: Context) -> ExhibitResult:
 
 
 def embed(context: Context) -> tuple[list[dict[str, Any]], Embeddings]:
-    """The moments of at most params.points clips, as rows of embedding_moments sorted by name; and their embeddings."""
+    """The moments of at most params.points clips, as sorted rows of embedding_moments; and their embeddings."""
     if takes_audio(context.encoder):
         networks = load_correspondences(context.encoder)
         spec, embed_images, embed_audio = InputSpec.by(networks[""]), _embed_images, _embed_audio

@@ -34,9 +34,9 @@ from earshot.explanation.selectivity import (
     clips_of_frames,
     count_evaluated,
     count_pool,
+    find_top_frames,
     score_frames,
     score_images,
-    find_top_frames,
 )
 from earshot.explanation.tables import BYTES, FLAG, INT, NUMBERS, REAL, TEXT, TEXTS, write_table
 from earshot.networks.device import get_device, on_device, used_precision

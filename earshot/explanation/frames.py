@@ -63,7 +63,7 @@ class FramePool:
         return self._limit
 
     def batches(self, requested: Container[int] | None = None, *, images: bool = True) -> Iterator[list[Frame]]:
-        """The frames of the pool, or those with the `requested` numbers, in order; one row group in memory at a time."""
+        """The frames of the pool in order, or those with `requested` numbers; one row group in memory at a time."""
         batch: list[Frame] = []
         for frame in self._frames(requested, images):
             batch.append(frame)

@@ -53,7 +53,7 @@ def read_annotated(data_dir: Path) -> AnnotatedImages:
 
 
 def draw_boxes(objects: Objects) -> tuple[np.ndarray, Tensor]:
-    """The px covered by each class of an image: class numbers (present,), and float32 (RASTER * RASTER, present) of 0, 1.
+    """The px covered by each class of an image: numbers (present,), float32 (RASTER * RASTER, present) of 0, 1.
 
     The image is scaled to RASTER x RASTER px; a px is covered if its middle lies in a box.
     """

@@ -1,8 +1,8 @@
 """The tables of exhibits: Parquet files in data/explain/<exhibit> for the report and for notebooks.
 
 The module of each exhibit defines the columns of its tables. Images are JPEG (photographs, also with overlays) or PNG
-(spectrograms and other graphs), sounds are MP3, videos are MP4 (H.264 and AAC). A network is `encoder`, `wrong_sound` or
-`random`. Annotations come from humans. Ranks count from 1.
+(spectrograms and other graphs), sounds are MP3, videos are MP4 (H.264 and AAC). A network is `encoder`, `wrong_sound`
+or `random`. Annotations come from humans. Ranks count from 1.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ MOMENT = {"clip_id": TEXT, "moment": INT, "group": TEXT, "annotations": TEXTS}
 
 
 def write_table(folder: Path, tables: Mapping[str, pa.Schema], name: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write `<name>.parquet` with the columns `tables[name]` atomically, 50 rows in memory; returns the number of rows."""
+    """Write `<name>.parquet` with the columns `tables[name]` atomically, 50 rows in memory; return their number."""
     waiting, schema, written = iter(rows), tables[name], 0
     with (
         write_atomically(folder / f"{name}.parquet") as temporary_path,
