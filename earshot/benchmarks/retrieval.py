@@ -54,7 +54,7 @@ def evaluate(context: Context[Params]) -> Result:
     gains = {name: gain(relevance) for name, gain in GAINS.items()}
     scores: dict[str, np.ndarray] = {}  # of every query
     for prefix, (asked, found) in product(moments.images, DIRECTIONS):
-        embeddings = {"image": moments.images[prefix][drawn], "sound": moments.sounds[prefix][drawn]}
+        embeddings = {"image": moments.images[prefix][drawn], "audio": moments.sounds[prefix][drawn]}
         ranked = rank(embeddings[asked], embeddings[found], database, k)
         for name, gain in gains.items():
             scores[f"{prefix}{name}ndcg{k}_{asked}_{found}"] = ndcg(gain, database, ranked)

@@ -53,9 +53,8 @@ def with_foundation(file: Path) -> list[dict[str, Any]]:
         )
     foundation = read_recipe(file.with_name(f"{recipe['onto']}.yaml"))
     if "onto" in foundation:
-        raise EarshotError(
-            f"{file}: builds onto {recipe['onto']}, which itself builds onto {foundation['onto']}; expected a recipe without onto"
-        )
+        chain = f"{recipe['onto']}, which itself builds onto {foundation['onto']}"
+        raise EarshotError(f"{file}: builds onto {chain}; expected a recipe without onto")
     return [foundation, recipe]
 
 

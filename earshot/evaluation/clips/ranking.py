@@ -11,7 +11,7 @@ from earshot.evaluation.benchmark import NotApplicable
 from earshot.scenes.annotations import ONTOLOGY_FILE
 
 # The modality of the queries, and that of the entries.
-DIRECTIONS = (("image", "sound"), ("sound", "image"), ("image", "image"), ("sound", "sound"))
+DIRECTIONS = (("image", "audio"), ("audio", "image"), ("image", "image"), ("audio", "audio"))
 QUERIES = 256  # ranked at a time
 
 

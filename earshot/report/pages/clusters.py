@@ -52,7 +52,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         values = {
             "cluster": cluster,
             "moments": displayed,
-            "near": neighbors,
+            "neighbors": neighbors,
             "run": source.name,
             "clusters": len(clusters),
         }
