@@ -83,7 +83,7 @@ def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
         ("about: a\ncost: b\nparams: {clusters: 3}\n", "expected about, cost, reach"),
         ("about: a\ncost: b\nreach: c\nparam: {clusters: 3}\n", "expected about, cost, reach"),
         ("about: a\ncost: b\nreach: c\nsize: [1]\n", "expected a mapping"),
-        ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "expected a recipe in the same folder: below"),
+        ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "a recipe in the same folder: below"),
         ("about: a\ncost: b\nreach: c\nonto: below\nparams: {clusters: 3}\n", "itself builds onto ground"),
     ],
 )
