@@ -1,9 +1,9 @@
-"""Draw the README's picture: frames of the rendered corpus above the sound around them, in columns by label.
+"""Draw the README's figure: frames of the rendered corpus above the sound around them, in columns by label.
 
-    python -m docs.picture            # after `make repro`; writes docs/labels.png
+    python -m docs.labels_figure            # after `make repro`; writes docs/labels.png
 
-Of the eight most frequent labels the three moments nearest to the centroid. A cochleagram shows 32 channels, low at the
-bottom, over 3.75 s.
+It shows the three moments nearest to the centroid of the eight most frequent labels. A cochleagram has 32 channels,
+low at the bottom, over 3.75 s.
 """
 
 import io
@@ -20,7 +20,7 @@ GAP, TITLE = 6, 22  # px between moments, and above them
 
 
 def main() -> None:
-    """Read the exhibit of the run in this folder and write the picture."""
+    """Read the exhibit of the run in this folder and write the figure."""
     clusters = sorted(read_table(EXHIBIT, "clusters"), key=lambda row: -row["moments"])[:COLUMNS]
     columns = {row["cluster"]: column for column, row in enumerate(clusters)}
     width, height = FRAME[0] + GAP, FRAME[1] + SOUND[1] + 2 * GAP  # of a moment

@@ -1,4 +1,4 @@
-"""Take the README's pictures of the report: its start page on a desk, a cluster that is heard on a phone.
+"""Take the README's screenshots of the report: its start page on a desktop, a cluster with its sound on a phone.
 
 python -m docs.screens            # after `make repro`, with a Chromium on PATH; writes docs/report*.png
 """
@@ -18,9 +18,11 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 def main() -> None:
-    """Both pictures."""
+    """Take both screenshots."""
     if CHROMIUM is None or not (REPORT / CLUSTER).exists():
-        sys.exit(f"screens: wants a Chromium on PATH (found {CHROMIUM}) and {REPORT / CLUSTER}; run make repro first")
+        sys.exit(
+            f"screens: requires a Chromium on PATH (found {CHROMIUM}) and {REPORT / CLUSTER}; run make repro first"
+        )
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
@@ -30,15 +32,15 @@ def main() -> None:
 
 
 def take(browser: Browser, page: str, file: Path, size: tuple[int, int], scale: float) -> None:
-    """One picture, of what is seen without scrolling; the first sound of the page plays."""
+    """One screenshot without scrolling, while the first sound of the page plays."""
     width, height = size
-    shown = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
-    shown.goto((REPORT / page).resolve().as_uri())
-    shown.wait_for_load_state("networkidle")
-    play(shown)
-    image = Image.open(io.BytesIO(shown.screenshot())).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
+    view = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
+    view.goto((REPORT / page).resolve().as_uri())
+    view.wait_for_load_state("networkidle")
+    play(view)
+    image = Image.open(io.BytesIO(view.screenshot())).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
     image.save(file, optimize=True)
-    shown.close()
+    view.close()
 
 
 def play(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""The correspondence networks on the rendered world, one size for all: what they learn, in several worlds.
+"""The correspondence networks on the rendered world, one size for all: their scores in several worlds.
 
     python -m experiments.correspondence --seeds 3        # world and training seeds 0, 1, 2; three hours on two cores
     python -m experiments.correspondence --rows ave --seeds 1 --set correspond.epochs=5 --folder elsewhere
@@ -9,7 +9,7 @@ metrics/. What is there is not run again. All are tested on the same pairs, whos
 that AVE and AVOL are trained on; L3 is trained on sounds that overlap it anywhere, as its paper has it.
 
 Writes correspondence.csv into the folder, a line a seed and network (trained, on wrong sounds, with random weights),
-prints means and deviations over the seeds, and says of every claim how it came out.
+prints means and deviations over the seeds, and reports the result for every claim.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.results.runs import read_metrics
-from experiments.worlds import REPOSITORY, link, render, spread, stage, write_params
+from experiments.worlds import REPOSITORY, link, mean_and_std, render, stage, write_params
 
 RECIPE = "sample-correspond"
 ENCODER = "models/correspond"
@@ -51,8 +51,8 @@ ROWS = {
     ),
 }
 SEQUENCES = ("extract.sequence_rate=5", "extract.sequence_size=64")  # for multisensory, in the scenes of all
-# Rows of which not all scores are measured; multisensory embeds neither sense alone.
-ALONE = {"avol-128": ("correspondence", "retrieval", "localization"), "multisensory": ("correspondence",)}
+# Rows of which not all scores are measured; multisensory embeds no modality alone.
+PARTIAL = {"avol-128": ("correspondence", "retrieval", "localization"), "multisensory": ("correspondence",)}
 TOWERS = ("ave", "l3", "avol")
 DIRECTIONS = ("image_audio", "audio_image", "image_image", "audio_audio")
 # The scores that are kept, by benchmark, and beside which value of the same benchmark each stands.
@@ -70,7 +70,10 @@ NETWORKS = {"": "trained", "wrong_sound_": "wrong sound", "random_": "random"}
 BESIDE = "beside"
 # What must hold: a score of a network above that of another, or above what stands beside it.
 CLAIMS = (
-    *((f"{row}: pairs told above chance", ("correspondence", "accuracy"), (row, ""), (row, BESIDE)) for row in ROWS),
+    *(
+        (f"{row}: pairs predicted above chance", ("correspondence", "accuracy"), (row, ""), (row, BESIDE))
+        for row in ROWS
+    ),
     *(
         (f"AVE above L3, {key.removeprefix('ndcg30_')}", ("retrieval", key), ("ave", ""), ("l3", ""))
         for key in RETRIEVAL[:2]
@@ -80,12 +83,12 @@ CLAIMS = (
         for row in (*TOWERS, "avol-128")
         for key in RETRIEVAL
     ),
-    *((f"{row}: sounds told above random", ("esc50", "accuracy"), (row, ""), (row, "random_")) for row in TOWERS),
+    *((f"{row}: sounds classified above random", ("esc50", "accuracy"), (row, ""), (row, "random_")) for row in TOWERS),
     *(
         (f"{row}: {score} above {name}", ("localization", score), (row, ""), (row, control))
         for row in ("avol", "avol-128")
         for score in ("peak", "ciou_half")
-        for name, control in (("the centre's", BESIDE), ("random", "random_"))
+        for name, control in (("the center's", BESIDE), ("random", "random_"))
     ),
     *(
         (f"{row}: {benchmark} above {NETWORKS[control]}", (benchmark, key), (row, ""), (row, control))
@@ -97,7 +100,7 @@ CLAIMS = (
 
 
 def settings_of(row: str | None, changes: Iterable[str]) -> list[str]:
-    """What is set for a row, or for the world of all."""
+    """The settings of a row, or of the world of all rows."""
     encoders = [f"evaluate.{benchmark}.encoder={ENCODER}" for benchmark in SCORES]
     layers = [f"evaluate.{benchmark}.layers=[{LAYER}]" for benchmark in ("voc", "sun")]
     return [*encoders, *layers, *SEQUENCES, *changes, *(ROWS[row] if row else ())]
@@ -111,7 +114,7 @@ def run_row(row: str, world: Path, seed: int, changes: Sequence[str]) -> str:
         link(root / "data" / table, world / "data" / table)
     if not (root / "metrics" / "correspond.json").exists():
         stage("correspond", root)
-    for benchmark in ALONE.get(row, SCORES):
+    for benchmark in PARTIAL.get(row, SCORES):
         if not (root / "metrics" / f"{benchmark}.json").exists():
             stage(f"evaluate --benchmark {benchmark}", root)
     return f"seed {seed}, {row}: {(time.monotonic() - started) / 60:.1f} minutes"
@@ -124,12 +127,12 @@ def collect(folder: Path, seeds: Iterable[int], rows: Iterable[str]) -> list[dic
         for row in rows:
             root = folder / f"seed-{seed}" / row
             values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
-            if not all(values[benchmark] for benchmark in ALONE.get(row, SCORES)):
+            if not all(values[benchmark] for benchmark in PARTIAL.get(row, SCORES)):
                 continue
             for prefix, network in NETWORKS.items():
                 if f"{prefix}accuracy" in values["correspondence"]:
-                    found = {f"{b} {key}": values[b].get(prefix + key) for b, keys in SCORES.items() for key in keys}
-                    lines.append({"seed": seed, "row": row, "network": network} | found)
+                    scores = {f"{b} {key}": values[b].get(prefix + key) for b, keys in SCORES.items() for key in keys}
+                    lines.append({"seed": seed, "row": row, "network": network} | scores)
             beside = {f"{b} {key}": values[b].get(other) for b, keys in SCORES.items() for key, other in keys.items()}
             lines.append({"seed": seed, "row": row, "network": BESIDE} | beside)
     return lines
@@ -137,19 +140,19 @@ def collect(folder: Path, seeds: Iterable[int], rows: Iterable[str]) -> list[dic
 
 def report(lines: list[dict[str, Any]]) -> None:
     """Mean and deviation of every score over the seeds, and every claim, paired by seed."""
-    found: dict[tuple[str, str], dict[int, dict]] = {}
+    by_network: dict[tuple[str, str], dict[int, dict]] = {}
     for each in lines:
-        found.setdefault((each["row"], each["network"]), {})[each["seed"]] = each
-    names = [*found]
+        by_network.setdefault((each["row"], each["network"]), {})[each["seed"]] = each
+    names = [*by_network]
     print(f"{'':<32}" + "".join(f"{row + ', ' + network:>19}" for row, network in names))
     for key in (f"{benchmark} {key}" for benchmark, keys in SCORES.items() for key in keys):
-        values = [[each[key] for each in found[name].values() if each[key] is not None] for name in names]
-        told = [spread(each) if each else "-" for each in values]
-        print(f"{key:<32}" + "".join(f"{text:>19}" for text in told))
+        values = [[each[key] for each in by_network[name].values() if each[key] is not None] for name in names]
+        texts = [mean_and_std(each) if each else "-" for each in values]
+        print(f"{key:<32}" + "".join(f"{text:>19}" for text in texts))
     print()
     networks = NETWORKS | {BESIDE: BESIDE}
     for title, (benchmark, key), (upper, of_upper), (lower, of_lower) in CLAIMS:
-        one, other = found.get((upper, networks[of_upper]), {}), found.get((lower, networks[of_lower]), {})
+        one, other = by_network.get((upper, networks[of_upper]), {}), by_network.get((lower, networks[of_lower]), {})
         seeds = sorted(one.keys() & other.keys())
         if seeds:
             margins = [one[seed][f"{benchmark} {key}"] - other[seed][f"{benchmark} {key}"] for seed in seeds]
@@ -157,27 +160,27 @@ def report(lines: list[dict[str, Any]]) -> None:
 
 
 def verdict(margins: Sequence[float]) -> str:
-    """In how many seeds, by how much, and how many standard errors of the mean that is."""
-    told = f"in {sum(margin > 0 for margin in margins)} of {len(margins)} seeds, by {spread(margins)}"
+    """The number of seeds that confirm a claim, the margin, and the margin in standard errors of the mean."""
+    text = f"in {sum(margin > 0 for margin in margins)} of {len(margins)} seeds, by {mean_and_std(margins)}"
     if len(margins) < 2 or not statistics.stdev(margins):
-        return told
+        return text
     errors = statistics.mean(margins) / (statistics.stdev(margins) / math.sqrt(len(margins)))
-    return f"{told}, {errors:.1f} standard errors"
+    return f"{text}, {errors:.1f} standard errors"
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
-    parser.add_argument("--workers", type=int, default=2, help="rows that run beside one another")
+    parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / ".earshot" / "correspondence")
     options = parser.parse_args()
     rows, folder = options.rows.split(","), options.folder.resolve()
     if unknown := sorted(set(rows) - set(ROWS)):
-        sys.exit(f"correspondence: {unknown[0]} is none; the rows are {', '.join(ROWS)}")
+        sys.exit(f"correspondence: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
     seeds = range(options.first, options.first + options.seeds)
     worlds = {seed: folder / f"seed-{seed}" / "world" for seed in seeds}
     for seed, world in worlds.items():

@@ -8,9 +8,9 @@
 A seed is another world and another training. Its world is rendered and described once; every row then runs the very
 stages of the pipeline, with recipes/sample-large.yaml and what makes the row, in a folder of its own with params.yaml
 and metrics/, which `earshot tables` collects. What is there is not run again. `true-kinds` alone is
-no setting of the pipeline, whose training cannot read annotations: here the table of labels is written from them.
+not a setting of the pipeline, which never trains on annotations: here the table of labels is written from them.
 
-Writes rows.csv into the folder, prints it, and states for every ordering of the papers how it came out here.
+Writes rows.csv into the folder, prints it, and reports the result for every ordering of the papers.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from earshot.labels.table import write_table
 from earshot.results.runs import read_metrics
 from earshot.scenes.annotations import read_annotations
 from earshot.world.sources import KINDS
-from experiments.worlds import REPOSITORY, link, render, spread, stage, write_params
+from experiments.worlds import REPOSITORY, link, mean_and_std, render, stage, write_params
 
 RECIPE = "sample-large"
 LAYER = "pool5"  # no other is computed
@@ -70,8 +70,8 @@ ORDERINGS = (
     ("texture clusters above the spectrum (Owens, Table 2a)", "cluster", "spectrum"),
     ("texture bits above the spectrum (Owens, Table 2a)", "binary", "spectrum"),
     ("MFCC above texture (Mahadev, Table 2)", "mfcc", "cluster"),
-    ("sound above k-means initialisation (Owens, Table 2a)", "cluster", "kmeans"),
-    ("k-means initialisation above random weights", "kmeans", "random"),
+    ("sound above k-means initialization (Owens, Table 2a)", "cluster", "kmeans"),
+    ("k-means initialization above random weights", "kmeans", "random"),
     ("AlexNet above ResNet-18 (Mahadev, Figure 3)", "cluster", "resnet18"),
     ("5 clusters above 2 (Owens, Figure A1)", "clusters-5", "clusters-2"),
     ("15 clusters above 5 (Mahadev, Figure 3)", "cluster", "clusters-5"),
@@ -82,7 +82,7 @@ ORDERINGS = (
 
 
 def settings_of(name: str | None, changes: Sequence[str]) -> list[str]:
-    """What is set for a row, or for the world of all."""
+    """The settings of a row, or of the world of all rows."""
     return [f"clusters={CLUSTERS}", *UNREAD, *changes, *(ROWS[name] if name else ())]
 
 
@@ -111,7 +111,7 @@ def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmark
     if not (root / "metrics" / "pretrain.json").exists():
         stage("label", root)
         if name == TRUE_KINDS:
-            tell_kinds(root)
+            write_true_labels(root)
         stage("pretrain", root)
     for benchmark in benchmarks:
         if not (root / "metrics" / f"{benchmark}.json").exists():
@@ -119,14 +119,14 @@ def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmark
     return f"seed {seed}, {name}: {(time.monotonic() - started) / 60:.1f} minutes"
 
 
-def tell_kinds(root: Path) -> None:
-    """Write what humans said of the clips into the table of labels: bit i is kind i, as in a binary code."""
+def write_true_labels(root: Path) -> None:
+    """Write the annotations of the clips into the table of labels: bit i is kind i, as in a binary code."""
     (root / "metrics" / "label.json").unlink()
     (root / "labels.txt").write_text("true kinds\n")  # the tables must not take this row for its parameters
     for path in sorted((root / "data" / "labels").glob("*.parquet")):
-        said = read_annotations(root / "data" / "annotations" / path.name)
+        annotations = read_annotations(root / "data" / "annotations" / path.name)
         table = pq.read_table(path)
-        code = {clip: sum(1 << KINDS.index(kind) for kind in set(kinds)) for clip, kinds in said.items()}
+        code = {clip: sum(1 << KINDS.index(kind) for kind in set(kinds)) for clip, kinds in annotations.items()}
         labels = np.array([code[clip] for clip in table["clip_id"].to_pylist()])
         columns = {"label": pa.array(labels, pa.int64()), "kept": pa.array(np.ones(len(labels), bool))}
         for column, values in columns.items():
@@ -149,7 +149,7 @@ def collect(folder: Path, seeds: Iterable[int], names: Sequence[str]) -> list[di
             ]
             if name == "cluster":
                 colors = {b: values[b][f"color_histogram_{metric}"] for b, metric in SCORES.items()}
-                lines.append({"seed": seed, "row": "colour histogram"} | colors)
+                lines.append({"seed": seed, "row": "color histogram"} | colors)
     return lines
 
 
@@ -167,39 +167,39 @@ def report(lines: list[dict]) -> None:
         scores.setdefault(each["row"], {})[each["seed"]] = each
     print(f"{'row':<18}{'seeds':>6}" + "".join(f"{benchmark + ' ' + LAYER:>20}" for benchmark in SCORES))
     for row, by_seed in scores.items():
-        told = [spread([each[b] for each in by_seed.values()]) for b in SCORES]
-        print(f"{row:<18}{len(by_seed):>6}" + "".join(f"{text:>20}" for text in told))
+        texts = [mean_and_std([each[b] for each in by_seed.values()]) for b in SCORES]
+        print(f"{row:<18}{len(by_seed):>6}" + "".join(f"{text:>20}" for text in texts))
     print()
     for title, upper, lower in ORDERINGS:
         seeds = sorted(set(scores.get(upper, {})) & set(scores.get(lower, {})))
         for benchmark in SCORES if seeds else ():
             margins = [scores[upper][seed][benchmark] - scores[lower][seed][benchmark] for seed in seeds]
-            won = sum(margin > 0 for margin in margins)
-            print(f"{title}, {benchmark}: in {won} of {len(seeds)} seeds, by {spread(margins)}")
+            higher = sum(margin > 0 for margin in margins)
+            print(f"{title}, {benchmark}: in {higher} of {len(seeds)} seeds, by {mean_and_std(margins)}")
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
     parser.add_argument("--benchmarks", default=",".join(SCORES), help="separated by commas")
-    parser.add_argument("--workers", type=int, default=2, help="rows that run beside one another")
+    parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / ".earshot" / "rows")
     options = parser.parse_args()
     names, folder = options.rows.split(","), options.folder.resolve()
     if unknown := sorted(set(names) - set(ROWS)):
-        sys.exit(f"rows: {unknown[0]} is none; the rows are {', '.join(ROWS)}")
+        sys.exit(f"rows: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
     seeds = range(options.first, options.first + options.seeds)
     descriptors = {change.removeprefix("descriptor=") for n in names for change in ROWS[n] if "descriptor=" in change}
     for seed in seeds:
         world = folder / f"seed-{seed}" / "world"
         make_world(world, seed, options.set, sorted(descriptors | {"texture"}), options.workers)
     with ThreadPoolExecutor(options.workers) as pool:
-        asked = [(name, folder / f"seed-{seed}" / "world", seed) for name in names for seed in seeds]
-        waiting = [pool.submit(run_row, *each, options.set, options.benchmarks.split(",")) for each in asked]
+        jobs = [(name, folder / f"seed-{seed}" / "world", seed) for name in names for seed in seeds]
+        waiting = [pool.submit(run_row, *each, options.set, options.benchmarks.split(",")) for each in jobs]
         for done in waiting:
             print(done.result(), flush=True)
     lines = collect(folder, seeds, names)

@@ -1,4 +1,4 @@
-"""Rendered worlds for benchmarks of the whole pipeline: its very stages, in folders of their own."""
+"""Rendered worlds for experiments with the stages of the pipeline, in folders of their own."""
 
 import os
 import shutil
@@ -32,21 +32,21 @@ def stage(words: str, root: Path, workers: int = 1) -> None:
 
 
 def render(root: Path, workers: int) -> None:
-    """The trees and the scenes of a world whose params.yaml is written, where they are not there yet."""
+    """Write the datasets and the scenes of a world with params.yaml, unless they exist."""
     if not (root / "data" / "scenes").exists():
         for name in ("sample", "download", "extract"):
             stage(name, root, workers)
         shutil.rmtree(root / "data" / "clips")
 
 
-def link(place: Path, target: Path) -> None:
-    """Let `place` stand for the folder `target`."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        place.symlink_to(target)
+def link(path: Path, target: Path) -> None:
+    """Link `path` to the folder `target`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.symlink_to(target)
 
 
-def spread(values: Sequence[float]) -> str:
+def mean_and_std(values: Sequence[float]) -> str:
     """Mean and standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
     return f"{statistics.mean(values):.3f} ± {deviation:.3f}"

@@ -1,11 +1,11 @@
-"""What a second worker brings, and what a Dask cluster costs over this machine's own workers, on real clips.
+"""The gain of a second worker, and the cost of a Dask cluster relative to local workers, on real clips.
 
     EARSHOT_REAL_DATA=/path/to/material python -m perf.cluster
-    python -m perf.cluster --assert          # exits with 1 where a bound does not hold
+    python -m perf.cluster --assert          # exits with 1 if a bound does not hold
 
 Takes two minutes of a free machine's two processors. Reads the folder clips under the one that EARSHOT_REAL_DATA names,
 extracts ten frames of 256 px (as in the papers) and all the sound, and starts a scheduler and two workers of its own.
-Other work on the machine slows what is measured on the clock, so everything is also measured in time of the processors:
+Other work on the machine slows the clock times, so everything is also measured in processor time:
 of all processes, the stage's, its workers', their decoders', the scheduler's. What is compared runs in turns. On a very
 busy machine both mislead: a cluster that waits still talks to itself, a few hundredths of a processor all the while.
 
@@ -30,7 +30,7 @@ import psutil
 
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
-from perf.extract import PAPERS, deal, extract, real_clips
+from perf.extract import PAPERS, extract, list_shards, real_clips
 
 REPOSITORY = Path(__file__).parent.parent
 SHARDS, WORKERS = 10, 2
@@ -74,8 +74,8 @@ def processor_time(processes: set[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:4]) for process in processes)
 
 
-def nothing(number: int) -> dict[str, int]:
-    """No work, for a worker to start with."""
+def no_work(number: int) -> dict[str, int]:
+    """Do nothing: lets a worker start."""
     return {}
 
 
@@ -85,7 +85,7 @@ def measured(folder: Path, cluster: Cluster, on_cluster: bool, workers: int) -> 
     settings.cache_clear()
     markers = folder / "finished"
     run = partial(map_shards, title="extracting", cluster=cluster.address if on_cluster else None)
-    for work in (nothing, partial(extract, folder=folder, overrides=PAPERS)):
+    for work in (no_work, partial(extract, folder=folder, overrides=PAPERS)):
         shutil.rmtree(markers, ignore_errors=True)
         members = cluster.family()
         here = psutil.Process()
@@ -98,7 +98,7 @@ def measured(folder: Path, cluster: Cluster, on_cluster: bool, workers: int) -> 
 
 def measure(clips: list, rounds: int, folder: Path, cluster: Cluster) -> list[dict[str, tuple[float, float]]]:
     """Seconds by the processors and by the clock of each kind of run, a round after the other."""
-    deal(clips, SHARDS, folder)
+    list_shards(clips, SHARDS, folder)
     kinds: dict[str, Callable[[], tuple[float, float]]] = {
         "one": partial(measured, folder, cluster, False, 1),
         "two": partial(measured, folder, cluster, False, WORKERS),
@@ -108,30 +108,30 @@ def measure(clips: list, rounds: int, folder: Path, cluster: Cluster) -> list[di
 
 
 def report(rounds: list[dict[str, tuple[float, float]]]) -> list[str]:
-    """Print what was measured; return the bounds that do not hold."""
+    """Print the measurements; return the bounds that do not hold."""
     gains = [(WORKERS * each["one"][0] / each["two"][0], each["one"][1] / each["two"][1]) for each in rounds]
     costs = [tuple(each["dask"][i] / each["two"][i] for i in range(2)) for each in rounds]
     print(f"{'':<44}{'processors':>11}{'clock':>8}")
     for name in rounds[0]:
         seconds = [median(each[name][i] for each in rounds) for i in range(2)]
         print(f"{f'seconds: {name}':<46}{seconds[0]:>9.1f}{seconds[1]:>8.1f}")
-    found = {}
+    medians = {}
     for name, ratios in (
-        ("gain from a second worker (wanted 1.7)", gains),
+        ("gain from a second worker (at least 1.7)", gains),
         ("Dask over own workers (at most 1.1)", costs),
     ):
-        found[name] = middle = [median(ratio[i] for ratio in ratios) for i in range(2)]
+        medians[name] = middle = [median(ratio[i] for ratio in ratios) for i in range(2)]
         print(f"{name:<46}{middle[0]:>9.2f}{middle[1]:>8.2f}")
         print(f"{'  lowest and highest by the processors':<46}{min(ratios)[0]:>9.2f}{max(ratios)[0]:>8.2f}")
-    gain, cost = found.values()
+    gain, cost = medians.values()
     faults = [f"gain {max(gain):.2f}"] if max(gain) < GAIN else []
     return faults + ([f"Dask costs {min(cost):.2f}"] if min(cost) > COST else [])
 
 
 def main() -> None:
-    """Measure everything and print it; with --assert, fail where a bound does not hold."""
+    """Measure everything and print it; with --assert, fail if a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
     parser.add_argument("--clips", type=int, help="how many of the clips (default: all)")
     parser.add_argument("--rounds", type=int, default=3, help="of one run of each kind (default: 3)")
     options = parser.parse_args()

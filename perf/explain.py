@@ -1,16 +1,16 @@
-"""What the exhibit units costs: AlexNet's conv5 at its full width and 227 px, with both controls, and its galleries.
+"""The cost of the exhibit units: AlexNet's conv5 at its full width and 227 px, with both controls, and its galleries.
 
     python -m perf.explain                                 # 500 and 2,000 frames
-    python -m perf.explain --frames 500 20000 --assert     # exits with 1 where a bound does not hold
+    python -m perf.explain --frames 500 20000 --assert     # exits with 1 if a bound does not hold
 
 Frames are those of the clips under the folder that EARSHOT_REAL_DATA names, 256 px on the short side as in the papers,
-each there under many names; rendered pictures where it names none. Pictures with boxes are rendered. The very stage
+each there under many names; rendered images where it names none. Images with boxes are rendered. The very stage
 runs, in a process of its own with two threads. Measured for every number of frames:
 
 - seconds by the clock and of the processors; other work on the machine slows the first much and the second less
 - megabytes at the peak of memory, a third of them the weights of the three networks
 - growth: the processors' seconds of the most frames over those of the fewest, over how many times as many they are.
-  Below 1 there is a fixed part: annotated pictures, receptive fields, galleries
+  Below 1 there is a fixed part: annotated images, receptive fields, galleries
 """
 
 import argparse
@@ -43,16 +43,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMES = (500, 2000)
 FRAMES_A_CLIP, CLIPS_A_SHARD = 10, 250
 DISTINCT, SHORT_SIDE, QUALITY = 400, 256, 90
-FITTED = 30  # pictures each of train and val, which the exhibit does not look at
+FITTED = 30  # images each of train and val, which the exhibit does not read
 MINUTES, MOST = 15.0, 20_000  # by the clock, for so many frames or fewer
 EVEN, FLAT = 1.1, 1.2  # the same run takes up to a tenth more memory or less
 THREADS = 2
-RATE = 8000  # Hz; the exhibit hears nothing
+RATE = 8000  # Hz; the exhibit reads no sound
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What so many frames took: seconds by the clock and of the processors, megabytes at the peak."""
+    """The cost for a number of frames: clock and processor seconds, megabytes at the peak."""
 
     frames: int
     clock: float
@@ -74,14 +74,14 @@ def real_frames(folder: Path) -> Iterator[bytes]:
         files = sorted(folder.iterdir())
         try:
             with av.open(str(files[number % len(files)])) as container:
-                wanted = number // len(files) * 7
-                yield jpeg_of(next(islice(container.decode(video=0), wanted, None)).to_image())
+                index = number // len(files) * 7
+                yield jpeg_of(next(islice(container.decode(video=0), index, None)).to_image())
         except (av.FFmpegError, IndexError, StopIteration):
             continue  # some of the material is there because it cannot be decoded
 
 
 def rendered_frames() -> Iterator[bytes]:
-    """Pictures of the sample's world."""
+    """Images of the rendered world."""
     for number in range(DISTINCT):
         kinds = (KINDS[number % len(KINDS)],)
         image, _ = render_image(0, "benchmark", number, image_size=SHORT_SIDE, kinds=kinds)
@@ -102,9 +102,9 @@ def write_corpus(root: Path, distinct: list[bytes], frames: int) -> None:
             scenes.append(Scene(f"{group}_0", group, 10.0, taken, times, silence.getvalue(), RATE, 1))
             left -= len(taken)
         write_scenes(root / f"data/scenes/{shard:05d}.parquet", scenes)
-        said = {scene.clip_id: [KINDS[number % len(KINDS)]] for number, scene in enumerate(scenes)}
+        annotations = {scene.clip_id: [KINDS[number % len(KINDS)]] for number, scene in enumerate(scenes)}
         (root / "data/annotations").mkdir(parents=True, exist_ok=True)
-        write_annotations(root / f"data/annotations/{shard:05d}.parquet", said)
+        write_annotations(root / f"data/annotations/{shard:05d}.parquet", annotations)
         shard += 1
 
 
@@ -118,7 +118,7 @@ def write_encoders(folder: Path) -> None:
 
 
 def write_dataset(folder: Path, images: int) -> None:
-    """A VOC tree with so many pictures to test."""
+    """A VOC dataset with so many test images."""
     render_voc(folder, 0, range(1, images + 2 * FITTED + 1), image_size=SHORT_SIDE)
     write_image_sets(folder, train=FITTED, val=FITTED, test=images)
 
@@ -146,11 +146,11 @@ def measure(root: Path, frames: int) -> Cost:
 
 
 def report(costs: list[Cost]) -> list[str]:
-    """Print what was measured; return the bounds that do not hold."""
+    """Print the measurements; return the bounds that do not hold."""
     print(f"{'frames':>8}{'clock, s':>10}{'processors, s':>15}{'peak, MB':>10}")
     for cost in costs:
         print(f"{cost.frames:>8,}{cost.clock:>10.0f}{cost.processors:>15.0f}{cost.memory:>10.0f}")
-    told = [
+    bounds = [
         (cost.clock <= 60 * MINUTES, f"{cost.frames:,} frames take {cost.clock / 60:.1f} minutes")
         for cost in costs
         if cost.frames <= MOST
@@ -162,17 +162,17 @@ def report(costs: list[Cost]) -> list[str]:
         memory = many.memory / few.memory
         print(f"{1000 * slope:.1f} ms of a processor a frame and {few.processors - slope * few.frames:.0f} s for all")
         print(f"growth {growth:.2f}, of memory {memory:.2f}")
-        told.append((growth <= EVEN, f"time grows {growth:.2f} times as fast as frames"))
-        told.append((memory <= FLAT, f"memory grows {memory:.2f} times"))
-    return [fault for holds, fault in told if not holds]
+        bounds.append((growth <= EVEN, f"time grows {growth:.2f} times as fast as frames"))
+        bounds.append((memory <= FLAT, f"memory grows {memory:.2f} times"))
+    return [fault for holds, fault in bounds if not holds]
 
 
 def main() -> None:
-    """Measure and print; with --assert, fail where a bound does not hold."""
+    """Measure and print; with --assert, fail if a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
     parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="how many, the fewest first")
-    parser.add_argument("--images", type=int, default=500, help="annotated pictures (VOC2007 has 4952)")
+    parser.add_argument("--images", type=int, default=500, help="annotated images (VOC2007 has 4952)")
     options = parser.parse_args()
     material = os.environ.get("EARSHOT_REAL_DATA")
     distinct = list(real_frames(Path(material).resolve() / "clips") if material else rendered_frames())

@@ -1,7 +1,7 @@
-"""What extract costs beside decoding alone, and whether memory grows with the clips.
+"""The cost of the stage extract relative to decoding alone, and its memory for more clips.
 
     EARSHOT_REAL_DATA=/path/to/material python -m perf.extract
-    python -m perf.extract --assert          # exits with 1 where a bound does not hold
+    python -m perf.extract --assert          # exits with 1 if a bound does not hold
 
 Takes two minutes. Reads the folder clips under the one that EARSHOT_REAL_DATA names. Other work on the machine slows
 what is measured on the clock, so everything is also measured in time of the processors, of the stage and its decoding
@@ -41,15 +41,15 @@ PAPERS = ("extract.frames=10", "extract.frame_size=256")
 
 
 def real_clips() -> list[MediaFile]:
-    """The clips in the folder of real material; ends the process where none is named."""
+    """The clips of EARSHOT_REAL_DATA; exits if it is not set."""
     material = os.environ.get("EARSHOT_REAL_DATA")
     if not material:
-        sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds clips")
+        sys.exit("EARSHOT_REAL_DATA is not set: set it to the folder of real material that contains clips/")
     return list(clips_in_folder(Path(material).resolve() / "clips"))
 
 
-def deal(clips: list[MediaFile], shards: int, folder: Path) -> None:
-    """List clips of all kinds for each shard."""
+def list_shards(clips: list[MediaFile], shards: int, folder: Path) -> None:
+    """Write the listing of each shard; every shard gets clips of all kinds."""
     for number in range(shards):
         write_listing(extraction(folder).listing(number), clips[number::shards])
 
@@ -68,7 +68,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def decode_only(clips: list[MediaFile]) -> None:
-    """Decode every frame and all the sound on one thread and let them go."""
+    """Decode every frame and all the sound on one thread and discard them."""
     for clip in clips:
         with av.open(str(clip.path)) as container:
             for stream in container.streams:
@@ -84,17 +84,17 @@ def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, 
 
 
 def extraction(folder: Path, params: Extract | None = None) -> Extraction:
-    """Where everything is."""
+    """The extraction in a folder."""
     return Extraction(folder, Tables(folder / "scenes", folder / "annotations"), params, seed=0)
 
 
 def measure_cost(clips: list[MediaFile], folder: Path) -> list[tuple[float, float]]:
     """Ratios of cost, by the processors and by the clock, one a round; all clips are one shard."""
-    deal(clips, 1, folder)
+    list_shards(clips, 1, folder)
     ratios = []
     for _ in range(ROUNDS):
-        alone, whole = timed(partial(decode_only, clips)), timed(partial(extract, 0, folder, PAPERS))
-        ratios.append(tuple(whole[i] / alone[i] for i in range(2)))
+        decoding, whole = timed(partial(decode_only, clips)), timed(partial(extract, 0, folder, PAPERS))
+        ratios.append(tuple(whole[i] / decoding[i] for i in range(2)))
     return ratios
 
 
@@ -103,7 +103,7 @@ def measure_memory(clips: list[MediaFile], folder: Path) -> list[float]:
     small = sorted(clips, key=lambda clip: clip.size)[:20]
     peaks = []
     for count in (CLIPS, CLIPS * TIMES):
-        deal([small[i % len(small)] for i in range(count)], 1, folder)
+        list_shards([small[i % len(small)] for i in range(count)], 1, folder)
         command = [sys.executable, "-m", "perf.extract", "--peak", str(folder)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks.append(json.loads(done.stdout))
@@ -111,28 +111,28 @@ def measure_memory(clips: list[MediaFile], folder: Path) -> list[float]:
 
 
 def peak(folder: Path) -> float:
-    """Extract the listed shard and say how large this process and its child were at most, in megabytes."""
+    """Extract the listed shard and return the peak memory of this process and its child, in megabytes."""
     extract(0, folder, ())
     largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(largest) / 1024
 
 
 def report(costs: list, peaks: list[float]) -> list[str]:
-    """Print what was measured; return the bounds that do not hold."""
+    """Print the measurements; return the bounds that do not hold."""
     cost, cost_clock = (median(ratio[i] for ratio in costs) for i in range(2))
     growth = peaks[1] / peaks[0]
     print(f"{'':<44}{'processors':>11}{'clock':>8}")
-    print(f"{'cost over decoding alone (median, wanted 1.4)':<46}{cost:>9.2f}{cost_clock:>8.2f}")
+    print(f"{'cost over decoding alone (median, at most 1.4)':<46}{cost:>9.2f}{cost_clock:>8.2f}")
     print(f"{'  lowest and highest by the processors':<46}{min(costs)[0]:>9.2f}{max(costs)[0]:>8.2f}")
     print(f"{f'peak memory, MB, for {CLIPS} and {CLIPS * TIMES} clips':<46}{peaks[0]:>9.0f}{peaks[1]:>8.0f}")
-    found = [(cost <= COST, f"cost {cost:.2f}"), (growth <= GROWTH, f"memory grows {growth:.2f} times")]
-    return [fault for holds, fault in found if not holds]
+    bounds = [(cost <= COST, f"cost {cost:.2f}"), (growth <= GROWTH, f"memory grows {growth:.2f} times")]
+    return [fault for holds, fault in bounds if not holds]
 
 
 def main() -> None:
-    """Measure everything and print it; with --assert, fail where a bound does not hold."""
+    """Measure everything and print it; with --assert, fail if a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
     parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:

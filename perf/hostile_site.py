@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the te
 from hostile_site import NEAR, Downloads, HostileWeb, beyond, download_all, outcomes, render, too_early, unlike
 
 AN_HOUR = 36_000.0
-EVERY, SECONDS = 150, 6.0  # a site is out of temper for six seconds after so many requests
+EVERY, SECONDS = 150, 6.0  # a site refuses for six seconds after so many requests
 
 
 def main() -> None:
-    """Download, and print what the sites have seen beside what they should."""
+    """Download, and print the requests in the sites' logs with the expected ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=12)
@@ -38,29 +38,29 @@ def main() -> None:
 
 
 def measure(folder: Path, clips: int, kills: int) -> bool:
-    """Download into a folder; whether all held."""
+    """Download into a folder; return whether all bounds hold."""
     began, chance = time.time(), random.Random(0)
     with HostileWeb(clips, render(folder), every=EVERY, seconds=SECONDS) as web:
         downloads = Downloads(folder, AN_HOUR)
         runs = download_all(web, downloads, kills=kills, runs=20, chance=chance)
-        code, said, error = downloads.run("--set=corpus.accept_pending=true")
+        code, output, error = downloads.run("--set=corpus.accept_pending=true")
     if code:
         sys.exit(error)
-    print(said.strip())
+    print(output.strip())
     print(f"{kills} runs killed, {runs} more until nothing that comes was pending; {time.time() - began:.0f} s")
     wrong = unlike(outcomes(folder), web.expected)
-    print(f"clips with another outcome than their site has for them: {len(wrong)} of {clips}, wanted 0")
-    for source, (found, wanted) in list(wrong.items())[:10]:
-        print(f"    {source}: {found}, wanted {wanted}")
+    print(f"clips with an outcome other than their site has: {len(wrong)} of {clips}, expected 0")
+    for source, (actual, expected) in list(wrong.items())[:10]:
+        print(f"    {source}: {actual}, expected {expected}")
     print(
-        "site         requests  requests a clip  beyond the budget (at most)  while unwanted (wanted 0)  videos twice"
+        "site         requests  requests a clip  beyond the budget (at most)  while unwanted (expected 0)  videos twice"
     )
     holds, most = not wrong, 1 + NEAR * AN_HOUR / 3600
     for site in web.sites:
         excess, early = beyond(site.log, 3600 / AN_HOUR), too_early(site.log)
         # A video that is there and was well from the first takes two requests: what it is, and the video.
-        asked = Counter(request.name for request in site.log)
-        again = sum(asked[name] > 2 for name, way in site.ways.items() if way == "good")
+        requests = Counter(request.name for request in site.log)
+        again = sum(requests[name] > 2 for name, way in site.ways.items() if way == "good")
         share = len(site.log) / len(site.ways)
         print(
             f"{site.temper:<12} {len(site.log):8}  {share:15.2f}  {excess:17.1f} ({most:.1f})  {early:25}  {again:12}"

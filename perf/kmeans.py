@@ -2,7 +2,7 @@
 
     python -m perf.kmeans
     python -m perf.kmeans --threads 2
-    python -m perf.kmeans --assert       # exits with 1 where a bound does not hold
+    python -m perf.kmeans --assert       # exits with 1 if a bound does not hold
 
 Takes a minute. The rows are a mixture with the covariance of real sound textures: over 174 recorded textures, z-scored
 and scaled by group, the variance of principal component i falls as i^-1.6 between sounds and as i^-1.0 between windows
@@ -71,15 +71,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1, help="for both (default: 1)")
     parser.add_argument("--seeds", type=int, default=8, help="runs of both (default: 8)")
-    parser.add_argument("--assert", dest="check", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", dest="check", action="store_true", help="exit with 1 if a bound does not hold")
     options = parser.parse_args()
     rows = texture_mixture(0)
     fits: dict = {ours: [], lloyd: []}
     faiss.omp_set_num_threads(options.threads)
     with threadpool_limits(options.threads):
         for seed in range(options.seeds):
-            for method, found in fits.items():
-                found.append(timed(method, rows, seed))
+            for method, results in fits.items():
+                results.append(timed(method, rows, seed))
     faults = report(fits[ours], fits[lloyd], options.threads)
     sys.exit("; ".join(faults) if options.check and faults else 0)
 
@@ -94,9 +94,9 @@ def report(fast: list[Fit], slow: list[Fit], threads: int) -> list[str]:
         here, there = (float(middle([getattr(fit, name) for fit in fits])) for fits in (fast, slow))
         ratios[name] = there / here
         print(f"{name:<12}{here:>10.2f}{there:>10.2f}{ratios[name]:>18.4f}")
-    faults = [f"{name} {ratios[name]:.1f} times less, wanted {RATIO}" for name in TIMES if ratios[name] < RATIO]
+    faults = [f"{name} {ratios[name]:.1f} times less, expected {RATIO}" for name in TIMES if ratios[name] < RATIO]
     if ratios["inertia"] < 1 / INERTIA:
-        faults.append(f"inertia {1 / ratios['inertia']:.4f} of Lloyd's, wanted at most {INERTIA}")
+        faults.append(f"inertia {1 / ratios['inertia']:.4f} of Lloyd's, expected at most {INERTIA}")
     return faults
 
 

@@ -3,11 +3,11 @@
     EARSHOT_REAL_DATA=DIR python -m perf.linear            # about a quarter of an hour on one core
     python -m perf.linear --quick                          # seconds: small parts, 256 dimensions
     python -m perf.linear --classes 20                     # scikit-learn on all classes, nothing extrapolated
-    python -m perf.linear --assert                         # exits with 1 where a bound does not hold
+    python -m perf.linear --assert                         # exits with 1 if a bound does not hold
 
 The protocol of one layer: 16 C, 20 classes, the choice of C by validation mean AP, the refit and the test. The rows are
 those of a random full-width AlexNet on crops of the VOC2007-like photographs of EARSHOT_REAL_DATA, or, without them,
-rows drawn with the spectrum and the sparseness of such features. Both get them scaled and centred. scikit-learn fits
+rows drawn with the spectrum and the sparseness of such features. Both take them scaled and centered. scikit-learn fits
 `--classes` of the 20 (its cost is linear in them) and its time is multiplied up; C is chosen by, and the scores are
 compared on, those classes. One thread; processor time.
 """
@@ -34,7 +34,7 @@ from earshot.networks.backbones.alexnet import AlexNet
 PARTS = {"train": 2501, "val": 2510, "test": 2452}  # rows as VOC2007 has, of test half as many
 CLASSES = 20
 LAYERS = {"max5": 256, "fc6": 4096, "pool5": 9216}
-WANTED = {"max5": 10, "fc6": 20, "pool5": 40}  # times faster
+MIN_SPEEDUP = {"max5": 10, "fc6": 20, "pool5": 40}  # minimum speed-up
 MAP_WITHIN = 0.003
 
 Part = tuple[torch.Tensor, torch.Tensor]
@@ -60,7 +60,7 @@ def main() -> None:
     for layer in layers:
         ours, theirs = _ours(tables[layer], options.classes), _theirs(tables[layer], options.classes)
         print(_compared(layer, ours, theirs, options.classes), flush=True)
-        if theirs.seconds < WANTED[layer] * ours.seconds or abs(ours.test - theirs.test) > MAP_WITHIN:
+        if theirs.seconds < MIN_SPEEDUP[layer] * ours.seconds or abs(ours.test - theirs.test) > MAP_WITHIN:
             faults.append(layer)
     sys.exit(f"does not hold: {', '.join(faults)}" if options.check and faults else 0)
 
@@ -69,8 +69,8 @@ def _compared(layer: str, ours: Outcome, theirs: Outcome, classes: int) -> str:
     choices = 100 * np.abs(np.subtract(ours.choice, theirs.choice)).max()
     return (
         f"{layer} ({LAYERS[layer]}): earshot {ours.seconds:.2f} s, scikit-learn {theirs.seconds:.1f} s ({classes} of "
-        f"{CLASSES} classes timed): {theirs.seconds / ours.seconds:.0f} times (wanted {WANTED[layer]}); test mAP "
-        f"{ours.test:.4f} against {theirs.test:.4f}: {100 * (ours.test - theirs.test):+.2f} points (wanted within "
+        f"{CLASSES} classes timed): {theirs.seconds / ours.seconds:.0f} times (expected {MIN_SPEEDUP[layer]}); test mAP "
+        f"{ours.test:.4f} against {theirs.test:.4f}: {100 * (ours.test - theirs.test):+.2f} points (expected within "
         f"{100 * MAP_WITHIN:.1f}); validation mAP differs by {choices:.2f} points at most"
     )
 
@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="an eighth of the rows, 256 dimensions only")
     parser.add_argument("--classes", type=int, default=4, help="classes that scikit-learn fits (default 4)")
-    parser.add_argument("--assert", dest="check", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", dest="check", action="store_true", help="exit with 1 if a bound does not hold")
     return parser.parse_args()
 
 
@@ -114,41 +114,43 @@ def _theirs(parts: dict[str, Part], compared: int) -> Outcome:
     return Outcome((time.process_time() - began) * CLASSES / compared, choice, test)
 
 
-def _fit_all(rows: np.ndarray, labels: np.ndarray, cost: float, asked: np.ndarray) -> np.ndarray:
+def _fit_all(rows: np.ndarray, labels: np.ndarray, cost: float, test_rows: np.ndarray) -> np.ndarray:
     """Scores (asked, classes); `dual="auto"` takes the faster side, the dual where rows are fewer than dimensions."""
-    scores = np.empty((len(asked), labels.shape[1]), np.float32)
+    scores = np.empty((len(test_rows), labels.shape[1]), np.float32)
     for column, signs in enumerate(labels.T):
         counted = signs != 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of not having converged in 1,000 steps
             machine = LinearSVC(C=cost, dual="auto", random_state=0).fit(rows[counted], signs[counted])
-        scores[:, column] = machine.decision_function(asked)
+        scores[:, column] = machine.decision_function(test_rows)
     return scores
 
 
 def _photographs(folder: Path, sizes: dict[str, int], layers: list[str]) -> dict[str, dict[str, Part]]:
     """Features of random crops of the photographs: each photograph is cropped until the part has its size."""
-    tree = folder / "voc2007" / "VOCdevkit" / "VOC2007"
+    data_dir = folder / "voc2007" / "VOCdevkit" / "VOC2007"
     torch.manual_seed(0)
     network = AlexNet(classes=2)
     crops = {}
     for part, size in sizes.items():
-        names = (tree / "ImageSets" / "Main" / f"{part}.txt").read_text().split()
+        names = (data_dir / "ImageSets" / "Main" / f"{part}.txt").read_text().split()
         crops[part] = [names[row % len(names)] for row in range(size)]
-    _estimate_batch_norm(network, torch.stack([_crop(tree, name) for name in crops["train"][:128]]))
+    _estimate_batch_norm(network, torch.stack([_crop(data_dir, name) for name in crops["train"][:128]]))
     tables: dict[str, dict[str, Part]] = {layer: {} for layer in layers}
     for part, names in crops.items():
-        labels = torch.stack([_signs(tree, name) for name in names])
+        labels = torch.stack([_signs(data_dir, name) for name in names])
         batches = [names[start : start + 64] for start in range(0, len(names), 64)]
         with torch.inference_mode():
-            found = [network.features(torch.stack([_crop(tree, name) for name in batch]), layers) for batch in batches]
+            features = [
+                network.features(torch.stack([_crop(data_dir, name) for name in batch]), layers) for batch in batches
+            ]
         for layer in layers:
-            tables[layer][part] = torch.cat([each[layer] for each in found]).clone(), labels
+            tables[layer][part] = torch.cat([each[layer] for each in features]).clone(), labels
     return tables
 
 
-def _crop(tree: Path, name: str) -> torch.Tensor:
-    image = decode_jpeg(read_file(str(tree / "JPEGImages" / f"{name}.jpg")), mode=ImageReadMode.RGB)
+def _crop(data_dir: Path, name: str) -> torch.Tensor:
+    image = decode_jpeg(read_file(str(data_dir / "JPEGImages" / f"{name}.jpg")), mode=ImageReadMode.RGB)
     height, width = (int(side * (0.6 + 0.4 * torch.rand(()).item())) for side in image.shape[1:])
     top = int(torch.randint(image.shape[1] - height + 1, ()))
     left = int(torch.randint(image.shape[2] - width + 1, ()))
@@ -159,13 +161,13 @@ def _crop(tree: Path, name: str) -> torch.Tensor:
 _classes: list[str] = []
 
 
-def _signs(tree: Path, name: str) -> torch.Tensor:
+def _signs(data_dir: Path, name: str) -> torch.Tensor:
     """1, -1, or 0 where all objects of the class are difficult; classes in the order of the alphabet."""
     if not _classes:
-        files = (tree / "ImageSets" / "Main").glob("*_val.txt")
+        files = (data_dir / "ImageSets" / "Main").glob("*_val.txt")
         _classes.extend(sorted(file.stem.removesuffix("_val") for file in files))
     signs = torch.full((len(_classes),), -1.0)
-    for thing in ElementTree.parse(tree / "Annotations" / f"{name}.xml").iter("object"):
+    for thing in ElementTree.parse(data_dir / "Annotations" / f"{name}.xml").iter("object"):
         column = _classes.index(thing.findtext("name", ""))
         easy = thing.findtext("difficult", "0").strip() != "1"
         signs[column] = 1.0 if easy or signs[column] == 1 else 0.0
@@ -184,16 +186,16 @@ def _estimate_batch_norm(network: AlexNet, images: torch.Tensor) -> None:
 
 def _drawn(sizes: dict[str, int], layers: list[str]) -> dict[str, dict[str, Part]]:
     """Rows with a power-law spectrum after a ReLU, and classes that a noisy linear rule decides."""
-    draw = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     tables: dict[str, dict[str, Part]] = {layer: {} for layer in layers}
     for layer in layers:
-        dimensions, causes = LAYERS[layer], 512
-        mixing = torch.randn(causes, dimensions, generator=draw) * torch.arange(1, causes + 1)[:, None] ** -0.5
-        rule = torch.randn(causes, CLASSES, generator=draw) * torch.arange(1, causes + 1)[:, None] ** -0.5
+        dimensions, factors = LAYERS[layer], 512
+        mixing = torch.randn(factors, dimensions, generator=rng) * torch.arange(1, factors + 1)[:, None] ** -0.5
+        rule = torch.randn(factors, CLASSES, generator=rng) * torch.arange(1, factors + 1)[:, None] ** -0.5
         for part, size in sizes.items():
-            cause = torch.randn(size, causes, generator=draw)
-            rows = (cause @ mixing + torch.randn(size, dimensions, generator=draw) + 1).relu()
-            noisy = cause @ rule + 3 * torch.randn(size, CLASSES, generator=draw)
+            factor = torch.randn(size, factors, generator=rng)
+            rows = (factor @ mixing + torch.randn(size, dimensions, generator=rng) + 1).relu()
+            noisy = factor @ rule + 3 * torch.randn(size, CLASSES, generator=rng)
             tables[layer][part] = rows, torch.where(noisy > noisy.quantile(0.93, dim=0), 1.0, -1.0)
     return tables
 

@@ -2,7 +2,7 @@
 
     python -m perf.pairs                     # on the scenes under this folder
     python -m perf.pairs --root DIR --set correspond.network=l3
-    python -m perf.pairs --assert            # exits with 1 where a bound does not hold
+    python -m perf.pairs --assert            # exits with 1 if a bound does not hold
 
 Takes two minutes. One network trains, with the parameters of params.yaml; its loader works in threads beside it
 (EARSHOT_THREADS). What is compared takes turns, so that other work on the machine meets both; a ratio is that of the
@@ -38,15 +38,15 @@ SPECTROGRAMS, THROUGH_LOADER = 0.2, 0.8
 class Steps(CorrespondenceTask):
     """A task of so many training steps without validation, from the loader or from batches in memory."""
 
-    held: list[Pairs] = []
+    in_memory: list[Pairs] = []
 
-    def hold(self) -> "Steps":
+    def keep_in_memory(self) -> "Steps":
         """Keep four batches in memory and train on them instead."""
-        self.held = list(super().batches(range(4)))
+        self.in_memory = list(super().batches(range(4)))
         return self
 
     def batches(self, numbers: range) -> Iterator[Pairs]:
-        return islice(cycle(self.held), len(numbers)) if self.held else super().batches(numbers)
+        return islice(cycle(self.in_memory), len(numbers)) if self.in_memory else super().batches(numbers)
 
     def validate(self) -> dict[str, float | None]:
         return {}
@@ -88,31 +88,31 @@ def timed(work: Callable[[], object]) -> float:
 
 def in_turns(kinds: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
     """What each measures in every round but the first, which warms up."""
-    found: dict[str, list[float]] = {name: [] for name in kinds}
+    rates_by_name: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(ROUNDS + 1):
         for name, measure in kinds.items():
-            found[name].append(measure())
-    return {name: rates[1:] for name, rates in found.items()}
+            rates_by_name[name].append(measure())
+    return {name: rates[1:] for name, rates in rates_by_name.items()}
 
 
-def compare(title: str, kinds: Mapping[str, Callable[[], float]], wanted: float) -> bool:
+def compare(title: str, kinds: Mapping[str, Callable[[], float]], bound: float) -> bool:
     """Measure both, print them, and say whether the first reaches its share of the second."""
-    found = in_turns(kinds)
+    rates_by_name = in_turns(kinds)
     print(f"{title:<30}{'median':>10}{'best':>10}")
-    for name, rates in found.items():
+    for name, rates in rates_by_name.items():
         print(f"{name:<30}{statistics.median(rates):>10.0f}{max(rates):>10.0f}")
-    one, other = (statistics.median(rates) for rates in found.values())
-    print(f"{' / '.join(found)}: {one / other:.3f} (wanted {wanted})\n")
-    return one / other >= wanted
+    one, other = (statistics.median(rates) for rates in rates_by_name.values())
+    print(f"{' / '.join(rates_by_name)}: {one / other:.3f} (expected {bound})\n")
+    return one / other >= bound
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--root", type=Path, default=Path("."))
-    parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 if a bound does not hold")
     options = parser.parse_args()
     params, device = load_params(Params, options.params, options.set), get_device()
     torch.set_num_threads(params.correspond.num_threads)
@@ -122,8 +122,11 @@ def main() -> None:
         "spectrograms": lambda: timed(lambda: spectrogram(sounds)),
         "bare transforms": lambda: timed(lambda: torch.fft.rfft(windows)),
     }
-    loaded, held = steps_of(params, options.root), steps_of(params, options.root).hold()
-    trainings = {"through the loader": lambda: train(loaded, params), "in memory": lambda: train(held, params)}
+    loaded, in_memory_task = steps_of(params, options.root), steps_of(params, options.root).keep_in_memory()
+    trainings = {
+        "through the loader": lambda: train(loaded, params),
+        "in memory": lambda: train(in_memory_task, params),
+    }
     holds = [
         compare("sounds a second", transforms, SPECTROGRAMS),
         compare("pairs a second", trainings, THROUGH_LOADER),

@@ -1,10 +1,10 @@
-"""Whether memory stays flat and time grows evenly from a thousand clips to a hundred thousand.
+"""Memory and time of the stages from a thousand clips to a hundred thousand: flat memory, linear time.
 
     python -m perf.scale                                   # 1,000 and 10,000 clips
-    python -m perf.scale --rows 1000 100000 --assert       # exits with 1 where a bound does not hold
+    python -m perf.scale --rows 1000 100000 --assert       # exits with 1 if a bound does not hold
 
 Tiny clips (4 s at 64 px, one frame kept) go through the real stages: a manifest of local files, download with its
-ledger, extract, describe; then DVC takes note of all of it and is asked what has changed. A few hundred clips are
+ledger, extract, describe; then DVC commits the outputs and checks them for changes. A few hundred clips are
 rendered, and each is there under many names, so duplicates are not looked for. 1,000, 10,000 and 100,000 clips take 45
 minutes of processor time. Measured for every number of clips:
 
@@ -49,7 +49,7 @@ params:
 
 @dataclass
 class Cost:
-    """What one stage took for so many clips: seconds, megabytes at the peak, megabytes and files on disk."""
+    """The cost of one stage for so many clips: seconds, megabytes at the peak, megabytes and files on disk."""
 
     rows: int
     clock: float
@@ -145,18 +145,18 @@ class Repository:
         return Cost(rows, clock, seconds, watch.own / 1e6, watch.others / 1e6, disk / 1e6, len(files))
 
     def status_seconds(self) -> float:
-        """Seconds in which DVC says that nothing has changed."""
+        """Seconds of `dvc status` without changes."""
         self.dvc("commit", "--force", *STAGES)
         start = time.perf_counter()
-        said = self.dvc("status", *STAGES)
+        output = self.dvc("status", *STAGES)
         seconds = time.perf_counter() - start
-        if "up to date" not in said:
-            sys.exit(f"dvc status: {said}")
+        if "up to date" not in output:
+            sys.exit(f"dvc status: {output}")
         return seconds
 
 
 def render_clips(folder: Path) -> list[Path]:
-    """Clips that differ in picture and sound, none of them silent or still."""
+    """Clips that differ in image and sound, none of them silent or still."""
     folder.mkdir()
     paths = [folder / f"{number}.mp4" for number in range(DISTINCT)]
     form = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-threads", "1"]
@@ -228,10 +228,10 @@ def report(measured: list[tuple[dict[str, Cost], float]]) -> list[str]:
 
 
 def main() -> None:
-    """Measure every number of clips and print it; with --assert, fail where a bound does not hold."""
+    """Measure every number of clips and print it; with --assert, fail if a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000], help="numbers of clips, rising")
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

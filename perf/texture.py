@@ -1,7 +1,7 @@
-"""The fast texture against its float64 judge: how near it comes, and how many times faster it is, on one core.
+"""The fast texture against its float64 reference: its error and its speed-up, on one core.
 
     EARSHOT_REAL_DATA=/path/to/material python -m perf.texture
-    python -m perf.texture --assert          # exits with 1 where a bound does not hold
+    python -m perf.texture --assert          # exits with 1 if a bound does not hold
 
 Takes a minute. Reads the middle 3.75 s of the sounds in sound_textures_ogg under the folder that EARSHOT_REAL_DATA
 names. Both run on the same windows, in turns. An error is a root mean square over the sounds, in standard deviations
@@ -49,7 +49,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured."""
+    """The measurements."""
 
     sounds: int
     errors: dict[str, np.ndarray]  # of a group: the error of each of its dimensions
@@ -63,9 +63,9 @@ class Comparison:
             if rms(errors) >= GROUP_ERROR or errors.max() >= DIMENSION_ERROR:
                 faults.append(f"{group}: error {rms(errors):.4f}, worst dimension {errors.max():.4f}")
         if self.fast.best[0] < WINDOWS_A_SECOND:
-            faults.append(f"{self.fast.best[0]:.0f} windows a second, wanted {WINDOWS_A_SECOND}")
+            faults.append(f"{self.fast.best[0]:.0f} windows a second, expected {WINDOWS_A_SECOND}")
         if self.fast.median[0] < RATIO * self.judge.median[0]:
-            faults.append(f"{self.fast.median[0] / self.judge.median[0]:.1f} times the judge, wanted {RATIO}")
+            faults.append(f"{self.fast.median[0] / self.judge.median[0]:.1f} times the judge, expected {RATIO}")
         return faults
 
     def table(self) -> str:
@@ -125,13 +125,15 @@ def _row(name: str, best: np.ndarray, median: np.ndarray) -> str:
 
 
 def main() -> None:
-    """Print the table; with --assert, fail where a bound does not hold."""
+    """Print the table; with --assert, fail if a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
     demand = parser.parse_args().demand
     material = os.environ.get("EARSHOT_REAL_DATA")
     if not material:
-        sys.exit("EARSHOT_REAL_DATA is not set: let it name the folder of real material that holds sound_textures_ogg")
+        sys.exit(
+            "EARSHOT_REAL_DATA is not set: set it to the folder of real material that contains sound_textures_ogg/"
+        )
     comparison = compare(Path(material) / "sound_textures_ogg")
     print(comparison.table())
     if demand and comparison.faults():

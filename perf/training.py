@@ -4,7 +4,7 @@ Beside the speed of bf16 and float32 stands the accuracy that a short training i
 
     python -m perf.training                  # on the tables of scenes and labels under this folder
     python -m perf.training --root DIR --set pretrain.batch_size=64
-    python -m perf.training --assert         # exits with 1 where a bound does not hold
+    python -m perf.training --assert         # exits with 1 if a bound does not hold
 
 Takes three minutes. One network trains, with the parameters of params.yaml; its loader works in threads
 beside it (EARSHOT_THREADS). The kinds take turns, so that other work on the machine meets all of them; the ratio is
@@ -42,24 +42,26 @@ class Steps(LabelTask):
     """A task of so many training steps without validation, from the loader or from batches in memory."""
 
     def __init__(self, params: Params, root: Path, layout: torch.memory_format) -> None:
-        super().__init__(*learned(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
+        super().__init__(*training_data(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
         self.batches_per_epoch = STEPS
-        self.held: list[Images] = []
+        self.in_memory: list[Images] = []
 
-    def hold(self, layout: torch.memory_format) -> "Steps":
+    def keep_in_memory(self, layout: torch.memory_format) -> "Steps":
         """Keep eight batches in memory and train on them instead."""
         batches = super().batches(range(8))
-        self.held = [(images.contiguous(memory_format=layout), labels) for images, labels in batches]
+        self.in_memory = [(images.contiguous(memory_format=layout), labels) for images, labels in batches]
         return self
 
     def batches(self, numbers: range) -> Iterator[Images]:
-        return islice(cycle(self.held), len(numbers)) if self.held else super().batches(numbers)
+        return islice(cycle(self.in_memory), len(numbers)) if self.in_memory else super().batches(numbers)
 
     def validate(self) -> dict[str, float | None]:
         return {}
 
 
-def learned(params: Params, root: Path, layout: torch.memory_format) -> tuple[Network, LabeledScenes, Augmentation]:
+def training_data(
+    params: Params, root: Path, layout: torch.memory_format
+) -> tuple[Network, LabeledScenes, Augmentation]:
     """The network with its first weights, the tables, and what happens to the pictures."""
     p = params.pretrain
     torch.manual_seed(params.seed)
@@ -92,9 +94,9 @@ def measure(params: Params, root: Path) -> dict[str, Speed]:
     last, first = torch.channels_last, torch.contiguous_format
     kinds = {
         "through the loader": (Steps(params, root, last), p.precision),
-        "batches in memory": (Steps(params, root, last).hold(last), p.precision),
-        "in memory, bf16, channels last": (Steps(params, root, last).hold(last), "bf16"),
-        "in memory, float32, channels first": (Steps(params, root, first).hold(first), "float32"),
+        "batches in memory": (Steps(params, root, last).keep_in_memory(last), p.precision),
+        "in memory, bf16, channels last": (Steps(params, root, last).keep_in_memory(last), "bf16"),
+        "in memory, float32, channels first": (Steps(params, root, first).keep_in_memory(first), "float32"),
     }
     plan = replace(Plan.of(p, params.seed), epochs=1)
     speeds = {name: Speed([], []) for name in kinds}
@@ -108,7 +110,7 @@ def measure(params: Params, root: Path) -> dict[str, Speed]:
 
 def accuracy(params: Params, root: Path, precision: str, layout: torch.memory_format) -> float | None:
     """Validation accuracy after a training of EPOCHS."""
-    task = LabelTask(*learned(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
+    task = LabelTask(*training_data(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
     with tempfile.TemporaryDirectory() as folder:
         plan = replace(Plan.of(params.pretrain, params.seed), precision=precision, epochs=EPOCHS)
         return Trainer(task, plan, Path(folder) / "checkpoint").train("").history[-1]["val_accuracy"]
@@ -129,21 +131,21 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--root", type=Path, default=Path("."))
-    parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 where a bound does not hold")
+    parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 if a bound does not hold")
     options = parser.parse_args()
     params = load_params(Params, options.params, options.set)
     torch.set_num_threads(params.pretrain.num_threads)
     speeds = measure(params, options.root)
     print(f"{'images a second':<38}{'clock':>9}{'best':>9}{'process':>12}{'best':>9}")
     print("\n".join(speed.row(name) for name, speed in speeds.items()))
-    loaded, held, bf16, float32 = speeds.values()
-    loader = statistics.median(loaded.clock) / statistics.median(held.clock)
+    loaded, in_memory, bf16, float32 = speeds.values()
+    loader = statistics.median(loaded.clock) / statistics.median(in_memory.clock)
     faster = statistics.median(bf16.process) / statistics.median(float32.process)
-    print(f"\nthrough the loader / in memory, by the clock: {loader:.3f} (wanted {THROUGH_LOADER})")
-    print(f"bf16 / float32, by the time of the process: {faster:.2f} (wanted {BF16} on a CPU)")
+    print(f"\nthrough the loader / in memory, by the clock: {loader:.3f} (expected {THROUGH_LOADER})")
+    print(f"bf16 / float32, by the time of the process: {faster:.2f} (expected {BF16} on a CPU)")
     for precision, layout in (("bf16", torch.channels_last), ("float32", torch.contiguous_format)):
-        found = accuracy(params, options.root, precision, layout)
-        print(f"validation accuracy after {EPOCHS} epochs in {precision}: {found}")
+        val_accuracy = accuracy(params, options.root, precision, layout)
+        print(f"validation accuracy after {EPOCHS} epochs in {precision}: {val_accuracy}")
     if options.bound and (loader < THROUGH_LOADER or faster < BF16):
         sys.exit(1)
 

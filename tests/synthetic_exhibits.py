@@ -1,6 +1,6 @@
-"""A run with all exhibits, made up: tables as the stage explain writes them, beside metrics and ledgers.
+"""A synthetic run with all exhibits: tables as the stage explain writes them, metrics and ledgers.
 
-What is drawn depends on the seed alone. Pictures and sounds are real files of their kinds, and distinct.
+Random draws depend on the seed alone. Images and sounds are real, distinct files.
 """
 
 import csv
@@ -31,7 +31,7 @@ RATE = 16_000
 
 @cache
 def photograph(number: int, width: int = 96, height: int = 72) -> bytes:
-    """A JPEG of soft colours; one of 24, with the number behind its end so that no two are the same bytes."""
+    """A JPEG of soft colors: one of 24, with the number appended so that no two files are equal."""
     return _photograph(number % 24, width, height) + f"#{number}".encode()
 
 
@@ -70,9 +70,9 @@ def video(number: int, seconds: float = 1.0) -> bytes:
         images, sounds = container.add_stream("h264", rate=10), container.add_stream("aac", rate=RATE)
         images.width, images.height, images.pix_fmt = 64, 48, "yuv420p"
         for step in range(int(10 * seconds)):
-            shown = np.full((48, 64, 3), 60, np.uint8)
-            shown[:, (6 * step + number) % 56 : (6 * step + number) % 56 + 8] = 220
-            container.mux(images.encode(av.VideoFrame.from_ndarray(shown)))
+            frame_pixels = np.full((48, 64, 3), 60, np.uint8)
+            frame_pixels[:, (6 * step + number) % 56 : (6 * step + number) % 56 + 8] = 220
+            container.mux(images.encode(av.VideoFrame.from_ndarray(frame_pixels)))
         tone = 0.05 * np.sin(2 * np.pi * 330 * np.arange(int(seconds * RATE)) / RATE)
         frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), "fltp", "mono")
         frame.sample_rate = RATE
@@ -86,8 +86,8 @@ class Synthetic:
     """Writes a run below `root`.
 
     Args:
-        annotations: what clips are annotated with.
-        clip: the beginning of every clip's name.
+        annotations: the classes of clips.
+        clip: the prefix of every clip's name.
     """
 
     def __init__(self, root: Path, seed: int = 0, annotations: tuple[str, ...] = CLASSES, clip: str = "clip") -> None:
@@ -103,7 +103,7 @@ class Synthetic:
         texture: bool = True,
         without: tuple[str, ...] = (),
     ) -> Path:
-        """The whole run; exhibits in `without` have nothing to show, and centroids only of a `texture` frequencies."""
+        """The whole run. Exhibits in `without` are skipped; centroids have charts only with `texture`."""
         self.root.mkdir(parents=True, exist_ok=True)
         shutil.copy(PARAMS, self.root / "params.yaml")
         copy_committed("metrics", self.root)
@@ -122,9 +122,12 @@ class Synthetic:
                 "unit_classes": self._unit_classes(),
             },
             "heatmaps": {"heatmaps": self._heatmaps()},
-            "localization": {"localized": self._localized(), "sounding_videos": self._videos()},
-            "embeddings": {"embedded": self._embedded(points), "embedded_moments": self._embedded_moments(points)},
-            "retrieval": {"retrieved": self._retrieved(), "retrieval_clips": self._retrieval_clips()},
+            "localization": {"localized": self._localized(), "videos_with_sound": self._videos()},
+            "embeddings": {
+                "embeddings": self._embeddings(points),
+                "embedding_moments": self._embedding_moments(points),
+            },
+            "retrieval": {"retrieval_results": self._retrieval_results(), "retrieval_clips": self._retrieval_clips()},
         }
         for exhibit, parts in tables.items():
             folder = self.root / "data" / "explain" / exhibit
@@ -132,7 +135,7 @@ class Synthetic:
             metadata = {"exhibit": exhibit, "encoder": "models/pretrain", "data_dir": "data/scenes"}
             metadata["title"] = KINDS[exhibit].title
             if exhibit in without:
-                metadata["nothing"] = "the network has no map of where a sound comes from"
+                metadata["skipped"] = "the network has no map of where a sound comes from"
             else:
                 metadata |= {"layer": "conv5", "frames": 73}
                 for name, rows in parts.items():
@@ -172,7 +175,7 @@ class Synthetic:
         write_ledger(self.root / "data/scenes/ledger/00000.csv", [*rows[:18], *failed[2:]])
 
     def _words(self) -> None:
-        """What a label is, and how benchmarks are displayed."""
+        """The description of the labels, and how to display benchmarks."""
         labels = self.root / "data/labels/labels.json"
         labels.parent.mkdir(parents=True)
         labels.write_text(json.dumps({"predicts": "which of 30 clusters of sound textures is heard around them"}))
@@ -186,14 +189,14 @@ class Synthetic:
             ranked = self.rng.permutation(len(self.annotations))[:4]
             sizes = {"mean": 32, "spread": 32, "correlation": 1024, "modulation": 320}
             axes = {"frequencies": np.geomspace(20, 10_000, 32), "rates": np.geomspace(0.5, 200, 10)}
-            heard = {name: self.rng.uniform(0.05, 0.6, size if texture else 0) for name, size in sizes.items()}
+            charts = {name: self.rng.uniform(0.05, 0.6, size if texture else 0) for name, size in sizes.items()}
             yield {
                 "cluster": cluster,
                 "moments": int(self.rng.integers(10, 200)),
                 "trained_on": 9,
                 "annotations": [self.annotations[place] for place in ranked],
                 "shares": sorted(self.rng.uniform(0.02, 0.8, len(ranked)), reverse=True),
-                **heard,
+                **charts,
                 **{name: hertz if texture else [] for name, hertz in axes.items()},
                 "centroid": self.rng.uniform(0, 1, 502),
             }
@@ -201,10 +204,10 @@ class Synthetic:
     def _cluster_moments(self, number: int) -> Iterator[dict]:
         for cluster in range(number):
             for rank in range(1, 10):
-                shown = 9 * cluster + rank - 1
-                media = {"frame": photograph(shown), "cochleagram": graph(shown)}
-                media |= {"sound": sound(shown) if rank <= 3 else b"", "seconds": 1.0 if rank <= 3 else 0.0}
-                yield {"cluster": cluster, "rank": rank, **self.moment(shown), "distance": 0.1 * rank, **media}
+                number = 9 * cluster + rank - 1
+                media = {"frame": photograph(number), "cochleagram": graph(number)}
+                media |= {"sound": sound(number) if rank <= 3 else b"", "seconds": 1.0 if rank <= 3 else 0.0}
+                yield {"cluster": cluster, "rank": rank, **self.moment(number), "distance": 0.1 * rank, **media}
 
     def _units(self, number: int) -> Iterator[dict]:
         for network, purity in zip(NETWORKS, (0.62, 0.4, 0.3), strict=True):
@@ -243,31 +246,31 @@ class Synthetic:
 
     def _heatmaps(self) -> Iterator[dict]:
         for network in ("encoder", "random"):
-            for modality in ("image", "sound"):
+            for modality in ("image", "audio"):
                 for unit in range(2):
                     for rank in range(1, 4):
-                        number = 100 * unit + 10 * rank + (modality == "sound")
+                        number = 100 * unit + 10 * rank + (modality == "audio")
                         draw = photograph if modality == "image" else graph
-                        said = {"annotation": self.annotations[unit % len(self.annotations)], "share": 0.8}
-                        media = {"shown": draw(number), "heat": draw(number + 5000), "sound": b""}
-                        media |= {"sound": sound(number)} if modality == "sound" else {}
-                        place = {"network": network, "modality": modality, "unit": unit, "rank": rank}
-                        yield place | said | self.moment(number) | media
+                        annotation = {"annotation": self.annotations[unit % len(self.annotations)], "share": 0.8}
+                        media = {"image": draw(number), "heat": draw(number + 5000), "sound": b""}
+                        media |= {"sound": sound(number)} if modality == "audio" else {}
+                        key = {"network": network, "modality": modality, "unit": unit, "rank": rank}
+                        yield key | annotation | self.moment(number) | media
 
     def _localized(self) -> Iterator[dict]:
         for number in range(6):
-            told = {"name": f"{self.clip}{number}.jpg", "class": self.annotations[number % len(self.annotations)]}
-            told |= {"hit": number % 2 == 0, "control_hit": number % 3 == 0}
-            yield told | {"shown": photograph(number), "heat": photograph(number + 6000), "sound": sound(number)}
+            values = {"name": f"{self.clip}{number}.jpg", "class": self.annotations[number % len(self.annotations)]}
+            values |= {"hit": number % 2 == 0, "control_hit": number % 3 == 0}
+            yield values | {"image": photograph(number), "heat": photograph(number + 6000), "sound": sound(number)}
 
     def _videos(self) -> Iterator[dict]:
         for number in range(2):
-            told = {key: value for key, value in self.moment(number).items() if key in ("clip_id", "annotations")}
-            yield told | {"seconds": 1.0, "poster": photograph(number, 64, 48), "video": video(number)}
+            values = {key: value for key, value in self.moment(number).items() if key in ("clip_id", "annotations")}
+            yield values | {"seconds": 1.0, "poster": photograph(number, 64, 48), "video": video(number)}
 
-    def _embedded(self, points: int) -> Iterator[dict]:
+    def _embeddings(self, points: int) -> Iterator[dict]:
         for network in ("encoder", "random"):
-            for modality in ("image", "sound"):
+            for modality in ("image", "audio"):
                 for number in range(points):
                     angle = 2 * np.pi * (number % len(self.annotations)) / len(self.annotations)
                     loose = 0.05 if network == "encoder" else 0.4
@@ -281,14 +284,14 @@ class Synthetic:
                         "moment": number % 3,
                         "x": x,
                         "y": y,
-                        "alike": 1 - 2 * loose if number else None,
+                        "knn_precision": 1 - 2 * loose if number else None,
                     }
 
-    def _embedded_moments(self, points: int) -> Iterator[dict]:
+    def _embedding_moments(self, points: int) -> Iterator[dict]:
         for number in range(points):
             yield self.moment(number) | {"thumbnail": photograph(number, 64, 48)}
 
-    def _retrieved(self) -> Iterator[dict]:
+    def _retrieval_results(self) -> Iterator[dict]:
         for network in ("encoder", "random"):
             for direction in ("image-to-audio", "audio-to-image", "image-to-image", "audio-to-audio"):
                 for query in range(2):
@@ -305,5 +308,5 @@ class Synthetic:
 
     def _retrieval_clips(self) -> Iterator[dict]:
         for number in range(12):
-            told = {key: value for key, value in self.moment(number).items() if key != "moment"}
-            yield told | {"frame": photograph(number), "spectrogram": graph(number), "sound": sound(number)}
+            values = {key: value for key, value in self.moment(number).items() if key != "moment"}
+            yield values | {"frame": photograph(number), "spectrogram": graph(number), "sound": sound(number)}

@@ -10,14 +10,14 @@ from earshot.explanation.activations import NONE, STEPS, Distribution, TopActiva
 
 def sorted_at_once(values, groups, keys, count):
     """Of each unit the best frames, one a group, found by sorting: numbers (units, count)."""
-    found = np.full((values.shape[1], count), NONE)
+    expected = np.full((values.shape[1], count), NONE)
     for unit, column in enumerate(values.T):
-        seen = []
+        kept = []
         for frame in np.lexsort((keys, -column)).tolist():
-            if column[frame] > 0 and groups[frame] not in [groups[other] for other in seen]:
-                seen.append(frame)
-        found[unit, : min(count, len(seen))] = seen[:count]
-    return found
+            if column[frame] > 0 and groups[frame] not in [groups[other] for other in kept]:
+                kept.append(frame)
+        expected[unit, : min(count, len(kept))] = kept[:count]
+    return expected
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -28,15 +28,15 @@ def test_the_strongest_frames_are_one_a_group_and_the_same_in_whatever_order_the
     groups, keys = rng.integers(0, 12, 90).astype(np.uint64), rng.permutation(90).astype(np.uint64)
     expected = sorted_at_once(values, groups, keys, 8)
     for _ in range(3):
-        order, strongest = rng.permutation(90), TopActivations(7, 8)
+        order, top = rng.permutation(90), TopActivations(7, 8)
         for part in np.array_split(order, rng.integers(1, 20)):
-            strongest.add(values[part], part, groups[part], keys[part])
-        np.testing.assert_array_equal(strongest.frames, expected)
+            top.add(values[part], part, groups[part], keys[part])
+        np.testing.assert_array_equal(top.frames, expected)
         unit = np.arange(7)[:, None]
         kept = np.where(expected == NONE, -np.inf, values[expected, unit])
-        np.testing.assert_array_equal(strongest.values, kept)
-    assert strongest.maxima[3] == 0 and strongest.of(3, 8) == []
-    np.testing.assert_array_equal(strongest.maxima, np.maximum(values.max(0), 0))
+        np.testing.assert_array_equal(top.values, kept)
+    assert top.maxima[3] == 0 and top.of(3, 8) == []
+    np.testing.assert_array_equal(top.maxima, np.maximum(values.max(0), 0))
 
 
 def test_an_activation_that_is_no_number_is_refused():
@@ -61,8 +61,8 @@ def test_quantiles_are_numpys_and_too_low_by_less_than_a_bin():
     np.testing.assert_array_equal(whole.counts, halves.counts)
     assert (whole.counts.sum(1) == 40 * 6 * 7).all()
     for share in (0.01, 0.2):
-        found = whole.quantile(share)
+        result = whole.quantile(share)
         flat = maps.transpose(1, 0, 2, 3).reshape(5, -1)
         exact = np.maximum(np.quantile(flat, 1 - share, axis=1, method="higher"), 0)
-        assert ((found <= exact) & (exact < found * (1 + 1 / STEPS) + 1e-12)).all()
-    assert found[3] == 0 and whole.quantile(0.01)[2] == 0
+        assert ((result <= exact) & (exact < result * (1 + 1 / STEPS) + 1e-12)).all()
+    assert result[3] == 0 and whole.quantile(0.01)[2] == 0

@@ -10,9 +10,9 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 from PIL import Image
 
 from earshot.exhibits import embeddings
-from earshot.exhibits.embeddings import make, measure, place
+from earshot.exhibits.embeddings import make, measure, project
 from earshot.explanation.exhibit import Context
-from earshot.explanation.tables import NOTHING, read_table
+from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.backbones import build_network
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
@@ -25,32 +25,32 @@ CLIPS = 24
 def world(tmp_path):
     """Clips of three kinds: pictures tell the kind, sounds are all but alike."""
     kinds = [list(KINDS)[number % 3] for number in range(CLIPS)]
-    greys = [KINDS[kind] + number // 3 for number, kind in enumerate(kinds)]
-    write_annotated(tmp_path, greys, [0.3] * CLIPS, [[kind] for kind in kinds], TEST_GROUPS[:CLIPS])
+    grays = [KINDS[kind] + number // 3 for number, kind in enumerate(kinds)]
+    write_annotated(tmp_path, grays, [0.3] * CLIPS, [[kind] for kind in kinds], TEST_GROUPS[:CLIPS])
     return tmp_path
 
 
 @pytest.fixture
-def ask(world, monkeypatch):
+def run_exhibit(world, monkeypatch):
     """What the exhibit shows: of networks that are given, or of those in the folder models."""
 
-    def asked(points=100, perplexity=30.0, networks=None):
+    def run(points=100, perplexity=30.0, networks=None):
         if networks:
             save_architecture(world / "models", build_correspondence("ave", width=1 / 16, image_size=32))
             monkeypatch.setattr(embeddings, "load_correspondences", lambda folder: networks)
         data, params = world / "data", SimpleNamespace(split="test", points=points, perplexity=perplexity)
         folders = {"data_dir": data / "scenes", "encoder": world / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), world)
-        how = {"params": params, "seed": 0, "window": 3.75}
-        shown = make(Context(**folders, **rest, **how, folder=world / "shown"))
-        if NOTHING in shown.metadata:
-            return shown, [], []
-        return shown, *(list(read_table(world / "shown", table)) for table in ("embedded", "embedded_moments"))
+        how = {"params": params, "seed": 0, "window_s": 3.75}
+        result = make(Context(**folders, **rest, **how, folder=world / "result"))
+        if SKIPPED in result.metadata:
+            return result, [], []
+        return result, *(list(read_table(world / "result", table)) for table in ("embeddings", "embedding_moments"))
 
-    return asked
+    return run
 
 
-def telling():
+def two_networks():
     """Pictures by kind, far apart; and a network by which all of them are all but one."""
     table = {gray + number: [gray, number / 8] for gray in KINDS.values() for number in range(8)}
     alike = {gray: [0.5, 0.5] for gray in (0, 255)}
@@ -58,8 +58,8 @@ def telling():
     return {"": Telling(table, sounds), "random_": Telling(alike, sounds)}
 
 
-def test_what_is_apart_stays_apart_and_a_thumbnail_is_its_own(ask):
-    shown, rows, moments = ask(networks=telling())
+def test_what_is_apart_stays_apart_and_a_thumbnail_is_its_own(run_exhibit):
+    result, rows, moments = run_exhibit(networks=two_networks())
     assert len(moments) == CLIPS and len(rows) == CLIPS * 2 * 2
     assert [row["clip_id"] for row in moments] == sorted(row["clip_id"] for row in moments)
     kinds = {row["clip_id"]: row["annotations"][0] for row in moments}
@@ -73,16 +73,16 @@ def test_what_is_apart_stays_apart_and_a_thumbnail_is_its_own(ask):
     apart = np.linalg.norm(places[:, None] - places, axis=2) + 10 * np.eye(CLIPS)
     assert all(kinds[row["clip_id"]] == kinds[points[near]["clip_id"]] for row, near in zip(points, apart.argmin(1)))  # noqa: B905
     for network in ("encoder", "random"):
-        for modality in ("image", "sound"):
+        for modality in ("image", "audio"):
             there = [(row["x"], row["y"]) for row in rows if (row["network"], row["modality"]) == (network, modality)]
             low, high = np.min(there, axis=0), np.max(there, axis=0)
             assert (low >= -1e-6).all() and (high <= 1 + 1e-6).all()
             assert (high - low).max() == pytest.approx(1, abs=1e-5)
-    assert shown.metadata["method"] == f"t-SNE from PCA, perplexity {(CLIPS - 1) / 3:g}"
+    assert result.metadata["method"] == f"t-SNE from PCA, perplexity {(CLIPS - 1) / 3:g}"
 
 
-def test_neighbors_share_an_annotation_where_the_network_tells_them(ask):
-    metrics = ask(networks=telling())[0].metrics
+def test_neighbors_share_an_annotation_where_the_network_tells_them(run_exhibit):
+    metrics = run_exhibit(networks=two_networks())[0].metrics
     # Each clip has 7 of its kind among 23 of other videos; of the ten nearest these come first.
     assert metrics["chance"] == pytest.approx(7 / 23)
     assert metrics["knn_precision_image"] == pytest.approx(7 / 10)
@@ -92,7 +92,7 @@ def test_neighbors_share_an_annotation_where_the_network_tells_them(ask):
 
 
 def test_clips_of_the_same_video_are_no_neighbors():
-    points = [{"clip_id": f"c{n}", "group": group, "annotations": said} for n, (group, said) in enumerate(
+    points = [{"clip_id": f"c{n}", "group": group, "annotations": annotations} for n, (group, annotations) in enumerate(
         [("a", ["surf"]), ("a", ["surf"]), ("b", ["rain"]), ("c", ["surf", "rain"]), ("d", [])])]  # fmt: skip
     rows = np.array([[0.0, 0], [0.1, 0], [1, 0], [5, 0], [0, 0]])
     metrics, shares = measure(points, {"image": {"": rows}}, 0)
@@ -103,47 +103,47 @@ def test_clips_of_the_same_video_are_no_neighbors():
     assert metrics["chance"] == pytest.approx((1 / 2 + 1 / 2 + 1 / 3 + 1) / 4)
 
 
-def test_where_nothing_was_said_nothing_is_measured(ask, world):
+def test_where_nothing_was_said_nothing_is_measured(run_exhibit, world):
     write_annotated(world, [40, 60, 90, 120, 200, 250], [0.3] * 6, [[]] * 6, TEST_GROUPS[:6])
-    shown, rows, _ = ask(networks=telling())
-    assert shown.metrics == {"points": 6}
+    result, rows, _ = run_exhibit(networks=two_networks())
+    assert result.metrics == {"points": 6}
     assert len(rows) == 6 * 4
 
 
-def test_points_are_a_draw_and_too_few_are_nothing(ask):
-    _, _, moments = ask(points=10, networks=telling())
-    _, _, more = ask(points=15, networks=telling())
+def test_points_are_a_draw_and_too_few_are_nothing(run_exhibit):
+    _, _, moments = run_exhibit(points=10, networks=two_networks())
+    _, _, more = run_exhibit(points=15, networks=two_networks())
     assert len(moments) == 10 and {row["clip_id"] for row in moments} < {row["clip_id"] for row in more}
-    assert "has 4 clips" in ask(points=4, networks=telling())[0].metadata[NOTHING]
+    assert "has 4 clips" in run_exhibit(points=4, networks=two_networks())[0].metadata[SKIPPED]
 
 
 @pytest.mark.parametrize("embeddings", [np.ones((20, 3)), np.arange(20.0)[:, None], np.outer(np.arange(20.0), [1, 2])])
 def test_embeddings_that_all_but_coincide_have_places_too(embeddings):
-    places = place(embeddings, 5, 0)
+    places = project(embeddings, 5, 0)
     assert np.isfinite(places).all() and places.min() >= -1e-6 and places.max() <= 1 + 1e-6
 
 
-def test_shown_twice_it_is_the_same(ask, world):
-    ask(networks=telling())
-    first = (world / "shown/embedded.parquet").read_bytes()
-    ask(networks=telling())
-    assert (world / "shown/embedded.parquet").read_bytes() == first
+def test_shown_twice_it_is_the_same(run_exhibit, world):
+    run_exhibit(networks=two_networks())
+    first = (world / "result/embeddings.parquet").read_bytes()
+    run_exhibit(networks=two_networks())
+    assert (world / "result/embeddings.parquet").read_bytes() == first
 
 
-def test_a_network_that_hears_nothing_embeds_images_alone(ask, world):
+def test_a_network_that_hears_nothing_embeds_images_alone(run_exhibit, world):
     network = build_network("alexnet", classes=3, width=0.1, image_size=64, dropout=0.0)
     save_architecture(world / "models", network)
     for name in ("encoder", "random"):
         save_weights(world / "models", name, network)
-    shown, rows, moments = ask()
+    result, rows, moments = run_exhibit()
     assert len(moments) == CLIPS
     assert {(row["network"], row["modality"]) for row in rows} == {("encoder", "image"), ("random", "image")}
-    assert shown.metrics["knn_precision_image"] == shown.metrics["random_knn_precision_image"]
-    assert shown.metadata["modalities"] == "image"
+    assert result.metrics["knn_precision_image"] == result.metrics["random_knn_precision_image"]
+    assert result.metadata["modalities"] == "image"
 
 
-def test_a_network_of_sequences_has_nothing_to_show(ask, world):
-    architecture = {"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "sound_samples": 6000}
+def test_a_network_of_sequences_has_nothing_to_show(run_exhibit, world):
+    architecture = {"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "audio_samples": 6000}
     save_architecture(world / "models", SimpleNamespace(architecture=architecture))
-    assert "sequences" in ask()[0].metadata[NOTHING]
+    assert "sequences" in run_exhibit()[0].metadata[SKIPPED]
     assert torch.is_inference_mode_enabled() is False

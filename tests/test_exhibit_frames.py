@@ -30,17 +30,17 @@ def scenes(tmp_path_factory):
     return folder
 
 
-def frames(pool, *wanted, **options):
-    return [frame for batch in pool.batches(*wanted, **options) for frame in batch]
+def frames(pool, *requested, **options):
+    return [frame for batch in pool.batches(*requested, **options) for frame in batch]
 
 
 def test_all_frames_of_the_split_are_there_in_order(scenes):
     pool = FramePool(scenes, 1000)
-    found = frames(pool)
+    result = frames(pool)
     expected = [(group, moment) for n, group in enumerate(TEST_GROUPS[:30]) for moment in range(1 + n % 4)]
-    assert [(frame.group, frame.moment) for frame in found] == expected
-    assert [frame.number for frame in found] == list(range(len(pool))) == list(range(len(expected)))
-    assert all(frame.jpeg == gray_jpeg(10 * (frame.moment + 1)) for frame in found)
+    assert [(frame.group, frame.moment) for frame in result] == expected
+    assert [frame.number for frame in result] == list(range(len(pool))) == list(range(len(expected)))
+    assert all(frame.jpeg == gray_jpeg(10 * (frame.moment + 1)) for frame in result)
     assert {len(batch) for batch in list(pool.batches())[:-1]} == {BATCH}
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import nn
 
 from earshot.exhibits import heatmaps
-from earshot.exhibits.heatmaps import choose, make, middle_square
+from earshot.exhibits.heatmaps import make, middle_square, select_units
 from earshot.explanation.exhibit import Context
-from earshot.explanation.tables import NOTHING, read_table
+from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
@@ -29,20 +29,20 @@ pytestmark = pytest.mark.usefixtures("one_process")
 
 def test_the_units_that_prefer_an_annotation_most_are_chosen_at_most_two_a_class():
     names = [(f"clip_{n}", f"group_{n // 2}") for n in range(12)]  # two clips of each video
-    said = {clip: ["ab"[n // 6]] for n, (clip, _) in enumerate(names)}
+    annotations = {clip: ["ab"[n // 6]] for n, (clip, _) in enumerate(names)}
     up = np.arange(1.0, 13)
     strengths = np.stack([up, up[::-1], up**2, up, 0 * up, np.where(up % 4 == 1, up, 0.1)], axis=1).astype(np.float32)
-    chosen = choose(strengths, names, said, units=9, examples=2)
+    selected = select_units(strengths, names, annotations, units=9, examples=2)
     # Units 0, 2 and 3 prefer b alike; 4 is silent; the last one's strongest are clips 8, of b, and 4, of a.
-    assert [(each.unit, each.annotation, each.share) for each in chosen] == [
+    assert [(each.unit, each.annotation, each.share) for each in selected] == [
         (0, "b", 1),
         (1, "a", 1),
         (2, "b", 1),
         (5, "a", 0.5),
     ]
-    assert chosen[0].clips == ["clip_11", "clip_9"]  # one a video
-    assert (chosen[0].maximum, chosen[2].maximum) == (12, 144)
-    assert [each.unit for each in choose(strengths, names, said, units=1, examples=2)] == [0]
+    assert selected[0].clips == ["clip_11", "clip_9"]  # one a video
+    assert (selected[0].maximum, selected[2].maximum) == (12, 144)
+    assert [each.unit for each in select_units(strengths, names, annotations, units=1, examples=2)] == [0]
 
 
 class Bright(nn.Module):
@@ -55,8 +55,8 @@ class Bright(nn.Module):
             self.cells.weight.copy_(torch.tensor([1.0, 0])[:, None, None, None] / 16 / channels)
             self.cells.bias.fill_(-least)
 
-    def forward(self, given):
-        return self.cells(given)
+    def forward(self, inputs):
+        return self.cells(inputs)
 
 
 class Towers(nn.Module):
@@ -99,7 +99,7 @@ def spotted(level, size=(48, 36)):
 
 
 @pytest.fixture
-def ask(tmp_path, monkeypatch):
+def run_exhibit(tmp_path, monkeypatch):
     """The exhibit of six clips, of which three light ones with a loud tone are of "a"."""
     scenes = [
         Scene(
@@ -116,11 +116,11 @@ def ask(tmp_path, monkeypatch):
     ]
     write_scenes(tmp_path / "data/scenes/00000.parquet", scenes)
     (tmp_path / "data/annotations").mkdir()
-    said = {scene.clip_id: ["a"] if n < 3 else ["b"] for n, scene in enumerate(scenes)}
-    write_annotations(tmp_path / "data/annotations/00000.parquet", said)
+    annotations = {scene.clip_id: ["a"] if n < 3 else ["b"] for n, scene in enumerate(scenes)}
+    write_annotations(tmp_path / "data/annotations/00000.parquet", annotations)
     monkeypatch.setattr(heatmaps, "load_correspondences", lambda folder: {"": Towers(), "random_": Towers()})
 
-    def asked(network=None, split="test"):
+    def run(network=None, split="test"):
         network = network or build_correspondence("ave", width=1 / 16, image_size=32)
         save_architecture(tmp_path / "models", network)
         for name in ("encoder", "random"):
@@ -128,11 +128,11 @@ def ask(tmp_path, monkeypatch):
         data, params = tmp_path / "data", SimpleNamespace(split=split, units=4, examples=3)
         folders = {"data_dir": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
-        how = {"params": params, "seed": 0, "window": 3.75}
-        shown = make(Context(**folders, **rest, **how, folder=tmp_path / "shown"))
-        return shown, [] if NOTHING in shown.metadata else list(read_table(tmp_path / "shown", "heatmaps"))
+        how = {"params": params, "seed": 0, "window_s": 3.75}
+        result = make(Context(**folders, **rest, **how, folder=tmp_path / "result"))
+        return result, [] if SKIPPED in result.metadata else list(read_table(tmp_path / "result", "heatmaps"))
 
-    return asked
+    return run
 
 
 def pixels(image):
@@ -141,54 +141,54 @@ def pixels(image):
 
 def warmth(image):
     """How much redder than blue: a frame under the map of a unit is so where the map is high."""
-    found = pixels(image)
-    return found[..., 0] - found[..., 2]
+    values = pixels(image)
+    return values[..., 0] - values[..., 2]
 
 
-def test_rows_are_by_network_sense_unit_and_rank_the_strongest_first(ask):
-    shown, rows = ask()
+def test_rows_are_by_network_sense_unit_and_rank_the_strongest_first(run_exhibit):
+    result, rows = run_exhibit()
     keys = [(row["network"], row["modality"], row["unit"], row["rank"]) for row in rows]
-    assert keys == [(n, s, 0, r) for n in ("encoder", "random") for s in ("image", "sound") for r in (1, 2, 3)]
+    assert keys == [(n, s, 0, r) for n in ("encoder", "random") for s in ("image", "audio") for r in (1, 2, 3)]
     assert [row["clip_id"] for row in rows[:3]] == [f"{group}_0" for group in TEST_GROUPS[:3]]
     assert {(row["annotation"], row["share"]) for row in rows} == {("a", 1)}
-    assert shown.metrics["clips"] == 6 and shown.metrics["units_image"] == shown.metrics["random_units_audio"] == 1
+    assert result.metrics["clips"] == 6 and result.metrics["units_image"] == result.metrics["random_units_audio"] == 1
     assert {row["moment"] for row in rows} == {0} and rows[0]["annotations"] == ["a"]
 
 
-def test_a_frame_is_warm_where_its_unit_responds(ask):
-    row = ask()[1][0]
-    assert pixels(row["shown"]).shape == pixels(row["heat"]).shape == (36, 36, 3)  # the middle square
+def test_a_frame_is_warm_where_its_unit_responds(run_exhibit):
+    row = run_exhibit()[1][0]
+    assert pixels(row["image"]).shape == pixels(row["heat"]).shape == (36, 36, 3)  # the middle square
     heat, first, second = warmth(row["heat"]), slice(3, 15), slice(21, 33)
     assert heat[first, first].mean() > 40
     assert max(heat[part].mean() for part in ((first, second), (second, first), (second, second))) < 10
-    assert np.abs(warmth(row["shown"])).mean() < 5
+    assert np.abs(warmth(row["image"])).mean() < 5
     assert row["sound"] == b""
 
 
-def test_a_spectrogram_is_warm_at_the_tone_low_at_the_bottom_and_is_heard(ask):
-    row = next(row for row in ask()[1] if row["modality"] == "sound")
-    assert pixels(row["shown"]).shape == pixels(row["heat"]).shape == (FREQUENCIES, WINDOWS, 3)
+def test_a_spectrogram_is_warm_at_the_tone_low_at_the_bottom_and_is_heard(run_exhibit):
+    row = next(row for row in run_exhibit()[1] if row["modality"] == "audio")
+    assert pixels(row["image"]).shape == pixels(row["heat"]).shape == (FREQUENCIES, WINDOWS, 3)
     # The slice of sound goes from .5 to 1.5 s: the tone begins at its middle. 1 kHz is row 11 of 257, from the bottom.
     heat = warmth(row["heat"])
-    row_found, column = np.unravel_index(heat.argmax(), heat.shape)
-    assert abs(FREQUENCIES - 1 - row_found - 11) <= 4 and column > WINDOWS / 2
+    row_index, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert abs(FREQUENCIES - 1 - row_index - 11) <= 4 and column > WINDOWS / 2
     assert heat[:, : WINDOWS // 2 - 8].max() < 25 and heat[: FREQUENCIES // 2].max() < 25
     sound, rate = soundfile.read(io.BytesIO(row["sound"]))
     assert rate == AUDIO_RATE and len(sound) == pytest.approx(SAMPLES, rel=0.1)
     assert np.abs(sound[: SAMPLES // 3]).max() < 0.05 < np.abs(sound[-SAMPLES // 3 :]).max()
 
 
-def test_a_network_that_hears_nothing_shows_frames_alone(ask):
+def test_a_network_that_hears_nothing_shows_frames_alone(run_exhibit):
     torch.manual_seed(0)
-    shown, rows = ask(AlexNet(classes=2, width=0.05, image_size=64))
-    assert {row["modality"] for row in rows} == {"image"} and shown.metadata["modalities"] == "image"
+    result, rows = run_exhibit(AlexNet(classes=2, width=0.05, image_size=64))
+    assert {row["modality"] for row in rows} == {"image"} and result.metadata["modalities"] == "image"
     assert {row["network"] for row in rows} == {"encoder", "random"}
 
 
-def test_there_is_nothing_to_show_of_a_sequence_or_of_a_split_without_annotations(ask):
+def test_there_is_nothing_to_show_of_a_sequence_or_of_a_split_without_annotations(run_exhibit):
     multisensory = build_correspondence("multisensory", width=1 / 16, image_size=32)
-    assert "multisensory" in ask(multisensory)[0].metadata[NOTHING]
-    assert "split val" in ask(split="val")[0].metadata[NOTHING]
+    assert "multisensory" in run_exhibit(multisensory)[0].metadata[SKIPPED]
+    assert "split val" in run_exhibit(split="val")[0].metadata[SKIPPED]
 
 
 def test_a_frame_is_shown_as_networks_see_it():

@@ -18,7 +18,7 @@ from earshot.evaluation.clips.images_with_sound import LocalizationExample
 from earshot.exhibits import localization
 from earshot.exhibits.localization import make
 from earshot.explanation.exhibit import Context
-from earshot.explanation.tables import NOTHING, read_table
+from earshot.explanation.tables import SKIPPED, read_table
 from earshot.explanation.video import mp4_of
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
@@ -37,30 +37,30 @@ def write_clips(folder, names):
 
 
 @pytest.fixture
-def ask(tmp_path, tree, monkeypatch):  # noqa: F811
+def run_exhibit(tmp_path, tree, monkeypatch):  # noqa: F811
     """What the exhibit shows of a tree of twenty pictures and of three clips, with a network that knows or another."""
     groups = TEST_GROUPS[:3]
-    said = [["surf"], ["surf"], ["rain"]]
-    write_annotated(tmp_path, [40, 60, 90], [0.1] * 3, said, groups)
+    annotations = [["surf"], ["surf"], ["rain"]]
+    write_annotated(tmp_path, [40, 60, 90], [0.1] * 3, annotations, groups)
     write_clips(tmp_path / "data/clips", [f"{group}_{number}" for number, group in enumerate(groups)])
     save_architecture(tmp_path / "models", build_correspondence("ave", width=1 / 16, image_size=32))
     networks = {"": Looking(), "random_": Looking((1, 3))}
     for network in networks.values():
         network.audio_samples = RATE // 4  # .25 s
 
-    def asked(images=6, videos=2, name="shown", load=lambda folder: networks):
+    def run(images=6, videos=2, name="result", load=lambda folder: networks):
         monkeypatch.setattr(localization, "load_correspondences", load)
         data = tmp_path / "data"
         folders = {"data_dir": tree, "encoder": tmp_path / "models", "scenes": data / "scenes", "clips": data / "clips"}
         folders |= {"annotations": data / "annotations", "folder": tmp_path / name, "scratch": tmp_path / "scratch"}
         params = SimpleNamespace(images=images, videos=videos)
-        how = {"params": params, "seed": 0, "window": 3.75}
-        shown = make(Context(**folders, **how))
-        if NOTHING in shown.metadata:
-            return shown, [], []
-        return shown, *(list(read_table(tmp_path / name, table)) for table in ("localized", "sounding_videos"))
+        how = {"params": params, "seed": 0, "window_s": 3.75}
+        result = make(Context(**folders, **how))
+        if SKIPPED in result.metadata:
+            return result, [], []
+        return result, *(list(read_table(tmp_path / name, table)) for table in ("localized", "videos_with_sound"))
 
-    return asked
+    return run
 
 
 def light(data):
@@ -74,18 +74,18 @@ def quarters(image):
                      [image[height:, :width].mean(), image[height:, width:].mean()]])  # fmt: skip
 
 
-def test_images_are_hot_where_the_network_looks_and_classes_take_turns(ask):
-    shown, images, _ = ask(videos=0)
-    assert shown.metrics == {"images": 6, "videos": 0}
+def test_images_are_hot_where_the_network_looks_and_classes_take_turns(run_exhibit):
+    result, images, _ = run_exhibit(videos=0)
+    assert result.metrics == {"images": 6, "videos": 0}
     assert [row["name"] for row in images] == sorted(row["name"] for row in images)
     assert sorted(row["class"] for row in images) == ["left"] * 3 + ["right"] * 3
     for row in images:
         assert row["hit"] and not row["control_hit"]
-        assert Image.open(io.BytesIO(row["shown"])).size == Image.open(io.BytesIO(row["heat"])).size == (320, 213)
+        assert Image.open(io.BytesIO(row["image"])).size == Image.open(io.BytesIO(row["heat"])).size == (320, 213)
         place = (0, 0) if row["class"] == "left" else (1, 1)
-        seen, hot = quarters(light(row["shown"])), quarters(light(row["heat"]))
+        plain, hot = quarters(light(row["image"])), quarters(light(row["heat"]))
         assert np.unravel_index(hot.argmax(), (2, 2)) == place
-        assert np.ptp(hot) > 150 > 5 * np.ptp(seen)  # but for the box the picture is one grey
+        assert np.ptp(hot) > 150 > 5 * np.ptp(plain)  # but for the box the picture is one grey
 
 
 def test_a_ring_is_around_the_highest_point_and_a_box_stands_where_it_is(tmp_path):
@@ -97,13 +97,13 @@ def test_a_ring_is_around_the_highest_point_and_a_box_stands_where_it_is(tmp_pat
     assert (rows.min() + rows.max()) / 2 == pytest.approx(37.5, abs=1)
     assert (columns.min() + columns.max()) / 2 == pytest.approx(162.5, abs=1)
     assert marked[37, 162] == 90 and marked.max() == 255 and marked.min() == 0
-    located = LocalizationExample(tmp_path, tmp_path, "x", ((0.1, 0.2, 0.5, 0.9),), agree=1)
-    boxed = np.asarray(localization._boxed(gray, located), float).mean(2)
+    example = LocalizationExample(tmp_path, tmp_path, "x", ((0.1, 0.2, 0.5, 0.9),), agree=1)
+    boxed = np.asarray(localization._boxed(gray, example), float).mean(2)
     assert (boxed[20:90, 20] == 255).all() and (boxed[20, 20:100] == 255).all() and boxed[50, 60] == 90
 
 
-def test_the_sound_of_an_image_is_all_of_its_recording(ask):
-    _, images, _ = ask(images=1, videos=0)
+def test_the_sound_of_an_image_is_all_of_its_recording(run_exhibit):
+    _, images, _ = run_exhibit(images=1, videos=0)
     sound, rate = soundfile.read(io.BytesIO(images[0]["sound"]))
     assert len(sound) / rate == pytest.approx(3, abs=0.01)
 
@@ -119,9 +119,9 @@ def decoded(data):
         return images, np.concatenate(parts), file.streams.audio[0].rate
 
 
-def test_a_clip_is_a_video_of_its_length_with_its_sound_and_hot_where_the_map_is(ask):
-    shown, _, videos = ask(images=1)
-    assert shown.metrics["videos"] == 2
+def test_a_clip_is_a_video_of_its_length_with_its_sound_and_hot_where_the_map_is(run_exhibit):
+    result, _, videos = run_exhibit(images=1)
+    assert result.metrics["videos"] == 2
     assert sorted(row["annotations"] for row in videos) == [["rain"], ["surf"]]
     for row in videos:
         images, sound, rate = decoded(row["video"])
@@ -136,60 +136,60 @@ def test_a_clip_is_a_video_of_its_length_with_its_sound_and_hot_where_the_map_is
         assert row["video"].index(b"moov") < row["video"].index(b"mdat")  # plays before all of it is read
 
 
-def test_videos_are_of_as_many_clips_as_there_are(ask):
-    assert len(ask(images=1, videos=5)[2]) == 3
+def test_videos_are_of_as_many_clips_as_there_are(run_exhibit):
+    assert len(run_exhibit(images=1, videos=5)[2]) == 3
 
 
-def test_a_clip_that_cannot_be_decoded_any_more_makes_room_for_another(ask, tmp_path):
-    (first,) = ask(images=1, videos=1)[2]
+def test_a_clip_that_cannot_be_decoded_any_more_makes_room_for_another(run_exhibit, tmp_path):
+    (first,) = run_exhibit(images=1, videos=1)[2]
     (tmp_path / "data/clips" / f"{first['clip_id']}.mp4").write_bytes(b"no video at all")
-    (other,) = ask(images=1, videos=1, name="again")[2]
+    (other,) = run_exhibit(images=1, videos=1, name="again")[2]
     assert other["clip_id"] != first["clip_id"]
 
 
-def test_a_clip_that_is_gone_is_told_by_name(ask, tmp_path):
-    (first,) = ask(images=1, videos=1)[2]
+def test_a_clip_that_is_gone_is_told_by_name(run_exhibit, tmp_path):
+    (first,) = run_exhibit(images=1, videos=1)[2]
     (tmp_path / "data/clips" / f"{first['clip_id']}.mp4").unlink()
     with pytest.raises(EarshotError, match=f"has no clip {first['clip_id']}"):
-        ask(images=1, videos=1)
+        run_exhibit(images=1, videos=1)
 
 
-def test_a_clip_of_a_tar_is_found(ask, tmp_path):
+def test_a_clip_of_a_tar_is_found(run_exhibit, tmp_path):
     clips = tmp_path / "data/clips"
     with tarfile.open(clips / "00000.tar", "w") as tar:
         for file in sorted(clips.glob("*.mp4")):
             tar.add(file, file.name)
             file.unlink()
-    assert len(ask(images=1, videos=1)[2]) == 1
+    assert len(run_exhibit(images=1, videos=1)[2]) == 1
 
 
-def test_shown_twice_it_is_the_same(ask, tmp_path):
-    ask(images=2, videos=1)
-    ask(images=2, videos=1, name="again")
-    for name in ("localized", "sounding_videos"):
-        assert (tmp_path / f"shown/{name}.parquet").read_bytes() == (tmp_path / f"again/{name}.parquet").read_bytes()
+def test_shown_twice_it_is_the_same(run_exhibit, tmp_path):
+    run_exhibit(images=2, videos=1)
+    run_exhibit(images=2, videos=1, name="again")
+    for name in ("localized", "videos_with_sound"):
+        assert (tmp_path / f"result/{name}.parquet").read_bytes() == (tmp_path / f"again/{name}.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["l3", "ave", "avol"])
-def test_every_network_of_two_towers_has_maps(ask, tmp_path, name):
+def test_every_network_of_two_towers_has_maps(run_exhibit, tmp_path, name):
     network = build_correspondence(name, width=1 / 16, image_size=32)
     save_architecture(tmp_path / "models", network)
     for weights in ("encoder", "random"):
         save_weights(tmp_path / "models", weights, network)
-    shown, images, videos = ask(images=2, videos=1, load=load_correspondences)
-    assert shown.metadata["network"] == name and len(videos) == 1
+    result, images, videos = run_exhibit(images=2, videos=1, load=load_correspondences)
+    assert result.metadata["network"] == name and len(videos) == 1
     assert all(row["hit"] == row["control_hit"] for row in images)  # of the same weights
     assert np.ptp(quarters(light(images[0]["heat"]))) > 5
 
 
 @pytest.mark.parametrize(
-    ("architecture", "told"),
+    ("architecture", "reason"),
     [
-        ({"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "sound_samples": 6000}, "sequences"),
-        ({"name": "alexnet", "classes": 4, "width": 0.1, "image_size": 64, "dropout": 0.0}, "hears nothing"),
+        ({"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "audio_samples": 6000}, "sequences"),
+        ({"name": "alexnet", "classes": 4, "width": 0.1, "image_size": 64, "dropout": 0.0}, "takes no audio"),
     ],
 )
-def test_networks_without_towers_have_nothing_to_show(ask, tmp_path, architecture, told):
+def test_networks_without_towers_have_nothing_to_show(run_exhibit, tmp_path, architecture, reason):
     save_architecture(tmp_path / "models", SimpleNamespace(architecture=architecture))
-    shown, *_ = ask()
-    assert told in shown.metadata[NOTHING] and not (tmp_path / "shown").exists()
+    result, *_ = run_exhibit()
+    assert reason in result.metadata[SKIPPED] and not (tmp_path / "result").exists()

@@ -68,10 +68,10 @@ def test_silence_is_dark_and_what_is_louder_is_lighter():
 def test_an_mp3_is_as_long_and_as_loud_as_its_sound(rate):
     sound = tone(440, 1.7, rate)
     data = mp3_of(sound, rate)
-    heard, audio_rate = soundfile.read(io.BytesIO(data))
-    assert len(heard) / audio_rate == pytest.approx(1.7, abs=0.002)
+    decoded, audio_rate = soundfile.read(io.BytesIO(data))
+    assert len(decoded) / audio_rate == pytest.approx(1.7, abs=0.002)
     # LAME takes 5 % off every sound, lest it clip.
-    assert np.sqrt(np.mean(heard[2000:-2000] ** 2)) == pytest.approx(0.95 * 0.2 / np.sqrt(2), rel=0.01)
+    assert np.sqrt(np.mean(decoded[2000:-2000] ** 2)) == pytest.approx(0.95 * 0.2 / np.sqrt(2), rel=0.01)
     assert len(data) * 8 / 1.7 == pytest.approx(64_000, rel=0.1)
     assert mp3_of(sound, rate) == data
 
@@ -80,7 +80,7 @@ def test_a_small_image_stays_as_it_is_and_a_large_one_becomes_small():
     small, large = (jpeg_of(Image.new("RGB", size, "red"), 1000) for size in ((256, 100), (300, 600)))
     assert smaller_jpeg(small) is small
     assert read_image(smaller_jpeg(large)).size == (128, 256)
-    with pytest.raises(EarshotError, match="a frame is no picture"):
+    with pytest.raises(EarshotError, match="a frame is not an image"):
         smaller_jpeg(b"nothing")
 
 
@@ -88,10 +88,10 @@ def test_an_image_is_hot_where_its_map_is_high_and_shows_where_it_is_low():
     heat = np.zeros((4, 8))
     heat[0, 6] = 1
     image = Image.new("RGB", (80, 60), (100, 100, 100))
-    found = np.asarray(under_map(image, heat), float)
-    row, column = np.unravel_index(found.sum(2).argmax(), (60, 80))
+    result = np.asarray(under_map(image, heat), float)
+    row, column = np.unravel_index(result.sum(2).argmax(), (60, 80))
     assert row < 15 and 60 <= column < 70
-    assert (found[30:, :40] == 70).all()  # the picture's grey at seven tenths of its light
+    assert (result[30:, :40] == 70).all()  # the picture's grey at seven tenths of its light
 
 
 def test_a_map_is_stretched_and_an_even_one_is_zero():

@@ -14,7 +14,7 @@ from earshot.core.errors import EarshotError
 from earshot.exhibits import retrieval
 from earshot.exhibits.retrieval import make
 from earshot.explanation.exhibit import Context
-from earshot.explanation.tables import NOTHING, read_table
+from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
 
@@ -24,27 +24,29 @@ LEVELS = [0.1, 0.9, 0.3, 0.5, 0.2]
 
 
 @pytest.fixture
-def ask(tmp_path, ontology, monkeypatch):  # noqa: F811
+def run_exhibit(tmp_path, ontology, monkeypatch):  # noqa: F811
     """What the exhibit shows of five clips; a random network to which everything is one."""
 
-    def asked(queries=5, results=2, said=SAID, groups=GROUPS, split="test"):
-        write_annotated(tmp_path, GREYS[: len(said)], LEVELS[: len(said)], said, groups)
+    def run(queries=5, results=2, annotations=SAID, groups=GROUPS, split="test"):
+        write_annotated(tmp_path, GREYS[: len(annotations)], LEVELS[: len(annotations)], annotations, groups)
         save_architecture(tmp_path / "models", build_correspondence("ave", width=1 / 16, image_size=32))
         networks = {"": Telling(), "wrong_sound_": None, "random_": Telling({0: [1.0]}, {0: [1.0]})}
         monkeypatch.setattr(retrieval, "load_correspondences", lambda folder: networks)
         data, params = tmp_path / "data", SimpleNamespace(split=split, queries=queries, results=results)
         folders = {"data_dir": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
-        how = {"params": params, "seed": 0, "window": 3.75}
-        shown = make(Context(**folders, **rest, **how, folder=tmp_path / "shown"))
-        if NOTHING in shown.metadata:
-            return shown, [], []
-        return shown, *(list(read_table(tmp_path / "shown", table)) for table in ("retrieved", "retrieval_clips"))
+        how = {"params": params, "seed": 0, "window_s": 3.75}
+        result = make(Context(**folders, **rest, **how, folder=tmp_path / "result"))
+        if SKIPPED in result.metadata:
+            return result, [], []
+        return result, *(
+            list(read_table(tmp_path / "result", table)) for table in ("retrieval_results", "retrieval_clips")
+        )
 
-    return asked
+    return run
 
 
-def found(rows, direction, network="encoder"):
+def results_of(rows, direction, network="encoder"):
     """By the number of the query the numbers of its results, in order, and their gains."""
     results = {}
     for row in rows:
@@ -56,25 +58,25 @@ def found(rows, direction, network="encoder"):
     return results
 
 
-def test_results_are_the_nearest_of_other_videos_in_all_directions(ask):
-    shown, rows, _ = ask()
+def test_results_are_the_nearest_of_other_videos_in_all_directions(run_exhibit):
+    result, rows, _ = run_exhibit()
     # Greys 40, 60, 90, 200, 42; of surf, surf, rain, guitar, surf; C is 4: rain is 2 steps from surf, guitar 4.
-    images = found(rows, "image-to-image")
+    images = results_of(rows, "image-to-image")
     assert images[0] == ([1, 2], [1, 0.5])
     assert images[4] == ([1, 2], [1, 0.5])
     assert images[1] == ([4, 0], [1, 1])
     assert images[2] == ([1, 4], [0.5, 0.5])
     assert images[3] == ([2, 1], [0, 0])
     # Levels .1, .9, .3, .5, .2; a picture is asked for by its grey, of 255: .16, .24, .35, .78, .16.
-    assert found(rows, "audio-to-audio")[1][0] == [3, 2]
-    assert found(rows, "image-to-audio")[1][0] == [4, 2]
-    assert found(rows, "image-to-audio")[3][0] == [1, 2]
-    assert found(rows, "audio-to-image")[1][0] == [3, 2]
-    assert shown.metrics == {"queries": 5, "clips": 5, "clips_displayed": 5, "C": 4}
+    assert results_of(rows, "audio-to-audio")[1][0] == [3, 2]
+    assert results_of(rows, "image-to-audio")[1][0] == [4, 2]
+    assert results_of(rows, "image-to-audio")[3][0] == [1, 2]
+    assert results_of(rows, "audio-to-image")[1][0] == [3, 2]
+    assert result.metrics == {"queries": 5, "clips": 5, "clips_displayed": 5, "C": 4}
 
 
-def test_rows_are_by_network_direction_query_and_rank(ask):
-    _, rows, _ = ask(queries=3)
+def test_rows_are_by_network_direction_query_and_rank(run_exhibit):
+    _, rows, _ = run_exhibit(queries=3)
     assert len(rows) == 2 * 4 * 3 * 2
     assert [row["network"] for row in rows] == ["encoder"] * 24 + ["random"] * 24
     directions = ["image-to-audio", "audio-to-image", "image-to-image", "audio-to-audio"]
@@ -84,8 +86,8 @@ def test_rows_are_by_network_direction_query_and_rank(ask):
     assert {tuple(SAID[CLIPS.index(clip)]) for clip in queries} == {("surf",), ("rain",), ("guitar",)}
 
 
-def test_a_clip_is_shown_by_the_moment_that_was_embedded(ask):
-    _, rows, clips = ask(queries=1, results=1)
+def test_a_clip_is_shown_by_the_moment_that_was_embedded(run_exhibit):
+    _, rows, clips = run_exhibit(queries=1, results=1)
     assert {row["clip_id"] for row in clips} == {row[role] for row in rows for role in ("query", "result")}
     for row in clips:
         number = CLIPS.index(row["clip_id"])
@@ -100,35 +102,35 @@ def test_a_clip_is_shown_by_the_moment_that_was_embedded(ask):
         assert light[:100, 70:130].max() < 600  # a level that does not change is low
 
 
-def test_fewer_results_than_asked_for_are_shown_where_there_are_no_more(ask):
-    _, rows, _ = ask(results=9)
+def test_fewer_results_than_asked_for_are_shown_where_there_are_no_more(run_exhibit):
+    _, rows, _ = run_exhibit(results=9)
     assert {row["rank"] for row in rows} == {1, 2, 3}  # the first video's clips have but three others
 
 
-def test_clips_of_one_video_or_of_which_nothing_was_said_are_nothing(ask):
-    assert "no two videos" in ask(said=[[]] * 5)[0].metadata[NOTHING]
-    assert "no two videos" in ask(said=SAID[:2], groups=GROUPS[:1] * 2)[0].metadata[NOTHING]
+def test_clips_of_one_video_or_of_which_nothing_was_said_are_nothing(run_exhibit):
+    assert "fewer than two videos" in run_exhibit(annotations=[[]] * 5)[0].metadata[SKIPPED]
+    assert "fewer than two videos" in run_exhibit(annotations=SAID[:2], groups=GROUPS[:1] * 2)[0].metadata[SKIPPED]
 
 
-def test_an_annotation_that_the_ontology_does_not_know_is_refused(ask):
+def test_an_annotation_that_the_ontology_does_not_know_is_refused(run_exhibit):
     with pytest.raises(EarshotError, match="no class 'surfs'"):
-        ask(said=[["surfs"], *SAID[1:]])
+        run_exhibit(annotations=[["surfs"], *SAID[1:]])
 
 
-def test_shown_twice_it_is_the_same(ask, tmp_path):
-    ask()
-    first = {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
-    ask()
-    assert first == {file.name: file.read_bytes() for file in (tmp_path / "shown").iterdir()}
+def test_shown_twice_it_is_the_same(run_exhibit, tmp_path):
+    run_exhibit()
+    first = {file.name: file.read_bytes() for file in (tmp_path / "result").iterdir()}
+    run_exhibit()
+    assert first == {file.name: file.read_bytes() for file in (tmp_path / "result").iterdir()}
 
 
 @pytest.mark.parametrize(
-    ("architecture", "told"),
+    ("architecture", "reason"),
     [
-        ({"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "sound_samples": 6000}, "sequences"),
-        ({"name": "alexnet", "classes": 4, "width": 0.1, "image_size": 64, "dropout": 0.0}, "hears nothing"),
+        ({"name": "multisensory", "width": 0.1, "image_size": 32, "frames": 8, "audio_samples": 6000}, "sequences"),
+        ({"name": "alexnet", "classes": 4, "width": 0.1, "image_size": 64, "dropout": 0.0}, "takes no audio"),
     ],
 )
-def test_networks_without_towers_have_nothing_to_show(tmp_path, architecture, told):
+def test_networks_without_towers_have_nothing_to_show(tmp_path, architecture, reason):
     save_architecture(tmp_path, SimpleNamespace(architecture=architecture))
-    assert told in make(SimpleNamespace(encoder=tmp_path)).metadata[NOTHING]
+    assert reason in make(SimpleNamespace(encoder=tmp_path)).metadata[SKIPPED]

@@ -19,7 +19,7 @@ from earshot.explanation.galleries import DIMMED, SQUARE, lit
 from earshot.explanation.network_dissection import RASTER, draw_boxes
 from earshot.explanation.receptive_fields import Fields
 from earshot.explanation.selectivity import purity
-from earshot.explanation.tables import NOTHING, read_table
+from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
 from earshot.networks.network import CHANNEL_DEVIATION, CHANNEL_MEAN, Convolutional
@@ -118,28 +118,28 @@ def write_dataset(root, boxes=True):
 
 
 @pytest.fixture
-def ask(tmp_path, monkeypatch):
+def run_exhibit(tmp_path, monkeypatch):
     """The exhibit of the corpus and the tree; a random network to which everything is nothing."""
     monkeypatch.setattr(units, "load_encoders", lambda folder: {"": Colors(), "random_": Colors(seeing=False)})
     monkeypatch.setattr(units, "why_no_maps", lambda folder: None)
 
-    def asked(root=tmp_path, **changed):
-        asked_of = {"layer": "conv5", "frames": 1000, "top": 60, "gallery": 3, "selective": 0.6, "iou": 0.04}
-        return make(question(root, SimpleNamespace(**asked_of | {"audible": ()} | changed)))
+    def run(root=tmp_path, **changed):
+        params = {"layer": "conv5", "frames": 1000, "top": 60, "gallery": 3, "selective": 0.6, "iou": 0.04}
+        return make(context(root, SimpleNamespace(**params | {"audible_classes": ()} | changed)))
 
-    return asked
+    return run
 
 
-def question(root, params):
+def context(root, params):
     data = root / "data"
     rest = dict.fromkeys(("encoder", "clips"), root)
-    how = {"params": params, "seed": 0, "window": 3.75}
+    how = {"params": params, "seed": 0, "window_s": 3.75}
     places = {"scenes": data / "scenes", "annotations": data / "annotations", "data_dir": root / "data_dir"}
-    return Context(**rest, **how, **places, folder=root / "shown", scratch=root / "scratch")
+    return Context(**rest, **how, **places, folder=root / "result", scratch=root / "scratch")
 
 
 def rows_of(root, name="units", network="encoder"):
-    return [row for row in read_table(root / "shown", name) if row["network"] == network]
+    return [row for row in read_table(root / "result", name) if row["network"] == network]
 
 
 @pytest.fixture
@@ -153,48 +153,48 @@ def clips(*numbers):
     return [f"{GROUPS[number]}_0" for number in numbers]
 
 
-def test_the_frames_of_a_color_are_on_top_one_a_source_video(ask, world):
-    shown = ask()
+def test_the_frames_of_a_color_are_on_top_one_a_source_video(run_exhibit, world):
+    result = run_exhibit()
     red, green, dead = rows_of(world)
     assert red["clips"] == clips(0, 1, 2) and green["clips"] == clips(5, 6, 7)
     np.testing.assert_allclose(red["activations"], np.array([250, 230, 200]) / 255 - 0.1, atol=0.02)
     assert red["maximum"] == red["activations"][0]
     # Of 15 source videos 3 are judged, of 10 pictures 2.
-    assert (shown.metrics["groups"], shown.metrics["judged"], shown.metrics["boxed_judged"]) == (15, 3, 2)
+    assert (result.metrics["groups"], result.metrics["judged"], result.metrics["boxed_judged"]) == (15, 3, 2)
     assert (red["annotation"], red["purity"]) == ("fire", pytest.approx(2 / 3))
     assert (green["annotation"], green["purity"]) == ("fire", pytest.approx(1 / 3))  # grass, rain, fire
     assert (red["selective"], green["selective"]) == (True, False)
     assert (red["boxed"], red["boxed_purity"]) == ("fire", 1)
     assert (green["boxed"], green["boxed_purity"]) == ("", 0)
-    assert shown.metrics["frames"] == 30 and shown.metrics["images"] == 10
-    assert shown.metrics["most_frequent"] == pytest.approx(4 / 15)  # night
+    assert result.metrics["frames"] == 30 and result.metrics["images"] == 10
+    assert result.metrics["most_frequent"] == pytest.approx(4 / 15)  # night
     assert dead["clips"] == []
 
 
-def test_iou_is_that_of_what_is_picked_out_with_the_boxes_of_all_images(ask, world):
-    shown = ask()
+def test_iou_is_that_of_what_is_picked_out_with_the_boxes_of_all_images(run_exhibit, world):
+    result = run_exhibit()
     red, green, _ = rows_of(world)
     # Between the middles of 2 x 2 cells the scaled map is at its height: 4 x 4 px of 32, of a box of 8 x 8, in four of
     # five pictures with a box of fire. That is 14 x 14 of 28 x 28 px of the raster.
     assert RASTER == 112
     assert (red["iou_class"], red["iou"]) == ("fire", pytest.approx(4 * 14 * 14 / (5 * 28 * 28)))
     assert (green["iou_class"], green["iou"]) == ("", 0)
-    metrics = shown.metrics
+    metrics = result.metrics
     assert (metrics["detectors"], metrics["detector_classes"], metrics["random_detectors"]) == (1, 1, 0)
 
 
-def test_a_unit_that_never_responds_is_selective_for_nothing_and_has_no_gallery(ask, world):
-    shown = ask(selective=0.01)
+def test_a_unit_that_never_responds_is_selective_for_nothing_and_has_no_gallery(run_exhibit, world):
+    result = run_exhibit(selective=0.01)
     dead = rows_of(world)[DEAD]
     assert (dead["maximum"], dead["annotation"], dead["purity"], dead["iou"]) == (0, "", 0, 0)
     assert not dead["selective"] and not dead["audible"] and dead["gallery"] == b""
-    assert shown.metrics["silent"] == 1
-    assert shown.metrics["random_silent"] == 3 and shown.metrics["random_selective"] == 0
+    assert result.metrics["silent"] == 1
+    assert result.metrics["random_silent"] == 3 and result.metrics["random_selective"] == 0
     assert all(row["gallery"] == b"" and not row["selective"] for row in rows_of(world, network="random"))
 
 
-def test_counts_sweep_and_classes_are_those_of_the_units(ask, world):
-    metrics = ask().metrics
+def test_counts_sweep_and_classes_are_those_of_the_units(run_exhibit, world):
+    metrics = run_exhibit().metrics
     assert (metrics["units"], metrics["selective"], metrics["boxed_selective"]) == (3, 1, 1)
     assert metrics["selective_share"] == pytest.approx(1 / 3)
     swept = {round(row["threshold"], 1): (row["units"], row["boxed_units"]) for row in rows_of(world, "unit_sweep")}
@@ -205,16 +205,16 @@ def test_counts_sweep_and_classes_are_those_of_the_units(ask, world):
     assert {row["class"]: row["units"] for row in rows_of(world, "unit_classes", "random")} == {"fire": 0, "night": 0}
 
 
-def test_what_makes_sound_is_what_is_said_of_clips_or_what_is_listed(ask, world):
-    assert ask().metrics["audible_share"] == 1 and rows_of(world)[RED]["audible"]
-    metrics = ask(audible_classes=("rain",)).metrics
+def test_what_makes_sound_is_what_is_said_of_clips_or_what_is_listed(run_exhibit, world):
+    assert run_exhibit().metrics["audible_share"] == 1 and rows_of(world)[RED]["audible"]
+    metrics = run_exhibit(audible_classes=("rain",)).metrics
     assert (metrics["audible"], metrics["audible_share"], metrics["boxed_audible"]) == (0, 0, 0)
     assert not rows_of(world)[RED]["audible"]
     assert "random_audible_share" not in metrics  # of no unit
 
 
-def test_a_gallery_is_dark_but_for_the_fields_of_positions_at_half_the_maximum(ask, world):
-    ask()
+def test_a_gallery_is_dark_but_for_the_fields_of_positions_at_half_the_maximum(run_exhibit, world):
+    run_exhibit()
     strip = np.asarray(Image.open(io.BytesIO(rows_of(world)[RED]["gallery"]))).astype(int)
     assert strip.shape == (SQUARE, 3 * SQUARE, 3)
     middles = [round((px + 2) * SQUARE / SIDE) for px in (8, 12, 16, 20)]  # of cells
@@ -237,43 +237,43 @@ def test_what_is_lit_are_circles_around_the_middles_of_fields():
     assert lit(responding, (Fields(0, 1, None),) * 2, 32).all()
 
 
-def test_the_order_of_clips_and_shards_changes_nothing(ask, world, tmp_path_factory):
+def test_the_order_of_clips_and_shards_changes_nothing(run_exhibit, world, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     write_corpus(other, order=np.random.default_rng(0).permutation(15).tolist(), shards=3)
     write_dataset(other)
-    assert ask().metrics == ask(other).metrics
+    assert run_exhibit().metrics == run_exhibit(other).metrics
     for name in ("units", "unit_sweep", "unit_classes"):
         assert rows_of(world, name) == rows_of(other, name)
 
 
-def test_a_tree_without_boxes_has_classes_and_no_iou(ask, tmp_path):
+def test_a_tree_without_boxes_has_classes_and_no_iou(run_exhibit, tmp_path):
     write_corpus(tmp_path)
     write_dataset(tmp_path, boxes=False)
-    metrics = ask().metrics
+    metrics = run_exhibit().metrics
     assert np.isnan(rows_of(tmp_path)[RED]["iou"]) and "detectors" not in metrics
     assert metrics["boxed_selective"] == 1
 
 
-def test_a_tree_of_another_layout_and_a_layer_that_is_none_are_refused(ask, world):
-    with pytest.raises(EarshotError, match="layer 'conv9' is not in the network; wanted conv5 or .* cells"):
-        ask(layer="conv9")
+def test_a_tree_of_another_layout_and_a_layer_that_is_none_are_refused(run_exhibit, world):
+    with pytest.raises(EarshotError, match="layer 'conv9' is not in the network; expected conv5 or .* cells"):
+        run_exhibit(layer="conv9")
     (world / "data_dir").rename(world / "elsewhere")
     (world / "data_dir").mkdir()
-    with pytest.raises(EarshotError, match="tree: holds no VOC2007"):
-        ask()
+    with pytest.raises(EarshotError, match="data_dir: holds no VOC2007"):
+        run_exhibit()
 
 
-def test_a_named_layer_is_shown_as_conv5_is(ask, world):
-    ask(layer="cells")
+def test_a_named_layer_is_shown_as_conv5_is(run_exhibit, world):
+    run_exhibit(layer="cells")
     before = rows_of(world)  # before the ReLU, of which nothing below zero counts
-    ask()
+    run_exhibit()
     for name in ("clips", "purity", "boxed_purity", "iou"):
         assert [row[name] for row in before] == [row[name] for row in rows_of(world)]
 
 
 def test_a_network_without_layers_for_single_images_shows_nothing(tmp_path):
     save_architecture(tmp_path, build_correspondence("multisensory", width=1 / 16, image_size=32))
-    assert "multisensory" in make(question(tmp_path, None)).metadata[NOTHING]
+    assert "multisensory" in make(context(tmp_path, None)).metadata[SKIPPED]
 
 
 def test_purity_counts_a_frame_for_all_that_it_shows_and_missing_frames_against_it():

@@ -7,16 +7,16 @@ import pytest
 from conftest import run_stage
 
 from earshot.core.files import link_tree
-from earshot.explanation.tables import METADATA_FILE, NOTHING, read_table
+from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
 from stages.explain import STAGE, main
 
 TABLES = {
     "clusters": ["clusters", "cluster_moments"],
     "units": ["units", "unit_sweep", "unit_classes"],
     "heatmaps": ["heatmaps"],
-    "localization": ["localized", "sounding_videos"],
-    "embeddings": ["embedded", "embedded_moments"],
-    "retrieval": ["retrieved", "retrieval_clips"],
+    "localization": ["localized", "videos_with_sound"],
+    "embeddings": ["embeddings", "embedding_moments"],
+    "retrieval": ["retrieval_results", "retrieval_clips"],
 }
 
 
@@ -40,11 +40,11 @@ def explain(root, exhibit, *more):
 @pytest.mark.parametrize("exhibit", list(TABLES))
 def test_an_exhibit_of_a_run_has_its_tables_facts_and_metrics(root, exhibit, capsys):
     explain(root, exhibit)
-    told = capsys.readouterr().out
-    assert told.startswith(f"{exhibit}: ")
+    output = capsys.readouterr().out
+    assert output.startswith(f"{exhibit}: ")
     folder = root / "data/explain" / exhibit
     metadata = json.loads((folder / METADATA_FILE).read_text())
-    assert metadata["exhibit"] == exhibit and NOTHING not in metadata
+    assert metadata["exhibit"] == exhibit and SKIPPED not in metadata
     for table in TABLES[exhibit]:
         assert list(read_table(folder, table))
     metrics = json.loads((root / f"metrics/explain_{exhibit}.json").read_text())
@@ -53,6 +53,6 @@ def test_an_exhibit_of_a_run_has_its_tables_facts_and_metrics(root, exhibit, cap
 
 def test_an_exhibit_of_a_network_that_cannot_be_shown_says_so_and_is_no_failure(root, capsys):
     explain(root, "retrieval", "--set", "explain.retrieval.encoder=models/pretrain")
-    assert "nothing to show: alexnet is a network of the stage pretrain" in capsys.readouterr().out
+    assert "skipped because alexnet is a network of the stage pretrain" in capsys.readouterr().out
     assert (root / "data/explain/retrieval" / METADATA_FILE).exists()
-    assert not (root / "data/explain/retrieval/retrieved.parquet").exists()
+    assert not (root / "data/explain/retrieval/retrieval_results.parquet").exists()

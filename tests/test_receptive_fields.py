@@ -45,9 +45,9 @@ def test_conv5_of_alexnet_sees_163_px_at_stride_16(kind, image_size):
 @pytest.mark.parametrize(("stride", "size"), [(1, 68), (2, 133)])
 def test_towers_see_what_their_docstring_says(stride, size):
     network = build_correspondence("ave", width=1 / 16, image_size=32, stride=stride).eval()
-    seen, heard = measure_fields(network.convolve), measure_fields(network.audio_tower, channels=1)
-    assert seen == heard and seen[0] == seen[1]
-    assert (seen[0].stride, seen[0].size) == (8 * stride, size)
+    image_fields, audio_fields = measure_fields(network.convolve), measure_fields(network.audio_tower, channels=1)
+    assert image_fields == audio_fields and image_fields[0] == image_fields[1]
+    assert (image_fields[0].stride, image_fields[0].size) == (8 * stride, size)
 
 
 @pytest.mark.slow
@@ -71,20 +71,20 @@ def test_the_fields_are_those_of_nan_in_every_single_row_and_at_borders_not_smal
     with torch.no_grad():
         for axis, along in zip((2, 3), fields, strict=True):
             positions = STACK(torch.zeros(1, 3, side, side)).shape[axis]
-            seen = np.zeros((positions, side), bool)
+            visible = np.zeros((positions, side), bool)
             for px in range(side):
                 image = torch.zeros(1, 3, side, side)
                 image.narrow(axis, px, 1).fill_(torch.nan)
-                seen[:, px] = STACK(image).isnan().any(1).any(4 - axis)[0].numpy()
+                visible[:, px] = STACK(image).isnan().any(1).any(4 - axis)[0].numpy()
             inside = 0
             for position in range(positions):
                 start = along.first + position * along.stride
-                told, true = list(along.seen(position, side)), np.flatnonzero(seen[position]).tolist()
+                computed, true = list(along.extent(position, side)), np.flatnonzero(visible[position]).tolist()
                 if start >= 0 and start + along.size <= side:
                     inside += 1
-                    assert told == true
+                    assert computed == true
                 else:
-                    assert told[: len(true)] == true and len(told) - len(true) < along.stride
+                    assert computed[: len(true)] == true and len(computed) - len(true) < along.stride
             assert inside > 2
     assert fields[0].stride == 4 and fields[1].stride == 2
 
@@ -103,7 +103,7 @@ class Excited(nn.Module):
 def test_a_layer_that_sees_everything_has_no_size():
     fields, _ = measure_fields(nn.Sequential(nn.Conv2d(3, 2, 3, stride=2), Excited()))
     assert fields.size is None
-    assert fields.seen(3, 17) == range(17)
+    assert fields.extent(3, 17) == range(17)
     np.testing.assert_allclose(fields.centers(4, 32), [4, 12, 20, 28])
 
 
@@ -112,8 +112,8 @@ def test_maps_are_scaled_between_the_middles_of_the_fields():
     np.testing.assert_allclose(fields.centers(3, 12), [2, 6, 10])
     rows = fields.scaling(3, 12, 12)
     column = torch.tensor([[0.0], [4.0], [0.0]])
-    found = scaled(column, rows, torch.ones(1, 1))[:, 0]
-    np.testing.assert_allclose(found, [0, 0, 0.5, 1.5, 2.5, 3.5, 3.5, 2.5, 1.5, 0.5, 0, 0])
+    result = scaled(column, rows, torch.ones(1, 1))[:, 0]
+    np.testing.assert_allclose(result, [0, 0, 0.5, 1.5, 2.5, 3.5, 3.5, 2.5, 1.5, 0.5, 0, 0])
     half = scaled(column, fields.scaling(3, 12, 6), torch.ones(1, 1))[:, 0]  # middles at 1, 3 ... 11
     np.testing.assert_allclose(half, [0, 1, 3, 3, 1, 0])
 
@@ -141,7 +141,7 @@ def test_a_module_gives_its_own_map_before_the_next_changes_it_in_place(network)
     assert convolution.units == expected.shape[1]
 
 
-@pytest.mark.parametrize(("name", "found"), [("conv9", "is not in the network"), ("fc6.1", "gives no maps")])
-def test_a_layer_without_maps_is_refused_and_others_are_named(network, name, found):
-    with pytest.raises(EarshotError, match=f"layer '{name}' {found}.*wanted conv5 or a module such as convolutions"):
+@pytest.mark.parametrize(("name", "reason"), [("conv9", "is not in the network"), ("fc6.1", "gives no maps")])
+def test_a_layer_without_maps_is_refused_and_others_are_named(network, name, reason):
+    with pytest.raises(EarshotError, match=f"layer '{name}' {reason}.*expected conv5 or a module such as convolutions"):
         Layer(network, name)

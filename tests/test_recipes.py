@@ -83,8 +83,8 @@ def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
         ("about: a\ncost: b\nparams: {clusters: 3}\n", "expected about, cost, reach"),
         ("about: a\ncost: b\nreach: c\nparam: {clusters: 3}\n", "expected about, cost, reach"),
         ("about: a\ncost: b\nreach: c\nsize: [1]\n", "expected a mapping"),
-        ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "expected a recipe beside it: below"),
-        ("about: a\ncost: b\nreach: c\nonto: below\nparams: {clusters: 3}\n", "itself laid onto ground"),
+        ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "a recipe in the same folder: below"),
+        ("about: a\ncost: b\nreach: c\nonto: below\nparams: {clusters: 3}\n", "itself builds onto ground"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_name_and_writes_nothing(content, told, tmp_path):

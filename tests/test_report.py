@@ -25,7 +25,7 @@ from earshot.report.build import write_report
 from earshot.report.comparison import changed_parameters, other_lists
 from earshot.report.drawing import label, save_chart
 from earshot.report.figures import class_bars
-from earshot.report.overview import beside_papers, question
+from earshot.report.overview import beside_papers, run_summary
 from earshot.report.pages import embeddings, localization, units
 from earshot.report.refusals import MOST_ROWS
 from earshot.report.revisions import folder_source, revision_source
@@ -66,11 +66,13 @@ def test_the_same_run_gives_the_same_bytes_and_the_same_bytes_are_one_file(root,
 def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root):
     page = (root / "report" / "index.html").read_text()
     for name in ("voc", "sun", "finetune", "detection", "correspondence", "esc50", "retrieval", "nmi", "localization"):
-        found = grid(DISPLAYS[name], json.loads((root / "metrics" / f"{name}.json").read_text()))
+        scores_grid = grid(DISPLAYS[name], json.loads((root / "metrics" / f"{name}.json").read_text()))
         assert f"metrics/{name}.json" in page
-        for value in [score for row in found.rows.values() for score in row.values()] + [*found.alike.values()]:
+        for value in [score for row in scores_grid.rows.values() for score in row.values()] + [
+            *scores_grid.alike.values()
+        ]:
             assert f">{value:.3f}<" in page
-        for key in found.others:
+        for key in scores_grid.others:
             assert key in page
     for key in PARAMS:
         assert key in page
@@ -91,16 +93,16 @@ def test_a_chart_holds_whatever_a_class_may_be_called(tmp_path):
     names = ["$x^{$ \\frac", "<script>", "two\nlines \x01\x0b\ufffe", "\u97f3 \U0001f514", "long" * 50, "a & b"]
     save_chart(lambda: class_bars([label(name) for name in names], {"sound": [0.5] * 6}, "accuracy"), tmp_path / "x")
     text = ElementTree.parse(tmp_path / "x.svg").getroot()
-    shown = {element.text for element in text.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"$x^{$ \\frac", "<script>", "\u97f3 \U0001f514", "a & b"} <= shown
+    texts = {element.text for element in text.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"$x^{$ \\frac", "<script>", "\u97f3 \U0001f514", "a & b"} <= texts
 
 
 def test_the_shares_of_neighbors_are_those_that_the_exhibit_measured(tmp_path):
     folder = Synthetic(tmp_path / "run").write(clusters=1, units=1, points=21)
-    shown = embeddings.column(Site(tmp_path / "report", "x", {}), Source("x", folder, PARAMS), "")
-    assert [f"{each['alike']:.2f}" for each in shown.view["maps"]] == ["0.90", "0.20", "0.90", "0.20"]
-    assert {row[2:] for row in shown.view["table"].rows} == {("90\N{NO-BREAK SPACE}%", "20\N{NO-BREAK SPACE}%") * 2}
-    assert "pictures 90\N{NO-BREAK SPACE}% (random weights 20\N{NO-BREAK SPACE}%)" in shown.lead
+    page = embeddings.column(Site(tmp_path / "report", "x", {}), Source("x", folder, PARAMS), "")
+    assert [f"{each['knn_precision']:.2f}" for each in page.view["maps"]] == ["0.90", "0.20", "0.90", "0.20"]
+    assert {row[2:] for row in page.view["table"].rows} == {("90\N{NO-BREAK SPACE}%", "20\N{NO-BREAK SPACE}%") * 2}
+    assert "images 90\N{NO-BREAK SPACE}% (random weights 20\N{NO-BREAK SPACE}%)" in page.lead
 
 
 def test_an_exhibit_without_a_page_is_shown_as_it_is(root, tmp_path):
@@ -113,17 +115,17 @@ def test_an_exhibit_without_a_page_is_shown_as_it_is(root, tmp_path):
     assert "<h1>New things</h1>" in page and page.count("<video") == 2 and page.count("<audio") == 6
     assert page.count("<img") == 6 * 2 + 2 and "clip0.jpg" in page and "data/explain/new/localized.parquet" in page
     assert 'href="new.html"' in (tmp_path / "report/index.html").read_text()
-    assert generic.page("absent").column(Site(tmp_path / "s", "x", {}), Source("x", tmp_path, params), "").nothing
+    assert generic.page("absent").column(Site(tmp_path / "s", "x", {}), Source("x", tmp_path, params), "").skipped
 
 
 def test_the_question_says_what_was_trained_on_what(root):
     labels = Source("x", root, PARAMS).labels
-    assert "AlexNet (width 0.5, 112 px)" in question(PARAMS, labels)
-    assert "to tell which of 30 clusters of sound textures is heard" in question(PARAMS, labels)
-    assert "labels clusters" in question(PARAMS, Source("x", root / "nowhere", PARAMS).labels)
-    assert "was not trained" in question(PARAMS | {"pretrain.epochs": 0}, labels)
-    assert "the videos in ../my-videos" in question(PARAMS | {"corpus.clips": "../my-videos"}, labels)
-    assert "AVOL-Net" in question(PARAMS | {"correspond.network": "avol"}, labels)
+    assert "AlexNet (width 0.5, 112 px)" in run_summary(PARAMS, labels)
+    assert "to predict which of 30 clusters of sound textures is heard" in run_summary(PARAMS, labels)
+    assert "labels clusters" in run_summary(PARAMS, Source("x", root / "nowhere", PARAMS).labels)
+    assert "was not trained" in run_summary(PARAMS | {"pretrain.epochs": 0}, labels)
+    assert "the videos in ../my-videos" in run_summary(PARAMS | {"corpus.clips": "../my-videos"}, labels)
+    assert "AVOL-Net" in run_summary(PARAMS | {"correspond.network": "avol"}, labels)
 
 
 def test_a_run_stands_beside_the_published_row_that_it_is_of(root):
@@ -140,12 +142,12 @@ def test_a_run_stands_beside_the_published_row_that_it_is_of(root):
 def test_an_exhibit_that_is_not_there_is_told_with_its_reason(root, tmp_path):
     params = {key: value for key, value in PARAMS.items() if not key.startswith("explain.heatmaps")}
     source = Source("x", tmp_path, params)
-    assert source.exhibit("units").nothing == "it was not made; python -m stages.explain --exhibit units makes it"
-    assert source.exhibit("heatmaps").nothing == "explain.heatmaps is not among the parameters of this run"
-    assert Source("x", tmp_path, PARAMS, "not in the cache").exhibit("units").nothing == "not in the cache"
-    shown = units.column(Site(tmp_path / "report", "x", {}), source, "")
-    assert shown.nothing and "it was not made" in shown.lead
-    assert Source("x", root, PARAMS).exhibit("units").nothing == ""
+    assert source.exhibit("units").skipped == "the run lacks it; run python -m stages.explain --exhibit units"
+    assert source.exhibit("heatmaps").skipped == "explain.heatmaps is not among the parameters of this run"
+    assert Source("x", tmp_path, PARAMS, "not in the cache").exhibit("units").skipped == "not in the cache"
+    page = units.column(Site(tmp_path / "report", "x", {}), source, "")
+    assert page.skipped and "the run lacks it" in page.lead
+    assert Source("x", root, PARAMS).exhibit("units").skipped == ""
 
 
 def test_refusals_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path):
@@ -153,14 +155,16 @@ def test_refusals_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path):
     write_ledger(tmp_path / "data/scenes/ledger/00000.csv", [LedgerRow("there", "b.mp4", "kept"), *rows[:9]])
     write_ledger(tmp_path / "data/scenes/ledger/00001.csv", rows[9:])
     site = Site(tmp_path / "report", "x", {})
-    shown = refusals.column(site, Source("x", tmp_path, PARAMS), "")
-    assert shown.lead == f"{MOST_ROWS + 5:,} of {MOST_ROWS + 6:,} clips were left out, each with its reason."
-    site.write_page("refusals.html", "refusals.html", title="x", about="", columns=[shown], prefixes=[""])
+    column = refusals.column(site, Source("x", tmp_path, PARAMS), "")
+    assert column.lead == f"{MOST_ROWS + 5:,} of {MOST_ROWS + 6:,} clips were left out; each has a reason."
+    site.write_page("refusals.html", "refusals.html", title="x", about="", columns=[column], prefixes=[""])
     page = (tmp_path / "report/refusals.html").read_text()
-    assert f"The first {MOST_ROWS:,} are listed; all {MOST_ROWS + 5:,} are in <code>data/scenes/ledger</code>" in page
+    assert (
+        f"The table lists the first {MOST_ROWS:,}; all {MOST_ROWS + 5:,} are in <code>data/scenes/ledger</code>" in page
+    )
     assert page.count("lost") == MOST_ROWS
     elsewhere = refusals.column(site, Source("x", tmp_path / "none", PARAMS), "")
-    assert "no ledger" in elsewhere.nothing
+    assert "no ledger" in elsewhere.skipped
 
 
 def test_what_is_broken_is_one_line_that_names_it(tmp_path):
@@ -168,12 +172,14 @@ def test_what_is_broken_is_one_line_that_names_it(tmp_path):
     folder.mkdir(parents=True)
     (folder / "exhibit.json").write_text("{}")
     row = {"name": "a", "class": "b", "hit": True, "control_hit": True, "heat": photograph(1), "sound": b""}
-    write_table(folder, KINDS["localization"].tables, "localized", [row | {"shown": b"no picture"}])
+    write_table(folder, KINDS["localization"].tables, "localized", [row | {"image": b"no picture"}])
     site, source = Site(tmp_path / "report", "x", {}), Source("x", tmp_path, PARAMS)
-    with pytest.raises(EarshotError, match=r"localised.parquet, a: 10 bytes are no JPEG or PNG; run the stage explain"):
+    with pytest.raises(
+        EarshotError, match=r"localized.parquet, a: 10 bytes are not a JPEG or PNG; run the stage explain"
+    ):
         localization.column(site, source, "")
     (folder / "localized.parquet").unlink()
-    with pytest.raises(EarshotError, match=r"localised.parquet: cannot be read"):
+    with pytest.raises(EarshotError, match=r"localized.parquet: cannot be read"):
         localization.column(site, source, "")
     (folder / "exhibit.json").write_text("[")
     with pytest.raises(EarshotError, match=r"exhibit.json: cannot be read"):
@@ -189,8 +195,8 @@ def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(r
     (other / "metrics/voc.json").write_text(json.dumps(voc))
     sources = [folder_source(root, "main"), folder_source(other, "fifteen")]
     assert changed_parameters(sources).rows == [("clusters", "30", "15")]
-    (told,) = other_lists(sources)
-    assert "different lists of clips for voc" in told and f"fifteen {'0' * 16}" in told
+    (warning,) = other_lists(sources)
+    assert "different lists of clips for voc" in warning and f"fifteen {'0' * 16}" in warning
     earshot("compare", "--folder", root, "--folder", other, "--output", tmp_path / "report")
     page = (tmp_path / "report/index.html").read_text()
     assert "−0.125" in page and "+0.000" in page and "different lists of clips for voc" in page
@@ -231,12 +237,12 @@ def test_exhibits_of_a_revision_come_from_the_cache_or_are_said_to_be_missing(tm
         run(*command)
     shutil.rmtree(repository / "data" / "explain")
     source = revision_source(repository, "first", "first", tmp_path / "first")
-    assert not source.absent and source.exhibit("units").nothing == ""
+    assert not source.absent and source.exhibit("units").skipped == ""
     assert len([*source.exhibit("units").rows("units")]) == 6
     shutil.rmtree(repository / ".dvc" / "cache")
-    lost = revision_source(repository, "first", "first", tmp_path / "lost")
-    assert "not in DVC's cache" in lost.absent and "dvc fetch" in lost.exhibit("units").nothing
-    assert lost.metrics("voc") == source.metrics("voc")
+    uncached = revision_source(repository, "first", "first", tmp_path / "lost")
+    assert "not in DVC's cache" in uncached.absent and "dvc fetch" in uncached.exhibit("units").skipped
+    assert uncached.metrics("voc") == source.metrics("voc")
 
 
 @pytest.mark.slow
@@ -244,7 +250,7 @@ def test_memory_does_not_grow_with_images_and_sounds(tmp_path):
     def peak(name: str, clusters: int, padding: int) -> float:
         folder = Synthetic(tmp_path / name).write(clusters=1, units=1, points=12)
         moment = {"moment": 0, "group": "g", "annotations": ["bell"], "distance": 0.0, "seconds": 1.0}
-        made = Synthetic(tmp_path / f"{name}-clusters")
+        synthetic = Synthetic(tmp_path / f"{name}-clusters")
         rows = (
             {**moment, "cluster": c, "rank": rank, "clip_id": f"{c}/{rank}", "cochleagram": b"", "sound": b""}
             | {"frame": photograph(9 * c + rank) + bytes(padding)}
@@ -252,7 +258,7 @@ def test_memory_does_not_grow_with_images_and_sounds(tmp_path):
             for rank in range(1, 10)
         )
         write_table(
-            folder / "data/explain/clusters", KINDS["clusters"].tables, "clusters", made._clusters(clusters, False)
+            folder / "data/explain/clusters", KINDS["clusters"].tables, "clusters", synthetic._clusters(clusters, False)
         )
         write_table(folder / "data/explain/clusters", KINDS["clusters"].tables, "cluster_moments", rows)
         imports = "from earshot.report.build import write_report\n"

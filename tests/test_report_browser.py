@@ -65,8 +65,8 @@ def browser() -> Iterator[Browser]:
 def report_of(root: Path, **what) -> Path:
     """The report of a made-up run below `root`."""
     annotations = what.pop("annotations", None)
-    made = Synthetic(root, **({"annotations": annotations, "clip": annotations[1]} if annotations else {}))
-    write_report([folder_source(made.write(**what), "made up")], root / "report")
+    synthetic = Synthetic(root, **({"annotations": annotations, "clip": annotations[1]} if annotations else {}))
+    write_report([folder_source(synthetic.write(**what), "made up")], root / "report")
     return root / "report"
 
 
@@ -152,10 +152,10 @@ def dead_links(page: Page, report: Path) -> list[str]:
 
 def grave(page: Page) -> list[str]:
     """What axe finds serious or critical."""
-    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+    violations = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
     return [
         f"{page.url[-40:]}: {rule['id']} at {rule['nodes'][0]['target']}"
-        for rule in found
+        for rule in violations
         if rule["impact"] in ("serious", "critical")
     ]
 
@@ -217,8 +217,8 @@ def test_units_are_sifted_and_ordered(visit):
     assert page.locator(".units > li").count() == 16
     page.locator("[name=network]").select_option("random")
     page.locator("[name=order]").select_option("unit")
-    shown = page.locator(".units > li")
-    assert shown.evaluate_all("rows => rows.map((row) => row.dataset.network + row.dataset.unit)") == [
+    displayed = page.locator(".units > li")
+    assert displayed.evaluate_all("rows => rows.map((row) => row.dataset.network + row.dataset.unit)") == [
         f"random{number}" for number in range(8)
     ]
     page.locator("[name=network]").select_option("")
@@ -248,7 +248,7 @@ def test_a_map_tells_its_points_by_mouse_and_by_keys(visit):
     assert page.locator(".tip:visible").count() == 0
     place = page.evaluate("""() => {
         const data = JSON.parse(document.querySelector("script.points").textContent);
-        return data.maps['picture-trained'][0];
+        return data.maps['image-trained'][0];
     }""")
     side = canvas.bounding_box()["width"]
     canvas.hover(position={"x": side * (0.03 + 0.94 * place[0]), "y": side * (0.03 + 0.94 * (1 - place[1]))})

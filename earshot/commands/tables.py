@@ -22,12 +22,12 @@ from earshot.results.charts import draw
 from earshot.results.paper_tables import AS_PUBLISHED, DO_NOT_COMPARE, Group, Score, Section, has_scores, lines
 from earshot.results.published import Published, Row, published_tables
 from earshot.results.recipes import recipe_params
-from earshot.results.run_settings import agree, idea, setting, steps, told
-from earshot.results.runs import Collection, StageContext, collect
+from earshot.results.run_settings import agree, format_params, idea, setting, steps
+from earshot.results.runs import Collection, FinishedRun, collect
 from earshot.results.trainings import TRAININGS, Params
 
 
-def sections(table: Published, runs: Sequence[StageContext]) -> list[Section]:
+def sections(table: Published, runs: Sequence[FinishedRun]) -> list[Section]:
     """The table once for each setting of the runs that have any of its scores, the one of most runs first."""
     groups = grouped(table, [run for run in runs if table.admits(run.params) and has_scores(table, run)])
     settings: list[dict[str, Any]] = []
@@ -39,7 +39,7 @@ def sections(table: Published, runs: Sequence[StageContext]) -> list[Section]:
     return [Section(table, number, settings[i], members[i]) for number, i in enumerate(order, 1)]
 
 
-def grouped(table: Published, runs: Iterable[StageContext]) -> list[Group]:
+def grouped(table: Published, runs: Iterable[FinishedRun]) -> list[Group]:
     """Runs by row, idea and setting: published rows in their order, then what matches none."""
     groups: dict[str, Group] = {}
     for run in runs:
@@ -64,7 +64,7 @@ def _name(table: Published, row: Row | None, params: Params, own: Params, publis
     if row and row.weights:
         return row.name
     differs = {key: value for key, value in own.items() if published.get(key) != value}
-    return ", ".join(filter(None, [row.name if row else "", told(differs)])) or "the same"
+    return ", ".join(filter(None, [row.name if row else "", format_params(differs)])) or "the same"
 
 
 def as_markdown(found: Sequence[Section], plots: Mapping[int, str]) -> str:
@@ -84,7 +84,7 @@ def as_markdown(found: Sequence[Section], plots: Mapping[int, str]) -> str:
 def _setting_in_words(section: Section) -> str:
     if not section.differences:
         return f"The paper's own (recipes/{section.table.recipe}.yaml)."
-    return f"Not as in recipes/{section.table.recipe}.yaml: {told(section.differences)}."
+    return f"Not as in recipes/{section.table.recipe}.yaml: {format_params(section.differences)}."
 
 
 def _markdown_table(section: Section) -> Iterable[str]:
@@ -135,14 +135,14 @@ def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) ->
             if run in group.runs
         ]
         seeds = dict(zip(("seed", "world"), run.seeds, strict=True))
-        rows.append({"run": run.source, **seeds, "idea": told(ideas(run)), "rows": "; ".join(places)})
+        rows.append({"run": run.source, **seeds, "idea": format_params(ideas(run)), "rows": "; ".join(places)})
     for reason in collection.left_out:
         source, _, words = reason.partition(": ")
         rows.append({"run": source, "seed": "", "world": "", "idea": "", "rows": f"left out: {words}"})
     return _csv(rows)
 
 
-def ideas(run: StageContext) -> dict[str, Any]:
+def ideas(run: FinishedRun) -> dict[str, Any]:
     """The ideas of the trainings whose networks the run measured."""
     measured = {key.partition(".")[0] for key in run.scores}
     encoders = {run.params.get(f"evaluate.{name}.encoder", f"models/{name}") for name in measured}

@@ -1,1 +1,1 @@
-"""The exhibits, a module each: what was learned, as tables of images and sounds that a report shows."""
+"""The exhibits, one module each: tables of images and sounds that show what was learned."""

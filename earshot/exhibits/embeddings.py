@@ -1,8 +1,8 @@
-"""Embeddings: t-SNE of pictures and of sounds, each network and sense by itself, and what a map of points cannot say.
+"""Embeddings: t-SNE maps of images and of audio, one per network and modality, and the precision of neighbors.
 
-A point is the moment of a clip nearest to its middle. Beside the maps stands the share of a clip's ten nearest
-neighbours, in the embedding itself and of other videos, that share an annotation with it: of the trained network, of
-its controls, and of all clips of other videos, which is chance.
+A point is the moment nearest to the middle of a clip. `knn_precision` is the share of a clip's ten nearest neighbors,
+in the embedding itself and from other videos, that share an annotation with it. It is measured for the trained network
+and its controls; chance is the same share among all clips of other videos.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from earshot.evaluation.clips.clip_embeddings import (
 )
 from earshot.evaluation.clips.ranking import rank
 from earshot.evaluation.encoders import load_encoders
-from earshot.explanation.encoders import NETWORKS, hears, why_no_towers
+from earshot.explanation.encoders import NETWORKS, takes_audio, why_no_towers
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import smaller_jpeg
 from earshot.explanation.sampling import draw_names
@@ -39,26 +39,26 @@ from earshot.scenes.clips import InputSpec, SceneClip
 THUMBNAIL = 64  # px
 FEWEST = 5  # points
 NEIGHBORS = 10
-CROWDED = 3  # points for each of the perplexity's neighbours, at least (van der Maaten's code wants as many)
+CROWDED = 3  # minimum number of points per neighbor of the perplexity (van der Maaten's code requires it)
 
-Embeddings = Mapping[str, Mapping[str, np.ndarray]]  # by sense and the prefix of the network, (points, dimensions)
-Alike = Mapping[tuple[str, str], Mapping[int, float]]  # by prefix and sense, and by the number of a point
+Embeddings = Mapping[str, Mapping[str, np.ndarray]]  # by modality and the prefix of the network, (points, dimensions)
+KnnPrecision = Mapping[tuple[str, str], Mapping[int, float]]  # by prefix and modality, then by the number of a point
 TABLES = {
-    "embedded": pa.schema({  # a row a network, sense and moment
+    "embeddings": pa.schema({  # one row per network, modality and moment
         "network": TEXT,
         "modality": TEXT,
         "clip_id": TEXT,
         "moment": INT,
-        "x": REAL,  # t-SNE, each network and sense by itself, scaled into [0, 1]
+        "x": REAL,  # t-SNE of one network and modality, scaled into [0, 1]
         "y": REAL,
-        "alike": REAL,  # share of its nearest by the embedding that share an annotation; null where it has none
+        "knn_precision": REAL,  # share of its neighbors that share an annotation; null if it has no annotation
     }),
-    "embedded_moments": pa.schema({**MOMENT, "thumbnail": BYTES}),  # a row a moment; JPEG, 64 px
+    "embedding_moments": pa.schema({**MOMENT, "thumbnail": BYTES}),  # one row per moment; JPEG, 64 px
 }  # fmt: skip
 
 
 class Params(ExhibitParams):
-    """Which moments, and how t-SNE lays them out."""
+    """Which moments to embed, and the perplexity of t-SNE."""
 
     split: SplitName
     points: Annotated[int, Field(ge=10)]
@@ -66,57 +66,62 @@ class Params(ExhibitParams):
 
 
 def make(context: Context) -> ExhibitResult:
-    """The tables embedded and embedded_moments."""
-    if hears(context.encoder) and (reason := why_no_towers(context.encoder)):
+    """The tables embeddings and embedding_moments."""
+    if takes_audio(context.encoder) and (reason := why_no_towers(context.encoder)):
         return skipped(reason)
     points, embeddings = embed(context)
     if len(points) < FEWEST:
-        return skipped(f"the split {context.params.split} has {len(points)} clips, wanted {FEWEST} or more points")
+        return skipped(f"the split {context.params.split} has {len(points)} clips, expected at least {FEWEST}")
     perplexity = min(context.params.perplexity, (len(points) - 1) / CROWDED)
-    write_table(context.folder, TABLES, "embedded_moments", points)
-    measured, alike = measure(points, embeddings, context.seed)
-    write_table(context.folder, TABLES, "embedded", place_all(points, embeddings, alike, perplexity, context.seed))
+    write_table(context.folder, TABLES, "embedding_moments", points)
+    measured, knn_precision = measure(points, embeddings, context.seed)
+    write_table(
+        context.folder, TABLES, "embeddings", point_rows(points, embeddings, knn_precision, perplexity, context.seed)
+    )
     metrics = {"points": len(points), **measured}
-    told = [f"{modality} {metrics[f'knn_precision_{modality}']:.3f} (random {metrics[f'random_knn_precision_{modality}']:.3f})"
-            for modality in embeddings if "chance" in metrics]  # fmt: skip
+    parts = [
+        f"{name} {metrics[f'knn_precision_{name}']:.3f} (random {metrics[f'random_knn_precision_{name}']:.3f})"
+        for name in embeddings
+        if "chance" in metrics
+    ]
     closing = f"{len(points):,} clips of the split {context.params.split}"
-    if told:
-        closing += f"; neighbours that share an annotation: {', '.join(told)}; chance {metrics['chance']:.3f}"
+    if parts:
+        closing += f"; neighbors that share an annotation: {', '.join(parts)}; chance {metrics['chance']:.3f}"
     metadata = {"split": context.params.split, "method": f"t-SNE from PCA, perplexity {perplexity:g}"}
     return ExhibitResult(metadata | {"modalities": ", ".join(embeddings)}, metrics, closing)
 
 
 def embed(context: Context) -> tuple[list[dict[str, Any]], Embeddings]:
-    """The moments of at most params.points clips, as rows of embedded_moments by name; and their embeddings."""
-    if hears(context.encoder):
+    """The moments of at most params.points clips, as sorted rows of embedding_moments; and their embeddings."""
+    if takes_audio(context.encoder):
         networks = load_correspondences(context.encoder)
-        wanted, see, hear = InputSpec.by(networks[""]), _embed_images, _embed_sounds
+        spec, embed_images, embed_audio = InputSpec.by(networks[""]), _embed_images, _embed_audio
     else:
         networks = {prefix: on_device(network) for prefix, network in load_encoders(context.encoder).items()}
         size = networks[""].image_size
-        wanted = InputSpec(image_size=size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
-        see, hear = _features, None
-    split, said = context.params.split, read_all_annotations(context.annotations)
-    drawn = draw_names(clip_names(context.data_dir, wanted, split), context.params.points, context.seed)
+        spec = InputSpec(image_size=size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
+        embed_images, embed_audio = _features, None
+    split, annotations = context.params.split, read_all_annotations(context.annotations)
+    drawn = draw_names(clip_names(context.data_dir, spec, split), context.params.points, context.seed)
     points: list[dict[str, Any]] = []
-    clips = _noted(clips_of_split(context.data_dir, wanted, split, drawn), wanted, said, points)
-    _, images, sounds = describe_clips(context.data_dir, clips, wanted, networks, see, hear, "embeddings")
-    embeddings = {"image": images} | ({"sound": sounds} if hear else {})
+    clips = _record_points(clips_of_split(context.data_dir, spec, split, drawn), spec, annotations, points)
+    _, images, audio = describe_clips(context.data_dir, clips, spec, networks, embed_images, embed_audio, "embeddings")
+    embeddings = {"image": images} | ({"audio": audio} if embed_audio else {})
     return sorted(points, key=lambda point: (point["clip_id"], point["group"])), embeddings
 
 
-def _noted(
-    clips: Iterable[SceneClip], wanted: InputSpec, said: Mapping[str, Sequence[str]], points: list[dict[str, Any]]
+def _record_points(
+    clips: Iterable[SceneClip], spec: InputSpec, annotations: Mapping[str, Sequence[str]], points: list[dict[str, Any]]
 ) -> Iterator[SceneClip]:
-    """The clips as they pass by, each of whose moment becomes a point."""
+    """Yields the clips unchanged and appends the moment of each to `points`."""
     for clip in clips:
-        number, _ = middle_moment(clip, wanted.seconds)
+        number, _ = middle_moment(clip, spec.seconds)
         points.append(
             {
                 "clip_id": clip.clip_id,
                 "moment": number,
                 "group": clip.group,
-                "annotations": said.get(clip.clip_id, ()),
+                "annotations": annotations.get(clip.clip_id, ()),
                 "thumbnail": smaller_jpeg(clip.frames[number], THUMBNAIL),
             }
         )
@@ -127,8 +132,8 @@ def _embed_images(network: Any, images: torch.Tensor) -> torch.Tensor:
     return network.embed_images(images)
 
 
-def _embed_sounds(network: Any, sounds: torch.Tensor) -> torch.Tensor:
-    return network.embed_audio(sounds)
+def _embed_audio(network: Any, audio: torch.Tensor) -> torch.Tensor:
+    return network.embed_audio(audio)
 
 
 def _features(network: Any, images: torch.Tensor) -> torch.Tensor:
@@ -136,60 +141,64 @@ def _features(network: Any, images: torch.Tensor) -> torch.Tensor:
     return network.features(images, [last])[last]
 
 
-def place_all(
-    points: Sequence[Mapping[str, Any]], embeddings: Embeddings, alike: Alike, perplexity: float, seed: int
+def point_rows(
+    points: Sequence[Mapping[str, Any]],
+    embeddings: Embeddings,
+    knn_precision: KnnPrecision,
+    perplexity: float,
+    seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Where the points of each network and sense lie, by network and sense."""
+    """The rows of the table embeddings, by network and modality."""
     for prefix in embeddings["image"]:
         for modality, of_networks in embeddings.items():
-            shares = alike.get((prefix, modality), {})
-            places = place(of_networks[prefix], perplexity, seed).tolist()
-            for number, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
+            shares = knn_precision.get((prefix, modality), {})
+            positions = project(of_networks[prefix], perplexity, seed).tolist()
+            for number, (point, (x, y)) in enumerate(zip(points, positions, strict=True)):
                 named = {name: point[name] for name in ("clip_id", "moment")}
                 named |= {"network": NETWORKS[prefix], "modality": modality}
                 yield {**named, "x": x, "y": y, "alike": shares.get(number)}
 
 
-def place(embeddings: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """t-SNE of embeddings (points, dimensions), within the unit square and as wide as it or as high: (points, 2).
+def project(embeddings: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """t-SNE of embeddings (points, dimensions), scaled to fill the width or the height of the unit square: (points, 2).
 
-    Where embeddings differ in nothing, or in one dimension, it begins at random places and not with PCA.
+    t-SNE starts from PCA, or from random positions if the embeddings span fewer than two dimensions.
     """
     rows = embeddings.astype(np.float64)
     flat = rows.shape[1] < 2 or np.linalg.matrix_rank(rows - rows.mean(0)) < 2
     tsne = TSNE(perplexity=perplexity, init="random" if flat else "pca", random_state=seed, n_jobs=1)
-    with threadpool_limits(1):  # sums, and so places, depend on the number of threads
-        places = tsne.fit_transform(rows)
-    middle = (places.max(0) + places.min(0)) / 2
-    return (places - middle) / max(np.ptp(places, axis=0).max(), np.finfo(float).tiny) + 0.5
+    with threadpool_limits(1):  # sums, and so positions, depend on the number of threads
+        positions = tsne.fit_transform(rows)
+    middle = (positions.max(0) + positions.min(0)) / 2
+    return (positions - middle) / max(np.ptp(positions, axis=0).max(), np.finfo(float).tiny) + 0.5
 
 
 def measure(
     points: Sequence[Mapping[str, Any]], embeddings: Embeddings, seed: int
 ) -> tuple[dict[str, Any], dict[tuple[str, str], dict[int, float]]]:
-    """By network and sense the share of neighbours that share an annotation, and that of each point by its number.
+    """The share of neighbors that share an annotation, by network and modality, and for each point by its number.
 
-    Nothing where nothing was said.
+    Both are empty if no clip is annotated.
     """
-    # Neighbours at the same distance are found in this order: drawn, since that of their names may tell.
+    # Ties in distance are ranked in this random order, since the order of names may carry information.
     drawn = np.random.default_rng(seed).permutation(len(points))
-    annotated = [place for place in drawn.tolist() if len(points[place]["annotations"])]
-    groups = np.unique([points[place]["group"] for place in annotated], return_inverse=True)[1]
+    annotated = [number for number in drawn.tolist() if len(points[number]["annotations"])]
+    groups = np.unique([points[number]["group"] for number in annotated], return_inverse=True)[1]
     database = groups[:, None] != groups  # (annotated, annotated)
     if not database.any():
         return {}, {}
-    table = annotation_table([points[place]["annotations"] for place in annotated])[1].astype(np.float32)
-    alike = table @ table.T > 0  # (annotated, annotated)
+    table = annotation_table([points[number]["annotations"] for number in annotated])[1].astype(np.float32)
+    matches = table @ table.T > 0  # (annotated, annotated)
     nearest = min(NEIGHBORS, int(database.sum(1).min()))
     metrics: dict[str, Any] = {}
     shares: dict[tuple[str, str], dict[int, float]] = {}
     for modality, of_networks in embeddings.items():
         for prefix, rows in of_networks.items():
-            found = rank(rows[annotated], rows[annotated], database, nearest)
-            neighbors = np.take_along_axis(alike, found, axis=1)  # (annotated, nearest)
+            ranked = rank(rows[annotated], rows[annotated], database, nearest)
+            neighbors = np.take_along_axis(matches, ranked, axis=1)  # (annotated, nearest)
             metrics[f"{prefix}knn_precision_{modality}"] = float(neighbors.mean())
             shares[prefix, modality] = dict(zip(annotated, neighbors.mean(1).tolist(), strict=True))
-    chance = float(((alike & database).sum(1) / database.sum(1)).mean())
+    chance = float(((matches & database).sum(1) / database.sum(1)).mean())
     return metrics | {"chance": chance, "annotated": len(annotated), "nearest": nearest}, shares
 
 

@@ -1,9 +1,9 @@
 """Semantic heat maps: where in frames and spectrograms units respond (Arandjelovic & Zisserman 2017, section 3.5).
 
-A unit of conv4_2 of either tower is ranked by how many of the moments that activate it most, one a source video, are
-annotated alike; those that prefer an annotation most are shown, at most two for each. A heat map is the unit's own map
-after the ReLU, scaled to the frame or the spectrogram. As in the paper one can only tell what is due to training from
-what random weights give, which is shown beside it.
+The units of the last convolution of each tower are ranked by purity: the share of the moments that activate a unit
+most, one per source video, with the same annotation. The purest units are displayed, at most two per annotation. A heat
+map is the unit's own map after the ReLU, scaled to the frame or the spectrogram. The same is displayed for random
+weights: only the difference is due to training.
 """
 
 from collections import Counter, defaultdict
@@ -28,7 +28,7 @@ from earshot.evaluation.clips.clip_embeddings import (
 )
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import TopActivations
-from earshot.explanation.encoders import NETWORKS, hears, why_no_maps
+from earshot.explanation.encoders import NETWORKS, takes_audio, why_no_maps
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_image, spectrogram_png, under_map
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
@@ -44,34 +44,34 @@ from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import InputSpec, SceneClip
 
 COMPARED = ("", "random_")  # networks, by the prefix of their metrics
-MOST_A_CLASS = 2  # units
-TIES = 2  # units that prefer something equally are ranked by so many times as many moments
-HEAT_STEPS = 128  # colours of a spectrogram under a map
+MAX_UNITS_PER_CLASS = 2  # units
+TIES = 2  # units of equal purity are ranked by this many times as many moments
+HEAT_STEPS = 128  # colors of a spectrogram under a map
 PROTOCOL = (
-    "the units whose strongest moments, one a source video, are most often annotated alike, at most two a class; their "
-    "maps after the ReLU"
+    "the units whose top moments, one per source video, most often have the same annotation, at most two per class; "
+    "their maps after the ReLU"
 )
 
 Annotations = Mapping[str, Sequence[str]]  # annotations by clip
-Modalities = Mapping[str, tuple[Fields, Fields]]  # the fields of the maps of each, from top to bottom and across
+Modalities = Mapping[str, tuple[Fields, Fields]]  # the receptive fields of each, along rows and columns
 TABLES = {
-    "heatmaps": pa.schema({  # by network, sense, unit (those that prefer an annotation most come first) and rank
+    "heatmaps": pa.schema({  # by network, modality, unit (the purest first) and rank
         "network": TEXT,
-        "modality": TEXT,  # picture or sound
+        "modality": TEXT,  # image or audio
         "unit": INT,
         "rank": INT,
-        "annotation": TEXT,  # of most of the unit's top moments
+        "annotation": TEXT,  # the most frequent one of the unit's top moments
         "share": REAL,
         **MOMENT,
-        "shown": BYTES,  # the frame or spectrogram
-        "heat": BYTES,  # the same under the unit's heat map
-        "sound": BYTES,  # one second; empty of pictures
+        "image": BYTES,  # the frame or spectrogram
+        "heat": BYTES,  # the same with the unit's heat map over it
+        "sound": BYTES,  # one second; empty for the modality image
     })
 }  # fmt: skip
 
 
 class Params(ExhibitParams):
-    """How many units, and moments of each."""
+    """The number of units, and of moments for each."""
 
     split: SplitName
     units: Positive
@@ -79,13 +79,13 @@ class Params(ExhibitParams):
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A unit that is shown.
+class SelectedUnit:
+    """A unit to display.
 
     Args:
-        annotation, share: what most of its strongest moments are annotated with, and the share of them.
+        annotation, share: the most frequent annotation of its top moments, and the share of moments that have it.
         maximum: its largest activation over all moments.
-        clips: whose moments activate it most, the strongest first.
+        clips: those whose moments activate it most, in falling order.
     """
 
     unit: int
@@ -99,135 +99,141 @@ def make(context: Context) -> ExhibitResult:
     """The table heatmaps."""
     if reason := why_no_maps(context.encoder):
         return skipped(reason)
-    networks, wanted = load_networks(context)
-    # Of which kinds they are, why_no_maps has made sure.
+    networks, spec = load_networks(context)
+    # why_no_maps has checked the kinds of the networks.
     modalities = {"image": measure_fields(cast(Convolutional, networks[""]).convolve)}
-    if hears(context.encoder):
-        modalities["sound"] = measure_fields(cast(TwoTowers, networks[""]).audio_tower, channels=1)
+    if takes_audio(context.encoder):
+        modalities["audio"] = measure_fields(cast(TwoTowers, networks[""]).audio_tower, channels=1)
     for network in networks.values():
         on_device(network)
-    said = read_all_annotations(context.annotations)
-    names, strengths = describe(context, networks, wanted, modalities, said)
+    annotations = read_all_annotations(context.annotations)
+    names, activations = describe(context, networks, spec, modalities, annotations)
     if not names:
         return skipped(f"no clip of the split {context.params.split} is annotated")
-    chosen = {
-        (prefix, modality): choose(values, names, said, context.params.units, context.params.examples)
-        for (prefix, modality), values in strengths.items()
+    selected = {
+        (prefix, modality): select_units(values, names, annotations, context.params.units, context.params.examples)
+        for (prefix, modality), values in activations.items()
     }
-    write_table(context.folder, TABLES, "heatmaps", draw_all(context, networks, wanted, modalities, said, chosen))
+    write_table(
+        context.folder, TABLES, "heatmaps", draw_all(context, networks, spec, modalities, annotations, selected)
+    )
     metrics: dict[str, Any] = {"clips": len(names)}
-    for (prefix, modality), units in chosen.items():
+    for (prefix, modality), units in selected.items():
         metrics[f"{prefix}units_{modality}"] = len(units)
         metrics[f"{prefix}share_{modality}"] = float(np.mean([each.share for each in units])) if units else 0.0
-    told = ", ".join(
+    summary = ", ".join(
         f"{modality} {metrics[f'share_{modality}']:.2f} (random {metrics[f'random_share_{modality}']:.2f})"
         for modality in modalities
     )
-    closing = f"of a shown unit's top {context.params.examples} moments are annotated alike: {told}"
+    closing = f"share of a unit's top {context.params.examples} moments with the same annotation: {summary}"
     metadata = {"split": context.params.split, "modalities": ", ".join(modalities), "protocol": PROTOCOL}
     return ExhibitResult(metadata | {"network": networks[""].architecture["name"]}, metrics, closing)
 
 
 def load_networks(context: Context) -> tuple[dict[str, ImageEncoder], InputSpec]:
-    """The trained and the random network, on the CPU, and what they take of a clip.
+    """The trained and the random network, on the CPU, and their input spec.
 
-    Raises EarshotError where one cannot be read.
+    Raises EarshotError if one cannot be read.
     """
-    corresponds = hears(context.encoder)
-    loaded = load_correspondences(context.encoder) if corresponds else load_encoders(context.encoder)
+    with_audio = takes_audio(context.encoder)
+    loaded = load_correspondences(context.encoder) if with_audio else load_encoders(context.encoder)
     networks = {prefix: loaded[prefix].cpu() for prefix in COMPARED}
-    if corresponds:
+    if with_audio:
         return networks, InputSpec.by(networks[""])
     size = networks[""].image_size
     return networks, InputSpec(image_size=size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
 
 
 def describe(
-    context: Context, networks: Mapping[str, ImageEncoder], wanted: InputSpec, modalities: Modalities, said: Annotations
+    context: Context,
+    networks: Mapping[str, ImageEncoder],
+    spec: InputSpec,
+    modalities: Modalities,
+    annotations: Annotations,
 ) -> tuple[list[tuple[str, str]], dict[tuple[str, str], np.ndarray]]:
-    """Clips and groups of the annotated moments; and by network and sense how strongly each unit responds anywhere.
+    """Clips and groups of the annotated moments; and the maximum of each unit's map, by network and modality.
 
-    The latter are float32 (clips, units).
+    The maxima are float32 (clips, units).
     """
-    clips = clips_of_split(context.data_dir, wanted, context.params.split)
-    names, images, sounds = describe_clips(
+    clips = clips_of_split(context.data_dir, spec, context.params.split)
+    names, images, audio = describe_clips(
         context.data_dir,
-        (clip for clip in clips if said.get(clip.clip_id)),
-        wanted,
+        (clip for clip in clips if annotations.get(clip.clip_id)),
+        spec,
         networks,
         lambda network, images: maps_of("image", network, images).amax((2, 3)),
-        (lambda network, sounds: maps_of("sound", network, sounds).amax((2, 3))) if "sound" in modalities else None,
+        (lambda network, audio: maps_of("audio", network, audio).amax((2, 3))) if "audio" in modalities else None,
         "heatmaps",
     )
-    found = {"image": images, "sound": sounds}
+    activations = {"image": images, "audio": audio}
     return names, {
-        (prefix, modality): found[modality][prefix] for prefix in networks for modality in modalities if names
+        (prefix, modality): activations[modality][prefix] for prefix in networks for modality in modalities if names
     }
 
 
-def maps_of(modality: str, network: Any, given: Tensor) -> Tensor:
-    """conv5 of pictures, or conv4_2 of sounds, after the ReLU: (n, units, height, width)."""
-    return network.convolve(network.normalize(given)) if modality == "image" else network.audio_maps(given).relu()
+def maps_of(modality: str, network: Any, inputs: Tensor) -> Tensor:
+    """conv5 of images, or conv4_2 of audio, after the ReLU: (n, units, height, width)."""
+    return network.convolve(network.normalize(inputs)) if modality == "image" else network.audio_maps(inputs).relu()
 
 
-def choose(
-    strengths: np.ndarray, names: Sequence[tuple[str, str]], said: Annotations, units: int, examples: int
-) -> list[Chosen]:
-    """The units that prefer an annotation most, at most MOST_A_CLASS for each, the purest first.
+def select_units(
+    activations: np.ndarray, names: Sequence[tuple[str, str]], annotations: Annotations, units: int, examples: int
+) -> list[SelectedUnit]:
+    """The purest units first, at most MAX_UNITS_PER_CLASS for each annotation.
 
-    Units that do so equally are ranked by TIES times as many moments, and by their numbers.
+    Ties are broken by the purity of TIES times as many moments, then by the number of the unit.
 
     Args:
-        strengths: of each unit in each clip's moment, (clips, units).
-        names: clip and group of each.
-        units: how many to choose at most.
-        examples: moments that tell what a unit prefers.
+        activations: of each unit at each clip's moment, (clips, units).
+        names: clip and group of each moment.
+        units: the maximum number of units to return.
+        examples: the number of top moments that define the purity.
     """
-    strongest = TopActivations(strengths.shape[1], TIES * examples)
+    top = TopActivations(activations.shape[1], TIES * examples)
     groups, keys = hashes([group for _, group in names]), hashes([clip for clip, _ in names])
-    strongest.add(strengths, np.arange(len(names)), groups, keys)
-    found = []
-    for unit in range(strengths.shape[1]):
-        clips = [names[number][0] for number in strongest.of(unit, TIES * examples)]
+    top.add(activations, np.arange(len(names)), groups, keys)
+    candidates = []
+    for unit in range(activations.shape[1]):
+        clips = [names[number][0] for number in top.of(unit, TIES * examples)]
         (annotation, share), (_, among_more) = (
-            purity([said[clip] for clip in clips[:count]], count) for count in (examples, TIES * examples)
+            purity([annotations[clip] for clip in clips[:count]], count) for count in (examples, TIES * examples)
         )
         if clips:
-            maximum = float(strongest.maxima[unit])
-            found.append((share, among_more, Chosen(unit, annotation, share, maximum, clips[:examples])))
-    found.sort(key=lambda entry: (-entry[0], -entry[1], entry[2].unit))
-    chosen: list[Chosen] = []
-    shown: Counter[str] = Counter()
-    for _, _, each in found:
-        shown[each.annotation] += 1
-        if shown[each.annotation] <= MOST_A_CLASS:
-            chosen.append(each)
-    return chosen[:units]
+            maximum = float(top.maxima[unit])
+            candidates.append((share, among_more, SelectedUnit(unit, annotation, share, maximum, clips[:examples])))
+    candidates.sort(key=lambda entry: (-entry[0], -entry[1], entry[2].unit))
+    selected: list[SelectedUnit] = []
+    counts: Counter[str] = Counter()
+    for _, _, each in candidates:
+        counts[each.annotation] += 1
+        if counts[each.annotation] <= MAX_UNITS_PER_CLASS:
+            selected.append(each)
+    return selected[:units]
 
 
 @torch.inference_mode()
 def draw_all(
     context: Context,
     networks: Mapping[str, ImageEncoder],
-    wanted: InputSpec,
+    spec: InputSpec,
     modalities: Modalities,
-    said: Annotations,
-    chosen: Mapping[tuple[str, str], Sequence[Chosen]],
+    annotations: Annotations,
+    selected: Mapping[tuple[str, str], Sequence[SelectedUnit]],
 ) -> list[dict[str, Any]]:
-    """The rows of the table heatmaps; of each clip that is shown the moment is read once."""
-    places = defaultdict(list)  # by clip: network, sense, number and rank of the unit
-    for (prefix, modality), units in chosen.items():
+    """The rows of the table heatmaps; each displayed clip is read once."""
+    requested = defaultdict(list)  # by clip: network, modality, number of the unit, rank
+    for (prefix, modality), units in selected.items():
         for number, each in enumerate(units):
             for rank, name in enumerate(each.clips):
-                places[name].append((prefix, modality, number, rank))
+                requested[name].append((prefix, modality, number, rank))
     rows = {}
-    for clip in clips_of_split(context.data_dir, wanted, context.params.split, places):
-        moment = Moment(clip, wanted, "sound" in modalities)
-        for place in places[clip.clip_id]:
-            prefix, modality, number, rank = place
-            unit = chosen[prefix, modality][number]
-            shown, heat, sound = moment.draw(modality, networks[prefix], unit, modalities[modality])
-            rows[list(chosen).index((prefix, modality)), number, rank] = {
+    for clip in clips_of_split(context.data_dir, spec, context.params.split, requested):
+        moment = Moment(clip, spec, "audio" in modalities)
+        for key in requested[clip.clip_id]:
+            prefix, modality, number, rank = key
+            unit = selected[prefix, modality][number]
+            image, heat, sound = moment.draw(modality, networks[prefix], unit, modalities[modality])
+            rows[list(selected).index((prefix, modality)), number, rank] = {
                 "network": NETWORKS[prefix],
                 "modality": modality,
                 "unit": unit.unit,
@@ -237,43 +243,43 @@ def draw_all(
                 "clip_id": clip.clip_id,
                 "moment": moment.number,
                 "group": clip.group,
-                "annotations": said[clip.clip_id],
-                "shown": shown,
+                "annotations": annotations[clip.clip_id],
+                "image": image,
                 "heat": heat,
                 "sound": sound,
             }
-    return [rows[place] for place in sorted(rows)]
+    return [rows[key] for key in sorted(rows)]
 
 
 class Moment:
-    """The moment of a clip that is nearest to its middle: what is seen and heard of it, and maps over both."""
+    """The moment nearest to the middle of a clip: its frame, its sound, and heat maps over both."""
 
-    def __init__(self, clip: SceneClip, wanted: InputSpec, heard: bool) -> None:
-        self.number, start = middle_moment(clip, wanted.seconds)
+    def __init__(self, clip: SceneClip, spec: InputSpec, with_audio: bool) -> None:
+        self.number, start = middle_moment(clip, spec.seconds)
         self.image = middle_square(read_image(clip.frames[self.number]))
-        self.seen = crop_frames([clip.frames[self.number]], wanted.image_size)
-        if heard:
+        self.pixels = crop_frames([clip.frames[self.number]], spec.image_size)
+        if with_audio:
             self.sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
 
     def draw(
-        self, modality: str, network: Any, unit: Chosen, fields: tuple[Fields, Fields]
+        self, modality: str, network: Any, unit: SelectedUnit, fields: tuple[Fields, Fields]
     ) -> tuple[bytes, bytes, bytes]:
-        """The frame or the spectrogram, the same under the unit's map, where 1 is its maximum, and the sound as MP3."""
+        """The frame or the spectrogram, the same under the unit's map scaled by its maximum, and the sound as MP3."""
         device = get_device()
         if modality == "image":
-            maps = maps_of(modality, network, self.seen.to(device))
-            heat = _heat(maps, unit, fields, self.seen.shape[2:], self.image.size[::-1])
+            maps = maps_of(modality, network, self.pixels.to(device))
+            heat = _heat(maps, unit, fields, self.pixels.shape[2:], self.image.size[::-1])
             return jpeg_of(self.image), jpeg_of(under_map(self.image, heat)), b""
         sound = torch.from_numpy(self.sound)[None].to(device)
         power = network.spectrogram(sound)[0, 0].cpu().numpy()  # (frequencies, times)
         heat = _heat(maps_of(modality, network, sound), unit, fields, power.shape, power.shape)
         graph = spectrogram_png(power)
-        gray = read_image(graph).convert("L").convert("RGB")  # its colours are as light as they are high
+        gray = read_image(graph).convert("L").convert("RGB")  # the lightness of the colors rises with the value
         return graph, _png(under_map(gray, heat[::-1])), mp3_of(self.sound, RATE)
 
 
 def middle_square(image: Image.Image) -> Image.Image:
-    """What networks see of a frame: its middle square, here of at most LONGEST_SIDE px."""
+    """The middle square of a frame, which networks take as input, here of at most LONGEST_SIDE px."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
@@ -282,9 +288,9 @@ def middle_square(image: Image.Image) -> Image.Image:
 
 
 def _heat(
-    maps: Tensor, unit: Chosen, fields: tuple[Fields, Fields], sides: Sequence[int], pixels: Sequence[int]
+    maps: Tensor, unit: SelectedUnit, fields: tuple[Fields, Fields], sides: Sequence[int], pixels: Sequence[int]
 ) -> np.ndarray:
-    """The map of a unit over what was seen or heard, of these `sides`, scaled to `pixels`: 1 at its maximum."""
+    """The map of a unit over an input of these `sides`, scaled to `pixels` and by the unit's maximum."""
     rows, columns = (
         axis.scaling(count, side, wide)
         for axis, count, side, wide in zip(fields, maps.shape[2:], sides, pixels, strict=True)
@@ -294,7 +300,7 @@ def _heat(
 
 def _png(image: Image.Image) -> bytes:
     file = BytesIO()
-    # Half as large as with all colours, and no eye sees a difference.
+    # Half the size of all colors, with no visible difference.
     image.quantize(HEAT_STEPS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue()
 

@@ -1,8 +1,8 @@
-"""Retrieval: the nearest clips to some clips, across and within the senses (Kim 2020, section 4.2).
+"""Retrieval: the nearest clips to some clips, across and within modalities (Kim 2020, section 4.2).
 
-As in the benchmark, one moment of each annotated clip of the split is an entry of the database, which is ranked by the
-distance of embeddings without the query's own video; the gain of a result is max(C - d, 0) of the ontology's distance
-d, here over the largest, C.
+As in the benchmark, one moment of each annotated clip of the split is an entry of the database. A query ranks the
+entries of other videos by the distance of embeddings. The gain of a result is max(C - d, 0) / C, where d is the
+distance in the ontology and C the largest such distance.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -38,15 +38,15 @@ COMPARED = ("", "random_")  # networks, by the prefix of their metrics
 
 Annotations = Mapping[str, Sequence[str]]  # annotations by clip
 TABLES = {
-    "retrieved": pa.schema({  # by network, direction, query and rank
+    "retrieval_results": pa.schema({  # by network, direction, query and rank
         "network": TEXT,
-        "direction": TEXT,  # picture-to-sound, sound-to-picture, picture-to-picture, sound-to-sound
+        "direction": TEXT,  # image-to-audio, audio-to-image, image-to-image, audio-to-audio
         "query": TEXT,
         "rank": INT,
         "result": TEXT,
-        "gain": REAL,  # of the ontology's distance, as the benchmark retrieval counts it, over the largest
+        "gain": REAL,  # as in the benchmark retrieval, over the largest
     }),
-    "retrieval_clips": pa.schema({  # a row a clip that is a query or a result
+    "retrieval_clips": pa.schema({  # one row per clip that is a query or a result
         "clip_id": TEXT,
         "group": TEXT,
         "annotations": TEXTS,
@@ -58,7 +58,7 @@ TABLES = {
 
 
 class Params(ExhibitParams):
-    """How many queries, and results of each."""
+    """The number of queries, and of results for each."""
 
     split: SplitName
     queries: Positive
@@ -66,48 +66,53 @@ class Params(ExhibitParams):
 
 
 def make(context: Context) -> ExhibitResult:
-    """The tables retrieved and retrieval_clips."""
+    """The tables retrieval_results and retrieval_clips."""
     if reason := why_no_towers(context.encoder):
         return skipped(reason)
     loaded = load_correspondences(context.encoder)
-    networks, said = {prefix: loaded[prefix] for prefix in COMPARED}, read_all_annotations(context.annotations)
-    wanted = InputSpec.by(networks[""])
-    names, embeddings = embed(context, networks, wanted, said)
+    networks, annotations = {prefix: loaded[prefix] for prefix in COMPARED}, read_all_annotations(context.annotations)
+    spec = InputSpec.by(networks[""])
+    names, embeddings = embed(context, networks, spec, annotations)
     if len({group for _, group in names}) < 2:
-        return skipped(f"no two videos of the split {context.params.split} have annotated clips")
-    queries = draw_evenly([said[clip][0] for clip, _ in names], context.params.queries, context.seed)
-    ontology = read_ontology_of(context.annotations, [said[clip] for clip, _ in names])
-    rows = with_gains(list(retrieve(names, embeddings, queries, context.params.results)), ontology, said)
-    write_table(context.folder, TABLES, "retrieved", rows)
-    shown = {row[role] for row in rows for role in ("query", "result")}
-    write_table(context.folder, TABLES, "retrieval_clips", clip_rows(context, wanted, said, shown))
-    metrics = {"queries": len(queries), "clips": len(names), "clips_displayed": len(shown), "C": ontology.diameter()}
+        return skipped(f"the split {context.params.split} has annotated clips of fewer than two videos")
+    queries = draw_evenly([annotations[clip][0] for clip, _ in names], context.params.queries, context.seed)
+    ontology = read_ontology_of(context.annotations, [annotations[clip] for clip, _ in names])
+    rows = with_gains(list(retrieve(names, embeddings, queries, context.params.results)), ontology, annotations)
+    write_table(context.folder, TABLES, "retrieval_results", rows)
+    displayed = {row[role] for row in rows for role in ("query", "result")}
+    write_table(context.folder, TABLES, "retrieval_clips", clip_rows(context, spec, annotations, displayed))
+    metrics = {
+        "queries": len(queries),
+        "clips": len(names),
+        "clips_displayed": len(displayed),
+        "C": ontology.diameter(),
+    }
     closing = f"{len(queries)} queries among {len(names):,} clips of the split {context.params.split}"
     return ExhibitResult({"split": context.params.split, "gain": "max(C - d, 0) / C"}, metrics, closing)
 
 
 def embed(
-    context: Context, networks: Mapping[str, Correspondence], wanted: InputSpec, said: Annotations
+    context: Context, networks: Mapping[str, Correspondence], spec: InputSpec, annotations: Annotations
 ) -> tuple[list[tuple[str, str]], dict[str, dict[str, np.ndarray]]]:
-    """Clips and groups of the database in the order in which equally near ones are found, drawn as the benchmark does;
-    and by sense and network their embeddings, (clips, dimensions).
+    """Clips and groups of the database, in the random order that breaks ties, as in the benchmark; and their embeddings
+    by modality and network, (clips, dimensions).
     """
-    clips = clips_of_split(context.data_dir, wanted, context.params.split)
-    names, images, sounds = describe_clips(
+    clips = clips_of_split(context.data_dir, spec, context.params.split)
+    names, images, audio = describe_clips(
         context.data_dir,
-        (clip for clip in clips if said.get(clip.clip_id)),
-        wanted,
+        (clip for clip in clips if annotations.get(clip.clip_id)),
+        spec,
         networks,
         lambda network, images: network.embed_images(images),
-        lambda network, sounds: network.embed_audio(sounds),
+        lambda network, audio: network.embed_audio(audio),
         "retrieval",
     )
     drawn = np.random.default_rng(context.seed).permutation(len(names))
     embeddings = {
         modality: {prefix: rows[drawn] for prefix, rows in each.items()}
-        for modality, each in (("image", images), ("sound", sounds))
+        for modality, each in (("image", images), ("audio", audio))
     }
-    return [names[place] for place in drawn], embeddings
+    return [names[number] for number in drawn], embeddings
 
 
 def retrieve(
@@ -116,55 +121,57 @@ def retrieve(
     queries: Sequence[int],
     results: int,
 ) -> Iterator[dict[str, Any]]:
-    """The nearest clips of other videos to each query, by network, direction, query and rank, from 1 on.
+    """The nearest clips of other videos to each query, by network, direction, query and rank (from 1).
 
     Args:
         names: clip and group of each entry of the database.
-        embeddings: by sense and network, (entries, dimensions).
+        embeddings: by modality and network, (entries, dimensions).
         queries: numbers of entries.
-        results: of each query, at most; as many for all.
+        results: the maximum number per query; all queries have the same number.
     """
     groups = np.unique([group for _, group in names], return_inverse=True)[1]
     database = groups[queries][:, None] != groups  # (queries, entries)
     results = min(results, int(database.sum(1).min()))
-    for prefix, (asked, found) in product(COMPARED, DIRECTIONS):
-        ranked = rank(embeddings[asked][prefix][queries], embeddings[found][prefix], database, results)
+    for prefix, (query_modality, result_modality) in product(COMPARED, DIRECTIONS):
+        ranked = rank(
+            embeddings[query_modality][prefix][queries], embeddings[result_modality][prefix], database, results
+        )
         for query, nearest in zip(queries, ranked.tolist(), strict=True):
-            for place, entry in enumerate(nearest, 1):
+            for position, entry in enumerate(nearest, 1):
                 yield {
                     "network": NETWORKS[prefix],
-                    "direction": f"{asked}-to-{found}",
+                    "direction": f"{query_modality}-to-{result_modality}",
                     "query": names[query][0],
-                    "rank": place,
+                    "rank": position,
                     "result": names[entry][0],
                 }
 
 
-def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, said: Annotations) -> list[dict[str, Any]]:
+def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, annotations: Annotations) -> list[dict[str, Any]]:
     """The rows with the gain of each result: 1 for a clip of the query's own class.
 
-    Raises EarshotError for an annotation that is no class of the ontology.
+    Raises EarshotError for an annotation that is not a class of the ontology.
     """
     clips = sorted({row[role] for row in rows for role in ("query", "result")})
-    places = {clip: place for place, clip in enumerate(clips)}
+    index = {clip: number for number, clip in enumerate(clips)}
     farthest = max(ontology.diameter(), 1)
-    gains = np.maximum(1 - clip_distances(ontology, [said[clip] for clip in clips]) / farthest, 0)
-    return [row | {"gain": float(gains[places[row["query"]], places[row["result"]]])} for row in rows]
+    gains = np.maximum(1 - clip_distances(ontology, [annotations[clip] for clip in clips]) / farthest, 0)
+    return [row | {"gain": float(gains[index[row["query"]], index[row["result"]]])} for row in rows]
 
 
 @torch.inference_mode()
 def clip_rows(
-    context: Context, wanted: InputSpec, said: Annotations, shown: Container[str]
+    context: Context, spec: InputSpec, annotations: Annotations, displayed: Container[str]
 ) -> Iterator[dict[str, Any]]:
-    """The clips that are shown: of the moment that was embedded the frame and the second of sound that was heard."""
+    """The displayed clips: the frame and the second of sound that were embedded."""
     spectrogram = Spectrogram()
-    for clip in clips_of_split(context.data_dir, wanted, context.params.split, shown):
+    for clip in clips_of_split(context.data_dir, spec, context.params.split, displayed):
         number, start = middle_moment(clip, SECONDS)
         sound = sound_slice(clip.sound, start, samples=SAMPLES, rate=RATE, channels=1)
         yield {
             "clip_id": clip.clip_id,
             "group": clip.group,
-            "annotations": said[clip.clip_id],
+            "annotations": annotations[clip.clip_id],
             "frame": smaller_jpeg(clip.frames[number]),
             "spectrogram": spectrogram_png(spectrogram(torch.from_numpy(sound)[None])[0, 0].numpy()),
             "sound": mp3_of(sound, RATE),

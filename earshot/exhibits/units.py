@@ -1,13 +1,13 @@
-"""Units: the frames that activate each unit of a layer most, and the objects that it is selective for.
+"""Units: the frames that activate each unit of a layer most, and the classes that it is selective for.
 
-From the frames of the test split, the `top` that activate a unit most, one a source video. Owens (2016, section 4.1)
-asked human annotators whether 60 % of the top 60 of 200,000 show one object. Here nobody is asked: what a clip is
-annotated with, its frames count as showing, and a unit is selective where that share, its purity, reaches the
-threshold. The same is told of annotated pictures, which are seen whole, and there the boxes tell how well a unit
-covers a class. Of few frames the top ones would be all there are: at most a fifth of the
-source videos, or of the pictures, are judged.
+The top frames of a unit are the `top` frames of the test split that activate it most, one per source video. In Owens
+(2016, section 4.1), human annotators decide whether at least 60 % of a unit's top 60 frames (of 200,000) show one
+object. Here a frame counts as showing the annotations of its clip. The purity of a unit is the largest share of top
+frames with the same annotation; the unit is selective if its purity reaches the threshold. The same is measured on
+whole annotated images, where boxes also measure how well a unit covers a class (IoU). At most a fifth of the source
+videos, or of the images, count as top: with few frames, all of them would be.
 
-What random weights and the wrong sound give stands beside every count: of few classes, or of frequent ones, some units
+Every count is also measured with random weights and with the wrong sound: if classes are few or frequent, some units
 seem selective by chance.
 """
 
@@ -30,13 +30,13 @@ from earshot.explanation.layers import Layer
 from earshot.explanation.network_dissection import read_annotated
 from earshot.explanation.receptive_fields import Fields, measure_fields
 from earshot.explanation.selectivity import (
-    JudgedUnits,
+    UnitSelectivity,
     clips_of_frames,
-    count_judged,
+    count_evaluated,
     count_pool,
-    judge_frames,
-    judge_images,
-    strongest_frames,
+    find_top_frames,
+    score_frames,
+    score_images,
 )
 from earshot.explanation.tables import BYTES, FLAG, INT, NUMBERS, REAL, TEXT, TEXTS, write_table
 from earshot.networks.device import get_device, on_device, used_precision
@@ -52,41 +52,41 @@ COUNTS = (
     "audible_share",
 )  # of units, by frames or boxes
 PROTOCOL = (
-    "purity: share of a unit's strongest frames, one a source video and at most a fifth of them, whose clips are "
-    "annotated so; boxed purity: the same of annotated pictures; IoU: of what lies above the unit's top 1 % with the "
-    "boxes of a class, which stand for masks"
+    "purity: share of a unit's top frames (one per source video, at most a fifth of them) whose clips have the "
+    "annotation; boxed purity: the same for annotated images; IoU: of the positions above the unit's top 1 % with the "
+    "boxes of a class, which stand in for masks"
 )
 TABLES = {
-    "units": pa.schema({  # a row a network and unit
+    "units": pa.schema({  # one row per network and unit
         "network": TEXT,
         "unit": INT,
-        "maximum": REAL,  # over all frames; 0 of a unit that never responds and has no gallery
-        "annotation": TEXT,  # what most of its top frames show
-        "purity": REAL,  # their share
-        "boxed": TEXT,  # the same among the annotated pictures of the tree
+        "maximum": REAL,  # over all frames; 0 for a unit that never responds, which has no gallery
+        "annotation": TEXT,  # the most frequent one of its top frames
+        "purity": REAL,  # the share of top frames that have it
+        "boxed": TEXT,  # the same for the annotated images of data_dir
         "boxed_purity": REAL,
-        "iou_class": TEXT,  # whose boxes the unit covers best (NetDissect)
-        "iou": REAL,  # NaN where there are no boxes
+        "iou_class": TEXT,  # the class whose boxes the unit covers best (NetDissect)
+        "iou": REAL,  # NaN without boxes
         "selective": FLAG,  # the purity reaches the threshold
-        "audible": FLAG,  # what it is selective for, by frames or else by pictures, makes sound
-        "gallery": BYTES,  # JPEG: the top frames side by side, squares, dimmed but for the receptive fields
+        "audible": FLAG,  # the class it is selective for, by frames or else by images, makes sound
+        "gallery": BYTES,  # JPEG: the top frames as squares side by side, dimmed outside the receptive fields
         "clips": TEXTS,  # of the frames in the gallery
         "activations": NUMBERS,
     }),
     "unit_sweep": pa.schema({"network": TEXT, "threshold": REAL, "units": INT, "share": REAL, "boxed_units": INT}),
-    "unit_classes": pa.schema({  # how many units of a network are selective for a class
+    "unit_classes": pa.schema({  # number of units of a network selective for a class
         "network": TEXT,
         "class": TEXT,
         "audible": FLAG,
-        "units": INT,  # by purity
-        "boxed_units": INT,  # by that among the annotated pictures
+        "units": INT,  # by purity of frames
+        "boxed_units": INT,  # by purity of annotated images
         "iou_units": INT,  # by boxes
     }),
 }  # fmt: skip
 
 
 class Params(ExhibitParams):
-    """Which layer, and what counts as selective."""
+    """The layer, and the thresholds for selective units."""
 
     layer: str
     frames: Positive
@@ -104,49 +104,54 @@ def make(context: Context) -> ExhibitResult:
     params = context.params
     layers, fields = load_layers(context)
     pool, images = FramePool(context.scenes, params.frames), read_annotated(context.data_dir)
-    said = read_all_annotations(context.annotations)
-    counted = count_pool(pool, said)
-    judged, boxed_judged = (count_judged(params.top, size) for size in (counted.groups, len(images.files)))
-    strongest = strongest_frames(layers, pool, max(judged, params.gallery))
-    clips = clips_of_frames(pool, strongest.values())
-    boxed = judge_images(layers, images, fields, boxed_judged)
-    told = {
-        prefix: JudgedUnits(each.maxima, judge_frames(each, judged, clips, said), *boxed[prefix])
-        for prefix, each in strongest.items()
+    annotations = read_all_annotations(context.annotations)
+    counted = count_pool(pool, annotations)
+    evaluated, boxed_evaluated = (count_evaluated(params.top, size) for size in (counted.groups, len(images.files)))
+    top_frames = find_top_frames(layers, pool, max(evaluated, params.gallery))
+    clips = clips_of_frames(pool, top_frames.values())
+    boxed = score_images(layers, images, fields, boxed_evaluated)
+    selectivity = {
+        prefix: UnitSelectivity(each.maxima, score_frames(each, evaluated, clips, annotations), *boxed[prefix])
+        for prefix, each in top_frames.items()
     }
     drawn = {prefix: layers[prefix] for prefix in DRAWN}
-    squares = draw_squares(drawn, pool, strongest, fields, params.gallery, context.scratch / "galleries")
+    squares = draw_squares(drawn, pool, top_frames, fields, params.gallery, context.scratch / "galleries")
     audible = {
-        name.casefold() for name in params.audible_classes or {each for names in said.values() for each in names}
+        name.casefold() for name in params.audible_classes or {each for names in annotations.values() for each in names}
     }
     rows = (
         row
-        for prefix, each in told.items()
-        for row in unit_rows(prefix, each, strongest[prefix], clips, squares.get(prefix), params, audible)
+        for prefix, each in selectivity.items()
+        for row in unit_rows(prefix, each, top_frames[prefix], clips, squares.get(prefix), params, audible)
     )
     write_table(context.folder, TABLES, "units", rows)
     write_table(
-        context.folder, TABLES, "unit_sweep", (row for prefix, each in told.items() for row in sweep(prefix, each))
+        context.folder,
+        TABLES,
+        "unit_sweep",
+        (row for prefix, each in selectivity.items() for row in sweep(prefix, each)),
     )
-    write_table(context.folder, TABLES, "unit_classes", class_rows(told, params, images.classes, audible))
-    metrics = {f"{p}{name}": n for p, each in told.items() for name, n in count_units(each, params, audible).items()}
+    write_table(context.folder, TABLES, "unit_classes", class_rows(selectivity, params, images.classes, audible))
+    metrics = {
+        f"{p}{name}": n for p, each in selectivity.items() for name, n in count_units(each, params, audible).items()
+    }
     metrics |= {
         "frames": len(pool),
         "groups": counted.groups,
-        "judged": judged,
+        "judged": evaluated,
         "most_frequent": max(counted.shares.values(), default=0.0),
         "images": len(images.files),
-        "boxed_judged": boxed_judged,
-        "boxed_most_frequent": float(images.shown.mean(0).max()),
+        "boxed_judged": boxed_evaluated,
+        "boxed_most_frequent": float(images.labels.mean(0).max()),
     }
-    metadata = tell_layer(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
+    metadata = layer_metadata(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
     return ExhibitResult(metadata | {"protocol": PROTOCOL}, metrics, closing_line(metrics, params.layer))
 
 
 def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
-    """The layer that is asked for of every network, by their prefixes, and what its positions see.
+    """The requested layer of every network, by the networks' prefixes, and its receptive fields.
 
-    Raises EarshotError where a network cannot be read or has no such layer.
+    Raises EarshotError if a network cannot be read or has no such layer.
     """
     networks = load_encoders(context.encoder)
     layers = {prefix: Layer(network, context.params.layer) for prefix, network in networks.items()}
@@ -156,28 +161,28 @@ def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Field
     return layers, fields
 
 
-def count_units(told: JudgedUnits, params: Any, audible: set[str]) -> dict[str, Any]:
+def count_units(selectivity: UnitSelectivity, params: Any, audible: set[str]) -> dict[str, Any]:
     """The counts of one network."""
-    metrics: dict[str, Any] = {"units": len(told.maxima), "silent": int((told.maxima == 0).sum())}
-    for kind, purities in (("", told.shown), ("boxed_", told.boxed)):
+    metrics: dict[str, Any] = {"units": len(selectivity.maxima), "silent": int((selectivity.maxima == 0).sum())}
+    for kind, purities in (("", selectivity.by_frames), ("boxed_", selectivity.by_images)):
         names = [name for name, share in purities if share >= params.selective]
         metrics[f"{kind}selective"] = len(names)
         metrics[f"{kind}selective_share"] = len(names) / len(purities)
         metrics[f"{kind}selective_classes"] = len(set(names))
-        heard = sum(name.casefold() in audible for name in names)
-        metrics[f"{kind}audible"] = heard
+        audible_count = sum(name.casefold() in audible for name in names)
+        metrics[f"{kind}audible"] = audible_count
         if names:
-            metrics[f"{kind}audible_share"] = heard / len(names)
-    detected = [name for name, iou in told.covered if iou > params.iou]
-    if not np.isnan(told.covered[0][1]):
+            metrics[f"{kind}audible_share"] = audible_count / len(names)
+    detected = [name for name, iou in selectivity.by_boxes if iou > params.iou]
+    if not np.isnan(selectivity.by_boxes[0][1]):
         metrics |= {"detectors": len(detected), "detector_classes": len(set(detected))}
     return metrics
 
 
 def unit_rows(
     prefix: str,
-    told: JudgedUnits,
-    strongest: TopActivations,
+    selectivity: UnitSelectivity,
+    top_frames: TopActivations,
     clips: Mapping[int, str],
     squares: np.ndarray | None,
     params: Any,
@@ -185,15 +190,15 @@ def unit_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of the table units of one network."""
     for unit, ((annotation, share), (boxed, boxed_share), (iou_class, iou)) in enumerate(
-        zip(told.shown, told.boxed, told.covered, strict=True)
+        zip(selectivity.by_frames, selectivity.by_images, selectivity.by_boxes, strict=True)
     ):
-        frames = strongest.of(unit, params.gallery)
+        frames = top_frames.of(unit, params.gallery)
         selective, boxed_selective = share >= params.selective, boxed_share >= params.selective
-        thing = annotation if selective else boxed if boxed_selective else ""
+        preferred = annotation if selective else boxed if boxed_selective else ""
         yield {
             "network": NETWORKS[prefix],
             "unit": unit,
-            "maximum": float(told.maxima[unit]),
+            "maximum": float(selectivity.maxima[unit]),
             "annotation": annotation,
             "purity": share,
             "boxed": boxed,
@@ -201,37 +206,40 @@ def unit_rows(
             "iou_class": iou_class,
             "iou": iou,
             "selective": selective,
-            "audible": thing.casefold() in audible,
+            "audible": preferred.casefold() in audible,
             "gallery": b"" if squares is None else gallery(squares[unit, : len(frames)]),
             "clips": [clips[number] for number in frames],
-            "activations": strongest.values[unit, : len(frames)].tolist(),
+            "activations": top_frames.values[unit, : len(frames)].tolist(),
         }
 
 
-def sweep(prefix: str, told: JudgedUnits) -> Iterator[dict[str, Any]]:
-    """How many units are selective at each threshold (Owens 2016, Figure A1)."""
+def sweep(prefix: str, selectivity: UnitSelectivity) -> Iterator[dict[str, Any]]:
+    """The number of selective units at each threshold (Owens 2016, Figure A1)."""
     for threshold in SWEEP:
-        units, boxed_units = (sum(share >= threshold for _, share in purities) for purities in (told.shown, told.boxed))
+        units, boxed_units = (
+            sum(share >= threshold for _, share in purities)
+            for purities in (selectivity.by_frames, selectivity.by_images)
+        )
         yield {
             "network": NETWORKS[prefix],
             "threshold": threshold,
             "units": units,
-            "share": units / len(told.maxima),
+            "share": units / len(selectivity.maxima),
             "boxed_units": boxed_units,
         }
 
 
 def class_rows(
-    told: Mapping[str, JudgedUnits], params: Any, classes: Sequence[str], audible: set[str]
+    selectivity: Mapping[str, UnitSelectivity], params: Any, classes: Sequence[str], audible: set[str]
 ) -> Iterator[dict[str, Any]]:
-    """How many units are for each class, of the data_dir or with any unit (Owens 2016, Figure 3)."""
+    """The number of units for each class of data_dir or of any unit (Owens 2016, Figure 3)."""
     counts = {
         prefix: [
-            Counter(name for name, share in each.shown if share >= params.selective),
-            Counter(name for name, share in each.boxed if share >= params.selective),
-            Counter(name for name, iou in each.covered if iou > params.iou),
+            Counter(name for name, share in each.by_frames if share >= params.selective),
+            Counter(name for name, share in each.by_images if share >= params.selective),
+            Counter(name for name, iou in each.by_boxes if iou > params.iou),
         ]
-        for prefix, each in told.items()
+        for prefix, each in selectivity.items()
     }
     listed = sorted({*classes, *(name for each in counts.values() for kind in each for name in kind)})
     for prefix, kinds in counts.items():
@@ -247,8 +255,8 @@ def class_rows(
             }
 
 
-def tell_layer(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
-    """The layer and what its units see, in px of a picture."""
+def layer_metadata(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
+    """The layer and its receptive fields, in px of an image."""
     side, rows = layer.network.image_size, fields[0]
     metadata = {
         "network": layer.network.architecture["name"],
@@ -262,15 +270,15 @@ def tell_layer(layer: Layer, fields: tuple[Fields, Fields]) -> dict[str, Any]:
 
 
 def closing_line(metrics: Mapping[str, Any], layer: str) -> str:
-    """What is told in one line."""
+    """The main counts in one line."""
     frames, images = (
         f"{metrics[f'{kind}selective']} (random network {metrics[f'random_{kind}selective']})"
         for kind in ("", "boxed_")
     )
-    told = (
-        f"of {metrics['units']} units of {layer} are selective, by {metrics['judged']} of {metrics['frames']:,} frames"
+    text = (
+        f"selective among {metrics['units']} units of {layer}: by {metrics['judged']} of {metrics['frames']:,} frames"
     )
-    return f"{told} {frames}, by {metrics['boxed_judged']} of {metrics['images']:,} pictures {images}"
+    return f"{text} {frames}, by {metrics['boxed_judged']} of {metrics['images']:,} images {images}"
 
 
 EXHIBIT = Exhibit(

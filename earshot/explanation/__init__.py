@@ -1,1 +1,1 @@
-"""What exhibits are made with: activations, receptive fields, galleries, media and tables."""
+"""Tools for exhibits: activations, receptive fields, galleries, media and tables."""

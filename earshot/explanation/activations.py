@@ -1,4 +1,4 @@
-"""What is kept of the activations of all units while frames stream by: the strongest, and the distribution."""
+"""Running statistics of the activations of all units: the top frames, and the distribution."""
 
 import numpy as np
 import torch
@@ -6,26 +6,25 @@ from torch import Tensor
 
 from earshot.core.errors import EarshotError
 
-NONE = -1  # the number of no frame
-# A bin of the distribution is what bfloat16 makes one number of: 128 to every doubling, so that an edge of a bin is
-# less than 1/128 below any value in it. The bins go from 2^-16, below which activations count as zero, to 2^16.
+NONE = -1  # in place of the number of a frame
+# A bin of the distribution holds the values that bfloat16 rounds to one number: 128 bins per doubling, so that the edge
+# of a bin is less than 1/128 below any value in it. Bins range from 2^-16, below which activations count as 0, to 2^16.
 FINEST, COARSEST = -16, 16
 STEPS = 128
 
 
 class TopActivations:
-    """The frames that activate each unit most, one a group: whatever order they come in, the same.
+    """The frames that activate each unit most, one per group; the result does not depend on the order of frames.
 
-    Of frames that activate a unit alike, those come first whose keys are smaller. A frame that does not activate a
-    unit, whose value is zero or less, is none of its strongest.
+    Ties are ordered by the keys of the frames. A frame whose activation is zero or less is not among the top frames.
 
     Args:
-        units: how many there are.
-        count: frames kept of each.
+        units: the number of units.
+        count: the number of frames to keep for each.
 
     Attributes:
-        values: the largest activations, falling, -inf where there are no more frames, float32 (units, count).
-        frames: their numbers, NONE where there are no more, int64 (units, count).
+        values: the largest activations, falling, then -inf, float32 (units, count).
+        frames: their numbers, then NONE, int64 (units, count).
     """
 
     def __init__(self, units: int, count: int) -> None:
@@ -34,18 +33,18 @@ class TopActivations:
         self._groups, self._keys = np.zeros((2, units, count), np.uint64)
 
     def add(self, values: np.ndarray, frames: np.ndarray, groups: np.ndarray, keys: np.ndarray) -> None:
-        """More frames.
+        """Add frames.
 
         Args:
             values: the largest activation of each unit in each frame, (frames, units).
-            frames, groups, keys: numbers of each frame, (frames,): any for the frame, the same for all frames of a
-                group, and one that is the frame's own in whatever order frames come.
+            frames, groups, keys: integers for each frame, (frames,): its number, its group, and a key that is unique
+                and does not depend on the order of frames.
 
         Raises:
             EarshotError: an activation is not a finite number.
         """
         if not np.isfinite(values).all():
-            raise EarshotError("an activation is not a finite number; wanted a network that was trained to the end")
+            raise EarshotError("an activation is not a finite number; expected a fully trained network")
         values = np.where(values > 0, values, -np.inf).T  # (units, frames)
         touched = np.flatnonzero(values.max(1) >= np.maximum(self.values[:, -1], np.finfo(np.float32).tiny))
         if not len(touched):
@@ -56,7 +55,7 @@ class TopActivations:
         both = [np.concatenate([old[touched], new], axis=1) for old, new in zip(kept, added, strict=True)]
         order = np.lexsort((both[3], -both[0]))
         both = [np.take_along_axis(each, order, 1) for each in both]
-        again = _seen_before(both[2])
+        again = _repeats(both[2])
         both[0][again], both[1][again] = -np.inf, NONE
         order = np.argsort(again, axis=1, kind="stable")[:, : self.values.shape[1]]
         for old, new in zip(kept, both, strict=True):
@@ -64,16 +63,16 @@ class TopActivations:
 
     @property
     def maxima(self) -> np.ndarray:
-        """The largest activation of each unit, 0 for one that no frame activates: float32 (units,)."""
+        """The largest activation of each unit, 0 for a unit that no frame activates: float32 (units,)."""
         return np.maximum(self.values[:, 0], 0)
 
     def of(self, unit: int, count: int) -> list[int]:
-        """The numbers of the strongest frames of a unit, at most so many."""
+        """The numbers of a unit's top frames, at most `count`."""
         return [number for number in self.frames[unit, :count].tolist() if number != NONE]
 
 
-def _seen_before(values: np.ndarray) -> np.ndarray:
-    """Which entries of each row have an equal one before them, bool (rows, entries)."""
+def _repeats(values: np.ndarray) -> np.ndarray:
+    """Which entries of each row equal an earlier entry, bool (rows, entries)."""
     order = np.argsort(values, axis=1, kind="stable")
     ordered = np.take_along_axis(values, order, 1)
     repeated = np.zeros(values.shape, bool)
@@ -82,30 +81,30 @@ def _seen_before(values: np.ndarray) -> np.ndarray:
 
 
 class Distribution:
-    """How many positions of all maps have which activation, unit by unit, in bins; those of parts add up.
+    """A histogram of the activations of each unit over all positions; counts of parts can be added.
 
     Attributes:
-        counts: int64 (units, bins); the first bin holds what is zero or less, or below 2^-16.
+        counts: int64 (units, bins); the first bin holds values below 2^-16.
     """
 
     def __init__(self, units: int) -> None:
         self.counts = torch.zeros(units, (COARSEST - FINEST) * STEPS + 1, dtype=torch.int64)
 
     def add(self, maps: Tensor) -> None:
-        """The maps of more pictures, (pictures, units, height, width)."""
+        """Add the maps of images, (images, units, height, width)."""
         units, bins = self.counts.shape
-        flat = maps.detach().float().transpose(0, 1).flatten(1).contiguous()  # (units, positions of all pictures)
-        # The sign, the exponent and seven digits of a float32 are its first 16 bits.
+        flat = maps.detach().float().transpose(0, 1).flatten(1).contiguous()  # (units, positions of all images)
+        # The first 16 bits of a float32 are its sign, its exponent and seven digits.
         steps = (flat.view(torch.int32) >> 16) - ((FINEST + 127) * STEPS - 1)
         numbers = steps.clamp_(0, bins - 1) + torch.arange(units, device=flat.device)[:, None] * bins
         self.counts += torch.bincount(numbers.flatten(), minlength=units * bins).view(units, bins).cpu()
 
     def quantile(self, share: float) -> np.ndarray:
-        """The activations that a share of all positions exceeds: float32 (units,), too low by less than 1/128 of each.
+        """The activations that a share of all positions exceeds: float32 (units,), too low by less than 1/128.
 
         0 for a unit that is active at fewer positions.
         """
         above = self.counts.flip(1).cumsum(1).flip(1)  # positions in each bin or a later one, (units, bins)
-        bins = (above > share * above[:, :1]).sum(1) - 1  # the last one from which on there are more than that share
+        bins = (above > share * above[:, :1]).sum(1) - 1  # the last bin with more than that share at or above it
         edges = ((bins + ((FINEST + 127) * STEPS - 1)) << 16).to(torch.int32).view(torch.float32)
         return torch.where(bins > 0, edges, 0.0).numpy()

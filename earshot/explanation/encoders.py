@@ -1,4 +1,4 @@
-"""What a folder of encoders holds, as an exhibit must know before it asks anything of them."""
+"""Which exhibits a folder of encoders supports."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from earshot.networks.two_towers import TwoTowers
 NETWORKS = {"": "encoder", "wrong_sound_": "wrong_sound", "random_": "random"}  # by the prefix of their metrics
 
 
-def hears(folder: Path) -> bool:
-    """Whether the networks of a folder are those of the stage correspond.
+def takes_audio(folder: Path) -> bool:
+    """Whether the networks of a folder take audio, that is, come from the stage correspond.
 
     Raises EarshotError as `read_architecture` does.
     """
@@ -20,20 +20,20 @@ def hears(folder: Path) -> bool:
 
 
 def why_no_towers(folder: Path) -> str | None:
-    """Why the networks of a folder have no tower for single pictures and one for sounds; None where they have them.
+    """The reason why the networks of a folder have no image tower and audio tower; None if they have both.
 
     Raises EarshotError as `read_architecture` does.
     """
     name = read_architecture(folder / ARCHITECTURE_FILE)["name"]
     if not is_correspondence(name):
-        return f"{name} is a network of the stage pretrain, which hears nothing"
+        return f"{name} is a network of the stage pretrain, which takes no audio"
     if issubclass(find_correspondence(name), TwoTowers):
         return None
-    return f"{name} sees sequences of pictures, and tells nothing of one picture or one sound alone"
+    return f"{name} takes sequences of images with audio, and cannot embed an image or audio alone"
 
 
 def why_no_maps(folder: Path) -> str | None:
-    """Why the networks of a folder have no maps over the positions of single pictures; None where they have them.
+    """The reason why the networks of a folder give no maps of single images; None if they do.
 
     Raises EarshotError as `read_architecture` does.
     """

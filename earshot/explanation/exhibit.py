@@ -1,7 +1,6 @@
-"""What an exhibit is: a module of earshot/exhibits that defines EXHIBIT.
+"""The interface of an exhibit: a module of earshot/exhibits that defines EXHIBIT.
 
-An exhibit writes its tables (earshot/explanation/tables) into a folder; what can be told in a number or a word stands
-beside them as facts.
+An exhibit writes its tables (earshot/explanation/tables) into a folder, and returns metadata and metrics.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -12,22 +11,22 @@ from typing import Any
 import pyarrow as pa
 
 from earshot.core.params import Group
-from earshot.explanation.tables import NOTHING
+from earshot.explanation.tables import SKIPPED
 
-CONTROLS = ("wrong_sound_", "random_")  # before the name of a metric: of which network it is
+CONTROLS = ("wrong_sound_", "random_")  # prefixes of metrics of the control networks
 
 
 @dataclass(frozen=True)
 class Context:
-    """What to show.
+    """The inputs and outputs of an exhibit.
 
     Args:
-        data_dir, encoder: the folders that the exhibit's parameters name.
+        data_dir, encoder: the folders named in the exhibit's parameters.
         params: the exhibit's own parameters.
-        seed: for whatever is drawn.
+        seed: for random draws.
         window_s: seconds of sound around a frame.
-        scenes, annotations, clips: the corpus; annotations has the ontology too.
-        folder: where the exhibit's tables go; a killed exhibit finds there what it had finished.
+        scenes, annotations, clips: the corpus; the folder annotations also holds the ontology.
+        folder: where the exhibit writes its tables; after a crash it still holds the finished ones.
         scratch: a folder for unfinished work.
     """
 
@@ -45,13 +44,13 @@ class Context:
 
 @dataclass(frozen=True)
 class ExhibitResult:
-    """What is told of an exhibit.
+    """The result of an exhibit, beside its tables.
 
     Args:
-        facts: flat, words and numbers that stand beside the pictures; `nothing` says why there are none, such as for a
-            network that has no map of where a sound comes from.
-        metrics: flat, numbers alone, every score with its controls.
-        closing: for the closing line.
+        metadata: flat words and numbers; `skipped` gives the reason if there are no tables, such as a network
+            without localization maps.
+        metrics: flat numbers, every score with its controls.
+        closing: the text of the closing line.
     """
 
     metadata: dict[str, Any]
@@ -64,12 +63,11 @@ class Exhibit:
     """An exhibit, as its module defines it.
 
     Args:
-        title: what the report calls it.
+        title: its name in the report.
         params: the schema of its parameters.
-        make: writes the tables into the context's folder and tells of them. Raises NotApplicable where the corpus has
-            nothing that it could show.
-        tables: the columns of each table that it writes, by name.
-        metrics: the names of its metrics, without what stands before those of a control.
+        make: writes the tables into the context's folder. Raises NotApplicable if the corpus has nothing to display.
+        tables: the columns of each table, by name.
+        metrics: the names of its metrics, without the prefixes of controls.
     """
 
     title: str
@@ -86,5 +84,5 @@ class Exhibit:
 
 
 def skipped(reason: str) -> ExhibitResult:
-    """The result of an exhibit that has nothing to show."""
-    return ExhibitResult({NOTHING: reason}, {}, f"nothing to show: {reason}")
+    """The result of an exhibit that has nothing to display."""
+    return ExhibitResult({SKIPPED: reason}, {}, f"skipped because {reason}")

@@ -1,4 +1,4 @@
-"""The frames of a split out of the table of scenes, a batch at a time: all of them, or some of them evenly."""
+"""The frames of a split of the scenes in batches: all of them, or an evenly spaced subset."""
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Frame:
     """A frame of a clip.
 
     Args:
-        number: among the frames of the pool.
-        clip_id, group, moment: where it is from.
-        jpeg: empty where pictures were not asked for.
+        number: its number in the pool.
+        clip_id, group, moment: its source.
+        jpeg: empty if images were not requested.
     """
 
     number: int
@@ -33,7 +33,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class _SplitGroup:
-    """A row group of scenes: the rows of the split's clips in it, and how many frames each has."""
+    """A row group of scenes: the rows of the split's clips in it, and the number of frames of each."""
 
     group: RowGroup
     rows: np.ndarray
@@ -41,7 +41,7 @@ class _SplitGroup:
 
 
 class FramePool:
-    """At most `limit` frames of a split: all, or else every so many-th, so that all clips have their part.
+    """At most `limit` frames of a split: all, or an evenly spaced subset that represents all clips.
 
     Raises:
         EarshotError: a shard cannot be read.
@@ -57,15 +57,15 @@ class FramePool:
         self._total = sum(int(group.frames.sum()) for group in self._groups)
         self._limit = min(limit, self._total)
         if not self._total:
-            raise NotApplicable(f"{scenes}: holds no frame of the split {split}; give more clips")
+            raise NotApplicable(f"{scenes}: holds no frame of the split {split}; add clips")
 
     def __len__(self) -> int:
         return self._limit
 
-    def batches(self, wanted: Container[int] | None = None, *, images: bool = True) -> Iterator[list[Frame]]:
-        """The frames of the pool, or those whose numbers are `wanted`, in order; a row group in memory at a time."""
+    def batches(self, requested: Container[int] | None = None, *, images: bool = True) -> Iterator[list[Frame]]:
+        """The frames of the pool in order, or those with `requested` numbers; one row group in memory at a time."""
         batch: list[Frame] = []
-        for frame in self._frames(wanted, images):
+        for frame in self._frames(requested, images):
             batch.append(frame)
             if len(batch) == BATCH:
                 yield batch
@@ -73,25 +73,25 @@ class FramePool:
         if batch:
             yield batch
 
-    def _frames(self, wanted: Container[int] | None, images: bool) -> Iterator[Frame]:
+    def _frames(self, requested: Container[int] | None, images: bool) -> Iterator[Frame]:
         start = 0
         for group in self._groups:
             end = start + int(group.frames.sum())
-            # The frame of the pool with the number n is frame n * total // limit of the split.
+            # Frame n of the pool is frame n * total // limit of the split.
             numbers = range(-(-start * self._limit // self._total), -(-end * self._limit // self._total))
-            chosen = [number for number in numbers if wanted is None or number in wanted]
-            if chosen:
-                places = np.array([number * self._total // self._limit - start for number in chosen])
-                yield from self._read(group, chosen, places, images)
+            selected = [number for number in numbers if requested is None or number in requested]
+            if selected:
+                places = np.array([number * self._total // self._limit - start for number in selected])
+                yield from self._read(group, selected, places, images)
             start = end
 
-    def _read(self, found: _SplitGroup, numbers: list[int], places: np.ndarray, images: bool) -> Iterator[Frame]:
-        ends = np.cumsum(found.frames)
-        clips = np.searchsorted(ends, places, side="right")  # of each place, the number of its clip
-        moments = places - (ends - found.frames)[clips]
-        table = found.group.read(["clip_id", "group", *(["frames"] if images else [])])
+    def _read(self, split_group: _SplitGroup, numbers: list[int], places: np.ndarray, images: bool) -> Iterator[Frame]:
+        ends = np.cumsum(split_group.frames)
+        clips = np.searchsorted(ends, places, side="right")  # the number of the clip at each place
+        moments = places - (ends - split_group.frames)[clips]
+        table = split_group.group.read(["clip_id", "group", *(["frames"] if images else [])])
         names, groups = table["clip_id"].to_pylist(), table["group"].to_pylist()
-        rows = found.rows[clips]
+        rows = split_group.rows[clips]
         jpegs = frames_in(table, rows, moments) if images else repeat(b"")
         for number, row, moment, jpeg in zip(numbers, rows.tolist(), moments.tolist(), jpegs, strict=False):
             yield Frame(number, names[row], groups[row], moment, jpeg)

@@ -1,4 +1,4 @@
-"""Galleries of units: the frames that activate each most, side by side, dark where the unit does not respond."""
+"""Galleries of units: the frames that activate each unit most, side by side, dimmed where it does not respond."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,23 +16,23 @@ from earshot.explanation.receptive_fields import Fields
 from earshot.networks.crops import crop_frames
 
 SQUARE = 112  # px of a frame in a gallery
-DIMMED = 0.25  # brightness of what no unit of a gallery responds to
-SUBPIXEL = 4  # binary digits after the point of a circle's place
+DIMMED = 0.25  # brightness where the unit does not respond
+SUBPIXEL = 4  # fractional bits of a circle's position
 
 
 def lit(responding: np.ndarray, fields: tuple[Fields, Fields], side: int) -> np.ndarray:
-    """The part of a square that lies in the circle of a position: bool (SQUARE, SQUARE).
+    """The pixels of a square that lie in the circle of a responding position: bool (SQUARE, SQUARE).
 
     Args:
-        responding: which positions of a map count, bool (height, width).
-        fields: of the layer, from top to bottom and from left to right.
-        side: of the picture that the network saw, px.
+        responding: the responding positions of a map, bool (height, width).
+        fields: the receptive fields of the layer along rows and columns.
+        side: of the network's input image, px.
     """
     scale = SQUARE / side
     radius = scale * (fields[0].actual + fields[1].actual) / 4
     if not np.isfinite(radius):
         return np.full((SQUARE, SQUARE), responding.any())
-    # A circle's place is the middle of a px; of edges, from which fields count, it is half a px less.
+    # OpenCV counts from the middle of a px, fields count from its edge: hence the half px.
     rows, columns = (
         scale * axis.centers(count, side) - 0.5 for axis, count in zip(fields, responding.shape, strict=True)
     )
@@ -46,43 +46,43 @@ def lit(responding: np.ndarray, fields: tuple[Fields, Fields], side: int) -> np.
 def draw_squares(
     layers: Mapping[str, Layer],
     pool: FramePool,
-    strongest: Mapping[str, TopActivations],
+    top_frames: Mapping[str, TopActivations],
     fields: tuple[Fields, Fields],
-    shown: int,
+    frames_per_unit: int,
     scratch: Path,
 ) -> dict[str, np.ndarray]:
-    """The strongest frames of each unit by the networks' prefixes, uint8 (units, shown, SQUARE, SQUARE, 3), on disk.
+    """The top frames of each unit by the networks' prefixes, uint8 (units, frames, SQUARE, SQUARE, 3), on disk.
 
-    A position responds where it reaches half of the unit's maximum over all frames (Owens 2016, section 4.1); around
-    it, a circle of the px that matter to the unit is lit, and the rest of the frame is dimmed.
+    A position responds if it reaches half of the unit's maximum over all frames (Owens 2016, section 4.1). A circle
+    around it, as wide as its empirical receptive field, keeps its brightness; the rest of the frame is dimmed.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     squares: dict[str, np.ndarray] = {}
     places: dict[str, dict[int, list[tuple[int, int]]]] = {}  # units and ranks by the frame's number
     for prefix, layer in layers.items():
         file = scratch / f"{prefix}squares"
-        squares[prefix] = np.memmap(file, np.uint8, "w+", shape=(layer.units, shown, SQUARE, SQUARE, 3))
+        squares[prefix] = np.memmap(file, np.uint8, "w+", shape=(layer.units, frames_per_unit, SQUARE, SQUARE, 3))
         places[prefix] = defaultdict(list)
         for unit in range(layer.units):
-            for rank, number in enumerate(strongest[prefix].of(unit, shown)):
+            for rank, number in enumerate(top_frames[prefix].of(unit, frames_per_unit)):
                 places[prefix][number].append((unit, rank))
-    wanted = {number for each in places.values() for number in each}
+    requested = {number for each in places.values() for number in each}
     side = next(iter(layers.values())).network.image_size
-    for frames, maps in look_through(layers, pool.batches(wanted), pool.scenes, "galleries"):
+    for frames, maps in look_through(layers, pool.batches(requested), pool.scenes, "galleries"):
         small = crop_frames([frame.jpeg for frame in frames], SQUARE).permute(0, 2, 3, 1).numpy()
         for prefix, values in maps.items():
             units = sorted({unit for frame in frames for unit, _ in places[prefix].get(frame.number, ())})
-            found = dict(zip(units, values[:, units].float().cpu().numpy().swapaxes(0, 1), strict=True))
+            unit_maps = dict(zip(units, values[:, units].float().cpu().numpy().swapaxes(0, 1), strict=True))
             for place, frame in enumerate(frames):
                 for unit, rank in places[prefix].get(frame.number, ()):
-                    responding = found[unit][place] >= strongest[prefix].maxima[unit] / 2
+                    responding = unit_maps[unit][place] >= top_frames[prefix].maxima[unit] / 2
                     bright = lit(responding, fields, side)[..., None]
                     squares[prefix][unit, rank] = np.where(bright, small[place], small[place] * DIMMED)
     return squares
 
 
 def gallery(squares: np.ndarray) -> bytes:
-    """Squares (frames, SQUARE, SQUARE, 3) side by side, the first at the left, as JPEG; nothing where there is none."""
+    """Squares (frames, SQUARE, SQUARE, 3) side by side from the left, as JPEG; empty bytes without squares."""
     if not len(squares):
         return b""
     strip = np.concatenate(list(squares), axis=1)

@@ -1,4 +1,4 @@
-"""One layer of a network as maps of its units, of pictures as they are decoded."""
+"""The maps of the units of one layer, for images as they are decoded."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ NAMED = 6  # layers that an error names
 
 
 class Layer:
-    """The maps of `conv5`, or of a module of the network on the way to it, or of the pool after it.
+    """The maps of `conv5`, of a module before it, or of the pool after it.
 
-    A module that is run several times gives the map of the first. Nothing beyond it is computed.
+    A module that runs several times gives its first map. Later layers are not computed.
 
     Raises:
-        EarshotError: the network is not convolutional, or has no such module, or the module gives no maps.
+        EarshotError: the network is not convolutional, has no such module, or the module gives no maps.
     """
 
     def __init__(self, network: ImageEncoder, name: str) -> None:
@@ -36,17 +36,17 @@ class Layer:
         smallest = torch.zeros(1, 3, network.image_size, network.image_size, device=network.channel_mean.device)
         if name != CONV5 and name not in (maps := _names_of_maps(self.network, smallest)):
             some = maps[:: max(len(maps) // NAMED, 1)]
-            found = "is not in the network" if self._module is None else "gives no maps of single pictures"
-            raise EarshotError(f"layer {name!r} {found}; wanted {CONV5} or a module such as {', '.join(some)}")
+            reason = "is not in the network" if self._module is None else "gives no maps of single images"
+            raise EarshotError(f"layer {name!r} {reason}; expected {CONV5} or a module such as {', '.join(some)}")
         self.units = self.of(smallest).shape[1]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(pictures, units, height, width) of uint8 pictures (pictures, 3, image_size, image_size)."""
+        """Maps (images, units, height, width) of uint8 images (images, 3, image_size, image_size)."""
         return self.of(self.network.normalize(images))
 
     @torch.inference_mode()
     def of(self, normalized: Tensor) -> Tensor:
-        """The same of normalised pictures of any size."""
+        """The same for normalized images of any size."""
         if self._module is None:
             return self.network.convolve(normalized)
         with _stopping_at(self._module):
@@ -60,9 +60,9 @@ class Layer:
 def look_through(
     layers: Mapping[str, Layer], batches: Iterable[Sequence[Frame]], scenes: Path, title: str
 ) -> Iterator[tuple[Sequence[Frame], dict[str, Tensor]]]:
-    """Batches of frames and the maps that every layer makes of them; frames are decoded once, ahead.
+    """Batches of frames and their maps in every layer; frames are decoded once, in advance.
 
-    Networks see the middle square of a frame. Raises EarshotError for a frame that is no JPEG.
+    Networks take the middle square of a frame. Raises EarshotError for a frame that is not a JPEG.
     """
     size = next(iter(layers.values())).network.image_size
 
@@ -77,14 +77,14 @@ def look_through(
 
 @torch.inference_mode()
 def maps_of(layers: Mapping[str, Layer], images: Tensor) -> dict[str, Tensor]:
-    """The maps that every layer makes of pictures, on the device, in bfloat16 where it is fast."""
+    """The maps of images in every layer, on the device, in bfloat16 where it is fast."""
     device = get_device()
     with autocast("auto", device):
         return {prefix: layer(images.to(device)) for prefix, layer in layers.items()}
 
 
 class _Reached(Exception):
-    """Ends a run at the layer that is wanted, before anything could overwrite its maps in place."""
+    """Stops a forward pass at a layer, before a later one can overwrite its maps in place."""
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps
@@ -92,7 +92,7 @@ class _Reached(Exception):
 
 @contextmanager
 def _stopping_at(module: nn.Module) -> Iterator[None]:
-    def stop(module: nn.Module, given: tuple, maps: Tensor) -> None:
+    def stop(module: nn.Module, inputs: tuple, maps: Tensor) -> None:
         raise _Reached(maps)
 
     hook = module.register_forward_hook(stop)
@@ -104,13 +104,13 @@ def _stopping_at(module: nn.Module) -> Iterator[None]:
 
 @torch.inference_mode()
 def _names_of_maps(network: Convolutional, normalized: Tensor) -> list[str]:
-    """The modules that give maps, in the order in which they are run."""
-    found: list[str] = []
+    """The modules that give maps, in the order in which they run."""
+    map_names: list[str] = []
     names = {module: name for name, module in network.named_modules() if name}
 
-    def note(module: nn.Module, given: tuple, result: object) -> None:
-        if isinstance(result, Tensor) and result.dim() == 4 and names[module] not in found:
-            found.append(names[module])
+    def note(module: nn.Module, inputs: tuple, result: object) -> None:
+        if isinstance(result, Tensor) and result.dim() == 4 and names[module] not in map_names:
+            map_names.append(names[module])
 
     hooks = [module.register_forward_hook(note) for module in names]
     try:
@@ -118,7 +118,7 @@ def _names_of_maps(network: Convolutional, normalized: Tensor) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return map_names
 
 
 def _run(network: Convolutional, normalized: Tensor) -> None:

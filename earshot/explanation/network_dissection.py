@@ -1,8 +1,8 @@
-"""Units against the boxes of annotated pictures, the measure of Network Dissection (Bau 2017, section 2).
+"""The IoU of units with the boxes of annotated images, as in Network Dissection (Bau 2017, section 2).
 
-What a unit picks out of a picture is where its map, scaled to the picture, reaches the unit's threshold. It is
-compared with what a class covers by the intersection over the union, both summed over all pictures. Here boxes stand
-for the masks of the paper, and a unit that covers an object just covers its box in part.
+A unit picks out the px of an image where its map, scaled to the image, reaches the unit's threshold. The IoU with a
+class is the intersection over the union of these px and the px of the class, each summed over all images. Boxes stand
+in for the masks of the paper, so a unit that covers an object exactly covers only a part of its box.
 """
 
 from collections.abc import Sequence
@@ -18,34 +18,34 @@ from earshot.evaluation.images.voc_annotations import Objects, annotation_of, re
 from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.explanation.receptive_fields import scaled
 
-RASTER = 112  # px a side to which maps are scaled and on which boxes are drawn; half of 224 as in Bau's release
+RASTER = 112  # px per side of scaled maps and drawn boxes; half of 224, as in Bau's release
 UNITS_AT_ONCE = 256
-ROUNDING = np.float32(1e-5)  # of what lies between two equal values of a map
+ROUNDING = np.float32(1e-5)  # tolerance for interpolation between two equal values of a map
 
 
 @dataclass(frozen=True)
 class AnnotatedImages:
-    """The pictures of the test split of a VOC data_dir.
+    """The images of the test split of a VOC data_dir.
 
     Args:
         classes: in order.
-        files: of the pictures.
-        shown: which classes each picture shows, difficult objects aside, bool (pictures, classes).
-        boxed: whether there are annotations with boxes.
+        files: of the images.
+        labels: the classes in each image, without difficult objects, bool (images, classes).
+        boxed: whether annotations with boxes exist.
     """
 
     classes: list[str]
     files: list[Path]
-    shown: np.ndarray
+    labels: np.ndarray
     boxed: bool
 
     def objects(self, number: int) -> Objects:
-        """The objects of a picture, difficult ones too. Raises EarshotError as `read_objects` does."""
+        """The objects of an image, including difficult ones. Raises EarshotError as `read_objects` does."""
         return read_objects(annotation_of(self.files[number]), self.classes)
 
 
 def read_annotated(data_dir: Path) -> AnnotatedImages:
-    """The images of a folder. Raises EarshotError for another layout than VOC2007's, and where an image is missing."""
+    """The images of a folder. Raises EarshotError if the layout is not that of VOC2007 or an image is missing."""
     classes, splits = read_dataset(data_dir)
     files, labels = splits["test"]
     require_images(files)
@@ -53,9 +53,9 @@ def read_annotated(data_dir: Path) -> AnnotatedImages:
 
 
 def draw_boxes(objects: Objects) -> tuple[np.ndarray, Tensor]:
-    """What the classes of a picture cover: their numbers (present,), and float32 (RASTER * RASTER, present) of 0 and 1.
+    """The px covered by each class of an image: numbers (present,), float32 (RASTER * RASTER, present) of 0, 1.
 
-    The picture is squeezed to RASTER x RASTER px; a px whose middle lies in a box is covered.
+    The image is scaled to RASTER x RASTER px; a px is covered if its middle lies in a box.
     """
     middles = (np.arange(RASTER) + 0.5) / RASTER
     present = np.unique(objects.classes)
@@ -68,12 +68,12 @@ def draw_boxes(objects: Objects) -> tuple[np.ndarray, Tensor]:
 
 
 class Overlap:
-    """The px that units pick out and that classes cover, summed over pictures.
+    """The px that units pick out and that classes cover, summed over images.
 
     Args:
-        thresholds: from which on a unit picks a px out, (units,); at 0 it picks those above.
-        classes: how many there are.
-        rows, columns: what scales maps to RASTER px, (RASTER, height) and (RASTER, width).
+        thresholds: the values at or above which a unit picks out a px, (units,); at 0, values above 0.
+        classes: the number of classes.
+        rows, columns: matrices that scale maps to RASTER px, (RASTER, height) and (RASTER, width).
     """
 
     def __init__(self, thresholds: np.ndarray, classes: int, rows: Tensor, columns: Tensor) -> None:
@@ -84,9 +84,9 @@ class Overlap:
         self.both = np.zeros((len(thresholds), classes))
 
     def add(self, maps: Tensor, present: np.ndarray, covered: Tensor) -> None:
-        """A picture: float32 maps (units, height, width), and its boxes as `draw_boxes` gives them."""
+        """Add an image: float32 maps (units, height, width), and its boxes as `draw_boxes` returns them."""
         self.covered[present] += covered.sum(0).numpy()
-        # A scaled map is nowhere above the map's maximum.
+        # A scaled map never exceeds the maximum of the map.
         reaching = (maps.amax((1, 2), keepdim=True) >= self.thresholds).flatten().nonzero()[:, 0]
         for part in reaching.split(UNITS_AT_ONCE):
             picked = (scaled(maps[part], self.rows, self.columns) >= self.thresholds[part]).flatten(1).float()
@@ -96,11 +96,11 @@ class Overlap:
 
     @property
     def iou(self) -> np.ndarray:
-        """Intersection over union of every unit with every class: (units, classes), 0 where neither is anywhere."""
+        """Intersection over union of every unit with every class: (units, classes), 0 if both are empty."""
         union = self.picked[:, None] + self.covered - self.both
         return np.divide(self.both, union, out=np.zeros_like(union), where=union > 0)
 
 
 def best_classes(iou: np.ndarray, classes: Sequence[str]) -> list[tuple[str, float]]:
-    """The class whose boxes each unit covers best, and how well; "" for one that covers none."""
+    """The class whose boxes each unit covers best, and the IoU; "" for a unit that covers none."""
     return [(classes[row.argmax()] if row.any() else "", float(row.max())) for row in iou]

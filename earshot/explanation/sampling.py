@@ -1,4 +1,4 @@
-"""Drawing a few of many for an exhibit: by the seed, the same on every machine."""
+"""Random subsets for exhibits, which depend on the seed alone."""
 
 import heapq
 from collections.abc import Iterable, Sequence
@@ -10,9 +10,9 @@ from earshot.core.hashing import stable_hash
 
 
 def draw_evenly(classes: Sequence[str], count: int, seed: int) -> list[int]:
-    """The numbers of at most `count` items, drawn so that the classes take turns; classes: of each item.
+    """The numbers of at most `count` random items, alternating between classes; `classes`: the class of each item.
 
-    Items and classes stand in a random order.
+    Items and classes are in random order.
     """
     drawn = np.random.default_rng(seed)
     waiting: dict[str, list[int]] = {name: [] for name in drawn.permutation(sorted(set(classes))).tolist()}
@@ -23,5 +23,5 @@ def draw_evenly(classes: Sequence[str], count: int, seed: int) -> list[int]:
 
 
 def draw_names(names: Iterable[str], count: int, seed: int) -> set[str]:
-    """At most `count` of these names; a smaller number is a part of a larger one, and a new name moves one at most."""
+    """At most `count` random names. A smaller draw is a subset of a larger one; a new name replaces at most one."""
     return set(heapq.nsmallest(count, names, key=lambda name: stable_hash(f"{seed}/{name}")))

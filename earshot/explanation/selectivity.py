@@ -1,4 +1,4 @@
-"""What units are selective for: what their strongest frames and annotated pictures show, and which boxes they cover."""
+"""The selectivity of units: the classes of their top frames and top images, and the boxes that they cover."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,107 +19,109 @@ from earshot.explanation.network_dissection import RASTER, AnnotatedImages, Over
 from earshot.explanation.receptive_fields import Fields
 from earshot.pipeline.settings import settings
 
-JUDGED_SHARE = 5  # one in so many of the source videos, or of the pictures, at most
-QUANTILE = 0.01  # of all positions, above which a unit picks one out (Bau 2020; 2017 has .005)
+EVALUATED_SHARE = 5  # at most one in so many of the source videos, or of the images, counts as top
+QUANTILE = 0.01  # share of positions that a unit picks out (Bau 2020; Bau 2017 uses .005)
 IMAGES = 32  # in a batch
 
 Layers = Mapping[str, Layer]  # by the networks' prefixes
-UnitPurities = list[tuple[str, float]]  # of every unit a class, and how much it is that
+UnitPurities = list[tuple[str, float]]  # of every unit, a class and its share
 
 
 @dataclass(frozen=True)
-class JudgedUnits:
-    """What is told of the units of one network.
+class UnitSelectivity:
+    """The selectivity of the units of one network.
 
     Args:
         maxima: the largest activation of each over all frames, (units,).
-        shown, boxed: what its strongest frames, and its strongest pictures, show most, and the share of them.
-        covered: the class whose boxes it covers best, and the IoU; NaN where there are no boxes.
+        by_frames, by_images: the most frequent class of its top frames, or of its top images, and its share.
+        by_boxes: the class whose boxes it covers best, and the IoU; NaN without boxes.
     """
 
     maxima: np.ndarray
-    shown: UnitPurities
-    boxed: UnitPurities
-    covered: UnitPurities
+    by_frames: UnitPurities
+    by_images: UnitPurities
+    by_boxes: UnitPurities
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a pool of frames holds.
+    """The contents of a pool of frames.
 
     Args:
-        groups: source videos.
-        shares: of the frames, by what their clips are annotated with.
+        groups: the number of source videos.
+        shares: the share of frames whose clips have each annotation.
     """
 
     groups: int
     shares: dict[str, float]
 
 
-def count_pool(pool: FramePool, said: Mapping[str, Sequence[str]]) -> Counted:
-    """The source videos and annotations of a pool; said: annotations by clip."""
+def count_pool(pool: FramePool, annotations: Mapping[str, Sequence[str]]) -> Counted:
+    """The source videos and annotations of a pool; `annotations`: by clip."""
     groups: set[int] = set()
-    annotations: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for batch in pool.batches(images=False):
         groups |= {stable_hash(frame.group) for frame in batch}
         for frame in batch:
-            annotations.update(set(said.get(frame.clip_id, ())))
-    return Counted(len(groups), {name: count / len(pool) for name, count in annotations.items()})
+            counts.update(set(annotations.get(frame.clip_id, ())))
+    return Counted(len(groups), {name: count / len(pool) for name, count in counts.items()})
 
 
-def count_judged(top: int, pool: int) -> int:
-    """How many of a pool a unit is judged by."""
-    return max(min(top, pool // JUDGED_SHARE), 1)
+def count_evaluated(top: int, pool: int) -> int:
+    """The number of top items of a pool that define the purity of a unit."""
+    return max(min(top, pool // EVALUATED_SHARE), 1)
 
 
-def strongest_frames(layers: Layers, pool: FramePool, count: int) -> dict[str, TopActivations]:
-    """The strongest frames of all units, one a group, by the networks' prefixes."""
-    found = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
+def find_top_frames(layers: Layers, pool: FramePool, count: int) -> dict[str, TopActivations]:
+    """The top frames of all units, one per group, by the networks' prefixes."""
+    top_frames = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
     for frames, maps in look_through(layers, pool.batches(), pool.scenes, "units"):
         numbers = np.array([frame.number for frame in frames])
         groups, keys = hashes([frame.group for frame in frames]), hashes([_name(frame) for frame in frames])
         for prefix, values in maps.items():
-            found[prefix].add(values.amax((2, 3)).float().cpu().numpy(), numbers, groups, keys)
-    return found
+            top_frames[prefix].add(values.amax((2, 3)).float().cpu().numpy(), numbers, groups, keys)
+    return top_frames
 
 
-def judge_frames(
-    strongest: TopActivations, count: int, clips: Mapping[int, str], said: Mapping[str, Sequence[str]]
+def score_frames(
+    top_frames: TopActivations, count: int, clips: Mapping[int, str], annotations: Mapping[str, Sequence[str]]
 ) -> UnitPurities:
-    """What the `count` strongest frames of each unit show, and the share of them.
+    """The most frequent annotation of the `count` top frames of each unit, and its share.
 
     Args:
         clips: by the frames' numbers.
-        said: annotations by clip.
+        annotations: by clip.
     """
-    tops = ([said.get(clips[n], ()) for n in strongest.of(unit, count)] for unit in range(len(strongest.values)))
+    tops = (
+        [annotations.get(clips[n], ()) for n in top_frames.of(unit, count)] for unit in range(len(top_frames.values))
+    )
     return [purity(top, count) for top in tops]
 
 
-def clips_of_frames(pool: FramePool, strongest: Iterable[TopActivations]) -> dict[int, str]:
-    """The clips that the strongest frames of any unit are from, by their numbers."""
-    wanted = {number for each in strongest for number in np.unique(each.frames).tolist()}
-    return {frame.number: frame.clip_id for batch in pool.batches(wanted, images=False) for frame in batch}
+def clips_of_frames(pool: FramePool, top_frames: Iterable[TopActivations]) -> dict[int, str]:
+    """The clips of the top frames of all units, by the frames' numbers."""
+    requested = {number for each in top_frames for number in np.unique(each.frames).tolist()}
+    return {frame.number: frame.clip_id for batch in pool.batches(requested, images=False) for frame in batch}
 
 
-def judge_images(
+def score_images(
     layers: Layers, images: AnnotatedImages, fields: tuple[Fields, Fields], count: int
 ) -> dict[str, tuple[UnitPurities, UnitPurities]]:
-    """What the `count` strongest of annotated pictures show, and the boxes that units cover, as `Judged` has them."""
-    strongest = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
-    spread = {prefix: Distribution(layer.units) for prefix, layer in layers.items()}
+    """`by_images` and `by_boxes` of `UnitSelectivity`, from the `count` top images of each unit and the boxes."""
+    top_images = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
+    distributions = {prefix: Distribution(layer.units) for prefix, layer in layers.items()}
     keys = hashes([file.stem for file in images.files])
-    for rows, maps in _look_at_images(layers, images, "annotated pictures"):
+    for rows, maps in _look_at_images(layers, images, "annotated images"):
         for prefix, values in maps.items():
-            strongest[prefix].add(values.amax((2, 3)).float().cpu().numpy(), rows, keys[rows], keys[rows])
-            spread[prefix].add(values)
-    shown = {}
-    for prefix, each in strongest.items():
+            top_images[prefix].add(values.amax((2, 3)).float().cpu().numpy(), rows, keys[rows], keys[rows])
+            distributions[prefix].add(values)
+    by_images = {}
+    for prefix, each in top_images.items():
         tops = ([_classes_of(images, n) for n in each.of(unit, count)] for unit in range(len(each.values)))
-        shown[prefix] = [purity(top, count) for top in tops]
-    thresholds = {prefix: each.quantile(QUANTILE) for prefix, each in spread.items()}
-    covered = cover_boxes(layers, images, fields, thresholds) if images.boxed else {}
-    return {prefix: (each, covered.get(prefix, [("", np.nan)] * len(each))) for prefix, each in shown.items()}
+        by_images[prefix] = [purity(top, count) for top in tops]
+    thresholds = {prefix: each.quantile(QUANTILE) for prefix, each in distributions.items()}
+    by_boxes = cover_boxes(layers, images, fields, thresholds) if images.boxed else {}
+    return {prefix: (each, by_boxes.get(prefix, [("", np.nan)] * len(each))) for prefix, each in by_images.items()}
 
 
 def cover_boxes(
@@ -140,14 +142,14 @@ def cover_boxes(
 
 
 def hashes(names: Sequence[str]) -> np.ndarray:
-    """Numbers that stand for names, uint64 (names,)."""
+    """Hashes of names, uint64 (names,)."""
     return np.array([stable_hash(name) for name in names], np.uint64)
 
 
 def _look_at_images(
     layers: Layers, images: AnnotatedImages, title: str
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-    """Numbers of pictures, and what every layer makes of them, squeezed to the networks' size and seen whole."""
+    """Batches of image numbers and the maps of every layer; whole images are scaled to the networks' size."""
     size = layers[""].network.image_size
     batches = np.split(np.arange(len(images.files)), range(IMAGES, len(images.files), IMAGES))
 
@@ -159,21 +161,21 @@ def _look_at_images(
         yield rows, maps_of(layers, squeezed)
 
 
-def purity(shown: Sequence[Iterable[str]], judged: int) -> tuple[str, float]:
-    """What most of some frames show, and its share of `judged` frames; of two the first by name, of nothing "".
+def purity(labels: Sequence[Iterable[str]], total: int) -> tuple[str, float]:
+    """The most frequent class of some frames and its share of `total`; ties are ordered by name, "" without classes.
 
     Args:
-        shown: by each frame, which counts for all of it.
+        labels: the classes of each frame; the frame counts for all of them.
     """
-    counts = Counter(name for names in shown for name in set(names))
+    counts = Counter(name for names in labels for name in set(names))
     if not counts:
         return "", 0.0
     name = min(counts, key=lambda each: (-counts[each], each))
-    return name, counts[name] / judged
+    return name, counts[name] / total
 
 
 def _classes_of(images: AnnotatedImages, number: int) -> list[str]:
-    return [name for name, shown in zip(images.classes, images.shown[number], strict=True) if shown]
+    return [name for name, present in zip(images.classes, images.labels[number], strict=True) if present]
 
 
 def _name(frame: Frame) -> str:

@@ -1,8 +1,8 @@
-"""The tables of exhibits, Parquet files in data/explain/<exhibit>: what a report reads and a notebook can.
+"""The tables of exhibits: Parquet files in data/explain/<exhibit> for the report and for notebooks.
 
-Each exhibit's module says which columns its tables have. Pictures are JPEG (photographs, also with something drawn over
-them) or PNG (spectrograms and other graphs), sounds are MP3, videos MP4 (H.264 and AAC). A network is `encoder`,
-`wrong_sound` or `random`. Annotations are what humans said. A rank counts from 1.
+The module of each exhibit defines the columns of its tables. Images are JPEG (photographs, also with overlays) or PNG
+(spectrograms and other graphs), sounds are MP3, videos are MP4 (H.264 and AAC). A network is `encoder`, `wrong_sound`
+or `random`. Annotations come from humans. Ranks count from 1.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,8 +17,8 @@ from earshot.core.files import write_atomically
 from earshot.core.parquet import open_parquet
 
 METADATA_FILE = "exhibit.json"  # beside the tables
-NOTHING = "nothing"  # the fact that says why there is nothing to show
-ROW_GROUP = 50  # rows, of pictures and sounds: some megabytes
+SKIPPED = "skipped"  # key of the metadata: the reason why there are no tables
+ROW_GROUP = 50  # rows; with images and sounds some megabytes
 
 TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float32())
 INT, REAL, TEXT, BYTES, FLAG = pa.int32(), pa.float32(), pa.string(), pa.binary(), pa.bool_()
@@ -26,7 +26,7 @@ MOMENT = {"clip_id": TEXT, "moment": INT, "group": TEXT, "annotations": TEXTS}
 
 
 def write_table(folder: Path, tables: Mapping[str, pa.Schema], name: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write `<name>.parquet` of the columns `tables[name]`, whole or not at all, fifty rows in memory; their number."""
+    """Write `<name>.parquet` with the columns `tables[name]` atomically, 50 rows in memory; return their number."""
     waiting, schema, written = iter(rows), tables[name], 0
     with (
         write_atomically(folder / f"{name}.parquet") as temporary_path,
@@ -39,9 +39,9 @@ def write_table(folder: Path, tables: Mapping[str, pa.Schema], name: str, rows: 
 
 
 def read_table(folder: Path, name: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of `<name>.parquet`, of all columns or of some, one row group in memory at a time.
+    """The rows of `<name>.parquet`, with all columns or some, one row group in memory at a time.
 
-    Raises EarshotError where it is missing or damaged, or lacks one of the columns.
+    Raises EarshotError if the file is missing or damaged, or lacks one of the columns.
     """
     file = folder / f"{name}.parquet"
     with open_parquet(file, columns or (), "explain") as table:

@@ -1,4 +1,4 @@
-"""Videos as a browser plays them: MP4 of H.264 and AAC, its index first, so that it plays before all of it is read."""
+"""Videos for browsers: MP4 with H.264 and AAC, its index first, so that playback starts before the end is read."""
 
 import tempfile
 from collections.abc import Iterable
@@ -10,16 +10,16 @@ from PIL import Image
 
 from earshot.core.errors import EarshotError
 
-SOUND_RATE = 48_000  # Hz: AAC has few rates, and this one plays everywhere
+SOUND_RATE = 48_000  # Hz: AAC has few rates; all players support this one
 
 
 def mp4_of(frames: Iterable[Image.Image], size: tuple[int, int], rate: float, flac: bytes, seconds: float) -> bytes:
-    """Pictures, `rate` a second, and a sound as MP4: the same bytes every time.
+    """Frames, `rate` per second, and a sound as MP4; the bytes are reproducible.
 
     Args:
-        frames: all of one even width and height, `size`; they are held in memory.
+        frames: all of the same even width and height, `size`; they are kept in memory.
         flac: the sound, of one or two channels.
-        seconds: after which the video ends.
+        seconds: the length of the video.
 
     Raises:
         EarshotError: ffmpeg fails.
@@ -38,5 +38,5 @@ def mp4_of(frames: Iterable[Image.Image], size: tuple[int, int], rate: float, fl
             command.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), input=pixels, quiet=True)
         except ffmpeg.Error as error:
             last = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise EarshotError(f"a video could not be written: {' '.join(last)}") from None
+            raise EarshotError(f"ffmpeg cannot write a video: {' '.join(last)}") from None
         return video.read_bytes()

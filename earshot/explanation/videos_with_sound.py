@@ -1,4 +1,4 @@
-"""Whole clips under the map of where their sound comes from, as videos with their own sound."""
+"""Whole clips under their localization maps, as videos with sound."""
 
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -28,44 +28,46 @@ from earshot.networks.audio_visual_base import Correspondence
 from earshot.scenes import clips
 
 SPLIT = "test"
-FRAME_RATE = 10  # a second
-HEIGHT, WIDEST = 256, 456  # px of a video; what is wider is lower
-LONGEST_SECONDS = 30.0  # of a clip that are shown
-DRAWN = 3  # clips drawn for every video, lest one cannot be decoded any more
-LISTED = 250  # files in one listing of a folder
-# A clip was decoded before, within the limits of the stage extract; these only end what hangs.
+FRAME_RATE = 10  # frames per second
+HEIGHT, WIDEST = 256, 456  # px of a video; wider ones are lower
+LONGEST_SECONDS = 30.0  # maximum length of a video
+DRAWN = 3  # clips drawn for every video, in case some can no longer be decoded
+LISTED = 250  # files per listing of a folder
+# The stage extract has decoded the clips within its limits; these limits only stop a decoder that hangs.
 DECODE_SECONDS, MINUTES, MEGAPIXELS = 120.0, 60.0, 100.0
 
 
 def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, Any]]:
-    """At most params.videos clips of the test split, of different annotations while there are some.
+    """At most params.videos clips of the test split, alternating between annotations.
 
-    Raises EarshotError where a clip is no longer among corpus.clips.
+    Raises EarshotError if a clip is no longer in corpus.clips.
     """
-    said, wanted = read_all_annotations(context.annotations), clips.InputSpec.by(network)
-    names = list(clip_names(context.scenes, wanted, SPLIT))
-    classes = [next(iter(said.get(name, ())), "") for name in names]
+    annotations, spec = read_all_annotations(context.annotations), clips.InputSpec.by(network)
+    names = list(clip_names(context.scenes, spec, SPLIT))
+    classes = [next(iter(annotations.get(name, ())), "") for name in names]
     drawn = [names[number] for number in draw_evenly(classes, DRAWN * context.params.videos, context.seed)]
     if not drawn:
         return
-    listed, made = find_clips(context.clips, set(drawn), context.scratch), 0
+    listed, written = find_clips(context.clips, set(drawn), context.scratch), 0
     with Decoder(DECODE_SECONDS) as decoder:
         for name in drawn:
             if name not in listed:
-                raise EarshotError(f"{context.clips}: has no clip {name}, but data/scenes has; run the stage extract")
+                raise EarshotError(
+                    f"{context.clips}: has no clip {name}, which is in data/scenes; run the stage extract again"
+                )
             clip = listed[name]
             try:
                 decoded = decoder.decode(clip.path, clip.offset, clip.size, whole_clip())
-            except Refusal:  # it was decoded once, and is no longer
+            except Refusal:  # it can no longer be decoded
                 continue
-            yield video_row(name, said.get(name, []), decoded, network)
-            made += 1
-            if made == context.params.videos:
+            yield video_row(name, annotations.get(name, []), decoded, network)
+            written += 1
+            if written == context.params.videos:
                 return
 
 
 def find_clips(corpus: Path, names: Container[str], scratch: Path) -> dict[str, MediaFile]:
-    """Where the clips of these names are."""
+    """The locations of the clips with these names."""
 
     def listing(number: int) -> Path:
         return scratch / "listing" / f"{shard_name(number)}.json"
@@ -75,7 +77,7 @@ def find_clips(corpus: Path, names: Container[str], scratch: Path) -> dict[str, 
 
 
 def whole_clip() -> DecodeOptions:
-    """All of a clip: its sound, and FRAME_RATE pictures a second."""
+    """Options that decode all of a clip: its sound, and FRAME_RATE frames per second."""
     return DecodeOptions(
         places=(),
         frame_size=HEIGHT,
@@ -90,46 +92,46 @@ def whole_clip() -> DecodeOptions:
 
 
 def video_row(name: str, annotations: list[str], decoded: Decoded, network: Correspondence) -> dict[str, Any]:
-    """A clip whose every frame is under the map of itself and the sound centred on it, or the nearest whole slice."""
+    """A clip with a map over every frame, from the frame and the sound centered on it, or the nearest whole slice."""
     seconds = min(decoded.duration, LONGEST_SECONDS)
     jpegs = decoded.sequence[: int(seconds * FRAME_RATE)]
     maps = stretched(clip_maps(jpegs, decoded, network))
     size = _size(read_image(jpegs[0]))
 
-    def shown(number: int) -> Image.Image:
+    def overlay(number: int) -> Image.Image:
         return under_map(read_image(jpegs[number]).resize(size, Image.Resampling.BICUBIC), maps[number])
 
-    frames = (shown(number) for number in range(len(jpegs)))
+    frames = (overlay(number) for number in range(len(jpegs)))
     return {
         "clip_id": name,
         "annotations": annotations,
         "seconds": seconds,
-        "poster": jpeg_of(shown(len(jpegs) // 2), WIDEST),
+        "poster": jpeg_of(overlay(len(jpegs) // 2), WIDEST),
         "video": mp4_of(frames, size, FRAME_RATE, decoded.sound, seconds),
     }
 
 
 def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> np.ndarray:
     """The maps of all frames, log-odds, float32 (frames, SIDE, SIDE)."""
-    clip, wanted = clips.SceneClip("", "", decoded.duration, decoded.sound, (), ()), clips.InputSpec.by(network)
+    clip, spec = clips.SceneClip("", "", decoded.duration, decoded.sound, (), ()), clips.InputSpec.by(network)
     maps = []
     for first in range(0, len(jpegs), BATCH):
         numbers = range(first, min(first + BATCH, len(jpegs)))
-        starts = [CENTERED.start(clip, number / FRAME_RATE, wanted.seconds, 0) for number in numbers]
-        seen = torch.stack([_squeezed(jpegs[number], network.image_size) for number in numbers])
-        heard = torch.from_numpy(np.stack([wanted.cut(decoded.sound, start) for start in starts]))
-        maps.append(localization_maps(network, seen, heard))
+        starts = [CENTERED.start(clip, number / FRAME_RATE, spec.seconds, 0) for number in numbers]
+        pixels = torch.stack([_squeezed(jpegs[number], network.image_size) for number in numbers])
+        audio = torch.from_numpy(np.stack([spec.cut(decoded.sound, start) for start in starts]))
+        maps.append(localization_maps(network, pixels, audio))
     return np.concatenate(maps)
 
 
 def _squeezed(jpeg: bytes, side: int) -> Tensor:
-    """A frame as the benchmark shows pictures, whole: uint8 (3, side, side)."""
+    """A whole frame scaled as in the benchmark: uint8 (3, side, side)."""
     image = pil_to_tensor(read_image(jpeg))
     return interpolate(image[None], (side, side), mode="bilinear", antialias=True)[0]
 
 
 def _size(image: Image.Image) -> tuple[int, int]:
-    """Even width and height of a video, HEIGHT px high or lower."""
+    """Even width and height of a video, at most HEIGHT px high."""
     scale = min(HEIGHT / image.height, WIDEST / image.width)
     width, height = (max(2 * round(side * scale / 2), 2) for side in image.size)
     return width, height

@@ -1,1 +1,1 @@
-"""The report: a run, or several side by side, as one folder of pages to be opened from disk with no network."""
+"""The report: one run, or several side by side, as a folder of pages that open from disk without a network."""

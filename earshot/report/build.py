@@ -1,4 +1,4 @@
-"""How a report is written: an overview of one run or of several, a page an exhibit, and what was left out."""
+"""Write a report: an overview of one run or several, a page per exhibit, and the refusals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ START, REFUSALS = "index.html", "refusals"
 
 
 def write_report(sources: Sequence[Source], folder: Path) -> Site:
-    """Write the report of a run, or of several side by side, into `folder`; all of it, or it raises.
+    """Write the report of a run, or of several side by side, into `folder`.
 
-    Raises EarshotError for metrics, tables or pictures that cannot be read.
+    Raises EarshotError for metrics, tables or images that cannot be read.
     """
     pages = pages_of(sources)
     titles = {name: title_of(name, sources) for name in pages} | {REFUSALS: "Refusals"}
@@ -31,7 +31,7 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
         columns = [page.column(site, source, prefix) for source, prefix in zip(sources, prefixes, strict=True)]
         values = {"title": titles[name], "about": page.about, "columns": columns, "prefixes": prefixes}
         site.write_page(f"{name}.html", page.template, **values)
-        leads = [Column(column.run, column.lead, column.nothing) for column in columns]
+        leads = [Column(column.run, column.lead, column.skipped) for column in columns]
         cards.append({"file": f"{name}.html", "title": titles[name], "columns": leads})
     if len(sources) == 1:
         site.write_page(START, "index.html", title="Overview", cards=cards, **_overview(site, sources[0]))
@@ -43,7 +43,7 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
 
 
 def pages_of(sources: Sequence[Source]) -> dict[str, Page]:
-    """The pages by the names of exhibits: those of the runs in the order of their parameters, then other known ones."""
+    """The pages by exhibit: those of the runs in the order of their parameters, then the other known ones."""
     known = find_all("earshot.report.pages", "PAGE")
     keys = [key.split(".") for source in sources for key in source.params]
     listed = dict.fromkeys(parts[1] for parts in keys if parts[0] == "explain" and len(parts) > 2)
@@ -51,7 +51,7 @@ def pages_of(sources: Sequence[Source]) -> dict[str, Page]:
 
 
 def title_of(name: str, sources: Sequence[Source]) -> str:
-    """What an exhibit is called where it was made; else its name."""
+    """The title of an exhibit if a run has it, else its name."""
     titles = [source.exhibit(name).title for source in sources]
     return next(filter(None, titles), name.capitalize())
 
@@ -60,7 +60,7 @@ def _overview(site: Site, source: Source) -> dict[str, Any]:
     tables = overview.score_tables(source)
     beside = overview.beside_papers(source)
     return {
-        "question": overview.question(source.params, source.labels),
+        "summary": overview.run_summary(source.params, source.labels),
         "findings": overview.findings(source),
         "scores": overview.scores_chart(site, source, "scores"),
         "tables": tables,

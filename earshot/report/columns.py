@@ -1,4 +1,4 @@
-"""A page shows its subject in columns, one a run; what all columns have is the same, whatever the subject."""
+"""Pages of exhibits have one column per run; all columns have the same parts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,38 +10,38 @@ from earshot.report.sources import Exhibit, Source
 
 @dataclass(frozen=True)
 class Column:
-    """What one run shows on one page.
+    """The column of one run on one page.
 
     Args:
         run: the run's name.
-        lead: one sentence of what was learned.
-        nothing: why there is nothing to show; empty where there is.
-        facts: words and numbers of the exhibit, by name.
-        metrics: the numbers of its file in metrics/, by name.
-        view: what the page's template shows, by name.
+        lead: one sentence that sums up the result.
+        skipped: the reason why there is nothing to display, else empty.
+        metadata: words and numbers of the exhibit, by name.
+        metrics: the numbers in its metrics file, by name.
+        view: the values for the page's template, by name.
     """
 
     run: str
     lead: str
-    nothing: str = ""
+    skipped: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     view: Mapping[str, Any] = field(default_factory=dict)
 
 
-def nothing_to_display(run: str, exhibit: Exhibit) -> Column:
-    """The column of an exhibit that has nothing to show."""
-    return Column(run, f"Nothing to show: {exhibit.nothing}.", exhibit.nothing, exhibit.metadata, exhibit.metrics)
+def skipped_column(run: str, exhibit: Exhibit) -> Column:
+    """The column of an exhibit that was skipped."""
+    return Column(run, f"Skipped because {exhibit.skipped}.", exhibit.skipped, exhibit.metadata, exhibit.metrics)
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page that shows its subject in columns, one a run.
+    """A page with one column per run.
 
     Args:
-        about: what is shown, for who never saw such a page.
-        column: what one run shows; the last argument begins the names of what belongs to the run alone.
-        template: of templates/.
+        about: explains the page to a new reader.
+        column: builds the column of a run; its last argument is the prefix of the run's file names.
+        template: a file in templates/.
     """
 
     about: str

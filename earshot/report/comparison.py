@@ -1,22 +1,22 @@
-"""The start page of several runs: their scores in columns with differences, what differs in parameters and lists."""
+"""The start page of several runs: scores in columns with differences, changed parameters, different lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from earshot.report.curves import history_charts
-from earshot.report.overview import findings, in_yaml, question, scores_chart
+from earshot.report.overview import findings, in_yaml, run_summary, scores_chart
 from earshot.report.site import Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import Display, Grid, in_order
 
-OTHER_LISTS = "The runs have different {what} for {name}, so their scores may differ by what is missing: {lists}."
+OTHER_LISTS = "The runs have different {what} for {name}: {lists}. Their scores may differ for this reason alone."
 LISTS = {"clips_hash": "lists of clips", "items_hash": "lists of items"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A score in all runs, and how far each is from the first."""
+    """A score in all runs, and the differences from the first run."""
 
     title: str
     scores: Sequence[float | None]
@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A benchmark's scores, a column a run; what was trained first, then its controls."""
+    """The scores of a benchmark, one column per run; the trained network first, then its controls."""
 
     title: str
     rows: Sequence[Row]
@@ -38,12 +38,12 @@ class Table:
 
 
 def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
-    """All that the template of the comparison shows."""
+    """The values for the template of the comparison."""
     displays = {name: each for source in sources for name, each in source.displays.items()}
     displays = in_order(displays, [key for source in sources for key in source.params])
     return {
         "runs": [source.name for source in sources],
-        "questions": [question(source.params, source.labels) for source in sources],
+        "summaries": [run_summary(source.params, source.labels) for source in sources],
         "findings": [findings(source) for source in sources],
         "absent": [f"{source.name}: {source.absent}" for source in sources if source.absent],
         "warnings": other_lists(sources),
@@ -59,20 +59,20 @@ def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
 
 
 def other_lists(sources: Sequence[Source]) -> list[str]:
-    """In words, where the runs trained on other clips or were asked other items."""
-    told = []
+    """A sentence for each benchmark where the runs have different training clips or test items."""
+    warnings = []
     for key in sorted({key for source in sources for key in source.run.lists}):
         have = {source.name: source.run.lists[key] for source in sources if key in source.run.lists}
         if len(set(have.values())) > 1:
             name, _, kind = key.partition(".")
-            told.append(
+            warnings.append(
                 OTHER_LISTS.format(what=LISTS[kind], name=name, lists=", ".join(f"{n} {h}" for n, h in have.items()))
             )
-    return told
+    return warnings
 
 
 def changed_parameters(sources: Sequence[Source]) -> Numbers:
-    """The parameters that are not the same in all runs."""
+    """The parameters that differ between runs."""
     keys = dict.fromkeys(key for source in sources for key in source.params)
     rows = [
         (key, *values)
@@ -82,22 +82,22 @@ def changed_parameters(sources: Sequence[Source]) -> Numbers:
     return Numbers("Changed parameters", ("parameter", *(source.name for source in sources)), rows, "params.yaml")
 
 
-def _table(name: str, display: Display, found: Sequence[Grid | None]) -> Table:
-    """The scores of one benchmark: every column of what was trained, then every control."""
+def _table(name: str, display: Display, grids: Sequence[Grid | None]) -> Table:
+    """The scores of one benchmark: every column of the trained network, then every control."""
     keys: dict[tuple[str, str], str] = {}
-    for each in filter(None, found):
+    for each in filter(None, grids):
         many = len(each.columns) > 1
         for row, scores in each.rows.items():
             keys |= {
                 (row, key): f"{row}, {each.columns[key]}" if many else row for key in each.columns if key in scores
             }
         keys |= {(row, ""): row for row in each.alike}
-    own = {each.own for each in found if each}
-    rows = [Row(title, [_score(each, *key) for each in found], key[0] in own) for key, title in keys.items()]
+    own = {each.own for each in grids if each}
+    rows = [Row(title, [_score(each, *key) for each in grids], key[0] in own) for key, title in keys.items()]
     return Table(display.heading, rows, f"metrics/{name}.json")
 
 
-def _score(found: Grid | None, row: str, key: str) -> float | None:
-    if found is None:
+def _score(scores_grid: Grid | None, row: str, key: str) -> float | None:
+    if scores_grid is None:
         return None
-    return found.rows.get(row, {}).get(key) if key else found.alike.get(row)
+    return scores_grid.rows.get(row, {}).get(key) if key else scores_grid.alike.get(row)

@@ -1,4 +1,4 @@
-"""Charts of what metrics/ has as tables: the course of both trainings, and the scores of each class."""
+"""Charts of the tables in metrics/: the epochs of both trainings, and the scores of each class."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,35 +10,40 @@ from earshot.report.sources import Source
 from earshot.results.score_tables import CHANCE, leading_column
 
 MOST_CLASSES = 40  # bars in one chart
-# By the stage: the table of its epochs, and what it learns.
-HISTORIES = {"pretrain": ("history", "Telling the label"), "correspond": ("correspond_history", "Telling pairs")}
-# By what is drawn: the columns, and what each is called.
+# By stage: the table of its epochs, and the title of its charts.
+HISTORIES = {
+    "pretrain": ("history", "Predicting the label"),
+    "correspond": ("correspond_history", "Predicting whether image and audio match"),
+}
+# By chart: the columns and their labels.
 DRAWN = {
     "accuracy": {
-        "val_accuracy": "held out",
+        "val_accuracy": "validation",
         "train_accuracy": "training",
-        "wrong_sound_val_accuracy": "held out, wrong sound",
+        "wrong_sound_val_accuracy": "validation, wrong sound",
     },
-    "loss": {"val_loss": "held out", "train_loss": "training"},
+    "loss": {"val_loss": "validation", "train_loss": "training"},
 }
 
 
 def history_charts(site: Site, sources: Sequence[Source]) -> list[Chart]:
-    """Accuracy and loss by epoch of both trainings, of all runs in one chart."""
-    made = []
+    """Accuracy and loss by epoch of both trainings, all runs in one chart."""
+    charts = []
     for stage, (file, title) in HISTORIES.items():
         chances = [source.metrics(stage).get(CHANCE) for source in sources]
         levels = {CHANCE: min(known)} if (known := [chance for chance in chances if chance is not None]) else {}
         for what in DRAWN:
             drawn = _history_curves(sources, file, what)
             if drawn:
-                made.append(_history_chart(site, file, f"{title}: {what}", drawn, levels if what == "accuracy" else {}))
-    return made
+                charts.append(
+                    _history_chart(site, file, f"{title}: {what}", drawn, levels if what == "accuracy" else {})
+                )
+    return charts
 
 
 def _history_curves(sources: Sequence[Source], file: str, what: str) -> list[Curve]:
-    """The curves of all runs: of one run each has its colour, of several each run."""
-    many, made = len(sources) > 1, []
+    """The curves of all runs. For one run, each curve has its own color; for several, each run."""
+    many, result = len(sources) > 1, []
     for number, source in enumerate(sources):
         table = source.table(file)
         for style, (key, word) in enumerate(DRAWN[what].items()):
@@ -46,8 +51,8 @@ def _history_curves(sources: Sequence[Source], file: str, what: str) -> list[Cur
             if points:
                 x, y = zip(*points, strict=True)
                 name, color = (f"{source.name}, {word}", number) if many else (word, style)
-                made.append(Curve(name, x, y, color, style))
-    return made
+                result.append(Curve(name, x, y, color, style))
+    return result
 
 
 def _history_chart(site: Site, file: str, title: str, drawn: list[Curve], levels: Mapping[str, float]) -> Chart:
@@ -58,24 +63,24 @@ def _history_chart(site: Site, file: str, title: str, drawn: list[Curve], levels
     last = "; ".join(f"{curve.name} {curve.y[-1]:.3f}" for curve in drawn)
     numbers = Numbers(f"{title} by epoch", heads, rows, f"metrics/{file}.csv")
     draw = lambda: curves(drawn, "epoch", what, levels=levels)  # noqa: E731
-    return site.chart(f"{file}-{what}", draw, title, f"Lines by epoch, at the end: {last}", numbers)
+    return site.chart(f"{file}-{what}", draw, title, f"Lines by epoch. Last values: {last}", numbers)
 
 
 def class_charts(site: Site, source: Source) -> list[Chart]:
-    """The scores of each class, of the benchmarks that have them, in the column that stands for the benchmark."""
-    made = []
-    for name, found in source.grids.items():
+    """The scores of each class for the benchmarks that have them, in the benchmark's leading column."""
+    charts = []
+    for name, grid in source.grids.items():
         display, table = source.displays[name], source.table(f"{name}_classes")
-        key, metric = leading_column(display, found), display.class_score
+        key, metric = leading_column(display, grid), display.class_score
         own = "_".join([metric, *str(key).split("_")[1:]])
         if not metric or not table or own not in table[0]:
             continue
-        columns = {found.own: own} | {row: f"{prefix}{own}" for row, prefix in display.controls.items()}
+        columns = {grid.own: own} | {row: f"{prefix}{own}" for row, prefix in display.controls.items()}
         columns |= {row: f"{prefix}{metric}" for row, prefix in display.alike.items()} | {CHANCE: CHANCE}
-        there = {row: column for row, column in columns.items() if column in table[0]}
-        layer = f", {found.columns[key]}" if key and len(found.columns) > 1 else ""
-        made.append(_class_chart(site, name, f"{display.title} by class{layer}", table, there))
-    return made
+        available = {row: column for row, column in columns.items() if column in table[0]}
+        layer = f", {grid.columns[key]}" if key and len(grid.columns) > 1 else ""
+        charts.append(_class_chart(site, name, f"{display.title} by class{layer}", table, available))
+    return charts
 
 
 def _class_chart(
@@ -86,9 +91,9 @@ def _class_chart(
         (row["class"], *(_number(row[column]) for column in columns.values())) for row in table
     ]
     rows.sort(key=lambda row: (math.isnan(row[1]), -row[1], row[0]))
-    shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
-    rest = f" ({MOST_CLASSES // 2} best and worst of {len(rows)})" if len(shown) < len(rows) else ""
-    names, *scores = zip(*shown, strict=True)
+    displayed = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
+    rest = f" ({MOST_CLASSES // 2} best and worst of {len(rows)})" if len(displayed) < len(rows) else ""
+    names, *scores = zip(*displayed, strict=True)
     what = "average precision" if first.startswith("ap") else "accuracy"
     return site.chart(
         f"classes-{name}",
@@ -100,5 +105,5 @@ def _class_chart(
 
 
 def _number(text: str) -> float:
-    """A score of a table; none of a class that the benchmark could not score."""
+    """A score of a table; NaN for a class that the benchmark could not score."""
     return float(text) if text else math.nan

@@ -1,7 +1,7 @@
-"""The look of the report's charts, and how one is saved: SVG for light and for dark pages, and PNG for a paper.
+"""The style of the report's charts, saved as SVG for light and dark pages and as PNG for papers.
 
-The dark SVG is the light one with its colours exchanged, so the two cannot differ otherwise. Letters stay letters,
-which a browser sets in whatever script they are. Data colours are Okabe and Ito's with a contrast of 3:1 on both.
+The dark SVG is the light one with other colors. Text stays text, so that a browser can render any script. Data colors
+are those of Okabe and Ito with a contrast of 3:1 on both backgrounds.
 """
 
 import io
@@ -38,7 +38,7 @@ LOOK: dict[Any, Any] = {
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
 }
-# Of the networks: colour, marker, line.
+# Color, marker and line style of the networks.
 NETWORKS = {
     "encoder": (BLUE, "o", "-"),
     "wrong_sound": (VERMILION, "X", "--"),
@@ -50,7 +50,7 @@ OTHERS = (PURPLE, "D", "-.")
 def save_chart(draw: Callable[[], Figure], place: Path) -> tuple[int, int]:
     """Write <place>.svg, <place>-dark.svg and <place>.png; return the width and height of the first in CSS pixels."""
     with with_look(), warnings.catch_warnings():
-        # The fonts at hand lack letters of some annotation; in the SVG they are text and a browser has them.
+        # Installed fonts may lack glyphs of an annotation; in the SVG the browser renders the text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = draw()
         text = io.StringIO()
@@ -66,11 +66,11 @@ def save_chart(draw: Callable[[], Figure], place: Path) -> tuple[int, int]:
 
 
 def with_look() -> AbstractContextManager[None]:
-    """Within it, charts have the report's look."""
+    """A context in which charts have the report's style."""
     return matplotlib.rc_context(LOOK)
 
 
 def label(text: str) -> str:
-    """A stranger's text as a label of a chart: one short line that SVG can hold."""
+    """Untrusted text as the label of a chart: one short line that is valid in SVG."""
     text = printable(" ".join(text.split()))
     return text if len(text) <= LABEL_LENGTH else f"{text[: LABEL_LENGTH - 1]}…"

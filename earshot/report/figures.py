@@ -1,4 +1,4 @@
-"""The charts of the report: scores beside controls, curves, bars of classes, centroids of sounds, points of a map."""
+"""The charts of the report: scores with controls, curves, bars of classes, centroids, scatter plots."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from earshot.report.drawing import (
 )
 from earshot.results.charts import legend, plain
 
-WIDTH = 5.6  # inches, of a chart that a phone shows whole
-# Of a score and its controls: colour, marker and size.
+WIDTH = 5.6  # inches; fits a phone screen
+# Color, marker and size of a score and its controls.
 MARKS = {
     "sound": (BLUE, "o", 9),
     "descriptor": (BLUE, "o", 9),
@@ -39,13 +39,13 @@ OTHER_CONTROLS = "other controls"
 OTHER_MARK = (PURPLE, "^", 6)
 LINES = ("-", "--", "-.", ":")
 COLORS = (BLUE, VERMILION, GREEN, PURPLE)
-SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # both are told apart by colour-blind readers
-POINTS_AS_SHAPES = 1500  # more points are drawn as a picture within the SVG
+SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # both suit color-blind readers
+POINTS_AS_SHAPES = 1500  # more points are rasterized within the SVG
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart: its name, its points, and by which colour and which style of line it is known."""
+    """A line of a chart: its name, its points, and the indices of its color and line style."""
 
     name: str
     x: Sequence[float]
@@ -55,7 +55,7 @@ class Curve:
 
 
 def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """A line of marks a benchmark: its score and those of its controls, from 0 to 1."""
+    """One row of marks per benchmark: its score and those of its controls, from 0 to 1."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, scores in enumerate(rows.values()):
@@ -81,7 +81,7 @@ def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str, float] | None = None) -> Figure:
-    """Lines, and levels across all of them such as chance."""
+    """Lines, and horizontal levels such as chance."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     for line in lines:
@@ -106,7 +106,7 @@ def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str,
 def class_bars(
     names: Sequence[str], scores: Mapping[str, Sequence[float]], title: str, *, whole: bool = False
 ) -> Figure:
-    """A bar a class of what was trained, its controls as marks; the first of `scores` is what was trained."""
+    """One bar per class for the first entry of `scores`, the trained network; marks for the others, its controls."""
     figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * len(names)), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(scores.items()):
@@ -131,13 +131,13 @@ def class_bars(
 
 
 def sizes(shares: Sequence[float], purities: Sequence[float], chance_of: str) -> Figure:
-    """Clusters, the largest first: bars of their shares, and how much of each has its first annotation."""
+    """Bars of the shares of clusters, the largest first, and the part of each that has its first annotation."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     places = range(len(shares))
     axes.bar(places, shares, color=BLUE, width=0.8 if len(shares) < 100 else 1, label="of all moments")
-    told = [share * purity for share, purity in zip(shares, purities, strict=True)]
-    axes.bar(places, told, color=VERMILION, width=0.4, label=f"with {chance_of}")
+    annotated = [share * purity for share, purity in zip(shares, purities, strict=True)]
+    axes.bar(places, annotated, color=VERMILION, width=0.4, label=f"with {chance_of}")
     axes.set(xlabel="clusters, the largest first", ylabel="share of moments")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     plain(axes)
@@ -146,9 +146,9 @@ def sizes(shares: Sequence[float], purities: Sequence[float], chance_of: str) ->
 
 
 class CentroidCharts:
-    """The three charts of a centroid of textures; each is made once and shows one cluster after another.
+    """The three charts of a sound texture's centroid; the figures are reused for every cluster.
 
-    Made and saved with the same look (`with_look`), since axes take it when they are made.
+    Create and save them within `with_look`, since axes take their style when they are created.
 
     Args:
         frequencies: of the 32 channels, Hz.
@@ -157,12 +157,12 @@ class CentroidCharts:
 
     def __init__(self, frequencies: Sequence[float] | np.ndarray, rates: Sequence[float] | np.ndarray) -> None:
         self.frequencies, self.rates = np.asarray(frequencies), np.asarray(rates)
-        channels, nothing = np.arange(len(frequencies)), np.zeros(len(frequencies))
+        channels, zeros = np.arange(len(frequencies)), np.zeros(len(frequencies))
         with with_look():
             self._mean_figure = Figure(figsize=(WIDTH, 2.4))
             self._mean_axes = self._mean_figure.add_axes((0.11, 0.2, 0.85, 0.74))
-            self._band = self._mean_axes.fill_between(channels, nothing, nothing, color=BLUE, alpha=0.2, linewidth=0)
-            (self._line,) = self._mean_axes.plot(channels, nothing, color=BLUE, linewidth=1.8)
+            self._band = self._mean_axes.fill_between(channels, zeros, zeros, color=BLUE, alpha=0.2, linewidth=0)
+            (self._line,) = self._mean_axes.plot(channels, zeros, color=BLUE, linewidth=1.8)
             self._frequency_axis(self._mean_axes.xaxis, self._mean_axes.set_xlabel)
             self._mean_axes.set_ylabel("mean of the envelope")
             self._mean_axes.set_xlim(0, len(channels) - 1)
@@ -178,7 +178,7 @@ class CentroidCharts:
             self._modulation.axes.set_xlabel("modulation, Hz")
 
     def mean(self, mean: Sequence[float], spread: Sequence[float]) -> Figure:
-        """Mean of the envelopes by frequency, with the relative spread as a band around it."""
+        """Mean of the envelopes by frequency, with the relative spread as a band."""
         middle, width = np.asarray(mean), np.multiply(mean, spread)
         self._line.set_ydata(middle)
         self._band.set_data(np.arange(len(middle)), np.maximum(middle - width, 0), middle + width)
@@ -186,19 +186,19 @@ class CentroidCharts:
         return self._mean_figure
 
     def correlation(self, correlation: Sequence[float]) -> Figure:
-        """How much the envelopes of two channels rise and fall together."""
+        """Correlation of the envelopes of every two channels."""
         self._correlation.set_data(np.reshape(np.asarray(correlation, float), (len(self.frequencies), -1)))
         return self._correlation_figure
 
     def modulation(self, modulation: Sequence[float]) -> Figure:
-        """How fast the envelope of each channel changes."""
+        """Modulation power of the envelope of each channel, by rate."""
         values = np.reshape(np.asarray(modulation, float), (len(self.frequencies), -1))
         self._modulation.set_data(values)
         self._modulation.set_clim(values.min(), max(values.max(), values.min() + 1e-6))
         return self._modulation_figure
 
     def _image(self, shape: tuple[int, int], title: str, **look: Any) -> tuple[Figure, AxesImage]:
-        """A picture by channel, with the scale of its colours beside it."""
+        """An image by channel, with a color bar."""
         figure = Figure(figsize=(3.6, 3.1))
         axes = figure.add_axes((0.16, 0.16, 0.6, 0.78))
         image = axes.imshow(np.zeros(shape), origin="lower", aspect="auto", interpolation="nearest", **look)
@@ -217,7 +217,7 @@ class CentroidCharts:
 
 
 def class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], title: str) -> Figure:
-    """Bars side by side, a group a class and a bar a network."""
+    """Grouped bars: one group per class, one bar per network."""
     figure = Figure(figsize=(WIDTH, 1.1 + (0.12 + 0.14 * len(counts)) * len(names)), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / max(len(counts), 1)
@@ -235,16 +235,23 @@ def class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], titl
 
 
 def scatter(x: Sequence[float], y: Sequence[float], marks: Sequence[int], names: Sequence[str]) -> Figure:
-    """Points of a map, by annotation; the last name stands for all others."""
+    """Points by annotation; the last name stands for all other annotations."""
     figure = Figure(figsize=(4.6, 4.6 + 0.18 * len(names) / 3), layout="constrained")
     axes = figure.subplots()
     across, up, of = np.asarray(x), np.asarray(y), np.asarray(marks)
     many = len(across) > POINTS_AS_SHAPES
     for number, name in enumerate(names):
-        shown = of == number
+        selected = of == number
         color, marker = point_look(number, len(names))
         axes.scatter(
-            across[shown], up[shown], s=14, c=color, marker=marker, linewidths=0, label=label(name), rasterized=many
+            across[selected],
+            up[selected],
+            s=14,
+            c=color,
+            marker=marker,
+            linewidths=0,
+            label=label(name),
+            rasterized=many,
         )
     axes.set(xticks=[], yticks=[], xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_aspect("equal")
@@ -253,31 +260,31 @@ def scatter(x: Sequence[float], y: Sequence[float], marks: Sequence[int], names:
     return figure
 
 
-# Colour and marker of an annotation change together, with 7 and 5 of them: 35 annotations are told apart.
+# 7 colors and 5 markers cycle together: they distinguish 35 annotations.
 POINT_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#2f9bd6", "#8a5a44")
 POINT_MARKERS = ("o", "s", "^", "D", "v")
 MOST_ANNOTATIONS = len(POINT_COLORS) * len(POINT_MARKERS)
 
 
 def point_look(number: int, names: int) -> tuple[str, str]:
-    """Colour and marker of an annotation by its number; grey dots of the last, which are all others."""
+    """Color and marker of an annotation by its number; gray dots for the last, which stands for all others."""
     if number == names - 1:
         return MUTED, "."
     return POINT_COLORS[number % len(POINT_COLORS)], POINT_MARKERS[number % len(POINT_MARKERS)]
 
 
 def network_rank(network: str) -> tuple[int, str]:
-    """Networks are sorted by it: the trained one first, then its controls."""
+    """The sort key of networks: the trained one first, then its controls."""
     return ([*NETWORKS].index(network) if network in NETWORKS else len(NETWORKS), network)
 
 
 def network_name(network: str) -> str:
-    """What a network is called in words."""
+    """The displayed name of a network."""
     return {"encoder": "trained", "wrong_sound": "wrong sound", "random": "random weights"}.get(network, network)
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Ticks across at whole numbers alone."""
+    """Ticks of the x axis at whole numbers only."""
     locator: Any = axes.xaxis.get_major_locator()
     locator.set_params(integer=True)
 

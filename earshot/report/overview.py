@@ -1,4 +1,4 @@
-"""The start page: the question, the corpus, every score beside its controls, curves, classes, and all parameters."""
+"""The start page: a summary, the corpus, every score with its controls, curves, classes, and all parameters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ CORRESPONDENCE = {"ave": "AVE-Net", "l3": "L3-Net", "avol": "AVOL-Net", "multise
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """A benchmark's grid, as the page shows it."""
+    """The grid of a benchmark for the page."""
 
     title: str
     metric: str
@@ -33,7 +33,7 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class Beside:
-    """A paper's table with the run in it: its heading, how the setting differs, and its lines."""
+    """A paper's table with the run in it."""
 
     title: str
     source: str
@@ -42,8 +42,8 @@ class Beside:
     rendered: bool
 
 
-def question(params: Mapping[str, Any], labels: str) -> str:
-    """What was trained on what, in sentences; `labels`: what a label is."""
+def run_summary(params: Mapping[str, Any], labels: str) -> str:
+    """Sentences on what was trained on what; `labels` describes the labels."""
     corpus = corpus_in_words(params)
     backbone = str(params.get("pretrain.backbone"))
     network = f"{BACKBONES.get(backbone, backbone)} ({_size(params, 'pretrain')})"
@@ -51,14 +51,16 @@ def question(params: Mapping[str, Any], labels: str) -> str:
     if params.get("pretrain.epochs") == 0:
         first = f"{network} was not trained."
     else:
-        told = "" if params.get("label.control") != "wrong-sound" else ", dealt from other videos, the control"
-        first = f"{network} learned from single frames of {corpus} to tell {labels}{told}."
-    second = f"{pairs} learned whether a picture and a sound belong together."
+        control = (
+            "" if params.get("label.control") != "wrong-sound" else " (the wrong-sound control: sounds of other videos)"
+        )
+        first = f"{network} learned from single frames of {corpus} to predict {labels}{control}."
+    second = f"{pairs} learned to predict whether an image and audio match."
     return f"{first} {second[:1].upper()}{second[1:]}" if params.get("correspond.epochs") else first
 
 
 def corpus_in_words(params: Mapping[str, Any]) -> str:
-    """Where clips come from."""
+    """The origin of the clips in words."""
     if params.get("corpus.clips") != "data/clips":
         return f"the videos in {params.get('corpus.clips')}"
     manifest = str(params.get("corpus.manifest"))
@@ -73,7 +75,7 @@ def _size(params: Mapping[str, Any], stage: str) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """One benchmark in a glance: what was learned, and its controls."""
+    """The leading score of a benchmark, and its controls."""
 
     title: str
     score: float
@@ -81,21 +83,21 @@ class Finding:
 
 
 def findings(source: Source) -> list[Finding]:
-    """What was learned, of the benchmarks that tell most of it: seeing, and hearing what is seen."""
-    told = []
-    for name, found in source.grids.items():
+    """The scores of the benchmarks marked for the top of the page."""
+    result = []
+    for name, grid in source.grids.items():
         display = source.displays[name]
-        key = leading_column(display, found)
-        if display.at_a_glance and key in found.rows.get(OWN, {}):
-            scores = found.beside(key)
-            layer = f"{found.columns[key]}, " if len(found.columns) > 1 else ""
-            title = f"{display.title}, {layer}{display.metric or found.columns[key]}"
-            told.append(Finding(title, scores.pop(OWN), [*scores.items()]))
-    return told
+        key = leading_column(display, grid)
+        if display.at_a_glance and key in grid.rows.get(OWN, {}):
+            scores = grid.beside(key)
+            layer = f"{grid.columns[key]}, " if len(grid.columns) > 1 else ""
+            title = f"{display.title}, {layer}{display.metric or grid.columns[key]}"
+            result.append(Finding(title, scores.pop(OWN), [*scores.items()]))
+    return result
 
 
 def score_tables(source: Source) -> list[ScoreTable]:
-    """Every benchmark's scores beside its controls."""
+    """The scores of every benchmark with its controls."""
     return [
         ScoreTable(source.displays[name].title, source.displays[name].metric, each, f"metrics/{name}.json")
         for name, each in source.grids.items()
@@ -103,10 +105,10 @@ def score_tables(source: Source) -> list[ScoreTable]:
 
 
 def pretext_scores(source: Source) -> list[Numbers]:
-    """How well the two trainings told what they were trained to tell, on held-out clips."""
+    """The validation accuracies of the two trainings."""
     titles = {
-        "pretrain": "The label of a sound, told from a held-out frame",
-        "correspond": "Whether a held-out picture and sound belong together",
+        "pretrain": "Accuracy of the label predicted from a frame (validation clips)",
+        "correspond": "Accuracy of image and audio matches (validation clips)",
     }
     rows = {
         "val_accuracy": "sound",
@@ -114,92 +116,94 @@ def pretext_scores(source: Source) -> list[Numbers]:
         "majority": "majority",
         "chance": "chance",
     }
-    made = []
+    tables = []
     for stage, title in titles.items():
         values = source.metrics(stage)
-        told = [(name, f"{values[key]:.3f}") for key, name in rows.items() if values.get(key) is not None]
-        made += [Numbers(title, ("", "accuracy"), told, f"metrics/{stage}.json")] if told else []
-    return made
+        scores = [(name, f"{values[key]:.3f}") for key, name in rows.items() if values.get(key) is not None]
+        tables += [Numbers(title, ("", "accuracy"), scores, f"metrics/{stage}.json")] if scores else []
+    return tables
 
 
 def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
-    """One line a benchmark: the column that stands for it, beside its controls."""
+    """One row per benchmark: its leading column with its controls."""
     rows = {}
-    for benchmark, found in source.grids.items():
+    for benchmark, grid in source.grids.items():
         display = source.displays[benchmark]
-        key = leading_column(display, found)
-        scores = {row: score for row, score in found.beside(key).items() if 0 <= score <= 1}
-        rows[display.brief or display.title + (f", {found.columns[key]}" if key and len(found.columns) > 1 else "")] = (
+        key = leading_column(display, grid)
+        scores = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
+        rows[display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")] = (
             scores
         )
     if not rows:
         return None
-    told = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
-    return site.chart(name, lambda: score_dots(rows), "Scores beside their controls", f"A line of marks each: {told}")
+    summary = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
+    return site.chart(
+        name, lambda: score_dots(rows), "Scores and their controls", f"One row of marks per benchmark: {summary}"
+    )
 
 
 def beside_papers(source: Source) -> list[Beside]:
-    """The papers' tables of which the run is a row: what is published, the run, and its controls, in per cent."""
-    made = []
+    """The papers' tables that have the run as a row: published scores, the run, and its controls, in percent."""
+    tables = []
     for table in published_tables():
         row = table.row_of(source.run.params) if table.admits(source.run.params) else None
-        if row is None or table.classes:  # classes of another tree have no published score
+        if row is None or table.classes:  # other classes have no published scores
             continue
         if not has_scores(table, source.run):
             continue
         section = Section(table, 1, {}, [Group(row, row.name, {}, {}, [source.run])])
-        told = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
-        if any(line.kind == "published" and any(line.scores.values()) for line in told):
-            where = f"{table.source}, row {row.name}"
-            made.append(Beside(table.title, where, [*section.columns], told, section.rendered))
-    return made
+        displayed_lines = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
+        if any(line.kind == "published" and any(line.scores.values()) for line in displayed_lines):
+            row_source = f"{table.source}, row {row.name}"
+            tables.append(Beside(table.title, row_source, [*section.columns], displayed_lines, section.rendered))
+    return tables
 
 
 def cell(value: Score | float | None) -> str:
-    """A score of a paper's table, in per cent."""
+    """A score of a paper's table, in percent."""
     if value is None:
         return "–"
     return f"{value.mean:.1f}" if isinstance(value, Score) else f"{value:g}"
 
 
 def corpus_metadata(source: Source) -> list[tuple[str, str, str]]:
-    """What there is of the corpus: name, value, and the file where it stands."""
+    """Numbers of the corpus: name, value, and file."""
     download, extract, describe = (source.metrics(name) for name in ("download", "extract", "describe"))
     if source.params.get("corpus.clips") != "data/clips":
-        download = {}  # of another corpus
-    told = []
+        download = {}  # it belongs to another corpus
+    entries = []
     if download:
         pending = f", {download['clips_pending']:,} pending" if download.get("clips_pending") else ""
-        told.append(("asked for", f"{download['clips_requested']:,} clips", "download.json"))
-        told.append(("downloaded", f"{download['clips_kept']:,} clips{pending}", "download.json"))
+        entries.append(("requested", f"{download['clips_requested']:,} clips", "download.json"))
+        entries.append(("downloaded", f"{download['clips_kept']:,} clips{pending}", "download.json"))
     if extract:
         kept = f"{extract['clips_kept']:,} of {extract['clips_in']:,} clips, {extract['moments']:,} moments"
-        told.append(("kept", kept, "extract.json"))
+        entries.append(("kept", kept, "extract.json"))
     for file, values in (("download.json", download), ("extract.json", extract)):
         for key, value in values.items():
             kind, _, reason = key.partition("_")
-            told += [(f"{kind}: {reason}", f"{value:,} clips", file)] if kind in ("refused", "flagged") else []
+            entries += [(f"{kind}: {reason}", f"{value:,} clips", file)] if kind in ("refused", "flagged") else []
     if describe:
-        told.append(("silent", f"{describe['silent']:,} of {describe['moments']:,} moments", "describe.json"))
+        entries.append(("silent", f"{describe['silent']:,} of {describe['moments']:,} moments", "describe.json"))
     splits = [row for row in source.table("completeness") if row["class"] == EVERY_CLIP and row["split"] != ALL]
     if splits:
         words = ", ".join(f"{row['split']} {int(row['kept']):,}" for row in splits)
-        told.append(("splits", words, "completeness.csv"))
+        entries.append(("splits", words, "completeness.csv"))
     if extract.get("clips_hash"):
-        told.append(("list of clips", extract["clips_hash"], "extract.json"))
-    return [(name, value, f"metrics/{file}") for name, value, file in told]
+        entries.append(("list of clips", extract["clips_hash"], "extract.json"))
+    return [(name, value, f"metrics/{file}") for name, value, file in entries]
 
 
 def lists(source: Source) -> Numbers:
-    """The hashes of the list of clips and of the items asked, by benchmark or stage."""
-    found = source.run.lists
-    names = sorted({key.partition(".")[0] for key in found})
-    rows = [(name, found.get(f"{name}.clips_hash", ""), found.get(f"{name}.items_hash", "")) for name in names]
-    return Numbers("Numbers of other hashes come from other clips or items", ("metrics/", "clips", "items"), rows)
+    """The hashes of the training clips and of the test items, by benchmark or stage."""
+    hashes = source.run.lists
+    names = sorted({key.partition(".")[0] for key in hashes})
+    rows = [(name, hashes.get(f"{name}.clips_hash", ""), hashes.get(f"{name}.items_hash", "")) for name in names]
+    return Numbers("Scores compare only if their hashes are equal", ("metrics/", "clips", "items"), rows)
 
 
 def versions() -> Numbers:
-    """The main packages and their versions, as they are installed where the report is made."""
+    """The installed versions of the main packages."""
     rows = [(name, metadata.version(name)) for name in PACKAGES]
     return Numbers("Versions", ("package", "version"), rows, "requirements.txt")
 
@@ -214,21 +218,21 @@ def parameters(params: Mapping[str, Any]) -> list[Numbers]:
 
 
 def in_yaml(value: Any) -> str:
-    """A value as --set takes it."""
+    """A value in the syntax of --set."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(in_yaml, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def plot_tables(source: Source) -> dict[str, list[dict[str, Any]]]:
-    """Tables that `dvc plots` draws and metrics/ has in no such form: all scores of the run in one row, beside its
-    clusters, so that runs make a curve; and how complete each class is, in a row each.
+    """Tables for `dvc plots`: all scores of the run in one row with its number of clusters, so that runs form a curve;
+    and the completeness of each class, one row each.
     """
     scores = {
-        f"{name}_{prefix}{key}": found.rows[row][key]
-        for name, found in source.grids.items()
-        for row, prefix in {found.own: "", **source.displays[name].controls}.items()
-        for key in found.rows.get(row, ())
+        f"{name}_{prefix}{key}": grid.rows[row][key]
+        for name, grid in source.grids.items()
+        for row, prefix in {grid.own: "", **source.displays[name].controls}.items()
+        for key in grid.rows.get(row, ())
     }
     rows = [row for row in source.table("completeness") if row["split"] == ALL and row["class"] != EVERY_CLIP]
     complete = [{"class": row["class"], "share_kept": row["share_kept"]} for row in rows]

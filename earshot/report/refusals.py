@@ -1,4 +1,4 @@
-"""Refusals: which clips were left out, at which stage and why, and how complete each split and class is."""
+"""Refusals: the clips that were left out, by stage and reason, and the completeness of each split and class."""
 
 from collections import Counter
 from typing import Any
@@ -9,30 +9,30 @@ from earshot.report.columns import Column, Page
 from earshot.report.site import Numbers, Site, share
 from earshot.report.sources import LEDGERS, Source
 
-MOST_ROWS = 1000  # refusals that are listed, of a stage
+MOST_ROWS = 1000  # refusals listed per stage
 MOST_CLASSES = 200
 STAGES = {"download": "Downloading", "extract": "Extracting"}
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
-    """What a run left out."""
+    """The refusals of a run."""
     stages = [_stage(source, stage) for stage in LEDGERS]
-    asked = max((stage["clips"] for stage in stages), default=0)
-    if not asked:
-        why = source.absent or "there is no ledger below data/clips and data/scenes"
-        return Column(source.name, f"Nothing to show: {why}.", why)
+    requested = max((stage["clips"] for stage in stages), default=0)
+    if not requested:
+        why = source.absent or "there is no ledger in data/clips and data/scenes"
+        return Column(source.name, f"Skipped because {why}.", why)
     view = {"stages": stages, "reasons": _reasons(stages), "splits": _completeness(source)}
-    left = sum(stage["left_out"] for stage in stages)
-    told = (
-        f"{left:,} of {asked:,} clips were left out, each with its reason."
-        if left
-        else f"No clip was left out of {asked:,}."
+    left_out = sum(stage["left_out"] for stage in stages)
+    lead = (
+        f"{left_out:,} of {requested:,} clips were left out; each has a reason."
+        if left_out
+        else f"None of the {requested:,} clips was left out."
     )
-    return Column(source.name, told, view=view)
+    return Column(source.name, lead, view=view)
 
 
 def _stage(source: Source, stage: str) -> dict[str, Any]:
-    """The counts of a stage's ledger and the first of its refusals; one shard in memory at a time."""
+    """The counts of a stage's ledger and its first refusals; one shard in memory at a time."""
     counts: Counter[tuple[str, str]] = Counter()
     listed: list[Any] = []
     for shard in source.ledger_shards(stage):
@@ -59,7 +59,7 @@ def _reasons(stages: list[dict[str, Any]]) -> Numbers:
         for (status, reason), number in sorted(stage["counts"].items(), key=lambda item: (-item[1], item[0]))
         if reason
     ]
-    return Numbers("Left out, by stage and reason", ("stage", "status", "reason", "what it tells of", "clips"), rows)
+    return Numbers("Left out, by stage and reason", ("stage", "status", "reason", "concerns", "clips"), rows)
 
 
 def _kind(reason: str) -> str:
@@ -71,7 +71,7 @@ def _kind(reason: str) -> str:
 
 
 def _completeness(source: Source) -> list[Numbers]:
-    """By split, and by class the least complete first."""
+    """Tables by split, and by class with the least complete first."""
     rows = source.table("completeness")
     heads = ("requested", "kept", "share kept", "pending", "refused")
     splits = [(row["split"], *_counts(row)) for row in rows if row["class"] == EVERY_CLIP]
@@ -87,12 +87,12 @@ def _completeness(source: Source) -> list[Numbers]:
 
 
 def _counts(row: dict[str, str]) -> tuple[int, int, str, int, int]:
-    asked, kept, pending, refused = (int(row[name]) for name in ("requested", "kept", "pending", "refused"))
-    return asked, kept, share(float(row["share_kept"])), pending, refused
+    requested, kept, pending, refused = (int(row[name]) for name in ("requested", "kept", "pending", "refused"))
+    return requested, kept, share(float(row["share_kept"])), pending, refused
 
 
 PAGE = Page(
-    "What was left out, at which stage and why: nothing vanishes without a row.",
+    "The clips that were left out, with the stage and the reason. Every missing clip has a row.",
     column,
     "refusals.html",
 )

@@ -1,7 +1,7 @@
-"""The folder of a report: pages from templates, pictures and sounds as files, charts as SVG and PNG.
+"""The folder of a report: pages from templates, images and sounds as files, charts as SVG and PNG.
 
-Whatever comes from a corpus is a stranger's text: templates escape it, and no file is named by it. Media are named by
-their bytes, so that the same bytes are written once. Nothing holds a date, so the same run gives the same bytes.
+Text from a corpus is untrusted: templates escape it, and file names never contain it. The names of media are hashes of
+their bytes, so equal files are written once. No file contains a date, so a run always gives the same bytes.
 """
 
 import csv
@@ -23,14 +23,14 @@ from earshot.report.drawing import save_chart
 from earshot.report.figures import network_name
 
 STATIC = ("report.css", "report.js", "icon.svg")
-CAPTION_LENGTH = 120  # characters of an annotation that are shown
-DIGITS = 20  # hexadecimal, of a file's name
+CAPTION_LENGTH = 120  # characters displayed of an annotation
+DIGITS = 20  # hexadecimal digits in a file name
 FORMATS = {"JPEG": "jpg", "PNG": "png"}
 
 
 @dataclass(frozen=True)
 class ReportImage:
-    """A picture in the report: its file below the folder, and its size in px."""
+    """An image in the report: its file relative to the folder, and its size in px."""
 
     file: str
     width: int
@@ -39,7 +39,7 @@ class ReportImage:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A table of numbers: its caption, the columns' titles, the rows, and the file where they stand."""
+    """A table of numbers: its caption, the titles of columns, the rows, and the source file."""
 
     caption: str
     columns: Sequence[str]
@@ -47,13 +47,13 @@ class Numbers:
     source: str = ""
 
     def is_word(self, column: int) -> bool:
-        """Whether a column holds words, which stand on the left, and not numbers."""
+        """Whether a column holds words, which are left-aligned, and not numbers."""
         return all(isinstance(row[column], str) and not row[column][:1].isdigit() for row in self.rows)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in the report: figures/<name>.svg, its size, what it shows in words, and its numbers."""
+    """A chart in the report: figures/<name>.svg, its size, its description, and its numbers."""
 
     name: str
     width: int
@@ -64,12 +64,12 @@ class Chart:
 
 
 class Site:
-    """A report that grows in `folder`.
+    """A report in `folder`.
 
     Args:
-        folder: which is emptied.
-        title: the run's name, or those of several.
-        pages: file and title of each page of the navigation.
+        folder: emptied first.
+        title: the name of the run, or of several.
+        pages: file and title of each page in the navigation.
     """
 
     def __init__(self, folder: Path, title: str, pages: Mapping[str, str]) -> None:
@@ -84,10 +84,10 @@ class Site:
         self._environment.globals |= {"site": title, "pages": pages, "network_name": network_name}
 
     def __str__(self) -> str:
-        return f"{self.pages:,} pages, {self.charts:,} charts, {len(self._written):,} pictures and sounds"
+        return f"{self.pages:,} pages, {self.charts:,} charts, {len(self._written):,} images and sounds"
 
     def write_page(self, file: str, template: str, **values: Any) -> None:
-        """Write a page; `file` may lie in a folder below, where `up` leads back."""
+        """Write a page; `file` may lie in a subfolder, from which `up` leads back."""
         up = "../" * file.count("/")
         (self.folder / file).parent.mkdir(exist_ok=True)
         stream = self._environment.get_template(template).stream(file=file, up=up, **values)
@@ -105,7 +105,7 @@ class Site:
             writer.writerows(rows)
 
     def image(self, data: bytes, of: str) -> ReportImage:
-        """Write a picture; `of` names it where it is none.
+        """Write an image; `of` names it in errors.
 
         Raises EarshotError for bytes that are neither JPEG nor PNG.
         """
@@ -113,14 +113,14 @@ class Site:
             with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
                 return ReportImage(self._write(data, FORMATS[str(image.format)]), *image.size)
         except UnidentifiedImageError:
-            raise EarshotError(f"{of}: {len(data)} bytes are no JPEG or PNG; run the stage explain again") from None
+            raise EarshotError(f"{of}: {len(data)} bytes are not a JPEG or PNG; run the stage explain again") from None
 
     def sound(self, data: bytes) -> str:
-        """Write a sound, MP3; its file, empty where there is none."""
+        """Write a sound (MP3); its file, or empty without data."""
         return self._write(data, "mp3") if data else ""
 
     def video(self, data: bytes) -> str:
-        """Write a video, MP4; its file."""
+        """Write a video (MP4); its file."""
         return self._write(data, "mp4")
 
     def chart(
@@ -140,7 +140,7 @@ class Site:
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -151,39 +151,39 @@ def _environment() -> Environment:
         "score": score,
         "share": share,
         "count": count,
-        "shown": shown,
+        "display": display,
         "brief": brief,
     }
-    made.filters |= filters
-    return made
+    environment.filters |= filters
+    return environment
 
 
 def score(value: float | None) -> str:
-    """A score as in metrics/, with three digits; a count as it is."""
+    """A score with three digits; a count unchanged."""
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def share(value: float | None) -> str:
-    """A share of 1 in per cent, without digits that mean nothing."""
+    """A share of 1 in percent, without meaningless digits."""
     if value is None or value != value:
         return "–"
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if 0 < value < 0.1 else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
 def brief(text: str) -> str:
-    """A stranger's text, cut where it is longer than a caption should be."""
+    """Untrusted text, truncated to the length of a caption."""
     return text if len(text) <= CAPTION_LENGTH else f"{text[: CAPTION_LENGTH - 1]}…"
 
 
 def count(value: int) -> str:
-    """A number with its thousands apart."""
+    """A number with thousands separators."""
     return f"{value:,}"
 
 
-def shown(value: Any) -> str:
-    """Any value of a table: whole numbers as counts, others with four digits, what is missing as a dash."""
+def display(value: Any) -> str:
+    """Any value of a table: integers as counts, floats with four digits, missing values as a dash."""
     if value is None or value == "" or value != value:
         return "–"
     if isinstance(value, bool):

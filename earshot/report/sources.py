@@ -1,4 +1,4 @@
-"""What a report reads of a run: parameters, metrics, exhibits and ledgers, all below one folder."""
+"""The inputs of a report: parameters, metrics, exhibits and ledgers of a run, all in one folder."""
 
 import csv
 import json
@@ -10,11 +10,11 @@ from typing import Any
 
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import read_json
-from earshot.explanation.tables import METADATA_FILE, NOTHING, read_table
-from earshot.results.runs import StageContext, folder_files, read_metrics, read_run
+from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
+from earshot.results.runs import FinishedRun, folder_files, read_metrics, read_run
 from earshot.results.score_tables import Display, Grid, grid, in_order, written_displays
 
-OF_THE_STAGE = ("exhibit", "title", "encoder", "data_dir", NOTHING)  # facts that the stage explain writes itself
+OF_THE_STAGE = ("exhibit", "title", "encoder", "data_dir", SKIPPED)  # metadata written by the stage explain itself
 LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
 LABELS, PREDICTIONS = "data/labels/labels.json", "data/predictions"
 
@@ -25,33 +25,33 @@ class Exhibit:
 
     Args:
         folder: of its tables.
-        title: what it is called, where it was made.
-        facts: words and numbers that stand beside the pictures, by name.
-        nothing: in words, why there is nothing to show; empty where there is.
-        metrics: the numbers that the stage explain wrote with it, by name.
+        title: its name in the report; empty if the run lacks it.
+        metadata: words and numbers, by name.
+        skipped: the reason why there is nothing to display, else empty.
+        metrics: the metrics that the stage explain wrote, by name.
     """
 
     folder: Path
     title: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
-    nothing: str = ""
+    skipped: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The rows of one of its tables, as `read_table` gives them."""
+        """The rows of one of its tables, as `read_table` returns them."""
         return read_table(self.folder, table, columns)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A run to be shown.
+    """A run to display.
 
     Args:
-        name: what it is called beside others.
+        name: its name among the runs.
         root: the folder with metrics/ and data/.
         params: by dotted name.
-        absent: in words, why none of its exhibits and ledgers are below `root`; empty where they should be.
-        known: how benchmarks are displayed, by name; else as the stage evaluate wrote it below `root`.
+        absent: the reason why `root` lacks its exhibits and ledgers, else empty.
+        known: how to display benchmarks, by name; by default as the stage evaluate wrote it in `root`.
     """
 
     name: str
@@ -61,38 +61,38 @@ class Source:
     known: Mapping[str, Display] | None = None
 
     @cached_property
-    def run(self) -> StageContext:
-        """The run as the tables of papers know it."""
+    def run(self) -> FinishedRun:
+        """The run in the form of the papers' tables."""
         files = folder_files(self.root)
         files.pop("params.yaml", None)
         return replace(read_run(self.name, files), params=dict(self.params))
 
     @cached_property
     def labels(self) -> str:
-        """What a label is, in words: those of the stage label, where its file is there."""
+        """A description of the labels: that of the stage label if its file exists."""
         file = self.root / LABELS
         return read_json(file, "label")["predicts"] if file.exists() else f"labels {self.params.get('label.model')}"
 
     @cached_property
     def displays(self) -> dict[str, Display]:
-        """How the benchmarks are displayed, in the order of the parameters."""
+        """How to display the benchmarks, in the order of the parameters."""
         known = written_displays(self.root / PREDICTIONS) if self.known is None else self.known
         return in_order(known, self.params)
 
     @cached_property
     def grids(self) -> dict[str, Grid]:
-        """The grids of all benchmarks that were run."""
-        found = {name: grid(display, self.metrics(name)) for name, display in self.displays.items()}
-        return {name: each for name, each in found.items() if each.columns}
+        """The grids of all benchmarks that the run has."""
+        grids = {name: grid(display, self.metrics(name)) for name, display in self.displays.items()}
+        return {name: each for name, each in grids.items() if each.columns}
 
     def metrics(self, name: str) -> dict[str, Any]:
-        """The metrics of a stage or benchmark; empty where there are none."""
+        """The metrics of a stage or benchmark; empty without its file."""
         return read_metrics(self.root, name)
 
     def table(self, name: str) -> list[dict[str, str]]:
-        """The rows of metrics/<name>.csv; none where there is no such file.
+        """The rows of metrics/<name>.csv; none without that file.
 
-        Raises EarshotError for a file that is no CSV.
+        Raises EarshotError for a file that is not a CSV.
         """
         file = self.root / "metrics" / f"{name}.csv"
         try:
@@ -104,27 +104,27 @@ class Source:
             raise EarshotError(f"{file}: cannot be read ({error}); run the stage that writes it") from None
 
     def exhibit(self, name: str) -> Exhibit:
-        """An exhibit, or why there is none.
+        """An exhibit, or the reason why there is none.
 
-        Raises EarshotError where its facts cannot be read.
+        Raises EarshotError if its metadata cannot be read.
         """
         folder = self.root / "data" / "explain" / name
         if not any(key.startswith(f"explain.{name}.") for key in self.params):
-            return Exhibit(folder, nothing=f"explain.{name} is not among the parameters of this run")
+            return Exhibit(folder, skipped=f"explain.{name} is not among the parameters of this run")
         file = folder / METADATA_FILE
         try:
             metadata = json.loads(file.read_text(encoding="utf-8"))
-            told = {key: value for key, value in metadata.items() if key not in OF_THE_STAGE}
-            why, metrics = str(metadata.get(NOTHING, "")), self.metrics(f"explain_{name}")
-            return Exhibit(folder, str(metadata.get("title", "")), told, why, metrics)
+            own = {key: value for key, value in metadata.items() if key not in OF_THE_STAGE}
+            reason, metrics = str(metadata.get(SKIPPED, "")), self.metrics(f"explain_{name}")
+            return Exhibit(folder, str(metadata.get("title", "")), own, reason, metrics)
         except FileNotFoundError:
-            how = self.absent or f"it was not made; python -m stages.explain --exhibit {name} makes it"
-            return Exhibit(folder, nothing=how)
+            reason = self.absent or f"the run lacks it; run python -m stages.explain --exhibit {name}"
+            return Exhibit(folder, skipped=reason)
         except (OSError, ValueError, AttributeError) as error:
             raise EarshotError(f"{file}: cannot be read ({error}); run the stage explain again") from None
 
     def ledger_shards(self, stage: str) -> list[Path]:
-        """The ledgers of a stage, a CSV file a shard; none of a download that the corpus did not come from."""
+        """The ledgers of a stage, one CSV file per shard; none for the download of another corpus."""
         if stage == "download" and self.params.get("corpus.clips") != "data/clips":
             return []
         return sorted((self.root / LEDGERS[stage]).glob("*.csv"))

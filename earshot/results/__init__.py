@@ -1,1 +1,1 @@
-"""What finished runs say: their parameters, their scores, and the published tables beside them."""
+"""Finished runs: their parameters and scores, and the published tables to compare them with."""

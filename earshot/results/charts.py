@@ -1,6 +1,6 @@
-"""The look of all charts, and the pictures of the tables: scores against a parameter, and the scores of each class.
+"""The style of all charts, and the charts of tables: scores against a parameter, and the scores of each class.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; what is published is black and hollow.
+Colors are those of Okabe and Ito, which suit color-blind readers; published scores are black and hollow.
 """
 
 import statistics
@@ -20,7 +20,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRID = "#dddddd"
 BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 CONTROLS = {"random_": ("random weights", "--"), "wrong_sound_": ("wrong sound", ":")}
-# Of a control: how far beside the middle of the bar it stands, and its mark.
+# By control: its offset from the middle of the bar, and its mark.
 MARKS: dict[str, tuple[float, dict[str, Any]]] = {
     "random_": (-0.17, {"color": COLORS[4], "marker": "_", "markersize": 8, "markeredgewidth": 2.5}),
     "wrong_sound_": (0.17, {"color": COLORS[4], "marker": "x", "markersize": 5, "markeredgewidth": 2}),
@@ -35,7 +35,7 @@ PUBLISHED: dict[str, Any] = {
 
 
 def draw(section: Section, file: Path) -> bool:
-    """A picture of the section, where its table has one: a sweep's curves, or a class's bars; whether it was drawn."""
+    """Draw the section's chart, if it has one: curves of a sweep or bars of classes; return whether it did."""
     if section.table.sweep:
         draw_sweep(section, file)
     elif section.table.classes:
@@ -46,7 +46,7 @@ def draw(section: Section, file: Path) -> bool:
 def draw_sweep(section: Section, file: Path) -> None:
     """Curves of the scores against the swept parameter, a panel a column, with controls and published points.
 
-    Draws nothing where fewer than two values were run.
+    Draws nothing for fewer than two values.
     """
     curves = _curves(section)
     if len({x for points in curves.values() for x, _ in points}) < 2:
@@ -73,19 +73,19 @@ def _curves(section: Section) -> dict[str, list[tuple[Any, Group]]]:
 
 
 def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, color: str) -> None:
-    """A curve with its spread, and its controls below."""
+    """A curve with error bars, and those of its controls."""
     place, _, metric = key.rpartition(".")
     for prefix, (control, style) in {"": ("sound", "-"), **CONTROLS}.items():
-        found = ((x, group.score(f"{place}.{prefix}{metric}")) for x, group in points)
-        scores = [(x, score) for x, score in found if score]
+        values = ((x, group.score(f"{place}.{prefix}{metric}")) for x, group in points)
+        scores = [(x, score) for x, score in values if score]
         if not scores:
             continue
         x, means = [x for x, _ in scores], [score.mean for _, score in scores]
-        spreads = [score.spread or 0 for _, score in scores]
+        errors = [score.spread or 0 for _, score in scores]
         look: dict[str, Any] = (
             {"linewidth": 2, "marker": "o"} if not prefix else {"linewidth": 1.3, "marker": ".", "alpha": 0.8}
         )
-        axes.errorbar(x, means, spreads, color=color, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
+        axes.errorbar(x, means, errors, color=color, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
 
 
 def _published_points(axes: Axes, section: Section, column: int) -> None:
@@ -111,9 +111,9 @@ def _label_sweep(axes: Axes, section: Section, title: str) -> None:
 
 
 def draw_classes(section: Section, file: Path) -> None:
-    """Bars of each class, a panel a method, with its controls and what is published as marks.
+    """Bars for each class, one panel per method, with marks for controls and published scores.
 
-    Of runs with different numbers of clusters, those with the number that most methods have.
+    If runs have different numbers of clusters, only those with the most common number are drawn.
     """
     columns = section.columns
     clusters = [group.idea["clusters"] for group in section.groups if "clusters" in group.idea]
@@ -137,15 +137,15 @@ def draw_classes(section: Section, file: Path) -> None:
 def _bars(axes: Axes, group: Group, columns: dict[str, str]) -> None:
     scores = [group.score(key) for key in columns.values()]
     means = [score.mean if score else 0 for score in scores]
-    spreads = [(score and score.spread) or 0 for score in scores]
+    errors = [(score and score.spread) or 0 for score in scores]
     bars: dict[str, Any] = {"color": COLORS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
-    axes.bar(range(len(columns)), means, yerr=spreads, label="ours", **bars)
+    axes.bar(range(len(columns)), means, yerr=errors, label="ours", **bars)
     for prefix, (name, _) in CONTROLS.items():
         keys = [f"{key.rpartition('.')[0]}.{prefix}{key.rpartition('.')[2]}" for key in columns.values()]
         aside, look = MARKS[prefix]
-        shown = [(place + aside, score.mean) for place, key in enumerate(keys) if (score := group.score(key))]
-        if shown:
-            axes.plot(*zip(*shown, strict=True), label=name, linestyle="none", **look)
+        points = [(place + aside, score.mean) for place, key in enumerate(keys) if (score := group.score(key))]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, linestyle="none", **look)
 
 
 def _panel_title(group: Group) -> str:
@@ -154,7 +154,7 @@ def _panel_title(group: Group) -> str:
 
 
 def plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    """Two spines, and lines across."""
+    """Two spines, and grid lines."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,8 +1,8 @@
-"""The papers' tables as published, a file each in published/, and how a run is known to be one of their rows.
+"""The papers' tables as published, one file each in published/, and the match of runs with their rows.
 
-A row is the paper's own idea, which `run` tells by its parameters, or somebody else's network, which fills the row when
-a file of its weights is evaluated: `pretrain.epochs=0` and a `pretrain.weights` named by the row's word `weights`, as
-`../networks/tracking.safetensors`. A row that has neither can only be quoted.
+A row is a method of the paper, which `run` identifies by its parameters, or a network of others, identified by its file
+of weights: `pretrain.epochs=0` and a `pretrain.weights` with the row's name `weights`, such as
+`../networks/tracking.safetensors`. A row with neither is only quoted.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "published"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its published scores in per cent (None where there is none), and what a run of it is."""
+    """A row of a table: its published scores in percent (None if missing), and the parameters of its runs."""
 
     name: str
     scores: tuple[float | None, ...]
@@ -27,7 +27,7 @@ class Row:
     recipe: str | None = None
 
     def knows(self, params: Params, training: Training) -> bool:
-        """Whether a run with these parameters is one of this row."""
+        """Whether a run with these parameters belongs to this row."""
         untrained = params.get(training.untrained) == 0
         if self.weights:
             return untrained and PurePath(str(params.get("pretrain.weights"))).stem == self.weights
@@ -41,11 +41,11 @@ class Published:
     """A table.
 
     Args:
-        recipe: the paper's own size.
+        recipe: that of the paper's own size.
         columns: the key of a run's score, by the column's title.
-        classes: whether a column is a class, and so others stand for them on a tree with other classes.
-        sweep: what the rows differ by beside ideas: the parameter that a sweep varies, and what its curves are told by.
-        among: what a run must be to stand in the table at all.
+        classes: whether each column is a class; on a dataset with other classes, those are the columns.
+        sweep: the parameter that a sweep varies, then the parameter that distinguishes its curves.
+        among: the parameters that a run must have to be in the table.
         trained: the stage whose networks are measured.
     """
 
@@ -63,35 +63,35 @@ class Published:
 
     @property
     def training(self) -> Training:
-        """That of which the table shows networks."""
+        """The training of the table's networks."""
         return TRAININGS[self.trained]
 
     @property
     def benchmarks(self) -> set[str]:
-        """The benchmarks whose scores the table shows."""
+        """The benchmarks of the table's scores."""
         return {key.partition(".")[0].removesuffix("_classes") for key in self.columns.values()}
 
     def admits(self, params: Params) -> bool:
-        """Whether a run with these parameters may stand in the table, which shows what one stage trained."""
+        """Whether a run with these parameters may be in the table, which has networks of one stage."""
         if any(params.get(f"evaluate.{name}.encoder", self.encoder) != self.encoder for name in self.benchmarks):
             return False
-        wanted = {**self.training.plain, **self.among} if self.among else {}
+        required = {**self.training.plain, **self.among} if self.among else {}
         trained = not self.among or params.get(self.training.untrained) != 0
-        return trained and all(params.get(key) == value for key, value in wanted.items())
+        return trained and all(params.get(key) == value for key, value in required.items())
 
     @property
     def encoder(self) -> str:
-        """What its benchmarks measure."""
+        """The folder of the encoders that its benchmarks measure."""
         return f"models/{self.trained}"
 
     def row_of(self, params: Params) -> Row | None:
-        """The row that a run with these parameters is of."""
+        """The row of a run with these parameters, if any."""
         return next((row for row in self.rows if row.knows(params, self.training)), None)
 
 
 @cache
 def published_tables() -> tuple[Published, ...]:
-    """All tables, in the order of their names."""
+    """All tables, sorted by name."""
     return tuple(_read(file) for file in sorted(FOLDER.glob("*.yaml")))
 
 

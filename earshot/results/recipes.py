@@ -1,7 +1,7 @@
-"""Recipes: small YAML files in recipes/, of what differs from params.yaml for a row of a paper.
+"""Recipes: small YAML files in recipes/ with the changes to params.yaml for a row of a paper.
 
-A recipe has `about`, `cost` and `reach` in words; under `params` the idea, under `size` how large it is done, only what
-differs from params.yaml or from the recipe beside it that `onto` names.
+A recipe describes itself in `about`, `cost` and `reach`. `params` holds the method and `size` the scale: only what
+differs from params.yaml, or from the recipe in the same folder that `onto` names.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from earshot.params.schema import parameter_names
 PACKAGED = Path(__file__).resolve().parents[1] / "repository"
 REPOSITORY = PACKAGED if PACKAGED.is_dir() else Path(__file__).resolve().parents[2]
 WORDS = ("about", "cost", "reach")
-VALUES = ("size", "params")  # in the order in which they are laid down
+VALUES = ("size", "params")  # in the order in which they apply
 
 
 def read_recipe(file: Path) -> dict[str, Any]:
     """The recipe in `file`.
 
-    Raises EarshotError for a heading that is missing or that no recipe has, and for an unknown parameter.
+    Raises EarshotError for a missing or unknown heading, and for an unknown parameter.
     """
     recipe = read_yaml(file)
     values, known = [name for name in VALUES if name in recipe], {*parameter_names()}
@@ -41,24 +41,27 @@ def read_recipe(file: Path) -> dict[str, Any]:
 
 
 def with_foundation(file: Path) -> list[dict[str, Any]]:
-    """The recipe in `file`, and before it the one that it is laid onto, if any.
+    """The recipe in `file`, after the one that it builds onto, if any.
 
-    Raises EarshotError where `onto` names no recipe beside the file, or one that is itself laid onto another.
+    Raises EarshotError if `onto` names no recipe in the same folder, or one that itself has `onto`.
     """
     recipe = read_recipe(file)
     if "onto" not in recipe:
         return [recipe]
     beside = sorted(path.stem for path in file.parent.glob("*.yaml") if path != file)
     if recipe["onto"] not in beside:
-        raise EarshotError(f"{file}: onto is {recipe['onto']!r}, expected a recipe beside it: {', '.join(beside)}")
+        raise EarshotError(
+            f"{file}: onto is {recipe['onto']!r}, expected a recipe in the same folder: {', '.join(beside)}"
+        )
     foundation = read_recipe(file.with_name(f"{recipe['onto']}.yaml"))
     if "onto" in foundation:
-        raise EarshotError(f"{file}: is laid onto {recipe['onto']}, which is itself laid onto {foundation['onto']}")
+        chain = f"{recipe['onto']}, which itself builds onto {foundation['onto']}"
+        raise EarshotError(f"{file}: builds onto {chain}; expected a recipe without onto")
     return [foundation, recipe]
 
 
 def recipe_values(files: Sequence[Path]) -> dict[str, Any]:
-    """What the recipes set, by dotted name: all sizes first, then all ideas, a later one over an earlier.
+    """The values that the recipes set, by dotted name: all sizes, then all params; later recipes override earlier ones.
 
     Raises EarshotError as `read_recipe` and `with_foundation` do.
     """

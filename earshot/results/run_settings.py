@@ -1,8 +1,8 @@
-"""Of a run's parameters: which are its idea, which are the setting it was measured in, and which do not matter.
+"""Splits a run's parameters into its method (idea), its setting, and those that do not matter.
 
-Runs may stand in one table where only their ideas and seeds differ. So a setting is everything else that can change a
-score, and a parameter that a run does not use (the clusters of a binary code) belongs to neither. What a parameter is,
-and where it is used, is said beside it in its schema (`Role`, `UsedIf`, `UnusedIf`, `Initial` of earshot/core/params).
+Runs share a table if only their ideas and seeds differ. The setting is everything else that can change a score. A
+parameter that a run does not use (the clusters of a binary code) belongs to neither. The schema marks each parameter
+(`Role`, `UsedIf`, `UnusedIf`, `Initial` of earshot/core/params).
 """
 
 from collections.abc import Collection
@@ -13,43 +13,43 @@ from earshot.core.params import IDEA, INDIFFERENT, Initial, Role, UnusedIf, Used
 from earshot.params.schema import Pipeline
 from earshot.results.trainings import LABELS, SEEDS, TRAININGS, Params, Training, among
 
-STEPS = "steps, as epochs of half the moments"  # that a filter keeps: what rows with and without it have alike
-MEASURED, SHOWN = "evaluate", "explain"  # groups that change no weights
+STEPS = "steps, as epochs of half the moments"  # kept by a filter: comparable between rows with and without it
+MEASURED, DISPLAYED = "evaluate", "explain"  # groups that change no weights
 
 
 @cache
 def marks() -> dict[str, list[Any]]:
-    """What the schema says beside each parameter, by dotted name."""
+    """The marks of each parameter in the schema, by dotted name."""
     return dict(declared_marks(Pipeline))
 
 
 def role_of(key: str) -> str:
-    """`idea`, `indifferent`, `filter`, or nothing: a setting."""
+    """`idea`, `indifferent`, `filter`, or empty for a setting."""
     return next((mark.of for mark in marks().get(key, ()) if isinstance(mark, Role)), "")
 
 
 def idea(training: Training, params: Params, more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The parameters that make a run's idea; `more` names further ones that a table tells its rows apart by.
+    """The parameters of a run's idea; `more` names further ones that distinguish the rows of a table.
 
-    No training at all is an idea, the number of epochs a setting.
+    No training at all is an idea; the number of epochs is a setting.
     """
-    found = {key: value for key, value in used(training, params).items() if _is_idea(training, key) or key in more}
-    return found | ({training.untrained: 0} if params.get(training.untrained) == 0 else {})
+    values = {key: value for key, value in used(training, params).items() if _is_idea(training, key) or key in more}
+    return values | ({training.untrained: 0} if params.get(training.untrained) == 0 else {})
 
 
 def setting(
     training: Training, params: Params, benchmarks: Collection[str], more: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """All else that can change a score on one of `benchmarks`, but for the seeds."""
-    apart, epochs = {*idea(training, params, more), *SEEDS}, steps(training, params)
+    """All other parameters that can change a score on one of `benchmarks`, except seeds."""
+    excluded, epochs = {*idea(training, params, more), *SEEDS}, steps(training, params)
     if epochs:
-        apart.add(training.untrained)
-    own = {key: value for key, value in used(training, params).items() if key not in apart}
+        excluded.add(training.untrained)
+    own = {key: value for key, value in used(training, params).items() if key not in excluded}
     own = {key: value for key, value in own.items() if role_of(key) != INDIFFERENT.of}
     measured = tuple(f"{MEASURED}.{name}" for name in benchmarks)
     return {
         **epochs,
-        **{key: value for key, value in own.items() if not among(key, (MEASURED, SHOWN))},
+        **{key: value for key, value in own.items() if not among(key, (MEASURED, DISPLAYED))},
         **{key: value for key, value in own.items() if among(key, measured)},
     }
 
@@ -68,7 +68,7 @@ def used(training: Training, params: Params) -> dict[str, Any]:
 
 
 def steps(training: Training, params: Params) -> dict[str, float]:
-    """How long was trained, in epochs of half the moments; nothing where nothing was, and where epochs say it."""
+    """The length of training in epochs of half the moments; empty without training or without a filter."""
     epochs = params.get(training.untrained)
     filters = [key for key in marks() if role_of(key) == "filter" and _is_of(training, key)]
     if not epochs or not filters:
@@ -78,12 +78,12 @@ def steps(training: Training, params: Params) -> dict[str, float]:
 
 
 def agree(one: Params, other: Params) -> bool:
-    """Whether two settings have the same value wherever both have one."""
+    """Whether two settings have equal values for all common parameters."""
     return all(one[key] == other[key] for key in one.keys() & other.keys())
 
 
-def told(params: Params) -> str:
-    """Parameters in words, as --set takes them."""
+def format_params(params: Params) -> str:
+    """Parameters as text, in the syntax of --set."""
     return ", ".join(f"{key}={value}" for key, value in params.items())
 
 
@@ -92,13 +92,13 @@ def _is_idea(training: Training, key: str) -> bool:
 
 
 def _is_of(training: Training, key: str) -> bool:
-    """Whether a parameter can change anything of this training, and is not another training's."""
+    """Whether a parameter can affect this training, and does not belong to another one."""
     others = [other for other in TRAININGS.values() if other is not training]
     return not any(among(key, (other.stage, *other.targets)) for other in others)
 
 
 def _is_used(training: Training, params: Params, key: str) -> bool:
-    """Whether a parameter matters under the values of the others."""
+    """Whether a parameter matters, given the values of the others."""
     if not _is_of(training, key):
         return False
     for mark in marks().get(key, ()):

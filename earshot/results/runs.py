@@ -1,8 +1,7 @@
-"""Runs: the parameters and the scores of finished work, from folders, DVC experiments, and branches of Git.
+"""Finished runs: parameters and scores from folders, DVC experiments, and branches of Git.
 
-A run is a folder, or a revision, with params.yaml and metrics/, and with labels.txt where its labels are none that the
-pipeline makes: it says what they are. Nothing of it is computed here, and what is left out is
-left out with its reason.
+A run is a folder or a revision with params.yaml and metrics/. If its labels do not come from the pipeline, labels.txt
+describes them. This module reads runs and gives a reason for each one that it leaves out.
 """
 
 import csv
@@ -23,7 +22,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten
 from earshot.results.trainings import LABELS, SEEDS
 
-# Where DVC keeps experiments: refs/exps/<first two digits>/<the rest of the commit they began at>/<name>.
+# Refs of DVC experiments: refs/exps/<first two digits>/<rest of the commit that they start from>/<name>.
 EXPERIMENTS = re.compile(r"(\S+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(\S+)")
 
 KINDS = (".yaml", ".lock", ".txt", ".json", ".csv")
@@ -31,15 +30,15 @@ LISTS = (".clips_hash", ".items_hash")
 
 
 @dataclass(frozen=True)
-class StageContext:
+class FinishedRun:
     """One finished run.
 
     Args:
-        source: where it was found.
+        source: its folder, experiment or revision.
         params: by dotted name.
-        scores: by `<benchmark>.<metric>`, and of a class by `<benchmark>_classes.<class>.<metric>`, as written: 0 to 1.
-        lists: by `<benchmark>.clips_hash` the hash of the list of clips that was trained on, by
-            `<benchmark>.items_hash` that of the items asked; runs that differ in them do not compare.
+        scores: by `<benchmark>.<metric>`, and of a class by `<benchmark>_classes.<class>.<metric>`, from 0 to 1.
+        lists: the hash of the training clips by `<benchmark>.clips_hash`, that of the test items by
+            `<benchmark>.items_hash`; runs compare only if these are equal.
     """
 
     source: str
@@ -54,9 +53,9 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Collection:
-    """The runs found, and in words what was left out."""
+    """The runs, and a sentence for each one left out."""
 
-    runs: list[StageContext]
+    runs: list[FinishedRun]
     left_out: list[str]
 
 
@@ -65,14 +64,12 @@ def collect(
 ) -> Collection:
     """The runs in `folders`, in the workspace `root`, and in its experiments and revisions.
 
-    `experiments` names some, or is True for all.
-
-    The same run found twice counts once, where it was found first. Raises EarshotError for a folder, experiment or
-    revision that does not exist, and for parameters or metrics that cannot be read.
+    `experiments` names some, or is True for all. Of equal runs, only the first counts. Raises EarshotError for a
+    folder, experiment or revision that does not exist, and for parameters or metrics that cannot be read.
     """
     places = [place for folder in folders for place in _below(folder)]
-    found = [(str(place), folder_files(place)) for place in places]
-    found.append(("workspace", folder_files(root)))
+    sources = [(str(place), folder_files(place)) for place in places]
+    sources.append(("workspace", folder_files(root)))
     if experiments:
         commits = experiment_commits(root)
         names = {name for _, name in commits}
@@ -80,15 +77,15 @@ def collect(
             if name not in names:
                 listed = ", ".join(sorted(names)) or "there is none"
                 raise EarshotError(f"{name}: no such experiment; expected one that dvc exp show lists: {listed}")
-        found += [
+        sources += [
             (f"experiment {name}", revision_files(root, commit))
             for commit, name in commits
             if experiments is True or name in experiments
         ]
-    found += [(revision, revision_files(root, revision)) for revision in revisions]
-    runs: list[StageContext] = []
+    sources += [(revision, revision_files(root, revision)) for revision in revisions]
+    runs: list[FinishedRun] = []
     left_out: list[str] = []
-    for source, files in found:
+    for source, files in sources:
         run = read_run(source, files)
         reason = reason_to_leave_out(run, files)
         if reason:
@@ -98,10 +95,10 @@ def collect(
     return Collection(runs, left_out)
 
 
-def read_run(source: str, files: Mapping[str, str]) -> StageContext:
-    """The run in `files`, the text of each by its path.
+def read_run(source: str, files: Mapping[str, str]) -> FinishedRun:
+    """The run in `files`: the text of each file by its path.
 
-    Raises EarshotError for parameters or metrics that cannot be read, by their name.
+    Raises EarshotError for parameters or metrics that cannot be read.
     """
     scores: dict[str, Any] = {}
     for path, text in files.items():
@@ -115,13 +112,13 @@ def read_run(source: str, files: Mapping[str, str]) -> StageContext:
     if "labels.txt" in files:
         params[LABELS] = " ".join(files["labels.txt"].split())
     lists = {key: value for key, value in scores.items() if key.endswith(LISTS) and isinstance(value, str)}
-    return StageContext(source, params, numbers, lists)
+    return FinishedRun(source, params, numbers, lists)
 
 
 def read_metrics(root: Path, name: str) -> dict[str, float]:
-    """The metrics of one stage, empty where it has not run.
+    """The metrics of one stage, empty if it has not run.
 
-    Raises EarshotError for a file that is no flat JSON mapping.
+    Raises EarshotError for a file that is not a JSON mapping.
     """
     file = root / "metrics" / f"{name}.json"
     try:
@@ -135,8 +132,8 @@ def read_metrics(root: Path, name: str) -> dict[str, float]:
     return values
 
 
-def reason_to_leave_out(run: StageContext, files: Mapping[str, str]) -> str | None:
-    """Why a run can stand in no table: nothing was measured, or it was measured with other parameters."""
+def reason_to_leave_out(run: FinishedRun, files: Mapping[str, str]) -> str | None:
+    """The reason to leave a run out of all tables: no scores, or scores of other parameters; None if it has none."""
     if "params.yaml" not in files:
         return "has no params.yaml"
     measured = {"pretrain", *(key.split(".")[1] for key in run.params if key.startswith("evaluate."))}
@@ -146,27 +143,27 @@ def reason_to_leave_out(run: StageContext, files: Mapping[str, str]) -> str | No
     for key, value in locked.items():
         name = key.rpartition("params.yaml.")[2]
         if key.startswith("stages.") and ".params.params.yaml." in key and run.params.get(name) != value:
-            return f"was measured with {name}={value}, but params.yaml says {run.params.get(name)}; run dvc repro"
+            return f"was measured with {name}={value}, but params.yaml has {run.params.get(name)}; run dvc repro"
     return None
 
 
 def folder_files(folder: Path) -> dict[str, str]:
-    """The text of what makes a run, by path within `folder`."""
+    """The text of a run's files, by path within `folder`."""
     paths = [folder / name for name in ("params.yaml", "dvc.lock", "labels.txt")]
     paths += sorted((folder / "metrics").glob("*"))
     try:
-        return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths if _wanted(path)}
+        return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths if _is_run_file(path)}
     except (OSError, UnicodeDecodeError) as error:
         raise EarshotError(f"{folder}: cannot be read ({error}); run its stages again") from None
 
 
 def revision_files(root: Path, revision: str) -> dict[str, str]:
-    """The text of what makes a run, by path within `root`, as committed in `revision`.
+    """The text of a run's files committed in `revision`, by path within `root`.
 
-    Raises EarshotError for a revision that Git does not know.
+    Raises EarshotError for an unknown revision.
     """
     if revision.startswith("-"):
-        raise EarshotError(f"{revision}: is no revision; wanted a branch, a tag or a commit")
+        raise EarshotError(f"{revision}: is not a revision; expected a branch, a tag or a commit")
     listed = _git(root, "ls-tree", "--name-only", revision, "--", "params.yaml", "dvc.lock", "metrics/")
     paths = [path for path in listed.splitlines() if path.endswith(KINDS)]
     return {path: _git(root, "show", f"{revision}:./{path}") for path in paths}
@@ -183,11 +180,11 @@ def _below(folder: Path) -> list[Path]:
     """`folder` itself, or the folders of runs below it."""
     places = [file.parent for file in sorted(folder.rglob("params.yaml")) if (file.parent / "metrics").is_dir()]
     if not places:
-        raise EarshotError(f"{folder}: holds no run, wanted params.yaml and metrics/ in it or in folders below")
+        raise EarshotError(f"{folder}: holds no run, expected params.yaml and metrics/ in it or in its subfolders")
     return places
 
 
-def _wanted(path: Path) -> bool:
+def _is_run_file(path: Path) -> bool:
     return path.is_file() and path.suffix in KINDS
 
 
@@ -204,24 +201,24 @@ def _read_json(name: str, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise EarshotError(f"{name}: cannot be read as JSON ({error}); run the stage that writes it") from None
     if not isinstance(values, dict):
-        raise EarshotError(f"{name}: holds {type(values).__name__}, wanted a mapping; run the stage that writes it")
+        raise EarshotError(f"{name}: holds {type(values).__name__}, expected a mapping; run the stage that writes it")
     return values
 
 
 def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
     """Every number of a table of classes, by `<class>.<column>`."""
-    rows = csv.DictReader(io.StringIO(text, newline=""))  # a class may be a sentence of several lines
+    rows = csv.DictReader(io.StringIO(text, newline=""))  # the name of a class may have several lines
     if rows.fieldnames and rows.fieldnames[0] == "network":
-        return  # correspondence has a row a network, whose scores stand in its metrics too
+        return  # correspondence has one row per network, whose scores are also in its metrics
     for row in rows:
         if not row.get("class"):
             raise EarshotError(f"{name}: a row has no class; run the stage that writes it")
         for column, value in row.items():
-            if column != "class" and value != "":  # a class that a benchmark could not score
+            if column != "class" and value != "":  # empty for a class that a benchmark could not score
                 try:
                     yield f"{row['class']}.{column}", float(value)
                 except (TypeError, ValueError):
-                    raise EarshotError(f"{name}: {column} of {row['class']} is {value!r}, wanted a number") from None
+                    raise EarshotError(f"{name}: {column} of {row['class']} is {value!r}, expected a number") from None
 
 
 def _read_flat_yaml(name: str, text: str) -> dict[str, Any]:
@@ -230,5 +227,5 @@ def _read_flat_yaml(name: str, text: str) -> dict[str, Any]:
     except YAMLError as error:
         raise EarshotError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise EarshotError(f"{name}: holds {type(values).__name__}, wanted a mapping")
+        raise EarshotError(f"{name}: holds {type(values).__name__}, expected a mapping")
     return dict(flatten(values))

@@ -1,7 +1,7 @@
-"""The metrics of a benchmark as a grid: its scores by column, what was trained and its controls by row.
+"""The metrics of a benchmark as a grid: scores by column; the trained network and its controls by row.
 
-How a benchmark is displayed is said where it is defined (`earshot.evaluation.benchmark.Display`): commands ask the
-registry, a report reads the file that the stage evaluate wrote.
+Each benchmark defines its display (`earshot.evaluation.benchmark.Display`). Commands take it from the registry, the
+report from the file that the stage evaluate wrote.
 """
 
 import json
@@ -23,10 +23,10 @@ class Grid:
     """Scores of one benchmark.
 
     Args:
-        columns: their titles, by the key of what was trained.
-        rows: scores by key, by the row's name; what was trained is the first row.
-        alike: of what has one score for all columns.
-        others: the metrics that are no scores, such as the number of test items.
+        columns: their titles, by the metric of the trained network.
+        rows: scores by key, by the row's name; the first row is the trained network.
+        alike: the rows with one score for all columns.
+        others: metrics that are not scores, such as the number of test items.
     """
 
     columns: dict[str, str]
@@ -36,46 +36,46 @@ class Grid:
 
     @property
     def own(self) -> str:
-        """The row of what was trained."""
+        """The name of the trained network's row."""
         return next(iter(self.rows))
 
     def beside(self, key: str | None) -> dict[str, float]:
         """The scores of all rows in one column."""
-        found = {name: row[key] for name, row in self.rows.items() if key and key in row}
-        return found | self.alike
+        scores = {name: row[key] for name, row in self.rows.items() if key and key in row}
+        return scores | self.alike
 
 
 def registered_displays() -> dict[str, Display]:
-    """Those of all benchmarks that there are, by name."""
+    """The displays of all registered benchmarks, by name."""
     return find_all("earshot.benchmarks", "BENCHMARK")
 
 
 def written_displays(folder: Path) -> dict[str, Display]:
-    """Those of the benchmarks that were run, by name: <folder>/<benchmark>/benchmark.json.
+    """The displays of the benchmarks of a run, by name, from <folder>/<benchmark>/benchmark.json.
 
-    Raises EarshotError for a file that says something else.
+    Raises EarshotError for a file that cannot be read.
     """
-    found = {}
+    displays = {}
     for file in sorted(folder.glob(f"*/{BENCHMARK_FILE}")):
         try:
-            found[file.parent.name] = Display(**json.loads(file.read_text(encoding="utf-8")))
+            displays[file.parent.name] = Display(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise EarshotError(f"{file}: cannot be read ({error}); run the stage evaluate again") from None
-    return found
+    return displays
 
 
 def in_order(displays: Mapping[str, Display], params: Iterable[str]) -> dict[str, Display]:
-    """The displays in the order in which dotted names of parameters have their benchmarks; then the others by name."""
+    """The displays in the order of the benchmarks in `params` (dotted names), then the others by name."""
     listed = dict.fromkeys(key.split(".")[1] for key in params if key.startswith("evaluate."))
     return {name: displays[name] for name in [*listed, *sorted(displays.keys() - listed)] if name in displays}
 
 
 def grid(display: Display, values: Mapping[str, Any]) -> Grid:
-    """The metrics of a benchmark as a grid; without columns where it has no scores."""
+    """The metrics of a benchmark as a grid; without columns if it has no scores."""
     values = {key: value for key, value in values.items() if value is not None}
     pattern = re.compile(f"({display.scores})(?:_(.+))?")
-    found = ((key, pattern.fullmatch(key)) for key in values if key not in display.not_scores)
-    matches = {key: match for key, match in found if match}
+    candidates = ((key, pattern.fullmatch(key)) for key in values if key not in display.not_scores)
+    matches = {key: match for key, match in candidates if match}
     stems = {key: match[1] for key, match in matches.items()}
     columns = {key: _title(display, key, match[2]) for key, match in matches.items()}
     controls = {
@@ -86,15 +86,15 @@ def grid(display: Display, values: Mapping[str, Any]) -> Grid:
     own = next((name for control, name in display.own_beside.items() if control in controls), OWN)
     alike = {row: values[p + stem] for row, p in display.alike.items() for stem in stems.values() if p + stem in values}
     alike |= {CHANCE: values[CHANCE]} if CHANCE in values else {}
-    told = {CHANCE, *(f"{p}{key}" for p in ("", *display.controls.values()) for key in stems)}
-    told |= {p + stem for p in display.alike.values() for stem in stems.values()}
+    score_keys = {CHANCE, *(f"{p}{key}" for p in ("", *display.controls.values()) for key in stems)}
+    score_keys |= {p + stem for p in display.alike.values() for stem in stems.values()}
     rows = {own: {key: values[key] for key in stems}} | controls
-    return Grid(columns, rows, alike, {key: value for key, value in values.items() if key not in told})
+    return Grid(columns, rows, alike, {key: value for key, value in values.items() if key not in score_keys})
 
 
-def leading_column(display: Display, found: Grid) -> str | None:
-    """The column that stands for a benchmark, chosen beforehand and not by its score; else the first."""
-    return display.leading if display.leading in found.columns else next(iter(found.columns), None)
+def leading_column(display: Display, scores: Grid) -> str | None:
+    """The column that represents a benchmark, fixed in advance and not by its score; else the first."""
+    return display.leading if display.leading in scores.columns else next(iter(scores.columns), None)
 
 
 def _title(display: Display, key: str, rest: str | None) -> str:

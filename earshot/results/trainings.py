@@ -1,4 +1,4 @@
-"""The pipeline's two trainings, as tables of results know them: what stands for them among a run's parameters."""
+"""The pipeline's two trainings, and the parameters of a run that belong to each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from earshot.core.params import ABSENT
 Params = Mapping[str, Any]  # flat, by dotted name
 
 SEEDS = ("seed", "sample.seed")
-LABELS = "labels"  # no parameter: where labels are none that the pipeline makes, what they are, from labels.txt
+LABELS = "labels"  # not a parameter: the text of labels.txt, for labels that do not come from the pipeline
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Training:
     """One of the pipeline's two trainings.
 
     Args:
-        stage: of which it is the work; the group of its parameters, and its folder in models/.
-        plain: what a row of a published table does unless it says otherwise.
-        targets: the groups and parameters that say what it learns to predict, where stages before it make that.
+        stage: its stage, which names its group of parameters and its folder in models/.
+        plain: the default parameters of a row of a published table.
+        targets: the groups and parameters that define the labels, if earlier stages write them.
     """
 
     stage: str
@@ -28,11 +28,11 @@ class Training:
 
     @property
     def untrained(self) -> str:
-        """The parameter that is 0 where nothing was trained."""
+        """The parameter that is 0 without training."""
         return f"{self.stage}.epochs"
 
     def is_random(self, params: Params) -> bool:
-        """Whether nothing was trained, nor begun with anything but random weights."""
+        """Whether a run has no training and starts from random weights."""
         own = {key: value for key, value in self.plain.items() if among(key, (self.stage,))}
         return params.get(self.untrained) == 0 and all(params.get(key, value) == value for key, value in own.items())
 
@@ -47,5 +47,5 @@ TRAININGS = {training.stage: training for training in (PRETRAIN, CORRESPOND)}
 
 
 def among(key: str, names: tuple[str, ...]) -> bool:
-    """Whether a parameter is one of these, or in one of these groups."""
+    """Whether a parameter is one of `names`, or in one of these groups."""
     return any(key == name or key.startswith(f"{name}.") for name in names)

@@ -1,4 +1,4 @@
-"""The clusters of sounds: all of them on one page, and a page each with its nearest moments and its centroid."""
+"""The clusters of sounds: one page for all, and one page each with its nearest moments and its centroid."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from earshot.report.columns import Column, Page, nothing_to_display
+from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import CentroidCharts, sizes
 from earshot.report.site import Chart, Numbers, ReportImage, Site, share
 from earshot.report.sources import Exhibit, Source
 
 OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
 CENTROID = ["cluster", "mean", "spread", "correlation", "modulation", "frequencies", "rates"]
-CLUSTERS_OF = "clusters_of"  # the fact that says what is alike in a cluster
-NEXT_TO = 2  # clusters before and after, to which a page leads
+CLUSTERS_OF = "clusters_of"  # key of the metadata: what a cluster groups
+NEXT_TO = 2  # clusters before and after that a page links to
 
 
 @dataclass
@@ -23,9 +23,9 @@ class Cluster:
     """A cluster on the overview.
 
     Args:
-        tags: its most frequent annotations, and the share of its moments that each has.
+        tags: its most frequent annotations and the shares of its moments that have them.
         frame: of the moment nearest to its centroid.
-        page: its own.
+        page: its file.
     """
 
     number: int
@@ -38,19 +38,25 @@ class Cluster:
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
-    """The overview of a run's clusters; writes the page of each."""
+    """The overview of a run's clusters; also writes the page of each."""
     exhibit = source.exhibit("clusters")
-    if exhibit.nothing:
-        return nothing_to_display(source.name, exhibit)
+    if exhibit.skipped:
+        return skipped_column(source.name, exhibit)
     clusters = _overview(exhibit, prefix)
     charts: CentroidCharts | None = None
     for place, (row, moments) in enumerate(_with_moments(exhibit)):
         cluster = clusters[place]
-        shown = [_moment(site, moment) for moment in moments]
-        cluster.frame = next((moment["frame"] for moment in shown), None)
-        near = [each for each in clusters[max(place - NEXT_TO, 0) : place + NEXT_TO + 1] if each is not cluster]
-        values = {"cluster": cluster, "moments": shown, "near": near, "run": source.name, "clusters": len(clusters)}
-        if row["mean"] and charts is None:  # of all clusters the same
+        displayed = [_moment(site, moment) for moment in moments]
+        cluster.frame = next((moment["frame"] for moment in displayed), None)
+        neighbors = [each for each in clusters[max(place - NEXT_TO, 0) : place + NEXT_TO + 1] if each is not cluster]
+        values = {
+            "cluster": cluster,
+            "moments": displayed,
+            "neighbors": neighbors,
+            "run": source.name,
+            "clusters": len(clusters),
+        }
+        if row["mean"] and charts is None:  # the same for all clusters
             charts = CentroidCharts(np.array(row["frequencies"]), np.array(row["rates"]))
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}") if charts else []
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
@@ -76,7 +82,7 @@ def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
 
 
 def _with_moments(exhibit: Exhibit) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
-    """Each cluster's centroid with the moments nearest to it; one cluster in memory at a time."""
+    """The centroid of each cluster with its nearest moments; one cluster in memory at a time."""
     groups = groupby(exhibit.rows("cluster_moments"), key=lambda row: row["cluster"])
     number, moments = next(groups, (None, iter(())))
     for row in exhibit.rows("clusters", CENTROID):
@@ -95,28 +101,28 @@ def _moment(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _centroid_charts(site: Site, charts: CentroidCharts, row: Mapping[str, Any], name: str) -> list[Chart]:
-    """What the centroid says of sound."""
+    """The charts of a centroid."""
     hertz = [f"{frequency:,.0f}" for frequency in charts.frequencies]
     numbers = Numbers(
         "By channel", ("Hz", "mean", "relative spread"), [*zip(hertz, row["mean"], row["spread"], strict=True)]
     )
     loudest = hertz[int(np.argmax(row["mean"]))]
-    told = f"mean of the envelope by frequency, largest at {loudest} Hz, with its spread around it"
+    text = f"mean of the envelope by frequency with its spread, largest at {loudest} Hz"
     rate = f"{charts.rates[int(np.argmax(np.sum(np.reshape(row['modulation'], (len(hertz), -1)), 0)))]:.2g}"
     mean = lambda: charts.mean(row["mean"], row["spread"])  # noqa: E731
     return [
-        site.chart(f"{name}-mean", mean, "Mean and spread by frequency", f"Line: {told}", numbers),
+        site.chart(f"{name}-mean", mean, "Mean and spread by frequency", f"Line: {text}", numbers),
         site.chart(
             f"{name}-correlation",
             lambda: charts.correlation(row["correlation"]),
             "Correlation of channels",
-            "Picture: correlation of the envelopes of every two channels that are compared, by their frequencies",
+            "Image: correlation of the envelopes of channels, by their frequencies",
         ),
         site.chart(
             f"{name}-modulation",
             lambda: charts.modulation(row["modulation"]),
             "Modulation of each channel",
-            f"Picture: modulation power by channel and rate, in all channels together largest near {rate} Hz",
+            f"Image: modulation power by channel and rate, in total largest near {rate} Hz",
         ),
     ]
 
@@ -128,13 +134,13 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
         (c.number, c.moments, share(c.share), c.tags[0][0] if c.tags else "", share(p))
         for c, p in zip(ranked, purities, strict=True)
     ]
-    columns = ("cluster", "moments", "share", "first annotation", "of its moments")
+    columns = ("cluster", "moments", "share", "first annotation", "share with it")
     return site.chart(
         f"clusters-{prefix}sizes",
         lambda: sizes(shares, purities, "the first annotation"),
         "Clusters by size",
         f"Bars: the share of moments of {len(ranked)} clusters, from {share(shares[0])} to {share(shares[-1])}, "
-        "and how much of each has its most frequent annotation",
+        "and the part of each that has its most frequent annotation",
         Numbers("Clusters by size", columns, rows, "data/explain/clusters/clusters.parquet"),
     )
 
@@ -142,18 +148,20 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
 def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
     what = exhibit.metadata.get(CLUSTERS_OF, "moments")
-    told = f"{len(clusters)} clusters of {what} hold {moments:,} moments, the largest {share(largest)} of them."
+    text = f"{len(clusters)} clusters of {what} hold {moments:,} moments; the largest has {share(largest)} of them."
     pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
-    told += f" No annotation took part; in {pure} of them at least half of the moments have the same one."
+    text += (
+        f" Clustering used no annotations. In {pure} clusters, at least half of the moments have the same annotation."
+    )
     if {"purity", "chance"} <= exhibit.metrics.keys():
         purity, chance = (share(exhibit.metrics[name]) for name in ("purity", "chance"))
-        told += f" The first annotation of its cluster is right for {purity} of all moments, by chance for {chance}."
-    return told
+        text += f" {purity} of all moments have the most frequent annotation of their cluster; chance is {chance}."
+    return text
 
 
 PAGE = Page(
-    "The labels that a network was trained to tell: clusters of the sounds around frames, found without a word of "
-    "annotation. Annotations only name them here.",
+    "The labels that a network learns to predict: clusters of the sounds around frames. Clustering uses no "
+    "annotations; they only describe the clusters here.",
     column,
     "clusters.html",
 )

@@ -1,4 +1,4 @@
-"""Embeddings: t-SNE of pictures and sounds, trained beside random, and how often neighbours are of one kind."""
+"""Embeddings: t-SNE of images and audio, trained and random, and the precision of neighbors."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,82 +6,90 @@ from typing import Any
 
 import numpy as np
 
-from earshot.report.columns import Column, Page, nothing_to_display
+from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import MOST_ANNOTATIONS, network_name, network_rank, point_look, scatter
 from earshot.report.site import Numbers, Site, share
 from earshot.report.sources import Source
 
-OTHERS, UNSAID = "others", "no annotation"
-EMBEDDED = ["network", "modality", "clip_id", "moment", "x", "y", "alike"]
+OTHERS, NO_ANNOTATION = "others", "no annotation"
+COLUMNS = ["network", "modality", "clip_id", "moment", "x", "y", "knn_precision"]
+PLURALS = {"image": "images", "audio": "audio"}
 MOST_NAMED = MOST_ANNOTATIONS - 1
-Point = tuple[float, float, dict[str, Any]]  # x, y, and its moment
-Key = tuple[str, str]  # network and sense
+Point = tuple[float, float, dict[str, Any]]  # x, y, and the moment
+Key = tuple[str, str]  # network and modality
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
-    """A run's maps, one a network and sense."""
+    """The maps of a run, one per network and modality."""
     exhibit = source.exhibit("embeddings")
-    if exhibit.nothing:
-        return nothing_to_display(source.name, exhibit)
+    if exhibit.skipped:
+        return skipped_column(source.name, exhibit)
     moments: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in exhibit.rows("embedded_moments"):
-        image = site.image(row["thumbnail"], "embedded_moments.parquet")
-        said = (row["annotations"] or [UNSAID])[0]
-        told = {"clip_id": row["clip_id"], "group": row["group"], "said": said, "file": image.file}
-        moments[row["clip_id"], row["moment"]] = told | {"number": len(moments)}
-    names = _names([moment["said"] for moment in moments.values()])
+    for row in exhibit.rows("embedding_moments"):
+        image = site.image(row["thumbnail"], "embedding_moments.parquet")
+        annotation = (row["annotations"] or [NO_ANNOTATION])[0]
+        moment = {"clip_id": row["clip_id"], "group": row["group"], "annotation": annotation, "file": image.file}
+        moments[row["clip_id"], row["moment"]] = moment | {"number": len(moments)}
+    names = _names([moment["annotation"] for moment in moments.values()])
     points: dict[Key, list[Point]] = defaultdict(list)
     shares: dict[Key, list[float | None]] = defaultdict(list)
-    for row in exhibit.rows("embedded", EMBEDDED):
+    for row in exhibit.rows("embeddings", COLUMNS):
         key = row["network"], row["modality"]
         points[key].append((row["x"], row["y"], moments[row["clip_id"], row["moment"]]))
-        shares[key].append(row["alike"])
+        shares[key].append(row["knn_precision"])
     keys = sorted(points, key=lambda key: (key[1], network_rank(key[0])))
-    alike = {key: np.array(shares[key], float) for key in keys}  # of a point without annotation NaN
+    knn_precision = {key: np.array(shares[key], float) for key in keys}  # NaN for a point without annotation
     view = {
-        "maps": [_map(site, key, points[key], names, alike[key], prefix) for key in keys],
+        "maps": [_map(site, key, points[key], names, knn_precision[key], prefix) for key in keys],
         "data": _data(keys, points, moments, names, prefix),
         "legend": [{"name": name, "index": number} for number, name in enumerate(names)],
-        "table": _table(keys, points, names, alike),
+        "table": _table(keys, points, names, knn_precision),
     }
-    return Column(source.name, _lead(alike, exhibit.metrics), "", exhibit.metadata, exhibit.metrics, view)
+    return Column(source.name, _lead(knn_precision, exhibit.metrics), "", exhibit.metadata, exhibit.metrics, view)
 
 
-def _names(said: Sequence[str]) -> list[str]:
-    """The annotations that are told apart, the most frequent first; the last stands for the others."""
-    counts = Counter(said)
+def _names(annotations: Sequence[str]) -> list[str]:
+    """The annotations with a mark of their own, the most frequent first; the last stands for the others."""
+    counts = Counter(annotations)
     ranked = sorted(counts, key=lambda name: (-counts[name], name))
     return [*ranked[:MOST_NAMED], OTHERS]
 
 
-def _map(site: Site, key: tuple[str, str], points: Sequence, names: list[str], alike: np.ndarray, prefix: str) -> dict:
+def _map(
+    site: Site, key: tuple[str, str], points: Sequence, names: list[str], knn_precision: np.ndarray, prefix: str
+) -> dict:
     network, modality = key
-    marks = [names.index(moment["said"]) if moment["said"] in names[:-1] else len(names) - 1 for _, _, moment in points]
+    marks = [
+        names.index(moment["annotation"]) if moment["annotation"] in names[:-1] else len(names) - 1
+        for _, _, moment in points
+    ]
     used = [name for number, name in enumerate(names) if number in set(marks)] or names
-    title = f"{modality}s, {network_name(network)}"
-    mean = _mean(alike)
+    title = f"{PLURALS.get(modality, modality)}, {network_name(network)}"
+    mean = _mean(knn_precision)
     chart = site.chart(
-        f"embeddings-{prefix}{modality if modality in ('image', 'sound') else 'other'}-{_rank(network)}",
+        f"embeddings-{prefix}{modality if modality in PLURALS else 'other'}-{_rank(network)}",
         lambda: scatter([p[0] for p in points], [p[1] for p in points], marks, names),
         title[:1].upper() + title[1:],
-        f"Map of {len(points)} points of {len(used)} annotations: "
-        f"of the nearest neighbours of each, {share(mean)} share one",
+        f"Map of {len(points)} points with {len(used)} annotations; "
+        f"{share(mean)} of the nearest neighbors share an annotation",
     )
-    return {"id": f"{prefix}{modality}-{_rank(network)}", "chart": chart, "alike": mean, "points": len(points)}
+    return {"id": f"{prefix}{modality}-{_rank(network)}", "chart": chart, "knn_precision": mean, "points": len(points)}
 
 
 def _rank(network: str) -> str:
-    """A network in the name of a file."""
+    """The name of a network in file names."""
     return {"encoder": "trained", "wrong_sound": "wrong-sound", "random": "random"}.get(network, "other")
 
 
 def _data(keys: Sequence, points: Mapping, moments: Mapping, names: list[str], prefix: str) -> dict[str, Any]:
-    """What the page's script draws: looks of annotations, moments, and the points of each map by moment."""
+    """The data for the page's script: marks of annotations, moments, and the points of each map by moment."""
     index = {name: number for number, name in enumerate(names[:-1])}
     others = len(names) - 1
     return {
         "looks": [(name, *point_look(number, len(names))) for number, name in enumerate(names)],
-        "moments": [[m["file"], index.get(m["said"], others), m["said"], m["clip_id"]] for m in moments.values()],
+        "moments": [
+            [m["file"], index.get(m["annotation"], others), m["annotation"], m["clip_id"]] for m in moments.values()
+        ],
         "maps": {
             f"{prefix}{modality}-{_rank(network)}": [
                 [round(x, 4), round(y, 4), moment["number"]] for x, y, moment in points[network, modality]
@@ -91,42 +99,50 @@ def _data(keys: Sequence, points: Mapping, moments: Mapping, names: list[str], p
     }
 
 
-def _table(keys: Sequence, points: Mapping, names: list[str], alike: Mapping) -> Numbers:
-    """In place of the maps: by annotation, how often neighbours have it too."""
+def _table(keys: Sequence, points: Mapping, names: list[str], knn_precision: Mapping) -> Numbers:
+    """A table for readers who cannot see the maps: the precision of neighbors by annotation."""
     index = {name: number for number, name in enumerate(names[:-1])}
     others = len(names) - 1
-    of = {key: np.array([index.get(moment["said"], others) for _, _, moment in points[key]]) for key in keys}
+    annotations_of = {
+        key: np.array([index.get(moment["annotation"], others) for _, _, moment in points[key]]) for key in keys
+    }
     rows = []
     for number, name in enumerate(names):
-        count = max((int(np.sum(of[key] == number)) for key in keys), default=0)
+        count = max((int(np.sum(annotations_of[key] == number)) for key in keys), default=0)
         if count:
-            rows.append((name, count, *(share(_mean(alike[key][of[key] == number])) for key in keys)))
-    heads = ("annotation", "points", *(f"{modality}s, {network_name(network)}" for network, modality in keys))
-    caption = "Of the nearest neighbours by the embedding, the share that shares an annotation"
-    return Numbers(caption, heads, rows, "data/explain/embeddings/embedded.parquet")
+            rows.append(
+                (name, count, *(share(_mean(knn_precision[key][annotations_of[key] == number])) for key in keys))
+            )
+    heads = (
+        "annotation",
+        "points",
+        *(f"{PLURALS.get(modality, modality)}, {network_name(network)}" for network, modality in keys),
+    )
+    caption = "Share of the nearest neighbors in the embedding that share an annotation"
+    return Numbers(caption, heads, rows, "data/explain/embeddings/embeddings.parquet")
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean of the numbers among the values."""
+    """The mean of the finite values."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _lead(alike: Mapping[Key, np.ndarray], metrics: Mapping[str, Any]) -> str:
-    told = []
-    for modality in dict.fromkeys(modality for _, modality in alike):
-        own, random = (alike.get((network, modality)) for network in ("encoder", "random"))
+def _lead(knn_precision: Mapping[Key, np.ndarray], metrics: Mapping[str, Any]) -> str:
+    texts = []
+    for modality in dict.fromkeys(modality for _, modality in knn_precision):
+        own, random = (knn_precision.get((network, modality)) for network in ("encoder", "random"))
         if own is not None:
             beside = f" (random weights {share(_mean(random))})" if random is not None else ""
-            told.append(f"{modality}s {share(_mean(own))}{beside}")
-    if not told:
-        return "No point is shown."
+            texts.append(f"{PLURALS.get(modality, modality)} {share(_mean(own))}{beside}")
+    if not texts:
+        return "There are no points."
     nearest, chance = metrics.get("nearest", "few"), share(metrics.get("chance"))
-    return f"Of the {nearest} nearest neighbours, so many share an annotation: {', '.join(told)}; by chance {chance}."
+    return f"Share of the {nearest} nearest neighbors that share an annotation: {', '.join(texts)}; chance {chance}."
 
 
 PAGE = Page(
-    "Pictures and sounds as points: t-SNE lays what the network finds alike side by side. Each map is made by "
-    "itself; only who is next to whom means something, not where.",
+    "Images and audio as points: t-SNE places moments with similar embeddings next to each other. Each map is computed "
+    "separately; only the neighbors of a point have a meaning, not its position.",
     column,
     "embeddings.html",
 )

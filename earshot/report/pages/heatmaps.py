@@ -1,11 +1,11 @@
-"""Heat maps: where in frames and spectrograms units respond that prefer a class."""
+"""Heat maps: where selective units respond in frames and spectrograms."""
 
 import statistics
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from earshot.report.columns import Column, Page, nothing_to_display
+from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import network_name
 from earshot.report.site import Site, share
 from earshot.report.sources import Source
@@ -16,13 +16,13 @@ OF_A_UNIT = ("network", "modality", "unit", "annotation", "share")
 def column(site: Site, source: Source, prefix: str) -> Column:
     """The units of a run, each with its moments under its heat map."""
     exhibit = source.exhibit("heatmaps")
-    if exhibit.nothing:
-        return nothing_to_display(source.name, exhibit)
+    if exhibit.skipped:
+        return skipped_column(source.name, exhibit)
     units = []
     for key, rows in groupby(exhibit.rows("heatmaps"), key=lambda row: tuple(row[name] for name in OF_A_UNIT)):
-        told = dict(zip(OF_A_UNIT, key, strict=True))
+        unit = dict(zip(OF_A_UNIT, key, strict=True))
         units.append(
-            {**told, "network": network_name(told["network"]), "moments": [_moment(site, row) for row in rows]}
+            {**unit, "network": network_name(unit["network"]), "moments": [_moment(site, row) for row in rows]}
         )
     sections = [
         {"network": network, "modality": modality, "units": [*of]}
@@ -33,27 +33,27 @@ def column(site: Site, source: Source, prefix: str) -> Column:
 
 def _moment(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
     of = f"heatmaps.parquet, {row['network']} {row['modality']} unit {row['unit']}, rank {row['rank']}"
-    media = {name: site.image(row[name], of) for name in ("shown", "heat")}
+    media = {name: site.image(row[name], of) for name in ("image", "heat")}
     return {"clip_id": row["clip_id"], "annotations": row["annotations"], "sound": site.sound(row["sound"]), **media}
 
 
 def _lead(units: list[dict[str, Any]]) -> str:
-    """How far the top moments of the units shown agree, beside those of random weights, chosen in the same way."""
-    told = []
+    """The mean purity of the displayed units, and that of random weights, selected in the same way."""
+    texts = []
     for modality in dict.fromkeys(unit["modality"] for unit in units):
         shares: dict[str, list[float]] = {}
         for unit in (unit for unit in units if unit["modality"] == modality):
             shares.setdefault(unit["network"], []).append(unit["share"])
         first, *others = [(share(statistics.mean(of)), network) for network, of in shares.items()]
         beside = f" ({', '.join(f'{network} {value}' for value, network in others)})" if others else ""
-        told.append(f"{modality}s {first[0]}{beside}")
-    if not told:
-        return "No unit is shown."
-    return f"Of the top moments of the units shown, so many have the unit's annotation: {'; '.join(told)}."
+        texts.append(f"{modality} {first[0]}{beside}")
+    if not texts:
+        return "No unit is displayed."
+    return f"Share of a unit's top moments that have its annotation, averaged over the units below: {'; '.join(texts)}."
 
 
 PAGE = Page(
-    "Units whose strongest moments agree most in an annotation, and where in frames and spectrograms they respond.",
+    "The units whose top moments most often share an annotation, and where they respond in frames and spectrograms.",
     column,
     "heatmaps.html",
 )

@@ -1,11 +1,11 @@
-"""Retrieval: the nearest clips to some clips in four directions, trained beside random."""
+"""Retrieval: the nearest clips to some clips in four directions, trained and random."""
 
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from earshot.report.columns import Column, Page, nothing_to_display
+from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import network_name, network_rank
 from earshot.report.site import Numbers, Site
 from earshot.report.sources import Source
@@ -14,20 +14,20 @@ DIRECTIONS = ("image-to-audio", "audio-to-image", "image-to-image", "audio-to-au
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
-    """A run's queries with their nearest clips, by direction and query, a row a network."""
+    """The queries of a run with their nearest clips, by direction and query, one row per network."""
     exhibit = source.exhibit("retrieval")
-    if exhibit.nothing:
-        return nothing_to_display(source.name, exhibit)
+    if exhibit.skipped:
+        return skipped_column(source.name, exhibit)
     clips = {row["clip_id"]: _clip(site, row) for row in exhibit.rows("retrieval_clips")}
-    found: dict[str, dict[str, dict[str, list]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    results: dict[str, dict[str, dict[str, list]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     gains: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in exhibit.rows("retrieved"):
-        found[row["direction"]][row["query"]][row["network"]].append((clips[row["result"]], row["gain"]))
+    for row in exhibit.rows("retrieval_results"):
+        results[row["direction"]][row["query"]][row["network"]].append((clips[row["result"]], row["gain"]))
         gains[row["direction"], row["network"]].append(row["gain"])
     networks = sorted({network for _, network in gains}, key=network_rank)
-    directions = [each for each in DIRECTIONS if each in found]
+    directions = [each for each in DIRECTIONS if each in results]
     view = {
-        "directions": [_direction(name, found[name], clips, networks) for name in directions],
+        "directions": [_direction(name, results[name], clips, networks) for name in directions],
         "gains": _gains(gains, directions, networks),
     }
     return Column(source.name, _lead(gains, directions), "", exhibit.metadata, exhibit.metrics, view)
@@ -39,12 +39,17 @@ def _clip(site: Site, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _direction(name: str, queries: Mapping[str, Any], clips: Mapping[str, Any], networks: list[str]) -> dict[str, Any]:
-    asked, _, answered = name.partition("-to-")
-    shown = [
+    query_modality, _, result_modality = name.partition("-to-")
+    queries_with_results = [
         {"clip": clips[query], "rows": [(network_name(n), of[n]) for n in networks if n in of]}
         for query, of in queries.items()
     ]
-    return {"name": name.replace("-", " "), "requested": asked, "answered": answered, "queries": shown}
+    return {
+        "name": name.replace("-", " "),
+        "query_modality": query_modality,
+        "result_modality": result_modality,
+        "queries": queries_with_results,
+    }
 
 
 def _gains(gains: Mapping[tuple[str, str], list[float]], directions: list[str], networks: list[str]) -> Numbers:
@@ -53,27 +58,27 @@ def _gains(gains: Mapping[tuple[str, str], list[float]], directions: list[str], 
         means = [gains.get((direction, network)) for network in networks]
         rows.append((direction.replace("-", " "), *(round(statistics.mean(m), 3) if m else None for m in means)))
     heads = ("direction", *map(network_name, networks))
-    return Numbers("Mean gain of the clips shown", heads, rows, "data/explain/retrieval/retrieved.parquet")
+    return Numbers("Mean gain of the results", heads, rows, "data/explain/retrieval/retrieval_results.parquet")
 
 
 def _lead(gains: Mapping[tuple[str, str], list[float]], directions: list[str]) -> str:
     across = [name for name in directions if name.partition("-to-")[0] != name.partition("-to-")[2]]
-    told = []
+    texts = []
     for direction in across:
         own, random = gains.get((direction, "encoder")), gains.get((direction, "random"))
         if own and random:
             words = direction.replace("-", " ")
-            told.append(f"{words} {statistics.mean(own):.2f} (random weights {statistics.mean(random):.2f})")
+            texts.append(f"{words} {statistics.mean(own):.2f} (random weights {statistics.mean(random):.2f})")
     return (
-        f"Mean gain of the clips found, where 1 is the query's own class: {'; '.join(told)}."
-        if told
+        f"Mean gain of the results, where 1 is the query's own class: {'; '.join(texts)}."
+        if texts
         else "Nearest clips."
     )
 
 
 PAGE = Page(
-    "The clips that the network finds nearest to a clip, from one sense to the other and within each. A gain of 1 "
-    "is the query's own class, less is farther away in the ontology.",
+    "The clips with the embeddings nearest to that of a query, across and within modalities. A gain of 1 is the "
+    "query's own class; a lower gain is farther away in the ontology.",
     column,
     "retrieval.html",
 )

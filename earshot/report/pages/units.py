@@ -1,4 +1,4 @@
-"""Single units: how many are selective for an object beside the controls, and the top frames of each."""
+"""Single units: the number of selective ones with controls, and the top frames of each."""
 
 import math
 from collections import defaultdict
@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from earshot.report.columns import Column, Page, nothing_to_display
+from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import Curve, class_counts, curves, network_name, network_rank
 from earshot.report.site import Chart, Numbers, ReportImage, Site, share
 from earshot.report.sources import Exhibit, Source
 
 CONTROLS = ("wrong_sound", "random")
 MOST_BARS = 40  # classes in one chart
-# How a unit is judged, by the column of unit_classes: in words, and the name of the chart.
+# Ways to measure selectivity, by the column of unit_classes: in words, and the name of the chart.
 WAYS = {
-    "units": ("by what their top frames show", "classes"),
-    "boxed_units": ("by the annotated pictures that they prefer", "images"),
+    "units": ("by their top frames", "classes"),
+    "boxed_units": ("by their top annotated images", "images"),
     "iou_units": ("by the boxes that they cover", "boxes"),
 }
 OF_A_UNIT = (
@@ -28,7 +28,7 @@ Classes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of unit_classes,
 
 @dataclass
 class Count:
-    """The units of one network: all, those selective for an object, of these for one that sounds, and for how many."""
+    """Counts of the units of one network: all, selective, selective for a class that makes sound, and their classes."""
 
     units: int = 0
     selective: int = 0
@@ -44,36 +44,38 @@ class Count:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit, what is told of it, and its gallery, which some networks' units lack."""
+    """A unit, its row of the table units, and its gallery, which some networks lack."""
 
-    told: Mapping[str, Any]
+    values: Mapping[str, Any]
     gallery: ReportImage | None
     frames: int
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
-    """What a run's units respond to."""
+    """The units of a run."""
     exhibit = source.exhibit("units")
-    if exhibit.nothing:
-        return nothing_to_display(source.name, exhibit)
+    if exhibit.skipped:
+        return skipped_column(source.name, exhibit)
     units = [_unit(site, row) for row in exhibit.rows("units")]
-    units.sort(key=lambda unit: (network_rank(unit.told["network"]), -_known(unit.told["purity"]), unit.told["unit"]))
+    units.sort(
+        key=lambda unit: (network_rank(unit.values["network"]), -_known(unit.values["purity"]), unit.values["unit"])
+    )
     classes: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in exhibit.rows("unit_classes"):
         classes[row["network"]][row["class"]] = row
     counts = _counts(units, classes)
     drawn = [unit for unit in units if unit.gallery]
     charts = [_class_chart(site, classes, way, prefix) for way in WAYS] + [_sweep_chart(site, exhibit, prefix)]
-    undrawn = counts.keys() - {unit.told["network"] for unit in drawn}
+    undrawn = counts.keys() - {unit.values["network"] for unit in drawn}
     view = {
         "units": drawn,
         "counts": {network_name(name): counts[name] for name in sorted(counts, key=network_rank)},
         "charts": [chart for chart in charts if chart],
-        "networks": sorted({unit.told["network"] for unit in drawn}, key=network_rank),
+        "networks": sorted({unit.values["network"] for unit in drawn}, key=network_rank),
         "undrawn": [network_name(name) for name in sorted(undrawn, key=network_rank)],
-        "classes": sorted({unit.told["annotation"] for unit in drawn if unit.told["annotation"]}),
+        "classes": sorted({unit.values["annotation"] for unit in drawn if unit.values["annotation"]}),
         "frames": max((unit.frames for unit in drawn), default=0),
-        "boxes": any(unit.told["iou"] == unit.told["iou"] for unit in drawn),
+        "boxes": any(unit.values["iou"] == unit.values["iou"] for unit in drawn),
     }
     return Column(source.name, lead(counts, exhibit, source.params), "", exhibit.metadata, exhibit.metrics, view)
 
@@ -85,19 +87,19 @@ def _unit(site: Site, row: Mapping[str, Any]) -> Unit:
 
 
 def _known(value: float) -> float:
-    """A number to order by; what is none comes last."""
+    """A sort key in which NaN comes last."""
     return -1.0 if math.isnan(value) else value
 
 
 def _counts(units: Iterable[Unit], classes: Classes) -> dict[str, Count]:
     counts: dict[str, Count] = defaultdict(Count)
-    for told in (unit.told for unit in units):
-        of = counts[told["network"]]
+    for values in (unit.values for unit in units):
+        of = counts[values["network"]]
         of.units += 1
-        if told["selective"]:
+        if values["selective"]:
             of.selective += 1
-            of.audible += bool(told["audible"])
-            of.classes.add(told["annotation"])
+            of.audible += bool(values["audible"])
+            of.classes.add(values["annotation"])
     for network, of in counts.items():
         of.boxed = sum(row["boxed_units"] for row in classes.get(network, {}).values())
         of.detectors = sum(row["iou_units"] for row in classes.get(network, {}).values())
@@ -105,14 +107,18 @@ def _counts(units: Iterable[Unit], classes: Classes) -> dict[str, Count]:
 
 
 def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any]) -> str:
-    """How many units are selective, beside the controls, and how many of them for what sounds."""
-    top = exhibit.metrics.get("judged", params.get("explain.units.top"))  # of few frames fewer are judged
+    """The number of selective units, of the network and its controls, and of those for classes that make sound."""
+    top = exhibit.metrics.get("judged", params.get("explain.units.top"))  # with few frames, fewer count as top
     least = params.get("explain.units.selective")
     own = counts.get("encoder", Count())
     others = [f"{network_name(name)} {counts[name].selective}" for name in CONTROLS if name in counts]
     beside = f" ({', '.join(others)})" if others else ""
-    rule = f": at least {share(least)} of the {top} frames that activate them most show it" if least and top else ""
-    audible = f" {own.audible} of them are for objects that make sound." if own.selective else ""
+    rule = (
+        f": at least {share(least)} of the {top} frames that activate them most show the same one"
+        if least and top
+        else ""
+    )
+    audible = f" {own.audible} of these units are selective for objects that make sound." if own.selective else ""
     boxes = ""
     if any(count.detectors for count in counts.values()):
         beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in CONTROLS if name in counts]
@@ -121,7 +127,7 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
 
 
 def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart | None:
-    """The histogram by category under one way to judge units, of the classes with most; none where none has any."""
+    """The number of selective units by class, for the most frequent classes; None without selective units."""
     networks = sorted(classes, key=network_rank)
     every = {name for rows in classes.values() for name in rows}
     count = {name: {n: classes[n].get(name, {way: 0})[way] for n in networks} for name in every}
@@ -131,21 +137,21 @@ def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart |
     ranked = sorted(count, key=lambda name: (*(-count[name][n] for n in networks), name))
     names = [name for name in ranked if any(count[name].values())][:MOST_BARS]
     words, file = WAYS[way]
-    heads = ("class", "sounds", *map(network_name, networks))
+    heads = ("class", "makes sound", *map(network_name, networks))
     table = [(name, name in audible, *count[name].values()) for name in ranked]
-    told = ", ".join(f"{name} {count[name][networks[0]]}" for name in names[:3])
+    most_frequent = ", ".join(f"{name} {count[name][networks[0]]}" for name in names[:3])
     bars = {network: [count[name][network] for name in names] for network in networks}
     return site.chart(
         f"units-{prefix}{file}",
         lambda: class_counts([f"{name} ♪" if name in audible else name for name in names], bars, "selective units"),
         f"Selective units {words}; ♪: it makes sound",
-        f"Bars: selective units by class and network; {network_name(networks[0])} most often {told}",
+        f"Bars: selective units by class and network; {network_name(networks[0])}: most often {most_frequent}",
         Numbers(f"Selective units {words}", heads, table, "data/explain/units/unit_classes.parquet"),
     )
 
 
 def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
-    """How many units are selective at each threshold of purity."""
+    """The number of selective units at each threshold of purity."""
     rows = [*exhibit.rows("unit_sweep")]
     networks = sorted({row["network"] for row in rows}, key=network_rank)
     if not networks:
@@ -155,14 +161,14 @@ def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
         Curve(network_name(n), [r["threshold"] for r in of[n]], [r["share"] for r in of[n]], number, number)
         for number, n in enumerate(networks)
     ]
-    heads = ("network", "threshold", "units", "share", "by annotated pictures")
+    heads = ("network", "threshold", "units", "share", "by annotated images")
     table = [
         (network_name(r["network"]), round(r["threshold"], 3), r["units"], share(r["share"]), r["boxed_units"])
         for r in rows
     ]
     return site.chart(
         f"units-{prefix}sweep",
-        lambda: curves(lines, "least purity of the top frames", "share of units"),
+        lambda: curves(lines, "minimum purity of the top frames", "share of units"),
         "Selective units by threshold",
         "Lines: the share of units that are selective, falling as the threshold of purity rises, for each network",
         Numbers("Selective units by threshold", heads, table, "data/explain/units/unit_sweep.parquet"),
@@ -170,8 +176,8 @@ def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
 
 
 PAGE = Page(
-    "What single units of the network respond to. A strip shows the frames that activate a unit most, dimmed where "
-    "it does not look; a unit is selective when its top frames show one object.",
+    "What single units of the network respond to. A strip displays the frames that activate a unit most, dimmed where "
+    "the unit does not respond. A unit is selective if its top frames show the same object.",
     column,
     "units.html",
 )

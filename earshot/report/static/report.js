@@ -1,9 +1,9 @@
-// Sounds with a playhead, units that can be sifted, and maps that tell their points. The pages say all else without it.
+// Sounds with a playhead, filters for units, and interactive maps. All other content works without this script.
 "use strict";
 
-// --- Sounds: one at a time; the playhead goes over the picture above the button. ---------------------------------
+// --- Sounds: one plays at a time; its playhead moves over the image above the button. ---------------------------
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let sounding = null; // the box whose sound plays
+let playing = null; // the box whose sound plays
 
 function partsOf(box) {
   return { audio: box.querySelector("audio"), button: box.querySelector("button"), head: box.querySelector(".playhead") };
@@ -12,10 +12,10 @@ function partsOf(box) {
 function follow(box) {
   const { audio, head } = partsOf(box);
   if (head && audio.duration) head.style.left = `${(100 * audio.currentTime) / audio.duration}%`;
-  if (!calm.matches && sounding === box && !audio.paused) requestAnimationFrame(() => follow(box));
+  if (!calm.matches && playing === box && !audio.paused) requestAnimationFrame(() => follow(box));
 }
 
-function tell(box, on) {
+function setPlaying(box, on) {
   const { button, head } = partsOf(box);
   button.classList.toggle("on", on);
   button.querySelector(".verb").textContent = on ? "Pause" : "Play";
@@ -27,13 +27,13 @@ function prepare(box) {
   if (box.dataset.ready) return audio;
   box.dataset.ready = "yes";
   audio.addEventListener("play", () => {
-    if (sounding && sounding !== box) partsOf(sounding).audio.pause();
-    sounding = box;
-    tell(box, true);
+    if (playing && playing !== box) partsOf(playing).audio.pause();
+    playing = box;
+    setPlaying(box, true);
     follow(box);
   });
-  audio.addEventListener("pause", () => tell(box, false));
-  audio.addEventListener("timeupdate", () => follow(box)); // alone where motion is unwanted: a few steps a second
+  audio.addEventListener("pause", () => setPlaying(box, false));
+  audio.addEventListener("timeupdate", () => follow(box)); // the only update with reduced motion: a few per second
   audio.addEventListener("ended", () => { if (head) head.hidden = true; });
   audio.addEventListener("error", () => {
     button.classList.add("broken");
@@ -44,7 +44,7 @@ function prepare(box) {
 
 function toggle(box) {
   const audio = prepare(box);
-  if (audio.paused) audio.play().catch(() => {}); // the error event tells
+  if (audio.paused) audio.play().catch(() => {}); // the error event reports it
   else audio.pause();
 }
 
@@ -63,35 +63,35 @@ document.addEventListener("click", (event) => {
   audio.play().catch(() => {});
 });
 
-// --- Units: which are shown, and in which order. --------------------------------------------------------------------
-function sift(form, list) {
+// --- Units: filters and sort order. ---------------------------------------------------------------------------------
+function addFilters(form, list) {
   const units = [...list.children];
   const output = form.querySelector("output");
-  const shown = () => {
-    const asked = Object.fromEntries(new FormData(form));
+  const update = () => {
+    const filters = Object.fromEntries(new FormData(form));
     const keep = (unit) =>
-      (!asked.network || unit.dataset.network === asked.network) &&
-      (!asked.annotation || unit.dataset.annotation === asked.annotation) &&
-      (!asked.selective || "selective" in unit.dataset) &&
-      (!asked.sounding || "sounding" in unit.dataset);
-    const value = (unit) => { const number = Number(unit.dataset[asked.order]); return Number.isNaN(number) ? -1 : number; };
-    const rising = asked.order === "unit";
+      (!filters.network || unit.dataset.network === filters.network) &&
+      (!filters.annotation || unit.dataset.annotation === filters.annotation) &&
+      (!filters.selective || "selective" in unit.dataset) &&
+      (!filters.audible || "audible" in unit.dataset);
+    const value = (unit) => { const number = Number(unit.dataset[filters.order]); return Number.isNaN(number) ? -1 : number; };
+    const rising = filters.order === "unit";
     const kept = units.filter(keep).map((unit) => [value(unit), unit]);
     kept.sort((one, other) => (rising ? one[0] - other[0] : other[0] - one[0]));
     list.replaceChildren(...kept.map((pair) => pair[1]));
-    list.classList.toggle("top5", asked.frames === "5");
+    list.classList.toggle("top5", filters.frames === "5");
     output.textContent = `${kept.length.toLocaleString("en")} of ${units.length.toLocaleString("en")} units`;
   };
   form.hidden = false;
   if (form.elements.frames && matchMedia("(max-width: 40rem)").matches) {
-    form.elements.frames.value = "5"; // nine would be too small to see
+    form.elements.frames.value = "5"; // nine would be too small
     list.classList.add("top5");
   }
-  form.addEventListener("change", shown);
+  form.addEventListener("change", update);
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
-// --- Maps: points that tell their moment, by mouse, finger, or arrow keys. -------------------------------------------
+// --- Maps: points display their moment on hover, touch, or arrow keys. -----------------------------------------------
 const ROOM = 0.03; // of the side, around the points
 
 function mark(context, shape, x, y, size) {
@@ -116,8 +116,8 @@ function sharp(canvas, side) {
 }
 
 class PointMap {
-  constructor(holder, points, data, chosen) {
-    Object.assign(this, { points, data, chosen, at: -1, size: 3.4 });
+  constructor(holder, points, data, selected) {
+    Object.assign(this, { points, data, selected, at: -1, size: 3.4 });
     this.order = points.map((_, number) => number).sort((one, other) => points[one][0] - points[other][0]);
     const figure = holder.querySelector("figure");
     const picture = figure.querySelector("picture");
@@ -126,7 +126,7 @@ class PointMap {
     this.canvas = document.createElement("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "application");
-    this.canvas.setAttribute("aria-label", `${picture.querySelector("img").alt}. Left and right arrow keys go from point to point.`);
+    this.canvas.setAttribute("aria-label", `${picture.querySelector("img").alt}. Left and right arrow keys move between points.`);
     this.tip = document.createElement("div");
     this.tip.className = "tip";
     this.tip.hidden = true;
@@ -150,12 +150,12 @@ class PointMap {
     const context = sharp(this.canvas, this.side);
     const look = (point) => this.data.moments[point[2]][1];
     const rest = [], lit = [];
-    for (const point of this.points) (this.chosen.size && !this.chosen.has(look(point)) ? rest : lit).push(point);
+    for (const point of this.points) (this.selected.size && !this.selected.has(look(point)) ? rest : lit).push(point);
     for (const [points, alpha] of [[rest, 0.12], [lit, 0.9]]) {
       context.globalAlpha = alpha;
       for (const point of points) {
-        const [, colour, shape] = this.data.looks[look(point)];
-        context.fillStyle = colour;
+        const [, color, shape] = this.data.looks[look(point)];
+        context.fillStyle = color;
         mark(context, shape, ...this.place(point), this.size);
       }
     }
@@ -193,11 +193,11 @@ class PointMap {
     this.draw();
     this.tip.hidden = number < 0;
     if (number < 0) return;
-    const [file, , said, clip] = this.data.moments[this.points[number][2]];
+    const [file, , annotation, clip] = this.data.moments[this.points[number][2]];
     const image = new Image(64);
     image.src = file;
     image.alt = "";
-    const words = [said, clip].map((text) => { const line = document.createElement("bdi"); line.textContent = text.length > 60 ? `${text.slice(0, 59)}…` : text; line.style.display = "block"; return line; });
+    const words = [annotation, clip].map((text) => { const line = document.createElement("bdi"); line.textContent = text.length > 60 ? `${text.slice(0, 59)}…` : text; line.style.display = "block"; return line; });
     this.tip.replaceChildren(image, ...words);
     const [x, y] = this.place(this.points[number]);
     this.tip.style.left = `${Math.min(Math.max(x - 76, 0), Math.max(this.side - 152, 0))}px`;
@@ -206,12 +206,12 @@ class PointMap {
   }
 }
 
-function legend(data, chosen, redraw) {
+function legend(data, selected, redraw) {
   const list = document.createElement("ul");
   list.className = "legend";
-  list.setAttribute("aria-label", "Annotations; choose some to see them alone");
+  list.setAttribute("aria-label", "Annotations; select some to highlight them");
   const used = new Set(data.moments.map((moment) => moment[1]));
-  data.looks.forEach(([name, colour, shape], number) => {
+  data.looks.forEach(([name, color, shape], number) => {
     if (!used.has(number)) return;
     const button = document.createElement("button");
     const key = document.createElement("canvas");
@@ -220,12 +220,12 @@ function legend(data, chosen, redraw) {
     button.setAttribute("aria-pressed", "false");
     label.textContent = name;
     const context = sharp(key, 14);
-    context.fillStyle = colour;
+    context.fillStyle = color;
     mark(context, shape, 7, 7, 5);
     button.append(key, label);
     button.addEventListener("click", () => {
-      if (!chosen.delete(number)) chosen.add(number);
-      button.setAttribute("aria-pressed", chosen.has(number));
+      if (!selected.delete(number)) selected.add(number);
+      button.setAttribute("aria-pressed", selected.has(number));
       redraw();
     });
     const item = document.createElement("li");
@@ -236,13 +236,13 @@ function legend(data, chosen, redraw) {
 }
 
 for (const run of document.querySelectorAll(".run")) {
-  const form = run.querySelector(".sift");
-  if (form) sift(form, run.querySelector(".units"));
+  const form = run.querySelector(".filters");
+  if (form) addFilters(form, run.querySelector(".units"));
   const script = run.querySelector("script.points");
   if (!script) continue;
   const data = JSON.parse(script.textContent);
-  const chosen = new Set();
+  const selected = new Set();
   const holders = [...run.querySelectorAll("[data-map]")];
-  const maps = holders.map((holder) => new PointMap(holder, data.maps[holder.dataset.map], data, chosen));
-  run.querySelector(".maps").before(legend(data, chosen, () => maps.forEach((map) => map.draw())));
+  const maps = holders.map((holder) => new PointMap(holder, data.maps[holder.dataset.map], data, selected));
+  run.querySelector(".maps").before(legend(data, selected, () => maps.forEach((map) => map.draw())));
 }
