@@ -118,7 +118,9 @@ def clip_names(scenes: Path, spec: InputSpec, split: str) -> Iterator[str]:
             yield from group.clip_ids()
 
 
-def clips_of_split(scenes: Path, spec: InputSpec, split: str, named: Container[str] | None = None) -> Iterator[SceneClip]:
+def clips_of_split(
+    scenes: Path, spec: InputSpec, split: str, named: Container[str] | None = None
+) -> Iterator[SceneClip]:
     """The clips of a split that are long enough, a row group in memory at a time; `named` selects clips by name.
 
     Raises EarshotError as `clips_of` does.
