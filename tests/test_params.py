@@ -54,7 +54,7 @@ def test_a_wrong_override_is_refused_by_name(override, told):
 def test_overrides_are_laid_over_the_file_in_order():
     overrides = ["clusters=5", "clusters=15", "sample.duration_s=9", "pretrain.learning_rate=1e-2"]
     params = load_params(Pipeline, PARAMS, overrides)
-    assert (params.clusters, params.sample.seconds, params.pretrain.learning_rate) == (15, 9.0, 0.01)
+    assert (params.clusters, params.sample.duration_s, params.pretrain.learning_rate) == (15, 9.0, 0.01)
 
 
 def test_a_missing_parameter_is_named(tmp_path):
