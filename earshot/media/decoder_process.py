@@ -88,9 +88,9 @@ class Decoder:
         for a clip that yields nothing, or that ends the child (timeout, too-large or unreadable).
         """
         request = Request(path, offset, size, wanted)
-        answer = self.child.ask(request)
+        answer = self.child.run(request)
         if isinstance(answer, Failure) and not answer.hung:
-            answer = self.child.ask(request)
+            answer = self.child.run(request)
         if isinstance(answer, Failure):
             raise self._refusal(answer)
         if "refusal" in answer:
