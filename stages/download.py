@@ -49,7 +49,7 @@ def main(run: StageContext[Params]) -> str:
     record = record_of([run.path(name) for name in STAGE.inputs(params, None)], params, STAGE.format_version)
     counts = counts_of_finished(clips, record)
     if counts is not None:
-        run.keep("data/clips")
+        run.reuse("data/clips")
     else:
         counts = download_list(run, record, index_earlier(clips, record, run.scratch / "earlier.npy"))
     refused = {name: counts[name] for name in sorted(counts) if name.startswith("refused_")}

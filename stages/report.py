@@ -4,7 +4,7 @@ The start page has the question, the corpus, every score beside its controls, cu
 the exhibits, and what was left out. Charts are there as SVG and PNG.
 
 reads   data/explain, metrics, the ledgers in data/clips and data/scenes
-        data/told           how the scores of benchmarks are displayed
+        data/predictions    how the scores of benchmarks are displayed
         data/labels/labels.json    what a label is
 writes  report               index.html, the other pages, media/, figures/, and plots/, which `dvc plots` draws
 

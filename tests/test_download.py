@@ -24,7 +24,7 @@ from media_server import MediaServer, drip, endless, lie, say, serve, stall, sta
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map
-from earshot.corpus.completeness import never_had, requested_shards
+from earshot.corpus.completeness import missing_clips, requested_shards
 from earshot.corpus.ledger import Refusal, read_ledger
 from earshot.download.clips import Job, download_shard
 from earshot.download.cutting import cut, measure
@@ -734,7 +734,7 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
     assert told(tmp_path)["clips_kept"] == 4
     rows = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
     assert Counter(row.status for row in rows) == {"kept": 4, "refused": 2, "pending": 1}
-    missing = [became for shard in requested_shards(tmp_path / "data/clips") for _, _, became in never_had(*shard)]
+    missing = [became for shard in requested_shards(tmp_path / "data/clips") for _, _, became in missing_clips(*shard)]
     assert sorted(missing) == ["pending", "refused_not-found", "refused_unreadable"]
     with tarfile.open(tmp_path / "data/clips/00000.tar") as tar:
         tar.extractall(tmp_path, filter="data")

@@ -1,14 +1,14 @@
-"""Apply recipes to params.yaml: `git diff` then shows what they change, and `dvc exp run` goes on from there.
+"""Apply recipes to params.yaml. `git diff` then shows the changes, and `dvc exp run` or `dvc repro` runs them.
 
     python -m earshot.commands.recipe recipes/owens-binary.yaml
     python -m earshot.commands.recipe recipes/owens-binary.yaml recipes/sample-large.yaml --set seed=1
     python -m earshot.commands.recipe recipes/owens-binary.yaml --keep --output elsewhere/params.yaml
 
-Of several recipes the sizes are laid down first and then the ideas, each in the order given and a later one over an
-earlier: so a published row comes down to the size of another recipe and stays that row.
+With several recipes, all `size` values apply first and then all `params`, in the given order; later values win. So a
+second recipe scales a published row down without changing its method.
 
-It begins with params.yaml as committed, so that nothing of a recipe applied before is left in it, and says which values
-it leaves out; --keep begins with the file as it stands.
+The command starts from the committed params.yaml, so that no value of an earlier recipe remains, and prints the values
+that it drops; --keep starts from the current file.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from earshot.results.recipes import read_recipe, recipe_values
 
 
 def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides: Sequence[str] = ()) -> None:
-    """Write `params`, the text of a params.yaml, with the recipes and then the overrides laid over it, to `output`.
+    """Apply the recipes and then the overrides to `params`, the text of a params.yaml; write it to `output`.
 
-    Comments are kept. Raises EarshotError for an unknown parameter or a wrong value; nothing is written then.
+    Keeps comments. Raises EarshotError, without writing, for an unknown parameter or a wrong value.
     """
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 1000
@@ -43,7 +43,7 @@ def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides:
 
 
 def committed(file: Path) -> str | None:
-    """The text of `file` in the last commit; None where Git knows no such file."""
+    """The text of `file` in the last commit; None if it is not in Git."""
     command = ["git", "show", f"HEAD:./{file.name}"]
     try:
         done = subprocess.run(command, cwd=file.resolve().parent, capture_output=True, encoding="utf-8")
@@ -52,9 +52,9 @@ def committed(file: Path) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def left_out(found: str, base: str, changed: set[str]) -> list[str]:
-    """Words for each value of the text `found` that the text `base` has otherwise, and that is not in `changed`."""
-    before, after = (dict(flatten(YAML(typ="safe", pure=True).load(text))) for text in (found, base))
+def dropped_values(current: str, base: str, changed: set[str]) -> list[str]:
+    """Text for each value that differs between `current` and `base` and is not in `changed`."""
+    before, after = (dict(flatten(YAML(typ="safe", pure=True).load(text))) for text in (current, base))
     keys = [key for key in before | after if before.get(key) != after.get(key) and key not in changed]
     return [f"{key} {before.get(key)} ({after.get(key)} again)" for key in keys]
 
@@ -67,10 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipes", type=Path, nargs="+", metavar="recipe")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="what it changes")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the file to change")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: the same file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change more; repeatable")
-    parser.add_argument("--keep", action="store_true", help="begin with the file as it stands, not as committed")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="set a parameter too; repeatable"
+    )
+    parser.add_argument("--keep", action="store_true", help="start from the current file, not the committed one")
     options = parser.parse_args(arguments)
     try:
         print(_apply(options))
@@ -79,18 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _apply(options: argparse.Namespace) -> str:
-    """Do what the command line asks; what it says in the end."""
-    read_yaml(options.params)  # a missing or broken file is refused in our own words
-    found = options.params.read_text(encoding="utf-8")
-    base = found if options.keep else committed(options.params) or found
+    """Run the command; return the text to print."""
+    read_yaml(options.params)  # raises EarshotError for a missing or broken file
+    current = options.params.read_text(encoding="utf-8")
+    base = current if options.keep else committed(options.params) or current
     output = options.output or options.params
     apply_recipes(options.recipes, base, output, options.set)
     changed = {*recipe_values(options.recipes), *(override.partition("=")[0].strip() for override in options.set)}
     lines = [f"{output}: {' + '.join(recipe.stem for recipe in options.recipes)}"]
-    left = left_out(found, base, changed)
-    if left:
-        lines.append(f"not committed and so left out: {', '.join(left)}; --keep keeps such values")
-    last = read_recipe(options.recipes[-1])  # whose size it has
+    dropped = dropped_values(current, base, changed)
+    if dropped:
+        lines.append(f"not committed, so dropped: {', '.join(dropped)}; --keep keeps such values")
+    last = read_recipe(options.recipes[-1])  # its size applies
     lines += [f"{name}: {' '.join(last[name].split())}" for name in ("cost", "reach")]
     return "\n".join(lines)
 

@@ -1,13 +1,13 @@
-"""The papers' tables with our runs beside them, from folders, DVC experiments and branches, as CSV, Markdown and plots.
+"""Write the papers' tables beside our runs from folders, DVC experiments and branches, as CSV, Markdown and plots.
 
     python -m earshot.commands.tables
     python -m earshot.commands.tables --experiments --branches main fifteen --output tables
     python -m earshot.commands.tables --folder .earshot/rows --output tables
 
-Runs that differ in nothing but seeds are one row: their number, mean and standard deviation. Rows of one table share a
-setting, which is every parameter that is neither seed nor idea; for another setting the table is made again. Every
-score stands above that of random weights and of the wrong sound in the same runs. What matches no published row stands
-below them, named by its parameters; runs.csv lists every run, and what was left out and why.
+Runs that differ only in seeds form one row with their number, mean and standard deviation. Rows of one table share a
+setting: every parameter that is neither a seed nor an idea. Runs with different settings get separate tables. Below
+each score are those of random weights and of the wrong-sound control in the same runs. Runs that match no published row
+come last, named by their parameters. runs.csv lists every run, and why runs were left out.
 """
 
 import argparse
@@ -31,10 +31,12 @@ from earshot.results.trainings import TRAININGS, Params
 
 
 def sections(table: Published, runs: Sequence[StageContext]) -> list[Section]:
-    """The table once for each setting of the runs that have any of its scores, the one of most runs first."""
+    """One section of the table for each setting of the runs with any of its scores; most runs first."""
     groups = grouped(table, [run for run in runs if table.admits(run.params) and has_scores(table, run)])
     settings: list[dict[str, Any]] = []
-    for group in sorted(groups, key=lambda group: -len(group.setting)):  # who uses most parameters tells most
+    for group in sorted(
+        groups, key=lambda group: -len(group.setting)
+    ):  # the group with most parameters is most specific
         if not any(agree(group.setting, other) for other in settings):
             settings.append(dict(group.setting))
     members = [[group for group in groups if agree(group.setting, each)] for each in settings]
@@ -43,7 +45,7 @@ def sections(table: Published, runs: Sequence[StageContext]) -> list[Section]:
 
 
 def grouped(table: Published, runs: Iterable[StageContext]) -> list[Group]:
-    """Runs by row, idea and setting: published rows in their order, then what matches none."""
+    """Group runs by row, idea and setting: published rows in their order, then runs that match none."""
     groups: dict[str, Group] = {}
     for run in runs:
         row = table.row_of(run.params)
@@ -61,7 +63,7 @@ def grouped(table: Published, runs: Iterable[StageContext]) -> list[Group]:
 
 
 def _name(table: Published, row: Row | None, params: Params, own: Params, published: Params) -> str:
-    """The published row's name, or none; and in words where the idea is not the published one."""
+    """The published row's name, if any, and the parameters of the idea that differ from the published ones."""
     if row is None and table.training.is_random(params):
         return "random weights"
     if row and row.weights:
@@ -70,14 +72,14 @@ def _name(table: Published, row: Row | None, params: Params, own: Params, publis
     return ", ".join(filter(None, [row.name if row else "", told(differs)])) or "the same"
 
 
-def as_markdown(found: Sequence[Section], plots: Mapping[int, str]) -> str:
-    """All sections of one table; `plots` names a picture by a section's number."""
-    table = found[0].table
+def as_markdown(sections_of_table: Sequence[Section], plots: Mapping[int, str]) -> str:
+    """All sections of one table as Markdown; `plots` holds the image file of a section's number."""
+    table = sections_of_table[0].table
     text = [f"# {table.title}", "", f"{table.source}. {table.note}".strip(), ""]
-    for section in found:
-        text += [f"## Setting {section.number} of {len(found)}", "", _setting_in_words(section), ""]
+    for section in sections_of_table:
+        text += [f"## Setting {section.number} of {len(sections_of_table)}", "", _setting_in_words(section), ""]
         text += [f"**{DO_NOT_COMPARE}**", ""] if section.rendered else []
-        text += [line for told in section.other_lists for line in (f"**{told}**", "")]
+        text += [line for message in section.other_lists for line in (f"**{message}**", "")]
         text += [*_markdown_table(section), ""]
         text += [f"![{table.title}]({plots[section.number]})", ""] if section.number in plots else []
     text.append("ours: mean ± standard deviation over seeds, of the runs that runs.csv lists.")
@@ -86,8 +88,8 @@ def as_markdown(found: Sequence[Section], plots: Mapping[int, str]) -> str:
 
 def _setting_in_words(section: Section) -> str:
     if not section.differences:
-        return f"The paper's own (recipes/{section.table.recipe}.yaml)."
-    return f"Not as in recipes/{section.table.recipe}.yaml: {told(section.differences)}."
+        return f"As in the paper (recipes/{section.table.recipe}.yaml)."
+    return f"Different from recipes/{section.table.recipe}.yaml: {told(section.differences)}."
 
 
 def _markdown_table(section: Section) -> Iterable[str]:
@@ -111,10 +113,10 @@ def _cell(score: Score | float | None) -> str:
     return str(score)
 
 
-def as_csv(found: Sequence[Section]) -> str:
-    """A row a score: table, setting, method, kind, column, mean, spread, seeds."""
+def as_csv(sections_of_table: Sequence[Section]) -> str:
+    """One row for each score: table, setting, method, kind, column, mean, spread, seeds."""
     rows = []
-    for section in found:
+    for section in sections_of_table:
         where = {"table": section.table.name, "setting": section.number}
         for line in lines(section):
             for column, score in line.scores.items():
@@ -122,31 +124,31 @@ def as_csv(found: Sequence[Section]) -> str:
                     continue
                 value = score if isinstance(score, Score) else Score(score, None, 0)
                 spread = "" if value.spread is None else f"{value.spread:.6g}"
-                shown = {"mean": f"{value.mean:.6g}", "spread": spread, "seeds": value.seeds or ""}
-                rows.append({**where, "method": line.method, "kind": line.kind, "column": column, **shown})
+                numbers = {"mean": f"{value.mean:.6g}", "spread": spread, "seeds": value.seeds or ""}
+                rows.append({**where, "method": line.method, "kind": line.kind, "column": column, **numbers})
     return _csv(rows)
 
 
 def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) -> str:
-    """A row a run: where it was found, its seeds, its idea, and the rows that it is in or why it is left out."""
+    """One row for each run: its source, seeds and idea, and its rows or why it was left out."""
     rows = []
     for run in collection.runs:
-        places = [
+        rows_of_run = [
             f"{name}: {group.name}"
-            for name, found in tables.items()
-            for group in {id(group): group for section in found for group in section.groups}.values()
+            for name, table in tables.items()
+            for group in {id(group): group for section in table for group in section.groups}.values()
             if run in group.runs
         ]
         seeds = dict(zip(("seed", "world"), run.seeds, strict=True))
-        rows.append({"run": run.source, **seeds, "idea": told(ideas(run)), "rows": "; ".join(places)})
+        rows.append({"run": run.source, **seeds, "idea": told(ideas(run)), "rows": "; ".join(rows_of_run)})
     for reason in collection.left_out:
-        source, _, words = reason.partition(": ")
-        rows.append({"run": source, "seed": "", "world": "", "idea": "", "rows": f"left out: {words}"})
+        source, _, text = reason.partition(": ")
+        rows.append({"run": source, "seed": "", "world": "", "idea": "", "rows": f"left out: {text}"})
     return _csv(rows)
 
 
 def ideas(run: StageContext) -> dict[str, Any]:
-    """The ideas of the trainings whose networks the run measured."""
+    """The ideas of the trainings whose networks the run evaluated."""
     measured = {key.partition(".")[0] for key in run.scores}
     encoders = {run.params.get(f"evaluate.{name}.encoder", f"models/{name}") for name in measured}
     trainings = [training for name, training in TRAININGS.items() if f"models/{name}" in encoders]
@@ -162,9 +164,9 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_tables(collection: Collection, output: Path) -> list[str]:
-    """Write every table that any run stands in, and runs.csv; a line of words for each."""
+    """Write every table that has any run, and runs.csv; return a message for each."""
     tables = {table.name: sections(table, collection.runs) for table in published_tables()}
-    tables = {name: found for name, found in tables.items() if found}
+    tables = {name: table for name, table in tables.items() if table}
     messages = []
     for name, found in tables.items():
         images = {section.number: output / f"{name}-{section.number}.png" for section in found}
@@ -175,7 +177,9 @@ def write_tables(collection: Collection, output: Path) -> list[str]:
         filled = {group.row.name for section in found for group in section.groups if group.row}
         table = found[0].table
         messages.append(f"{output / name}.md: {table.source}, {len(filled)} of {len(table.rows)} rows filled")
-        messages += dict.fromkeys(f"{output / name}.md: {told}" for section in found for told in section.other_lists)
+        messages += dict.fromkeys(
+            f"{output / name}.md: {message}" for section in found for message in section.other_lists
+        )
     _write(output / "runs.csv", runs_csv(collection, tables))
     return messages
 
@@ -193,20 +197,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--experiments", action="store_true", help="all DVC experiments of the repository too")
-    add("--branches", nargs="+", default=[], metavar="NAME", help="branches, tags or commits too")
-    add("--folder", type=Path, action="append", default=[], metavar="DIR", help="the runs in it too; repeatable")
+    add("--experiments", action="store_true", help="add all DVC experiments of the repository")
+    add("--branches", nargs="+", default=[], metavar="NAME", help="add branches, tags or commits")
+    add("--folder", type=Path, action="append", default=[], metavar="DIR", help="add the runs in a folder; repeatable")
     add("--root", type=Path, default=Path("."), metavar="DIR", help="where params.yaml and metrics/ are")
     add("--output", type=Path, default=Path("tables"), metavar="DIR")
     options = parser.parse_args(arguments)
     try:
         collection = collect(options.root, options.folder, options.experiments, options.branches)
         if not collection.runs:
-            raise EarshotError(f"no run to show; left out: {'; '.join(collection.left_out)}")
-        shown = write_tables(collection, options.output)
+            raise EarshotError(
+                f"no run with scores; run `dvc repro`, or add runs with --folder; left out: {'; '.join(collection.left_out)}"
+            )
+        messages = write_tables(collection, options.output)
     except EarshotError as error:
         sys.exit(f"tables: {error}")
-    print(*shown, *(f"left out: {reason}" for reason in collection.left_out), sep="\n")
+    print(*messages, *(f"left out: {reason}" for reason in collection.left_out), sep="\n")
     print(f"{options.output / 'runs.csv'}: {len(collection.runs)} runs")
 
 

@@ -23,7 +23,6 @@ WRITERS = {
     "models/correspond": "correspond",
     "data/predictions": "evaluate",
     "data/explain": "explain",
-    "report": "report",
 }
 
 

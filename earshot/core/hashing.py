@@ -25,7 +25,7 @@ def fingerprint(inputs: Iterable[Path], values: dict[str, Any], sources: Iterabl
     """Sixteen hexadecimal digits that change with any input file, parameter value or line of the source files.
 
     Each input file contributes its name below the input and its content, until `CONTENT_BYTES` are read. Files beyond
-    that contribute their size and modification time, because reading terabytes would take longer than the work it saves.
+    that contribute size and modification time, because reading terabytes would take longer than the work it saves.
     """
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     left = CONTENT_BYTES
@@ -86,5 +86,5 @@ def _is_ours(name: str) -> bool:
 
 
 def stable_hash(text: str) -> int:
-    """Hash a text to an 8-byte number that is the same on every machine and in every process, unlike Python's `hash`."""
+    """Hash a text to an 8-byte number, the same on every machine and in every process, unlike Python's `hash`."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

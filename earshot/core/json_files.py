@@ -15,7 +15,9 @@ def read_json(path: Path, stage: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise EarshotError(f"{path}: cannot be read ({error.strerror}); run the stage {stage}, which writes it") from None
+        raise EarshotError(
+            f"{path}: cannot be read ({error.strerror}); run the stage {stage}, which writes it"
+        ) from None
     except ValueError as error:
         raise EarshotError(f"{path}: is not JSON ({error}); run the stage {stage} again") from None
     if not isinstance(values, dict):

@@ -1,8 +1,8 @@
 """How parameters are declared and checked.
 
 Each stage declares its parameters as a class in `earshot/params`; a benchmark, exhibit, label model, descriptor or
-network declares its own beside its code. An unknown key, a wrong type or a value out of range raises an error before any
-work; the error names the parameter and the nearest valid name.
+network declares its own beside its code. An unknown key, a wrong type or a value out of range raises an error before
+any work; the error names the parameter and the nearest valid name.
 """
 
 import difflib

@@ -6,5 +6,5 @@ import numpy as np
 
 
 def generator(purpose: str, *numbers: int) -> np.random.Generator:
-    """A separate generator for each purpose and numbers, such as a seed and a step: `generator("crops", seed, step)`."""
+    """A generator for a purpose and numbers, such as a seed and a step: `generator("crops", seed, step)`."""
     return np.random.default_rng([zlib.crc32(purpose.encode()), *numbers])

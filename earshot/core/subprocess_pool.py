@@ -1,9 +1,9 @@
 """Work on untrusted media in a child process, which may hang or crash without harm.
 
 A decoder that hangs in native code ignores signal handlers and exceptions, so it must run in a process that can be
-killed. A child processes one item after another. If an item exceeds its time or crashes the child, only that item fails,
-and a new child continues with the next. The child responds in JSON and plain bytes, so the parent never executes what it
-sends. The child and the processes that it starts end with the parent.
+killed. A child processes one item after another. If an item exceeds its time or crashes the child, only that item
+fails, and a new child continues with the next. The child responds in JSON and plain bytes, so the parent never executes
+what it sends. The child and the processes that it starts end with the parent.
 """
 
 import contextlib

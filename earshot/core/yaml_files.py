@@ -18,7 +18,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EarshotError(f"{file}: no such file; run in the folder of params.yaml, or give its path with --params") from None
+        raise EarshotError(
+            f"{file}: no such file; run in the folder of params.yaml, or give its path with --params"
+        ) from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise EarshotError(f"{file}: cannot be read as YAML; correct it: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
