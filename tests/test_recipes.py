@@ -1,4 +1,4 @@
-"""Recipes: a row of a paper has a method and a size; each file holds only differences; a size recipe changes no method."""
+"""Recipes: a row has a method and a size; each file holds only differences; a size recipe changes no method."""
 
 import subprocess
 from pathlib import Path

@@ -5,8 +5,8 @@
     python -m earshot.commands.compare . --folder .earshot/rows/owens-cluster-0
 
 A run is a branch, a tag or a commit; "." is the workspace. Experiments have the names that `dvc exp show` prints. A
-folder holds params.yaml and metrics/. Parameters and metrics of a revision come from Git, its exhibits from DVC's cache;
-if the cache lacks them, the pages say so and still compare the scores.
+folder holds params.yaml and metrics/. Parameters and metrics of a revision come from Git, its exhibits from DVC's
+cache; if the cache lacks them, the pages say so and still compare the scores.
 """
 
 import argparse

@@ -86,7 +86,7 @@ def audioset_rows(metadata: Path) -> Iterator[Row]:
     lists = sorted((metadata / "audioset").glob("*_segments.csv"))
     if not lists:
         raise EarshotError(
-            f"{metadata / 'audioset'}: holds no lists such as balanced_train_segments.csv; save the published lists there"
+            f"{metadata / 'audioset'}: holds no lists such as balanced_train_segments.csv; save the lists there"
         )
     for file in lists:
         for row in read_manifest(file):

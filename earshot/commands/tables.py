@@ -72,12 +72,12 @@ def _name(table: Published, row: Row | None, params: Params, own: Params, publis
     return ", ".join(filter(None, [row.name if row else "", told(differs)])) or "the same"
 
 
-def as_markdown(sections_of_table: Sequence[Section], plots: Mapping[int, str]) -> str:
+def as_markdown(table_sections: Sequence[Section], plots: Mapping[int, str]) -> str:
     """All sections of one table as Markdown; `plots` holds the image file of a section's number."""
-    table = sections_of_table[0].table
+    table = table_sections[0].table
     text = [f"# {table.title}", "", f"{table.source}. {table.note}".strip(), ""]
-    for section in sections_of_table:
-        text += [f"## Setting {section.number} of {len(sections_of_table)}", "", _setting_in_words(section), ""]
+    for section in table_sections:
+        text += [f"## Setting {section.number} of {len(table_sections)}", "", _setting_in_words(section), ""]
         text += [f"**{DO_NOT_COMPARE}**", ""] if section.rendered else []
         text += [line for message in section.other_lists for line in (f"**{message}**", "")]
         text += [*_markdown_table(section), ""]
@@ -113,10 +113,10 @@ def _cell(score: Score | float | None) -> str:
     return str(score)
 
 
-def as_csv(sections_of_table: Sequence[Section]) -> str:
+def as_csv(table_sections: Sequence[Section]) -> str:
     """One row for each score: table, setting, method, kind, column, mean, spread, seeds."""
     rows = []
-    for section in sections_of_table:
+    for section in table_sections:
         where = {"table": section.table.name, "setting": section.number}
         for line in lines(section):
             for column, score in line.scores.items():
@@ -168,17 +168,17 @@ def write_tables(collection: Collection, output: Path) -> list[str]:
     tables = {table.name: sections(table, collection.runs) for table in published_tables()}
     tables = {name: table for name, table in tables.items() if table}
     messages = []
-    for name, found in tables.items():
-        images = {section.number: output / f"{name}-{section.number}.png" for section in found}
-        drawn = [section.number for section in found if draw(section, images[section.number])]
+    for name, table_sections in tables.items():
+        images = {section.number: output / f"{name}-{section.number}.png" for section in table_sections}
+        drawn = [section.number for section in table_sections if draw(section, images[section.number])]
         plots = {number: images[number].name for number in drawn}
-        _write(output / f"{name}.md", as_markdown(found, plots))
-        _write(output / f"{name}.csv", as_csv(found))
-        filled = {group.row.name for section in found for group in section.groups if group.row}
-        table = found[0].table
+        _write(output / f"{name}.md", as_markdown(table_sections, plots))
+        _write(output / f"{name}.csv", as_csv(table_sections))
+        filled = {group.row.name for section in table_sections for group in section.groups if group.row}
+        table = table_sections[0].table
         messages.append(f"{output / name}.md: {table.source}, {len(filled)} of {len(table.rows)} rows filled")
         messages += dict.fromkeys(
-            f"{output / name}.md: {message}" for section in found for message in section.other_lists
+            f"{output / name}.md: {message}" for section in table_sections for message in section.other_lists
         )
     _write(output / "runs.csv", runs_csv(collection, tables))
     return messages
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         collection = collect(options.root, options.folder, options.experiments, options.branches)
         if not collection.runs:
             raise EarshotError(
-                f"no run with scores; run `dvc repro`, or add runs with --folder; left out: {'; '.join(collection.left_out)}"
+                f"no run has scores; run `dvc repro`, or give --folder; left out: {'; '.join(collection.left_out)}"
             )
         messages = write_tables(collection, options.output)
     except EarshotError as error:
