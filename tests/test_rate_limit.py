@@ -284,7 +284,7 @@ def test_youtube_gets_no_request_without_javascript(tmp_path, monkeypatch):
         elsewhere = ["https://example.org/watch?v=youtube.com", "https://notyoutube.com/a"]
         check_js_runtime(elsewhere)
         for address in ("https://www.youtube.com/watch?v=0123456789a", "https://youtu.be/0123456789a"):
-            with pytest.raises(EarshotError, match="needs a JavaScript runtime, and node:.* was not found"):
+            with pytest.raises(EarshotError, match="requires a JavaScript runtime, and node:.* was not found"):
                 check_js_runtime([*elsewhere, address])
         for version, message in (("v18.0.0", "has version 18.0.0, which is too old"), ("v22.1.0", None)):
             (tmp_path / "node").write_text(f"#!/bin/sh\necho {version}\n")

@@ -75,8 +75,9 @@ def pending_line(counts: Counter[str], job: Job) -> str:
     limited = [host for host in job.limiter.limited().values() if job.limiter.exceeds_patience(host)]
     when = f"after {clock(min(host.until for host in limited))}" if limited else "later"
     reasons = ", ".join(f"{counts[name]} {name[8:]}" for name in sorted(counts) if name.startswith("pending_"))
+    clips = f"{counts['clips_pending']} of {counts['clips_requested']} clips"
     return (
-        f"{counts['clips_pending']} of {counts['clips_requested']} clips are pending ({reasons}; {job.out / 'ledger'}): "
+        f"{clips} are pending ({reasons}; {job.out / 'ledger'}): "
         f"run again {when} to request only these, or continue without them with corpus.accept_pending=true"
     ) + "".join(f"; {site.host}: {_never_succeeded(site)}" for site in job.limiter.never_succeeded().values())
 

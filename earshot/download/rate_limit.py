@@ -35,7 +35,7 @@ MAX_FAILURES = 6  # consecutive failures after which a site that has never given
 
 @dataclass(frozen=True)
 class FailureKind:
-    """A kind of failure: its first back-off, as a multiple of `backoff`, and the number of tolerated failures in a row."""
+    """A kind of failure: its first back-off, in multiples of `backoff`, and how many in a row are tolerated."""
 
     backoff: float
     tolerated: int
