@@ -4,7 +4,7 @@
     python -m perf.hostile_site --clips 200 --assert      # exits with 1 where anything does not hold
 
 Eleven minutes of processor time, 27 by the clock of two busy cores. The sites are servers on this machine
-(tests/hostile_site.py), and their logs are the judge: nothing beyond the budget, here 36,000 requests an hour for each
+(tests/hostile_site.py), and their logs are the judge: nothing excess_requests the budget, here 36,000 requests an hour for each
 site, but what was under way for half a second; nothing while a site has said that it wants nothing; and of every clip
 became what its site has of it. All of it held for 2,000 clips, 12 runs killed and 3 to the end.
 """
@@ -19,7 +19,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the tests import each other from there
 
-from hostile_site import NEAR, Downloads, HostileWeb, beyond, download_all, outcomes, render, too_early, unlike
+from hostile_site import (
+    NEAR,
+    Downloads,
+    HostileWeb,
+    download_all,
+    excess_requests,
+    outcomes,
+    render,
+    too_early,
+    unexpected,
+)
 
 AN_HOUR = 36_000.0
 EVERY, SECONDS = 150, 6.0  # a site refuses for six seconds after so many requests
@@ -48,7 +58,7 @@ def measure(folder: Path, clips: int, kills: int) -> bool:
         sys.exit(error)
     print(output.strip())
     print(f"{kills} runs killed, {runs} more until nothing that comes was pending; {time.time() - began:.0f} s")
-    wrong = unlike(outcomes(folder), web.expected)
+    wrong = unexpected(outcomes(folder), web.expected)
     print(f"clips with an outcome other than their site has: {len(wrong)} of {clips}, expected 0")
     for source, (actual, expected) in list(wrong.items())[:10]:
         print(f"    {source}: {actual}, expected {expected}")
@@ -57,14 +67,12 @@ def measure(folder: Path, clips: int, kills: int) -> bool:
     )
     holds, most = not wrong, 1 + NEAR * AN_HOUR / 3600
     for site in web.sites:
-        excess, early = beyond(site.log, 3600 / AN_HOUR), too_early(site.log)
+        excess, early = excess_requests(site.log, 3600 / AN_HOUR), too_early(site.log)
         # A video that is there and was well from the first takes two requests: what it is, and the video.
         requests = Counter(request.name for request in site.log)
         again = sum(requests[name] > 2 for name, way in site.ways.items() if way == "good")
         share = len(site.log) / len(site.ways)
-        print(
-            f"{site.temper:<12} {len(site.log):8}  {share:15.2f}  {excess:17.1f} ({most:.1f})  {early:25}  {again:12}"
-        )
+        print(f"{site.limit:<12} {len(site.log):8}  {share:15.2f}  {excess:17.1f} ({most:.1f})  {early:25}  {again:12}")
         holds = holds and excess <= most and not early
     return holds
 

@@ -1,12 +1,12 @@
-"""Correspond: a network learns whether a picture and a sound belong together, from the scenes alone.
+"""Correspond: train a network to predict whether an image and a sound belong together, from the scenes alone.
 
-Beside it the wrong-sound control learns the same of clips whose sounds were dealt to other groups for good: what it
-reaches did not come from sound. Both begin with the same random weights, which are kept too.
+The wrong-sound control trains on the same clips with sounds of other groups, so its accuracy does not come from sound.
+Both start from the same random weights, which are saved too.
 
 reads   data/scenes
-        correspond.weights    a safetensors file, where it names one
+        correspond.weights    a safetensors file, if set
 writes  models/correspond    encoder, wrong_sound and random as safetensors, encoder.json with their architecture: both
-                             towers, what joins them, and how sound becomes a spectrogram
+                             towers, their head, and the spectrogram
         metrics/correspond.json, metrics/correspond_history.csv
 
     python -m stages.correspond
@@ -14,8 +14,8 @@ writes  models/correspond    encoder, wrong_sound and random as safetensors, enc
     python -m stages.correspond --set correspond.width=1 --set correspond.image_size=224 --set correspond.batch_size=256
     EARSHOT_PROCESSES=2 python -m stages.correspond
 
-The multisensory network needs sequences: extract.sequence_rate. Several processes share every batch, on a GPU each or
-on CPUs; those of several machines share the folder, at one path.
+The multisensory network requires sequences: set extract.sequence_rate. Several processes share each batch, on GPUs or
+CPUs; on several machines they require the folder at the same path.
 """
 
 from earshot.params.correspond import BaseParams, Params
@@ -40,7 +40,7 @@ def main(run: StageContext[BaseParams]) -> str:
 
 
 def join(run: StageContext[BaseParams]) -> None:
-    """What further processes do."""
+    """The work of further processes."""
     train_beside(run, Corresponding)
 
 

@@ -1,10 +1,10 @@
-"""Describe: the sound around every frame becomes a descriptor.
+"""Describe: compute a descriptor of the sound around every frame.
 
-Silent moments stay in the table, flagged. Whatever describes other sounds, such as a benchmark of recordings, does it
-as models/descriptor says, which changes only where a descriptor of the table does.
+Silent moments stay in the table with a flag. Benchmarks of recordings compute the same descriptor from
+models/descriptor, which changes only if a descriptor in the table does.
 
 reads   data/scenes
-writes  data/sounds        a row a moment (earshot/sound/table.py)
+writes  data/sounds        one row for each moment (earshot/sound/table.py)
         models/descriptor  the descriptor, its options, and a digest of all of data/sounds
         metrics/describe.json
 

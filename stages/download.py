@@ -1,12 +1,12 @@
-"""Download: a manifest becomes shards of clips, cut to the seconds requested, and a ledger of what became of each.
+"""Download: turn a manifest into shards of clips, cut to the requested seconds, and a ledger of outcomes.
 
 reads   corpus.manifest    one of manifests/*.json, which names a published list; a csv or Parquet file (AudioSet,
                            VGGSound, Kinetics, or plain with url,start,end or path,start,end); or a folder with
                            manifest.csv and the media that it names
         corpus.select.ontology, unless it is none
-writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row a clip,
-                           asked/00000.jsonl with what the manifest says of each, download.json with what all were
-                           made from; for published lists lists.json, with their checksums
+writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger/00000.csv with a row for each clip,
+                           requested/00000.jsonl with the manifest's rows, download.json with the record of the
+                           request; for published lists lists.json, with their checksums
         metrics/download.json
 
     python -m stages.download
@@ -14,15 +14,15 @@ writes  data/clips         00000.tar of <clip_id>.mp4 and <clip_id>.json, ledger
     python -m stages.download --set corpus.manifest=mine.csv --set corpus.select.clips=1000
     python -m stages.download --set corpus.accept_pending=true
 
-Each site gets so many requests an hour (EARSHOT_REQUESTS_PER_HOUR), from all workers and machines that share the
-scratch folder; one that limits or blocks is left alone for as long as it asks, or longer and longer. Where clips are
-pending (the network, a limit of the site) the stage ends with an error, after all others are settled; run again, it
-asks for those alone. Cookies and a proxy are settings: EARSHOT_COOKIES, EARSHOT_PROXY.
+Each site gets at most EARSHOT_REQUESTS_PER_HOUR requests an hour, from all workers and machines that share the scratch
+folder. A site that limits or blocks us gets no requests for the time that it names, or for a pause that doubles. If
+clips are pending (network errors, limits), the stage settles all others and ends with an error; the next run requests
+only the pending ones. Cookies and a proxy are settings: EARSHOT_COOKIES, EARSHOT_PROXY.
 
-What data/clips holds already is not fetched again: with the same manifest and parameters it stays as it is, and where
-others are requested, clips that are requested in the same words are taken over.
+Clips in data/clips are not fetched again: the same manifest and parameters keep them all, and another request reuses
+those with an identical row.
 
-    python -m stages.download --status          what is kept, left out, pending, and the hours left; also in mid-run
+    python -m stages.download --status          kept, refused and pending clips, and the hours left; also during a run
     python -m stages.download --status --json
 """
 
@@ -40,7 +40,7 @@ STAGE = Stage(
     reads=lambda params, _: (params.corpus.manifest, params.corpus.select.ontology),
     writes=("data/clips",),
     metrics=("download",),
-    format_version=1,  # clips as they were measured and what sites said; raise it where journals or folders change
+    format_version=1,  # raise it when the format of journals or folders changes
 )
 
 
@@ -49,7 +49,7 @@ def main(run: StageContext[Params]) -> str:
     record = record_of([run.path(name) for name in STAGE.inputs(params, None)], params, STAGE.format_version)
     counts = counts_of_finished(clips, record)
     if counts is not None:
-        run.keep("data/clips")
+        run.reuse("data/clips")
     else:
         counts = download_list(run, record, index_earlier(clips, record, run.scratch / "earlier.npy"))
     refused = {name: counts[name] for name in sorted(counts) if name.startswith("refused_")}
@@ -59,7 +59,7 @@ def main(run: StageContext[Params]) -> str:
 
 
 def status(run: StageContext[Params]) -> dict[str, int | float | str]:
-    """What a run has done so far, and what it has to wait for."""
+    """The progress of a run, and the sites that limit it."""
     done = progress(run.scratch / "requested", run.scratch / "clips", run.root / "data/clips/ledger")
     return done | sites(RateLimiter.shared(run.scratch_root))
 

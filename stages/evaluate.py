@@ -1,14 +1,14 @@
-"""Evaluate: what was learned, measured on one annotated benchmark beside its controls.
+"""Evaluate: measure the trained network and its controls on one annotated benchmark.
 
-reads   evaluate.<benchmark>.tree         the benchmark in its official layout
-        evaluate.<benchmark>.encoder      what is measured: a folder of encoders, or models/descriptor
-        evaluate.<benchmark>.annotations  where the benchmark is clips of the corpus
-writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; beside the scores stand clips_hash, of the list of
-        clips that the encoder was trained on, and items_hash, of the list of test items. What a corpus cannot measure,
-        such as the match with annotations that it does not have, has 0 clips and no scores
-        data/told/<benchmark>/confusion.csv, a row an item with its class and the predicted one, of sun (on pool5),
-        esc50 and dcase; without rows of the others, which do not tell one class from others
-        data/told/<benchmark>/benchmark.json, how the scores are displayed
+reads   evaluate.<benchmark>.data_dir     the benchmark in its official layout
+        evaluate.<benchmark>.encoder      a folder of encoders, or models/descriptor
+        evaluate.<benchmark>.annotations  if the benchmark uses clips of the corpus
+writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; also clips_hash, of the list of
+        clips that the encoder was trained on, and items_hash, of the list of test items. A benchmark that requires
+        annotations which the corpus lacks has 0 clips and no scores
+        data/predictions/<benchmark>/confusion.csv, each item with its class and the predicted one, for sun (on pool5),
+        esc50 and dcase; empty for the others, which do not predict one class
+        data/predictions/<benchmark>/benchmark.json, how the scores are displayed
 
     python -m stages.evaluate --benchmark voc
     python -m stages.evaluate --benchmark voc --set evaluate.voc.data_dir=/path/to/VOCdevkit
@@ -32,7 +32,7 @@ def group_of(params: Params, benchmark: str | None) -> BenchmarkParams:
 
 
 def inputs(params: Params, benchmark: str | None) -> list[str]:
-    """What a benchmark reads; annotations may be absent."""
+    """The inputs of a benchmark; annotations may be absent."""
     group = group_of(params, benchmark)
     return [group.data_dir, group.encoder, group.annotations]
 
@@ -42,7 +42,7 @@ STAGE = Stage(
     params=params_of,
     reads=inputs,
     clips=lambda params, benchmark: group_of(params, benchmark).encoder,
-    writes=("data/told/{choice}",),
+    writes=("data/predictions/{choice}",),
     metrics=("{choice}",),
     plots=("{choice}_classes",),
     choices=("benchmark", names("earshot.benchmarks")),
@@ -69,8 +69,8 @@ def main(run: StageContext[Params]) -> str:
         run.clips_hash = None
     run.write_metrics(name, result.metrics | {"items_hash": list_hash(result.items)})
     run.write_plot(f"{name}_classes", result.classes)
-    write_predictions(run.out(f"data/told/{name}"), benchmark, result.confusion)
-    run.publish(f"data/told/{name}")
+    write_predictions(run.out(f"data/predictions/{name}"), benchmark, result.confusion)
+    run.publish(f"data/predictions/{name}")
     return f"{result.protocol}: {result.scores}"
 
 

@@ -1,8 +1,8 @@
-"""Explain: what was learned, to be looked at and listened to, as one of the exhibits that the report shows.
+"""Explain: make one exhibit of the report, which shows what the network learned in images and sounds.
 
-reads   explain.<exhibit>.tree, explain.<exhibit>.encoder
+reads   explain.<exhibit>.data_dir, explain.<exhibit>.encoder
         data/scenes, data/annotations, corpus.clips
-writes  data/explain/<exhibit>      its tables, whose columns its module in earshot/exhibits names, and exhibit.json
+writes  data/explain/<exhibit>      its tables (columns: its module in earshot/exhibits) and exhibit.json
         metrics/explain_<exhibit>.json
 
     python -m stages.explain --exhibit units
@@ -70,8 +70,8 @@ def main(run: StageContext[Params]) -> str:
     )
     try:
         result = exhibit.make(context)
-    except NotApplicable as why:
-        result = skipped(str(why))
+    except NotApplicable as reason:
+        result = skipped(str(reason))
     exhibit.check_metrics(result.metrics)
     metadata = {
         "exhibit": name,

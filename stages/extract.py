@@ -1,16 +1,16 @@
-"""Extract: clips become scenes, a few frames of each and all of its sound.
+"""Extract: turn clips into scenes: a few frames of each clip and all of its sound.
 
 Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`, those of video2dataset too), or any folder of videos in any
 format that FFmpeg reads, sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`, and
-so may a .json beside a video. Every file ends as a row or as a refusal with its reason. What decodes and yet may be of
-no use (silent, still, clipped, or a duplicate) is refused, flagged or ignored, as `extract.quality` has it; duplicates
-are found when all clips are extracted, by their fingerprints. Reads corpus.ontology, the classes of the annotations.
+so may a .json beside a video. Every file becomes a row or a refusal with its reason. Clips that decode but may be
+useless (silent, still, clipped, duplicate) are refused, flagged or ignored, as `extract.quality` sets; duplicates are
+found by fingerprints after all clips are extracted. Reads corpus.ontology, the classes of the annotations.
 
 Writes data/scenes (a row a clip: frames with their times, sound, group, split, flags), data/scenes/ledger (a row for
 every clip, kept or refused), data/scenes/clips.json (the hash of the list of clips, which every metric carries from
-here on), data/annotations (what humans said of the clips, which training never reads, and ontology.json),
-metrics/extract.json, and metrics/completeness.csv: of the clips requested, by split and class, how many there are and
-why the others are not.
+here on), data/annotations (of the clips, which training never reads, and ontology.json),
+metrics/extract.json, and metrics/completeness.csv: of the clips requested, by split and class, how many were
+kept and why the others were not.
 
     python -m stages.extract
     python -m stages.extract --set corpus.clips=/path/to/videos --set extract.frames=10 --set extract.frame_size=256
@@ -62,11 +62,11 @@ def main(run: StageContext[Params]) -> str:
 
 
 def closing_line(kept: dict[str, int], others: dict[str, int]) -> str:
-    """What came out, what is flagged, and what was left out."""
+    """The numbers of kept, flagged and refused clips."""
     line = f"{kept['clips_kept']:,} of {kept['clips_in']:,} clips kept, {kept['moments']:,} moments"
     for prefix, where in (("flagged_", "data/scenes"), ("refused_", "why: data/scenes/ledger")):
-        found = [f"{number:,} {name[len(prefix) :]}" for name, number in others.items() if name.startswith(prefix)]
-        line += f"; {prefix[:-1]}: {', '.join(found)} ({where})" if found else ""
+        counts = [f"{number:,} {name[len(prefix) :]}" for name, number in others.items() if name.startswith(prefix)]
+        line += f"; {prefix[:-1]}: {', '.join(counts)} ({where})" if counts else ""
     return line
 
 

@@ -1,14 +1,14 @@
-"""Label: what a network is to predict of a moment, a cluster or a code of its sound, or a cluster of what is seen.
+"""Label: compute what the network must predict: a cluster or code of a moment's sound, or a cluster of its frame.
 
 A label model (earshot/labels/models) is fitted on the training split, without silent moments; then every moment of
-every split gets its label. Beside each label stands the wrong-sound control: the label of a moment of another group.
+every split gets its label. Each row also has the wrong-sound control: the label of a moment of another group.
 
-reads   data/sounds        descriptors, a row a moment
-        models/descriptor  what they are
+reads   data/sounds        descriptors, one row for each moment
+        models/descriptor  the description of these descriptors
         data/scenes        frames, for textons
 writes  data/labels        labels, the same rows (earshot/labels/table.py)
-        models/labeler     scaling and centroids, or components and thresholds; for textons their dictionary too;
-                           and how the sounds were described
+        models/labeler     scaling and centroids, or components and thresholds; for textons their dictionary;
+                           and the description of the sounds
         metrics/label.json
 
     python -m stages.label
@@ -72,12 +72,12 @@ def main(run: StageContext[BaseParams]) -> str:
     )
 
     work = partial(assign_shard, described=table[0].parent, folder=run.scratch / "assigned", labeler=labeler)
-    counts = run.map_shards(work, range(len(table)), title="labelling")
+    counts = run.map_shards(work, range(len(table)), title="labeling")
 
     assigned = shard_paths(run.scratch / "assigned", ".parquet")
     moments = read_moments(assigned)
-    near, wrong = getattr(options, "distance_filter", False), p.label.control == "wrong-sound"
-    columns = label_columns(moments, distance_filter=near, wrong_sound=wrong, seed=p.seed)
+    distance_filter, wrong_sound = getattr(options, "distance_filter", False), p.label.control == "wrong-sound"
+    columns = label_columns(moments, distance_filter=distance_filter, wrong_sound=wrong_sound, seed=p.seed)
     write_labels(assigned, columns, run.out("data/labels"), labeler)
     link_file(run.path("models/descriptor") / DESCRIPTION_FILE, run.out("models/labeler") / DESCRIPTION_FILE)
 

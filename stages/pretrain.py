@@ -1,11 +1,10 @@
-"""Pretrain: a network learns to tell a moment's sound label from its frame alone.
+"""Pretrain: train a network to predict the sound label of a moment from its frame.
 
-Beside it, on frames of the same clips, the wrong-sound control learns labels of sounds dealt from other groups: what it
-reaches did not come from sound. Both begin with the same weights: random ones, which are kept too, k-means ones, or
-those of a file.
+The wrong-sound control trains on the same frames with labels of other groups' sounds, so its accuracy does not come
+from sound. Both start from the same weights: random ones, which are saved too, k-means ones, or those of a file.
 
 reads   data/scenes, data/labels
-        pretrain.weights     a safetensors file, where it names one
+        pretrain.weights     a safetensors file, if set
 writes  models/pretrain      encoder, wrong_sound and random as safetensors, encoder.json with their architecture
         metrics/pretrain.json, metrics/history.csv
 
@@ -15,7 +14,7 @@ writes  models/pretrain      encoder, wrong_sound and random as safetensors, enc
     EARSHOT_PROCESSES=2 python -m stages.pretrain
     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 -m stages.pretrain
 
-Several processes share every batch, on a GPU each or on CPUs; those of several machines share the folder, at one path.
+Several processes share each batch, on GPUs or CPUs; on several machines they require the folder at the same path.
 """
 
 from earshot.params.pretrain import Params
@@ -40,7 +39,7 @@ def main(run: StageContext[Params]) -> str:
 
 
 def join(run: StageContext[Params]) -> None:
-    """What further processes do."""
+    """The work of further processes."""
     train_beside(run, Pretraining)
 
 

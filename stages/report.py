@@ -1,11 +1,11 @@
-"""Report: one folder of pages that shows a run, to be opened from disk with no network.
+"""Report: write one folder of pages about a run; they open from disk without a network.
 
-The start page has the question, the corpus, every score beside its controls, curves and parameters; a page each shows
-the exhibits, and what was left out. Charts are there as SVG and PNG.
+The start page has the question, the corpus, every score beside its controls, curves and parameters. Each exhibit has a
+page, and so have the refused clips. Charts are SVG and PNG.
 
 reads   data/explain, metrics, the ledgers in data/clips and data/scenes
-        data/told           how the scores of benchmarks are displayed
-        data/labels/labels.json    what a label is
+        data/predictions    how the scores of benchmarks are displayed
+        data/labels/labels.json    the definition of a label
 writes  report               index.html, the other pages, media/, figures/, and plots/, which `dvc plots` draws
 
     python -m stages.report
@@ -20,7 +20,7 @@ from earshot.report.sources import LABELS, LEDGERS, PREDICTIONS, Source
 
 
 def inputs(params: Params, choice: str | None) -> list[str]:
-    """The exhibits, the metrics and the ledgers; that of a download only where the corpus came from it."""
+    """The exhibits, the metrics and the ledgers; the download's ledger only if the corpus is data/clips."""
     downloaded = params.corpus["clips"] == "data/clips"
     ledgers = [ledger for ledger in LEDGERS.values() if downloaded or not ledger.startswith("data/clips")]
     return ["data/explain", PREDICTIONS, LABELS, *ledgers, "metrics"]

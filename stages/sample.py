@@ -1,11 +1,11 @@
-"""Sample: a corpus of videos and small benchmark trees are rendered, so that everything runs with no network.
+"""Sample: render a corpus of videos and small benchmark datasets, so that everything runs without a network.
 
     python -m stages.sample
     python -m stages.sample --set sample.clips=100 --set sample.seed=1
 
-Writes data/sample: corpus/ (manifest.csv and videos/*.mp4), ontology.json (the ontology of what its annotations name, in
-AudioSet's format), voc/ (the layout of VOC2007), sun/ (of SUN397), esc50/ (of ESC-50) and localisation/ (of VGG-SS).
-Pictures and sounds of the trees come from the same world as the corpus, from instances that are not in it.
+Writes data/sample: corpus/ (manifest.csv and videos/*.mp4), ontology.json (of its annotations, in AudioSet's
+format), voc/ (in the layout of VOC2007), sun/ (of SUN397), esc50/ (of ESC-50) and localization/ (of VGG-SS). Images and
+sounds of the benchmarks come from the same world as the corpus, but from other instances.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from earshot.world.voc import render_voc, write_image_sets
 
 STAGE = Stage(name="sample", params=Params, writes=("data/sample",))
 
-Part = tuple[str, range]  # a data_dir and the numbers of some of its items
+Part = tuple[str, range]  # a dataset and the numbers of some of its items
 
 
 def main(run: StageContext[Params]) -> str:
@@ -49,24 +49,24 @@ def main(run: StageContext[Params]) -> str:
     run.publish("data/sample")
     return (
         f"{sample.clips:,} videos of {len(KINDS)} kinds of scene rendered; for the benchmarks {images:,} annotated "
-        f"pictures (voc), {scenes:,} scenes (sun), {len(recordings(sounds)):,} recordings (esc50) and "
-        f"{sample.localization_images:,} pictures with their sound (localisation)"
+        f"images (voc), {scenes:,} scenes (sun), {len(recordings(sounds)):,} recordings (esc50) and "
+        f"{sample.localization_images:,} images with their sound (localization)"
     )
 
 
-def shares(data_dir: str, numbers: range, size: int) -> list[Part]:
-    """A tree's numbers in parts of at most `size`."""
-    return [(data_dir, numbers[start : start + size]) for start in range(0, len(numbers), size)]
+def shares(dataset: str, numbers: range, size: int) -> list[Part]:
+    """The numbers of a dataset in parts of at most `size`."""
+    return [(dataset, numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def render_part(parts: Sequence[Part], sample: Sample, folder: Path, number: int) -> dict[str, int]:
-    """Renders one part into its tree; returns how many items."""
-    data_dir, items = parts[number]
+    """Render one part of a dataset; return the number of items."""
+    dataset, items = parts[number]
     size = sample.image_size
-    match data_dir:
+    match dataset:
         case "corpus":
             render_corpus(
-                folder / data_dir,
+                folder / dataset,
                 sample.seed,
                 items,
                 image_size=size,
@@ -74,15 +74,15 @@ def render_part(parts: Sequence[Part], sample: Sample, folder: Path, number: int
                 frame_rate=sample.frame_rate,
             )
         case "voc":
-            render_voc(folder / data_dir, sample.seed, items, image_size=size)
+            render_voc(folder / dataset, sample.seed, items, image_size=size)
         case "sun":
-            render_sun(folder / data_dir, sample.seed, items, image_size=size)
+            render_sun(folder / dataset, sample.seed, items, image_size=size)
         case "esc50":
             listed = recordings(sample.esc50_recordings)
-            render_esc50(folder / data_dir, sample.seed, [listed[item] for item in items])
+            render_esc50(folder / dataset, sample.seed, [listed[item] for item in items])
         case "localization":
-            render_localization(folder / data_dir, sample.seed, items, image_size=size)
-    return {data_dir: len(items)}
+            render_localization(folder / dataset, sample.seed, items, image_size=size)
+    return {dataset: len(items)}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Sites that do not want to be downloaded from, played by servers on this machine that log every request they get.
+"""Sites that resist downloading, simulated by servers on this machine that log every request.
 
-Each site is a port with a temper: it limits with Retry-After in seconds or as a date, without a word, or by forbidding
-everything, for a while after so many requests. Its videos are there or not, each in its way; what ought to become of
-every clip is known, and the log tells what was asked when.
+Each site is a port with a kind of limit: after a number of requests, for a while, it responds with Retry-After in
+seconds or as a date, with 429 alone, or with 403. Each video behaves in one way, so the expected outcome of every clip
+is known, and the log holds the time of each request.
 """
 
 import email.utils
@@ -27,13 +27,13 @@ from earshot.corpus.ledger import read_ledger
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS = 1.0  # of every clip
-TEMPERS = ("patient", "seconds", "date", "silent", "forbidding")
-NEAR = 0.5  # seconds between what a server has sent and what its client has done about it, on a busy machine
+LIMITS = ("patient", "seconds", "date", "silent", "forbidding")
+NEAR = 0.5  # s between a response and the client's reaction on a busy machine
 
 
 @dataclass(frozen=True)
 class Way:
-    """How the site treats a video: what becomes of its clip, and a behaviour by the number of the request, from 1."""
+    """How the site treats a video: the outcome of its clip, and its behaviour by the number of the request, from 1."""
 
     outcome: tuple[str, str]
     behaviour: Callable[[dict[str, Path], int], Behaviour]
@@ -58,7 +58,7 @@ WAYS = {
     "stalls": Way(KEPT, _after(1, stall(), _good), 0.01),
     "lies-once": Way(KEPT, lambda media, n: lie(media["good"], 100) if n == 2 else _good(media), 0.02),
     "deleted": Way(("refused", "removed"), lambda *_: status(410), 0.05),
-    "missing": Way(("refused", "not-found"), lambda *_: status(404), 0.04),
+    "missing": Way(("refused", "not-actual"), lambda *_: status(404), 0.04),
     "private": Way(("refused", "private"), lambda *_: status(401), 0.03),
     "law": Way(("refused", "geo-blocked"), lambda *_: status(451), 0.02),
     "forbidden": Way(("refused", "forbidden"), lambda *_: status(403), 0.02),
@@ -77,7 +77,7 @@ def _circle(handler) -> None:
 
 @dataclass
 class Request:
-    """One line of the log: when a request came, and until when the site then wanted none, where it said so."""
+    """One line of the log: the time of a request, and the end of the limit that the site then named, if any."""
 
     at: float
     name: str
@@ -86,9 +86,9 @@ class Request:
 
 @dataclass
 class Site:
-    """A site: its temper, its videos by name, and its log. It is out of temper for `seconds` after `every` requests."""
+    """A site: its kind of limit, its videos by name, and its log. It limits for `seconds` after `every` requests."""
 
-    temper: str
+    limit: str
     every: int
     seconds: float
     media: dict[str, Path]
@@ -100,20 +100,20 @@ class Site:
     _until: float = 0.0
 
     def behave(self, handler) -> None:
-        """Answer a request, by the temper and then by the way of the video."""
+        """Respond to a request: by the site's limit, then by the way of the video."""
         name = handler.path.lstrip("/")
         with self._lock:
             request = Request(time.time(), name)
             self.log.append(request)
-            behaviour = self._temper(request)
+            behaviour = self._limit_response(request)
             if behaviour is None:
                 self._answered[name] += 1
                 way = WAYS[self.ways[name]]
                 behaviour = way.behaviour(self.media, self._answered[name])
         behaviour(handler)
 
-    def _temper(self, request: Request) -> Behaviour | None:
-        if self.temper == "patient":
+    def _limit_response(self, request: Request) -> Behaviour | None:
+        if self.limit == "patient":
             return None
         if request.at >= self._until:
             self._well += 1
@@ -121,29 +121,29 @@ class Site:
                 return None
             self._until = request.at + self.seconds
         left = self._until - request.at
-        if self.temper == "seconds":
+        if self.limit == "seconds":
             whole = int(left) + 1
             request.until = request.at + whole
             return status(429, Retry_After=whole)
-        if self.temper == "date":
+        if self.limit == "date":
             request.until = float(int(self._until) + 1)
             return status(429, Retry_After=email.utils.formatdate(request.until, usegmt=True))
-        return status(429 if self.temper == "silent" else 403)
+        return status(429 if self.limit == "silent" else 403)
 
 
 class HostileWeb:
-    """A site of each temper, and `clips` videos dealt to them; used as a context."""
+    """A site with each kind of limit, and `clips` videos spread over them; used as a context."""
 
     def __init__(self, clips: int, media: dict[str, Path], *, every: int, seconds: float, seed: int = 0) -> None:
-        self.sites = [Site(temper, every, seconds, media) for temper in TEMPERS]
+        self.sites = [Site(limit, every, seconds, media) for limit in LIMITS]
         self._servers = [MediaServer(otherwise=site.behave) for site in self.sites]
         self.expected: dict[str, tuple[str, str]] = {}
         chance = random.Random(seed)
         ways = list(WAYS)
         shares = [way.share for way in WAYS.values()]
         for number in range(clips):
-            site = number % len(TEMPERS)
-            # Each way is met at least once, if there are clips enough.
+            site = number % len(LIMITS)
+            # Each way occurs at least once, if there are enough clips.
             way = ways[number] if number < len(ways) else chance.choices(ways, shares)[0]
             name = f"{number:06d}.mp4"
             self.sites[site].ways[name] = way
@@ -159,23 +159,23 @@ class HostileWeb:
             server.__exit__(*how)
 
     def manifest(self, path: Path, seconds: float) -> Path:
-        """Write a manifest that asks for the first `seconds` of every video."""
+        """Write a manifest with the first `seconds` of every video."""
         path.write_text("url,start,end\n" + "".join(f"{address},0,{seconds}\n" for address in self.expected))
         return path
 
 
-def beyond(log: list[Request], gap: float) -> float:
-    """By how many requests the log of a site is beyond its budget of one in `gap` seconds, over its worst stretch."""
+def excess_requests(log: list[Request], gap: float) -> float:
+    """The most requests by which any period of the log exceeds the budget of one in `gap` seconds."""
     worst, least = 0.0, float("inf")
     for number, request in enumerate(sorted(log, key=lambda request: request.at)):
-        prefetch = number - request.at / gap
-        least = min(least, prefetch)
-        worst = max(worst, prefetch - least)
+        excess = number - request.at / gap
+        least = min(least, excess)
+        worst = max(worst, excess - least)
     return worst
 
 
 def too_early(log: list[Request]) -> int:
-    """How many requests came while the site had said that it wanted none."""
+    """The number of requests during a limit that the site had named."""
     log = sorted(log, key=lambda request: request.at)
     early = 0
     for number, request in enumerate(log):
@@ -185,7 +185,7 @@ def too_early(log: list[Request]) -> int:
 
 
 def render(folder: Path) -> dict[str, Path]:
-    """Tiny media: one that is kept, one without sound, one that is none."""
+    """Tiny media: a good one, one without sound, one that is not media."""
     paths = {name: folder / f"{name}.mp4" for name in ("good", "silent", "garbage")}
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error"]
     image = ["-f", "lavfi", "-i", "testsrc=size=32x32:rate=5:duration=1", "-pix_fmt", "yuv420p"]
@@ -220,27 +220,27 @@ class Downloads:
         return subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, start_new_session=True, **pipes)
 
     def run(self, *more: str) -> tuple[int, str, str]:
-        """A run to its end: exit status, what it said, what it complained of."""
+        """A complete run: exit status, stdout, stderr."""
         process = self.start(*more)
         out, err = process.communicate()
         return process.returncode, out, err
 
     def kill(self, seconds: float) -> None:
-        """A run that is killed after so many seconds, and with it, in the end, whatever it has started."""
+        """A run that is killed after `seconds`; its child processes then end too."""
         process = self.start()
         time.sleep(seconds)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
 
     def status(self) -> dict:
-        """What --status --json says."""
+        """The output of --status --json."""
         code, out, err = self.run("--status", "--json")
         assert code == 0, err
         return json.loads(out)
 
 
 def download_all(web: HostileWeb, downloads: Downloads, *, kills: int, runs: int, chance: random.Random) -> int:
-    """Kill so many runs, then run until nothing is pending but what never comes; return how many runs that took."""
+    """Kill `kills` runs, then run until only hopeless clips are pending; return the number of runs."""
     web.manifest(downloads.root / "manifest.csv", SECONDS)
     for _ in range(kills):
         downloads.kill(chance.uniform(3, 12))
@@ -252,21 +252,21 @@ def download_all(web: HostileWeb, downloads: Downloads, *, kills: int, runs: int
         metadata = downloads.status()
         if sum(value for name, value in metadata.items() if name.startswith("pending")) <= pending:
             return number
-        time.sleep(3)  # a site may be out of temper for longer than is waited for
+        time.sleep(3)  # a site may limit for longer than the patience
     raise AssertionError(f"after {runs} runs: {metadata}")
 
 
 def outcomes(root: Path) -> dict[str, tuple[str, str]]:
-    """What became of each clip, by the ledger of a run that has ended."""
+    """The outcome of each clip, from the ledger of a finished run."""
     rows = [row for path in sorted((root / "data/clips/ledger").glob("*.csv")) for row in read_ledger(path)]
     return {row.source: (row.status, row.reason) for row in rows}
 
 
-def unlike(found: dict[str, tuple[str, str]], expected: dict[str, tuple[str, str]]) -> dict[str, tuple]:
-    """The clips of which something else became than ought to: what became of them, and what ought to.
+def unexpected(actual: dict[str, tuple[str, str]], expected: dict[str, tuple[str, str]]) -> dict[str, tuple]:
+    """The clips with an unexpected outcome: the actual and the expected one.
 
-    What never comes is pending for what its site said last, which may also be that it blocks.
+    A hopeless clip is pending with the last reason of its site, which may also be that it blocks.
     """
-    compared = {source: (found.get(source), outcome) for source, outcome in expected.items()}
+    compared = {source: (actual.get(source), outcome) for source, outcome in expected.items()}
     both_wait = {source for source, (one, other) in compared.items() if one and one[0] == other[0] == "pending"}
     return {source: pair for source, pair in compared.items() if pair[0] != pair[1] and source not in both_wait}

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that serves media well or badly, address by address, and remembers who asked."""
+"""A real HTTP server on this machine that serves media correctly or badly, by address, and counts requests."""
 
 import re
 import threading
@@ -14,17 +14,17 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up are no surprise."""
+        """Ignore clients that disconnect."""
 
 
 class MediaServer:
-    """Answers every name as `behaviours` has it, and the others with `otherwise` (default: 404); used as a context."""
+    """Serves each name in `behaviours`, and the others with `otherwise` (default: 404); used as a context."""
 
     def __init__(self, behaviours: dict[str, Behaviour] | None = None, otherwise: Behaviour | None = None) -> None:
         self.behaviours = behaviours or {}
         self.otherwise = otherwise or status(404)
         self.requests: Counter[str] = Counter()
-        self.parts: Counter[str] = Counter()  # bytes of the ranges that were asked for, with both their ends
+        self.parts: Counter[str] = Counter()  # bytes of the requested ranges with a start and an end
         self.ending = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.media = self
@@ -56,10 +56,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Print nothing."""
 
-    def answer(self, code: int, body: bytes, kind: str = "video/mp4", **headers: object) -> None:
-        """Send a whole answer; `headers` take the place of the usual ones."""
+    def respond(self, code: int, body: bytes, kind: str = "video/mp4", **headers: object) -> None:
+        """Send a whole response; `headers` replace the usual ones."""
         self.send_response(code)
         for name, value in ({"Content_Type": kind, "Content_Length": len(body)} | headers).items():
             self.send_header(name.replace("_", "-"), str(value))
@@ -68,39 +68,39 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def serve(path: Path, *, ranges: bool = True) -> Behaviour:
-    """A file; with `ranges` a part of it where a part is asked for."""
+    """A file; with `ranges`, a part of it if the request has a range."""
 
     def behave(handler: _Handler) -> None:
         body = path.read_bytes()
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
-        if not (ranges and asked):
-            handler.answer(200, body, **({"Accept_Ranges": "bytes"} if ranges else {}))
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
+        if not (ranges and requested):
+            handler.respond(200, body, **({"Accept_Ranges": "bytes"} if ranges else {}))
             return
-        first = int(asked[1])
-        last = min(int(asked[2] or len(body)), len(body) - 1)
-        if asked[2]:
+        first = int(requested[1])
+        last = min(int(requested[2] or len(body)), len(body) - 1)
+        if requested[2]:
             handler.server.media.parts[handler.path.lstrip("/")] += last + 1 - first
-        handler.answer(206, body[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(body)}")
+        handler.respond(206, body[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(body)}")
 
     return behave
 
 
 def status(code: int, **headers: object) -> Behaviour:
     """An error, or a redirect."""
-    return lambda handler: handler.answer(code, b"no\n", "text/plain", **headers)
+    return lambda handler: handler.respond(code, b"no\n", "text/plain", **headers)
 
 
-def say(body: bytes, kind: str = "video/mp4") -> Behaviour:
-    """Any bytes, as whatever they are said to be."""
-    return lambda handler: handler.answer(200, body, kind)
+def send(body: bytes, kind: str = "video/mp4") -> Behaviour:
+    """Any bytes with any content type."""
+    return lambda handler: handler.respond(200, body, kind)
 
 
 def stall(sent: bytes = b"") -> Behaviour:
-    """A million bytes are promised and not sent, until the server ends."""
+    """A million bytes are announced but not sent, until the server ends."""
 
     def behave(handler: _Handler) -> None:
         handler.close_connection = True
-        handler.answer(200, sent, Content_Length=1_000_000)
+        handler.respond(200, sent, Content_Length=1_000_000)
         handler.server.media.ending.wait(60)
 
     return behave
@@ -112,7 +112,7 @@ def lie(path: Path, more: int) -> Behaviour:
     def behave(handler: _Handler) -> None:
         handler.close_connection = True
         body = path.read_bytes()
-        handler.answer(200, body, Content_Length=len(body) + more)
+        handler.respond(200, body, Content_Length=len(body) + more)
 
     return behave
 
@@ -123,7 +123,7 @@ def drip(path: Path, pause: float) -> Behaviour:
     def behave(handler: _Handler) -> None:
         handler.close_connection = True
         body = path.read_bytes()
-        handler.answer(200, b"", Content_Length=len(body))
+        handler.respond(200, b"", Content_Length=len(body))
         for start in range(0, len(body), 100):
             handler.wfile.write(body[start : start + 100])
             if handler.server.media.ending.wait(pause):

@@ -1,4 +1,4 @@
-"""Shards on a Dask cluster of real processes: the bytes of the local pool, whatever happens to workers meanwhile."""
+"""Shards on a Dask cluster of real processes: the same bytes as from the local pool, even if workers are killed."""
 
 import importlib
 import os
@@ -25,16 +25,20 @@ from earshot.pipeline import cluster
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 
-SHARD_SECONDS = 15.0  # more than a shard of the tiny run takes, on a machine that is busy
-STARTING_SECONDS = 120.0  # of a scheduler or a worker, on a machine that is busy
-# A shard that a worker dies of is put aside at once. Dask by default allows 3 more, each with the start of a worker.
+SHARD_SECONDS = 15.0  # longer than a shard of the tiny run takes on a busy machine
+STARTING_SECONDS = 120.0  # for a scheduler or a worker to start on a busy machine
+# A shard that kills a worker is set aside at once. By default Dask retries 3 times, and starts a worker each time.
 ALLOWED_FAILURES = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-pytestmark = pytest.mark.filterwarnings("ignore:.*workers died; . shards? are tried once more")
-SPREAD = ["extract", pytest.param("describe", marks=pytest.mark.slow), pytest.param("label", marks=pytest.mark.slow)]
+pytestmark = pytest.mark.filterwarnings("ignore:.*workers died; retrying . shards once")
+CLUSTER_STAGES = [
+    "extract",
+    pytest.param("describe", marks=pytest.mark.slow),
+    pytest.param("label", marks=pytest.mark.slow),
+]
 
 
 class Cluster:
-    """A scheduler on this machine, and workers in a folder of their own with an environment of their own."""
+    """A scheduler on this machine, and workers in their own folder with their own environment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +66,7 @@ class Cluster:
         return self.start("worker", self.address, *here, *words, **environment)
 
     def workers(self, at_least: int = 0) -> list[int]:
-        """The processes that do the work and have started: a nanny gives up one that dies before, and ends."""
+        """The started worker processes: a nanny gives up on one that dies earlier, and exits."""
         with Client(self.address, set_as_default=False) as client:
             client.wait_for_workers(at_least or 1, timeout=STARTING_SECONDS)
             return [pid for pid in client.run(os.getpid, on_error="return").values() if isinstance(pid, int)]
@@ -91,18 +95,18 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory) -> Iterator[Cluster]:
-    """A scheduler with two workers that are started again when they die."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
-    made.worker("--nworkers", "2")
-    made.workers(at_least=2)
-    yield made
-    made.end()
+    """A scheduler with two workers that restart when they die."""
+    started_cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    started_cluster.worker("--nworkers", "2")
+    started_cluster.workers(at_least=2)
+    yield started_cluster
+    started_cluster.end()
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(cluster, "CONNECTING_SECONDS", 20.0)
-    monkeypatch.setattr(cluster, "SEEING_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "FILE_CACHE_SECONDS", 0.0)
 
 
 def map_over(running: Cluster, folder: Path, work, shards: int = 6):
@@ -110,19 +114,19 @@ def map_over(running: Cluster, folder: Path, work, shards: int = 6):
 
 
 def started(folder: Path) -> dict[int, set[int]]:
-    """The processes that have begun each shard."""
-    found: dict[int, set[int]] = {}
+    """The processes that began each shard."""
+    processes: dict[int, set[int]] = {}
     for path in folder.glob("started-*"):
         _, number, pid = path.name.split("-")
-        found.setdefault(int(number), set()).add(int(pid))
-    return found
+        processes.setdefault(int(number), set()).add(int(pid))
+    return processes
 
 
 def kept(folder: Path) -> set[int]:
     return {int(path.stem) for path in (folder / "markers").glob("*.json")}
 
 
-def test_a_killed_worker_costs_its_shard_alone(running, tmp_path):
+def test_a_killed_worker_costs_only_its_shard(running, tmp_path):
     victims = []
 
     def kill() -> None:
@@ -145,7 +149,7 @@ def test_a_killed_worker_costs_its_shard_alone(running, tmp_path):
 
 
 def test_a_shard_that_kills_its_workers_is_named_and_the_others_are_kept(running, tmp_path):
-    with pytest.raises(EarshotError, match=r"^shards 00002: their workers died again and again"):
+    with pytest.raises(EarshotError, match=r"^shards 00002: their workers died repeatedly"):
         map_over(running, tmp_path, partial(die_at, tmp_path, 2))
     assert kept(tmp_path) == {0, 1, 3, 4, 5} and len(started(tmp_path)[2]) == 2
     assert map_over(running, tmp_path, partial(work_on, tmp_path)) == {"sum": 55, "shards": 6}
@@ -165,7 +169,7 @@ def test_a_worker_with_other_code_or_other_files_is_refused_by_name(running, tmp
             map_over(running, tmp_path, partial(work_on, tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "_last_change", lambda path: 1)
-        with pytest.raises(EarshotError, match=r"sees .*/markers/\.seen-by-.* in another state"):
+        with pytest.raises(EarshotError, match=r"finds .*/markers/\.visible-to-workers-.* in another state"):
             map_over(running, tmp_path, partial(work_on, tmp_path))
     assert not started(tmp_path)
 
@@ -190,23 +194,23 @@ def test_no_scheduler_and_no_address_are_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["extract", "describe", "label"])
-def test_a_task_is_told_of_no_shard_by_name(tiny_root, tmp_path, monkeypatch, stage):
-    """A list of all of them in each task would grow with their square."""
-    told = []
+def test_a_task_does_not_list_the_shards(tiny_root, tmp_path, monkeypatch, stage):
+    """A list of all shards in each task would make the total size quadratic."""
+    tasks = []
 
-    def look(work, *_, **__):
-        told.append(cloudpickle.dumps(work))
+    def capture(work, *_, **__):
+        tasks.append(cloudpickle.dumps(work))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("earshot.pipeline.stage.map_shards", look)
+    monkeypatch.setattr("earshot.pipeline.stage.map_shards", capture)
     module = importlib.import_module(f"stages.{stage}")
     with pytest.raises(SystemExit):
         module.STAGE.run(module.main, arguments(fresh(tiny_root, tmp_path / "root", stage)))
-    assert told and not any(b"00000." in task for task in told)
+    assert tasks and not any(b"00000." in task for task in tasks)
 
 
-@pytest.mark.parametrize("stage", SPREAD)
-def test_a_stage_gives_the_bytes_of_the_local_pool_though_workers_are_killed(running, tiny_root, tmp_path, stage):
+@pytest.mark.parametrize("stage", CLUSTER_STAGES)
+def test_a_stage_gives_the_bytes_of_the_local_pool_even_if_workers_are_killed(running, tiny_root, tmp_path, stage):
     root = fresh(tiny_root, tmp_path / "root", stage)
     process = subprocess.Popen(
         command(stage, root), cwd=REPOSITORY, env=os.environ | {"EARSHOT_CLUSTER": running.address}
@@ -235,14 +239,14 @@ def test_a_stage_whose_workers_are_killed_at_random_gives_the_bytes_of_the_local
             time.sleep(draw.uniform(1, 8))
             os.kill(draw.choice(running.workers()), signal.SIGKILL)
         process.wait(2 * STARTING_SECONDS)
-        # Chance may kill a shard's worker twice: then it is named, and the next run goes on.
+        # By chance a shard's worker may be killed twice: the error then names the shard, and the next run continues.
         if process.returncode:
             run_stage(stage, root)
         assert contents(root, stage) == contents(tiny_root, stage)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_the_cluster_and_goes_on_without_it(running, tiny_root, tmp_path):
+def test_a_run_that_is_killed_leaves_the_cluster_and_continues_without_it(running, tiny_root, tmp_path):
     root = fresh(tiny_root, tmp_path / "root", "extract")
     process = subprocess.Popen(
         command("extract", root), cwd=REPOSITORY, env=os.environ | {"EARSHOT_CLUSTER": running.address}
@@ -251,7 +255,7 @@ def test_a_run_that_is_killed_leaves_the_cluster_and_goes_on_without_it(running,
     process.kill()
     process.wait()
     before = None
-    while before != (before := finished_shards(root, "extract")):  # what a worker has in hand it finishes
+    while before != (before := finished_shards(root, "extract")):  # a worker finishes its current shard
         time.sleep(SHARD_SECONDS)
     assert len(before) < 2 * 6
     run_stage("extract", root)
@@ -263,17 +267,17 @@ def test_a_run_that_is_killed_leaves_the_cluster_and_goes_on_without_it(running,
 def test_without_workers_or_scheduler_the_run_ends_with_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "WITHOUT_WORKERS_SECONDS", 1.0)
     monkeypatch.setattr(cluster, "CONNECTING_SECONDS", 5.0)
-    alone = Cluster(tmp_path)
+    empty = Cluster(tmp_path)
     try:
         with pytest.raises(
             EarshotError, match=r"no worker for 1 s; .*python -m dask worker tcp://127\.0\.0\.1:\d+ --nth"
         ):
-            map_over(alone, tmp_path, partial(work_on, tmp_path))
-        alone.worker("--no-nanny")
+            map_over(empty, tmp_path, partial(work_on, tmp_path))
+        empty.worker("--no-nanny")
         monkeypatch.setattr(cluster, "WITHOUT_WORKERS_SECONDS", 60.0)
-        threading.Thread(target=lambda: (alone.wait_for(lambda: kept(tmp_path)), alone.processes[0].kill())).start()
+        threading.Thread(target=lambda: (empty.wait_for(lambda: kept(tmp_path)), empty.processes[0].kill())).start()
         with pytest.raises(EarshotError, match="the scheduler is gone; finished shards are kept"):
-            map_over(alone, tmp_path, partial(work_on, tmp_path))
+            map_over(empty, tmp_path, partial(work_on, tmp_path))
         assert kept(tmp_path)
     finally:
-        alone.end()
+        empty.end()

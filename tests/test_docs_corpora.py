@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PARAMS, REPOSITORY, run_stage
-from media_server import MediaServer, say, serve, status
+from media_server import MediaServer, send, serve, status
 from odd_media import ffmpeg
 from repository import Repository, stages_run
 
@@ -100,7 +100,7 @@ def publish(repository: Repository, server: MediaServer, name: str, text: str) -
         listed |= {"sha256": hashlib.sha256(text.encode()).hexdigest(), "bytes": len(text)}
     file.write_text(json.dumps(manifest))
     repository.commit()
-    server.behaviours[path] = say(text.encode(), "text/csv")
+    server.behaviours[path] = send(text.encode(), "text/csv")
 
 
 def audioset(rows: list[tuple[str, float, float, str]]) -> str:

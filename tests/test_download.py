@@ -1,4 +1,4 @@
-"""Downloading: the seconds asked for, the true reason where they cannot be had, and nothing asked for twice."""
+"""Downloading: the seconds requested, the true reason if they cannot be downloaded, and no request twice."""
 
 import errno
 import json
@@ -20,23 +20,23 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import PARAMS
-from media_server import MediaServer, drip, endless, lie, say, serve, stall, status
+from media_server import MediaServer, drip, endless, lie, send, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map
-from earshot.corpus.completeness import never_had, requested_shards
+from earshot.corpus.completeness import missing_clips, requested_shards
 from earshot.corpus.ledger import Refusal, read_ledger
 from earshot.download.clips import Job, download_shard
 from earshot.download.cutting import cut, measure
 from earshot.download.published import open_manifest
 from earshot.download.rate_limit import RateLimiter, site_of
-from earshot.download.sharding import deal
+from earshot.download.sharding import write_shard_lists
 from earshot.download.yt_dlp_client import _refusal, fetch
 from earshot.pipeline.settings import settings
 from stages import download as stage_download
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-GRAY_STEP, TONE_STEP = 20, 100  # a second of the test video: levels of grey, Hz of the tone
+GRAY_STEP, TONE_STEP = 20, 100  # a second of the test video: gray levels, Hz of the tone
 
 
 def render(path, *arguments):
@@ -48,7 +48,7 @@ def render(path, *arguments):
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    """Real media of twelve seconds with one key frame: second n is grey 20 n and sounds at 200 + 100 n Hz."""
+    """Real media of twelve seconds with one key frame: second n has gray level 20 n and sounds at 200 + 100 n Hz."""
     folder = tmp_path_factory.mktemp("media")
     gray = f"color=black:size=64x48:rate=10:duration=12,geq=lum='{GRAY_STEP}*floor(T)':cb=128:cr=128"
     tone = f"aevalsrc='0.5*sin(2*PI*(200+{TONE_STEP}*floor(t))*t)':sample_rate=16000:duration=12"
@@ -70,7 +70,7 @@ def media(tmp_path_factory):
 
 
 def gray_and_tone(clip):
-    """Level of the first picture, and the frequency (Hz) of the first half second of sound."""
+    """Gray level of the first image, and the frequency (Hz) of the first half second of sound."""
     with av.open(str(clip)) as file:
         gray = next(file.decode(video=0)).to_ndarray()[:48].mean()  # the Y of yuv420p
     with av.open(str(clip)) as file:
@@ -144,7 +144,7 @@ def test_what_a_cut_cannot_give_has_its_reason_and_leaves_no_file(media, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-# Picture and sound, together
+# Video and audio stay synchronous
 
 FLASH = 5.0  # seconds into the video: for a fifth of a second it is white, and beeps
 
@@ -169,7 +169,7 @@ def flashes(tmp_path_factory):
 
 
 def flash_and_beep(clip):
-    """When the first white picture is shown and when the sound sets in, in seconds."""
+    """When the first white image appears and when the sound starts (s)."""
     with av.open(str(clip)) as file:
         flash = next(frame.time for frame in file.decode(video=0) if frame.to_ndarray()[:48].mean() > 128)
     with av.open(str(clip)) as file:
@@ -191,19 +191,19 @@ def test_image_and_sound_stay_together(flashes, tmp_path, names, start):
         return
     cut([flashes / name for name in names], start, 7, tmp_path / "clip.mp4")
     flash, beep = flash_and_beep(tmp_path / "clip.mp4")
-    assert flash == pytest.approx(FLASH - start, abs=0.05)  # a picture lasts 0.04 s
+    assert flash == pytest.approx(FLASH - start, abs=0.05)  # an image lasts 0.04 s
     assert beep == pytest.approx(FLASH - start, abs=0.03)
 
 
 def test_a_clip_whose_sound_begins_late_is_a_bad_cut_though_nothing_is_cut(flashes, tmp_path):
-    with pytest.raises(Refusal, match="bad-cut.*the picture begins at 0.00 s, the sound at (1.98|2.00) s"):
+    with pytest.raises(Refusal, match="bad-cut.*the video starts at 0.00 s, the sound at (1.98|2.00) s"):
         cut([flashes / "late.mp4"], 0, 8, tmp_path / "clip.mp4")
     cut([flashes / "late.mp4"], 3, 8, tmp_path / "clip.mp4")
     assert flash_and_beep(tmp_path / "clip.mp4") == (pytest.approx(2, abs=0.05), pytest.approx(2, abs=0.03))
 
 
 def test_image_and_sound_of_real_clips_stay_together(real_data, tmp_path):
-    """What is heard and seen in the middle of a real clip is heard and seen at the same moment of its cut."""
+    """Sound and image in the middle of a real clip occur at the same time in its cut."""
     clips = sorted((real_data / "clips").glob("*.mp4"))[::8]
     assert clips
     for number, clip in enumerate(clips):
@@ -225,10 +225,10 @@ def waveform(clip):
 
 
 def image_at(clip, seconds):
-    """The picture that is shown at a time, small and grey."""
+    """The image at a time, small and gray."""
     with av.open(str(clip)) as file:
-        shown = [frame for frame in file.decode(video=0) if frame.time <= seconds + 0.001]
-        return shown[-1].reformat(64, 48, "gray").to_ndarray().astype(float)
+        images = [frame for frame in file.decode(video=0) if frame.time <= seconds + 0.001]
+        return images[-1].reformat(64, 48, "gray").to_ndarray().astype(float)
 
 
 @pytest.mark.parametrize("playlist", ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:12,\nwhole.mp4\n"])
@@ -243,13 +243,13 @@ def test_a_playlist_is_not_followed(media, tmp_path, playlist):
 
 
 def limiter_in(folder, **changes):
-    """A pace without limit, and hardly any patience: a test that waits for a site fails by its reason."""
+    """A rate limiter without a budget and with little patience: a test that waits for a site fails with its reason."""
     return RateLimiter(
         **{"file": folder / "pace.sqlite", "requests_per_hour": 0.0, "backoff": 0.1, "patience": 2.0} | changes
     )
 
 
-def ask(address, folder, seconds=60):
+def download(address, folder, seconds=60):
     fetch(address, folder / "fetched", megabytes=3, seconds=seconds, visit=limiter_in(folder).visit(address))
 
 
@@ -264,10 +264,10 @@ def server(media):
         "law": status(451),
         "circle": status(302, Location="/circle"),
         "inward": status(302, Location="file:///etc/hostname"),
-        "page": say(b"<html><body>nothing to see</body></html>", "text/html"),
-        "list": say(b'<html><video src="/a.mp4"></video><video src="/b.mp4"></video></html>', "text/html"),
-        "files.m3u8": say(b"#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "application/x-mpegurl"),
-        "empty.mp4": say(b""),
+        "page": send(b"<html><body>nothing to see</body></html>", "text/html"),
+        "list": send(b'<html><video src="/a.mp4"></video><video src="/b.mp4"></video></html>', "text/html"),
+        "files.m3u8": send(b"#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "application/x-mpegurl"),
+        "empty.mp4": send(b""),
         "stalled.mp4": stall(),
         "halfway.mp4": stall((media / "whole.mp4").read_bytes()[:5000]),
         "torn.mp4": lie(media / "whole.mp4", 1000),
@@ -304,12 +304,12 @@ def server(media):
 def test_what_a_server_does_has_its_reason(server, tmp_path, name, reason):
     patience = 2 if name in ("stalled.mp4", "halfway.mp4") else 60
     with pytest.raises(Refusal) as refusal:
-        ask(server.address(name), tmp_path, patience)
+        download(server.address(name), tmp_path, patience)
     assert refusal.value.reason == reason, refusal.value.detail
 
 
 def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
-    """Picture and sound apart, as the large sites have them."""
+    """Separate video and audio, as on large sites."""
     image = '<Representation id="{}" codecs="avc1.4d401e" width="{}" height="{}" bandwidth="{}"><BaseURL>{}</BaseURL>'
     small, large = image.format("p", 640, 360, 1e5, "silent.mp4"), image.format("q", 1280, 720, 1e6, "large.mp4")
     sound = '<Representation id="s" codecs="mp4a.40.2" bandwidth="64000"><BaseURL>blind.mp4</BaseURL>'
@@ -319,8 +319,8 @@ def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
         f'<AdaptationSet mimeType="audio/mp4">{sound}</Representation></AdaptationSet></Period></MPD>'
     )
     behaviours = {name: serve(media / name) for name in ("silent.mp4", "blind.mp4")}
-    with MediaServer(behaviours | {"all.mpd": say(listing.encode(), "application/dash+xml")}) as server:
-        ask(server.address("all.mpd"), tmp_path)
+    with MediaServer(behaviours | {"all.mpd": send(listing.encode(), "application/dash+xml")}) as server:
+        download(server.address("all.mpd"), tmp_path)
         assert server.requests == {"all.mpd": 1, "silent.mp4": 1, "blind.mp4": 1}
     cut(sorted((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 7)
@@ -328,16 +328,16 @@ def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
 
 def test_a_video_in_pieces_is_put_together(media, tmp_path):
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\nwhole.ts\n#EXT-X-ENDLIST\n"
-    behaviours = {"all.m3u8": say(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
+    behaviours = {"all.m3u8": send(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
     with MediaServer(behaviours) as server:
-        ask(server.address("all.m3u8"), tmp_path)
+        download(server.address("all.m3u8"), tmp_path)
     cut(list((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 7)
 
 
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory):
-    """A minute of noise with a key frame each second, some 3 MB: second n is grey 4 n + 10 on average."""
+    """A minute of noise with a key frame each second, some 3 MB: second n has gray level 4 n + 10 on average."""
     folder = tmp_path_factory.mktemp("long")
     gray = "color=black:size=96x72:rate=8:duration=60,geq=lum='4*floor(T)+20*random(1)':cb=128:cr=128"
     tone = "aevalsrc='0.5*sin(2*PI*(200+100*mod(floor(t),12))*t)':sample_rate=16000:duration=60"
@@ -371,7 +371,7 @@ def sections(server, folder, rows):
 
 
 def about_second(clip):
-    """The seconds of the long video on which a clip begins and ends, by its pictures."""
+    """The seconds of the long video on which a clip begins and ends, by its images."""
     with av.open(str(clip)) as file:
         levels = [frame.to_ndarray()[:72].mean() for frame in file.decode(video=0)]
     return tuple(round((levels[at] - 10) / 4) + (at < 0) for at in (0, -1))
@@ -381,12 +381,12 @@ def test_a_section_of_image_and_sound_apart_keeps_them_together(flashes, tmp_pat
     listing = (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT8S"><Period>'
         '<AdaptationSet mimeType="video/mp4"><Representation id="p" codecs="avc1.4d401e" width="640" height="360" '
-        'bandwidth="100000"><BaseURL>picture.mp4</BaseURL></Representation></AdaptationSet>'
+        'bandwidth="100000"><BaseURL>image.mp4</BaseURL></Representation></AdaptationSet>'
         '<AdaptationSet mimeType="audio/mp4"><Representation id="s" codecs="mp4a.40.2" bandwidth="64000">'
         "<BaseURL>late.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>"
     )
     behaviours = {name: serve(flashes / name) for name in ("image.mp4", "late.mkv")}
-    with MediaServer(behaviours | {"all.mpd": say(listing.encode(), "application/dash+xml")}) as server:
+    with MediaServer(behaviours | {"all.mpd": send(listing.encode(), "application/dash+xml")}) as server:
         ((clip, row),) = sections(server, tmp_path, ["all.mpd,3.3,7"])
         assert server.parts.keys() == {"image.mp4", "late.mkv"}
     assert row.status == "kept", row
@@ -396,7 +396,7 @@ def test_a_section_of_image_and_sound_apart_keeps_them_together(flashes, tmp_pat
 def test_a_server_without_parts_gives_the_whole_once_for_all_its_clips(media, tmp_path):
     with MediaServer({"a.mp4": serve(media / "whole.mp4", ranges=False)}) as server:
         outcomes = sections(server, tmp_path, ["a.mp4,2,4", "a.mp4,7,9"])
-        assert server.requests["a.mp4"] == 4, "what it is, a part, and then again what it is and the whole"
+        assert server.requests["a.mp4"] == 4, "identify, a range, identify again, the whole"
     for (clip, row), second in zip(outcomes, (2, 7), strict=True):
         assert row.status == "kept" and is_second(clip, second)
 
@@ -411,15 +411,15 @@ def torn_range(path):
         )
         last = min(first + 262143, len(body) - 1)
         handler.close_connection = True
-        told = {"Content_Range": f"bytes {first}-{last}/{len(body)}", "Content_Length": last + 1 - first}
-        handler.answer(206, body[first : (first + last) // 2], **told)
+        range_headers = {"Content_Range": f"bytes {first}-{last}/{len(body)}", "Content_Length": last + 1 - first}
+        handler.respond(206, body[first : (first + last) // 2], **range_headers)
 
     return behave
 
 
 def false_range(path):
     """A file that gives another part of itself than the one asked for."""
-    return lambda handler: handler.answer(206, path.read_bytes()[:100], Content_Range="bytes 7-106/50000")
+    return lambda handler: handler.respond(206, path.read_bytes()[:100], Content_Range="bytes 7-106/50000")
 
 
 def test_sections_that_cannot_be_had_have_their_reasons(media, tmp_path):
@@ -433,7 +433,7 @@ def test_sections_that_cannot_be_had_have_their_reasons(media, tmp_path):
         "garbage.mp4": serve(media / "garbage.mp4"),
         "silent.mp4": serve(media / "silent.mp4"),
         "short.mp4": serve(media / "whole.mp4"),
-        "list.mp4": say(playlist),
+        "list.mp4": send(playlist),
     }
     with MediaServer(behaviours) as server:
         rows = [f"{name},{'30,40' if name == 'short.mp4' else '2,4'}" for name in [*behaviours, "none.mp4"]]
@@ -464,11 +464,11 @@ def test_a_refused_connection_is_the_network(tmp_path):
     with MediaServer() as closed:
         address = closed.address("a.mp4")
     with pytest.raises(Refusal, match="network"):
-        ask(address, tmp_path)
+        download(address, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("message", "reason"),
     [
         ("Private video. Sign in if you've been granted access to this video", "private"),
         ("Video unavailable. This video has been removed by the uploader", "removed"),
@@ -481,13 +481,13 @@ def test_a_refused_connection_is_the_network(tmp_path):
         ("This live event will begin in 3 days.", "unsupported"),
     ],
 )
-def test_what_youtube_says_has_its_reason(said, reason):
-    cause = ExtractorError(said, expected=True, video_id="--PJHxphWEs", ie="youtube")
+def test_messages_of_youtube_have_their_reasons(message, reason):
+    cause = ExtractorError(message, expected=True, video_id="--PJHxphWEs", ie="youtube")
     refusal = _refusal(DownloadError(f"ERROR: {cause}", (type(cause), cause, None)))
-    assert (refusal.reason, refusal.detail) == (reason, said)
+    assert (refusal.reason, refusal.detail) == (reason, message)
 
 
-def test_a_block_by_country_is_told_by_its_kind():
+def test_a_block_by_country_is_recognized_by_its_class():
     cause = GeoRestrictedError("Not here", countries=["NO"])
     assert _refusal(DownloadError("ERROR: Not here", (type(cause), cause, None))).reason == "geo-blocked"
 
@@ -498,10 +498,10 @@ def test_a_full_disk_is_not_the_clips_fault():
         _refusal(DownloadError("ERROR: unable to write data", (OSError, full, None)))
 
 
-# The process that can be ended
+# The process that can be killed
 
 
-def _stumble(kind):
+def _fail(kind):
     if kind == "crash":
         os.abort()
     if kind == "hang":
@@ -515,25 +515,25 @@ def _stumble(kind):
 
 def test_an_item_that_hangs_or_crashes_costs_only_itself():
     items = ["one", "crash", "two", "three", "hang", "four"]
-    results = dict(guarded_map(_stumble, items, Limits(2)))
+    results = dict(guarded_map(_fail, items, Limits(2)))
     assert list(results) == items
     assert [results[name][1] for name in ("one", "two", "three", "four")] == ["one", "two", "three", "four"]
     assert results["crash"] == Failure(hung=False, exit_code=-signal.SIGABRT)
     assert results["hang"] == Failure(hung=True)
-    assert results["two"][0] == results["three"][0], "a process that is well does item after item"
+    assert results["two"][0] == results["three"][0], "a healthy process handles item after item"
 
 
 def test_a_mistake_of_ours_is_not_taken_for_a_bad_item():
     with pytest.raises(RuntimeError, match="ValueError: a mistake of ours") as mistake:
-        list(guarded_map(_stumble, ["mistake"], Limits(5)))
-    assert "in _stumble" in mistake.value.__notes__[0]
+        list(guarded_map(_fail, ["mistake"], Limits(5)))
+    assert "in _fail" in mistake.value.__notes__[0]
     with pytest.raises(OSError, match="No space") as full:
-        list(guarded_map(_stumble, ["full"], Limits(5)))
+        list(guarded_map(_fail, ["full"], Limits(5)))
     assert (full.value.errno, full.value.filename) == (errno.ENOSPC, "a.mp4")
 
 
-class _Spell:
-    """Unpickling it makes a folder."""
+class _Exploit:
+    """Unpickling it creates a folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -542,15 +542,15 @@ class _Spell:
         return os.mkdir, (self.folder,)
 
 
-def _turn_on_the_parent(spell):
-    os.write(int(sys.argv[1]), struct.pack("!i", len(spell)) + spell)  # as multiprocessing frames a message
+def _attack_the_parent(payload):
+    os.write(int(sys.argv[1]), struct.pack("!i", len(payload)) + payload)  # as multiprocessing frames a message
     return "kept"
 
 
-def test_what_a_process_that_was_taken_over_says_is_not_run(tmp_path):
-    spell = pickle.dumps(_Spell(str(tmp_path / "made")))
-    assert list(guarded_map(_turn_on_the_parent, [spell], Limits(5))) == [(spell, Failure(hung=False))]
-    assert not (tmp_path / "made").exists()
+def test_the_response_of_a_compromised_process_is_not_executed(tmp_path):
+    payload = pickle.dumps(_Exploit(str(tmp_path / "created")))
+    assert list(guarded_map(_attack_the_parent, [payload], Limits(5))) == [(payload, Failure(hung=False))]
+    assert not (tmp_path / "created").exists()
 
 
 # The shard
@@ -568,14 +568,14 @@ def job_for(folder, **changes):
         "megabytes": 50.0,
         "fetch": "whole",
         "accept_pending": False,
-        "pace": limiter_in(folder),
+        "limiter": limiter_in(folder),
     } | changes
     return Job(folder, folder / "requested", folder / "clips", folder / "out", **values)
 
 
 def run_shard(folder, **changes):
     job = job_for(folder, **changes)
-    assert deal(open_manifest(folder, folder / "lists"), job.asked, 100) == 1
+    assert write_shard_lists(open_manifest(folder, folder / "lists"), job.requested, 100) == 1
     return download_shard(job, 0), {row.clip_id: row for row in read_ledger(job.out / "ledger" / "00000.csv")}
 
 
@@ -603,10 +603,10 @@ def test_local_files_give_a_row_each_and_none_from_outside_the_folder(media, tmp
         assert tar.getnames() == [f"{clip}.{suffix}" for clip in sorted(kept) for suffix in ("json", "mp4")]
         assert tar.extractfile("whole_0.mp4").read() == (media / "whole.mp4").read_bytes()
         about = json.load(tar.extractfile("whole_0.json"))
-    asked = {"source": "whole.mp4", "start": 0.0, "end": 12.0, "group": "whole", "annotations": []}
-    assert about == {**asked, "seconds": 12.0}
+    row_values = {"source": "whole.mp4", "start": 0.0, "end": 12.0, "group": "whole", "annotations": []}
+    assert about == {**row_values, "seconds": 12.0}
     assert [path.name for path in (corpus / "clips" / "00000").iterdir()] == ["journal.jsonl"], (
-        "what is in the tar file is not kept twice"
+        "clips in the tar file are not kept twice"
     )
 
 
@@ -619,14 +619,14 @@ def test_the_tar_file_depends_on_nothing_but_the_clips(media, tmp_path):
     assert (tmp_path / "one/out/00000.tar").read_bytes() == (tmp_path / "two/out/00000.tar").read_bytes()
 
 
-def test_a_shard_that_other_clips_were_dealt_to_has_those(media, tmp_path):
-    """As when another version of the code deals them, or finds a clip noted that went into a tar file."""
+def test_a_shard_with_other_clips_has_only_those(media, tmp_path):
+    """As after a change of the code, or if a recorded clip is already in a tar file."""
     (tmp_path / "whole.mp4").write_bytes((media / "whole.mp4").read_bytes())
     for seconds in ((0, 5), (5, 2)):
         manifest(tmp_path, [f"whole.mp4,{start},{start + 2}" for start in seconds], "path,start,end")
         counts, ledger = run_shard(tmp_path)
         assert counts == {"clips_requested": 2, "clips_kept": 2}
-        clips = {f"full_image_{start * 1000}" for start in seconds}
+        clips = {f"whole_{start * 1000}" for start in seconds}
         with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
             assert {Path(name).stem for name in tar.getnames()} == clips == set(ledger)
 
@@ -636,7 +636,7 @@ def test_clips_of_one_video_in_a_row_are_fetched_once(media, tmp_path):
         rows = [f"{server.address('a.mp4')},{start},{start + 2}" for start in (1, 4, 8)]
         counts, _ = run_shard(manifest(tmp_path, rows))
         assert counts["clips_kept"] == 3
-        assert server.requests == {"a.mp4": 2}, "one request tells what it is, one fetches it"
+        assert server.requests == {"a.mp4": 2}, "one request identifies it, one fetches it"
 
 
 def test_a_server_that_drips_is_given_up_in_time(media, tmp_path):
@@ -660,7 +660,7 @@ def _an_hour_later() -> float:
     return time.time() + 3700
 
 
-def test_what_was_asked_for_longest_ago_has_its_turn_first(media, tmp_path):
+def test_the_least_recently_requested_clips_come_first(media, tmp_path):
     with MediaServer({"limits.mp4": status(429), "b.mp4": serve(media / "whole.mp4")}) as server:
         rows = [f"{server.address(name)},0,12" for name in ("limits.mp4", "b.mp4")]
         impatient = {"backoff": 3000.0, "patience": 0.1}
@@ -686,11 +686,11 @@ def stage(root, *changes, status=False, **where):
     )
 
 
-def told(root):
-    """The counts that --status tells of, as JSON."""
+def progress_of(root):
+    """The counts of --status --json."""
     code, out, error = finish(stage(root, status=True))
     assert code == 0, error
-    others = ("clips_an", "hours", "held", "gives")
+    others = ("clips_an", "hours", "limited", "never succeeded")
     return {name: value for name, value in json.loads(out).items() if not name.startswith(others)}
 
 
@@ -699,13 +699,13 @@ def finish(process):
     return process.returncode, out, err
 
 
-def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media, tmp_path):
+def test_a_run_with_pending_clips_fails_and_the_next_requests_only_those(media, tmp_path):
     passing = {"c.mp4": status(429), "d.mp4": status(500), "e.mp4": lie(media / "front.mp4", 100)}
     fine = {"a.mp4": serve(media / "whole.mp4"), "b.mp4": serve(media / "whole.mp4", ranges=False)}
     evil = tmp_path / "yt_dlp_plugins" / "extractor"
     evil.mkdir(parents=True)
     (evil / "evil.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'w')")
-    with MediaServer(fine | passing | {"g.mp4": say(b"no video")}) as server:
+    with MediaServer(fine | passing | {"g.mp4": send(b"no video")}) as server:
         rows = [f"{server.address(name + '.mp4')},7,10,{name}" for name in "abcdefg"]
         manifest(tmp_path / "corpus", rows, "url,start,end,group")
         code, _, error = finish(stage(tmp_path))
@@ -714,14 +714,18 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         assert "Traceback" not in error
         assert not (tmp_path / "data").exists()
         metadata = {"clips_requested": 7, "clips_kept": 2, "pending_network": 2, "pending_rate-limited": 1}
-        assert told(tmp_path) == metadata | {"refused_not-found": 1, "refused_unreadable": 1, "not_yet_requested": 0}
+        assert progress_of(tmp_path) == metadata | {
+            "refused_not-found": 1,
+            "refused_unreadable": 1,
+            "not_yet_requested": 0,
+        }
 
         server.requests.clear()
         server.behaviours |= {name: serve(media / "front.mp4") for name in ("c.mp4", "e.mp4")}
         code, out, error = finish(stage(tmp_path, "corpus.accept_pending=true"))
         assert code == 0, error
         assert out == "4 of 7 clips kept; left out: 1 not-found, 1 unreadable, 1 pending\n"
-        # The last that the site gave may be asked for too, to see whether it still gives while d.mp4 does not come.
+        # The last successful video may be requested too, to test the site while d.mp4 fails.
         assert {"c.mp4", "d.mp4", "e.mp4"} <= set(server.requests) <= {"c.mp4", "d.mp4", "e.mp4", "g.mp4"}
     metrics = json.loads((tmp_path / "metrics" / "download.json").read_text())
     assert metrics == {
@@ -731,20 +735,20 @@ def test_a_run_with_pending_clips_fails_and_the_next_asks_for_those_alone(media,
         "refused_not-found": 1,
         "refused_unreadable": 1,
     }
-    assert told(tmp_path)["clips_kept"] == 4
+    assert progress_of(tmp_path)["clips_kept"] == 4
     rows = read_ledger(tmp_path / "data/clips/ledger/00000.csv")
     assert Counter(row.status for row in rows) == {"kept": 4, "refused": 2, "pending": 1}
-    missing = [became for shard in requested_shards(tmp_path / "data/clips") for _, _, became in never_had(*shard)]
+    missing = [became for shard in requested_shards(tmp_path / "data/clips") for _, _, became in missing_clips(*shard)]
     assert sorted(missing) == ["pending", "refused_not-found", "refused_unreadable"]
     with tarfile.open(tmp_path / "data/clips/00000.tar") as tar:
         tar.extractall(tmp_path, filter="data")
     clips = sorted(tmp_path.glob("*.mp4"))
     assert len(clips) == 4
     assert all(is_second(clip, 7) and measure(clip)[1].end == pytest.approx(3, abs=0.1) for clip in clips)
-    assert not (tmp_path / "loaded").exists(), "code in the working folder is not for yt-dlp"
+    assert not (tmp_path / "loaded").exists(), "yt-dlp does not load code of the working folder"
 
 
-def test_a_run_that_is_killed_goes_on_with_the_clip_that_it_was_at(media, tmp_path):
+def test_a_killed_run_continues_with_the_clip_it_was_at(media, tmp_path):
     with MediaServer({name: serve(media / "whole.mp4") for name in ("a.mp4", "b.mp4")}) as server:
         server.behaviours["c.mp4"] = stall()
         manifest(tmp_path / "corpus", [f"{server.address(name + '.mp4')},1,3" for name in "abc"])
@@ -753,13 +757,13 @@ def test_a_run_that_is_killed_goes_on_with_the_clip_that_it_was_at(media, tmp_pa
         while server.requests["c.mp4"] < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         metadata = {"clips_requested": 3, "clips_kept": 2, "not_yet_requested": 1}
-        assert told(tmp_path) == metadata, "a run that goes on hinders nobody from asking"
+        assert progress_of(tmp_path) == metadata, "a run does not block --status"
         process.kill()
         process.communicate()
         deadline = time.monotonic() + 20
         while _commands_with(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not _commands_with(tmp_path), "nothing goes on working for a run that is gone"
+        assert not _commands_with(tmp_path), "no process outlives a run"
 
         server.requests.clear()
         server.behaviours["c.mp4"] = serve(media / "whole.mp4")
@@ -769,18 +773,18 @@ def test_a_run_that_is_killed_goes_on_with_the_clip_that_it_was_at(media, tmp_pa
 
 
 def _commands_with(folder):
-    """The processes whose working folder this is."""
-    found = []
+    """The processes with this working folder."""
+    processes = []
     for process in Path("/proc").glob("[0-9]*/cwd"):
         try:
             if process.readlink() == folder:
-                found.append(process.parent.name)
+                processes.append(process.parent.name)
         except OSError:
             continue
-    return found
+    return processes
 
 
-def test_a_site_that_never_gives_is_told_of_and_its_clips_stay_pending(media, tmp_path, monkeypatch):
+def test_a_site_that_never_succeeds_is_reported_and_its_clips_stay_pending(media, tmp_path, monkeypatch):
     monkeypatch.setitem(AT_ONCE, "EARSHOT_BACKOFF", "0.01")
     forbidding = {f"{number}.mp4": status(403) for number in range(8)}
     with MediaServer(forbidding) as server, MediaServer({"a.mp4": serve(media / "whole.mp4")}) as giving:
@@ -790,9 +794,9 @@ def test_a_site_that_never_gives_is_told_of_and_its_clips_stay_pending(media, tm
         site = site_of(server.address("0.mp4"))
         _, out, _ = finish(stage(tmp_path, status=True))
         assert code == 1 and "8 of 9 clips are pending (8 blocked;" in error
-        assert re.search(rf"; {site} gives nothing in \d tries, and it may never; corpus.accept_pending=true", error)
+        assert re.search(rf"; {site}: no video in \d tries; .* set corpus.accept_pending=true", error)
         assert site_of(giving.address("a.mp4")) not in error
-        assert json.loads(out)[f"gives nothing {site}"].startswith("nothing in ")
+        assert json.loads(out)[f"never succeeded {site}"].startswith("no video in ")
 
 
 def test_cookies_that_cannot_be_read_stop_the_stage_before_any_clip(media, tmp_path, monkeypatch):
@@ -803,7 +807,7 @@ def test_cookies_that_cannot_be_read_stop_the_stage_before_any_clip(media, tmp_p
     assert "cookies.txt" in error and "EARSHOT_COOKIES" in error and "Traceback" not in error
 
 
-# What was fetched is used again
+# Downloaded clips are reused
 
 
 @pytest.fixture
@@ -852,18 +856,18 @@ def test_with_the_same_manifest_and_parameters_nothing_is_fetched_again(rows_of,
     assert not server.requests
 
 
-def test_of_another_list_only_what_is_new_is_fetched(rows_of, run_here, tmp_path):
+def test_of_another_list_only_new_clips_are_fetched(rows_of, run_here, tmp_path):
     server, rows = rows_of
     gone = [f"{server.address('nothing.mp4')},0,1"]
     run_here(tmp_path / "grown", rows("ab") + gone, "download.shard_clips=2")
     server.requests.clear()
-    for names, asked in (("abc", {"c.mp4"}), ("ca", set()), ("ad", {"d.mp4"})):
+    for names, new in (("abc", {"c.mp4"}), ("ca", set()), ("ad", {"d.mp4"})):
         run_here(tmp_path / "grown", rows(names) + gone, "download.shard_clips=2")
-        assert set(server.requests) == asked
+        assert set(server.requests) == new
         server.requests.clear()
     run_here(tmp_path / "other", rows("ad") + gone, "download.shard_clips=1")
     run_here(tmp_path / "grown", rows("ad") + gone, "download.shard_clips=1")
-    assert clips_of(tmp_path / "grown") == clips_of(tmp_path / "other"), "as if it had been fetched at once"
+    assert clips_of(tmp_path / "grown") == clips_of(tmp_path / "other"), "as if fetched at once"
 
 
 def test_a_shard_of_the_same_rows_is_linked(rows_of, run_here, tmp_path):
@@ -874,7 +878,7 @@ def test_a_shard_of_the_same_rows_is_linked(rows_of, run_here, tmp_path):
     assert (tmp_path / "data/clips/00000.tar").stat().st_ino == before
 
 
-def test_what_is_damaged_or_came_under_other_conditions_is_fetched_again(rows_of, run_here, tmp_path):
+def test_damaged_clips_and_those_of_other_conditions_are_fetched_again(rows_of, run_here, tmp_path):
     server, rows = rows_of
     whole = run_here(tmp_path, rows("ab"), "download.shard_clips=1")
     before = clips_of(tmp_path)
@@ -899,7 +903,7 @@ def test_files_beside_the_manifest_are_read_again_when_they_have_changed(run_her
         assert row.reason == reason
 
 
-def test_pending_clips_are_asked_for_again_and_alone(rows_of, run_here, media, tmp_path):
+def test_only_pending_clips_are_requested_again(rows_of, run_here, media, tmp_path):
     server, rows = rows_of
     server.behaviours["c.mp4"] = status(500)
     assert run_here(tmp_path, rows("abc"), "corpus.accept_pending=true").endswith("1 pending\n")

@@ -339,5 +339,5 @@ def test_the_ontology_is_put_beside_the_annotations(tmp_path, media):
     assert (tmp_path / "with/data/annotations/ontology.json").read_text() == text
     extract(tmp_path / "without", media)
     assert not (tmp_path / "without/data/annotations/ontology.json").exists()
-    with pytest.raises(SystemExit, match="broken.json, class 1: wanted id and name"):
+    with pytest.raises(SystemExit, match="broken.json, class 1: expected id and name"):
         extract(tmp_path / "broken", media, f"corpus.ontology={tmp_path / 'broken.json'}")

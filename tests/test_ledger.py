@@ -1,4 +1,4 @@
-"""The ledger and the split: nothing vanishes without a reason, and a group stays on its side for ever."""
+"""The ledger and the split: every missing clip has a reason, and a group never changes its split."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ ROWS = [
 ]
 
 
-def test_a_ledger_comes_back_as_it_was_written(tmp_path):
+def test_a_ledger_is_read_as_it_was_written(tmp_path):
     write_ledger(tmp_path / "ledger" / "00000.csv", ROWS)
     assert read_ledger(tmp_path / "ledger" / "00000.csv") == ROWS
     assert len((tmp_path / "ledger" / "00000.csv").read_text().splitlines()) == len(ROWS) + 1
@@ -55,7 +55,7 @@ def test_counts_carry_the_names_of_the_metrics_and_add_up():
         ("", ""),
     ],
 )
-def test_a_status_and_reason_off_the_lists_are_refused(status, reason):
+def test_an_unknown_status_or_reason_is_refused(status, reason):
     with pytest.raises(ValueError, match="'a'"):
         LedgerRow("a", "", status, reason)
 
@@ -83,7 +83,7 @@ def test_the_split_is_80_10_10_and_never_moves():
     splits = [split_of(f"video{i}") for i in range(10_000)]
     shares = [splits.count(name) / len(splits) for name in SPLITS]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
-    # Written down when the split was first made; a change would leak test videos into trained networks.
+    # Recorded when the split was first defined; a change would leak test videos into trained networks.
     assert [split_of(name) for name in ("", "a", "video2", "---g-f_I2yQ", "caf\udce9")] == PINNED
 
 

@@ -1,4 +1,4 @@
-"""Manifests: the published lists and one's own are read as a stream of rows, and a bad row is named."""
+"""Manifests: published and own lists are read as a stream of rows, and an error names the first bad row."""
 
 import os
 import tracemalloc
@@ -62,7 +62,7 @@ def test_kinetics_rows_have_their_own_start_and_end_and_may_have_no_label(tmp_pa
     assert row.annotations == ()
 
 
-def test_a_plain_table_may_have_its_columns_in_any_order_and_others_beside(tmp_path):
+def test_a_plain_table_may_have_its_columns_in_any_order_and_further_ones(tmp_path):
     header = "notes,end,start,path,Group,annotations\n"
     first, second = rows(tmp_path, header + "x,4.5,2.25,videos/one.mp4,beach,surf; gull\ny,2,0,videos/two.mp4,,\n")
     assert (first.source, first.start, first.end, first.is_local) == ("videos/one.mp4", 2.25, 4.5, True)
@@ -77,11 +77,11 @@ def test_youtube_addresses_of_every_form_name_the_same_video(tmp_path):
     assert {row.source for row in rows(tmp_path, text)} == {"https://www.youtube.com/watch?v=--PJHxphWEs"}
 
 
-def test_clip_ids_are_safe_file_names_and_differ_where_sources_do(tmp_path):
+def test_clip_ids_are_safe_file_names_and_differ_if_sources_do(tmp_path):
     sources = ["a b.mp4", "a-b.mp4", "a/b.mp4x", "a/b.mkv", "ü.mp4", "x" * 200 + ".mp4", "'; rm $HOME.mp4", "$(id).mp4"]
     local = rows(tmp_path, "path,start,end\n" + "".join(f'"{source}",0,1\n' for source in sources))
-    places = ["a.org/v.mp4", "b.org/v.mp4", "a.org/v.mp4?q=../..", "a.org/", "[::1]/%2e%2e", "a.org/%00%2f.mp4"]
-    remote = rows(tmp_path, "url,start,end\n" + "".join(f"http://{place},0,1\n" for place in places))
+    addresses = ["a.org/v.mp4", "b.org/v.mp4", "a.org/v.mp4?q=../..", "a.org/", "[::1]/%2e%2e", "a.org/%00%2f.mp4"]
+    remote = rows(tmp_path, "url,start,end\n" + "".join(f"http://{address},0,1\n" for address in addresses))
     ids = [row.clip_id for row in local + remote]
     assert len(set(ids)) == len(ids)
     assert all(set(i) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") for i in ids)
@@ -95,36 +95,36 @@ def test_a_path_out_of_the_manifests_folder_is_refused(tmp_path, path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("path,start,end\na.mp4,0,1\na.mp4,zero,1\n", "line 3: start 'zero': wanted seconds"),
+        ("path,start,end\na.mp4,0,1\na.mp4,zero,1\n", "line 3: start 'zero': expected seconds"),
         ("path,start,end\na.mp4,-1,1\n", "line 2: start '-1'"),
         ("path,start,end\na.mp4,0,nan\n", "line 2: end 'nan'"),
         ("path,start,end\na.mp4,0,1e400\n", "line 2: end '1e400'"),
-        ("path,start,end\na.mp4,5,5\n", "line 2: end 5: wanted more than start, 5"),
-        ("path,start,end\na.mp4,0\n", "line 2: 2 fields, the header has 3"),
-        ("path,start,end\n,0,1\n", "line 2: path and url: nothing is given"),
+        ("path,start,end\na.mp4,5,5\n", "line 2: end 5: expected more than start, 5"),
+        ("path,start,end\na.mp4,0\n", "line 2: 2 fields, expected 3"),
+        ("path,start,end\n,0,1\n", "line 2: path and url: neither is given"),
         ("path,url,start,end\na.mp4,http://x/,0,1\n", "line 2: path and url: both"),
         ("url,start\nhttp://x/,0\n", "line 1: the column end is missing"),
         (AUDIOSET + "short, 0, 10, x\n", "line 6: YTID 'short'"),
-        (AUDIOSET + "--PJHxphWEs, 0, 10\n", "line 6: 3 fields, wanted 4"),
+        (AUDIOSET + "--PJHxphWEs, 0, 10\n", "line 6: 3 fields, expected 4"),
         ("---g-f_I2yQ,1,people marching,test\n---g-f_I2yQ,one,people marching,test\n", "line 2: start 'one'"),
-        ("name,when\nx,1\n", "line 1: found 'name,when', wanted the rows of AudioSet"),
+        ("name,when\nx,1\n", "line 1: found 'name,when', expected the rows of AudioSet"),
         ('path,start,end\n"a.mp4,0,1\n', "not a CSV row"),
         (b"path,start,end\na.mp4,0,1\n\xff\xfe.mp4,0,1\n", "not UTF-8"),
         ("label,youtube_id,time_start,split\nx,--nQbRBEz2s,0,val\n", "line 1: the column time_end is missing"),
         ("youtube_id,time_start,time_end\n--nQbRBEz2s,0,1\nbad,0,1\n", "line 3: youtube_id 'bad'"),
         ("youtube_id,time_start,time_end\n--nQbRBEz2s,soon,1\n", "line 2: time_start 'soon'"),
-        ("Category&VideoID&Quality&StartTime&EndTime\nBell&RUhOCu3LNXM&good&0&10\n", "take manifests/ave.json"),
+        ("Category&VideoID&Quality&StartTime&EndTime\nBell&RUhOCu3LNXM&good&0&10\n", "use manifests/ave.json"),
         ("path,start,end\n" + "a" * (1 << 20), "line 2: longer than 1,048,576 characters"),
         ("", "holds no rows"),
         ("# nothing here\n\n", "holds no rows"),
     ],
 )
-def test_the_first_bad_row_is_named_by_file_line_and_field(tmp_path, text, said):
+def test_the_first_bad_row_is_named_by_file_line_and_field(tmp_path, text, message):
     with pytest.raises(EarshotError) as error:
         rows(tmp_path, text)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "list.csv" in str(error.value)
 
 
@@ -148,28 +148,28 @@ def test_parquet_has_the_columns_of_the_plain_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
-        ({"path": ["a.mp4"] * 3, "start": [0.0, 1, 2], "end": [1, 2, None]}, "row 3: end '': wanted seconds"),
-        ({"path": ["a.mp4"] * 3, "start": [0.0, 1, 2], "end": [1, 1, 3]}, "row 2: end 1: wanted more than start"),
+        ({"path": ["a.mp4"] * 3, "start": [0.0, 1, 2], "end": [1, 2, None]}, "row 3: end '': expected seconds"),
+        ({"path": ["a.mp4"] * 3, "start": [0.0, 1, 2], "end": [1, 1, 3]}, "row 2: end 1: expected more than start"),
         ({"path": ["a.mp4"] * 2, "start": ["0", "one"], "end": ["1", "2"]}, "row 2: start 'one'"),
         ({"path": ["a.mp4", "../b.mp4"], "start": [0, 0], "end": [1, 1]}, "row 2: path '../b.mp4'"),
-        ({"path": [b"a.mp4"], "start": [0], "end": [1]}, "row 1: path \"b'a.mp4'\": wanted a text or a number"),
-        ({"path": ["a"], "start": [0], "end": [1], "label": [["a;b"]]}, "row 1: label 'a;b': wanted texts without"),
+        ({"path": [b"a.mp4"], "start": [0], "end": [1]}, "row 1: path \"b'a.mp4'\": expected a text or a number"),
+        ({"path": ["a"], "start": [0], "end": [1], "label": [["a;b"]]}, "row 1: label 'a;b': expected texts without"),
         ({"path": ["a"], "start": [0], "label": ["x"]}, "the column end is missing"),
-        ({"when": ["a"], "start": [0]}, "has the columns when, start; wanted url,start,end"),
+        ({"when": ["a"], "start": [0]}, "has the columns when, start; expected url,start,end"),
         ({"path": pa.array([], pa.string()), "start": pa.array([], "f8"), "end": pa.array([], "f8")}, "holds no rows"),
     ],
 )
-def test_a_bad_value_of_parquet_is_named_by_file_row_and_column(tmp_path, columns, said):
+def test_a_bad_value_of_parquet_is_named_by_file_row_and_column(tmp_path, columns, message):
     with pytest.raises(EarshotError) as error:
         list(read_manifest(parquet(tmp_path, **columns)))
-    assert "list.parquet" in str(error.value) and said in str(error.value)
+    assert "list.parquet" in str(error.value) and message in str(error.value)
 
 
-def test_damaged_parquet_is_refused_in_a_line(tmp_path):
-    whole = parquet(tmp_path, path=["a.mp4"] * 100, start=list(range(100)), end=list(range(1, 101))).read_bytes()
-    for damaged in (whole[:-20], whole[:4], whole[:8] + bytes(200) + whole[208:]):
+def test_damaged_parquet_is_refused_with_its_name(tmp_path):
+    intact = parquet(tmp_path, path=["a.mp4"] * 100, start=list(range(100)), end=list(range(1, 101))).read_bytes()
+    for damaged in (intact[:-20], intact[:4], intact[:8] + bytes(200) + intact[208:]):
         with pytest.raises(EarshotError, match="list.parquet: cannot be read as Parquet"):
             list(read_manifest(write(tmp_path, damaged, "list.parquet")))
 
@@ -200,7 +200,7 @@ HEADERS = ("", "path,start,end", "url,start,end,group,label", "label,youtube_id,
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(HEADERS), st.lists(st.lists(CELLS, min_size=1, max_size=6), min_size=1, max_size=3), st.binary())
-def test_whatever_a_list_holds_is_read_or_refused_by_file(tmp_path_factory, header, cells, tail):
+def test_any_list_is_read_or_refused_with_its_name(tmp_path_factory, header, cells, tail):
     text = "\n".join([header, *(",".join(row) for row in cells)])
     for data in (text.encode("utf-8", "replace"), text.encode("utf-8", "replace") + tail, b"PAR1" + tail):
         file = write(tmp_path_factory.getbasetemp(), data, "any.csv")
@@ -217,7 +217,7 @@ def test_whatever_a_list_holds_is_read_or_refused_by_file(tmp_path_factory, head
     st.lists(st.one_of(st.none(), CELLS), min_size=1, max_size=4),
     st.one_of(st.lists(st.floats()), st.lists(st.integers(-5, 10**7)), st.lists(CELLS), st.lists(st.binary())),
 )
-def test_whatever_parquet_holds_is_read_or_refused_by_row(tmp_path_factory, paths, starts):
+def test_any_parquet_is_read_or_refused_with_its_row(tmp_path_factory, paths, starts):
     paths = [path.encode("utf-8", "replace").decode() if path is not None else None for path in paths]
     starts = [s.encode("utf-8", "replace").decode() if isinstance(s, str) else s for s in (starts * 4)[: len(paths)]]
     if len(starts) < len(paths):
@@ -229,7 +229,7 @@ def test_whatever_parquet_holds_is_read_or_refused_by_row(tmp_path_factory, path
         assert "any.parquet, row " in str(error)
 
 
-def test_a_folder_stands_for_the_manifest_in_it(tmp_path):
+def test_a_folder_means_the_manifest_in_it(tmp_path):
     write(tmp_path, "path,start,end\na.mp4,0,1\n", "manifest.csv")
     assert [row.source for row in read_manifest(tmp_path)] == ["a.mp4"]
     (tmp_path / "of").mkdir()
@@ -248,7 +248,7 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path):
     assert sum(1 for _ in manifest) == 19_900
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 100_000, "a row of the list costs no memory once it is read"
+    assert peak < 100_000, "a row needs no memory after it is read"
 
 
 def test_the_published_lists_are_read_to_the_last_row(real_data):
@@ -256,7 +256,7 @@ def test_the_published_lists_are_read_to_the_last_row(real_data):
     balanced = list(read_manifest(lists / "audioset" / "balanced_train_segments.csv"))
     evaluation = list(read_manifest(lists / "audioset" / "eval_segments.csv"))
     vggsound = list(read_manifest(lists / "vggsound" / "test.csv"))
-    # The first two as their own second lines count them, the last by its number of lines.
+    # The first two counts are from the lists' second lines, the last is the number of lines.
     assert [len(balanced), len(evaluation), len(vggsound)] == [22160, 20371, 15446]
     assert sum(len(row.annotations) for row in balanced) == 52882
     assert len({row.clip_id for row in balanced + evaluation}) == 22160 + 20371

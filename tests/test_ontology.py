@@ -1,4 +1,4 @@
-"""Ontologies: distances by hand, several parents, and files that are none."""
+"""Ontologies: distances by hand, several parents, and invalid files."""
 
 import json
 
@@ -38,13 +38,13 @@ def instruments(tmp_path):
         ("guitar", "singing", 2),
         ("speech", "singing", 2),
         ("bass", "choir", 4),
-        ("human", "music", 2),  # they meet above all classes
-        ("voice", "guitar", 4),  # not 3, over singing, which is below both
+        ("human", "music", 2),  # their common ancestor is the root
+        ("voice", "guitar", 4),  # not 3, through singing, which is below both
         ("speech", "bass", 6),
         ("choir", "human", 3),
     ],
 )
-def test_classes_are_as_many_steps_apart_as_up_to_where_they_meet(instruments, one, other, steps):
+def test_a_distance_counts_steps_up_to_the_nearest_common_ancestor(instruments, one, other, steps):
     assert instruments.distance(one, other) == instruments.distance(f"/{other}", one) == steps
 
 
@@ -66,19 +66,19 @@ def test_an_unknown_class_is_refused_with_the_nearest(instruments):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "cannot be read as JSON"),
         ("{}", "holds no list of classes"),
-        ('[{"id": "/a", "name": "a"}]', "class 1: wanted id and name"),
-        ('[{"id": "/a", "name": "a", "child_ids": ["/b"]}]', "'/b', which is no class"),
-        ('[{"id": "/a", "name": "a", "child_ids": []}, {"id": "/b", "name": "a", "child_ids": []}]', "there twice"),
-        ('[{"id": "/a", "name": "a", "child_ids": ["/a"]}]', "a is below itself"),
+        ('[{"id": "/a", "name": "a"}]', "class 1: expected id and name"),
+        ('[{"id": "/a", "name": "a", "child_ids": ["/b"]}]', "'/b', which is not a class"),
+        ('[{"id": "/a", "name": "a", "child_ids": []}, {"id": "/b", "name": "a", "child_ids": []}]', "occurs twice"),
+        ('[{"id": "/a", "name": "a", "child_ids": ["/a"]}]', "a is its own descendant"),
     ],
 )
-def test_a_file_that_is_no_ontology_is_refused(tmp_path, text, told):
+def test_an_invalid_file_is_refused(tmp_path, text, message):
     (tmp_path / "ontology.json").write_text(text)
-    with pytest.raises(EarshotError, match=told):
+    with pytest.raises(EarshotError, match=message):
         read_ontology(tmp_path / "ontology.json")
 
 

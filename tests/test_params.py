@@ -1,4 +1,4 @@
-"""Parameters: what is wrong is refused by name before any work."""
+"""Parameters: an error names a wrong one before any work."""
 
 import pytest
 from conftest import PARAMS
@@ -13,11 +13,11 @@ from earshot.params.schema import Pipeline, parameter_names
 NAMES = parameter_names()
 
 
-def test_the_default_parameters_are_valid_and_every_one_stands_in_the_file(tmp_path):
+def test_the_default_parameters_are_valid_and_every_one_is_in_the_file(tmp_path):
     load_params(Pipeline, PARAMS)
     groups = {name.rpartition(".")[0] for name in NAMES}
     text = PARAMS.read_text()
-    first, last = text.split("# Two more, of which the sample has no data")
+    first, last = text.split("# Two more benchmarks, for which the sample has no data")
     _, *commented = last.splitlines()
     whole = tmp_path / "params.yaml"
     whole.write_text(first + "\n".join(line.removeprefix("#") for line in commented))
@@ -26,7 +26,7 @@ def test_the_default_parameters_are_valid_and_every_one_stands_in_the_file(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("cluster=3", "unknown parameter cluster; the nearest is clusters"),
         ("pretrain.epoch=3", "the nearest is pretrain.epochs"),
@@ -45,16 +45,16 @@ def test_the_default_parameters_are_valid_and_every_one_stands_in_the_file(tmp_p
         ("clusters=[1", "cannot be read as YAML"),
     ],
 )
-def test_a_wrong_override_is_refused_by_name(override, told):
+def test_a_wrong_override_is_named(override, message):
     with pytest.raises(EarshotError) as refusal:
         load_params(Pipeline, PARAMS, [override])
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
 
 
-def test_overrides_are_laid_over_the_file_in_order():
+def test_overrides_apply_in_order():
     overrides = ["clusters=5", "clusters=15", "sample.duration_s=9", "pretrain.learning_rate=1e-2"]
     params = load_params(Pipeline, PARAMS, overrides)
-    assert (params.clusters, params.sample.seconds, params.pretrain.learning_rate) == (15, 9.0, 0.01)
+    assert (params.clusters, params.sample.duration_s, params.pretrain.learning_rate) == (15, 9.0, 0.01)
 
 
 def test_a_missing_parameter_is_named(tmp_path):
@@ -72,9 +72,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
 
 
 @given(st.sampled_from(NAMES), st.data())
-def test_a_slip_of_one_letter_still_finds_the_parameter(name, data):
+def test_a_misspelled_parameter_is_still_found(name, data):
     last = name.rpartition(".")[2]
-    place = data.draw(st.integers(0, len(last) - 1))
-    slip = name[: len(name) - len(last)] + last[:place] + "_" + last[place:]
+    position = data.draw(st.integers(0, len(last) - 1))
+    slip = name[: len(name) - len(last)] + last[:position] + "_" + last[position:]
     nearest = unknown_key(slip, NAMES).rpartition("the nearest is ")[2]
     assert nearest in NAMES

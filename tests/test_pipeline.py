@@ -1,4 +1,4 @@
-"""dvc.yaml, as DVC itself resolves it, and the stage scripts say the same: parameters, inputs, outputs and code."""
+"""dvc.yaml, as DVC resolves it, and the stage scripts agree on parameters, inputs, outputs and code."""
 
 import importlib
 import json
@@ -15,21 +15,22 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage
 from ruamel.yaml import YAML
 
+from earshot.core.files import writing_stage
 from earshot.core.params import ABSENT, declared_keys, load_params
 
-# With the benchmarks that the sample has no tree for: in params.yaml they are comments of this form.
+# With the benchmarks that have no sample data: in params.yaml they are comments of this form.
 PARAMS = re.sub("^#(?=  )", "", committed("params.yaml"), flags=re.M)
 CHOICES = {name: list(YAML(typ="safe").load(PARAMS)[name]) for name in ("evaluate", "explain")}
 NAMES = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond", *CHOICES, "report"]
 STAGES = [(name, choice) for name in NAMES for choice in CHOICES.get(name, [None])]
 each_stage = pytest.mark.parametrize(("name", "choice"), STAGES, ids=lambda value: value or "")
-# A dependency without which the stage could as well be run, since what it does to a result comes in by data too.
+# Code that a stage need not declare, because its effect on results arrives with the data.
 COVERED_BY_DATA = {
-    # Benchmarks of recordings describe them as models/descriptor says, which changes with every described moment.
+    # Benchmarks of recordings use models/descriptor, which changes if any described moment does.
     "esc50": "earshot/sound",
     "dcase": "earshot/sound",
 }
-SPEED = "earshot/__init__.py"  # sets how torch gets memory, and no result
+SPEED = "earshot/__init__.py"  # sets how torch allocates memory; changes no result
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,8 @@ def _dependencies(stage: PipelineStage, *, of_code: bool) -> set[str]:
     return {path for path in paths if path.startswith(("earshot/", "stages/")) == of_code}
 
 
-def _is_in(file: str, place: str) -> bool:
-    return file == place or file.startswith(f"{place}/")
+def _is_in(file: str, folder: str) -> bool:
+    return file == folder or file.startswith(f"{folder}/")
 
 
 def test_dvc_runs_every_stage_and_no_other(resolved):
@@ -86,6 +87,7 @@ def test_a_stage_declares_in_dvc_yaml_what_it_declares_in_its_script(project, re
     uncached = {out.def_path for out in declared.outs if not out.use_cache}
     assert uncached == {f"metrics/{file}" for file in stage.metric_files(choice)}
     assert all(out.metric or out.plot for out in declared.outs if not out.use_cache)
+    assert all(writing_stage(Path("root") / out) == name for out in stage.outs(choice) if out != "report")
     params = load_params(schema, project / "params.yaml")
     assert _dependencies(declared, of_code=False) - {ABSENT} == set(stage.inputs(params, choice))
 
@@ -99,11 +101,11 @@ def test_a_stage_declares_the_code_that_it_imports_and_no_other(resolved, import
         assert not declared, "an edit would fetch again what was fetched"
         return
     exempt = COVERED_BY_DATA.get(choice or "", "-")
-    uncovered = {file for file in files if not any(_is_in(file, place) for place in (*declared, exempt))}
+    uncovered = {file for file in files if not any(_is_in(file, folder) for folder in (*declared, exempt))}
     assert not uncovered, "an edit of them would not run the stage again"
-    # Of a list for all choices, what any of them imports.
+    # For a list that all choices share, the imports of any of them.
     files = set().union(*(each for other, each in imported.items() if other.partition("@")[0] == name))
-    needless = {place for place in declared if not any(_is_in(file, place) for file in files)}
+    needless = {folder for folder in declared if not any(_is_in(file, folder) for file in files)}
     assert not needless, "an edit of them would run the stage for nothing"
 
 
@@ -121,7 +123,7 @@ def test_each_choice_is_a_module_and_each_module_a_choice():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_tells_what_a_stage_does(name):
+def test_help_describes_the_stage(name):
     done = subprocess.run(
         [sys.executable, "-m", f"stages.{name}", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""A budget that nobody passes, waits that are kept, and a site that is left alone when it says so."""
+"""A budget that is never exceeded, waits that are obeyed, and a site that gets no requests when it limits us."""
 
 import email.utils
 import itertools
@@ -16,7 +16,7 @@ from media_server import MediaServer, serve, status
 from earshot.core.errors import EarshotError
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map, pause
 from earshot.corpus.ledger import Refusal
-from earshot.download.rate_limit import LONGEST_NAMED, MAX_FAILURES, RateLimited, RateLimiter, named_time, site_of
+from earshot.download.rate_limit import MAX_FAILURES, MAX_NAMED_SECONDS, RateLimited, RateLimiter, named_time, site_of
 from earshot.download.yt_dlp_client import check_js_runtime, fetch
 from earshot.pipeline.settings import settings
 
@@ -29,7 +29,7 @@ def limiter_in(folder: Path, **changes) -> RateLimiter:
 
 
 class Clock:
-    """A clock that goes on only while somebody sleeps."""
+    """A clock that advances only during sleep."""
 
     def __init__(self) -> None:
         self.time, self.sleeps = 1_700_000_000.0, []
@@ -49,11 +49,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def by_clock(clock, tmp_path):
-    """A pace that goes by the clock of the test."""
+    """A rate limiter with the clock of the test."""
     return lambda **changes: limiter_in(tmp_path, now=clock.now, sleep=clock.sleep, **changes)
 
 
-def _ask_on(folder: Path, requests: float) -> None:
+def _request_repeatedly(folder: Path, requests: float) -> None:
     read = []
 
     def now() -> float:
@@ -70,14 +70,14 @@ def _ask_on(folder: Path, requests: float) -> None:
 
 def test_the_budget_is_shared_by_processes_of_which_some_are_killed(tmp_path):
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_ask_on, args=(tmp_path, n)) for n in (math.inf, math.inf, 20, 20)]
+    workers = [context.Process(target=_request_repeatedly, args=(tmp_path, n)) for n in (math.inf, math.inf, 20, 20)]
     for worker in workers:
         worker.start()
     for worker in workers[:2]:
         time.sleep(0.2)
         os.kill(worker.pid, signal.SIGKILL)
     for worker in workers:
-        worker.join()  # what was killed holds nobody up
+        worker.join()  # a killed worker does not block the others
     times = sorted(float(line) for line in (tmp_path / "log").read_text().splitlines())
     assert len(times) >= 40
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 1 / 50 - 1e-6
@@ -104,7 +104,7 @@ def test_hosts_have_budgets_of_their_own(by_clock, clock):
         ("soon", None),
         ("", None),
         (None, None),
-        ("999999", LONGEST_NAMED),
+        ("999999", MAX_NAMED_SECONDS),
         ("9" * 400, None),
         ("9" * 5000, None),
         ("Mon, 99 Foo 20255 99:99:99 GMT", None),
@@ -115,7 +115,7 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(header, seconds):
     assert named == (None if seconds is None else 1_000_000.0 + seconds)
 
 
-def test_a_site_that_names_a_time_is_not_asked_before_it(tmp_path, by_clock, clock):
+def test_a_site_gets_no_request_before_the_time_it_names(tmp_path, by_clock, clock):
     times = []
 
     def limit(handler):
@@ -129,32 +129,32 @@ def test_a_site_that_names_a_time_is_not_asked_before_it(tmp_path, by_clock, clo
             with pytest.raises(Refusal) as refusal:
                 fetch(address, tmp_path / name, megabytes=1, seconds=60, visit=visit)
             assert refusal.value.reason == "rate-limited"
-            visit.failed(refusal.value.reason)
+            visit.record_failure(refusal.value.reason)
     assert len(times) == 2
     assert times[1] - times[0] >= 20
 
 
-def test_a_back_off_doubles_and_is_too_long_to_wait_for_in_the_end(by_clock, clock):
+def test_a_back_off_doubles_until_it_exceeds_the_patience(by_clock, clock):
     limiter, waits = by_clock(backoff=0.1), []
     for _ in range(4):
         visit = limiter.visit(ADDRESS)
         visit.permit("site")
-        visit.failed("rate-limited")
-        waits.append(limiter.held()["site"].until - clock.time)
+        visit.record_failure("rate-limited")
+        waits.append(limiter.limited()["site"].until - clock.time)
     assert all(0.1 * 2**n - 1e-6 <= wait <= 1.2 * 0.1 * 2**n + 1e-6 for n, wait in enumerate(waits))
-    with pytest.raises(RateLimited, match="rate-limited.*site is not asked again before 20"):
+    with pytest.raises(RateLimited, match="rate-limited.*no request to site before 20"):
         limiter.visit(ADDRESS).permit("site")
 
 
-def test_a_site_that_has_never_given_is_told_of_after_many_tries(tmp_path):
+def test_a_site_that_never_succeeds_is_reported_after_many_tries(tmp_path):
     limiter = limiter_in(tmp_path, backoff=0.0)
     for _ in range(MAX_FAILURES):
         assert not limiter.never_succeeded()
-        limiter.visit(ADDRESS).failed("forbidden")
+        limiter.visit(ADDRESS).record_failure("forbidden")
     assert list(limiter.never_succeeded()) == ["site"]
     limiter.visit(ADDRESS).record_success(ADDRESS)
     for _ in range(MAX_FAILURES):
-        limiter.visit(ADDRESS).failed("forbidden")
+        limiter.visit(ADDRESS).record_failure("forbidden")
     assert not limiter.never_succeeded()
 
 
@@ -163,26 +163,26 @@ def test_one_video_in_error_is_not_the_site_but_many_are(tmp_path):
     for number in range(5):
         visit = limiter.visit(ADDRESS)
         visit.permit("site")
-        assert "site" not in limiter.held(), number
-        visit.failed("network")
-    assert limiter.held()["site"].reason == "network"
+        assert "site" not in limiter.limited(), number
+        visit.record_failure("network")
+    assert limiter.limited()["site"].reason == "network"
 
 
 @pytest.mark.parametrize("reason", ["removed", "private", "unsupported", "too-large"])
-def test_what_is_true_of_a_video_alone_holds_nothing_up(tmp_path, reason):
+def test_reasons_that_concern_only_a_video_do_not_limit_the_site(tmp_path, reason):
     limiter = limiter_in(tmp_path)
     for _ in range(20):
         visit = limiter.visit(ADDRESS)
         visit.permit("site")
-        visit.failed(reason)
-    assert not limiter.held()
+        visit.record_failure(reason)
+    assert not limiter.limited()
 
 
-def test_after_the_back_off_one_visit_tries_for_all(tmp_path, by_clock, clock):
+def test_after_the_back_off_one_visit_tests_the_site_for_all(tmp_path, by_clock, clock):
     limiter = by_clock(backoff=0.3)
     failed, trying = limiter.visit(ADDRESS), limiter.visit(ADDRESS)
     failed.permit("site")
-    failed.failed("rate-limited")
+    failed.record_failure("rate-limited")
     clock.time += 0.4
     trying.permit("site")
     trying.permit("site")  # as many as its video takes
@@ -195,41 +195,41 @@ def test_after_the_back_off_one_visit_tries_for_all(tmp_path, by_clock, clock):
 
     limiter_in(tmp_path, now=clock.now, sleep=sleep, backoff=0.3).visit(ADDRESS).permit("site")
     assert len(waited) == 1
-    assert limiter.given("site") == ADDRESS
+    assert limiter.known_good("site") == ADDRESS
 
 
-def test_many_who_fail_at_once_count_as_one_failure(by_clock, clock):
+def test_simultaneous_failures_count_as_one(by_clock, clock):
     limiter = by_clock(backoff=0.2)
     visits = [limiter.visit(ADDRESS) for _ in range(6)]
     for visit in visits:
         visit.permit("site")
     clock.time += 0.01
     for visit in visits:
-        visit.failed("rate-limited")
-    assert limiter.held()["site"].until - clock.time < 0.3
+        visit.record_failure("rate-limited")
+    assert limiter.limited()["site"].until - clock.time < 0.3
 
 
 def test_redirects_count_and_end(tmp_path):
     with MediaServer({"a": status(302, Location="/a")}) as server:
         visit = limiter_in(tmp_path).visit(server.address("a"))
-        asked = []
-        visit.permit = asked.append
+        requested_hosts = []
+        visit.permit = requested_hosts.append
         with pytest.raises(Refusal, match="unsupported"):
             fetch(server.address("a"), tmp_path / "fetched", megabytes=1, seconds=60, visit=visit)
-        assert asked == [site_of(server.address("a"))] * server.requests["a"]
-        assert len(asked) <= 11
+        assert requested_hosts == [site_of(server.address("a"))] * server.requests["a"]
+        assert len(requested_hosts) <= 11
 
 
 def test_each_part_of_a_video_counts(tmp_path):
     (tmp_path / "a.ts").write_bytes(bytes(2000))
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + b"#EXTINF:1,\na.ts\n" * 7 + b"#EXT-X-ENDLIST\n"
-    answers = {"a.m3u8": lambda handler: handler.answer(200, listing, "application/x-mpegurl")}
-    with MediaServer(answers | {"a.ts": serve(tmp_path / "a.ts")}) as server:
+    behaviours = {"a.m3u8": lambda handler: handler.respond(200, listing, "application/x-mpegurl")}
+    with MediaServer(behaviours | {"a.ts": serve(tmp_path / "a.ts")}) as server:
         visit = limiter_in(tmp_path).visit(server.address("a.m3u8"))
-        asked = []
-        visit.permit = asked.append
+        requested_hosts = []
+        visit.permit = requested_hosts.append
         fetch(server.address("a.m3u8"), tmp_path / "fetched", megabytes=1, seconds=60, visit=visit)
-        assert len(asked) == server.requests.total() >= 8
+        assert len(requested_hosts) == server.requests.total() >= 8
 
 
 def _wait_and_work(seconds):
@@ -244,7 +244,7 @@ def test_waiting_on_purpose_does_not_count_against_the_time_of_a_clip():
     assert results == ["done", Failure(hung=True)]
 
 
-def test_a_file_that_is_no_longer_whole_is_named(tmp_path):
+def test_a_damaged_file_is_named(tmp_path):
     limiter = limiter_in(tmp_path)
     limiter.check()
     limiter.file.write_bytes(b"not a database, whatever it was before" * 100)
@@ -266,7 +266,7 @@ def test_a_file_that_is_no_longer_whole_is_named(tmp_path):
         ("EARSHOT_JS_RUNTIME", "java"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(monkeypatch, name, value):
+def test_an_invalid_setting_is_named(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     settings.cache_clear()
     try:
@@ -277,20 +277,20 @@ def test_a_setting_that_cannot_be_is_named(monkeypatch, name, value):
         settings.cache_clear()
 
 
-def test_youtube_is_not_asked_without_javascript(tmp_path, monkeypatch):
+def test_youtube_gets_no_request_without_javascript(tmp_path, monkeypatch):
     monkeypatch.setenv("EARSHOT_JS_RUNTIME", f"node:{tmp_path / 'node'}")
     settings.cache_clear()
     try:
         elsewhere = ["https://example.org/watch?v=youtube.com", "https://notyoutube.com/a"]
         check_js_runtime(elsewhere)
         for address in ("https://www.youtube.com/watch?v=0123456789a", "https://youtu.be/0123456789a"):
-            with pytest.raises(EarshotError, match="needs a JavaScript runtime, and node:.* is not there"):
+            with pytest.raises(EarshotError, match="requires a JavaScript runtime, and node:.* was not found"):
                 check_js_runtime([*elsewhere, address])
-        for version, told in (("v18.0.0", "is of version 18.0.0, too old"), ("v22.1.0", None)):
+        for version, message in (("v18.0.0", "has version 18.0.0, which is too old"), ("v22.1.0", None)):
             (tmp_path / "node").write_text(f"#!/bin/sh\necho {version}\n")
             (tmp_path / "node").chmod(0o755)
-            if told:
-                with pytest.raises(EarshotError, match=told):
+            if message:
+                with pytest.raises(EarshotError, match=message):
                     check_js_runtime([address])
             else:
                 check_js_runtime([address])

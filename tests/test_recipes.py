@@ -1,4 +1,4 @@
-"""Recipes: a row of a paper is an idea and a size, each file only what differs, and a size recipe changes no idea."""
+"""Recipes: a row has a method and a size; each file holds only differences; a size recipe changes no method."""
 
 import subprocess
 from pathlib import Path
@@ -22,12 +22,12 @@ each_row = pytest.mark.parametrize("recipe", ROWS, ids=lambda path: path.stem)
 
 
 def applied(*recipes: Path, output: Path) -> dict:
-    apply_recipes(recipes, PARAMS.read_text(), output)  # which checks every value
+    apply_recipes(recipes, PARAMS.read_text(), output)  # checks every value
     return dict(flatten(read_yaml(output)))
 
 
 def size_of(recipe: Path) -> Path:
-    """The recipe that brings a row down to what two cores can do."""
+    """The recipe that scales a row down to two cores."""
     values = DEFAULTS | recipe_values([recipe])
     if values["evaluate.esc50.encoder"] != "models/correspond":
         return SIZE
@@ -36,7 +36,7 @@ def size_of(recipe: Path) -> Path:
 
 
 @each_recipe
-def test_every_recipe_applies_keeps_the_comments_and_changes_only_what_it_says(recipe, tmp_path):
+def test_every_recipe_applies_keeps_the_comments_and_changes_only_its_values(recipe, tmp_path):
     after = applied(recipe, output=tmp_path / "params.yaml")
     assert {key: after[key] for key in recipe_values([recipe])} == recipe_values([recipe])
     assert {key for key in after if DEFAULTS.get(key) != after[key]} <= {*recipe_values([recipe])}
@@ -44,7 +44,7 @@ def test_every_recipe_applies_keeps_the_comments_and_changes_only_what_it_says(r
 
 
 @each_recipe
-def test_every_recipe_says_what_it_is_what_it_costs_and_what_it_should_reach(recipe):
+def test_every_recipe_describes_itself_its_cost_and_its_published_scores(recipe):
     assert all(len(read_recipe(recipe)[heading].split()) > 1 for heading in ("about", "cost", "reach"))
 
 
@@ -58,7 +58,7 @@ def test_a_row_states_only_what_differs(recipe, part):
 
 
 @each_row
-def test_the_size_recipe_brings_every_row_to_one_size_and_leaves_its_idea(recipe, tmp_path):
+def test_the_size_recipe_scales_every_row_and_keeps_its_method(recipe, tmp_path):
     size_recipe = size_of(recipe)
     row = applied(recipe, size_recipe, output=tmp_path / "row.yaml")
     size = DEFAULTS | recipe_values([size_recipe])
@@ -70,13 +70,13 @@ def test_the_size_recipe_brings_every_row_to_one_size_and_leaves_its_idea(recipe
 def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
     params = applied(recipe, output=tmp_path / "params.yaml")
     others = ("finetune", "detection") if size_of(recipe) == SIZE else ("esc50", "localization")
-    datasets = [params[f"evaluate.{name}.tree"] for name in ("voc", "sun", *others)]
+    datasets = [params[f"evaluate.{name}.data_dir"] for name in ("voc", "sun", *others)]
     corpus = params["corpus.clips"] if params["corpus.clips"] != "data/clips" else params["corpus.manifest"]
     assert not any(path.startswith("data/sample") for path in (*datasets, corpus))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("about: a\ncost: b\nreach: c\nparams: {clusterz: 3}\n", "the nearest is clusters"),
         ("about: a\ncost: b\nreach: c\nparams: {clusters: 1}\n", "clusters is 1, expected"),
@@ -87,16 +87,16 @@ def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
         ("about: a\ncost: b\nreach: c\nonto: below\nparams: {clusters: 3}\n", "itself builds onto ground"),
     ],
 )
-def test_a_wrong_recipe_is_refused_by_name_and_writes_nothing(content, told, tmp_path):
+def test_a_wrong_recipe_is_named_and_nothing_is_written(content, message, tmp_path):
     (tmp_path / "recipe.yaml").write_text(content)
     (tmp_path / "below.yaml").write_text("about: a\ncost: b\nreach: c\nonto: ground\nparams: {clusters: 5}\n")
-    with pytest.raises(SystemExit, match=told) as refusal:
+    with pytest.raises(SystemExit, match=message) as refusal:
         earshot("recipe", tmp_path / "recipe.yaml", "--params", PARAMS, "--output", tmp_path / "out.yaml")
     assert "recipe.yaml" in str(refusal.value)
     assert not (tmp_path / "out.yaml").exists()
 
 
-def test_an_override_is_laid_over_the_recipes(tmp_path):
+def test_an_override_applies_after_the_recipes(tmp_path):
     apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["pretrain.epochs=3", "seed=7"])
     params = load_params(Pipeline, tmp_path / "params.yaml")
     assert (params.pretrain.epochs, params.seed, params.sample.clips) == (3, 7, 2000)
@@ -104,7 +104,7 @@ def test_an_override_is_laid_over_the_recipes(tmp_path):
         apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["seed"])
 
 
-def test_a_recipe_begins_with_the_committed_parameters_and_says_what_it_leaves_out(tmp_path, capsys):
+def test_a_recipe_starts_from_the_committed_parameters_and_prints_what_it_drops(tmp_path, capsys):
     params = tmp_path / "params.yaml"
     params.write_text(PARAMS.read_text())
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -118,6 +118,6 @@ def test_a_recipe_begins_with_the_committed_parameters_and_says_what_it_leaves_o
     params.write_text(PARAMS.read_text())
     earshot("recipe", REPOSITORY / "recipes" / "mahadev-mfcc.yaml", "--params", params)
     assert params.read_text() == again
-    assert "left out" not in capsys.readouterr().out
+    assert "dropped" not in capsys.readouterr().out
     earshot("recipe", SIZE, "--params", params, "--keep")
     assert load_params(Pipeline, params).descriptor == "mfcc"

@@ -207,7 +207,7 @@ def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(r
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["HEAD"], "1 run named, wanted two or more"),
+        (["HEAD"], "1 run given, expected two or more"),
         (["nosuch", "main"], "nosuch"),
         (["--folder", "tests", "earshot"], "tests: holds no run"),
         (["--output", "tests", "a", "b"], "tests: holds something else than a report"),

@@ -1,4 +1,4 @@
-"""Dealing and selecting: every row once, rows of one source together, and the same choice everywhere."""
+"""Shard lists and selection: every row once, rows of one source together, the same selection everywhere."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ from earshot.corpus.manifest import read_manifest
 from earshot.corpus.ontology import read_ontology
 from earshot.corpus.requested import read_requested
 from earshot.corpus.selection import Selection
-from earshot.download.published import Found, Manifest, open_manifest
-from earshot.download.sharding import deal, merged, shard_sizes
+from earshot.download.published import FetchedList, Manifest, open_manifest
+from earshot.download.sharding import merge_sources, shard_sizes, write_shard_lists
 
 HEADER = "path,start,end,annotations\n"
 
@@ -33,12 +33,12 @@ def manifest(folder, rows, header=HEADER, name="list.csv"):
     return open_manifest(folder / name, folder / "lists")
 
 
-def deranged(folder):
+def shard_lists(folder):
     return [read_requested(path) for path in sorted(folder.glob("*.jsonl"))]
 
 
 def clips(folder):
-    return [row.clip_id for shard in deranged(folder) for row in shard]
+    return [row.clip_id for shard in shard_lists(folder) for row in shard]
 
 
 # Merging
@@ -46,9 +46,9 @@ def clips(folder):
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(1, 8), st.data())
 def test_rows_of_one_source_are_together_and_everything_else_keeps_its_order(sources, size, data):
-    chosen = np.array(sorted(data.draw(st.sets(st.integers(0, len(sources) - 1), min_size=1))))
-    order, lengths = merged(chosen, np.array(sources, np.uint64))
-    assert sorted(order.tolist()) == chosen.tolist(), "every chosen row once"
+    selected = np.array(sorted(data.draw(st.sets(st.integers(0, len(sources) - 1), min_size=1))))
+    order, lengths = merge_sources(selected, np.array(sources, np.uint64))
+    assert sorted(order.tolist()) == selected.tolist(), "every selected row once"
     runs = [(source, list(rows)) for source, rows in groupby(order.tolist(), key=lambda row: sources[row])]
     assert len({source for source, _ in runs}) == len(runs), "one run a source"
     assert lengths.tolist() == [len(rows) for _, rows in runs]
@@ -56,7 +56,7 @@ def test_rows_of_one_source_are_together_and_everything_else_keeps_its_order(sou
     assert [rows[0] for _, rows in runs] == sorted(rows[0] for _, rows in runs)
 
     sizes = list(shard_sizes(lengths, size))
-    assert sum(sizes) == len(chosen) and all(0 < count <= size for count in sizes)
+    assert sum(sizes) == len(selected) and all(0 < count <= size for count in sizes)
     of_shard = np.repeat(np.arange(len(sizes)), sizes)
     begin = 0
     for length in lengths.tolist():
@@ -65,11 +65,11 @@ def test_rows_of_one_source_are_together_and_everything_else_keeps_its_order(sou
         begin += length
 
 
-def test_a_manifest_of_many_sources_is_dealt_in_order_into_full_shards(tmp_path):
+def test_a_manifest_of_many_sources_is_written_in_order_into_full_shards(tmp_path):
     rows = [f"{number}.mp4,0,5,x" for number in range(5)]
-    assert deal(manifest(tmp_path, rows), tmp_path / "requested", 2) == 3
-    assert [len(shard) for shard in deranged(tmp_path / "requested")] == [2, 2, 1]
-    assert [row for shard in deranged(tmp_path / "requested") for row in shard] == list(
+    assert write_shard_lists(manifest(tmp_path, rows), tmp_path / "requested", 2) == 3
+    assert [len(shard) for shard in shard_lists(tmp_path / "requested")] == [2, 2, 1]
+    assert [row for shard in shard_lists(tmp_path / "requested") for row in shard] == list(
         read_manifest(tmp_path / "list.csv")
     )
 
@@ -79,15 +79,15 @@ def test_requests_for_one_video_are_merged_whatever_form_its_address_has(tmp_pat
         "https://youtu.be/--PJHxphWEs,0,5", "https://a.org/v.mp4,0,5", "https://www.youtube.com/watch?v=--PJHxphWEs,50,55",
         "https://a.org/w.mp4,0,5", "https://a.org/v.mp4,7,9", "https://m.youtube.com/watch?v=--PJHxphWEs&t=1,20,25",
     ]  # fmt: skip
-    assert deal(manifest(tmp_path, rows, "url,start,end\n"), tmp_path / "requested", 4) == 2
-    first, second = deranged(tmp_path / "requested")
+    assert write_shard_lists(manifest(tmp_path, rows, "url,start,end\n"), tmp_path / "requested", 4) == 2
+    first, second = shard_lists(tmp_path / "requested")
     assert [row.start for row in first] == [0, 50, 20] and len({row.source for row in first}) == 1
     assert [(row.source[-5:], row.start) for row in second] == [("v.mp4", 0), ("v.mp4", 7), ("w.mp4", 0)]
 
 
-def test_a_clip_that_is_asked_for_twice_is_named(tmp_path):
-    with pytest.raises(EarshotError, match=r"list\.csv, line 4: clip a_0 is asked for on line 2 already"):
-        deal(manifest(tmp_path, ["a.mp4,0,5,", "b.mp4,0,5,", "a.mp4,0,7,"]), tmp_path / "requested", 2)
+def test_a_clip_that_occurs_twice_is_named(tmp_path):
+    with pytest.raises(EarshotError, match=r"list\.csv, line 4: clip a_0 repeats line 2"):
+        write_shard_lists(manifest(tmp_path, ["a.mp4,0,5,", "b.mp4,0,5,", "a.mp4,0,7,"]), tmp_path / "requested", 2)
     assert not list((tmp_path / "requested").iterdir())
 
 
@@ -95,16 +95,16 @@ def test_a_clip_that_a_published_list_names_twice_has_all_annotations(tmp_path):
     text = "label,youtube_id,time_start,time_end,split\n"
     text += "".join(f"{label},abc-_00000{n},0,10,train\n" for label, n in (("a", 1), ("b", 2), ("c", 1), ("a", 1)))
     (tmp_path / "k.csv").write_text(text)
-    list_file = Found("https://a.org/k.csv", tmp_path / "k.csv", "", len(text), True)
-    with pytest.warns(UserWarning, match="2 rows ask for a clip again, such as abc-_000001_0"):
-        deal(Manifest(tmp_path / "k.json", (list_file,)), tmp_path / "requested", 10)
-    ((first, second),) = deranged(tmp_path / "requested")
+    list_file = FetchedList("https://a.org/k.csv", tmp_path / "k.csv", "", len(text), True)
+    with pytest.warns(UserWarning, match="2 rows repeat a clip, such as abc-_000001_0"):
+        write_shard_lists(Manifest(tmp_path / "k.json", (list_file,)), tmp_path / "requested", 10)
+    ((first, second),) = shard_lists(tmp_path / "requested")
     assert (first.annotations, second.annotations) == (("a", "c"), ("b",))
 
 
 def test_a_manifest_of_a_header_alone_is_refused(tmp_path):
     with pytest.raises(EarshotError, match="holds no clips below its header"):
-        deal(manifest(tmp_path, []), tmp_path / "requested", 2)
+        write_shard_lists(manifest(tmp_path, []), tmp_path / "requested", 2)
 
 
 # Selecting
@@ -112,28 +112,29 @@ def test_a_manifest_of_a_header_alone_is_refused(tmp_path):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 3))
-def test_fewer_clips_are_a_part_of_more_in_the_same_order(tmp_path_factory, few, many, seed):
+def test_fewer_clips_are_a_subset_of_more_in_the_same_order(tmp_path_factory, few, many, seed):
     folder = tmp_path_factory.mktemp("selected")
     listed = manifest(folder, [f"{number}.mp4,0,5,x" for number in range(30)])
     for count in (few, few + many):
-        asked = folder / str(count)
+        folder_of_run = folder / str(count)
         if count > 30:
-            with pytest.warns(UserWarning, match=f"30 clips are there, {count} are wanted"):
-                deal(listed, asked, 7, Selection(clips=count, seed=seed))
+            with pytest.warns(UserWarning, match=f"has 30 clips, corpus.select.clips is {count}"):
+                write_shard_lists(listed, folder_of_run, 7, Selection(clips=count, seed=seed))
         else:
-            deal(listed, asked, 7, Selection(clips=count, seed=seed))
+            write_shard_lists(listed, folder_of_run, 7, Selection(clips=count, seed=seed))
     few_clips, more_clips = clips(folder / str(few)), clips(folder / str(few + many))
     assert (len(few_clips), len(more_clips)) == (few, min(few + many, 30))
     assert [clip for clip in more_clips if clip in set(few_clips)] == few_clips
     assert sorted(more_clips, key=lambda clip: int(clip.split("_")[0])) == more_clips
 
 
-def test_the_choice_is_the_same_in_every_process_and_another_with_another_seed(tmp_path):
+def test_the_selection_is_the_same_in_every_process_and_depends_on_the_seed(tmp_path):
     listed = manifest(tmp_path, [f"{number}.mp4,0,5,x" for number in range(1000)])
     code = (
-        "import sys; from pathlib import Path; from earshot.download.sharding import deal;"
+        "import sys; from pathlib import Path; from earshot.download.sharding import write_shard_lists;"
         "from earshot.download.published import open_manifest; from earshot.corpus.selection import Selection;"
-        "deal(open_manifest(Path(sys.argv[1]), Path('x')), Path(sys.argv[2]), 7, Selection(clips=5, seed=1))"
+        "manifest, folder = open_manifest(Path(sys.argv[1]), Path('x')), Path(sys.argv[2]);"
+        "write_shard_lists(manifest, folder, 7, Selection(clips=5, seed=1))"
     )
     for salt in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": salt}
@@ -141,7 +142,7 @@ def test_the_choice_is_the_same_in_every_process_and_another_with_another_seed(t
         subprocess.run(command, env=environment, cwd=REPOSITORY, check=True)
     drawn = sorted(range(1000), key=lambda n: hashlib.blake2b(f"1/{n}_0".encode(), digest_size=8).digest())[:5]
     assert clips(tmp_path / "1") == clips(tmp_path / "2") == [f"{n}_0" for n in sorted(drawn)]
-    deal(listed, tmp_path / "other", 7, Selection(clips=5, seed=2))
+    write_shard_lists(listed, tmp_path / "other", 7, Selection(clips=5, seed=2))
     assert set(clips(tmp_path / "other")) != {f"{n}_0" for n in drawn}
 
 
@@ -158,7 +159,7 @@ ANNOTATED = ["a.mp4,0,5,/speech", "b.mp4,0,5,/choir;/dog", "c.mp4,0,5,choir", "d
 
 
 @pytest.mark.parametrize(
-    ("classes", "taken"),
+    ("classes", "letters"),
     [
         (["voice"], "abc"),
         (["/music"], "bc"),
@@ -167,54 +168,58 @@ ANNOTATED = ["a.mp4,0,5,/speech", "b.mp4,0,5,/choir;/dog", "c.mp4,0,5,choir", "d
         ([], "abcde"),
     ],
 )
-def test_a_class_brings_all_below_it_and_a_plain_word_itself(tmp_path, ontology, classes, taken):
-    deal(manifest(tmp_path, ANNOTATED), tmp_path / "requested", 10, Selection(classes, ontology=ontology))
-    assert "".join(clip[0] for clip in clips(tmp_path / "requested")) == taken
+def test_a_class_includes_all_below_it_and_a_plain_word_only_itself(tmp_path, ontology, classes, letters):
+    write_shard_lists(manifest(tmp_path, ANNOTATED), tmp_path / "requested", 10, Selection(classes, ontology=ontology))
+    assert "".join(clip[0] for clip in clips(tmp_path / "requested")) == letters
 
 
 def test_without_an_ontology_a_class_is_the_word_of_the_annotations(tmp_path):
-    deal(manifest(tmp_path, ANNOTATED), tmp_path / "requested", 10, Selection(["choir", "train whistle"]))
+    write_shard_lists(manifest(tmp_path, ANNOTATED), tmp_path / "requested", 10, Selection(["choir", "train whistle"]))
     assert [clip[0] for clip in clips(tmp_path / "requested")] == ["c", "d"]
 
 
 def test_clips_are_counted_after_classes(tmp_path, ontology):
     rows = [f"{number}.mp4,0,5,{'dog' if number % 3 else 'choir'}" for number in range(60)]
-    deal(manifest(tmp_path, rows), tmp_path / "requested", 10, Selection(["music"], clips=7, ontology=ontology))
-    assert [row.annotations for shard in deranged(tmp_path / "requested") for row in shard] == [("choir",)] * 7
+    write_shard_lists(
+        manifest(tmp_path, rows), tmp_path / "requested", 10, Selection(["music"], clips=7, ontology=ontology)
+    )
+    assert [row.annotations for shard in shard_lists(tmp_path / "requested") for row in shard] == [("choir",)] * 7
 
 
-def test_a_class_that_nothing_has_is_told(tmp_path, ontology):
+def test_a_class_without_clips_is_named(tmp_path, ontology):
     listed = manifest(tmp_path, ANNOTATED)
     with pytest.raises(EarshotError, match="no clip has the class 'musik' .* the nearest class is 'music'"):
-        deal(listed, tmp_path / "requested", 10, Selection(["speech", "musik"], ontology=ontology))
-    with pytest.raises(EarshotError, match=r"no clip has the class 'Dog' .* an ontology is corpus\.select\.ontology"):
-        deal(listed, tmp_path / "requested", 10, Selection(["Dog"]))
+        write_shard_lists(listed, tmp_path / "requested", 10, Selection(["speech", "musik"], ontology=ontology))
+    with pytest.raises(EarshotError, match=r"no clip has the class 'Dog' .* set corpus\.select\.ontology"):
+        write_shard_lists(listed, tmp_path / "requested", 10, Selection(["Dog"]))
     with pytest.warns(UserWarning, match="no clip has the class 'singing'"):
         without_choirs = manifest(tmp_path, ["a.mp4,0,5,speech"], name="few.csv")
-        deal(without_choirs, tmp_path / "requested", 10, Selection(["voice", "singing"], ontology=ontology))
+        write_shard_lists(
+            without_choirs, tmp_path / "requested", 10, Selection(["voice", "singing"], ontology=ontology)
+        )
     with pytest.warns(UserWarning), pytest.raises(EarshotError, match="no clip has one of the classes"):
-        deal(without_choirs, tmp_path / "requested", 10, Selection(["dog"], ontology=ontology))
+        write_shard_lists(without_choirs, tmp_path / "requested", 10, Selection(["dog"], ontology=ontology))
 
 
 def test_classes_of_audioset_are_selected_from_its_real_list(tmp_path, real_data):
     of_audioset = real_data / "metadata" / "audioset"
     known = read_ontology(of_audioset / "ontology.json")
     listed = open_manifest(of_audioset / "balanced_train_segments.csv", tmp_path)
-    deal(listed, tmp_path / "requested", 1000, Selection(["Animal"], ontology=known))
+    write_shard_lists(listed, tmp_path / "requested", 1000, Selection(["Animal"], ontology=known))
     below = {known.find("Animal")} | known.descendants("Animal")
-    wanted = [row.clip_id for _, row in listed.rows() if below & set(row.annotations)]
-    assert sorted(clips(tmp_path / "requested")) == sorted(wanted)
-    assert len(wanted) == 2469  # counted when this was written
+    expected = [row.clip_id for _, row in listed.rows() if below & set(row.annotations)]
+    assert sorted(clips(tmp_path / "requested")) == sorted(expected)
+    assert len(expected) == 2469  # counted when this was written
 
 
 # Size
 
 
-def test_a_row_costs_bytes_and_no_objects(tmp_path):
+def test_a_row_needs_few_bytes(tmp_path):
     def peak(rows):
         listed = manifest(tmp_path, [f"videos/{n % 9000:09d}.mp4,{n},{n + 10},a word;{n}" for n in range(rows)])
         tracemalloc.start()
-        deal(listed, tmp_path / "requested", 250)
+        write_shard_lists(listed, tmp_path / "requested", 250)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -224,16 +229,16 @@ def test_a_row_costs_bytes_and_no_objects(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_million_rows_are_dealt_in_a_minute_of_processor_time(tmp_path):
+def test_two_million_rows_are_written_in_a_minute_of_processor_time(tmp_path):
     with open(tmp_path / "list.csv", "w") as file:
         file.write("url,start,end,annotations\n")
         for n in range(2_000_000):
             file.write(f"https://www.youtube.com/watch?v={n * 7919 % 1_500_007:011d},{n % 1000},{n % 1000 + 10},a;b\n")
     imports = (
-        "from pathlib import Path; from earshot.download.sharding import deal\n"
+        "from pathlib import Path; from earshot.download.sharding import write_shard_lists\n"
         "from earshot.download.published import open_manifest"
     )
-    work = "deal(open_manifest(Path(sys.argv[1]), Path('x')), Path(sys.argv[2]), 250)"
+    work = "write_shard_lists(open_manifest(Path(sys.argv[1]), Path('x')), Path(sys.argv[2]), 250)"
     shards, megabytes, seconds = measured(imports, work, tmp_path / "list.csv", tmp_path / "requested")
     print(f"2,000,000 rows: {shards} shards, {megabytes:.0f} MB, {seconds:.0f} s")
     assert 8000 <= shards <= 8200

@@ -1,4 +1,4 @@
-"""Shards: work is done once, in any order, and survives the death of a worker."""
+"""Shards: each is processed once, in any order, even if a worker dies."""
 
 import itertools
 import multiprocessing
@@ -70,7 +70,7 @@ def test_a_shard_whose_worker_always_dies_is_named_and_the_others_are_kept(tmp_p
 def test_a_missing_shard_is_named(tmp_path):
     for number in (0, 2):
         (tmp_path / f"{shard_name(number)}.tar").touch()
-    with pytest.raises(EarshotError, match=r"found 00002\.tar, wanted 00001\.tar"):
+    with pytest.raises(EarshotError, match=r"found 00002\.tar, expected 00001\.tar"):
         shard_paths(tmp_path, ".tar")
     with pytest.raises(EarshotError, match="holds no shards"):
         shard_paths(tmp_path, ".parquet")
@@ -87,23 +87,23 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["00000.csv"]
 
 
-def test_a_placed_folder_replaces_the_old_one_whole_and_shares_its_bytes(tmp_path):
+def test_a_linked_folder_replaces_the_old_one_whole_and_shares_its_bytes(tmp_path):
     for name, content in (("scratch/a", "new"), ("target/b", "old"), (".target.placing/c", "left by a kill")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     link_tree(tmp_path / "scratch", tmp_path / "target")
-    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
-    assert left == ["scratch", "scratch/a", "target", "target/a"]
+    paths = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert paths == ["scratch", "scratch/a", "target", "target/a"]
     assert os.path.samefile(tmp_path / "scratch/a", tmp_path / "target/a")
 
 
-def _placed_and_killed(source: Path, target: Path, steps: int) -> None:
-    """Place a folder in a process that is killed before its `steps`-th change of the file system."""
-    left = itertools.count(1)
+def _link_and_be_killed(source: Path, target: Path, steps: int) -> None:
+    """Link a folder in a process that is killed before its `steps`-th change of the file system."""
+    step_numbers = itertools.count(1)
 
     def counted(change):
         def step(*arguments, **options):
-            if next(left) == steps:
+            if next(step_numbers) == steps:
                 os.kill(os.getpid(), signal.SIGKILL)
             return change(*arguments, **options)
 
@@ -114,7 +114,7 @@ def _placed_and_killed(source: Path, target: Path, steps: int) -> None:
     link_tree(source, target)
 
 
-def test_placing_that_is_killed_at_any_step_is_done_whole_the_next_time(tmp_path):
+def test_linking_that_is_killed_at_any_step_succeeds_the_next_time(tmp_path):
     new, old = {"a": "1", "ledger/b": "2"}, {"a": "0", "c": "3"}
     ends = []
     for steps in range(1, 30):
@@ -124,7 +124,7 @@ def test_placing_that_is_killed_at_any_step_is_done_whole_the_next_time(tmp_path
                 (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / folder / name).write_text(content)
         process = multiprocessing.get_context("fork").Process(
-            target=_placed_and_killed, args=(root / "scratch", root / "target", steps)
+            target=_link_and_be_killed, args=(root / "scratch", root / "target", steps)
         )
         process.start()
         process.join()

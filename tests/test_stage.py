@@ -1,4 +1,4 @@
-"""The frame of a stage: only what is declared, checked before any work, placed whole."""
+"""The frame of a stage: it allows only what is declared, checks before any work, and publishes atomically."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def _arguments(root: Path, *more: str) -> list[str]:
     return ["--params", str(PARAMS), "--root", str(root), *more]
 
 
-def test_a_stage_places_its_outputs_and_leaves_no_scratch(root, capsys):
+def test_a_stage_publishes_its_outputs_and_leaves_no_scratch(root, capsys):
     STAGE.run(_main, _arguments(root, "--set", "clusters=7"))
     assert capsys.readouterr().out == "7 clusters\n"
     assert (root / "data/out/00000.txt").read_text() == "7"
@@ -59,13 +59,13 @@ def test_the_hash_of_the_clips_goes_from_stage_to_stage_and_into_every_metric(tm
     on_clips = replace(STAGE, reads=("data/out",), clips="data/out", writes=("data/out",))
     (tmp_path / "data/in").mkdir(parents=True)
     STAGE.run(begin, _arguments(tmp_path))
-    wanted = {"clips_hash": list_hash(["a", "b"])}
+    expected = {"clips_hash": list_hash(["a", "b"])}
     for _ in range(2):
-        assert json.loads((tmp_path / "data/out/clips.json").read_text()) == wanted
-        assert json.loads((tmp_path / "metrics/count.json").read_text()).items() > wanted.items()
+        assert json.loads((tmp_path / "data/out/clips.json").read_text()) == expected
+        assert json.loads((tmp_path / "metrics/count.json").read_text()).items() > expected.items()
         on_clips.run(_main, _arguments(tmp_path))
     (tmp_path / "data/out/clips.json").write_text('{"clips_hash": "../../x"}')
-    with pytest.raises(SystemExit, match=r"clips\.json: cannot be read .*; run the stage that writes .*data/out"):
+    with pytest.raises(SystemExit, match=r"clips\.json: cannot be read .*; write it again"):
         on_clips.run(_main, _arguments(tmp_path))
 
 
@@ -78,7 +78,7 @@ def test_a_parameter_that_is_not_declared_cannot_be_read():
     assert [*declared_keys(STAGE.schema())] == ["clusters", "extract.frames"]
 
 
-def test_an_output_that_is_not_declared_or_not_written_is_a_fault(root):
+def test_an_output_that_is_not_declared_or_not_written_is_an_error(root):
     with pytest.raises(LookupError, match=r"count\.json, data/out"):
         STAGE.run(lambda run: "nothing", _arguments(root))
     with pytest.raises(LookupError, match="data/else"):
@@ -86,36 +86,50 @@ def test_an_output_that_is_not_declared_or_not_written_is_a_fault(root):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["--set", "clusterz=7"], "count: unknown parameter clusterz; the nearest is clusters"),
-        (["--root", "nowhere"], "nowhere: no such file or folder"),
+        (["--root", "nowhere"], "nowhere: no such file or folder; give an existing folder with --root"),
         (["--params", "nowhere.yaml"], "count: nowhere.yaml: no such file"),
     ],
 )
-def test_a_users_mistake_is_one_line_before_any_work(root, more, told):
+def test_a_users_mistake_is_one_line_before_any_work(root, more, message):
     with pytest.raises(SystemExit) as stop:
         STAGE.run(lambda run: pytest.fail("work began"), _arguments(root, *more))
-    assert told in str(stop.value) and "\n" not in str(stop.value)
+    assert message in str(stop.value) and "\n" not in str(stop.value)
 
 
-def test_a_missing_input_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"data/in: no such file or folder; run the stage that writes it"):
+def test_an_input_that_nothing_writes_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"data/in: no such file or folder; create it"):
         STAGE.run(_main, _arguments(tmp_path))
 
 
-def test_unfinished_work_is_taken_up_by_the_same_run_and_by_no_other(root):
-    seen = []
+def test_a_missing_input_names_the_stage_that_writes_it_and_the_parameter_that_names_it(tmp_path):
+    inputs = replace(STAGE, reads=("data/scenes",)), replace(STAGE, reads=lambda params, _: [params.source])
+
+    class WithSource(Part):
+        source: str
+
+    messages = ["run the stage extract, which writes it$", "run the stage sample, which writes it, or set source to an"]
+    (tmp_path / "source.yaml").write_text("source: data/sample/voc\n")
+    for stage, message in zip((inputs[0], replace(inputs[1], params=WithSource)), messages, strict=True):
+        params = PARAMS if stage is inputs[0] else tmp_path / "source.yaml"
+        with pytest.raises(SystemExit, match=message):
+            stage.run(_main, ["--params", str(params), "--root", str(tmp_path)])
+
+
+def test_unfinished_work_is_resumed_by_the_same_run_and_by_no_other(root):
+    attempts = []
 
     def interrupted(run: StageContext) -> str:
-        seen.append((run.scratch, (run.scratch / "mark").exists()))
+        attempts.append((run.scratch, (run.scratch / "mark").exists()))
         (run.scratch / "mark").touch()
         raise KeyboardInterrupt
 
     def attempt(*more: str) -> bool:
         with pytest.raises(SystemExit):
             STAGE.run(interrupted, _arguments(root, *more))
-        return seen[-1][1]
+        return attempts[-1][1]
 
     assert not attempt()
     assert attempt()
@@ -125,11 +139,11 @@ def test_unfinished_work_is_taken_up_by_the_same_run_and_by_no_other(root):
     assert not attempt()
 
 
-def test_work_that_no_code_has_made_outlives_a_change_of_code_and_no_change_of_its_format(root, monkeypatch):
-    seen = []
+def test_work_with_a_format_version_survives_a_change_of_code_but_not_of_the_version(root, monkeypatch):
+    attempts = []
 
     def interrupted(run: StageContext) -> str:
-        seen.append((run.scratch / "mark").exists())
+        attempts.append((run.scratch / "mark").exists())
         (run.scratch / "mark").touch()
         raise KeyboardInterrupt
 
@@ -138,7 +152,7 @@ def test_work_that_no_code_has_made_outlives_a_change_of_code_and_no_change_of_i
         monkeypatch.setattr("earshot.pipeline.stage.loaded_sources", lambda: [root / "module.py"])
         with pytest.raises(SystemExit):
             stage.run(interrupted, _arguments(root))
-        return seen[-1]
+        return attempts[-1]
 
     assert [attempt(STAGE, "one"), attempt(STAGE, "one"), attempt(STAGE, "two")] == [False, True, False]
     this, other = replace(STAGE, format_version=1), replace(STAGE, format_version=2)
@@ -163,17 +177,17 @@ def test_a_warning_is_one_line_without_code(root):
     assert done.stderr == "count: few frames\n"
 
 
-def test_two_runs_of_the_same_work_do_not_meet(root):
+def test_two_runs_of_the_same_work_exclude_each_other(root):
     def nested(run: StageContext) -> str:
         STAGE.run(_main, _arguments(root))
         return "unreachable"
 
-    with pytest.raises(SystemExit, match="another run is doing this very work"):
+    with pytest.raises(SystemExit, match="another run is doing the same work"):
         STAGE.run(nested, _arguments(root))
 
 
 @pytest.mark.parametrize("variable", ["EARSHOT_WORKERS=none", "EARSHOT_DEVICE=tpu", "EARSHOT_WORKER=2"])
-def test_a_wrong_setting_is_refused_by_name(variable):
+def test_a_wrong_setting_is_named(variable):
     name, _, value = variable.partition("=")
     code = "from earshot.pipeline.settings import settings; settings()"
     command = [sys.executable, "-c", code]

@@ -1,4 +1,4 @@
-"""Annotated corpora: small lists in the published formats, and the real ones where they are at hand."""
+"""Annotated corpora: small lists in the published formats, and the real ones if available."""
 
 import json
 
@@ -55,7 +55,7 @@ def metadata(tmp_path):
     return tmp_path
 
 
-def told(name, metadata, capsys):
+def written(name, metadata, capsys):
     """The manifest of a corpus as the stage download reads it, by video, and what is printed."""
     earshot("subsets", name, "--metadata", metadata, "--output", metadata / "out" / "manifest.csv")
     rows = list(read_manifest(metadata / "out"))
@@ -63,7 +63,7 @@ def told(name, metadata, capsys):
 
 
 def test_instruments_keep_their_most_special_classes(metadata, capsys):
-    rows, printed = told("audioset-instruments-all", metadata, capsys)
+    rows, printed = written("audioset-instruments-all", metadata, capsys)
     assert {group: row.annotations for (group, _), row in rows.items()} == {
         video(0): ("Acoustic guitar",),
         video(1): ("Guitar", "Violin, fiddle"),
@@ -71,7 +71,7 @@ def test_instruments_keep_their_most_special_classes(metadata, capsys):
     }
     first = rows[video(0), 30.0]
     assert (first.source, first.end) == (f"https://www.youtube.com/watch?v={video(0)}", 40)
-    assert printed.startswith("audioset-instruments-all: 3 clips of 3 videos, 3 classes, 1.33 of them a clip; ")
+    assert printed.startswith("audioset-instruments-all: 3 clips of 3 videos, 3 classes, 1.33 of them per clip; ")
     for side in ("train", "val", "test"):
         assert f"{sum(split_of(group) == side for group, _ in rows)} {side}" in printed
 
@@ -80,17 +80,17 @@ def test_the_instruments_with_most_clips_are_taken(metadata):
     rows = instruments(metadata, None, most=1)  # guitar, of three clips
     assert [(row.video, row.annotations) for row in rows] == [(video(n), ("Guitar",)) for n in range(3)]
     of_two = {name for row in instruments(metadata, None, most=2) for name in row.annotations}
-    assert of_two == {"Guitar", "Acoustic guitar"}  # one clip, as the violin has: the first by name
+    assert of_two == {"Guitar", "Acoustic guitar"}  # one clip each, as the violin: the first by name
 
 
-def test_animals_are_what_is_labeled_so(metadata, capsys):
-    rows, _ = told("audioset-animals", metadata, capsys)
-    found = {group: (row.start, row.end, row.annotations) for (group, _), row in rows.items()}
-    assert found == {video(2): (20, 30, ("Bark",)), video(3): (5, 12, ("Animal",))}
+def test_animals_are_the_clips_with_that_label(metadata, capsys):
+    rows, _ = written("audioset-animals", metadata, capsys)
+    animals = {group: (row.start, row.end, row.annotations) for (group, _), row in rows.items()}
+    assert animals == {video(2): (20, 30, ("Bark",)), video(3): (5, 12, ("Animal",))}
 
 
-def test_ave_begins_where_audioset_says_or_is_a_file_of_its_archive(metadata, capsys):
-    rows, printed = told("ave", metadata, capsys)
+def test_ave_starts_come_from_audioset_or_the_clip_is_a_file(metadata, capsys):
+    rows, printed = written("ave", metadata, capsys)
     known, unknown = rows[video(2), 20.0], rows[video(7), 0.0]
     assert (known.is_local, known.end, known.annotations) == (False, 30, ("Bark",))
     assert (unknown.is_local, unknown.source, unknown.end) == (True, f"{video(7)}.mp4", 10)
@@ -98,15 +98,15 @@ def test_ave_begins_where_audioset_says_or_is_a_file_of_its_archive(metadata, ca
     assert "1 of them are files of the authors' archive" in printed
 
 
-def test_kinetics_sounds_names_classes_and_begins_where_either_list_says(metadata, capsys):
-    rows, _ = told("kinetics-sounds", metadata, capsys)
+def test_kinetics_sounds_reads_classes_and_starts_of_both_lists(metadata, capsys):
+    rows, _ = written("kinetics-sounds", metadata, capsys)
     assert rows[video(8), 58.0].annotations == ("dribbling basketball",)
     assert rows[video(8), 58.0].end == 68
     assert rows[video(9), 2.0].annotations == ("tickling",)
 
 
 def test_clips_of_one_video_stay_together(metadata, capsys):
-    rows, printed = told("vggsound", metadata, capsys)
+    rows, printed = written("vggsound", metadata, capsys)
     assert [row.group for row in rows.values()] == [video(10)] * 2
     assert rows[video(10), 10.0].annotations == ("talking, loud",)
     assert "2 clips of 1 videos" in printed
@@ -114,7 +114,7 @@ def test_clips_of_one_video_stay_together(metadata, capsys):
 
 def test_the_whole_list_of_vggsound_is_preferred(metadata, capsys):
     (metadata / "vggsound" / "vggsound.csv").write_text(f"{video(11)},30,cat purring,train\n")
-    rows, _ = told("vggsound", metadata, capsys)
+    rows, _ = written("vggsound", metadata, capsys)
     assert list(rows) == [(video(11), 30)]
 
 
@@ -128,28 +128,28 @@ def test_the_whole_list_of_vggsound_is_preferred(metadata, capsys):
         ("audioset-instruments", "audioset/audioset_filter_ots.csv", "name\nGuitar\n", "no column 'string'"),
     ],
 )
-def test_a_damaged_list_is_refused_by_file_and_nothing_is_written(metadata, capsys, name, file, text, message):
+def test_a_damaged_list_is_named_and_nothing_is_written(metadata, capsys, name, file, text, message):
     (metadata / file).write_text(text)
     with pytest.raises(SystemExit, match=f"subsets: .*{message}"):
-        told(name, metadata, capsys)
+        written(name, metadata, capsys)
     assert not (metadata / "out").exists()
 
 
-def test_missing_lists_are_told(tmp_path):
+def test_missing_lists_are_named(tmp_path):
     with pytest.raises(EarshotError, match="holds neither vggsound.csv nor test.csv"):
         SUBSETS["vggsound"](tmp_path)
     with pytest.raises(EarshotError, match="cannot be read"):
         SUBSETS["kinetics-sounds"](tmp_path)
 
 
-def test_the_classes_of_the_papers_are_as_many_as_they_say():
+def test_the_papers_have_this_many_classes():
     assert len(set(KIM_INSTRUMENTS)) == 50
     assert len(set(KINETICS_SOUNDS)) == 31 and list(KINETICS_SOUNDS) == sorted(KINETICS_SOUNDS)
 
 
 # Clips, videos and classes of the lists in EARSHOT_REAL_DATA, counted when this was written.
 REAL = {
-    "audioset-instruments": (5652, 5652, 49),  # one of the fifty never stands alone
+    "audioset-instruments": (5652, 5652, 49),  # one of the fifty never occurs alone
     "audioset-instruments-kim": (5448, 5448, 48),
     "audioset-instruments-all": (9015, 9015, 97),
     "audioset-animals": (1432, 1432, 40),

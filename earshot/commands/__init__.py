@@ -1,1 +1,1 @@
-"""The commands beside the stages: recipes, tables, comparisons, scores."""
+"""The commands beside the stages, such as recipe, tables, compare and scores."""

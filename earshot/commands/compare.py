@@ -1,4 +1,4 @@
-"""The report of two or more runs side by side: their scores with differences, what differs between them, every page.
+"""Compare two or more runs in one report: their scores and differences, their parameters, and every page.
 
 A run is a branch, a tag or a commit; "." is the workspace; experiments are named as `dvc exp show` names them; a folder
 holds params.yaml and metrics/. Parameters and metrics of a revision come from Git, its exhibits from DVC's cache: where
@@ -21,7 +21,7 @@ from earshot.report.sources import Source
 from earshot.results.score_tables import registered_displays
 
 WORKSPACE = "."
-STYLE = "report.css"  # which every report has
+STYLE = "report.css"  # in every report
 
 
 def sources(
@@ -29,7 +29,7 @@ def sources(
 ) -> list[Source]:
     """The runs that the command line names, in its order; what comes from a revision is put below `scratch`.
 
-    Raises EarshotError where one cannot be read, and for fewer than two.
+    Raises EarshotError if one cannot be read, or if there are fewer than two.
     """
     found = []
     for name in runs:
@@ -44,13 +44,15 @@ def sources(
     if len(found) < 2:
         raise EarshotError(f"{len(found)} run named, wanted two or more, such as: main fifteen; '.' is the workspace")
     displays = registered_displays()
-    return [replace(source, known=displays) for source in found]
+    return [replace(source, known=displays) for source in runs]
 
 
 def check_output(folder: Path) -> None:
-    """Raise EarshotError where a folder holds something else than a report, which would be replaced."""
+    """Raise EarshotError if the output folder exists and does not hold a report."""
     if folder.exists() and not (folder.is_dir() and ((folder / STYLE).exists() or not any(folder.iterdir()))):
-        raise EarshotError(f"{folder}: holds something else than a report; name another folder with --output")
+        raise EarshotError(
+            f"{folder}: does not hold a report, so it is not replaced; give another folder with --output"
+        )
 
 
 @click.command()

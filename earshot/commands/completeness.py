@@ -17,21 +17,23 @@ REFUSED = "refused_"
 def read_completeness(file: Path) -> list[dict[str, str]]:
     """The rows of metrics/completeness.csv.
 
-    Raises EarshotError for a file that is missing or another.
+    Raises EarshotError if the file is missing or is another table.
     """
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EarshotError(f"{file}: cannot be read ({error}); run the stage extract") from None
-    found = tuple(rows[0])[: len(COLUMNS)] if rows else ()
-    if found != COLUMNS:
-        raise EarshotError(f"{file}: begins with the columns {found}, wanted {COLUMNS}; run the stage extract again")
+    columns = tuple(rows[0])[: len(COLUMNS)] if rows else ()
+    if columns != COLUMNS:
+        raise EarshotError(
+            f"{file}: begins with the columns {columns}, expected {COLUMNS}; run the stage extract again"
+        )
     return rows
 
 
 def report(root: Path, worst: int) -> str:
-    """The report as text: a line a split, then the classes of which the smallest share is there.
+    """The report as text: one line for each split, then the classes with the smallest share of kept clips.
 
     Raises EarshotError as `read_completeness` does.
     """
@@ -48,12 +50,12 @@ def report(root: Path, worst: int) -> str:
 
 
 def _line(name: str, row: dict[str, str]) -> str:
-    """A name, how many of how many clips there are, and why the others are not, the most frequent reason first."""
+    """A name, its kept and requested clips, and the reasons for the others, most frequent first."""
     counts = {key.removeprefix(REFUSED): int(value) for key, value in row.items() if key.startswith(REFUSED)}
     counts |= {"pending": int(row["pending"])}
-    told = [f"{count:,} {key}" for key, count in sorted(counts.items(), key=lambda each: -each[1]) if count]
+    reasons = [f"{count:,} {key}" for key, count in sorted(counts.items(), key=lambda item: -item[1]) if count]
     kept = f"{int(row['kept']):,} of {int(row['requested']):,}"
-    return f"  {name:<28.28}{kept:>24} {float(row['share_kept']):>7.1%}  {', '.join(told)}".rstrip()
+    return f"  {name:<28.28}{kept:>24} {float(row['share_kept']):>7.1%}  {', '.join(reasons)}".rstrip()
 
 
 @click.command()

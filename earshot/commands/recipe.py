@@ -1,10 +1,10 @@
-"""Apply recipes to params.yaml: `git diff` then shows what they change, and `dvc exp run` goes on from there.
+"""Apply recipes to params.yaml. `git diff` then shows the changes, and `dvc exp run` or `dvc repro` runs them.
 
 Of several recipes the sizes are laid down first and then the ideas, each in the order given and a later one over an
 earlier: so a published row comes down to the size of another recipe and stays that row.
 
-It begins with params.yaml as committed, so that nothing of a recipe applied before is left in it, and says which values
-it leaves out; --keep begins with the file as it stands.
+The command starts from the committed params.yaml, so that no value of an earlier recipe remains, and prints the values
+that it drops; --keep starts from the current file.
 """
 
 import subprocess
@@ -26,9 +26,9 @@ INPUTS = ("clips", "manifest", "ontology", "data_dir", "weights")  # names of pa
 
 
 def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides: Sequence[str] = ()) -> None:
-    """Write `params`, the text of a params.yaml, with the recipes and then the overrides laid over it, to `output`.
+    """Apply the recipes and then the overrides to `params`, the text of a params.yaml; write it to `output`.
 
-    Comments are kept. Raises EarshotError for an unknown parameter or a wrong value; nothing is written then.
+    Keeps comments. Raises EarshotError, without writing, for an unknown parameter or a wrong value.
     """
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 1000
@@ -71,9 +71,9 @@ def missing_inputs(params: Path, root: Path) -> list[str]:
     return missing
 
 
-def left_out(found: str, base: str, changed: set[str]) -> list[str]:
-    """Words for each value of the text `found` that the text `base` has otherwise, and that is not in `changed`."""
-    before, after = (dict(flatten(YAML(typ="safe", pure=True).load(text))) for text in (found, base))
+def dropped_values(current: str, base: str, changed: set[str]) -> list[str]:
+    """Text for each value that differs between `current` and `base` and is not in `changed`."""
+    before, after = (dict(flatten(YAML(typ="safe", pure=True).load(text))) for text in (current, base))
     keys = [key for key in before | after if before.get(key) != after.get(key) and key not in changed]
     return [f"{key} {before.get(key)} ({after.get(key)} again)" for key in keys]
 

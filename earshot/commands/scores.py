@@ -13,23 +13,23 @@ from earshot.results.score_tables import Display, grid, in_order, registered_dis
 
 
 def benchmark_lines(display: Display, values: Mapping[str, float]) -> list[str]:
-    """Lines: a layer or mode a column, the trained network and its controls a row each."""
-    found = grid(display, values)
-    heads = [title for title in found.columns.values() if [title] != [display.metric] or len(found.columns) > 1]
+    """The lines of one benchmark: columns are layers or modes, rows are the trained network and its controls."""
+    scores = grid(display, values)
+    heads = [title for title in scores.columns.values() if [title] != [display.metric] or len(scores.columns) > 1]
     lines = [f"{display.heading:<20}" + "".join(f"{head:>10}" for head in heads)]
-    for row, scores in found.rows.items():
-        lines.append(f"  {row:<18}" + "".join(_score(scores.get(key)) for key in found.columns))
-    return lines + [f"  {row:<18}{_score(score)}" for row, score in found.alike.items()]
+    for row, values_of_row in scores.rows.items():
+        lines.append(f"  {row:<18}" + "".join(_score(values_of_row.get(key)) for key in scores.columns))
+    return lines + [f"  {row:<18}{_score(score)}" for row, score in scores.alike.items()]
 
 
 def table(root: Path) -> str:
     """The whole table as text.
 
-    Raises EarshotError where no benchmark has been run.
+    Raises EarshotError if no benchmark has run.
     """
     params = root / "params.yaml"
     names = dict(flatten(read_yaml(params))) if params.exists() else {}
-    displays = {name: each for name, each in in_order(registered_displays(), names).items() if each.on_console}
+    displays = {name: display for name, display in in_order(registered_displays(), names).items() if display.on_console}
     measured = {name: values for name in displays if (values := read_metrics(root, name))}
     if not measured:
         raise EarshotError(f"{root / 'metrics'}: no scores; run `dvc repro` first")
@@ -39,7 +39,9 @@ def table(root: Path) -> str:
         lines += [*benchmark_lines(displays[name], values), ""]
     if pretrain.get("val_accuracy") is not None:
         beside = "(majority {majority:.3f}, chance {chance:.3f})".format_map(pretrain)
-        lines.append(f"The label of a sound, told from a held-out frame: {pretrain['val_accuracy']:.3f} {beside}")
+        lines.append(
+            f"Accuracy of the sound label, predicted from a held-out frame: {pretrain['val_accuracy']:.3f} {beside}"
+        )
     if extract:
         lines.append(f"Clips: {extract['clips_kept']} kept of {extract['clips_in']}; moments: {extract['moments']}")
     return "\n".join([*lines, "", *NEXT])
@@ -47,7 +49,7 @@ def table(root: Path) -> str:
 
 NEXT = [
     "Where to look next: open report/index.html in a browser; all numbers are in metrics/, the networks in models/.",
-    "Change one idea:    dvc exp run -S clusters=15   then   dvc exp show   (activate .venv first)",
+    "Try an idea:        dvc exp run -S clusters=15   then   dvc exp show   (activate .venv first)",
 ]
 
 

@@ -4,21 +4,20 @@
   most clips of the lists at hand have (Kim 2020, section 3.2, takes 50 and names none); annotated with these classes.
 - `audioset-instruments-kim`: the same with the 50 classes that Kim's published code lists.
 - `audioset-instruments-all`: the same with all 110 (Arandjelovic & Zisserman 2018).
-- `audioset-animals`: clips of AudioSet labelled Animal (Kim 2020, section 3.2), with Animal or what is below it.
+- `audioset-animals`: clips of AudioSet labeled Animal (Kim 2020, section 3.2), annotated with it or classes below.
 - `ave`: the clips of AVE's Annotations.txt (Tian 2018), with 28 classes of AudioSet.
 - `kinetics-sounds`: the clips of published lists, with those 31 of the 34 classes of the L3 paper (2017, appendix A)
-  that later versions of Kinetics still have. They are no classes of AudioSet.
-- `vggsound`: the clips of VGGSound's lists, with its classes, which are not AudioSet's either.
+  that later versions of Kinetics still have. They are not classes of AudioSet.
+- `vggsound`: the clips of VGGSound's lists, with its classes, which are not classes of AudioSet either.
 
-Of AudioSet's labels of a clip those above another of them are left out: they hold for it anyway, and two clips would
-seem alike because both are music. The lists are read where they lie under the metadata folder: audioset/*_segments.csv,
+If a clip has an AudioSet label and another one below it, only the lower one is kept; otherwise two clips would seem
+similar because both are music. The lists are read from the metadata folder: audioset/*_segments.csv,
 audioset/ontology.json, audioset/audioset_filter_ots.csv, ave/Annotations.txt, kinetics-sounds/my_*.txt and
-vggsound/vggsound.csv, or test.csv where there is no other.
+vggsound/vggsound.csv, or test.csv if that is missing.
 
-The manifest is a plain table that stage download reads: url (or path), start, end, group (the video) and annotations.
-AVE's list says which part of a video is heard and not where in the source the ten seconds begin: that is looked up in
-AudioSet's lists, and a clip that is in none of those at hand is taken from the archive of AVE's authors, as the path
-`<video>.mp4` beside the manifest.
+The manifest is a plain table for the stage download: url (or path), start, end, group (the video) and annotations.
+AVE's list does not give the start of a clip in its video; AudioSet's lists do. A clip that is in none of the available
+lists must come from the archive of AVE's authors, as the path `<video>.mp4` beside the manifest.
 """
 
 import csv
@@ -42,7 +41,7 @@ MOST = 50  # classes of Kim's Instruments
 ANIMAL = "Animal"
 HEADER = ("url", "path", "start", "end", "group", "annotations")
 
-# The classes of metadata/tags.cls in github.com/kyuyeonpooh/objects-that-sound, without Animal, which is there for the
+# The classes of metadata/tags.cls in github.com/kyuyeonpooh/objects-that-sound, without Animal, which belongs to the
 # other corpus.
 KIM_INSTRUMENTS = (
     "Accordion", "Acoustic guitar", "Bagpipes", "Banjo", "Bass drum", "Bell", "Church bell", "Bicycle bell", "Bugle",
@@ -54,8 +53,8 @@ KIM_INSTRUMENTS = (
     "Trumpet", "Tuning fork", "Wind chime",
 )  # fmt: skip
 
-# The lists number the classes in this order, which is that of the alphabet; ten of them were checked by clips that
-# AudioSet and VGGSound list too.
+# The lists number the classes in this alphabetical order; ten were verified with clips that AudioSet and VGGSound list
+# too.
 KINETICS_SOUNDS = (
     "blowing nose", "blowing out candles", "bowling", "chopping wood", "dribbling basketball", "laughing",
     "mowing lawn", "playing accordion", "playing bagpipes", "playing bass guitar", "playing clarinet",
@@ -69,7 +68,7 @@ KINETICS_LINE = re.compile(r"([\w-]{11})_(\d{1,6})(?:_(\d{6}))?,(\d+),(\d+)", re
 
 @dataclass(frozen=True)
 class Row:
-    """A clip of a corpus: seconds `start` to `end` of a video, from the address or, if `is_file`, `<video>.mp4`."""
+    """A clip of a corpus: seconds `start` to `end` of a YouTube video or, if `is_file`, of `<video>.mp4`."""
 
     video: str
     start: float
@@ -79,51 +78,53 @@ class Row:
 
 
 def audioset_rows(metadata: Path) -> Iterator[Row]:
-    """All clips of AudioSet's lists at hand, annotated with the ids of their labels.
+    """All clips of the available AudioSet lists, annotated with the ids of their labels.
 
-    Raises EarshotError where there is no list.
+    Raises EarshotError if there is no list.
     """
     lists = sorted((metadata / "audioset").glob("*_segments.csv"))
     if not lists:
-        raise EarshotError(f"{metadata / 'audioset'}: holds no lists such as balanced_train_segments.csv; add them")
+        raise EarshotError(
+            f"{metadata / 'audioset'}: holds no lists such as balanced_train_segments.csv; save the lists there"
+        )
     for file in lists:
         for row in read_manifest(file):
             yield Row(row.group, row.start, row.end, row.annotations)
 
 
 def instruments(metadata: Path, classes: Sequence[str] | None, most: int | None = None) -> list[Row]:
-    """AudioSet's clips of some of the classes of audioset_filter_ots.csv.
+    """AudioSet's clips of some classes of audioset_filter_ots.csv.
 
     Args:
-        classes: their names; None for all.
-        most: take so many of them, those that have most clips.
+        classes: names; None for all.
+        most: keep only this many classes, the most frequent.
 
     Raises:
-        EarshotError: a list is missing, or names a class that the ontology does not have.
+        EarshotError: a list is missing, or names a class that is not in the ontology.
     """
     ontology = read_ontology(metadata / "audioset" / "ontology.json")
     listed = _column(metadata / "audioset" / "audioset_filter_ots.csv", "string")
-    wanted = {ontology.find(name) for name in classes or listed}
+    ids = {ontology.find(name) for name in classes or listed}
     rows = list(audioset_rows(metadata))
     if most is not None:
-        counts = Counter(label for row in rows for label in set(row.annotations) & wanted)
-        ranked = sorted(wanted, key=lambda label: (-counts[label], ontology.names[label]))
-        wanted = set(ranked[:most])
-    return _labeled(rows, ontology, wanted, lambda labels: bool(labels & wanted))
+        counts = Counter(label for row in rows for label in set(row.annotations) & ids)
+        ranked = sorted(ids, key=lambda label: (-counts[label], ontology.names[label]))
+        ids = set(ranked[:most])
+    return _labeled(rows, ontology, ids, lambda labels: bool(labels & ids))
 
 
 def animals(metadata: Path) -> list[Row]:
-    """AudioSet's clips that are labelled Animal."""
+    """AudioSet's clips with the label Animal."""
     ontology = read_ontology(metadata / "audioset" / "ontology.json")
     root = ontology.find(ANIMAL)
-    wanted = {root} | ontology.descendants(ANIMAL)
-    return _labeled(audioset_rows(metadata), ontology, wanted, lambda labels: root in labels)
+    ids = {root} | ontology.descendants(ANIMAL)
+    return _labeled(audioset_rows(metadata), ontology, ids, lambda labels: root in labels)
 
 
 def ave(metadata: Path) -> list[Row]:
-    """The clips of AVE, a video with several classes once.
+    """The clips of AVE; a video with several classes occurs once.
 
-    Raises EarshotError for a line that is none of `class&video&quality&start&end`.
+    Raises EarshotError for a line that is not `class&video&quality&start&end`.
     """
     lists = sorted((metadata / "audioset").glob("*_segments.csv"))
     rows = (row for _, row in read_ave(metadata / "ave" / "Annotations.txt", lists))
@@ -131,9 +132,9 @@ def ave(metadata: Path) -> list[Row]:
 
 
 def kinetics_sounds(metadata: Path) -> list[Row]:
-    """The clips of both lists of Kinetics-Sounds; the split is not ours to follow, groups are split by their hash.
+    """The clips of both lists of Kinetics-Sounds; their split is ignored, because groups are split by their hash.
 
-    Raises EarshotError for a line that is none of `video_start,10,class` or `video_start_end,10,class`.
+    Raises EarshotError for a line that is neither `video_start,10,class` nor `video_start_end,10,class`.
     """
     rows = []
     for name in ("my_train.txt", "my_test.txt"):
@@ -141,19 +142,21 @@ def kinetics_sounds(metadata: Path) -> list[Row]:
         for number, line in enumerate(_lines(file), 1):
             match = KINETICS_LINE.fullmatch(line)
             if not match or int(match[5]) >= len(KINETICS_SOUNDS):
-                wanted = f"video_start,seconds,class with a class below {len(KINETICS_SOUNDS)}"
-                raise EarshotError(f"{file}, line {number}: {line!r:.80}, wanted {wanted}")
+                expected = f"video_start,seconds,class with a class below {len(KINETICS_SOUNDS)}"
+                raise EarshotError(
+                    f"{file}, line {number}: {line!r:.80}, expected {expected}; restore the published list"
+                )
             start = float(match[2])
             rows.append(Row(match[1], start, start + float(match[4]), (KINETICS_SOUNDS[int(match[5])],)))
     return rows
 
 
 def vggsound(metadata: Path) -> list[Row]:
-    """The clips of VGGSound's whole list, or of its list of test files."""
+    """The clips of VGGSound's full list, or of its list of test files."""
     folder = metadata / "vggsound"
     file = next((folder / name for name in ("vggsound.csv", "test.csv") if (folder / name).is_file()), None)
     if file is None:
-        raise EarshotError(f"{folder}: holds neither vggsound.csv nor test.csv; add one of them")
+        raise EarshotError(f"{folder}: holds neither vggsound.csv nor test.csv; save one of them there")
     return [Row(row.group, row.start, row.end, row.annotations) for row in read_manifest(file)]
 
 
@@ -169,26 +172,26 @@ SUBSETS: dict[str, Callable[[Path], list[Row]]] = {
 
 
 def write_subset(rows: Iterable[Row], output: Path) -> None:
-    """The manifest of a corpus."""
+    """Write the manifest of a corpus."""
     with write_atomically(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(HEADER)
         for row in rows:
-            place = ("", f"{row.video}.mp4") if row.is_file else (youtube_address(row.video), "")
-            table.writerow([*place, f"{row.start:g}", f"{row.end:g}", row.video, ";".join(row.annotations)])
+            source = ("", f"{row.video}.mp4") if row.is_file else (youtube_address(row.video), "")
+            table.writerow([*source, f"{row.start:g}", f"{row.end:g}", row.video, ";".join(row.annotations)])
 
 
 def summary(name: str, rows: Sequence[Row]) -> str:
-    """How many clips, videos, classes and annotations a corpus has, and on which sides of the split."""
+    """The number of clips, videos, classes and annotations of a corpus, and the size of each split."""
     videos = {row.video for row in rows}
     classes = {annotation for row in rows for annotation in row.annotations}
-    sides = Counter(split_of(row.video) for row in rows)
-    said = sum(len(row.annotations) for row in rows) / max(len(rows), 1)
-    told = f"{name}: {len(rows):,} clips of {len(videos):,} videos, {len(classes)} classes, {said:.2f} of them a clip"
+    sizes = Counter(split_of(row.video) for row in rows)
+    per_clip = sum(len(row.annotations) for row in rows) / max(len(rows), 1)
+    counts = f"{len(rows):,} clips of {len(videos):,} videos, {len(classes)} classes, {per_clip:.2f} of them per clip"
     files = sum(row.is_file for row in rows)
-    archive = f"; {files:,} of them are files of the authors' archive, whose start in the video is not known"
-    split = ", ".join(f"{sides[side]:,} {side}" for side in SPLITS)
-    return f"{told}; {split}{archive if files else ''}"
+    archive = f"; {files:,} of them are files of the authors' archive, whose start in the video is unknown"
+    split = ", ".join(f"{sizes[split_name]:,} {split_name}" for split_name in SPLITS)
+    return f"{name}: {counts}; {split}{archive if files else ''}"
 
 
 @click.command()
@@ -214,18 +217,18 @@ def command(name: str, metadata: Path, output: Path) -> None:
 
 
 def _labeled(
-    rows: Iterable[Row], ontology: Ontology, wanted: set[str], belongs: Callable[[set[str]], bool]
+    rows: Iterable[Row], ontology: Ontology, classes: set[str], belongs: Callable[[set[str]], bool]
 ) -> list[Row]:
-    """The rows that belong, annotated with the names of their most special labels among those wanted."""
-    found = []
+    """The rows that belong, annotated with the names of their most specific labels among `classes`."""
+    labeled = []
     for row in rows:
         labels = set(row.annotations)
         if belongs(labels):
-            kept = labels & wanted
+            kept = labels & classes
             kept -= set().union(*(ontology.ancestors(label) for label in kept))
             names = tuple(sorted(ontology.names[label] for label in kept))
-            found.append(Row(row.video, row.start, row.end, names))
-    return found
+            labeled.append(Row(row.video, row.start, row.end, names))
+    return labeled
 
 
 def _column(file: Path, name: str) -> list[str]:
@@ -233,7 +236,7 @@ def _column(file: Path, name: str) -> list[str]:
     reader = csv.DictReader(_lines(file))
     values = [row.get(name) or "" for row in reader]
     if not values or not all(values):
-        raise EarshotError(f"{file}: has no column {name!r} with a value in every row; restore the file")
+        raise EarshotError(f"{file}: has no column {name!r} with a value in every row; restore the published file")
     return values
 
 

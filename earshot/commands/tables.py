@@ -1,4 +1,4 @@
-"""The papers' tables with our runs beside them, from folders, DVC experiments and branches, as CSV, Markdown and plots.
+"""Write the papers' tables beside our runs from folders, DVC experiments and branches, as CSV, Markdown and plots.
 
 Runs that differ in nothing but seeds are one row: their number, mean and standard deviation. Rows of one table share a
 setting, which is every parameter that is neither seed nor idea; for another setting the table is made again. Every
@@ -31,7 +31,9 @@ def sections(table: Published, runs: Sequence[FinishedRun]) -> list[Section]:
     """The table once for each setting of the runs that have any of its scores, the one of most runs first."""
     groups = grouped(table, [run for run in runs if table.admits(run.params) and has_scores(table, run)])
     settings: list[dict[str, Any]] = []
-    for group in sorted(groups, key=lambda group: -len(group.setting)):  # who uses most parameters tells most
+    for group in sorted(
+        groups, key=lambda group: -len(group.setting)
+    ):  # the group with most parameters is most specific
         if not any(agree(group.setting, other) for other in settings):
             settings.append(dict(group.setting))
     members = [[group for group in groups if agree(group.setting, each)] for each in settings]
@@ -58,7 +60,7 @@ def grouped(table: Published, runs: Iterable[FinishedRun]) -> list[Group]:
 
 
 def _name(table: Published, row: Row | None, params: Params, own: Params, published: Params) -> str:
-    """The published row's name, or none; and in words where the idea is not the published one."""
+    """The published row's name, if any, and the parameters of the idea that differ from the published ones."""
     if row is None and table.training.is_random(params):
         return "random weights"
     if row and row.weights:
@@ -67,14 +69,14 @@ def _name(table: Published, row: Row | None, params: Params, own: Params, publis
     return ", ".join(filter(None, [row.name if row else "", format_params(differs)])) or "the same"
 
 
-def as_markdown(found: Sequence[Section], plots: Mapping[int, str]) -> str:
-    """All sections of one table; `plots` names a picture by a section's number."""
-    table = found[0].table
+def as_markdown(table_sections: Sequence[Section], plots: Mapping[int, str]) -> str:
+    """All sections of one table as Markdown; `plots` holds the image file of a section's number."""
+    table = table_sections[0].table
     text = [f"# {table.title}", "", f"{table.source}. {table.note}".strip(), ""]
-    for section in found:
-        text += [f"## Setting {section.number} of {len(found)}", "", _setting_in_words(section), ""]
+    for section in table_sections:
+        text += [f"## Setting {section.number} of {len(table_sections)}", "", _setting_in_words(section), ""]
         text += [f"**{DO_NOT_COMPARE}**", ""] if section.rendered else []
-        text += [line for told in section.other_lists for line in (f"**{told}**", "")]
+        text += [line for message in section.other_lists for line in (f"**{message}**", "")]
         text += [*_markdown_table(section), ""]
         text += [f"![{table.title}]({plots[section.number]})", ""] if section.number in plots else []
     text.append("ours: mean ± standard deviation over seeds, of the runs that runs.csv lists.")
@@ -108,10 +110,10 @@ def _cell(score: Score | float | None) -> str:
     return str(score)
 
 
-def as_csv(found: Sequence[Section]) -> str:
-    """A row a score: table, setting, method, kind, column, mean, spread, seeds."""
+def as_csv(table_sections: Sequence[Section]) -> str:
+    """One row for each score: table, setting, method, kind, column, mean, spread, seeds."""
     rows = []
-    for section in found:
+    for section in table_sections:
         where = {"table": section.table.name, "setting": section.number}
         for line in lines(section):
             for column, score in line.scores.items():
@@ -119,26 +121,26 @@ def as_csv(found: Sequence[Section]) -> str:
                     continue
                 value = score if isinstance(score, Score) else Score(score, None, 0)
                 spread = "" if value.spread is None else f"{value.spread:.6g}"
-                shown = {"mean": f"{value.mean:.6g}", "spread": spread, "seeds": value.seeds or ""}
-                rows.append({**where, "method": line.method, "kind": line.kind, "column": column, **shown})
+                numbers = {"mean": f"{value.mean:.6g}", "spread": spread, "seeds": value.seeds or ""}
+                rows.append({**where, "method": line.method, "kind": line.kind, "column": column, **numbers})
     return _csv(rows)
 
 
 def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) -> str:
-    """A row a run: where it was found, its seeds, its idea, and the rows that it is in or why it is left out."""
+    """One row for each run: its source, seeds and idea, and its rows or why it was left out."""
     rows = []
     for run in collection.runs:
-        places = [
+        rows_of_run = [
             f"{name}: {group.name}"
-            for name, found in tables.items()
-            for group in {id(group): group for section in found for group in section.groups}.values()
+            for name, table in tables.items()
+            for group in {id(group): group for section in table for group in section.groups}.values()
             if run in group.runs
         ]
         seeds = dict(zip(("seed", "world"), run.seeds, strict=True))
         rows.append({"run": run.source, **seeds, "idea": format_params(ideas(run)), "rows": "; ".join(places)})
     for reason in collection.left_out:
-        source, _, words = reason.partition(": ")
-        rows.append({"run": source, "seed": "", "world": "", "idea": "", "rows": f"left out: {words}"})
+        source, _, text = reason.partition(": ")
+        rows.append({"run": source, "seed": "", "world": "", "idea": "", "rows": f"left out: {text}"})
     return _csv(rows)
 
 
@@ -159,20 +161,22 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_tables(collection: Collection, output: Path) -> list[str]:
-    """Write every table that any run stands in, and runs.csv; a line of words for each."""
+    """Write every table that has any run, and runs.csv; return a message for each."""
     tables = {table.name: sections(table, collection.runs) for table in published_tables()}
-    tables = {name: found for name, found in tables.items() if found}
+    tables = {name: table for name, table in tables.items() if table}
     messages = []
-    for name, found in tables.items():
-        images = {section.number: output / f"{name}-{section.number}.png" for section in found}
-        drawn = [section.number for section in found if draw(section, images[section.number])]
+    for name, table_sections in tables.items():
+        images = {section.number: output / f"{name}-{section.number}.png" for section in table_sections}
+        drawn = [section.number for section in table_sections if draw(section, images[section.number])]
         plots = {number: images[number].name for number in drawn}
-        _write(output / f"{name}.md", as_markdown(found, plots))
-        _write(output / f"{name}.csv", as_csv(found))
-        filled = {group.row.name for section in found for group in section.groups if group.row}
-        table = found[0].table
+        _write(output / f"{name}.md", as_markdown(table_sections, plots))
+        _write(output / f"{name}.csv", as_csv(table_sections))
+        filled = {group.row.name for section in table_sections for group in section.groups if group.row}
+        table = table_sections[0].table
         messages.append(f"{output / name}.md: {table.source}, {len(filled)} of {len(table.rows)} rows filled")
-        messages += dict.fromkeys(f"{output / name}.md: {told}" for section in found for told in section.other_lists)
+        messages += dict.fromkeys(
+            f"{output / name}.md: {message}" for section in table_sections for message in section.other_lists
+        )
     _write(output / "runs.csv", runs_csv(collection, tables))
     return messages
 

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, hashes, random generators, whole files and printable text."""
+"""What every package uses: errors, hashes, random generators, atomic files and printable text."""

@@ -2,7 +2,7 @@
 
 
 class EarshotError(Exception):
-    """A user's mistake or a fault of the surroundings, told in one line.
+    """A user's mistake, or a fault of the machine, described in one line.
 
-    The message names the file, the value found, the value wanted and what to do.
+    The message names the file or parameter, the value found, the value expected and what to do.
     """

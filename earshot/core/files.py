@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the numbered files of a table."""
+"""Files that are written whole or not at all, and the numbered files (shards) of a table."""
 
 import contextlib
 import os
@@ -9,31 +9,59 @@ from pathlib import Path
 
 from earshot.core.errors import EarshotError
 
+# The stage that writes each output: errors about a missing or damaged output name it.
+WRITERS = {
+    "data/sample": "sample",
+    "data/clips": "download",
+    "data/scenes": "extract",
+    "data/annotations": "extract",
+    "data/sounds": "describe",
+    "models/descriptor": "describe",
+    "data/labels": "label",
+    "models/labeler": "label",
+    "models/pretrain": "pretrain",
+    "models/correspond": "correspond",
+    "data/predictions": "evaluate",
+    "data/explain": "explain",
+}
+
 
 def shard_name(number: int) -> str:
     """Five digits, as the WebDataset convention has it: 3 is "00003"."""
     return f"{number:05d}"
 
 
+def writing_stage(path: Path) -> str | None:
+    """The stage that writes this output or a file in it; None for what no stage writes."""
+    return next((stage for output, stage in WRITERS.items() if f"/{output}/" in f"/{path.as_posix()}/"), None)
+
+
+def run_again(path: Path) -> str:
+    """What to do about a missing or damaged file, for the end of an error."""
+    stage = writing_stage(path)
+    return f"run the stage {stage} again" if stage else "write it again"
+
+
 def shard_paths(folder: Path, suffix: str) -> list[Path]:
     """The shards of a table, in order.
 
-    Raises EarshotError where the folder holds none or where a number is missing.
+    Raises EarshotError if the folder holds no shards or a number is missing.
     """
     paths = sorted((p for p in folder.glob(f"*{suffix}") if p.stem.isdigit()), key=lambda path: int(path.stem))
     if not paths:
-        raise EarshotError(f"{folder}: holds no shards such as {shard_name(0)}{suffix}; run the stage that writes it")
+        raise EarshotError(f"{folder}: holds no shards such as {shard_name(0)}{suffix}; {run_again(folder)}")
     for number, path in enumerate(paths):
         if int(path.stem) != number:
-            raise EarshotError(f"{folder}: found {path.name}, wanted {shard_name(number)}{suffix}: a shard is missing")
+            expected = f"{shard_name(number)}{suffix}"
+            raise EarshotError(f"{folder}: found {path.name}, expected {expected}; {run_again(folder)}")
     return paths
 
 
 @contextlib.contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is gone when it does not."""
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, delete it if the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of chance: machines of a cluster may give the same shard to processes of the same number.
+    # A random name: two machines of a cluster may write the same shard from processes with the same id.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         yield temporary
@@ -43,13 +71,13 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Put a file at `target` too, whole: as a hard link, or copied across file systems."""
+    """Put a file at `target` too: atomically, as a hard link, or as a copy on another file system."""
     with write_atomically(target) as temporary_path:
         _link_or_copy(source, temporary_path)
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Put `source` at `target` whole: hard links in a folder beside it, then one rename; copies across file systems."""
+    """Put a folder at `target`: link (or copy) its files into a folder beside `target`, then rename that folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary_path = target.with_name(f".{target.name}.placing")
     for leftover in (temporary_path, target.with_name(f".{target.name}.replaced")):

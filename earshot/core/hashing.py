@@ -1,8 +1,8 @@
-"""Names made by hashing: of what a stage is about to do, and of a list of clips or other items.
+"""Hashes that name things: the work of a stage, and a list of clips or other items.
 
-Unfinished work is kept under the name of its inputs, parameters and code, so that it is taken up again only by a run
-that would do the same. What no code has made, as what was downloaded, goes by inputs and parameters alone. Scores carry
-the names of the lists that they come from, so that those of different lists can be told apart.
+A stage keeps unfinished work under a hash of its inputs, parameters and code, so that only an identical run resumes it.
+Downloads do not depend on the code, so their hash leaves the code out. Scores carry the hashes of the lists that they
+come from, so that scores of different lists can be distinguished.
 """
 
 import contextlib
@@ -17,16 +17,15 @@ from typing import Any
 
 import numpy as np
 
-CONTENT_BYTES = 256 << 20  # of inputs that are read for a fingerprint: a second at most
-UNDECODABLE = "utf-8", "surrogateescape"  # names of files may be any bytes
+CONTENT_BYTES = 256 << 20  # the most that a fingerprint reads of the inputs: at most a second
+UNDECODABLE = "utf-8", "surrogateescape"  # file names may be any bytes
 
 
 def fingerprint(inputs: Iterable[Path], values: dict[str, Any], sources: Iterable[Path] = ()) -> str:
     """Sixteen hexadecimal digits that change with any input file, parameter value or line of the source files.
 
-    Input files count by their names below the input and by their content, until `CONTENT_BYTES` are read; what would
-    take more than that counts by size and time of change: reading terabytes to name a scratch folder would cost more
-    than the work it might save.
+    Each input file contributes its name below the input and its content, until `CONTENT_BYTES` are read. Files beyond
+    that contribute size and modification time, because reading terabytes would take longer than the work it saves.
     """
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     left = CONTENT_BYTES
@@ -54,7 +53,7 @@ def _files(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _content(file: Path, status: os.stat_result) -> str | None:
-    """The SHA-256 of a plain file that can be read."""
+    """The SHA-256 of a regular file; None if the file cannot be read."""
     with contextlib.suppress(OSError):
         if stat.S_ISREG(status.st_mode):
             with open(file, "rb") as opened:
@@ -63,10 +62,10 @@ def _content(file: Path, status: os.stat_result) -> str | None:
 
 
 def list_hash(items: Iterable[str]) -> str:
-    """Sixteen hexadecimal digits that change with any item of a list and not with their order.
+    """Sixteen hexadecimal digits that depend on the items of a list and not on their order.
 
-    They are the first of the SHA-256 of the items' own SHA-256 digests, sorted and joined; an item counts as UTF-8.
-    Memory holds the digests, 32 bytes an item.
+    They begin the SHA-256 of the items' own SHA-256 digests (of their UTF-8), sorted and joined. Memory holds 32 bytes
+    for each item.
     """
     digests = bytearray()
     for item in items:
@@ -87,5 +86,5 @@ def _is_ours(name: str) -> bool:
 
 
 def stable_hash(text: str) -> int:
-    """Eight bytes of a text as a number, the same for ever and everywhere, which Python's own hash is not."""
+    """Hash a text to an 8-byte number, the same on every machine and in every process, unlike Python's `hash`."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

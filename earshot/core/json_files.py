@@ -1,4 +1,4 @@
-"""JSON files: read as an object, with one line about what is wrong with one."""
+"""JSON files: read one as an object, or raise an error of one line."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,14 @@ from earshot.core.errors import EarshotError
 def read_json(path: Path, stage: str) -> dict[str, Any]:
     """The object in a JSON file that a stage writes.
 
-    Raises EarshotError where the file is missing, damaged or holds something else than an object.
+    Raises EarshotError if the file is missing or damaged, or does not hold an object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise EarshotError(f"{path}: cannot be read ({error.strerror}); the stage {stage} writes it") from None
+        raise EarshotError(
+            f"{path}: cannot be read ({error.strerror}); run the stage {stage}, which writes it"
+        ) from None
     except ValueError as error:
         raise EarshotError(f"{path}: is not JSON ({error}); run the stage {stage} again") from None
     if not isinstance(values, dict):

@@ -1,8 +1,8 @@
 """How parameters are declared and checked.
 
-Every stage declares its parameters as a class of its own in `earshot/params`; a benchmark, an exhibit, a label model, a
-descriptor and a network declare theirs where they are defined. An unknown key, a wrong type or a value out of range is
-refused by name before any work, with the nearest valid name.
+Each stage declares its parameters as a class in `earshot/params`; a benchmark, exhibit, label model, descriptor or
+network declares its own beside its code. An unknown key, a wrong type or a value out of range raises an error before
+any work; the error names the parameter and the nearest valid name.
 """
 
 import difflib
@@ -29,28 +29,28 @@ Pixels = Annotated[int, Field(ge=32, le=4096)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 SplitName = Literal["train", "val", "test"]
 
-ABSENT = "none"  # the value of a path that names no file; DVC needs a path there, and finds the empty file `none`
+ABSENT = "none"  # the value of a path that names no file; DVC requires a path and finds the empty file `none`
 
 
 class Group(BaseModel):
-    """A group of parameters: frozen, strict about types, closed to unknown names."""
+    """A group of parameters: frozen, with strict types and no unknown names."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class Part(Group):
-    """Some of the parameters of a group that another stage owns: the others are that stage's to check."""
+    """A part of a group that another stage owns; that stage checks the other parameters."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
 @dataclass(frozen=True)
 class Role:
-    """What the tables of results make of a parameter; without one it is part of the setting of a run.
+    """How the tables of results treat a parameter; a parameter without a role belongs to the setting of a run.
 
     Args:
-        of: `idea`: rows of a table are told apart by it; `indifferent`: it changes no score; `filter`: a setting that
-            halves the moments of an epoch where it is true.
+        of: `idea`: it distinguishes the rows of a table; `indifferent`: it changes no score; `filter`: if true, an
+            epoch has half as many moments.
     """
 
     of: Literal["idea", "indifferent", "filter"]
@@ -58,9 +58,9 @@ class Role:
 
 @dataclass(frozen=True)
 class UsedIf:
-    """A parameter that matters only where another one has one of some values: `UsedIf("label.model", "binary")`.
+    """A parameter that matters only if another one has one of these values: `UsedIf("label.model", "binary")`.
 
-    Without values it matters wherever the other one is a parameter of the training at all.
+    Without values, it matters if the training has the other parameter at all.
     """
 
     key: str
@@ -72,11 +72,11 @@ class UsedIf:
 
 
 class UnusedIf(UsedIf):
-    """A parameter that matters unless another one has one of some values."""
+    """A parameter that matters unless another one has one of these values."""
 
 
 class Initial:
-    """A parameter of a training on which untrained networks depend too; its others matter only where it trains."""
+    """A parameter of a training that untrained networks depend on too; all others matter only if it trains."""
 
 
 IDEA, INDIFFERENT, INITIAL = Role("idea"), Role("indifferent"), Initial()
@@ -86,23 +86,23 @@ Params = TypeVar("Params", bound=BaseModel)
 def fields_of_each(
     groups: Mapping[str, type[BaseModel]], used: str, *marks: Any, without: type[BaseModel] = BaseModel
 ) -> dict[str, Any]:
-    """Fields for `pydantic.create_model`: all that things of one kind declare, each used with those that declare it.
+    """Fields for `pydantic.create_model`: the union of several schemas, each field used by those that declare it.
 
     Args:
-        groups: the schema of each thing, by its name.
-        used: the parameter that names the thing.
-        marks: what is said beside each of them besides.
+        groups: the schemas by name, such as those of all label models.
+        used: the parameter that selects one of the names.
+        marks: further annotations of each field.
         without: a schema whose fields are left out.
 
     Raises:
-        TypeError: two things do not declare a parameter of one name alike.
+        TypeError: two schemas declare the same field differently.
     """
     fields: dict[str, Any] = {}
     for group in groups.values():
         for key, info in group.model_fields.items():
             owners = [name for name, other in groups.items() if key in other.model_fields]
             if any(groups[owner].model_fields[key].asdict() != info.asdict() for owner in owners):
-                raise TypeError(f"{key} is not declared alike by {', '.join(owners)}")
+                raise TypeError(f"{key} is declared differently by {', '.join(owners)}")
             default = ... if info.is_required() else info.default
             if key not in without.model_fields:
                 fields[key] = (Annotated[info.annotation, *info.metadata, *marks, UsedIf(used, *owners)], default)
@@ -110,10 +110,10 @@ def fields_of_each(
 
 
 def load_params(model: type[Params], file: Path, overrides: Sequence[str] = ()) -> Params:
-    """The parameters of one stage: read `file`, lay `key=value` overrides over it and check what the stage reads.
+    """Read the parameters of one stage from `file`, apply `key=value` overrides and check what the stage reads.
 
-    Raises EarshotError for a missing or broken file, an unknown key, a wrong type or a value out of range, and for an
-    override that is no parameter of any stage.
+    Raises EarshotError for a missing or broken file, an unknown key, a wrong type, a value out of range, and an
+    override that is not a parameter of any stage.
     """
     values = read_yaml(file)
     known = {*dotted_names(model), *all_keys(values)}
@@ -123,7 +123,7 @@ def load_params(model: type[Params], file: Path, overrides: Sequence[str] = ()) 
 
 
 def check_params(model: type[Params], values: Mapping[str, Any], source: Path | str) -> Params:
-    """Checked parameters from a nested mapping; `source` is named in the error."""
+    """Check a nested mapping of parameters; errors name `source`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -138,20 +138,20 @@ def split_override(override: str) -> tuple[str, Any]:
     try:
         return key.strip(), YAML(typ="safe", pure=True).load(text)
     except YAMLError:
-        raise EarshotError(f"--set {override}: the value {text!r} cannot be read as YAML") from None
+        raise EarshotError(f"--set {override}: the value {text!r} cannot be read as YAML; quote it") from None
 
 
 def set_value(values: dict[str, Any], key: str, value: Any, *, known: Iterable[str]) -> None:
-    """Put `value` at a dotted `key`, in place; the file's comments survive if it carries any.
+    """Set `value` at a dotted `key`, in place; this keeps comments of the file.
 
-    Raises EarshotError for a key that is not among the `known` names, and for a key that is a whole group.
+    Raises EarshotError if the key is not among the `known` names, or is a whole group.
     """
     known = set(known)
     if key not in known:
         raise EarshotError(unknown_key(key, known))
     inner = sorted(name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}."))
     if inner and not isinstance(value, dict | None):
-        raise EarshotError(f"{key}={value}: {key} is a group; its parameters: {', '.join(inner)}")
+        raise EarshotError(f"{key}={value}: {key} is a group; set one of its parameters: {', '.join(inner)}")
     *groups, last = key.split(".")
     for name in groups:
         values = values.setdefault(name, {})
@@ -159,7 +159,7 @@ def set_value(values: dict[str, Any], key: str, value: Any, *, known: Iterable[s
 
 
 def dotted_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All dotted names of a schema, groups and single parameters."""
+    """All dotted names of a schema: groups and single parameters."""
     for name in model.model_fields:
         yield prefix + name
         inner = group_of(model, name)
@@ -168,14 +168,14 @@ def dotted_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def all_keys(values: Mapping[str, Any]) -> Iterator[str]:
-    """All dotted names of a nested mapping, groups and single parameters."""
+    """All dotted names of a nested mapping: groups and single parameters."""
     for key, _ in flatten(values):
         parts = key.split(".")
         yield from (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
 
 
 def declared_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """What a stage with this schema declares that it reads: whole groups, and of a `Part` its parameters one by one."""
+    """The dotted names that a stage with this schema reads: whole groups, and each parameter of a `Part`."""
     for name in model.model_fields:
         inner = group_of(model, name)
         if inner is not None and issubclass(inner, Part):
@@ -185,7 +185,7 @@ def declared_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def declared_marks(model: type[BaseModel], prefix: str = "", above: Sequence[Any] = ()) -> Iterator[tuple[str, list]]:
-    """All single parameters, and what is said beside each and beside the groups that it is in, such as a `Role`."""
+    """All single parameters with their annotations and those of their groups, such as a `Role`."""
     for name, info in model.model_fields.items():
         inner, marks = group_of(model, name), [*above, *info.metadata]
         if inner is None:
@@ -195,7 +195,7 @@ def declared_marks(model: type[BaseModel], prefix: str = "", above: Sequence[Any
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """A sentence that refuses `key` and names the nearest parameter."""
+    """An error message that rejects `key` and names the nearest parameter."""
     names = sorted(known)
     last = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
     nearest = difflib.get_close_matches(key, last or names, n=1, cutoff=0 if last else 0.5)
@@ -204,26 +204,26 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 def group_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The schema of the group that a field holds; None for a single parameter."""
+    """The schema of a field that is a group; None for a single parameter."""
     annotation = model.model_fields[name].annotation
     candidates = [annotation, *getattr(annotation, "__args__", ())]
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
 def is_present(path: str) -> bool:
-    """Whether a parameter names a file: `none` says that there is none."""
+    """Whether a parameter names a file; `none` means no file."""
     return path != ABSENT
 
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
-    """One pydantic problem as a sentence in the parameters' own words."""
+    """One problem that pydantic found, as an error message."""
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return unknown_key(key, dotted_names(model))
     if problem["type"] == "missing":
-        return f"{key} is missing; add it (params.yaml of the repository shows every parameter)"
+        return f"{key} is missing; add it (params.yaml in the repository lists every parameter)"
     expected = problem["msg"].removeprefix("Input should be ").replace("Input should ", "")
     message = f"{key} is {problem['input']!r}, expected {expected}"
     options = problem.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(", ")
-    near = difflib.get_close_matches(str(problem["input"]), [option.strip("'") for option in options if option], 1)
-    return f"{message}; the nearest is {near[0]}" if near else message
+    nearest = difflib.get_close_matches(str(problem["input"]), [option.strip("'") for option in options if option], 1)
+    return f"{message}; the nearest is {nearest[0]}" if nearest else message

@@ -1,4 +1,4 @@
-"""Parquet files that are opened to be read: what is wrong with one is told in one line."""
+"""Parquet files: open one for reading, or raise an error of one line."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,21 +13,20 @@ from earshot.core.text import first_line
 
 @contextmanager
 def open_parquet(path: Path, columns: Sequence[str], stage: str) -> Iterator[pq.ParquetFile]:
-    """A file to read these columns from.
+    """Open a file to read these columns from it.
 
     Args:
-        stage: that writes the file, for the messages.
+        stage: the stage that writes the file, for error messages.
 
     Raises:
-        EarshotError: the file is missing, damaged or no Parquet, also where that shows while it is read, or it lacks a
-            column.
+        EarshotError: the file is missing, damaged or not Parquet (also if reading it shows this), or lacks a column.
     """
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if missing := [name for name in columns if name not in names]:
-                found = f"has no column {missing[0]}, found {', '.join(names)}"
-                raise EarshotError(f"{path}: {found}; run the stage {stage} again")
+                problem = f"has no column {missing[0]}, found {', '.join(names)}"
+                raise EarshotError(f"{path}: {problem}; run the stage {stage} again")
             yield file
     except (OSError, pa.ArrowException) as error:
         raise EarshotError(f"{path}: cannot be read ({first_line(error)}); run the stage {stage} again") from None

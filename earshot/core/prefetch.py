@@ -1,4 +1,4 @@
-"""Work that threads do ahead of the one who needs it."""
+"""Threads that prepare items before the caller needs them."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +9,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def prefetch(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`work(item)` for every item, in order, prepared by threads while the caller is busy with earlier ones."""
+def prefetch(work: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
+    """Yield `work(item)` for each item in order; threads prepare the next items while the caller uses earlier ones."""
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as executor:
+    with ThreadPoolExecutor(num_threads) as executor:
         try:
             for item in items:
                 waiting.append(executor.submit(work, item))
-                if len(waiting) > threads + 1:
+                if len(waiting) > num_threads + 1:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -1,4 +1,4 @@
-"""How many processors this process may use: those it may run on, bounded by the quota of its container."""
+"""How many processors this process may use: its CPU affinity, limited by the quota of its container."""
 
 import contextlib
 import math
@@ -9,20 +9,20 @@ GROUPS, HIERARCHIES = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def processors() -> int:
-    """The processors that this process may use, at least 1; part of one counts as one."""
+    """The number of processors that this process may use, rounded up, at least 1."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(own, math.ceil(min(cpu_quota(), own))))
 
 
 def cpu_quota(groups: Path = GROUPS, hierarchies: Path = HIERARCHIES) -> float:
-    """The processors that control groups of either version allow, which may be a part of one; infinity: no bound.
+    """The processors that control groups (version 1 or 2) allow, possibly a fraction; infinity means no limit.
 
-    A group above may allow less than its own, so all are asked. Inside a container its own group is at the top, though
-    version 1 names it by where the host has it.
+    A parent group may allow less than the group itself, so this reads all of them. Inside a container the group is
+    mounted at the top, although version 1 names it by its path on the host.
 
     Args:
-        groups: the file that names the groups of this process, as /proc/self/cgroup.
-        hierarchies: where they are mounted.
+        groups: the file that names the groups of this process, such as /proc/self/cgroup.
+        hierarchies: where the groups are mounted.
     """
     quotas = [math.inf]
     for line in groups.read_text().splitlines() if groups.exists() else ():
@@ -36,10 +36,10 @@ def cpu_quota(groups: Path = GROUPS, hierarchies: Path = HIERARCHIES) -> float:
 
 
 def _quota(group: Path) -> float:
-    """What one group allows: cpu.max has quota and period, in microseconds, and version 1 a file for each."""
+    """The quota of one group: cpu.max holds quota and period in microseconds; version 1 has a file for each."""
     files = [group / "cpu.max"], [group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"]
     for names in files:
-        with contextlib.suppress(OSError, ValueError):  # no such file; or "max", which is no bound
+        with contextlib.suppress(OSError, ValueError):  # no such file; or "max", which means no limit
             quota, period = (int(word) for name in names for word in name.read_text().split())
             return quota / period if quota > 0 and period > 0 else math.inf
     return math.inf

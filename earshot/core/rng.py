@@ -1,4 +1,4 @@
-"""Everything random in training, drawn from generators that are named by a purpose and by numbers."""
+"""Random generators for training, each named by a purpose and by numbers."""
 
 import zlib
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def generator(purpose: str, *numbers: int) -> np.random.Generator:
-    """A generator of its own for a purpose and, say, a seed and a step: `generator("crops", seed, step)`."""
+    """A generator for a purpose and numbers, such as a seed and a step: `generator("crops", seed, step)`."""
     return np.random.default_rng([zlib.crc32(purpose.encode()), *numbers])

@@ -1,9 +1,9 @@
-"""Work on material from strangers, in a child process that can hang or crash without harm.
+"""Work on untrusted media in a child process, which may hang or crash without harm.
 
-A decoder that hangs in native code hears no signal handler and no exception: only a process of its own can be ended.
-A child does item after item; when an item outlasts its time or takes the child down, only that item is lost, and a
-fresh child goes on with the next. It answers in JSON and plain bytes, so that its parent runs nothing that it says. It
-does not outlive its parent, nor does anything that it has started.
+A decoder that hangs in native code ignores signal handlers and exceptions, so it must run in a process that can be
+killed. A child processes one item after another. If an item exceeds its time or crashes the child, only that item
+fails, and a new child continues with the next. The child responds in JSON and plain bytes, so the parent never executes
+what it sends. The child and the processes that it starts end with the parent.
 """
 
 import contextlib
@@ -25,27 +25,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-STARTING_SECONDS = 120.0  # a fresh child may take to import what it needs, on a machine that is busy
-LONGEST_PAUSES = 86400.0  # seconds that one item may pause in all: a child that was taken over might go on for ever
-ANSWER_BYTES = 1 << 24  # the most that an answer may have, without its parts: a site's message may be a whole page
-PART_BYTES = 1 << 32  # the most that one part of an answer may have
+STARTING_SECONDS = 120.0  # for a new child to import its modules on a busy machine
+MAX_PAUSE_SECONDS = 86400.0  # total pause of one item: a compromised child could pause forever
+RESPONSE_BYTES = 1 << 24  # maximum size of a response without its parts: a site's message may be a whole page
+PART_BYTES = 1 << 32  # maximum size of one part of a response
 PIECE = 1 << 20  # bytes read at once
-BYTES = "__bytes__"  # in an answer: the size of a part, whose bytes follow the answer
-OUT_OF_MEMORY = 77  # exit status of a child that reached the limit of its memory
+BYTES = "__bytes__"  # in a response: the size of a part, whose bytes follow the response
+OUT_OF_MEMORY = 77  # exit status of a child that reached its memory limit
 PR_SET_PDEATHSIG = 1  # prctl(2)
 SERVE = "from earshot.core.subprocess_pool import serve; serve()"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the work on one item may take.
+    """Limits on the work on one item.
 
     Args:
-        seconds: on the clock, without what it waits on purpose (`pause`).
-        memory: bytes of data of the child; None: as many as there are.
-        file_size: bytes of any file that it writes; None: as many as it likes.
-        starts_processes: whether the work starts processes. Where it does not, the kernel ends the child with its
-            parent, whatever native code is doing then.
+        seconds: wall-clock time, without deliberate waiting (`pause`).
+        memory: bytes of data of the child; None: no limit.
+        file_size: bytes of any file that it writes; None: no limit.
+        starts_processes: whether the work starts processes. If not, the kernel kills the child with its parent,
+            whatever native code is running.
     """
 
     seconds: float
@@ -56,9 +56,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Failure:
-    """An item without a result: it hung, or the child died with `exit_code` (negative: by that signal).
+    """An item without a result: it hung, or the child died with `exit_code` (negative: killed by that signal).
 
-    Where it did neither, it gave an answer that cannot be read.
+    If it did neither, its response could not be read.
     """
 
     hung: bool
@@ -67,18 +67,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class _Running:
-    """A child that runs: its process, the stream for requests, and the descriptor of its answers."""
+    """A running child: its process, the stream for requests, and the file descriptor of its responses."""
 
     process: subprocess.Popen[bytes]
     requests: BinaryIO
-    answers: int
+    responses: int
 
 
 class ChildProcess:
-    """A child process that does `work(item)` for one item after another, started when it is needed.
+    """A child process that computes `work(item)` for one item after another; it starts when first needed.
 
-    `work` is a function of an importable module; it and items are picklable, and its results are what JSON can hold, in
-    which a tuple is a list, and bytes.
+    `work` is a function of an importable module. It and the items are picklable. Its results hold JSON types, in which
+    a tuple becomes a list, and bytes.
     """
 
     def __init__(self, work: Callable[[Any], Any], limits: Limits) -> None:
@@ -91,62 +91,62 @@ class ChildProcess:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def ask(self, item: Any) -> Any:
-        """The result of `work(item)`, or `Lost`, after which the next item gets a fresh child.
+    def run(self, item: Any) -> Any:
+        """The result of `work(item)`, or a `Failure`, after which the next item gets a new child.
 
-        Raises OSError where `work` did, and RuntimeError with the message of any other exception, or where no child
-        can be started.
+        Raises OSError if `work` did, and RuntimeError with the message of any other exception, or if no child can be
+        started.
         """
         request = pickle.dumps(item)
         running = self._running or self._start()
         try:
-            answer = _ask(running, request, self.limits.seconds)
-            if "result" in answer:
-                return answer["result"]
-            failure = _error(**answer)
+            response = _request(running, request, self.limits.seconds)
+            if "result" in response:
+                return response["result"]
+            failure = _error(**response)
         except TimeoutError:
             self._end()
             return Failure(hung=True)
         except (EOFError, BrokenPipeError):
             return Failure(hung=False, exit_code=self._end())
-        except (OSError, ValueError, TypeError, RecursionError):  # too long, or not what is answered
+        except (OSError, ValueError, TypeError, RecursionError):  # too long, or not a response
             self._end()
             return Failure(hung=False)
         raise failure
 
     def start(self) -> int:
-        """Start the child; return its process id. Raises RuntimeError where it does not start."""
+        """Start the child; return its process id. Raises RuntimeError if it does not start."""
         return self._start().process.pid
 
     def _start(self) -> _Running:
-        answers, sending = os.pipe()
-        taking, requests = os.pipe()
+        responses, sending = os.pipe()
+        receiving, requests = os.pipe()
         paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(sending)],
-            stdin=taking,
+            stdin=receiving,
             pass_fds=[sending],
-            start_new_session=True,  # so that ffmpeg and whatever else it starts can be ended with it
+            start_new_session=True,  # so that ffmpeg and other processes that it starts can be killed with it
             env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(paths)},
         )
-        os.close(taking)
+        os.close(receiving)
         os.close(sending)
-        self._running = _Running(process, os.fdopen(requests, "wb"), answers)
+        self._running = _Running(process, os.fdopen(requests, "wb"), responses)
         with contextlib.suppress(EOFError, OSError, ValueError):
             beginning = pickle.dumps((self.work, self.limits, os.getpid()))
-            if _ask(self._running, beginning, STARTING_SECONDS) == {"result": "ready"}:
+            if _request(self._running, beginning, STARTING_SECONDS) == {"result": "ready"}:
                 return self._running
-        raise RuntimeError(f"a child process does not start (exit status {self._end()})")
+        raise RuntimeError(f"a child process did not start (exit status {self._end()})")
 
     def _end(self) -> int:
-        """End the child if it runs, and all that it has started; return its exit status."""
+        """Kill the child, if it runs, and all processes that it started; return its exit status."""
         running, self._running = self._running, None
         if running is None:
             return 0
-        os.close(running.answers)
+        os.close(running.responses)
         with contextlib.suppress(BrokenPipeError):
-            running.requests.close()  # a child that is well ends itself now
+            running.requests.close()  # a healthy child exits now
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.process.wait(timeout=1)
         with contextlib.suppress(ProcessLookupError):
@@ -155,33 +155,34 @@ class ChildProcess:
 
 
 def guarded_map(work: Callable[[Any], Any], items: Iterable[Any], limits: Limits) -> Iterator[tuple[Any, Any]]:
-    """Each item with `work(item)`, or with `Lost`; as `ChildProcess.ask`, whose child ends with the last item."""
+    """Yield each item with `work(item)` or a `Failure`, as `ChildProcess.run`; the child ends with the last item."""
     with ChildProcess(work, limits) as child:
         for item in items:
-            yield item, child.ask(item)
+            yield item, child.run(item)
 
 
-def _ask(running: _Running, request: bytes, seconds: float) -> dict[str, Any]:
-    """The answer to a request; every pause that the child tells of puts off the end of its time.
+def _request(running: _Running, request: bytes, seconds: float) -> dict[str, Any]:
+    """The response to a request; each pause that the child reports extends its time.
 
-    Raises TimeoutError, EOFError or BrokenPipeError where the child is gone, and others for what is no answer.
+    Raises TimeoutError, EOFError or BrokenPipeError if the child hangs or has ended, and others if the response is
+    invalid.
     """
     running.requests.write(request)
     running.requests.flush()
-    end, last = time.monotonic() + seconds, time.monotonic() + seconds + LONGEST_PAUSES
+    end, last = time.monotonic() + seconds, time.monotonic() + seconds + MAX_PAUSE_SECONDS
     while True:
-        read = _Reader(running.answers, min(end, last))
+        read = _Reader(running.responses, min(end, last))
         (size,) = struct.unpack("!I", read(4, 4))
-        answer = json.loads(read(size, ANSWER_BYTES), object_hook=read.part)
-        if not isinstance(answer, dict) or len(answer.keys() & {"result", "error", "pause"}) != 1:
-            raise ValueError("no answer")
-        if "pause" not in answer:
-            return answer
-        end += max(0.0, float(answer["pause"]))
+        response = json.loads(read(size, RESPONSE_BYTES), object_hook=read.part)
+        if not isinstance(response, dict) or len(response.keys() & {"result", "error", "pause"}) != 1:
+            raise ValueError("not a response")
+        if "pause" not in response:
+            return response
+        end += max(0.0, float(response["pause"]))
 
 
 class _Reader:
-    """Reads bytes until a time on the monotonic clock."""
+    """Reads bytes until a deadline on the monotonic clock."""
 
     def __init__(self, descriptor: int, end: float) -> None:
         self.descriptor, self.end = descriptor, end
@@ -202,12 +203,12 @@ class _Reader:
         return bytes(data)
 
     def part(self, value: dict[str, Any]) -> Any:
-        """An object of an answer, or the bytes that it stands for, which follow in the same order."""
+        """An object of a response, or the bytes that it stands for, which follow in the same order."""
         return self(value[BYTES], PART_BYTES) if value.keys() == {BYTES} else value
 
 
 def _error(error: list, trace: str) -> Exception:
-    """What the parent raises for an exception of `work`, which it knows by its message alone."""
+    """The exception that the parent raises for an exception of `work`, of which it has only the message."""
     raised = OSError(*error) if len(error) > 1 else RuntimeError(*error)
     raised.add_note(trace)
     return raised
@@ -215,31 +216,31 @@ def _error(error: list, trace: str) -> Exception:
 
 # What follows runs in the child.
 
-_stream: BinaryIO | None = None  # for answers
+_stream: BinaryIO | None = None  # for responses
 
 
 def serve() -> None:
-    """What the child does: read the work, then answer item after item, until the parent is gone."""
+    """The child: read the work, then respond to one item after another until the parent ends."""
     global _stream
     os.set_inheritable(int(sys.argv[1]), False)
     _stream = os.fdopen(int(sys.argv[1]), "wb")
     work, limits, parent = pickle.load(sys.stdin.buffer)
     _confine(limits, parent)
-    _answer(_stream, {"result": "ready"})
+    _respond(_stream, {"result": "ready"})
     with contextlib.suppress(EOFError):
         while True:
-            _answer(_stream, _do(work, pickle.load(sys.stdin.buffer), limits))
+            _respond(_stream, _do(work, pickle.load(sys.stdin.buffer), limits))
 
 
 def pause(seconds: float) -> None:
-    """Sleep; in the work of a child, without counting it against the time that an item may take."""
+    """Sleep; in a child, this does not count against the time limit of an item."""
     if _stream:
-        _answer(_stream, {"pause": seconds})
+        _respond(_stream, {"pause": seconds})
     time.sleep(seconds)
 
 
 def _confine(limits: Limits, parent: int) -> None:
-    """End with the parent, keep the limits, and say nothing but answers."""
+    """End with the parent, set the limits, and send nothing but responses."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if sys.platform == "linux" and not limits.starts_processes:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -251,14 +252,14 @@ def _confine(limits: Limits, parent: int) -> None:
             hard = resource.getrlimit(kind)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (value, value))
-    nothing = os.open(os.devnull, os.O_RDWR)
+    devnull = os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(nothing, stream.fileno())
+        os.dup2(devnull, stream.fileno())
 
 
 def _end_with_parent() -> None:
     parent = select.poll()
-    parent.register(sys.stdin.fileno(), 0)  # tells only that the other end is closed, however the parent ends
+    parent.register(sys.stdin.fileno(), 0)  # reports only that the other end is closed, however the parent ends
     parent.poll()
     os.killpg(os.getpid(), signal.SIGKILL)
 
@@ -267,7 +268,7 @@ def _do(work: Callable[[Any], Any], item: Any, limits: Limits) -> dict[str, Any]
     try:
         return {"result": work(item)}
     except OSError as error:
-        # A stage tells a full disk by these.
+        # A stage recognizes a full disk by these.
         words = [error.errno, error.strerror or str(error), error.filename and str(error.filename)]
         return {"error": words, "trace": traceback.format_exc()}
     except Exception as error:
@@ -276,12 +277,12 @@ def _do(work: Callable[[Any], Any], item: Any, limits: Limits) -> dict[str, Any]
         return {"error": [f"{type(error).__name__}: {error}"], "trace": traceback.format_exc()}
 
 
-def _answer(stream: BinaryIO, values: dict[str, Any]) -> None:
+def _respond(stream: BinaryIO, values: dict[str, Any]) -> None:
     parts: list[bytes] = []
 
     def part(value: Any) -> dict[str, int]:
         if not isinstance(value, bytes):
-            raise TypeError(f"{type(value).__name__} is nothing that JSON holds")
+            raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
         parts.append(value)
         return {BYTES: len(value)}
 

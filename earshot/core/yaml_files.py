@@ -1,4 +1,4 @@
-"""YAML files of strangers: params.yaml, recipes, published tables."""
+"""YAML files: params.yaml, recipes, published tables."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,16 +11,18 @@ from earshot.core.errors import EarshotError
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML 1.2 file (where `1e-3` is a number and `on` a word).
+    """Read the mapping in a YAML 1.2 file (where `1e-3` is a number and `on` is a string).
 
-    Raises EarshotError for a file that is missing, cannot be parsed or holds no mapping.
+    Raises EarshotError if the file is missing, cannot be parsed or does not hold a mapping.
     """
     try:
         values = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EarshotError(f"{file}: no such file; run in the folder of params.yaml or name it with --params") from None
+        raise EarshotError(
+            f"{file}: no such file; run in the folder of params.yaml, or give its path with --params"
+        ) from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise EarshotError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise EarshotError(f"{file}: cannot be read as YAML; correct it: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise EarshotError(f"{file}: holds {type(values).__name__}, expected a mapping of parameters")
     return values

@@ -1,1 +1,1 @@
-"""What is known of clips before they are decoded: manifests, the ledger, the split and its control."""
+"""Clips before decoding: manifests, the ledger, the split and the wrong-sound control."""

@@ -1,7 +1,7 @@
 """AVE, the list of audio-visual events: `class&video&quality&start&end` after a header (Tian 2018).
 
-The list says which part of a clip is heard and not where in the video its ten seconds begin. AVE's videos are
-AudioSet's, so that is looked up there. A clip whose video is in none of the lists at hand can only be had from the
+The list gives the time of the event in a clip, but not where in the video its ten seconds begin. AVE's videos are from
+AudioSet, so this module looks the start up in AudioSet's lists. If no list has the video, the clip must come from the
 archive of AVE's authors, as the file `<video>.mp4` beside the manifest.
 """
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from earshot.core.errors import EarshotError
 from earshot.corpus.manifest import YOUTUBE_ID, ManifestRow, read_manifest, youtube_address
 
-SECONDS = 10.0  # that a clip lasts
+SECONDS = 10.0  # length of a clip
 FIELDS = 5
 
 
 @dataclass(frozen=True)
 class Event:
-    """A video of AVE and its classes, with the line on which it is named first."""
+    """A video of AVE, its classes, and the first line that names it."""
 
     line: int
     video: str
@@ -26,9 +26,9 @@ class Event:
 
 
 def read_events(file: Path) -> list[Event]:
-    """The videos of AVE's list (4,097 of them), one with several classes once.
+    """The 4,097 videos of AVE's list, each once with all its classes.
 
-    Raises EarshotError for a file that cannot be read and for a line that is no event.
+    Raises EarshotError if the file cannot be read or a line is not an event.
     """
     events: dict[str, Event] = {}
     for number, line in enumerate(_lines(file), 1):
@@ -36,7 +36,7 @@ def read_events(file: Path) -> list[Event]:
         if not line or (number == 1 and fields[0] == "Category"):
             continue
         if len(fields) != FIELDS or not YOUTUBE_ID.fullmatch(fields[1]):
-            raise EarshotError(f"{file}, line {number}: {line!r:.80}, wanted class&video&quality&start&end")
+            raise EarshotError(f"{file}, line {number}: {line!r:.80}, expected class&video&quality&start&end")
         name, video = fields[:2]
         event = events.get(video, Event(number, video, ()))
         classes = event.classes if name in event.classes else (*event.classes, name)
@@ -45,19 +45,19 @@ def read_events(file: Path) -> list[Event]:
 
 
 def starts(events: Sequence[Event], lists: Sequence[Path]) -> dict[str, float]:
-    """Where the clips of these events begin, in seconds of their videos, as far as AudioSet's lists know."""
-    wanted = {event.video for event in events}
-    return {row.group: row.start for file in lists for row in read_manifest(file) if row.group in wanted}
+    """Where the clips of these events begin in their videos (s), for videos in AudioSet's lists."""
+    videos = {event.video for event in events}
+    return {row.group: row.start for file in lists for row in read_manifest(file) if row.group in videos}
 
 
 def read_ave(file: Path, lists: Sequence[Path]) -> Iterator[tuple[int, ManifestRow]]:
-    """The clips of AVE's list as rows of a manifest, each with its line; see above what `lists` of AudioSet are for."""
+    """The clips of AVE's list as manifest rows, each with its line; `lists` of AudioSet give their starts."""
     events = read_events(file)
-    begins = starts(events, lists)
+    known_starts = starts(events, lists)
     for event in events:
-        is_local = event.video not in begins
+        is_local = event.video not in known_starts
         source = f"{event.video}.mp4" if is_local else youtube_address(event.video)
-        start = begins.get(event.video, 0.0)
+        start = known_starts.get(event.video, 0.0)
         name = f"{event.video}_{round(start * 1000)}"
         yield event.line, ManifestRow(name, source, start, start + SECONDS, event.video, event.classes, is_local)
 
@@ -66,4 +66,4 @@ def _lines(file: Path) -> list[str]:
     try:
         return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); add the published list") from None
+        raise EarshotError(f"{file}: cannot be read ({error}); save the published list there") from None

@@ -1,7 +1,7 @@
-"""Completeness: how many of the clips that were asked for exist at the end, by split and by what humans said of them.
+"""Completeness: how many of the requested clips are kept, by split and by annotated class.
 
-What was asked for is the list that the stage download leaves beside its clips, or, where clips came from elsewhere, the
-clips that were there. A clip of several annotations counts in the class of each.
+The requested clips are the list that the stage download writes beside its clips; for clips from elsewhere, they are the
+clips in the folder. A clip with several annotations counts in each class.
 """
 
 import json
@@ -16,59 +16,59 @@ from earshot.corpus.requested import read_requested
 from earshot.corpus.split import SPLITS, split_of
 
 ALL = "all"  # of the splits
-EVERY_CLIP = ""  # instead of a class
-MAX_CLASSES = 10_000  # classes that are told apart: annotations may be sentences, as many as there are clips
+EVERY_CLIP = ""  # in place of a class
+MAX_CLASSES = 10_000  # distinct classes: annotations may be free text, different for each clip
 CLASS_LENGTH = 100  # characters of a class's name
 OTHERS = "(others)"
-REQUESTED, LEDGER = "requested", "ledger"  # folders beside the clips, where the stage download has made them
+REQUESTED, LEDGER = "requested", "ledger"  # folders beside the clips that the stage download writes
 
 
 class Completeness:
-    """Counts of what became of clips, by split and class; memory grows with the classes and not with the clips."""
+    """Counts of outcomes of clips by split and class; memory grows with the classes, not with the clips."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
         self._classes: set[str] = {EVERY_CLIP}
 
     def add(self, split: str, class_name: str, became: str, number: int) -> None:
-        """Count `number` clips of a split and class of which became `kept`, `pending` or `refused_<reason>`."""
+        """Count `number` clips of a split and class whose outcome is `kept`, `pending` or `refused_<reason>`."""
         if class_name not in self._classes:
             if len(self._classes) > MAX_CLASSES:
                 class_name = OTHERS
             self._classes.add(class_name)
-        for place in (split, ALL):
-            self._counts.setdefault((place, class_name), Counter())[became] += number
+        for name in (split, ALL):
+            self._counts.setdefault((name, class_name), Counter())[became] += number
 
     def rows(self) -> list[dict[str, str | int | float]]:
-        """A row a split and class, `all` splits first, and in each all of its clips before its classes.
+        """One row for each split and class: `all` splits first, and in each split all clips before its classes.
 
-        Keys: split, class, asked, kept, share_kept, pending, refused, and refused_<reason> for those there are.
+        Keys: split, class, requested, kept, share_kept, pending, refused, and refused_<reason> for each reason found.
         """
         reasons = sorted({key for counts in self._counts.values() for key in counts if key.startswith("refused_")})
         order = [ALL, *SPLITS]
-        places = sorted(self._counts, key=lambda place: (order.index(place[0]), place[1]))
-        return [_row(*place, self._counts[place], reasons) for place in places]
+        keys = sorted(self._counts, key=lambda key: (order.index(key[0]), key[1]))
+        return [_row(*key, self._counts[key], reasons) for key in keys]
 
 
 def _row(split: str, class_name: str, counts: Counter[str], reasons: list[str]) -> dict[str, str | int | float]:
-    asked, kept, pending = counts.total(), counts["kept"], counts["pending"]
-    whole: dict[str, str | int | float] = {"split": split, "class": class_name, "requested": asked, "kept": kept}
-    whole |= {"share_kept": kept / asked, "pending": pending, "refused": asked - kept - pending}
+    requested, kept, pending = counts.total(), counts["kept"], counts["pending"]
+    whole: dict[str, str | int | float] = {"split": split, "class": class_name, "requested": requested, "kept": kept}
+    whole |= {"share_kept": kept / requested, "pending": pending, "refused": requested - kept - pending}
     return whole | {name: counts[name] for name in reasons}
 
 
 def write_outcomes(path: Path, clips: Iterable[tuple[str, Iterable[str], str]]) -> None:
-    """Count clips, each of a group, annotations and what became of it, and write the counts of a shard."""
+    """Count clips, each with its group, annotations and outcome, and write the counts of a shard."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for group, annotations, became in clips:
-        for class_name in {EVERY_CLIP, *(said[:CLASS_LENGTH] for said in annotations if said)}:
+        for class_name in {EVERY_CLIP, *(text[:CLASS_LENGTH] for text in annotations if text)}:
             counts[split_of(group), class_name, became] += 1
     with write_atomically(path) as temporary_path:
-        temporary_path.write_text(json.dumps([[*place, number] for place, number in sorted(counts.items())]))
+        temporary_path.write_text(json.dumps([[*key, number] for key, number in sorted(counts.items())]))
 
 
 def read_outcomes(paths: Iterable[Path]) -> Completeness:
-    """The counts of all these shards."""
+    """The summed counts of these shards."""
     whole = Completeness()
     for path in paths:
         for split, class_name, became, number in json.loads(path.read_text()):
@@ -77,25 +77,27 @@ def read_outcomes(paths: Iterable[Path]) -> Completeness:
 
 
 def requested_shards(clips: Path) -> list[tuple[Path, Path]]:
-    """The lists of what the stage download was asked for, each with its ledger; none for other folders of clips."""
+    """The lists of requested clips of the stage download, each with its ledger; empty for other folders of clips."""
     return [requested_shard(clips, number) for number in range(sum(1 for _ in (clips / REQUESTED).glob("*.jsonl")))]
 
 
 def requested_shard(clips: Path, number: int) -> tuple[Path, Path]:
-    """The list of one shard of clips that were asked for, and its ledger."""
+    """The list of the requested clips of one shard, and its ledger."""
     return clips / REQUESTED / f"{shard_name(number)}.jsonl", clips / LEDGER / f"{shard_name(number)}.csv"
 
 
-def never_had(asked: Path, ledger: Path) -> Iterator[tuple[str, Iterable[str], str]]:
-    """Of the clips asked for those that were not had: group, annotations, and what became of each.
+def missing_clips(requested: Path, ledger: Path) -> Iterator[tuple[str, Iterable[str], str]]:
+    """The requested clips that were not kept: group, annotations and outcome of each.
 
-    Raises EarshotError where the list or the ledger is none of the stage download's.
+    Raises EarshotError if the list or the ledger is not one of the stage download.
     """
     try:
         rows: Mapping[str, LedgerRow] = {row.clip_id: row for row in read_ledger(ledger)}
-        for row in read_requested(asked):
+        for row in read_requested(requested):
             became = outcome(rows[row.clip_id])
             if became != "kept":
                 yield row.group, row.annotations, became
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EarshotError(f"{asked}: cannot be read beside {ledger} ({error!r:.100}); run download again") from None
+        raise EarshotError(
+            f"{requested}: cannot be read beside {ledger} ({error!r:.100}); run the stage download again"
+        ) from None

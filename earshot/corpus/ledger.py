@@ -1,6 +1,6 @@
-"""The ledger: one row for every clip that a stage was given, so that nothing vanishes without a reason.
+"""The ledger: one row for every clip that a stage receives, so that every missing clip has a reason.
 
-A ledger is a CSV file a shard, beside the shard that it accounts for, with the columns of `LedgerRow`.
+A ledger is a CSV file for each shard, with the columns of `LedgerRow`.
 """
 
 import csv
@@ -10,16 +10,16 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from earshot.core.errors import EarshotError
-from earshot.core.files import write_atomically
+from earshot.core.files import run_again, write_atomically
 from earshot.core.text import printable
 
-# What the file itself is guilty of; extract and download both find these.
+# Faults of the media file; extract and download both check for these.
 MEDIA_REASONS = ("unreadable", "no-video", "no-sound", "too-short", "timeout", "too-large", "unsupported")
-# What a clip that decodes may lack, where the parameters refuse it for that; only extract finds these.
+# Faults of a clip that decodes, if the parameters refuse them; only extract checks for these.
 QUALITY_REASONS = ("silent", "still", "clipped", "duplicate")
-# What the place a clip comes from says, for good.
+# Permanent refusals by the source.
 SOURCE_REASONS = ("private", "removed", "geo-blocked", "age-restricted", "not-found", "forbidden", "bad-cut")
-# What may pass: the clip is asked for again in the next run.
+# Temporary failures: the next run requests the clip again.
 PENDING_REASONS = ("rate-limited", "blocked", "network")
 REFUSED_REASONS = MEDIA_REASONS + QUALITY_REASONS + SOURCE_REASONS
 REASONS = REFUSED_REASONS + PENDING_REASONS
@@ -29,9 +29,9 @@ DETAIL_LENGTH = 200  # characters; a decoder's message may be a page long
 
 
 class Refusal(Exception):
-    """A clip that cannot be had, with a `reason` from `REASONS` and a `detail`, one line for a human.
+    """A clip that is refused, with a `reason` from `REASONS` and a `detail`, one line for a human.
 
-    Raises ValueError for another reason.
+    Raises ValueError for an unknown reason.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -43,11 +43,12 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What became of one clip: kept, refused or pending, with a reason from `REASONS` unless it was kept.
+    """The outcome of one clip: kept, refused or pending, with a reason from `REASONS` unless it was kept.
 
-    `source` says where the clip came from (a path or an address), `detail` is one line for a human; what would break
-    a line or is not text is spelled out (a file name may hold anything).
-    Raises ValueError for a status or reason that is not on the fixed lists.
+    `source` is a path or an address; `detail` is one line for a human. Both are made printable, because a file name may
+    hold any bytes.
+
+    Raises ValueError for a status or reason that is not on the lists.
     """
 
     clip_id: str
@@ -70,7 +71,7 @@ COLUMNS = tuple(field.name for field in fields(LedgerRow))
 
 
 def write_ledger(path: Path, rows: Iterable[LedgerRow]) -> None:
-    """Write the rows as CSV, whole or not at all."""
+    """Write the rows as CSV, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary_path, open(temporary_path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -79,26 +80,25 @@ def write_ledger(path: Path, rows: Iterable[LedgerRow]) -> None:
 
 
 def read_ledger(path: Path) -> list[LedgerRow]:
-    """Read a ledger back.
+    """Read a ledger.
 
-    Raises EarshotError when the columns, a status or a reason are not the ledger's own.
+    Raises EarshotError if the columns, a status or a reason are invalid.
     """
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        found = tuple(reader.fieldnames or ())
-        if found != COLUMNS:
-            raise EarshotError(f"{path}: the columns are {found}, a ledger has {COLUMNS}; run its stage again")
+        columns = tuple(reader.fieldnames or ())
+        if columns != COLUMNS:
+            raise EarshotError(f"{path}: the columns are {columns}, expected {COLUMNS}; {run_again(path)}")
         try:
             return [LedgerRow(**row) for row in reader]
         except (TypeError, ValueError) as error:
-            raise EarshotError(f"{path}: {error}; run its stage again") from error
+            raise EarshotError(f"{path}: {error}; {run_again(path)}") from error
 
 
 def count(rows: Iterable[LedgerRow], *, total: str = "clips_in") -> dict[str, int]:
-    """Counts under the names that the metrics use: `total`, clips_kept, clips_pending, refused_<reason>.
+    """Counts under the names of the metrics: `total`, clips_kept, clips_pending, refused_<reason>.
 
-    Only what occurs is counted, beside `total` and clips_kept, which are always there; the counts of several shards
-    add up.
+    `total` and clips_kept are always present, the others only if they occur. The counts of several shards add up.
     """
     rows = list(rows)
     outcomes = Counter(outcome(row) for row in rows)
@@ -107,5 +107,5 @@ def count(rows: Iterable[LedgerRow], *, total: str = "clips_in") -> dict[str, in
 
 
 def outcome(row: LedgerRow) -> str:
-    """What became of a clip: kept, pending, or refused_<reason>."""
+    """The outcome of a clip: kept, pending, or refused_<reason>."""
     return f"refused_{row.reason}" if row.status == "refused" else row.status

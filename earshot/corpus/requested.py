@@ -1,4 +1,4 @@
-"""The lists of clips that a download was asked for: a line of JSON a row of the manifest."""
+"""The lists of the clips that a download requests: one line of JSON for each row of the manifest."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from earshot.corpus.manifest import ManifestRow
 
 
 def read_requested(path: Path) -> list[ManifestRow]:
-    """The rows of one shard, as the sharding wrote them."""
+    """The rows of one shard."""
     return [row_of(line) for line in path.read_bytes().splitlines()]
 
 

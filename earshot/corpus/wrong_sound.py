@@ -1,8 +1,8 @@
 """The wrong-sound control: every clip gets the sounds of a clip of another group.
 
-A network trained on such labels can learn to tell clips apart, and that the moments of a clip belong together, but
-nothing of what a scene sounds like: the tie between picture and sound is cut and everything else stays. What such a
-network reaches did not come from sound.
+A network trained on such labels can learn to distinguish clips, and that the moments of a clip belong together, but not
+what a scene sounds like: only the link between image and sound is broken. Whatever accuracy it reaches does not come
+from sound.
 """
 
 import warnings
@@ -17,12 +17,12 @@ NOBODY = -1
 def derange_sounds(
     splits: np.ndarray, split_names: Sequence[str], groups: np.ndarray, clips: np.ndarray, seed: int
 ) -> np.ndarray:
-    """For each moment the index of the moment whose sound it gets, int64 (moments,); no split mixes with another.
+    """For each moment, the index of the moment whose sound it gets, int64 (moments,); splits do not mix.
 
-    Clips are dealt whole: the moments of a clip get those of one other clip in order, from the first again where that
-    has fewer. Within a split every clip is dealt once, so that labels are as frequent as before, and none to its own
-    group. Where one group holds more than half of a split's clips that cannot be: there each clip gets a random one
-    of other groups, with a warning. A split of a single group gets NOBODY's sounds, -1, with a warning.
+    Whole clips are exchanged: the moments of a clip get those of one other clip in order, repeated if it has fewer.
+    Within a split each clip is used once, which keeps the label frequencies, and never for its own group. If one group
+    holds more than half of a split's clips, this is impossible: each clip then gets a random clip of another group,
+    with a warning. A split with a single group gets NOBODY (-1), with a warning.
 
     Args:
         splits: number of each moment's split in `split_names`, (moments,).
@@ -48,22 +48,24 @@ def _derange_split(
     starts = np.flatnonzero(np.r_[True, clips[1:] != clips[:-1]])
     sizes = np.diff(np.r_[starts, len(clips)])
     if (groups == groups[0]).all():
-        warnings.warn(f"split {name}: all clips are of one group, so there is no wrong sound to deal", stacklevel=3)
+        warnings.warn(
+            f"split {name}: all clips are of one group, so the wrong-sound control has no labels", stacklevel=3
+        )
         return None
     deranged = derange_clips(groups[starts], sizes, generator)
     if deranged is None:
-        text = f"split {name}: one group has over half of the clips, so wrong sounds are drawn at random"
+        text = f"split {name}: one group has over half of the clips, so wrong sounds are drawn with repetition"
         warnings.warn(text, stacklevel=3)
         deranged = draw_clips(groups[starts], generator)
-    place = np.arange(len(clips)) - np.repeat(starts, sizes)  # of a moment in its clip
-    return np.repeat(starts[deranged], sizes) + place % np.repeat(sizes[deranged], sizes)
+    position = np.arange(len(clips)) - np.repeat(starts, sizes)  # of a moment in its clip
+    return np.repeat(starts[deranged], sizes) + position % np.repeat(sizes[deranged], sizes)
 
 
 def derange_clips(groups: np.ndarray, sizes: np.ndarray, generator: np.random.Generator) -> np.ndarray | None:
-    """A permutation of clips that gives none a clip of its own group, (clips,), or None where there is none.
+    """A permutation of clips that gives no clip one of its own group, (clips,); None if there is none.
 
-    Clips of equal size are dealt among themselves where their groups allow it, so that every moment is dealt once
-    too. Clips of the sizes that do not are dealt together, or else all clips are.
+    Clips of equal size are exchanged among themselves if their groups allow it, so that each moment is used once too.
+    Clips of the other sizes are exchanged together; if that fails, all clips are.
 
     Args:
         groups: number of each clip's group, (clips,).
@@ -80,30 +82,31 @@ def derange_clips(groups: np.ndarray, sizes: np.ndarray, generator: np.random.Ge
 
 
 def draw_clips(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """For each clip a random clip of other groups, of which there must be some; (clips,) to (clips,)."""
+    """For each clip, a random clip of another group; requires two groups; (clips,) to (clips,)."""
     order = np.argsort(groups, kind="stable")
     _, first, counts = np.unique(groups[order], return_index=True, return_counts=True)
     own_first, own_count = np.repeat(first, counts), np.repeat(counts, counts)
     drawn = generator.integers(len(groups) - own_count)
-    drawn += np.where(drawn >= own_first, own_count, 0)  # step over the own group
+    drawn += np.where(drawn >= own_first, own_count, 0)  # skip its own group
     deranged = np.empty(len(groups), dtype=np.int64)
     deranged[order] = order[drawn]
     return deranged
 
 
-def derange_to_others(groups: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
-    """For each clip the place of a clip of another group, int64 (clips,); -1 for all where there is but one group."""
+def derange_to_others(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each clip, the index of a clip of another group, int64 (clips,); all -1 if there is only one group."""
     numbers = np.unique(groups, return_inverse=True)[1]
     if numbers.max(initial=0) == 0:
         return np.full(len(groups), -1)
-    deranged = derange_clips(numbers, np.ones(len(groups), np.int64), drawn)
-    return draw_clips(numbers, drawn) if deranged is None else deranged
+    deranged = derange_clips(numbers, np.ones(len(groups), np.int64), rng)
+    return draw_clips(numbers, rng) if deranged is None else deranged
 
 
 def _rotate(deranged: np.ndarray, clips: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> bool:
-    """Deal `clips` in a circle, group beside group in random order: each gets the clip as many places on as the
-    largest group is long. So nobody meets their own group, unless it is more than half of all: then nothing is dealt
-    and the answer is False.
+    """Arrange `clips` in a circle, group after group in random order, and rotate it by the size of the largest group.
+
+    No clip then gets one of its own group, unless that group holds more than half: then this changes nothing and
+    returns False.
     """
     _, number, counts = np.unique(groups[clips], return_inverse=True, return_counts=True)
     largest = counts.max(initial=0)

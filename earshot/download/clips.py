@@ -1,10 +1,10 @@
-"""From a manifest to shards of clips: who is asked for, what became of each, and the tar files.
+"""Download one shard of clips: request each clip, record its outcome, and write the tar file.
 
-A clip is written beside a journal of outcomes as soon as it is there, so that after a kill, or while some are pending,
-nothing is asked for twice. A shard becomes a tar file (the WebDataset convention) when all its clips are settled.
+Each clip is written at once, with its outcome in a journal, so that after a kill, or while some clips are pending, no
+clip is requested twice. When all clips of a shard are settled, it becomes a tar file (the WebDataset convention).
 
-What may pass is tried again in the same run. "Forbidden" is believed only when the site forbids a video a second time
-while it goes on giving, before and after, one that it has given: most often a site means that it has had enough.
+Temporary failures are retried in the same run. A 403 counts as permanent only if a second request is forbidden too
+while a known-good video still downloads, before and after it; usually a 403 means that the site limits us.
 """
 
 import contextlib
@@ -29,28 +29,28 @@ from earshot.corpus.requested import read_requested
 from earshot.download.cutting import cut
 from earshot.download.earlier import Earlier, count_outcomes
 from earshot.download.partial_download import NoRanges, Section
-from earshot.download.rate_limit import FAILING, RateLimited, RateLimiter, Visit, clock, site_of
+from earshot.download.rate_limit import FAILURE_KINDS, RateLimited, RateLimiter, Visit, clock, site_of
 from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
 
 Fetched = TypeVar("Fetched")
 JOURNAL = "journal.jsonl"
-FETCHED = "fetched"  # the folder of the address last fetched, beside the clips
-TRIES = 3  # that a clip has in one run
-LONG_AGO = 0.0  # when what is taken over from an earlier run was asked for
+FETCHED = "fetched"  # the folder of the last fetched address, beside the clips
+TRIES = 3  # of a clip in one run
+LONG_AGO = 0.0  # the request time of clips taken over from an earlier run
 
 
 @dataclass(frozen=True)
 class Job:
-    """How the clips of a manifest are had, and where they go.
+    """How to download the clips of a manifest, and where to put them.
 
-    `media` is the folder that local paths start from, `asked` and `clips` hold what is asked for and what has come,
-    shard by shard, `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip, `pace` the
-    requests to each site; `fetch` says whether the `whole` of a source comes or only the `section` with the clip.
-    `earlier` is what an earlier run has fetched.
+    `media` is the folder of local paths; `requested` and `clips` hold the lists of requested clips and the downloaded
+    clips, by shard; `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip, `limiter`
+    the requests to each site. `fetch` is `whole` for whole sources or `section` for the section of each clip.
+    `earlier` holds the clips of an earlier run.
     """
 
     media: Path
-    asked: Path
+    requested: Path
     clips: Path
     out: Path
     seconds: float
@@ -62,33 +62,33 @@ class Job:
 
 
 def download_shard(job: Job, number: int) -> dict[str, int]:
-    """Get what is still missing of one shard, write its ledger, and its tar file once no row is pending.
+    """Download the missing clips of one shard, write its ledger, and its tar file when no row is pending.
 
     Returns counts under the names of the metrics, and pending_<reason>.
     """
     name = shard_name(number)
     ledger, tar, folder = job.out / "ledger" / f"{name}.csv", job.out / f"{name}.tar", job.clips / name
     rows = read_ledger(ledger) if ledger.exists() else []
-    requested = job.asked / f"{name}.jsonl"
-    asked = read_requested(requested)
-    # Another version of this code may have dealt the clips to other shards.
-    if _pending(rows) or [row.clip_id for row in rows] != [row.clip_id for row in asked]:
-        linked = job.earlier.link_shard(number, requested, tar) if job.earlier else None
+    request_list = job.requested / f"{name}.jsonl"
+    requested = read_requested(request_list)
+    # Another version of this code may have put other clips into this shard.
+    if _pending(rows) or [row.clip_id for row in rows] != [row.clip_id for row in requested]:
+        linked = job.earlier.link_shard(number, request_list, tar) if job.earlier else None
         if linked:
-            _note_all(linked, folder)
-        rows = linked or _get_all(job, asked, folder)
+            _record_all(linked, folder)
+        rows = linked or _download_all(job, requested, folder)
         if not linked and (job.accept_pending or not _pending(rows)):
             _write_tar(tar, folder, [row.clip_id for row in rows if row.status == "kept"])
         write_ledger(ledger, rows)
     if not _pending(rows):
         for path in folder.iterdir() if folder.exists() else ():
             if path.name != JOURNAL:
-                path.unlink()  # it is in the tar file
+                path.unlink()  # the tar file holds it
     return count_outcomes(rows)
 
 
-def _note_all(rows: list[LedgerRow], folder: Path) -> None:
-    """Note the rows of a whole shard, for those who ask how far the work is."""
+def _record_all(rows: list[LedgerRow], folder: Path) -> None:
+    """Write the rows of a whole shard to its journal, for `--status`."""
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder / JOURNAL) as journal:
         for row in rows:
@@ -100,14 +100,14 @@ def _pending(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
 
 
 class Entry(NamedTuple):
-    """A line of a journal: when, in seconds of Unix time, and what."""
+    """A line of a journal: Unix time (s) and ledger row."""
 
     at: float
     row: LedgerRow
 
 
 class Journal:
-    """The outcomes of a shard's clips, written as they come; the last one of a clip counts."""
+    """The outcomes of a shard's clips, in order of time; the last one of each clip counts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,20 +119,20 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, asked: ManifestRow, status: str, reason: str, detail: str, at: float | None = None) -> LedgerRow:
-        """Note what became of a clip, now or when it was last asked for; return its row."""
-        row = LedgerRow(asked.clip_id, asked.source, status, reason, detail)
+    def add(self, requested: ManifestRow, status: str, reason: str, detail: str, at: float | None = None) -> LedgerRow:
+        """Record the outcome of a clip, now or at the time `at` of its last request; return its row."""
+        row = LedgerRow(requested.clip_id, requested.source, status, reason, detail)
         self.write(Entry(round(time.time(), 1) if at is None else at, row))
         return row
 
     def write(self, entry: Entry) -> None:
-        """Write a line; a kill afterwards does not lose it."""
+        """Write a line; a later kill does not lose it."""
         self._file.write("\n" + json.dumps({"at": entry.at, **asdict(entry.row)}))
         self._file.flush()
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
-    """The outcomes so far, in order; a line that a kill has cut off is as good as not written."""
+    """The outcomes so far, in order; skips a line that a kill truncated."""
     for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
             values = json.loads(line)
@@ -141,34 +141,34 @@ def read_journal(path: Path) -> Iterator[Entry]:
             continue
 
 
-def _get_all(job: Job, asked: list[ManifestRow], folder: Path) -> list[LedgerRow]:
-    """A ledger row for every row asked for: from the journal what is settled, the others by asking now.
+def _download_all(job: Job, requested: list[ManifestRow], folder: Path) -> list[LedgerRow]:
+    """A ledger row for every requested row: from the journal if settled, otherwise by requesting it now.
 
-    What may pass is asked for again after the others, unless its site is held for longer than is waited for.
+    Temporary failures are retried after the other rows, unless their site is limited for longer than the patience.
     """
     folder.mkdir(parents=True, exist_ok=True)
     last = _last_entries(folder / JOURNAL)
     for refused in (folder / FETCHED).glob("*.json"):
-        refused.unlink()  # it may have passed
+        refused.unlink()  # the refusal may have been temporary
     with Journal(folder / JOURNAL) as journal:
-        new = [row for row in asked if row.clip_id not in last]
+        new = [row for row in requested if row.clip_id not in last]
         for row in job.earlier.take(new, folder) if job.earlier else ():
             last[row.clip_id] = Entry(LONG_AGO, row)
             journal.write(last[row.clip_id])
-        asking = _Asking(job, folder, journal, last)
+        shard = _ShardDownload(job, folder, journal, last)
         for tries in range(TRIES):
-            missing = asking.missing(asked)
+            missing = shard.missing(requested)
             if not missing:
                 break
-            if tries and any(asking.outcomes[row.clip_id].reason == "network" for row in missing):
-                time.sleep(job.limiter.backoff * FAILING["network"].backoff * 2 ** (tries - 1))
-            asking.ask(missing)
+            if tries and any(shard.outcomes[row.clip_id].reason == "network" for row in missing):
+                time.sleep(job.limiter.backoff * FAILURE_KINDS["network"].backoff * 2 ** (tries - 1))
+            shard.download(missing)
             shutil.rmtree(folder / FETCHED, ignore_errors=True)
-    return [asking.outcomes[row.clip_id] for row in asked]
+    return [shard.outcomes[row.clip_id] for row in requested]
 
 
 def _last_entries(path: Path) -> dict[str, Entry]:
-    """The last entry of each clip in a journal; the file is left with these alone."""
+    """The last entry of each clip in a journal; rewrites the file with only these."""
     entries = {entry.row.clip_id: entry for entry in read_journal(path)}
     with write_atomically(path) as temporary_path, Journal(temporary_path) as journal:
         for entry in entries.values():
@@ -176,52 +176,57 @@ def _last_entries(path: Path) -> dict[str, Entry]:
     return entries
 
 
-class _Asking:
-    """One run's work on a shard: `outcomes` by clip, from the last entries of its journal on."""
+class _ShardDownload:
+    """One run's work on a shard: `outcomes` by clip, starting with the last entries of its journal."""
 
     def __init__(self, job: Job, folder: Path, journal: Journal, last: dict[str, Entry]) -> None:
         self.job, self.folder, self.journal = job, folder, journal
         self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if self._is_settled(entry.row)}
         self._requested_at = {clip_id: entry.at for clip_id, entry in last.items()}
-        self._doubted: set[str] = set()  # forbidden, which may be a block
+        self._forbidden_once: set[str] = set()  # forbidden once, which may be a block
 
     def _is_settled(self, row: LedgerRow) -> bool:
-        """Whether a row needs no asking: refused, or kept and its clip is there."""
+        """Whether a row needs no request: refused, or kept and its clip exists."""
         return row.status == "refused" or (row.status == "kept" and (self.folder / f"{row.clip_id}.mp4").exists())
 
-    def missing(self, asked: list[ManifestRow]) -> list[ManifestRow]:
-        """The rows that are not settled and whose sites may be asked; those of other sites are noted as pending.
+    def missing(self, requested: list[ManifestRow]) -> list[ManifestRow]:
+        """The unsettled rows whose sites accept requests; records rows of other sites as pending.
 
-        Those that were asked longest ago come first: one that always fails, and so holds up its site, starves no other.
+        The least recently requested rows come first, so that a row that always fails does not starve the others.
         """
-        held = {name: host for name, host in self.job.limiter.held().items() if self.job.limiter.too_long(host)}
+        limiter = self.job.limiter
+        limited = {name: host for name, host in limiter.limited().items() if limiter.exceeds_patience(host)}
         missing = []
-        for row in sorted(asked, key=lambda row: self._requested_at.get(row.clip_id, 0.0)):
+        for row in sorted(requested, key=lambda row: self._requested_at.get(row.clip_id, 0.0)):
             outcome = self.outcomes.get(row.clip_id)
             if outcome is None or outcome.status == "pending":
-                host = None if row.is_local else held.get(_site(row.source))
+                host = None if row.is_local else limited.get(_site(row.source))
                 if host:
-                    self._note_held(row, host.reason, f"{host.host} is not asked again before {clock(host.until)}")
+                    self._record_limited(row, host.reason, f"no request to {host.host} before {clock(host.until)}")
                 else:
                     missing.append(row)
         return missing
 
-    def ask(self, rows: list[ManifestRow]) -> None:
-        """Ask for each row once."""
-        work = partial(_get, self.job, self.folder)
-        items = [(row, row.clip_id in self._doubted) for row in rows]
-        for (row, sure), result in guarded_map(work, items, Limits(self.job.seconds)):
-            status, reason, detail = _lost(result, self.job.seconds) if isinstance(result, Failure) else result
-            if status == "held":
-                self._note_held(row, reason, detail)
+    def download(self, rows: list[ManifestRow]) -> None:
+        """Request each row once."""
+        work = partial(_download_clip, self.job, self.folder)
+        items = [(row, row.clip_id in self._forbidden_once) for row in rows]
+        for (row, retried), result in guarded_map(work, items, Limits(self.job.seconds)):
+            status, reason, detail = _failure_row(result, self.job.seconds) if isinstance(result, Failure) else result
+            if status == "limited":
+                self._record_limited(row, reason, detail)
                 continue
-            if (status, reason) == ("refused", "forbidden") and not row.is_local and not sure:
-                self._doubted.add(row.clip_id)
-                status, reason, detail = "pending", "blocked", f"{detail}; a block of the site, or this video alone?"
+            if (status, reason) == ("refused", "forbidden") and not row.is_local and not retried:
+                self._forbidden_once.add(row.clip_id)
+                status, reason, detail = (
+                    "pending",
+                    "blocked",
+                    f"{detail}; either the site blocks us or only this video is forbidden",
+                )
             self.outcomes[row.clip_id] = self.journal.add(row, status, reason, detail)
 
-    def _note_held(self, row: ManifestRow, reason: str, detail: str) -> None:
-        if row.clip_id not in self.outcomes:  # what was asked in this run has its own reason
+    def _record_limited(self, row: ManifestRow, reason: str, detail: str) -> None:
+        if row.clip_id not in self.outcomes:  # a row that was requested in this run has its own reason
             at = self._requested_at.get(row.clip_id, 0.0)
             self.outcomes[row.clip_id] = self.journal.add(row, "pending", reason, detail, at=at)
 
@@ -233,23 +238,23 @@ def _site(address: str) -> str:
         return ""
 
 
-def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, str, str]:
-    """Get one clip into `folder`, with the json beside it that goes into the tar.
+def _download_clip(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, str, str]:
+    """Download one clip into `folder`, with its json file for the tar.
 
-    With the row comes whether it was forbidden before. Returns status, reason and detail for the ledger; the status
-    is held where it was not asked.
+    `item` is the row, and whether it was forbidden before. Returns status, reason and detail for the ledger; the status
+    `limited` means that no request was made.
     """
-    row, doubted = item
+    row, forbidden_before = item
     try:
-        source = _source(job, row, folder / FETCHED, doubted)
+        source = _source(job, row, folder / FETCHED, forbidden_before)
         target = folder / f"{row.clip_id}.mp4"
         seconds = cut(source.paths, row.start, row.end, target, origin=source.origin, length=source.seconds)
-    except RateLimited as held:
-        return "held", held.reason, held.detail
+    except RateLimited as limited:
+        return "limited", limited.reason, limited.detail
     except Refusal as refusal:
         status = "pending" if refusal.reason in PENDING_REASONS else "refused"
         return status, refusal.reason, refusal.detail
-    about = {
+    metadata = {
         "group": row.group,
         "annotations": row.annotations,
         "start": row.start,
@@ -258,26 +263,26 @@ def _get(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, s
         "source": row.source,
     }
     with write_atomically(folder / f"{row.clip_id}.json") as temporary_path:
-        temporary_path.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        temporary_path.write_text(json.dumps(metadata, ensure_ascii=False), encoding="utf-8")
     return "kept", "", f"{seconds:.2f} s"
 
 
-def _source(job: Job, row: ManifestRow, folder: Path, doubted: bool) -> Section:
-    """The files to cut a clip from; where it was forbidden before, with a look at what else the site gives."""
+def _source(job: Job, row: ManifestRow, folder: Path, forbidden_before: bool) -> Section:
+    """The files to cut a clip from; if it was forbidden before, also checks whether the site gives other videos."""
     if row.is_local:
         return Section([_local_file(job, row.source)])
-    if doubted:
+    if forbidden_before:
         _check_site(job, row.source, folder)
     try:
         return _fetched_section(job, row, folder) if job.fetch == "section" else _fetched(job, row.source, folder)
     except Refusal as refusal:
-        if doubted and refusal.reason == "forbidden":
-            _check_site(job, row.source, folder)  # a block may have begun just now
+        if forbidden_before and refusal.reason == "forbidden":
+            _check_site(job, row.source, folder)  # the site may have started to block us just now
         raise
 
 
 def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
-    """The part of a source that one clip is cut from, or the whole where the server has no parts to give."""
+    """The part of a source that contains one clip, or the whole source if the server does not support ranges."""
     if not _whole(row.source, folder).exists():
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(NoRanges):
@@ -292,9 +297,9 @@ def _whole(address: str, folder: Path) -> Path:
 
 
 def _fetched(job: Job, address: str, folder: Path) -> Section:
-    """The files behind an address, in `folder`, which holds one source: clips of one video in a row fetch it once.
+    """The files behind an address, in `folder`, which holds one source: consecutive clips of one video fetch it once.
 
-    A source that is refused is remembered there as well.
+    The folder also records a refusal of the source.
     """
     whole = _whole(address, folder)
     refused = whole.with_suffix(".json")
@@ -316,57 +321,59 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
 
 
 def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Fetched]) -> Fetched:
-    """Fetch what is behind an address, and tell the pace of the site how it went."""
+    """Fetch an address, and record the result in the rate limiter."""
     check_address(address)
     visit = job.limiter.visit(address)
     try:
         fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
     except Refusal as refusal:
-        if visit.suspects(refusal.reason):
+        if visit.is_ambiguous(refusal.reason):
             with contextlib.suppress(Refusal):
-                _try_given(job, visit, folder)
-        visit.failed(refusal.reason)
+                _fetch_known_good(job, visit, folder)
+        visit.record_failure(refusal.reason)
         raise
     except NoRanges:
-        visit.failed("unsupported")
+        visit.record_failure("unsupported")
         raise
     visit.record_success(address)
     return fetched
 
 
-def _try_given(job: Job, visit: Visit, folder: Path) -> None:
-    """Fetch the beginning of the video that a site gave last, to see whether it is well; raise Refusal as `fetch`."""
-    given = job.limiter.given(visit.site)
-    if given is None:
-        raise Refusal("blocked", "the site has given no video yet by which to tell why")
+def _fetch_known_good(job: Job, visit: Visit, folder: Path) -> None:
+    """Fetch the start of the last video that a site gave, to check the site; raises Refusal as `fetch`."""
+    known_good = job.limiter.known_good(visit.site)
+    if known_good is None:
+        raise Refusal("blocked", "the site has not given any video yet, so the cause is unknown")
     shutil.rmtree(folder, ignore_errors=True)
-    fetch(given, folder / "try", megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_try=True)
-    visit.record_success(given)
+    fetch(known_good, folder / "try", megabytes=job.megabytes, seconds=job.seconds, visit=visit, only_start=True)
+    visit.record_success(known_good)
 
 
 def _check_site(job: Job, address: str, folder: Path) -> None:
-    """Raise Refusal as blocked unless the site gives what it has given before, and so blocks nobody."""
+    """Raise Refusal as blocked unless the site still gives a video that it gave before."""
     visit = job.limiter.visit(address)
-    if job.limiter.given(visit.site) is None:
-        raise Refusal("blocked", "forbidden, and the site has given no video yet by which to tell why")
+    if job.limiter.known_good(visit.site) is None:
+        raise Refusal("blocked", "forbidden, and the site has not given any video yet, so the cause is unknown")
     try:
-        _try_given(job, visit, folder)
+        _fetch_known_good(job, visit, folder)
     except RateLimited:
         raise
     except Refusal as refusal:
-        visit.failed(refusal.reason)
-        raise Refusal("blocked", f"forbidden, as is now what the site has given before: {refusal.detail}") from None
+        visit.record_failure(refusal.reason)
+        raise Refusal(
+            "blocked", f"forbidden, and so is now a video that the site gave before: {refusal.detail}"
+        ) from None
 
 
-def _lost(lost: Failure, seconds: float) -> tuple[str, str, str]:
-    if lost.hung:
-        return "refused", "timeout", f"not done within {seconds:g} s"
-    end = "gave no answer" if lost.exit_code is None else f"ended with {lost.exit_code}"
+def _failure_row(failure: Failure, seconds: float) -> tuple[str, str, str]:
+    if failure.hung:
+        return "refused", "timeout", f"not finished within {seconds:g} s"
+    end = "gave no valid response" if failure.exit_code is None else f"ended with {failure.exit_code}"
     return "refused", "unreadable", f"the process that read it {end}"
 
 
 def _local_file(job: Job, source: str) -> Path:
-    """The file of a local row: below the manifest's folder in truth, a plain file, and not too large."""
+    """The file of a local row: a regular file below the manifest's folder after resolving links, not too large."""
     path = job.media / source
     try:
         status = os.stat(path)
@@ -378,12 +385,15 @@ def _local_file(job: Job, source: str) -> Path:
     if not stat.S_ISREG(status.st_mode):
         raise Refusal("unreadable", "not a file")
     if status.st_size > job.megabytes * 1e6:
-        raise Refusal("too-large", f"{status.st_size / 1e6:.1f} MB, at most {job.megabytes:g} MB are read")
+        raise Refusal(
+            "too-large",
+            f"{status.st_size / 1e6:.1f} MB, expected at most {job.megabytes:g} MB (download.max_megabytes)",
+        )
     return path
 
 
 def _write_tar(path: Path, folder: Path, clip_ids: Iterable[str]) -> None:
-    """The kept clips as a tar file whose bytes depend on nothing but them: sorted, no times, no owners."""
+    """Write the kept clips as a tar file whose bytes depend only on them: sorted, without times and owners."""
     with (
         write_atomically(path) as temporary_path,
         tarfile.open(temporary_path, "w", format=tarfile.USTAR_FORMAT) as tar,

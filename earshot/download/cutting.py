@@ -1,7 +1,7 @@
-"""Cutting a clip out of its source, and measuring what came out instead of believing it.
+"""Cut a clip from its source, and measure the result.
 
-ffmpeg cuts, in a process of its own and to H.264 + AAC; PyAV measures, by the packets that are really there. A source
-that is the clip asked for already, and in that form, is copied as it is.
+ffmpeg cuts in a separate process and writes H.264 + AAC; PyAV measures the result by its packets. A source that already
+is the requested clip in that form is copied.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ import imageio_ffmpeg
 from earshot.core.files import write_atomically
 from earshot.corpus.ledger import Refusal
 
-# Containers that hold their picture and sound themselves, unlike playlists, which point elsewhere; those for sound or
-# pictures alone are there to be refused for the right reason.
+# Containers that hold their own video and audio, unlike playlists, which point to other files. Containers of only audio
+# or only images are included so that the refusal has the right reason.
 CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mxf,nut,rm,dv,gxf,wtv,gif,wav,mp3,aac,flac,aiff,au"
 READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 
-COPY_TOLERANCE = 0.1  # seconds by which a whole file may differ from what was asked and still be copied as it is
-CUT_TOLERANCE = 0.25  # seconds by which a cut may differ: one picture at 5 a second and one frame of AAC
-OFFSET_TOLERANCE = 0.25  # seconds that one of picture and sound may begin before the other
-LEAST_SHARE = 0.5  # of the seconds asked for must exist where the source ends before the clip does
-SHORTEST = 0.5  # seconds; below it there is no sound to describe
+COPY_TOLERANCE = 0.1  # s; a file that differs by at most this from the requested length is copied
+CUT_TOLERANCE = 0.25  # s; a cut may differ by this: one image at 5 a second and one frame of AAC
+OFFSET_TOLERANCE = 0.25  # s; video and audio may start at most this far apart
+MIN_SHARE = 0.5  # of the requested seconds must exist if the source ends early
+MIN_SECONDS = 0.5  # s; a shorter clip has too little sound for a descriptor
 
 
 class Span(NamedTuple):
-    """From when to when, in seconds."""
+    """Start and end (s)."""
 
     start: float
     end: float
@@ -43,7 +43,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Track:
-    """One stream of a media file: its place among all streams, and its codec."""
+    """One stream of a media file: its index among all streams, and its codec."""
 
     index: int
     codec: str
@@ -51,37 +51,37 @@ class Track:
 
 @dataclass(frozen=True)
 class Source:
-    """What a media file says of itself: first picture track, first sound track, length in seconds where known.
+    """The header of a media file: first video track, first audio track, length (s) if known.
 
-    `begins` is the time, in seconds of its own clock, at which the earlier of its tracks begins.
+    `start` is the time (s) on the file's own clock at which its earlier track starts.
     """
 
     path: Path
     container: str
-    image: Track | None
-    sound: Track | None
+    video: Track | None
+    audio: Track | None
     seconds: float | None
-    begins: float
+    start: float
 
 
-def look(path: Path) -> Source:
+def read_header(path: Path) -> Source:
     """Read the header of a media file.
 
     Raises Refusal as unreadable.
     """
-    with _opened(path) as media:
+    with _open(path) as media:
         images = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         seconds = media.duration / av.time_base if media.duration else None
-        begins = (media.start_time or 0) / av.time_base
-        return Source(path, media.format.name, _track(images), _track(media.streams.audio), seconds, begins)
+        start = (media.start_time or 0) / av.time_base
+        return Source(path, media.format.name, _track(images), _track(media.streams.audio), seconds, start)
 
 
 def measure(path: Path) -> tuple[Span | None, Span | None]:
-    """When picture and sound of a media file begin and end, by their packets.
+    """When video and audio of a media file start and end (s), by their packets.
 
     Raises Refusal as unreadable.
     """
-    with _opened(path) as media:
+    with _open(path) as media:
         tracks = [*media.streams.video[:1], *media.streams.audio[:1]]
         spans: dict[str, tuple[int, int]] = {}  # in ticks of the track's own clock
         for packet in media.demux(tracks) if tracks else ():
@@ -90,7 +90,7 @@ def measure(path: Path) -> tuple[Span | None, Span | None]:
                 start, end = spans.get(packet.stream.type, (first, last))
                 spans[packet.stream.type] = min(start, first), max(end, last)
         clock: dict[str, Fraction] = {track.type: track.time_base or Fraction(0) for track in tracks}
-    # What lies before 0 (the lead-in of AAC) is not played.
+    # Packets before 0 (the priming of AAC) are not played.
     seconds = {kind: Span(*(float(max(ticks, 0) * clock[kind]) for ticks in span)) for kind, span in spans.items()}
     return seconds.get("video"), seconds.get("audio")
 
@@ -104,40 +104,40 @@ def cut(
     origin: float | None = None,
     length: float | None = None,
 ) -> float:
-    """Write seconds `start` to `end` as mp4 with H.264 and AAC to `target`; return the seconds that it lasts.
+    """Write seconds `start` to `end` as mp4 with H.264 and AAC to `target`; return its length (s).
 
-    Picture and sound may come from two files, which then share one clock. A source that ends early gives what it has,
-    where that is at least half of what was asked for. Of sources that hold only a section of the whole, `origin` tells
-    the time on their clock from which `start` and `end` count, and `length` the seconds of the whole where known.
+    Video and audio may come from two files that share one clock. If the source ends early, the clip is shorter, but at
+    least half of the requested length. For sources that hold only a section of the whole, `origin` is the time on their
+    clock from which `start` and `end` count, and `length` the length of the whole (s), if known.
 
-    Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut where what came out is not what was asked for:
-    of another length, or with picture and sound that do not begin together.
+    Raises Refusal: unreadable, no-video, no-sound, too-short, or bad-cut if the result has another length, or if video
+    and audio do not start together.
     """
-    looks = [look(path) for path in sources]
-    image = next((source for source in looks if source.image), None)
-    sound = next((source for source in looks if source.sound), None)
-    if image is None or sound is None:
-        raise Refusal(*(("no-video", "no picture track") if image is None else ("no-sound", "no sound track")))
-    whole, origin = origin is None, min(image.begins, sound.begins) if origin is None else origin
-    length = max(image.seconds or 0, sound.seconds or 0) if whole else length or 0
-    wanted = _seconds_to_be_had(start, end, length)
+    headers = [read_header(path) for path in sources]
+    video = next((source for source in headers if source.video), None)
+    audio = next((source for source in headers if source.audio), None)
+    if video is None or audio is None:
+        raise Refusal(*(("no-video", "no video track") if video is None else ("no-sound", "no audio track")))
+    whole, origin = origin is None, min(video.start, audio.start) if origin is None else origin
+    length = max(video.seconds or 0, audio.seconds or 0) if whole else length or 0
+    expected = _available_seconds(start, end, length)
     with write_atomically(target) as temporary_path:
-        if whole and image is sound and _is_the_clip(image, start, wanted):
-            shutil.copyfile(image.path, temporary_path)
-            return _checked(temporary_path, wanted, 2 * COPY_TOLERANCE, "unreadable")
+        if whole and video is audio and _is_the_clip(video, start, expected):
+            shutil.copyfile(video.path, temporary_path)
+            return _check_clip(temporary_path, expected, 2 * COPY_TOLERANCE, "unreadable")
         try:
-            _run_ffmpeg(image, sound, origin + start, {"t": end - start}, temporary_path)
-            return _checked(temporary_path, wanted, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
+            _run_ffmpeg(video, audio, origin + start, {"t": end - start}, temporary_path)
+            return _check_clip(temporary_path, expected, CUT_TOLERANCE, "bad-cut", latest=CUT_TOLERANCE)
         except Refusal as refusal:
             if refusal.reason == "unreadable":
                 raise
-        # A source without an index of its key frames cannot be entered anywhere: read all that comes before.
-        _run_ffmpeg(image, sound, origin, {"ss": start, "t": end - start}, temporary_path)
-        return _checked(temporary_path, wanted, CUT_TOLERANCE, "bad-cut")
+        # A source without an index of key frames does not allow seeking: read it from its start.
+        _run_ffmpeg(video, audio, origin, {"ss": start, "t": end - start}, temporary_path)
+        return _check_clip(temporary_path, expected, CUT_TOLERANCE, "bad-cut")
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+def _open(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         with av.open(str(path), options=READING, metadata_errors="replace") as media:
             yield media
@@ -152,77 +152,77 @@ def _track(streams: Sequence[av.stream.Stream]) -> Track | None:
     return Track(stream.index, stream.codec_context.name if stream.codec_context else "unknown")
 
 
-def _seconds_to_be_had(start: float, end: float, length: float) -> float:
-    """The seconds that a source of this length (0: unknown) can give of those asked for."""
-    wanted = min(end, length) - start if length else end - start
-    if wanted < LEAST_SHARE * (end - start):
-        raise Refusal("bad-cut", f"the source lasts {length:.2f} s, asked for {start:g} to {end:g} s")
-    if wanted < SHORTEST:
-        raise Refusal("too-short", f"{wanted:.2f} s, wanted at least {SHORTEST:g} s")
-    return wanted
+def _available_seconds(start: float, end: float, length: float) -> float:
+    """How many of the requested seconds a source of this length (0: unknown) has."""
+    available = min(end, length) - start if length else end - start
+    if available < MIN_SHARE * (end - start):
+        raise Refusal("bad-cut", f"the source lasts {length:.2f} s, requested {start:g} to {end:g} s")
+    if available < MIN_SECONDS:
+        raise Refusal("too-short", f"{available:.2f} s, expected at least {MIN_SECONDS:g} s")
+    return available
 
 
-def _is_the_clip(source: Source, start: float, wanted: float) -> bool:
-    """Whether the whole file is what was asked for, in the form that is asked for."""
-    codecs = (track.codec if track else None for track in (source.image, source.sound))
+def _is_the_clip(source: Source, start: float, expected: float) -> bool:
+    """Whether the whole file is the requested clip, in the required form."""
+    codecs = (track.codec if track else None for track in (source.video, source.audio))
     form = (source.container.split(",")[0], *codecs)
-    whole = start == 0 and source.seconds is not None and abs(source.seconds - wanted) <= COPY_TOLERANCE
+    whole = start == 0 and source.seconds is not None and abs(source.seconds - expected) <= COPY_TOLERANCE
     return whole and form == ("mov", "h264", "aac")
 
 
-def _entering(source: Source, enter: float) -> dict[str, float]:
-    """ffmpeg's options to read a source from `enter` on, in seconds of its clock.
+def _seek_options(source: Source, seek_to: float) -> dict[str, float]:
+    """ffmpeg's options to read a source from `seek_to` (s on its clock) on.
 
-    ffmpeg takes each input to begin at 0, so one that begins after `enter` is put where it belongs.
+    ffmpeg assumes that each input starts at 0, so a source that starts after `seek_to` gets an offset.
     """
-    enter -= source.begins
-    return {"ss": enter} if enter > 0 else {"itsoffset": -enter} if enter < 0 else {}
+    seek_to -= source.start
+    return {"ss": seek_to} if seek_to > 0 else {"itsoffset": -seek_to} if seek_to < 0 else {}
 
 
-def _run_ffmpeg(image: Source, sound: Source, enter: float, writing: dict, target: Path) -> None:
-    """Transcode from `enter` on, in seconds of the clock of both sources, under ffmpeg's options for `writing`."""
-    if image.image is None or sound.sound is None:
-        raise LookupError(f"{image.path} or {sound.path} has no track to be cut")
-    # One thread, no name of the encoder in the file: the same clip has the same bytes on every machine.
+def _run_ffmpeg(video: Source, audio: Source, seek_to: float, writing: dict, target: Path) -> None:
+    """Transcode from `seek_to` (s on the clock of both sources) on; `writing` holds ffmpeg's output options."""
+    if video.video is None or audio.audio is None:
+        raise LookupError(f"{video.path} or {audio.path} has no track to cut")
+    # One thread, and no encoder name in the file: the same clip has the same bytes on every machine.
     inputs = {
-        source: ffmpeg.input(str(source.path), threads=1, **READING, **_entering(source, enter))
-        for source in dict.fromkeys([image, sound])
+        source: ffmpeg.input(str(source.path), threads=1, **READING, **_seek_options(source, seek_to))
+        for source in dict.fromkeys([video, audio])
     }
-    # H.264 in yuv420p has even sides.
-    images = inputs[image][str(image.image.index)].filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2")
-    sounds = inputs[sound][str(sound.sound.index)]
+    # H.264 in yuv420p requires even sides.
+    images = inputs[video][str(video.video.index)].filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2")
+    samples = inputs[audio][str(audio.audio.index)]
     form = {"vcodec": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p", "acodec": "aac"}
     plain = {"map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
     writing = {"format": "mp4", "movflags": "+faststart", "threads": 1} | form | plain | writing
     command = (
-        ffmpeg.output(images, sounds, str(target), **writing)
+        ffmpeg.output(images, samples, str(target), **writing)
         .global_args("-nostdin", "-hide_banner", "-loglevel", "error", "-xerror")
         .overwrite_output()
         .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
     )
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()
-        if os.strerror(errno.ENOSPC) in said:
+        message = done.stderr.decode("utf-8", "replace").strip()
+        if os.strerror(errno.ENOSPC) in message:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-        first = said.partition("\n")[0].replace(str(image.path), "the source")
+        first = message.partition("\n")[0].replace(str(video.path), "the source")
         raise Refusal("unreadable", f"ffmpeg ended with {done.returncode}: {first}")
 
 
-def _checked(clip: Path, wanted: float, tolerance: float, otherwise: str, latest: float | None = None) -> float:
-    """The measured length of a clip that has picture, sound and the length wanted; refused `otherwise`.
+def _check_clip(clip: Path, expected: float, tolerance: float, otherwise: str, latest: float | None = None) -> float:
+    """The measured length of a clip (s); raises Refusal with reason `otherwise` if it differs from the expected length.
 
-    With `latest`, picture and sound must both have begun by then, in seconds.
+    With `latest`, video and audio must both start by then (s).
     """
-    image, sound = measure(clip)
-    if not image:
-        raise Refusal("no-video", "no picture in the seconds asked for")
-    if not sound:
-        raise Refusal("no-sound", "no sound in the seconds asked for")
-    begin, seconds = max(image.start, sound.start), max(image.end, sound.end) - min(image.start, sound.start)
-    if abs(seconds - wanted) > tolerance or (latest is not None and begin > latest):
-        raise Refusal(otherwise, f"{seconds:.2f} s are there, wanted {wanted:.2f} s")
-    if abs(image.start - sound.start) > OFFSET_TOLERANCE:
-        apart = f"the picture begins at {image.start:.2f} s, the sound at {sound.start:.2f} s"
-        raise Refusal("bad-cut", f"{apart}, wanted at most {OFFSET_TOLERANCE:g} s between them")
+    video, audio = measure(clip)
+    if not video:
+        raise Refusal("no-video", "no video in the requested seconds")
+    if not audio:
+        raise Refusal("no-sound", "no sound in the requested seconds")
+    begin, seconds = max(video.start, audio.start), max(video.end, audio.end) - min(video.start, audio.start)
+    if abs(seconds - expected) > tolerance or (latest is not None and begin > latest):
+        raise Refusal(otherwise, f"found {seconds:.2f} s, expected {expected:.2f} s")
+    if abs(video.start - audio.start) > OFFSET_TOLERANCE:
+        offset = f"the video starts at {video.start:.2f} s, the sound at {audio.start:.2f} s"
+        raise Refusal("bad-cut", f"{offset}, expected at most {OFFSET_TOLERANCE:g} s between them")
     return seconds

@@ -1,9 +1,9 @@
-"""What an earlier run has fetched, so that it is not fetched again.
+"""Reuse the clips of an earlier run.
 
-The clips of the last run stay in place until the next one has finished (`persist` in dvc.yaml), with a record of what
-they were made from. A run with the same request keeps them as they are. Any other takes over each row that is requested
-in the same words and under the same conditions: kept clips out of their tar files, refused ones with their reasons.
-Files beside the manifest are not fetched, and may have changed: they are read again.
+The clips of the last run stay until the next run has finished (`persist` in dvc.yaml), with a record of their request.
+A run with the same request keeps them all. Another run reuses each row that is identical and has the same conditions:
+kept clips from their tar files, refused ones with their reasons. Files beside the manifest may have changed, so they
+are read again.
 """
 
 import json
@@ -26,14 +26,14 @@ from earshot.corpus.requested import read_requested, row_text
 from earshot.params.download import Params
 
 RECORD_FILE = "download.json"  # beside the clips
-INDEX = np.dtype([("row", np.uint64), ("shard", np.uint32)])  # hash of a row that was requested, and its shard
+INDEX = np.dtype([("row", np.uint64), ("shard", np.uint32)])  # hash of a requested row, and its shard
 
 
 def record_of(inputs: Sequence[Path], params: Params, format_version: int | None) -> dict[str, Any]:
-    """What clips are made from.
+    """The record of a request.
 
-    Keys: `conditions`, which decide what becomes of a row that is requested; `request`, a hash of them, of the content
-    of the manifest, and of what is selected of it.
+    Keys: `conditions`, which decide the outcome of a requested row; `request`, a hash of the conditions, the content of
+    the manifest and the selection.
     """
     conditions = {"format_version": format_version} | params.download.model_dump(exclude={"shard_clips"})
     values = {"select": params.corpus.select.model_dump(), "download": params.download.model_dump()} | conditions
@@ -41,13 +41,13 @@ def record_of(inputs: Sequence[Path], params: Params, format_version: int | None
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Put the record beside the clips."""
+    """Write the record beside the clips."""
     with write_atomically(folder / RECORD_FILE) as temporary_path:
         temporary_path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record beside clips; an empty one where there is none that can be read."""
+    """The record beside clips; empty if there is none or it cannot be read."""
     try:
         record = json.loads((folder / RECORD_FILE).read_text())
     except (OSError, ValueError):
@@ -58,19 +58,19 @@ def read_record(folder: Path) -> dict[str, Any]:
 def count_outcomes(rows: Iterable[LedgerRow]) -> dict[str, int]:
     """Counts of a ledger under the names of the metrics, and pending_<reason>."""
     rows = list(rows)
-    waiting = Counter(f"pending_{row.reason}" for row in rows if row.status == "pending")
-    return count(rows, total="clips_requested") | waiting
+    pending = Counter(f"pending_{row.reason}" for row in rows if row.status == "pending")
+    return count(rows, total="clips_requested") | pending
 
 
 def counts_of_finished(folder: Path, record: dict[str, Any]) -> Counter[str] | None:
-    """The counts of the clips in `folder` if a run with this record would make the very same; None where not."""
+    """The counts of the clips in `folder` if a run with this record would produce the same clips; otherwise None."""
     counts: Counter[str] = Counter()
     if read_record(folder) != record:
         return None
     try:
-        for number, (asked, ledger) in enumerate(requested_shards(folder)):
+        for number, (requested_path, ledger) in enumerate(requested_shards(folder)):
             rows = read_ledger(ledger)
-            same = [row.clip_id for row in rows] == [row.clip_id for row in read_requested(asked)]
+            same = [row.clip_id for row in rows] == [row.clip_id for row in read_requested(requested_path)]
             if not same or not _tar(folder, number).is_file():
                 return None
             counts.update(count_outcomes(rows))
@@ -80,12 +80,12 @@ def counts_of_finished(folder: Path, record: dict[str, Any]) -> Counter[str] | N
 
 
 def index_earlier(folder: Path, record: dict[str, Any], index: Path) -> "Earlier | None":
-    """The earlier clips in `folder`, with an index of their rows; None where they were made under other conditions."""
+    """The earlier clips in `folder` with an index of their rows; None if they have other conditions."""
     if read_record(folder).get("conditions") != record["conditions"]:
         return None
     hashes = [
-        np.array([(stable_hash(line), number) for line in asked.read_text().splitlines(keepends=True)], INDEX)
-        for number, (asked, _) in enumerate(requested_shards(folder))
+        np.array([(stable_hash(line), number) for line in requested_path.read_text().splitlines(keepends=True)], INDEX)
+        for number, (requested_path, _) in enumerate(requested_shards(folder))
     ]
     with write_atomically(index) as temporary_path, open(temporary_path, "wb") as file:
         np.save(file, np.sort(np.concatenate(hashes or [np.empty(0, INDEX)])))
@@ -99,11 +99,13 @@ class Earlier:
     folder: Path
     index: Path
 
-    def link_shard(self, number: int, asked: Path, tar: Path) -> list[LedgerRow] | None:
-        """Put the tar file of a shard of the same rows, all of them settled, at `tar`; its ledger, or None."""
+    def link_shard(self, number: int, requested_path: Path, tar: Path) -> list[LedgerRow] | None:
+        """Link the tar file of a shard with the same, all settled rows to `tar`; return its ledger, or None."""
         before, ledger = requested_shard(self.folder, number)
         try:
-            same = before.read_bytes() == asked.read_bytes() and not any(row.is_local for row in read_requested(asked))
+            same = before.read_bytes() == requested_path.read_bytes() and not any(
+                row.is_local for row in read_requested(requested_path)
+            )
             rows = read_ledger(ledger) if same else []
             if not rows or any(row.status == "pending" for row in rows):
                 return None
@@ -112,26 +114,26 @@ class Earlier:
             return None
         return rows
 
-    def take(self, asked: Iterable[ManifestRow], folder: Path) -> Iterator[LedgerRow]:
-        """The ledger's rows of all that were settled of those asked for, the clips of kept ones now in `folder`."""
+    def take(self, requested: Iterable[ManifestRow], folder: Path) -> Iterator[LedgerRow]:
+        """Yield the ledger rows of the requested rows that are settled; copy kept clips into `folder`."""
         index = np.load(self.index, mmap_mode="r")
-        wanted: dict[int, list[ManifestRow]] = {}
-        for row in asked:
+        by_shard: dict[int, list[ManifestRow]] = {}
+        for row in requested:
             key = np.uint64(stable_hash(row_text(row).decode()))
-            place = np.searchsorted(index["row"], key)
-            if not row.is_local and place < len(index) and index["row"][place] == key:
-                wanted.setdefault(int(index["shard"][place]), []).append(row)
-        for number, rows in wanted.items():
+            position = np.searchsorted(index["row"], key)
+            if not row.is_local and position < len(index) and index["row"][position] == key:
+                by_shard.setdefault(int(index["shard"][position]), []).append(row)
+        for number, rows in by_shard.items():
             try:
                 yield from self._take_shard(number, rows, folder)
             except (OSError, ValueError, KeyError, tarfile.TarError, EarshotError):
-                continue  # what is damaged is fetched again
+                continue  # damaged files are fetched again
 
-    def _take_shard(self, number: int, wanted: list[ManifestRow], folder: Path) -> Iterator[LedgerRow]:
+    def _take_shard(self, number: int, rows: list[ManifestRow], folder: Path) -> Iterator[LedgerRow]:
         before, ledger = requested_shard(self.folder, number)
         requested, outcomes = set(read_requested(before)), {row.clip_id: row for row in read_ledger(ledger)}
         with tarfile.open(_tar(self.folder, number)) as tar:
-            for row in wanted:
+            for row in rows:
                 outcome = outcomes[row.clip_id]
                 if row not in requested or outcome.status == "pending":
                     continue

@@ -1,9 +1,8 @@
-"""Fetching only the seconds that are asked for, from a server that sends parts of files.
+"""Download only the requested seconds, from a server that supports ranges.
 
-FFmpeg's demuxer reads the file through us and believes it to be here; each part that it wants and that has not come is
-asked for as a range, by the same paced way as everything else. FFmpeg itself never talks to the network, follows no
-address and opens no file. The packets from the key frame before the first second to the last are copied as they are;
-cutting to the second comes after, as for any file.
+FFmpeg's demuxer reads from `RemoteFile` as from a local file; each missing part is requested as a range, under the same
+rate limit as every request. FFmpeg itself never uses the network, follows an address or opens a file. The packets from
+the key frame before the first second to the last second are copied; they are cut to the second later, as any file.
 """
 
 import errno
@@ -20,22 +19,22 @@ from yt_dlp.networking import Request, Response
 from earshot.corpus.ledger import Refusal
 from earshot.download.cutting import CONTAINERS
 
-BLOCK = 1 << 16  # bytes that are kept or not, as one
-READ_THROUGH = 4  # blocks that are rather read and thrown away than asked for anew
-FIRST_RANGE = 4  # blocks; each range that goes on where the last one ended has twice as many
-LONGEST_RANGE = 128  # blocks, 8 MB; YouTube slows down what is longer than 10 MB
-LEAD = 1.0  # seconds before and after the section that come along: sound wants a running start
+BLOCK = 1 << 16  # bytes; the unit of storage
+READ_THROUGH = 4  # blocks; a gap up to this is read and kept rather than skipped by a new request
+FIRST_RANGE = 4  # blocks; each range that continues the last one is twice as long
+MAX_RANGE = 128  # blocks, 8 MB; YouTube slows down ranges above 10 MB
+LEAD = 1.0  # s before and after the section: audio decoding requires a lead-in
 
 
 class NoRanges(Exception):
-    """The server sends no parts of this file, or it is not one file: the whole has to come."""
+    """The server does not support ranges of this file, or it is not one file: download all of it."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Files that hold a video, or the packets of some seconds of it with the times that they have in the whole.
+    """Files that hold a video, or the packets of a section of it with their times in the whole.
 
-    Of a part, `origin` is the time at which the whole begins and `seconds` how long that lasts, where known.
+    For a section, `origin` is the time at which the whole starts and `seconds` the length of the whole, if known.
     """
 
     paths: list[Path]
@@ -46,7 +45,7 @@ class Section:
 def copy_section(
     downloader: YoutubeDL, formats: list[dict], folder: Path, start: float, end: float, megabytes: float
 ) -> Section:
-    """Copy the packets between `start` and `end`, in seconds after the whole begins, into a file for each format.
+    """Copy the packets between `start` and `end` (s after the start of the whole) into a file for each format.
 
     Raises NoRanges, Refusal as too-large or unreadable, and whatever the downloader raises.
     """
@@ -76,21 +75,21 @@ def copy_section(
 
 
 def _copy(media: Any, path: Path, first: float, last: float) -> None:
-    """Copy picture and sound from the key frame before `first` on, in seconds of the media's clock, until `last`."""
+    """Copy video and audio from the key frame before `first` until `last` (s on the media's clock)."""
     tracks = [*[s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic][:1]]
     tracks += media.streams.audio[:1]
     if not tracks:
-        raise Refusal("no-video", "neither picture nor sound")
+        raise Refusal("no-video", "neither video nor audio")
     media.seek(int(max(first, 0) * av.time_base))
     with av.open(str(path), "w", format="matroska") as out:
         copies = {track.index: out.add_stream_from_template(track) for track in tracks}
-        waiting = set(copies)
+        unfinished = set(copies)
         for packet in media.demux(tracks):
             if packet.dts is None:
                 continue
             if packet.dts * packet.time_base > last:
-                waiting.discard(packet.stream.index)
-                if not waiting:
+                unfinished.discard(packet.stream.index)
+                if not unfinished:
                     break
                 continue
             packet.stream = copies[packet.stream.index]
@@ -98,97 +97,99 @@ def _copy(media: Any, path: Path, first: float, last: float) -> None:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file on a server, of which comes what is read: once, in ranges, into a file of the same size with holes.
+    """A file on a server that downloads only what is read: once, in ranges, into a sparse local file.
 
-    Raises NoRanges where the server sends no ranges, and Refusal as too-large above `most` bytes.
+    Raises NoRanges if the server does not support ranges, and Refusal as too-large above `max_bytes`.
     """
 
-    def __init__(self, downloader: YoutubeDL, form: dict, here: Path, most: float) -> None:
+    def __init__(self, downloader: YoutubeDL, form: dict, local_path: Path, max_bytes: float) -> None:
         super().__init__()
-        self._downloader, self._form, self._most = downloader, form, most
-        self._here = open(here, "w+b")  # noqa: SIM115
+        self._downloader, self._form, self._max_bytes = downloader, form, max_bytes
+        self._local = open(local_path, "w+b")  # noqa: SIM115
         self._blocks: set[int] = set()
-        self._place = 0
-        self._answer: Response | None = None
-        self._next = self._last = 0  # blocks: the one that the answer gives next, and the first beyond it
+        self._position = 0
+        self._response: Response | None = None
+        self._next = self._last = 0  # blocks: the next one of the response, and the first after it
         self._length = FIRST_RANGE
         self.size = -1
-        self._ask(0)
+        self._request(0)
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def tell(self) -> int:
-        """Where the next byte is read."""
-        return self._place
+        """The position of the next byte."""
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go somewhere; nothing is asked for before it is read."""
-        self._place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence])
-        return self._place
+        """Set the position; reading makes the request."""
+        self._position = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence])
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes from here on; fewer at the end of a block."""
-        if self._place >= self.size or not size:
+        """At most `size` bytes; fewer at the end of a block."""
+        if self._position >= self.size or not size:
             return b""
-        block = self._place // BLOCK
+        block = self._position // BLOCK
         if block not in self._blocks:
             self._get(block)
-        length = min((block + 1) * BLOCK, self.size) - self._place
-        self._here.seek(self._place)
-        data = self._here.read(min(size, length) if size > 0 else length)
-        self._place += len(data)
+        length = min((block + 1) * BLOCK, self.size) - self._position
+        self._local.seek(self._position)
+        data = self._local.read(min(size, length) if size > 0 else length)
+        self._position += len(data)
         return data
 
     def close(self) -> None:
-        """Hang up."""
-        if self._answer:
-            self._answer.close()
-        self._here.close()
+        """Close the connection and the file."""
+        if self._response:
+            self._response.close()
+        self._local.close()
         super().close()
 
     def _get(self, block: int) -> None:
         if not self._next <= block <= min(self._next + READ_THROUGH, self._last - 1):
-            self._ask(block)
+            self._request(block)
         while self._next <= block:
             length = min(BLOCK, self.size - self._next * BLOCK)
-            data = b"".join(_exactly(self._answer, length))
-            self._here.seek(self._next * BLOCK)
-            self._here.write(data)
+            data = b"".join(_exactly(self._response, length))
+            self._local.seek(self._next * BLOCK)
+            self._local.write(data)
             self._blocks.add(self._next)
             self._next += 1
-        if len(self._blocks) * BLOCK > self._most:
-            raise Refusal("too-large", f"more than {self._most / 1e6:g} MB are wanted of it")
+        if len(self._blocks) * BLOCK > self._max_bytes:
+            raise Refusal("too-large", f"more than {self._max_bytes / 1e6:g} MB are required of it")
 
-    def _ask(self, block: int) -> None:
-        """Ask for a range that begins with a block; what it says of itself must be that."""
-        if self._answer:
-            self._answer.close()
-        goes_on = self._last and block == self._last
-        self._length = min(2 * self._length, LONGEST_RANGE) if goes_on else FIRST_RANGE
+    def _request(self, block: int) -> None:
+        """Request a range that begins with a block; raises NoRanges if the response is another range."""
+        if self._response:
+            self._response.close()
+        continues = self._last and block == self._last
+        self._length = min(2 * self._length, MAX_RANGE) if continues else FIRST_RANGE
         first, last = block * BLOCK, (block + self._length) * BLOCK - 1
         last = last if self.size < 0 else min(last, self.size - 1)
         headers = {**(self._form.get("http_headers") or {}), "Accept-Encoding": "identity"}
         request = Request(self._form["url"], headers=headers | {"Range": f"bytes={first}-{last}"})
-        self._answer = self._downloader.urlopen(request)
-        told, _, size = (self._answer.get_header("Content-Range") or "").removeprefix("bytes ").partition("/")
-        if self._answer.status != 206 or not told.startswith(f"{first}-") or not size.isdigit():
+        self._response = self._downloader.urlopen(request)
+        content_range, _, size = (
+            (self._response.get_header("Content-Range") or "").removeprefix("bytes ").partition("/")
+        )
+        if self._response.status != 206 or not content_range.startswith(f"{first}-") or not size.isdigit():
             raise NoRanges
         if self.size not in (-1, int(size)):
-            raise Refusal("network", f"the file had {self.size} bytes and has {size} now")
+            raise Refusal("network", f"the size of the file changed from {self.size} to {size} bytes")
         self.size = int(size)
         self._next, self._last = block, -(-min(last + 1, self.size) // BLOCK)
 
 
-def _exactly(answer: Response, length: int) -> Iterator[bytes]:
+def _exactly(response: Response, length: int) -> Iterator[bytes]:
     while length > 0:
-        data = answer.read(length)
+        data = response.read(length)
         if not data:
-            raise Refusal("network", f"{length} bytes are missing of what was announced")
+            raise Refusal("network", f"{length} of the announced bytes are missing")
         length -= len(data)
         yield data

@@ -1,10 +1,10 @@
-"""Published lists by name: a small file says where a list is had and what its checksum is, and stands for the manifest.
+"""Published lists: a small JSON file gives the address and the checksum of a list, and takes the place of a manifest.
 
     {"about": "...", "lists": [{"address": "https://...", "sha256": "...", "bytes": 1211931}]}
 
-`lists` are read one after another. `starts`, of AVE alone, are the lists of AudioSet that say where its clips begin.
-The lists wait in a folder of their own, so that they are fetched once. What comes is believed only when it has the
-checksum; where none is known (null), the one that was found is told and recorded, to be put into the file.
+`lists` are read one after another. `starts`, only for AVE, are AudioSet's lists, which give the start of each clip.
+Lists are cached in a folder, so each is fetched once. A list must match its checksum; if that is unknown (null), the
+program prints and records the actual one, so that you can add it to the file.
 """
 
 import fcntl
@@ -30,15 +30,15 @@ from earshot.download.rate_limit import named_time
 from earshot.pipeline.settings import settings
 
 SUFFIX = ".json"
-LIST_BYTES = 1 << 30  # the most that a list of unknown length may have; AudioSet's longest has some 100 MB
-FILE_BYTES = 1 << 20  # the most that the file which names the lists may have
-SILENCE_SECONDS = 30.0  # that a server may keep quiet
-LIST_SECONDS = 1800.0  # that a list may take, however slowly it drips
+LIST_BYTES = 1 << 30  # maximum size of a list of unknown length; AudioSet's largest has some 100 MB
+FILE_BYTES = 1 << 20  # maximum size of the file that names the lists
+READ_TIMEOUT_SECONDS = 30.0  # without a byte from the server
+LIST_SECONDS = 1800.0  # in total for one list
 TRIES = 4
-PAUSE_SECONDS = 1.0  # before the second try, then twice as long each time
-LONGEST_PAUSE = 60.0  # seconds that a server may ask to wait, here
+PAUSE_SECONDS = 1.0  # before the second try; doubles each time
+MAX_PAUSE_SECONDS = 60.0  # s; the longest Retry-After that is obeyed here
 REDIRECTS = 5
-PIECE = 1 << 16  # bytes
+CHUNK_BYTES = 1 << 16  # bytes
 
 
 class _Strict(BaseModel):
@@ -46,7 +46,7 @@ class _Strict(BaseModel):
 
 
 class ListFile(_Strict):
-    """One list: its address, and the checksum and length that it must have where they are known."""
+    """One list: its address, and its checksum and length if known."""
 
     address: Annotated[str, Field(pattern=r"^https?://[^\s/]+/")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
@@ -54,7 +54,7 @@ class ListFile(_Strict):
 
 
 class Published(_Strict):
-    """What a file under manifests/ says."""
+    """The content of a file under manifests/."""
 
     about: str
     lists: Annotated[tuple[ListFile, ...], Field(min_length=1, strict=False)]
@@ -62,30 +62,30 @@ class Published(_Strict):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A list that was fetched: where it came from, where it is, and what it turned out to be."""
+class FetchedList:
+    """A fetched list: its address, its file, and its actual checksum and length."""
 
     address: str
     file: Path
     sha256: str
     bytes: int
-    is_known: bool  # by its checksum
+    is_known: bool  # whether the file gives its checksum
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest that a run works from: one file, or the lists that a file of published lists names.
+    """The manifest of a run: one file, or the lists that a file of published lists names.
 
-    `file` is what the user named, for messages, and local paths start from its folder.
+    `file` is the file that the user gave, for messages; local paths start from its folder.
     """
 
     file: Path
-    lists: tuple[Found, ...] = ()
-    starts: tuple[Found, ...] = ()
+    lists: tuple[FetchedList, ...] = ()
+    starts: tuple[FetchedList, ...] = ()
 
     @property
     def is_published(self) -> bool:
-        """Whether the rows are somebody else's list, which its user cannot mend."""
+        """Whether the rows are a published list, which the user cannot edit."""
         return bool(self.lists)
 
     def rows(self) -> Iterator[tuple[int, ManifestRow]]:
@@ -95,26 +95,26 @@ class Manifest:
         """
         if not self.is_published:
             yield from numbered_rows(self.file)
-        for found in self.lists:
+        for fetched in self.lists:
             if self.starts:
-                yield from read_ave(found.file, [start.file for start in self.starts])
+                yield from read_ave(fetched.file, [start.file for start in self.starts])
             else:
-                yield from numbered_rows(found.file)
+                yield from numbered_rows(fetched.file)
 
     def unknown(self) -> list[str]:
-        """What to tell of each list whose checksum is not in the file."""
+        """A message for each list whose checksum is not in the file."""
         return [
-            f"{self.file}: no checksum is known of {found.address}; {found.bytes:,} bytes came with the sha256 "
-            f"{found.sha256}: look at {found.file}, and put both into the file, so that no other list is taken for it"
-            for found in (*self.lists, *self.starts)
-            if not found.is_known
+            f"{self.file}: no checksum is known of {fetched.address}; received {fetched.bytes:,} bytes with the sha256 "
+            f"{fetched.sha256}: check {fetched.file} and add both values to the file, to detect a changed list"
+            for fetched in (*self.lists, *self.starts)
+            if not fetched.is_known
         ]
 
     def write_lists(self, folder: Path) -> None:
-        """Put address, sha256 and length of each list beside the clips, as lists.json; nothing for a file."""
+        """Write address, sha256 and length of each published list to lists.json beside the clips."""
         lists = [
-            {"address": found.address, "sha256": found.sha256, "bytes": found.bytes}
-            for found in (*self.lists, *self.starts)
+            {"address": fetched.address, "sha256": fetched.sha256, "bytes": fetched.bytes}
+            for fetched in (*self.lists, *self.starts)
         ]
         if lists:
             with write_atomically(folder / "lists.json") as temporary_path:
@@ -122,10 +122,10 @@ class Manifest:
 
 
 def open_manifest(path: Path, folder: Path) -> Manifest:
-    """The manifest at a path; lists that it only names are fetched into `folder`, once.
+    """The manifest at a path; published lists that it names are fetched into `folder` once.
 
-    Raises EarshotError where there is none, for a file of published lists that is none, and for a list that cannot be
-    had or is not the one that is named.
+    Raises EarshotError if there is none, if a file of published lists is invalid, and if a list cannot be fetched or
+    has another checksum.
     """
     file = manifest_file(path)
     if file.suffix.lower() != SUFFIX:
@@ -139,12 +139,12 @@ def open_manifest(path: Path, folder: Path) -> Manifest:
 
 
 def read_published(file: Path) -> Published:
-    """What a file of published lists says.
+    """Read a file of published lists.
 
-    Raises EarshotError for a file that is none, naming the field.
+    Raises EarshotError, with the field, if the file is invalid.
     """
     if file.stat().st_size > FILE_BYTES:
-        raise EarshotError(f"{file}: larger than {FILE_BYTES:,} bytes; wanted a file such as manifests/ave.json")
+        raise EarshotError(f"{file}: larger than {FILE_BYTES:,} bytes; expected a file such as manifests/ave.json")
     try:
         return Published.model_validate_json(file.read_bytes())
     except ValidationError as error:
@@ -153,13 +153,13 @@ def read_published(file: Path) -> Published:
         raise EarshotError(f"{file}: {field}: {first['msg']}; compare with manifests/audioset-balanced.json") from None
 
 
-def fetch_list(file: Path, listed: ListFile, folder: Path) -> Found:
-    """A list, fetched into `folder` unless it is there; `file` is what names it.
+def fetch_list(file: Path, listed: ListFile, folder: Path) -> FetchedList:
+    """Fetch a list that `file` names into `folder`, unless it is there.
 
-    A list with a checksum is taken up where it broke off. One without is kept as it came first: remove it to have it
-    fetched again.
+    An interrupted list with a checksum is resumed. A list without a checksum is never replaced: remove it to fetch it
+    again.
 
-    Raises EarshotError where it cannot be had, or is not the one that is named.
+    Raises EarshotError if the list cannot be fetched or has another checksum.
     """
     folder.mkdir(parents=True, exist_ok=True)
     last = re.sub(r"[^\w.-]+", "-", unquote(PurePosixPath(urlsplit(listed.address).path).name), flags=re.ASCII)
@@ -167,64 +167,64 @@ def fetch_list(file: Path, listed: ListFile, folder: Path) -> Found:
     target = folder / f"{key[:24]}-{last[-60:] or 'list'}"
     part = folder / f".{target.name}.part"
     with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may want the same list
-        if target.is_file() and (kept := _found(listed, target)):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may fetch the same list
+        if target.is_file() and (kept := _expected_list(listed, target)):
             return kept
-        # What broke off may be of another list than the rest: only then a second try can end better.
+        # The first part may belong to an older version of the list: only then can a second try succeed.
         for _ in range(2 if part.exists() else 1):
             _fetch(file, listed, part)
             os.replace(part, target)
-            if found := _found(listed, target):
-                return found
-            came = _look(listed, target)
+            if fetched := _expected_list(listed, target):
+                return fetched
+            actual = _describe(listed, target)
             target.unlink()
     raise EarshotError(
-        f"{file}: {listed.address} gave {came.bytes:,} bytes with the sha256 {came.sha256}, wanted {listed.sha256}: "
-        "the list is another one now; look at it before you put its checksum into the file"
+        f"{file}: {listed.address} gave {actual.bytes:,} bytes with the sha256 {actual.sha256}, expected "
+        f"{listed.sha256}: the list has changed; check it before you put its checksum into the file"
     )
 
 
-def _found(listed: ListFile, target: Path) -> Found | None:
-    """The list at hand, or None if it is not the one that is named."""
-    found = _look(listed, target)
-    return found if listed.sha256 in (None, found.sha256) else None
+def _expected_list(listed: ListFile, target: Path) -> FetchedList | None:
+    """The fetched list, or None if its checksum is wrong."""
+    fetched = _describe(listed, target)
+    return fetched if listed.sha256 in (None, fetched.sha256) else None
 
 
-def _look(listed: ListFile, target: Path) -> Found:
+def _describe(listed: ListFile, target: Path) -> FetchedList:
     with open(target, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Found(listed.address, target, digest, target.stat().st_size, listed.sha256 is not None)
+    return FetchedList(listed.address, target, digest, target.stat().st_size, listed.sha256 is not None)
 
 
 def _fetch(file: Path, listed: ListFile, part: Path) -> None:
-    """All of a list into `part`, from where it broke off if its checksum would tell that the pieces do not fit."""
+    """Fetch a list into `part`; resumes an interrupted one only if a checksum can detect a mismatch."""
     if listed.sha256 is None:
         part.unlink(missing_ok=True)
     deadline = time.monotonic() + LIST_SECONDS
     for attempt in range(TRIES):
         try:
             with open(part, "ab") as temporary_path:
-                _ask(file, listed, temporary_path, deadline)
+                _request(file, listed, temporary_path, deadline)
             return
-        except _Passing as passing:
-            if attempt + 1 == TRIES or time.monotonic() + passing.pause > deadline:
+        except _TemporaryFailure as failure:
+            if attempt + 1 == TRIES or time.monotonic() + failure.pause > deadline:
                 raise EarshotError(
-                    f"{file}: {listed.address} cannot be fetched ({passing}); run again later, or have the list by "
-                    "other means and name it as corpus.manifest"
+                    f"{file}: {listed.address} cannot be fetched ({failure}); run again later, or get the "
+                    "list by other means and set corpus.manifest to it"
                 ) from None
-            time.sleep(max(passing.pause, PAUSE_SECONDS * 2**attempt))
+            time.sleep(max(failure.pause, PAUSE_SECONDS * 2**attempt))
 
 
-class _Passing(Exception):
-    """A failure that may pass, and the seconds to wait before the next try."""
+class _TemporaryFailure(Exception):
+    """A temporary failure, and the seconds to wait before the next try."""
 
-    def __init__(self, words: str, pause: float = 0.0) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, pause: float = 0.0) -> None:
+        super().__init__(message)
         self.pause = pause
 
 
-def _ask(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: float) -> None:
-    """One request for what is missing; raises _Passing for what may pass, EarshotError for what does not."""
+def _request(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: float) -> None:
+    """Request the missing bytes; raises _TemporaryFailure, or EarshotError for a permanent failure."""
     have = temporary_path.tell()
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.Session() as session:
@@ -232,38 +232,40 @@ def _ask(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: float
         if proxy := settings().proxy:
             session.proxies.update(dict.fromkeys(("http", "https"), proxy))
         try:
-            with session.get(listed.address, headers=headers, stream=True, timeout=SILENCE_SECONDS) as answer:
-                if answer.status_code in (200, 416):  # the whole list; or less of it than is here
+            with session.get(listed.address, headers=headers, stream=True, timeout=READ_TIMEOUT_SECONDS) as response:
+                if response.status_code in (200, 416):  # the whole list; or the list is shorter than this file
                     temporary_path.truncate(0)
-                _check_status(file, listed, answer)
-                _keep(file, listed, answer, temporary_path, deadline)
+                _check_status(file, listed, response)
+                _save(file, listed, response, temporary_path, deadline)
         except (requests.TooManyRedirects, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
             why = str(error)[:200]
-            raise EarshotError(f"{file}: {listed.address} leads nowhere ({why}); mend the address") from None
+            raise EarshotError(
+                f"{file}: {listed.address} cannot be requested ({why}); correct the address in the file"
+            ) from None
         except requests.RequestException as error:
-            raise _Passing(str(error)[:200]) from None
+            raise _TemporaryFailure(str(error)[:200]) from None
 
 
-def _check_status(file: Path, listed: ListFile, answer: requests.Response) -> None:
-    status = answer.status_code
+def _check_status(file: Path, listed: ListFile, response: requests.Response) -> None:
+    status = response.status_code
     if status in (408, 416, 429) or status >= 500:
         now = time.time()
-        until = named_time(answer.headers.get("Retry-After"), now) or now
-        raise _Passing(f"it answers {status}", min(until - now, LONGEST_PAUSE))
+        until = named_time(response.headers.get("Retry-After"), now) or now
+        raise _TemporaryFailure(f"it answers {status}", min(until - now, MAX_PAUSE_SECONDS))
     if status not in (200, 206):
         raise EarshotError(
-            f"{file}: {listed.address} answers {status}; have the list by other means and name it as corpus.manifest"
+            f"{file}: {listed.address} answers {status}; get the list by other means and set corpus.manifest to it"
         )
 
 
-def _keep(file: Path, listed: ListFile, answer: requests.Response, temporary_path: BinaryIO, deadline: float) -> None:
-    most = listed.bytes or LIST_BYTES
-    for piece in answer.iter_content(PIECE):
-        if temporary_path.tell() + len(piece) > most:
+def _save(file: Path, listed: ListFile, response: requests.Response, temporary_path: BinaryIO, deadline: float) -> None:
+    max_bytes = listed.bytes or LIST_BYTES
+    for chunk in response.iter_content(CHUNK_BYTES):
+        if temporary_path.tell() + len(chunk) > max_bytes:
             temporary_path.truncate(0)
             raise EarshotError(
-                f"{file}: {listed.address} gives more than {most:,} bytes; it is another list now, or none: look at it"
+                f"{file}: {listed.address} gives more than {max_bytes:,} bytes, so it is another list; check it"
             )
-        temporary_path.write(piece)
+        temporary_path.write(chunk)
         if time.monotonic() > deadline:
-            raise EarshotError(f"{file}: {listed.address} took more than {LIST_SECONDS:g} s; run again and it goes on")
+            raise EarshotError(f"{file}: {listed.address} took more than {LIST_SECONDS:g} s; run again to continue")

@@ -1,11 +1,10 @@
-"""How fast a site is asked, and when not at all: shared by every worker and machine with the same scratch folder.
+"""The rate of requests to each site, shared by all workers and machines with the same scratch folder.
 
-Each request to a host needs a permit, whatever it is for: a page, an API, a redirect, a part of a file. Two permits of
-a host are never nearer than an hour divided by the budget, so that no hour holds more than the budget, and up to a
-fifth further apart, by chance. A site that limits or blocks is not asked again before the time that it names, or else
-before a back-off that doubles with every failure in a row; then a single visit tries it for all. What is known of the
-hosts is one SQLite file, so that it outlives kills and runs; machines need clocks that agree and locks that hold across
-them.
+Each request to a host requires a permit: for a page, an API, a redirect or a part of a file. The time between two
+permits of a host is at least an hour divided by the budget, so that no hour exceeds the budget, plus a random fifth at
+most. If a site limits or blocks us, it gets no request before the time that it names, or else during a back-off that
+doubles with every consecutive failure; then a single visit tests it for all workers. One SQLite file stores the state
+of all hosts, so that it survives kills and runs; the machines require synchronized clocks and shared file locks.
 """
 
 import contextlib
@@ -26,45 +25,45 @@ from earshot.core.subprocess_pool import pause
 from earshot.corpus.ledger import Refusal
 from earshot.pipeline.settings import settings
 
-JITTER = 0.2  # of the time between two requests
-LONGEST_SLEEP = 5.0  # seconds after which one that waits looks again whether the site has been freed
-LONGEST_NAMED = 86400.0  # seconds; no site is believed that asks for longer
-LONGEST_BACKOFF = 60  # times the first back-off of a limit: an hour after a minute
-LOCK_SECONDS = 60.0  # that the file may be held by others
-MAX_FAILURES = 6  # in a row, of a site that has never given anything, after which it is told of
+JITTER = 0.2  # random part of the time between two requests
+MAX_SLEEP_SECONDS = 5.0  # s; a waiting visit checks this often whether the site accepts requests again
+MAX_NAMED_SECONDS = 86400.0  # s; a longer Retry-After is shortened to this
+MAX_BACKOFF = 60  # times the first back-off: an hour after a minute
+LOCK_SECONDS = 60.0  # for other processes to release the file
+MAX_FAILURES = 6  # consecutive failures after which a site that has never given a video is reported
 
 
 @dataclass(frozen=True)
-class Failing:
-    """A way to fail: the first back-off, in those of a limit, and how many failures in a row are still no pattern."""
+class FailureKind:
+    """A kind of failure: its first back-off, in multiples of `backoff`, and how many in a row are tolerated."""
 
     backoff: float
-    spared: int
+    tolerated: int
 
 
-# One video in error says little of its site; one bot check or one 429 says all of it.
-FAILING = {
-    "network": Failing(0.1, 4),
-    "rate-limited": Failing(1.0, 0),
-    "blocked": Failing(10.0, 0),
-    "forbidden": Failing(10.0, 2),  # one video may be forbidden for good; several in a row are a block
+# A failed video tells little about its site; a single bot check or 429 is conclusive.
+FAILURE_KINDS = {
+    "network": FailureKind(0.1, 4),
+    "rate-limited": FailureKind(1.0, 0),
+    "blocked": FailureKind(10.0, 0),
+    "forbidden": FailureKind(10.0, 2),  # a single video may be forbidden permanently; several in a row are a block
 }
 
 TABLE = """CREATE TABLE IF NOT EXISTS hosts (
     host TEXT PRIMARY KEY,
     next REAL NOT NULL DEFAULT 0,       -- no request before this time
-    until REAL NOT NULL DEFAULT 0,      -- held: no request before this time; 0 where it is not
+    until REAL NOT NULL DEFAULT 0,      -- limited: no request before this time; 0 if not limited
     since REAL NOT NULL DEFAULT 0,      -- when the back-off was decided
-    reason TEXT NOT NULL DEFAULT '',    -- of holding it
+    reason TEXT NOT NULL DEFAULT '',    -- of the limit
     failures INTEGER NOT NULL DEFAULT 0,  -- in a row
-    trying TEXT NOT NULL DEFAULT '',    -- the visit that tries, alone, whether it gives again
-    given TEXT NOT NULL DEFAULT ''      -- the address that it gave last
+    trying TEXT NOT NULL DEFAULT '',    -- the single visit that tests the site after a back-off
+    given TEXT NOT NULL DEFAULT ''      -- the last address that it gave
 )"""
 
 
 @dataclass
 class Host:
-    """What is known of one host: a row of the table, whose columns are described there."""
+    """The state of one host: a row of the table, which describes the columns."""
 
     host: str
     next: float = 0.0
@@ -77,16 +76,16 @@ class Host:
 
 
 class RateLimited(Refusal):
-    """A host that is not asked now, for the reason of an earlier answer."""
+    """A host that gets no request now, because of an earlier response."""
 
 
 @dataclass(frozen=True)
 class RateLimiter:
-    """The rules, and the file where everybody keeps to them.
+    """The rate limits, and the file that shares their state.
 
-    `requests_per_hour` is the budget of each host (0: no limit), `backoff` the seconds not to ask after a first limit
-    that names no time, `patience` the seconds that are waited for a held site before its clips are left pending. `now`
-    and `sleep` are the clock, which all who share the file share.
+    `requests_per_hour` is the budget of each host (0: no limit), `backoff` the first pause (s) after a limit that names
+    no time, `patience` the time (s) to wait for a limited site before its clips stay pending. `now` and `sleep` are the
+    clock, which all users of the file share.
     """
 
     file: Path
@@ -98,43 +97,43 @@ class RateLimiter:
 
     @classmethod
     def shared(cls, folder: Path) -> "RateLimiter":
-        """The pace of all runs with this scratch folder, as the settings have it."""
-        now = settings()
-        return cls(folder / "pace.sqlite", now.requests_per_hour, now.backoff, now.patience)
+        """The rate limiter of all runs with this scratch folder, from the settings."""
+        own = settings()
+        return cls(folder / "pace.sqlite", own.requests_per_hour, own.backoff, own.patience)
 
     def check(self) -> None:
-        """Raise EarshotError where the file is not one of ours, as after a power cut."""
+        """Raise EarshotError if the file is damaged, as after a power cut."""
         try:
             with self._changing("example.org"):
                 pass
         except sqlite3.Error as error:
             raise EarshotError(
-                f"{self.file}: {error}; it holds when each site may be asked next: wait for an hour and remove it"
+                f"{self.file}: {error}; it stores when each site accepts the next request: wait an hour and remove it"
             ) from None
 
     def visit(self, address: str) -> "Visit":
         """A visit to the site of an address, to fetch one video."""
         return Visit(self, site_of(address))
 
-    def held(self) -> dict[str, Host]:
-        """The hosts that are not to be asked now, by name."""
+    def limited(self) -> dict[str, Host]:
+        """The hosts that get no requests now, by name."""
         return self._where("until > ? AND trying = ''", self.now())
 
     def never_succeeded(self) -> dict[str, Host]:
-        """The sites that were tried many times and have never given anything, by name."""
+        """The sites that failed many times and have never given a video, by name."""
         return self._where("given = '' AND failures >= ?", MAX_FAILURES)
 
-    def too_long(self, host: Host) -> bool:
-        """Whether a host is held for longer than is waited for."""
+    def exceeds_patience(self, host: Host) -> bool:
+        """Whether a host is limited for longer than the patience."""
         return host.until - self.now() > self.patience
 
-    def given(self, site: str) -> str | None:
-        """The address that a site gave last, if it gave any."""
+    def known_good(self, site: str) -> str | None:
+        """The last address that a site gave, if any."""
         with self._changing(site) as host:
             return host.given or None
 
     def _where(self, condition: str, value: float) -> dict[str, Host]:
-        """The hosts of which a condition with one value holds, by name."""
+        """The hosts that satisfy a condition with one value, by name."""
         if not self.file.exists():
             return {}
         with self._connected() as table:
@@ -146,7 +145,7 @@ class RateLimiter:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with contextlib.closing(sqlite3.connect(self.file, LOCK_SECONDS, isolation_level=None)) as table:
-                # A killed process harms nothing; only a power cut could, and flushing would take 30 ms a request.
+                # A killed process does no damage; only a power cut could, and flushing takes 30 ms for each request.
                 table.execute("PRAGMA synchronous=OFF")
                 table.execute(TABLE)
                 yield table
@@ -157,7 +156,7 @@ class RateLimiter:
 
     @contextlib.contextmanager
     def _changing(self, name: str) -> Iterator[Host]:
-        """What is known of a host, to look at and to change, while nobody else can."""
+        """The state of a host, locked for reading and changing."""
         with self._connected() as table:
             table.execute("BEGIN IMMEDIATE")
             row = table.execute("SELECT * FROM hosts WHERE host = ?", [name]).fetchone()
@@ -169,30 +168,30 @@ class RateLimiter:
 
 
 class Visit:
-    """One try to fetch one video: asks for permits, heeds what servers answer, and tells how it ended.
+    """One attempt to fetch one video: it obtains permits, records responses, and records the result.
 
-    The site is the host of the address; its media may lie on other hosts, each with a budget of its own.
-    `trouble` is the reason of the last answer that was no success, if any.
+    The site is the host of the address; its media may be on other hosts, each with its own budget. `trouble` is the
+    reason of the last unsuccessful response, if any.
     """
 
     def __init__(self, limiter: RateLimiter, site: str) -> None:
         self.limiter, self.site = limiter, site
         self.trouble: str | None = None
         self._name = uuid.uuid4().hex
-        self._began = 0.0  # when the first request left
-        self._named = 0.0  # until when a server wants no request, by its own words
-        self._held = False
+        self._began = 0.0  # time of the first request
+        self._named = 0.0  # end of the time that a server named in Retry-After
+        self._was_limited = False
 
     def permit(self, host: str) -> None:
-        """Wait until a request to `host` may leave.
+        """Wait for the permit of a request to `host`.
 
-        Raises Held where that would take longer than the patience.
+        Raises RateLimited if that would take longer than the patience.
         """
         while (seconds := self._wait(host)) > 0:
-            self.limiter.sleep(min(seconds, LONGEST_SLEEP))
+            self.limiter.sleep(min(seconds, MAX_SLEEP_SECONDS))
 
     def record_response(self, host: str, status: int, retry_after: str | None) -> None:
-        """Take note of an answer of `host`: its HTTP status, and its Retry-After header where it has one."""
+        """Record a response of `host`: its HTTP status, and its Retry-After header if any."""
         if status < 400:
             return
         limits = {429: "rate-limited", 403: "forbidden", 408: "network"}
@@ -206,50 +205,48 @@ class Visit:
             known.reason = "network" if status >= 500 else "rate-limited"
 
     def record_success(self, address: str) -> None:
-        """The site gave the video behind `address`: it is well."""
+        """Record that the site gave the video at `address`."""
         with self.limiter._changing(self.site) as host:
             host.given = address
             if self._began < host.since and host.trying != self._name:
-                return  # it went wrong since
+                return  # it failed since then
             if host.trying == self._name or host.until <= self.limiter.now():
                 host.until = 0.0
             host.failures, host.trying = 0, ""
 
-    def failed(self, reason: str) -> None:
-        """The visit ended without a video. Reasons that say nothing of the site's health leave it as it was."""
-        failing = FAILING.get(reason)
+    def record_failure(self, reason: str) -> None:
+        """Record a visit without a video. Reasons that do not concern the site change nothing."""
+        kind = FAILURE_KINDS.get(reason)
         with self.limiter._changing(self.site) as host:
-            tried = host.trying == self._name
-            if tried:
+            tested = host.trying == self._name
+            if tested:
                 host.until, host.trying = self.limiter.now(), ""
-            if self._held or not failing or (self._began < host.since and not tried):
-                return  # nothing new: it was not asked, or what others have seen already
+            if self._was_limited or not kind or (self._began < host.since and not tested):
+                return  # nothing new: no request was made, or others have recorded this failure
             host.failures += 1
-            rounds = host.failures - failing.spared - (1 if self._named else 0)  # the first time it is believed
-            wait = (
-                min(2.0 ** (rounds - 1) * failing.backoff, LONGEST_BACKOFF) * self.limiter.backoff if rounds > 0 else 0
-            )
+            rounds = host.failures - kind.tolerated - (1 if self._named else 0)  # the first time counts as named
+            wait = min(2.0 ** (rounds - 1) * kind.backoff, MAX_BACKOFF) * self.limiter.backoff if rounds > 0 else 0
             until = max(self._named, self.limiter.now() + wait * random.uniform(1, 1 + JITTER))
             if wait or self._named:
                 host.until, host.since = max(host.until, until), self.limiter.now()
                 host.reason = "blocked" if reason == "forbidden" else reason
 
-    def suspects(self, reason: str) -> bool:
-        """Whether with one more failure for this reason the site would be held, though it may be its videos alone."""
-        if self._held or self._named or not (failing := FAILING.get(reason)) or not failing.spared:
+    def is_ambiguous(self, reason: str) -> bool:
+        """Whether one more failure for this reason would limit the site, although only its videos may be at fault."""
+        if self._was_limited or self._named or not (kind := FAILURE_KINDS.get(reason)) or not kind.tolerated:
             return False
         with self.limiter._changing(self.site) as host:
-            return bool(host.given) and host.failures >= failing.spared
+            return bool(host.given) and host.failures >= kind.tolerated
 
     def _wait(self, name: str) -> float:
-        """Seconds until `name` may be asked; where it is 0, the permit is given."""
+        """Seconds until `name` accepts a request; at 0 the permit is given."""
         with self.limiter._changing(name) as host:
             now = self.limiter.now()
-            held = 0.0 if host.trying == self._name else host.until - now
-            if held > self.limiter.patience:
-                self._held = True
-                raise RateLimited(host.reason, f"{name} is not asked again before {clock(host.until)}")
-            wait = max(0.0, held, host.next - now)
+            limit = 0.0 if host.trying == self._name else host.until - now
+            if limit > self.limiter.patience:
+                self._was_limited = True
+                raise RateLimited(host.reason, f"no request to {name} before {clock(host.until)}")
+            wait = max(0.0, limit, host.next - now)
             if not wait:
                 self._take(host, now)
             return wait
@@ -259,14 +256,14 @@ class Visit:
         if self.limiter.requests_per_hour:
             host.next = now + 3600 / self.limiter.requests_per_hour * random.uniform(1, 1 + JITTER)
         if host.until and host.failures and host.host == self.site:
-            # The back-off is over. This visit tries for all, who wait for it, though not for ever: it may be killed.
+            # The back-off is over. This visit tests the site; the others wait, but not for ever: it may be killed.
             host.trying, host.until = self._name, now + self.limiter.backoff
 
 
 def site_of(address: str) -> str:
-    """The host of an address, with its port where it names one, in lower case.
+    """The host of an address, with its port if given, in lower case.
 
-    Raises ValueError for an address that has none.
+    Raises ValueError for an address without a host.
     """
     parts = urlsplit(address)
     host = (parts.hostname or "").removesuffix(".")
@@ -276,15 +273,15 @@ def site_of(address: str) -> str:
 
 
 def named_time(retry_after: str | None, now: float) -> float | None:
-    """When a Retry-After header, in seconds or as a date, ends; None where it names no time to come, at most a day."""
+    """The end of a Retry-After header (seconds or a date), at most a day ahead; None if it names no future time."""
     text = (retry_after or "").strip()
     try:
         until = now + int(text) if text.isdigit() else email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):
         return None
-    return min(until, now + LONGEST_NAMED) if until > now else None
+    return min(until, now + MAX_NAMED_SECONDS) if until > now else None
 
 
 def clock(when: float) -> str:
-    """A time as users read it, with its date, on this machine's clock; rounded up to a minute."""
+    """A local date and time for users, rounded up to a minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(when + 59))

@@ -1,8 +1,8 @@
-"""Dealing the rows of a manifest into shards, before anything is asked for.
+"""Divide the rows of a manifest into shards, before any request.
 
-Rows of one source come next to each other and into one shard, so that the source is fetched once; sources keep the
-order of the manifest, and rows the order within their source. The rows wait in a file meanwhile: in memory a row is a
-few hashes and offsets, whatever it holds.
+Rows of one source are adjacent and in one shard, so that the source is fetched once. Sources keep the order of the
+manifest, and rows their order within a source. The rows are spooled to a file; in memory each row is a few hashes and
+offsets.
 """
 
 import os
@@ -23,24 +23,23 @@ from earshot.corpus.manifest import ManifestRow, is_parquet
 from earshot.corpus.requested import row_of, row_text
 from earshot.corpus.selection import Selection
 
-if TYPE_CHECKING:  # which needs the libraries of the network, and processes that read shards do not
+if TYPE_CHECKING:  # importing it requires network libraries, which processes that read shards do not need
     from earshot.download.published import Manifest
 
 
-def deal(manifest: "Manifest", folder: Path, size: int, selection: Selection | None = None) -> int:
-    """Deal the selected rows of a manifest into files of at most `size` rows, a file a shard; return their number.
+def write_shard_lists(manifest: "Manifest", folder: Path, size: int, selection: Selection | None = None) -> int:
+    """Write the selected rows of a manifest to files of at most `size` rows, one for each shard; return their number.
 
-    A source with more rows than `size` is split. Rows of a published list that ask for one clip again are joined, with
-    all annotations.
+    A source with more rows than `size` is split. Duplicate rows of a published list become one, with all annotations.
 
-    Raises EarshotError for a row that cannot be understood, for a manifest without rows, as `Selection.check` does, and
-    for a clip that a list of the user's own asks for twice.
+    Raises EarshotError for an invalid row, for a manifest without rows, as `Selection.check` does, and for duplicate
+    rows of the user's own list.
     """
     selection = selection or Selection()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         rows = _spool(manifest, selection, file)
-        order, lengths = merged(rows.chosen(selection.clips), np.frombuffer(rows.sources, np.uint64))
+        order, lengths = merge_sources(rows.select(selection.clips), np.frombuffer(rows.sources, np.uint64))
         begin = number = 0
         for number, count in enumerate(shard_sizes(lengths, size), 1):
             with write_atomically(folder / f"{shard_name(number - 1)}.jsonl") as temporary_path:
@@ -49,25 +48,27 @@ def deal(manifest: "Manifest", folder: Path, size: int, selection: Selection | N
     return number
 
 
-def merged(chosen: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen rows, those of one source next to each other.
+def merge_sources(selected: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The selected rows, with those of one source adjacent.
 
     Args:
-        chosen: positions of rows, rising, (rows,).
-        sources: the source of every row as a number, chosen or not.
+        selected: positions of rows, ascending, (rows,).
+        sources: the source of every row as a number, also of rows that are not selected.
 
     Returns:
         The positions in their new order, (rows,), and the number of rows of each source, (sources,).
     """
-    _, first, source = np.unique(sources[chosen], return_index=True, return_inverse=True)
-    order = chosen[np.argsort(first[source], kind="stable")]
+    _, first, source = np.unique(sources[selected], return_index=True, return_inverse=True)
+    order = selected[np.argsort(first[source], kind="stable")]
     return order, np.bincount(source)[np.argsort(first)]
 
 
 def shard_sizes(lengths: np.ndarray, size: int) -> Iterator[int]:
-    """The rows of each shard of at most `size`, where only sources longer than that are split."""
+    """The number of rows of each shard, at most `size`; splits only sources that are longer."""
     filled = 0
-    for length in np.ascontiguousarray(lengths, np.int64).data:  # an array's own items would be numpy's
+    for length in np.ascontiguousarray(
+        lengths, np.int64
+    ).data:  # iterating over the array itself would give numpy scalars
         if filled and filled + min(length, size) > size:
             yield filled
             filled = 0
@@ -81,14 +82,14 @@ def shard_sizes(lengths: np.ndarray, size: int) -> Iterator[int]:
 
 @dataclass
 class _Rows:
-    """The rows of a manifest: lines of a file, where each begins there, and eight bytes of each thing that counts."""
+    """The rows of a manifest: lines of a file, their offsets, and 8-byte hashes."""
 
     file: BinaryIO
-    begins: array = field(default_factory=lambda: array("Q", [0]))  # and where the last one ends
+    begins: array = field(default_factory=lambda: array("Q", [0]))  # and the end of the last one
     sources: array = field(default_factory=lambda: array("Q"))
-    ranks: array = field(default_factory=lambda: array("Q"))  # where clips are drawn by them
-    joined: dict[int, bytes] = field(default_factory=dict)  # rows that have taken in later ones
-    dropped: list[int] = field(default_factory=list)  # those later ones
+    ranks: array = field(default_factory=lambda: array("Q"))  # only if a number of clips is drawn
+    joined: dict[int, bytes] = field(default_factory=dict)  # rows with the annotations of later duplicates
+    dropped: list[int] = field(default_factory=list)  # the later duplicates
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -103,19 +104,19 @@ class _Rows:
         begin, end = self.begins[position], self.begins[position + 1]
         return self.joined.get(position) or os.pread(self.file.fileno(), end - begin, begin)
 
-    def chosen(self, most: int) -> np.ndarray:
-        """The positions of all rows, or of the `most` with the lowest ranks, rising."""
+    def select(self, limit: int) -> np.ndarray:
+        """The positions of all rows, or of the `limit` rows with the lowest ranks, ascending."""
         kept = np.delete(np.arange(len(self)), self.dropped)
-        if not 0 < most < len(kept):
+        if not 0 < limit < len(kept):
             return kept
         ranks = np.frombuffer(self.ranks, np.uint64)[kept]
-        return np.sort(kept[np.argsort(ranks, kind="stable")[:most]])
+        return np.sort(kept[np.argsort(ranks, kind="stable")[:limit]])
 
 
 def _spool(manifest: "Manifest", selection: Selection, file: BinaryIO) -> _Rows:
-    """The rows that have the classes wanted, every clip once."""
+    """The rows with the selected classes, each clip once."""
     rows, line = _Rows(file), 0
-    lines, clips = array("Q"), array("Q")  # of the manifest; hashes: both are done with before rows are sorted
+    lines, clips = array("Q"), array("Q")  # of the manifest; hashes; both are freed before rows are sorted
     for line, row in manifest.rows():
         if selection.takes(row):
             rows.add(row)
@@ -130,29 +131,29 @@ def _spool(manifest: "Manifest", selection: Selection, file: BinaryIO) -> _Rows:
     _check_doubles(manifest, rows, lines, np.frombuffer(clips, np.uint64))
     if selection.clips > len(rows) - len(rows.dropped):
         have = len(rows) - len(rows.dropped)
-        warnings.warn(f"{manifest.file}: {have:,} clips are there, {selection.clips:,} are wanted", stacklevel=2)
+        warnings.warn(f"{manifest.file}: has {have:,} clips, corpus.select.clips is {selection.clips:,}", stacklevel=2)
     return rows
 
 
 def _check_doubles(manifest: "Manifest", rows: _Rows, lines: array, hashes: np.ndarray) -> None:
-    """Join the rows of one clip in a published list; refuse them in a list of the user's own, who can mend it."""
+    """Merge duplicate rows of a published list; raise EarshotError for those of the user's own list."""
     values, counts = np.unique(hashes, return_counts=True)
-    seen: dict[str, int] = {}
+    first_positions: dict[str, int] = {}
     for position in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
         row = row_of(rows.read(position))
-        first = seen.setdefault(row.clip_id, position)
+        first = first_positions.setdefault(row.clip_id, position)
         if first == position:
             continue
         if not manifest.is_published:
             unit = "row" if is_parquet(manifest.file) else "line"
             raise EarshotError(
-                f"{manifest.file}, {unit} {lines[position]}: clip {row.clip_id} is asked for on {unit} "
-                f"{lines[first]} already; leave one out, or give the source another name"
+                f"{manifest.file}, {unit} {lines[position]}: clip {row.clip_id} repeats {unit} "
+                f"{lines[first]}; remove one of them, or give the source another name"
             )
         before = row_of(rows.read(first))
-        said = tuple(dict.fromkeys((*before.annotations, *row.annotations)))
-        rows.joined[first] = row_text(replace(before, annotations=said))
+        annotations = tuple(dict.fromkeys((*before.annotations, *row.annotations)))
+        rows.joined[first] = row_text(replace(before, annotations=annotations))
         rows.dropped.append(position)
     if rows.dropped:
         last = row_of(rows.read(rows.dropped[-1])).clip_id
-        warnings.warn(f"{manifest.file}: {len(rows.dropped):,} rows ask for a clip again, such as {last}", stacklevel=2)
+        warnings.warn(f"{manifest.file}: {len(rows.dropped):,} rows repeat a clip, such as {last}", stacklevel=2)

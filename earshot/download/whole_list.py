@@ -1,4 +1,4 @@
-"""A whole list of clips, from its manifest to data/clips."""
+"""Download a whole list of clips, from its manifest to data/clips."""
 
 import shutil
 import warnings
@@ -16,7 +16,7 @@ from earshot.download.earlier import Earlier, write_record
 from earshot.download.progress import pending_line
 from earshot.download.published import open_manifest
 from earshot.download.rate_limit import RateLimiter
-from earshot.download.sharding import deal
+from earshot.download.sharding import write_shard_lists
 from earshot.download.yt_dlp_client import check_cookies, check_js_runtime
 from earshot.params.download import Params
 from earshot.pipeline.shards import map_shards
@@ -24,15 +24,15 @@ from earshot.pipeline.stage import StageContext
 
 
 def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Earlier | None) -> Counter[str]:
-    """Download all clips of a run's list but those that an earlier run has, and publish data/clips.
+    """Download all clips of a list, except those of an earlier run, and publish data/clips.
 
     Args:
         run: the run of the stage download.
-        record: what the clips are made from (`earlier.record_of`).
-        earlier: the clips of an earlier run, if there are any.
+        record: the record of the request (`earlier.record_of`).
+        earlier: the clips of an earlier run, if any.
 
     Returns:
-        The counts of what became of the clips: clips_asked, clips_kept, clips_pending, refused_<reason>.
+        The counts of outcomes: clips_requested, clips_kept, clips_pending, refused_<reason>.
 
     Raises:
         EarshotError: clips are pending and `corpus.accept_pending` is false; or the list or a setting is wrong.
@@ -46,7 +46,7 @@ def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Ea
         warnings.warn(message, stacklevel=1)
     job = Job(
         media=manifest.file.parent,
-        asked=run.scratch / "requested",
+        requested=run.scratch / "requested",
         clips=run.scratch / "clips",
         out=out,
         seconds=params.download.timeout_s,
@@ -57,17 +57,17 @@ def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Ea
         earlier=earlier,
     )
     selection = Selection.of(params.corpus.select, run.optional_path(params.corpus.select.ontology))
-    shards = deal(manifest, job.asked, params.download.shard_clips, selection)
-    requested = (row for number in range(shards) for row in read_requested(job.asked / f"{shard_name(number)}.jsonl"))
-    check_js_runtime(row.source for row in requested if not row.is_local)
-    # A shard with pending clips is done again in the next run, so markers of finished shards last for this run only.
+    shards = write_shard_lists(manifest, job.requested, params.download.shard_clips, selection)
+    rows = (row for number in range(shards) for row in read_requested(job.requested / f"{shard_name(number)}.jsonl"))
+    check_js_runtime(row.source for row in rows if not row.is_local)
+    # The next run repeats shards with pending clips, so markers of finished shards last for this run only.
     markers = run.scratch / "this-run"
     shutil.rmtree(markers, ignore_errors=True)
     counts = map_shards(partial(download_shard, job), range(shards), markers, title="downloading")
     if counts["clips_pending"] and not job.accept_pending:
         raise EarshotError(pending_line(counts, job))
     manifest.write_lists(out)
-    link_tree(job.asked, out / REQUESTED)
+    link_tree(job.requested, out / REQUESTED)
     write_record(out, record)
     run.publish("data/clips")
     return counts

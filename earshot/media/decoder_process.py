@@ -89,9 +89,9 @@ class Decoder:
         crashes the child (unreadable).
         """
         request = Request(path, offset, size, options)
-        result = self.child.ask(request)
+        result = self.child.run(request)
         if isinstance(result, Failure) and not result.hung:
-            result = self.child.ask(request)
+            result = self.child.run(request)
         if isinstance(result, Failure):
             raise self._refusal(result)
         if "refusal" in result:

@@ -1,1 +1,1 @@
-"""The parameters of each stage, a module a stage: a stage loads its own and no other's."""
+"""The parameters of each stage, one module for each; a stage imports only its own."""

@@ -16,7 +16,7 @@ STEPS = UsedIf("correspond.schedule", "steps")
 
 
 class CorrespondBase(Training):
-    """Training a network to predict whether an image and a sound belong together, whatever the network."""
+    """Training a network to predict whether an image and a sound belong together, for any network."""
 
     network: str
     width: Annotated[Width, INITIAL]
@@ -52,7 +52,7 @@ Correspond = create_model(
 
 
 class BaseParams(Part):
-    """What the stage correspond reads, whatever the network."""
+    """What the stage correspond reads, for any network."""
 
     seed: Seed
     correspond: CorrespondBase

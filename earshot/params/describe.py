@@ -1,4 +1,4 @@
-"""Parameters of the stage describe: those of all descriptors, and the group of options that each of them declares."""
+"""Parameters of the stage describe: the common ones, and the options that each descriptor declares."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from earshot.core.registry import find_all
 
 DESCRIPTORS = find_all("earshot.sound.descriptors", "DESCRIPTOR")
 Descriptor: Any = Annotated[Literal[*DESCRIPTORS], IDEA]
-# By name; that of the texture is the cochlea's too, which all descriptors share.
+# By name; the options of the texture also set the cochlea, which all descriptors share.
 OPTIONS: dict[str, Any] = {
     name: Annotated[descriptor.params, UsedIf("descriptor", name)]
     for name, descriptor in DESCRIPTORS.items()
@@ -18,18 +18,18 @@ OPTIONS: dict[str, Any] = {
 
 
 class Window(Part):
-    """The sound around a moment, as extract keeps it."""
+    """The sound around a moment, as extract stores it."""
 
     window_s: Amount
     min_duration_s: Amount
 
 
 class BaseParams(Part):
-    """What the stage describe reads, whatever the descriptor."""
+    """What the stage describe reads, for any descriptor."""
 
     descriptor: str
     extract: Window
 
 
-_FOUND: dict[str, Any] = {name: (options, ...) for name, options in OPTIONS.items()}
-Params = create_model("Params", __base__=BaseParams, descriptor=(Descriptor, ...), **_FOUND)
+_FIELDS: dict[str, Any] = {name: (options, ...) for name, options in OPTIONS.items()}
+Params = create_model("Params", __base__=BaseParams, descriptor=(Descriptor, ...), **_FIELDS)

@@ -9,10 +9,10 @@ from earshot.core.registry import find
 
 
 class BenchmarkParams(Group):
-    """What every benchmark has: its data, the encoder that is measured on it, and which code it shares with its kin.
+    """What every benchmark has: its data, the encoder that it measures, and the code that it shares with others.
 
-    `inputs` is the folder of earshot/evaluation that its module uses; `annotations` names those of the corpus, where
-    the benchmark is clips of it, and is `none` where the annotations are in `tree`.
+    `inputs` is the folder of earshot/evaluation that its module uses. `annotations` names the corpus's annotations if
+    the benchmark uses clips of the corpus, and is `none` if the annotations are in `data_dir`.
     """
 
     data_dir: str
@@ -22,7 +22,7 @@ class BenchmarkParams(Group):
 
 
 class Params(Part):
-    """What the stage evaluate reads; `evaluate` has the group of the one benchmark that is run."""
+    """What the stage evaluate reads; `evaluate` holds the group of the one benchmark that runs."""
 
     seed: Seed
     evaluate: Part

@@ -9,7 +9,7 @@ from earshot.core.registry import find
 
 
 class ExhibitParams(Group):
-    """What every exhibit has: what it is made of, the encoder that it shows, and the rooms whose code it shares."""
+    """What every exhibit has: its data, the encoder that it shows, and the packages whose code it uses."""
 
     data_dir: str
     encoder: str
@@ -17,7 +17,7 @@ class ExhibitParams(Group):
 
 
 class CorpusClips(Part):
-    """Where the clips are, for their videos and sounds."""
+    """Where the clips are, with their videos and sounds."""
 
     clips: str
 
@@ -29,7 +29,7 @@ class Window(Part):
 
 
 class Params(Part):
-    """What the stage explain reads; `explain` has the group of the one exhibit that is made."""
+    """What the stage explain reads; `explain` holds the group of the one exhibit that runs."""
 
     seed: Seed
     corpus: CorpusClips

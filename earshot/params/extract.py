@@ -12,14 +12,14 @@ STILLS = UnusedIf("correspond.network", "multisensory")
 
 
 class CorpusClips(Part):
-    """Where clips come from, and the ontology of what humans said of them."""
+    """Where clips come from, and the ontology of their annotations."""
 
     clips: str
     ontology: Annotated[str, INDIFFERENT]
 
 
 class Quality(Group):
-    """What is done about clips that decode and yet may be of no use, and from where on they count as such."""
+    """What to do with clips that decode but may be useless, and the thresholds for each case."""
 
     silent: Outcome
     silent_peak: Share

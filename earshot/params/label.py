@@ -1,4 +1,4 @@
-"""Parameters of the stage label: those that all label models have, and those that each of them declares."""
+"""Parameters of the stage label: the common ones, and those that each label model declares."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,16 +8,16 @@ from earshot.core.params import IDEA, INDIFFERENT, Group, Part, Positive, Seed, 
 from earshot.core.registry import find_all
 
 MODELS = find_all("earshot.labels.models", "LABEL_MODEL")
-# For what only some label models use: the number of clusters, and how sound is described.
+# Used only by some label models: the number of clusters, and the description of sound.
 CLUSTERED = UsedIf("label.model", *(name for name, model in MODELS.items() if model.size == "clusters"))
-HEARD = UsedIf("label.model", *(name for name, model in MODELS.items() if model.table is None))
+DESCRIBED = UsedIf("label.model", *(name for name, model in MODELS.items() if model.table is None))
 
 Model: Any = Annotated[Literal[*MODELS], IDEA]
 ClusterCount = Annotated[int, Field(ge=2, le=32767), IDEA, CLUSTERED]
 
 
 class LabelBase(Group):
-    """From descriptors to labels, whatever the label model."""
+    """From descriptors to labels, for any label model."""
 
     model: str
     control: Annotated[Literal["none", "wrong-sound"], IDEA]
@@ -33,7 +33,7 @@ Label = create_model(
 
 
 class BaseParams(Part):
-    """What the stage label reads, whatever the label model."""
+    """What the stage label reads, for any label model."""
 
     seed: Seed
     clusters: ClusterCount

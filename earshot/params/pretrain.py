@@ -9,7 +9,7 @@ from earshot.core.registry import names
 from earshot.networks.network import Width
 from earshot.params.training import Training
 
-OWN = UsedIf("pretrain.backbone", *names("earshot.networks.backbones"))  # those of torchvision have one width
+OWN = UsedIf("pretrain.backbone", *names("earshot.networks.backbones"))  # backbones of torchvision have one width
 
 
 class Pretrain(Training):

@@ -1,10 +1,10 @@
-"""Parameters of the stage report, which shows all of them."""
+"""Parameters of the stage report, which displays all of them."""
 
 from typing import Any
 
 from earshot.core.params import Part, Seed
 
-Shown = dict[str, Any]  # checked by the stages that use them
+Unchecked = dict[str, Any]  # the stages that use them check them
 
 
 class Params(Part):
@@ -13,13 +13,13 @@ class Params(Part):
     seed: Seed
     descriptor: str
     clusters: int
-    sample: Shown
-    corpus: Shown
-    download: Shown
-    extract: Shown
-    texture: Shown
-    label: Shown
-    pretrain: Shown
-    correspond: Shown
-    evaluate: Shown
-    explain: Shown
+    sample: Unchecked
+    corpus: Unchecked
+    download: Unchecked
+    extract: Unchecked
+    texture: Unchecked
+    label: Unchecked
+    pretrain: Unchecked
+    correspond: Unchecked
+    evaluate: Unchecked
+    explain: Unchecked

@@ -1,4 +1,4 @@
-"""The parameters of the whole pipeline, as params.yaml holds them: for commands, which read or set any of them."""
+"""The parameters of the whole pipeline, as in params.yaml, for commands that read or set any of them."""
 
 from typing import Annotated, Any
 
@@ -28,20 +28,20 @@ class _Pipeline(Group):
 
 
 def _one_each(name: str, package: str, attribute: str) -> type[Group]:
-    """A group with a group for every benchmark or exhibit; one that is left out is not run."""
-    groups: dict[str, Any] = {key: (thing.params | None, None) for key, thing in find_all(package, attribute).items()}
+    """A group with a subgroup for every benchmark or exhibit; those that are left out do not run."""
+    groups: dict[str, Any] = {key: (module.params | None, None) for key, module in find_all(package, attribute).items()}
     return create_model(name, __base__=Group, **groups)
 
 
-_FOUND: dict[str, Any] = {
-    name: (Annotated[kind, label.HEARD], ...)
+_FIELDS: dict[str, Any] = {
+    name: (Annotated[kind, label.DESCRIBED], ...)
     for name, kind in {"descriptor": describe.Descriptor, **describe.OPTIONS}.items()
 }
 Pipeline = create_model(
     "Pipeline",
     __base__=_Pipeline,
     correspond=(correspond.Correspond, ...),
-    **_FOUND,
+    **_FIELDS,
     label=(label.Label, ...),
     evaluate=(_one_each("Evaluate", "earshot.benchmarks", "BENCHMARK"), ...),
     explain=(_one_each("Explain", "earshot.exhibits", "EXHIBIT"), ...),
@@ -49,5 +49,5 @@ Pipeline = create_model(
 
 
 def parameter_names() -> list[str]:
-    """All dotted names, groups and single parameters."""
+    """All dotted names: groups and single parameters."""
     return list(dotted_names(Pipeline))

@@ -1,4 +1,4 @@
-"""What every training has among its parameters."""
+"""Parameters that all trainings share."""
 
 from typing import Annotated, Literal
 
@@ -19,7 +19,7 @@ from earshot.core.params import (
 
 
 class Training(Group):
-    """How a network is trained, whatever it learns."""
+    """How to train a network, whatever it predicts."""
 
     weights: Annotated[str, IDEA, INITIAL]
     epochs: Count

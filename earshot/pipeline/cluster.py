@@ -1,8 +1,8 @@
-"""Shards on a Dask cluster: what this machine's workers would do, done by processes that share its files and code.
+"""Shards on a Dask cluster instead of this machine's processes; its workers share this machine's files and code.
 
-A worker that is lost costs the shards that it had in hand, which go to others. Between client, scheduler and workers
-Dask sends pickles, so whoever reaches the scheduler can run code as its user: a cluster belongs to one user, on a
-network of their own or behind tls:// with Dask's own configuration of certificates.
+If a worker dies, other workers redo its running shards. Dask sends pickles between client, scheduler and workers, so
+anyone who reaches the scheduler can run code as its user. Use a cluster of one user, on a private network or behind
+tls:// with certificates in Dask's configuration.
 """
 
 import hashlib
@@ -29,32 +29,32 @@ import earshot
 from earshot.core.errors import EarshotError
 
 CONNECTING_SECONDS = 30.0
-WITHOUT_WORKERS_SECONDS = 300.0  # a cluster that starts its machines on demand takes minutes
-LOOKING_SECONDS = 2.0  # new workers are looked for as often, where no shard ends before
-SEEING_SECONDS = 60.0  # a network file system may show what it saw as long ago
-# Other versions of these may write other bytes.
+WITHOUT_WORKERS_SECONDS = 300.0  # a cluster that starts machines on demand takes minutes
+POLL_SECONDS = 2.0  # between two looks for new workers, if no shard ends
+FILE_CACHE_SECONDS = 60.0  # a network file system may show a state that is this old
+# With other versions of these packages the output may differ.
 PACKAGES = ("av", "faiss-cpu", "numpy", "pillow", "pyarrow", "scipy", "soundfile", "soxr", "torch")
 
-# Pickled as it stands, not by name, so that the scheduler, which unpickles it too, needs none of our code.
+# Pickled by value, not by name: the scheduler unpickles it too and may not have our code.
 OPEN_AND_DO = lambda work, number: pickle.loads(work)(number)  # noqa: E731
 
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """What client and workers must have in common: the code, and paths with the second of their last change."""
+    """What client and workers must share: the code, and paths with the second of their last change."""
 
     code: str
     changed: tuple[tuple[str, int | None], ...]
 
     @classmethod
     def here(cls, paths: Iterable[Path]) -> "WorkerEnvironment":
-        """The ground as this process sees it."""
+        """The environment of this process."""
         return cls(code_digest(), tuple((str(path), _last_change(str(path))) for path in paths))
 
 
 @dataclass(frozen=True)
 class WorkerCheck:
-    """What a worker says of itself: its machine, its `fault` or None, and the versions of what makes the results."""
+    """The state of a worker: its machine, its `fault` or None, and the versions of the packages that affect results."""
 
     host: str
     fault: str | None
@@ -70,18 +70,18 @@ def run_on_cluster(
     reads: Sequence[Path],
     done: Callable[[], object],
 ) -> list[int]:
-    """Do `work(number)` for every number on the workers of the scheduler at `address`; return those that killed theirs.
+    """Run `work(number)` for every number on the workers of the scheduler at `address`; return the numbers that failed.
 
-    A number is put aside when more of its workers died than the scheduler allows (Dask's setting
-    distributed.scheduler.allowed-failures, 3); in the end those are tried once more, alone. As many are in hand at a
-    time as the workers have threads. `scratch` is a folder that workers write below, `reads` are the files and folders
-    that they read; `done` is called when a number is done.
+    A number is set aside if more of its workers died than the scheduler allows (Dask's setting
+    distributed.scheduler.allowed-failures, 3); at the end these are retried once, one at a time. As many numbers run at
+    a time as the workers have threads. Workers write below `scratch` and read the files and folders `reads`; `done` is
+    called after each finished number.
 
-    Raises whatever `work` raises; EarshotError where there is no scheduler, no worker for five minutes, or a worker
-    that has other code or sees other files.
+    Raises whatever `work` raises; EarshotError if there is no scheduler, no worker for five minutes, or a worker with
+    other code or other files.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
-    token = scratch / f".seen-by-{uuid.uuid4().hex}"
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors that matter are raised
+    token = scratch / f".visible-to-workers-{uuid.uuid4().hex}"
     token.touch()
     try:
         with _connected(address) as client:
@@ -93,42 +93,42 @@ def run_on_cluster(
 def _connected(address: str) -> Client:
     try:
         return Client(address, timeout=CONNECTING_SECONDS, name="earshot")
-    except (OSError, ValueError, TypeError) as error:  # the last where tls:// has no certificates configured
+    except (OSError, ValueError, TypeError) as error:  # TypeError: no certificates are configured for tls://
         raise EarshotError(
             f"EARSHOT_CLUSTER is {address}: {error}; start a scheduler there (python -m dask scheduler) or unset it"
         ) from None
 
 
 class _Cluster:
-    """A connection to a scheduler, and those of its workers that stand on the same ground."""
+    """A connection to a scheduler, and the workers that have been checked."""
 
-    def __init__(self, client: Client, address: str, ground: WorkerEnvironment) -> None:
-        self.client, self.address, self.ground = client, address, ground
+    def __init__(self, client: Client, address: str, environment: WorkerEnvironment) -> None:
+        self.client, self.address, self.environment = client, address, environment
         self.checked: set[str] = set()
         self.versions = _versions()
-        self.worked = time.monotonic()  # when there was a worker last
+        self.worked = time.monotonic()  # when there last was a worker
 
     def run(self, work: Callable[[int], None], numbers: Sequence[int], done: Callable[[], object]) -> list[int]:
         """As `run_on_cluster`."""
-        packed = cloudpickle.dumps(partial(_do, work, self.ground))
+        packed = cloudpickle.dumps(partial(_do, work, self.environment))
         given_up = self._do_all(packed, numbers, len(numbers), done)
         if given_up:
-            # Not one of them need be at fault: workers that are lost together hand a shard from one to the next.
-            text = f"{self.address}: workers died; {len(given_up)} shards are tried once more, one at a time"
+            # They may all be fine: workers that die together pass a shard from one to the next.
+            text = f"{self.address}: workers died; retrying {len(given_up)} shards once, one at a time"
             warnings.warn(text, stacklevel=5)
         return self._do_all(packed, given_up, 1, done)
 
     def _do_all(self, work: bytes, numbers: Sequence[int], at_once: int, done: Callable[[], object]) -> list[int]:
-        """Do all numbers, so many at once or as many as there are threads; return those that are given up."""
+        """Run all numbers, at most `at_once` at a time; return those that were set aside."""
         waiting, given_up = deque(numbers), []
-        hand: dict[Future, int] = {}
-        while waiting or hand:
-            for _ in range(min(self._threads(), at_once, len(hand) + len(waiting)) - len(hand)):
+        running: dict[Future, int] = {}
+        while waiting or running:
+            for _ in range(min(self._threads(), at_once, len(running) + len(waiting)) - len(running)):
                 number = waiting.popleft()
-                key = f"earshot-{number}-{uuid.uuid4().hex}"  # Dask takes the same key for the same, finished work
-                hand[self.client.submit(OPEN_AND_DO, work, number, key=key, pure=False)] = number
-            for future in self._ended(hand):
-                number = hand.pop(future)
+                key = f"earshot-{number}-{uuid.uuid4().hex}"  # Dask would take an equal key for the same, finished work
+                running[self.client.submit(OPEN_AND_DO, work, number, key=key, pure=False)] = number
+            for future in self._ended(running):
+                number = running.pop(future)
                 if self._is_done(future):
                     done()
                 else:
@@ -136,91 +136,99 @@ class _Cluster:
         return sorted(given_up)
 
     def _threads(self) -> int:
-        """How many threads the workers have, after those that are new were looked at."""
+        """Check new workers; return the number of threads of all workers."""
         try:
             threads = self.client.nthreads()
             self._check(set(threads) - self.checked)
         except (OSError, CancelledError):
-            raise self._lost() from None
+            raise self._scheduler_gone() from None
         if threads:
             self.worked = time.monotonic()
         elif time.monotonic() - self.worked > WITHOUT_WORKERS_SECONDS:
             raise EarshotError(
                 f"{self.address}: no worker for {WITHOUT_WORKERS_SECONDS:.0f} s; finished shards are kept: start "
-                f"some in the repository's folder (python -m dask worker {self.address} --nthreads 1) and run again"
+                f"workers in the repository's folder (python -m dask worker {self.address} --nthreads 1) and run again"
             )
         return sum(threads.values())
 
     def _check(self, workers: Collection[str]) -> None:
-        """Raise EarshotError where a worker stands on other ground; warn where it has other versions."""
+        """Raise EarshotError if a worker has a fault; warn if it has other versions."""
         if not workers:
-            return  # Dask would take none for all
-        found = self.client.run(check_worker, self.ground, SEEING_SECONDS, workers=list(workers), on_error="return")
-        for worker, standing in found.items():
-            if isinstance(standing, OSError):  # gone again
+            return  # Dask takes an empty list as all workers
+        checks = self.client.run(
+            check_worker, self.environment, FILE_CACHE_SECONDS, workers=list(workers), on_error="return"
+        )
+        for worker, check in checks.items():
+            if isinstance(check, OSError):  # it has left
                 continue
-            if not isinstance(standing, WorkerCheck):
+            if not isinstance(check, WorkerCheck):
                 raise EarshotError(
-                    f"worker {worker} cannot load this code ({standing}); start it in the repository's folder and with "
-                    "its environment: python -m dask worker"
+                    f"worker {worker} cannot import this code ({check}); start it in the repository's folder with "
+                    f"the repository's environment: python -m dask worker {self.address}"
                 )
-            if standing.fault:
-                raise EarshotError(f"worker {worker} on {standing.host} {standing.fault}")
-            other = [f"{k} {v}, here {self.versions[k]}" for k, v in standing.versions.items() if v != self.versions[k]]
+            if check.fault:
+                raise EarshotError(f"worker {worker} on {check.host} {check.fault}")
+            other = [f"{k} {v}, here {self.versions[k]}" for k, v in check.versions.items() if v != self.versions[k]]
             if other:
-                text = f"worker {worker} on {standing.host} has {'; '.join(other)}: results may differ by machine"
-                warnings.warn(text, stacklevel=5)
+                text = f"worker {worker} on {check.host} has {'; '.join(other)}: results may differ between machines"
+                warnings.warn(f"{text}; install the same versions", stacklevel=5)
             self.checked.add(worker)
 
-    def _ended(self, hand: Collection[Future]) -> Iterable[Future]:
-        """Those that have ended, after at most a few seconds."""
-        if not hand:
-            time.sleep(LOOKING_SECONDS)
+    def _ended(self, running: Collection[Future]) -> Iterable[Future]:
+        """The futures that have ended; waits a few seconds at most."""
+        if not running:
+            time.sleep(POLL_SECONDS)
             return ()
         try:
-            return wait(list(hand), timeout=LOOKING_SECONDS, return_when="FIRST_COMPLETED").done
+            return wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             return ()
         except CancelledError:
-            raise self._lost() from None
+            raise self._scheduler_gone() from None
 
     def _is_done(self, future: Future) -> bool:
-        """Whether the shard is done, or else has killed its workers; raises what its work has raised."""
+        """Whether the shard is done; False if its workers died. Raises what its work raised."""
         try:
             error = future.exception()
         except CancelledError:
-            raise self._lost() from None
+            raise self._scheduler_gone() from None
         if error is None or isinstance(error, KilledWorker):
             return error is None
-        self._threads()  # the fault may be that of a worker which has just joined
+        self._threads()  # a worker that has just joined may cause the error; this checks it
         raise error
 
-    def _lost(self) -> EarshotError:
+    def _scheduler_gone(self) -> EarshotError:
         return EarshotError(f"{self.address}: the scheduler is gone; finished shards are kept: start it and run again")
 
 
-# What runs on the workers.
+# The code below runs on the workers.
 
 
-def _do(work: Callable[[int], None], ground: WorkerEnvironment, number: int) -> None:
-    standing = check_worker(ground, SEEING_SECONDS)
-    if standing.fault:  # of a worker that joined after the others were looked at
-        raise EarshotError(f"a worker on {standing.host} {standing.fault}")
-    threadpool_limits(1)  # for good: sums depend on the number of threads, and workers already fill the processors
+def _do(work: Callable[[int], None], environment: WorkerEnvironment, number: int) -> None:
+    check = check_worker(environment, FILE_CACHE_SECONDS)
+    if check.fault:  # a worker that joined after the check of the others
+        raise EarshotError(f"a worker on {check.host} {check.fault}")
+    threadpool_limits(
+        1
+    )  # permanently: sums depend on the number of threads, and the workers already use all processors
     work(number)
 
 
 @cache
-def check_worker(ground: WorkerEnvironment, patience: float) -> WorkerCheck:
-    """What this process lacks of the ground; files that are not there yet are waited for, `patience` seconds."""
+def check_worker(environment: WorkerEnvironment, patience: float) -> WorkerCheck:
+    """Compare this process with the client's environment; waits up to `patience` seconds for files to appear."""
     fault = None
-    if code_digest() != ground.code:
-        fault = f"has other code in {_package()}: bring it to the same state and start it again"
+    if code_digest() != environment.code:
+        fault = f"has other code in {_package()}: update it to the same revision and restart the worker"
     until = time.monotonic() + patience
-    while fault is None and (path := next((path for path, at in ground.changed if _last_change(path) != at), None)):
+    while fault is None and (
+        path := next((path for path, at in environment.changed if _last_change(path) != at), None)
+    ):
         if time.monotonic() >= until:
-            state = "in another state" if os.path.exists(path) else "nowhere"
-            fault = f"sees {path} {state}: scratch, root and inputs must lie on a file system that all machines share"
+            state = "in another state" if os.path.exists(path) else "missing"
+            fault = (
+                f"finds {path} {state}: put root, inputs and EARSHOT_SCRATCH on a file system that all machines share"
+            )
         else:
             time.sleep(1)
     return WorkerCheck(socket.gethostname(), fault, _versions())
@@ -228,7 +236,7 @@ def check_worker(ground: WorkerEnvironment, patience: float) -> WorkerCheck:
 
 @cache
 def code_digest() -> str:
-    """Changes with any line of this package."""
+    """A hash of all source files of this package."""
     digest = hashlib.sha256()
     for source in sorted(_package().rglob("*.py")):
         digest.update(f"{source.relative_to(_package())}\0".encode() + source.read_bytes())
@@ -247,10 +255,10 @@ def _last_change(path: str) -> int | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+            versions[package] = "missing"
+    return versions

@@ -1,4 +1,4 @@
-"""What changes how a run is done but never its result: environment variables EARSHOT_*, read here and nowhere else."""
+"""Settings of a run that never change its result: environment variables EARSHOT_*, read only here."""
 
 import difflib
 import os
@@ -18,7 +18,7 @@ PREFIX = "EARSHOT_"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a setting expects, for the message that refuses a value."""
+    """What a setting expects, for the error about a wrong value."""
 
     text: str
 
@@ -36,52 +36,53 @@ Runtime = Annotated[
     Field(pattern=r"^(deno|node|bun|quickjs)(:|$)"),
     Expected("deno, node, bun or quickjs, or one with its path"),
 ]
-Place = Annotated[Path, AfterValidator(Path.resolve)]
+FolderOrFile = Annotated[Path, AfterValidator(Path.resolve)]
 
 
 class Settings(BaseSettings):
-    """How this run is done on this machine: each field is the environment variable of its name, after EARSHOT_."""
+    """The settings of this machine: each field is the environment variable EARSHOT_<NAME>."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     workers: Number = Field(
         default_factory=processors,
-        description="processes that map over shards (default: the processors this process may use)",
+        description="worker processes for shards (default: the processors this process may use)",
     )
     cluster: Scheduler = Field(
         default=None,
-        description="a Dask scheduler, tcp://host:8786, whose workers map over shards instead (default: none)",
+        description="a Dask scheduler, tcp://host:8786, whose workers process the shards instead (default: none)",
     )
     threads: Number = Field(
-        default_factory=processors, description="threads of one training or evaluating process (default: the same)"
+        default_factory=processors,
+        description="threads of each training or evaluating process (default: the processors this process may use)",
     )
     processes: Number = Field(
-        default=1, description="processes that train one network, on a GPU each or on the CPU (default: 1)"
+        default=1, description="processes that train one network, each on its own GPU or on the CPU (default: 1)"
     )
     device: Device = Field(default="auto", description="auto, cpu or cuda (default: auto)")
-    scratch: Place | None = Field(
-        default=None, description="folder where unfinished work waits (default: .earshot under the root)"
+    scratch: FolderOrFile | None = Field(
+        default=None, description="folder for unfinished work (default: .earshot under the root)"
     )
-    # YouTube bears a thousand player requests an hour from a guest, three a video; here every request counts.
+    # YouTube accepts a thousand player requests an hour from a guest, three for each video; here every request counts.
     requests_per_hour: Amount = Field(
-        default=1000.0, description="requests that each site gets in an hour, 0: no limit (default: 1000)"
+        default=1000.0, description="requests an hour to each site, 0: no limit (default: 1000)"
     )
     backoff: Amount = Field(
-        default=60.0, description="seconds that a site which limits us is left alone at first, doubling (default: 60)"
+        default=60.0, description="seconds without requests after a site limits us; doubles each time (default: 60)"
     )
     patience: Amount = Field(
         default=900.0,
-        description="seconds that downloading waits for such a site before it leaves the rest (default: 900)",
+        description="seconds that download waits for such a site before it leaves its clips pending (default: 900)",
     )
     js_runtime: Runtime = Field(
         default=None,
         description="JavaScript for YouTube: deno, node, bun or quickjs; or node:/usr/bin/node (default: deno)",
     )
-    cookies: Place | None = Field(default=None, description="a Netscape cookies file for yt-dlp (default: none)")
+    cookies: FolderOrFile | None = Field(default=None, description="a Netscape cookies file for yt-dlp (default: none)")
     proxy: str | None = Field(default=None, description="a proxy address for yt-dlp (default: none)")
-    real_data: Place | None = Field(
+    real_data: FolderOrFile | None = Field(
         default=None,
-        description="folder of real clips, recordings and photographs for the tests (default: those tests skip)",
+        description="folder of real clips, recordings and photographs for tests (default: those tests are skipped)",
     )
 
 
@@ -92,12 +93,12 @@ NAMES = {PREFIX + name.upper(): field.description for name, field in Settings.mo
 def settings() -> Settings:
     """The settings of this process.
 
-    Raises EarshotError for a variable that does not exist and for a value that cannot be.
+    Raises EarshotError for an unknown variable and for an invalid value.
     """
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, 1)
-            hint = f"the nearest is {near[0]}" if near else f"the settings are {', '.join(NAMES)}"
+            nearest = difflib.get_close_matches(name, NAMES, 1)
+            hint = f"the nearest is {nearest[0]}" if nearest else f"the settings are {', '.join(NAMES)}"
             raise EarshotError(f"environment variable {name} is not a setting; {hint}")
     try:
         return Settings()

@@ -1,7 +1,7 @@
-"""Shards: every table is a directory of equally numbered files, and a stage maps over their numbers.
+"""Shards: every table is a folder of numbered files, and a stage maps over their numbers.
 
-A shard's work is done once: its counts are written as a marker after its files, so that a run that was killed goes on
-with the shards that have none.
+Each shard is processed once: after its files, the worker writes its counts as a marker, so that a run after a kill
+continues with the shards that have no marker.
 """
 
 import json
@@ -34,40 +34,40 @@ def map_shards(
     cluster: str | None = None,
     reads: Sequence[Path] = (),
 ) -> Counter[str]:
-    """Do `work(number)` for every number without a marker, on all workers; return the summed counts of all.
+    """Run `work(number)` for every number without a marker, on all workers; return the summed counts of all shards.
 
-    The workers are this machine's, or those of a Dask `cluster`, which must see the files and folders that the work
-    `reads` at the same paths. `work` is picklable, writes its files atomically and returns its counts. A worker that
-    dies (out of memory, killed) costs its shard's work, which is done again.
+    The workers belong to this machine or to a Dask `cluster`, which must see the files and folders that the work
+    `reads` at the same paths. `work` is picklable, writes its files atomically and returns its counts. If a worker
+    dies (out of memory, killed), its shard is processed again.
 
-    Raises whatever `work` raises, after which finished shards keep their markers; EarshotError where a shard's workers
-    die again and again, once all other shards are done.
+    Raises whatever `work` raises; finished shards keep their markers. Raises EarshotError if the workers of a shard die
+    repeatedly, after all other shards are done.
     """
     markers.mkdir(parents=True, exist_ok=True)
-    waiting = [number for number in numbers if not _marker(markers, number).exists()]
-    with tqdm(total=len(numbers), initial=len(numbers) - len(waiting), desc=title, unit="shard", leave=False) as bar:
-        if cluster and waiting:
+    pending = [number for number in numbers if not _marker(markers, number).exists()]
+    with tqdm(total=len(numbers), initial=len(numbers) - len(pending), desc=title, unit="shard", leave=False) as bar:
+        if cluster and pending:
             from earshot.pipeline.cluster import run_on_cluster  # takes a second to import
 
             marked = partial(do_and_mark, work, markers)
-            died = run_on_cluster(marked, waiting, cluster, scratch=markers, reads=reads, done=bar.update)
+            died = run_on_cluster(marked, pending, cluster, scratch=markers, reads=reads, done=bar.update)
         else:
-            died = _run_here(work, waiting, markers, title, bar)
+            died = _run_here(work, pending, markers, title, bar)
     if died:
         raise EarshotError(
-            f"shards {', '.join(map(shard_name, died))}: their workers died again and again, most often for want of "
-            "memory; the other shards are kept: rerun with fewer workers (EARSHOT_WORKERS=1) or more memory for each"
+            f"shards {', '.join(map(shard_name, died))}: their workers died repeatedly, usually because of too "
+            "little memory; the other shards are kept: run again with EARSHOT_WORKERS=1, or with more memory"
         )
     return sum((Counter(json.loads(_marker(markers, number).read_text())) for number in numbers), Counter())
 
 
 def _run_here(work: Work, numbers: Sequence[int], markers: Path, title: str, bar: tqdm) -> list[int]:
-    """Do all shards on this machine's workers; return those whose worker died twice."""
+    """Process all shards on this machine's workers; return those whose worker died twice."""
     try:
         _run_parallel(work, numbers, markers, settings().workers, bar)
     except TerminatedWorkerError:
         left = [number for number in numbers if not _marker(markers, number).exists()]
-        warnings.warn(f"{title}: a worker died; {len(left)} shards are tried one at a time", stacklevel=3)
+        warnings.warn(f"{title}: a worker died; retrying {len(left)} shards one at a time", stacklevel=3)
         return _run_one_by_one(work, left, markers, bar)
     return []
 
@@ -75,13 +75,13 @@ def _run_here(work: Work, numbers: Sequence[int], markers: Path, title: str, bar
 def _run_parallel(work: Work, numbers: Sequence[int], markers: Path, workers: int, bar: tqdm) -> None:
     tasks: Iterable = (joblib.delayed(_do_here)(work, number, markers, os.getpid()) for number in numbers)
     with joblib.parallel_config("loky", n_jobs=min(workers, max(len(numbers), 1)), inner_max_num_threads=1):
-        # A batch of one: joblib would else hold several shards back from a worker that is free.
+        # A batch of one: otherwise joblib may reserve several shards for one worker while another is idle.
         for _ in joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks):
             bar.update()
 
 
 def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm) -> list[int]:
-    """Do these shards alone, one after another; return those whose worker died."""
+    """Process these shards one after another; return those whose worker died."""
     died = []
     for number in numbers:
         try:
@@ -100,9 +100,9 @@ def _do_here(work: Work, number: int, markers: Path, parent: int) -> None:
 
 
 def do_and_mark(work: Work, markers: Path, number: int) -> None:
-    """Do the work of one shard, then keep its counts as the marker that it is done; nothing where there is one.
+    """Process one shard, then write its counts as its marker; skips a shard that has a marker.
 
-    Dask does a task again when it loses the worker that holds the task's result before the result is let go.
+    Dask repeats a task if it loses the worker that holds its result.
     """
     if _marker(markers, number).exists():
         return
@@ -113,7 +113,7 @@ def do_and_mark(work: Work, markers: Path, number: int) -> None:
 
 @cache
 def end_with(parent: int) -> None:
-    """Let this process end when its parent is killed: it would work on beside the rerun, or wait for minutes."""
+    """End this process when its parent is killed; otherwise it would compete with the next run."""
 
     def watch() -> None:
         while os.getppid() == parent:

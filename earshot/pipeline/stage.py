@@ -1,7 +1,7 @@
 """The frame of a stage script: its command line, the parameters it may read, its scratch folder and its outputs.
 
-A stage can be killed at any instant. What it has finished waits in a scratch folder named by a fingerprint, outputs are
-placed whole, and the scratch folder goes only after the last output and the last metric are in place.
+A stage can be killed at any time. It keeps finished work in a scratch folder named by a fingerprint, publishes outputs
+atomically, and removes the scratch folder only after the last output and the last metric.
 """
 
 import argparse
@@ -23,44 +23,45 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from earshot.core.errors import EarshotError
-from earshot.core.files import link_tree, write_atomically
+from earshot.core.files import link_tree, run_again, write_atomically, writing_stage
 from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.core.params import Part, declared_keys, is_present, load_params
+from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
 from earshot.pipeline.settings import NAMES, settings
 from earshot.pipeline.shards import Work, end_with, map_shards
 
 P = TypeVar("P", bound=Part)
-CLIPS_FILE = "clips.json"  # in every output, and in what it was made from: the hash of the list of clips
+CLIPS_FILE = "clips.json"  # in every output that comes from clips: the hash of their list
 
 
 @dataclass
 class StageContext(Generic[P]):
-    """One run of a stage: what `main` works with."""
+    """One run of a stage, passed to its `main`."""
 
     stage: "Stage[P]"
     params: P
     root: Path
     scratch: Path
     choice: str | None
-    clips_hash: str | None = None  # of the list of clips that the numbers of this run come from, where they do
+    clips_hash: str | None = None  # of the list of clips that the results come from, if any
     _done: set[str] = field(default_factory=set)
 
     @property
     def scratch_root(self) -> Path:
-        """The folder with the scratch folders of all work, and what lasts longer than one run."""
+        """The folder of all scratch folders, and of files that outlast a run."""
         return self.scratch.parents[1]
 
     def path(self, name: str) -> Path:
-        """Where an input is: relative to the root, or as the parameter has it when absolute."""
+        """The path of an input: below the root, unless the parameter is an absolute path."""
         return self.root / name
 
     def optional_path(self, name: str) -> Path | None:
-        """Where an input is that may be absent: None where the parameter is `none`."""
+        """The path of an optional input; None if the parameter is `none`."""
         return self.path(name) if is_present(name) else None
 
     def out(self, name: str) -> Path:
-        """The folder in the scratch where output `name` grows until it is placed."""
+        """The scratch folder of output `name`, until it is published."""
         if name not in self.stage.outs(self.choice):
             raise LookupError(f"output {name} is not declared by stage {self.stage.name}")
         folder = self.scratch / "out" / name
@@ -68,10 +69,10 @@ class StageContext(Generic[P]):
         return folder
 
     def map_shards(self, work: Work, numbers: Sequence[int], *, title: str) -> Counter[str]:
-        """Do `work(number)` for every shard that is not finished yet; return the summed counts of all.
+        """Run `work(number)` for every shard that is not finished; return the summed counts of all shards.
 
-        They are done on the cluster that EARSHOT_CLUSTER names where the stage uses one, else on this machine. A second
-        call in the same stage needs another title: finished shards are kept under it.
+        A stage that supports clusters uses the one in EARSHOT_CLUSTER, if set; otherwise this machine does the work. A
+        second call in the same stage requires another title, which names the folder of finished shards.
         """
         return map_shards(
             work,
@@ -83,11 +84,11 @@ class StageContext(Generic[P]):
         )
 
     def set_clips_hash(self, clip_ids: Iterable[str]) -> None:
-        """Say which clips there are, for the stage that decides it: all that is placed or measured then carries it."""
+        """Set the list of clips, in the stage that decides it; all outputs and metrics then carry its hash."""
         self.clips_hash = list_hash(clip_ids)
 
     def publish(self, name: str) -> None:
-        """Put the finished output `name` under the root, whole, with the hash of the clips that it comes from."""
+        """Move the finished output `name` under the root, atomically, with the hash of its clips."""
         if self.clips_hash:
             with write_atomically(self.out(name) / CLIPS_FILE) as temporary_path:
                 temporary_path.write_text(json.dumps({"clips_hash": self.clips_hash}) + "\n")
@@ -96,18 +97,18 @@ class StageContext(Generic[P]):
         link_tree(self.out(name), self.root / name)
         self._done.add(name)
 
-    def keep(self, name: str) -> None:
-        """Leave output `name` as an earlier run has placed it: this run would make the same."""
+    def reuse(self, name: str) -> None:
+        """Keep output `name` of an earlier run, because this run would write the same."""
         self._done.add(name)
 
     def write_metrics(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write metrics/<name>.json: flat, in the order given, floats rounded to six digits, and last `clips_hash`."""
+        """Write metrics/<name>.json: flat, in the given order, floats rounded to six digits, `clips_hash` last."""
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
         rounded |= {"clips_hash": self.clips_hash} if self.clips_hash else {}
         self._write_metric(f"{name}.json", json.dumps(rounded, indent=2, allow_nan=False) + "\n")
 
     def write_plot(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write metrics/<name>.csv, a table that `dvc plots` draws: a row a mapping, all with the same keys."""
+        """Write metrics/<name>.csv, a table for `dvc plots`: one row for each mapping, all with the same keys."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
@@ -123,7 +124,7 @@ class StageContext(Generic[P]):
         self._done.add(file)
 
     def check_complete(self) -> None:
-        """Raise LookupError where a declared output was not written."""
+        """Raise LookupError if a declared output was not written."""
         missing = {*self.stage.outs(self.choice), *self.stage.metric_files(self.choice)} - self._done
         if missing:
             raise LookupError(f"stage {self.stage.name} ended without {', '.join(sorted(missing))}")
@@ -131,20 +132,19 @@ class StageContext(Generic[P]):
 
 @dataclass(frozen=True)
 class Stage(Generic[P]):
-    """What a stage declares; dvc.yaml says the same, and a test asks DVC whether it does.
+    """The declaration of a stage; dvc.yaml repeats it, and a test compares both.
 
     Args:
-        name: of the stage and of its module in `stages`.
-        params: the schema of its parameters, or what gives it for a choice.
-        unhashed: parameters that only decide what becomes of finished work: with another value of theirs a run goes
-            on where the last one stopped.
-        reads: inputs under the root, or a function of the parameters and the choice; those that are `none` are absent.
-        clips: the one input that tells which clips the stage's numbers come from, as `reads` may tell it.
-        writes, metrics, plots: what it places; `{choice}` in them stands for the choice.
-        choices: the name of the option that chooses (evaluate: `benchmark`), and its values.
-        uses_cluster: whether its shards may be done by the workers of a cluster.
-        format_version: for a stage whose unfinished work no code has made (a download): its scratch folder then goes
-            by inputs and parameters, and by this number, and outlives an edit of the code.
+        name: the stage, and its module in `stages`.
+        params: the schema of its parameters, or a function that returns it for a choice.
+        unhashed: parameters that do not affect unfinished work: a run with another value resumes it.
+        reads: inputs under the root, or a function of parameters and choice; an input `none` is absent.
+        clips: the input whose clips the results come from, or a function as for `reads`.
+        writes, metrics, plots: the outputs; `{choice}` in a name stands for the choice.
+        choices: the option that selects one choice (evaluate: `benchmark`), and its values.
+        uses_cluster: whether the workers of a cluster may process its shards.
+        format_version: for a stage whose unfinished work does not depend on the code (download): the scratch folder is
+            named by inputs, parameters and this number, and survives an edit of the code.
     """
 
     name: str
@@ -164,7 +164,7 @@ class Stage(Generic[P]):
         return [f"{_fill(m, choice)}.json" for m in self.metrics] + [f"{_fill(p, choice)}.csv" for p in self.plots]
 
     def outs(self, choice: str | None) -> list[str]:
-        """The outputs that this stage places."""
+        """The outputs that this stage writes."""
         return [_fill(name, choice) for name in self.writes]
 
     def schema(self, choice: str | None = None) -> type[P]:
@@ -184,20 +184,20 @@ class Stage(Generic[P]):
         join: Callable[[StageContext[P]], None] | None = None,
         status: Callable[[StageContext[P]], Mapping[str, Any]] | None = None,
     ) -> None:
-        """The command line: check everything, do `main`, print its closing line; a user's mistake is one line.
+        """The command line: check everything, run `main`, print its closing line; a user's mistake prints one line.
 
         Args:
             main: the stage; returns the closing line.
             arguments: of the command line.
-            join: what further processes do, where torchrun or EARSHOT_PROCESSES starts several for a stage that has it.
-            status: for a stage that can tell how far it is: what `--status` prints, also while a run goes on.
+            join: what further processes run, for a stage that torchrun or EARSHOT_PROCESSES may start several times.
+            status: returns what `--status` prints, also during a run, for a stage that reports its progress.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
         options = self._parser(main, status).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
             if status and options.status:
-                _tell(status(self._prepare(options)), options.json)
+                _print_status(status(self._prepare(options)), options.json)
                 return
             if join and settings().processes > 1 and not torchrun.is_started():
                 sys.exit(torchrun.launch(f"stages.{self.name}", arguments, settings().processes))
@@ -206,19 +206,21 @@ class Stage(Generic[P]):
         except EarshotError as error:
             sys.exit(f"{self.name}: {error}")
         except KeyboardInterrupt:
-            print(f"{self.name}: stopped; run it again and it goes on", file=sys.stderr)
+            print(f"{self.name}: stopped; run again to continue", file=sys.stderr)
             sys.exit(130)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise
-            place = error.filename or options.root
-            sys.exit(f"{self.name}: {place}: {error.strerror}; finished work is kept: mend it and run again")
+            path = error.filename or options.root
+            message = f"{self.name}: {path}: {error.strerror}; finished work is kept"
+            sys.exit(f"{message}: free space or correct the permissions, then run again")
 
     def _parser(self, main: Callable, status: Callable | None) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
-            epilog="settings, which never change a result:\n" + "\n".join(f"  {k}: {v}" for k, v in NAMES.items()),
+            epilog="settings (environment variables), which never change a result:\n"
+            + "\n".join(f"  {k}: {v}" for k, v in NAMES.items()),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if self.choices:
@@ -228,7 +230,7 @@ class Stage(Generic[P]):
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
         add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
         if status:
-            add("--status", action="store_true", help="only tell how far the work is; a run may go on meanwhile")
+            add("--status", action="store_true", help="only print the progress; works during a run too")
             add("--json", action="store_true", help="with --status: as JSON")
         return parser
 
@@ -250,19 +252,21 @@ class Stage(Generic[P]):
         print(closing, flush=True)
 
     def _prepare(self, options: argparse.Namespace) -> StageContext[P]:
-        """Check parameters and inputs, and find the scratch folder of this very work."""
+        """Check parameters and inputs, and find the scratch folder of this work."""
         choice = getattr(options, "choice", None)
         schema = self.schema(choice)
         params = load_params(schema, options.params, options.set)
         root = options.root.resolve()
-        inputs = [root / name for name in self.inputs(params, choice)]
-        for path in [root, *inputs]:
+        plain, names = params.model_dump(), self.inputs(params, choice)
+        inputs = [root / name for name in names]
+        if not root.exists():
+            raise EarshotError(f"{root}: no such file or folder; give an existing folder with --root")
+        for path, name in zip(inputs, names, strict=True):
             if not path.exists():
-                raise EarshotError(f"{path}: no such file or folder; run the stage that writes it or mend the value")
-        plain = params.model_dump()
+                raise EarshotError(f"{path}: no such file or folder; {_remedy(name, plain)}")
         values = {key: _lookup(plain, key) for key in declared_keys(schema) if key not in self.unhashed}
         label = f"{self.name}-{choice}" if choice else self.name
-        values["root"] = str(root)  # what is unfinished may name files by their paths
+        values["root"] = str(root)  # unfinished work may contain absolute paths
         if self.format_version is None:
             name = fingerprint(inputs, values, loaded_sources())
         else:
@@ -273,41 +277,49 @@ class Stage(Generic[P]):
 
 
 def read_clips_hash(folder: Path) -> str | None:
-    """The hash of the list of clips that an output comes from; None for what does not come from clips.
+    """The hash of the list of clips that an output comes from; None if it does not come from clips.
 
-    Raises EarshotError where its file is damaged.
+    Raises EarshotError if its file is damaged.
     """
     file = folder / CLIPS_FILE
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["clips_hash"]
-        if not re.fullmatch("[0-9a-f]{16}", found):
-            raise ValueError(f"{found!r:.40} is no hash")
+        clips_hash = json.loads(file.read_text(encoding="utf-8"))["clips_hash"]
+        if not re.fullmatch("[0-9a-f]{16}", clips_hash):
+            raise ValueError(f"{clips_hash!r:.40} is not a hash")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error!r:.100}); run the stage that writes {folder}") from None
-    return found
+        raise EarshotError(f"{file}: cannot be read ({error!r:.100}); {run_again(folder)}") from None
+    return clips_hash
 
 
 @contextlib.contextmanager
 def _locked(scratch: Path) -> Iterator[None]:
-    """Refuse a second run of the same work; the system frees the lock of a process that was killed."""
+    """Raise EarshotError if another run does the same work; the system frees the lock of a killed process."""
     with open(scratch / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise EarshotError(f"{scratch}: another run is doing this very work; wait for it or end it") from None
+            raise EarshotError(f"{scratch}: another run is doing the same work; wait for it or stop it") from None
         yield
 
 
-def _tell(metadata: Mapping[str, Any], as_json: bool) -> None:
-    """Print what a stage tells of its state: a line a fact, or JSON."""
+def _print_status(metadata: Mapping[str, Any], as_json: bool) -> None:
+    """Print the state of a stage: one line for each entry, or JSON."""
     if as_json:
         print(json.dumps(metadata, indent=2))
         return
     width = max(map(len, metadata))
     for name, value in metadata.items():
         print(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}")
+
+
+def _remedy(name: str, values: Mapping[str, Any]) -> str:
+    """What to do about the missing input `name`: the stage that writes it, and the parameter that names it."""
+    stage, key = writing_stage(Path(name)), next((key for key, value in flatten(values) if value == name), None)
+    run = [f"run the stage {stage}, which writes it"] if stage else []
+    change = [f"set {key} to an existing path"] if key else []
+    return ", or ".join([*run, *change]) or "create it"
 
 
 def _fill(text: str, choice: str | None) -> str:

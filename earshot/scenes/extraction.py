@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from earshot.core.files import link_file, shard_name, shard_paths
-from earshot.corpus.completeness import never_had, read_outcomes, requested_shard, write_outcomes
+from earshot.corpus.completeness import missing_clips, read_outcomes, requested_shard, write_outcomes
 from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
 from earshot.media.clips import MediaFile, read_listing
 from earshot.media.decoder_process import Decoder
@@ -164,7 +164,7 @@ def flags(table: Path) -> dict[str, int]:
 
 def miss_shard(extraction: Extraction, corpus: Path, number: int) -> dict[str, int]:
     """Count the outcomes of the requested clips of a shard that were not downloaded."""
-    write_outcomes(extraction.outcomes(shard_name(number) + MISSING), never_had(*requested_shard(corpus, number)))
+    write_outcomes(extraction.outcomes(shard_name(number) + MISSING), missing_clips(*requested_shard(corpus, number)))
     return {}
 
 
