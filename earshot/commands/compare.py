@@ -31,20 +31,20 @@ def sources(
 
     Raises EarshotError if one cannot be read, or if there are fewer than two.
     """
-    found = []
+    listed: list[Source] = []
     for name in runs:
-        found.append(
+        listed.append(
             folder_source(root, "workspace")
             if name == WORKSPACE
-            else revision_source(root, name, name, scratch / f"run{len(found)}")
+            else revision_source(root, name, name, scratch / f"run{len(listed)}")
         )
     for name in experiments:
-        found.append(experiment_source(root, name, scratch / f"run{len(found)}"))
-    found += [folder_source(folder, str(folder)) for folder in folders]
-    if len(found) < 2:
-        raise EarshotError(f"{len(found)} run named, wanted two or more, such as: main fifteen; '.' is the workspace")
+        listed.append(experiment_source(root, name, scratch / f"run{len(listed)}"))
+    listed += [folder_source(folder, str(folder)) for folder in folders]
+    if len(listed) < 2:
+        raise EarshotError(f"{len(listed)} run given, expected two or more, such as: main fifteen ('.' is the workspace)")
     displays = registered_displays()
-    return [replace(source, known=displays) for source in runs]
+    return [replace(source, known=displays) for source in listed]
 
 
 def check_output(folder: Path) -> None:

@@ -110,23 +110,23 @@ def command(
 
 def _reset(params: Path, output: Path) -> str:
     """Write the committed parameters; the closing words."""
-    found, base = params.read_text(encoding="utf-8"), committed(params)
+    current, base = params.read_text(encoding="utf-8"), committed(params)
     with write_atomically(output) as temporary:
         temporary.write_text(base, encoding="utf-8")
-    left = left_out(found, base, set())
-    return f"{output}: as committed" + (f"; left out: {', '.join(left)}" if left else "")
+    dropped = dropped_values(current, base, set())
+    return f"{output}: as committed" + (f"; dropped: {', '.join(dropped)}" if dropped else "")
 
 
 def _apply(recipes: Sequence[Path], params: Path, overrides: Sequence[str], keep: bool, output: Path) -> str:
     """Apply the recipes; the closing words."""
-    found = params.read_text(encoding="utf-8")
-    base = found if keep else committed(params)
+    current = params.read_text(encoding="utf-8")
+    base = current if keep else committed(params)
     apply_recipes(recipes, base, output, overrides)
     changed = {*recipe_values(recipes), *(override.partition("=")[0].strip() for override in overrides)}
     lines = [f"{output}: {' + '.join(recipe.stem for recipe in recipes)}"]
-    left = left_out(found, base, changed)
-    if left:
-        lines.append(f"not committed and so left out: {', '.join(left)}; --keep keeps such values")
+    dropped = dropped_values(current, base, changed)
+    if dropped:
+        lines.append(f"not committed, so dropped: {', '.join(dropped)}; --keep keeps such values")
     last = read_recipe(recipes[-1])  # whose size it has
     lines += [f"{name}: {' '.join(last[name].split())}" for name in ("cost", "reach")]
     missing = missing_inputs(output, params.parent)

@@ -137,7 +137,7 @@ def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) ->
             if run in group.runs
         ]
         seeds = dict(zip(("seed", "world"), run.seeds, strict=True))
-        rows.append({"run": run.source, **seeds, "idea": format_params(ideas(run)), "rows": "; ".join(places)})
+        rows.append({"run": run.source, **seeds, "idea": format_params(ideas(run)), "rows": "; ".join(rows_of_run)})
     for reason in collection.left_out:
         source, _, text = reason.partition(": ")
         rows.append({"run": source, "seed": "", "world": "", "idea": "", "rows": f"left out: {text}"})
