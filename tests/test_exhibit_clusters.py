@@ -21,7 +21,7 @@ from earshot.explanation.exhibit import Context
 from earshot.explanation.tables import SKIPPED, read_table
 from earshot.labels.labeler import Labeler, save_labeler
 from earshot.labels.models.binary import BinaryCode
-from earshot.labels.models.clusters import Clusters
+from earshot.labels.models.clusters import ClusterCentroids
 from earshot.labels.scaling import Scaling
 from earshot.labels.table import LABELS, write_table
 from earshot.sound.descriptors.texture import charts
@@ -68,7 +68,7 @@ def labeler(model="clusters", descriptor="texture", clusters=3):
     if model == "binary":
         code = BinaryCode(np.eye(3, size, dtype=np.float32), np.zeros(3, np.float32))
         return Labeler(scaling, code, metadata)
-    return Labeler(scaling, Clusters(drawn.normal(size=(clusters, size)).astype(np.float32)), metadata)
+    return Labeler(scaling, ClusterCentroids(drawn.normal(size=(clusters, size)).astype(np.float32)), metadata)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from earshot.media.quality import Measured, audio_print, measure, quality_flags
 from earshot.params.extract import Params
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
-from earshot.scenes.duplicates import Corpus, Prints, first_of_each, read_duplicates, write_duplicates
+from earshot.scenes.duplicates import CorpusPrints, Prints, first_of_each, read_duplicates, write_duplicates
 from earshot.scenes.table import read_scenes
 from earshot.scenes.writing import Scene, write_scenes
 from stages.extract import STAGE, main
@@ -200,7 +200,7 @@ def test_duplicates_are_those_that_comparing_all_with_all_finds(seed):
     ids = [f"clip{number}" for number in draw.permutation(clips)]
     groups = draw.integers(clips // 2, size=clips)
     prints = [Prints(words, words.any(1), limit) for words, limit in zip(kinds, limits, strict=True)]
-    firsts = first_of_each(Corpus(pa.chunked_array([ids[:20], ids[20:]]), groups, np.array([0, 20]), *prints))
+    firsts = first_of_each(CorpusPrints(pa.chunked_array([ids[:20], ids[20:]]), groups, np.array([0, 20]), *prints))
     assert firsts.tolist() == plainly_first(ids, groups, kinds, limits)
     assert len(set(firsts)) < 45
 
