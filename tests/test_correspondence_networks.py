@@ -495,7 +495,7 @@ def test_what_a_network_does_not_have_is_refused_with_one_that_does():
         (lambda: network.embed_images(images), "embedding"),
         (lambda: network.embed_audio(sounds), "embedding"),
         (lambda: network.image_maps(images), "image tower"),
-        (lambda: network.audio_maps(sounds), "tower of spectrograms"),
+        (lambda: network.audio_maps(sounds), "audio tower"),
         (lambda: network.features(images), "layers for single images"),
     ]
     for ask, thing in refused:

@@ -309,11 +309,11 @@ DAMAGES = {
     "no weights": (lambda f: (f / "encoder.safetensors").unlink(), "encoder.safetensors: cannot be read"),
     "half a file": (
         lambda f: (f / "encoder.safetensors").write_bytes((f / "encoder.safetensors").read_bytes()[:5000]),
-        "encoder.safetensors: is not a whole safetensors file",
+        "encoder.safetensors: is not a complete safetensors file",
     ),
     "a pickle": (
         lambda f: (f / "encoder.safetensors").write_bytes(pickle.dumps(Trap())),
-        "encoder.safetensors: is a pickle, not a whole safetensors file",
+        "encoder.safetensors: is a pickle, not a complete safetensors file",
     ),
     "a tensor less": (lambda f: change_tensors(f, lambda t: t.pop("fc8.bias")), "has no tensor fc8.bias"),
     "a tensor more": (lambda f: change_tensors(f, lambda t: t.update(fc9=torch.ones(1))), "holds fc9"),
