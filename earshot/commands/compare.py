@@ -42,7 +42,9 @@ def sources(
         listed.append(experiment_source(root, name, scratch / f"run{len(listed)}"))
     listed += [folder_source(folder, str(folder)) for folder in folders]
     if len(listed) < 2:
-        raise EarshotError(f"{len(listed)} run given, expected two or more, such as: main fifteen ('.' is the workspace)")
+        raise EarshotError(
+            f"{len(listed)} run given, expected two or more, such as: main fifteen ('.' is the workspace)"
+        )
     displays = registered_displays()
     return [replace(source, known=displays) for source in listed]
 
