@@ -233,8 +233,8 @@ def referring_movie(target: str, mp4: bytes) -> bytes:
     content = bytearray(mp4)
     place = content.find(b"url \0\0\0\1")
     while place >= 0:
-        # The reference no longer says that the samples are in this file. The address overwrites what follows, so that no
-        # size changes.
+        # The reference no longer says that the samples are in this file. The address overwrites what follows, so that
+        # no size changes.
         content[place : place + 8] = b"url \0\0\0\0"
         content[place + 8 : place + 8 + len(target) + 1] = target.encode() + b"\0"
         place = content.find(b"url \0\0\0\1")

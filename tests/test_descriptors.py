@@ -1,16 +1,20 @@
 """MFCC, spectrum and the cutting of windows; silence, which does not depend on the descriptor."""
 
 import json
+import subprocess
 
+import imageio_ffmpeg
 import librosa
 import numpy as np
 import pytest
+import soundfile
 from descriptions import OPTIONS, description
 
 from earshot.core.errors import EarshotError
 from earshot.core.registry import find_all
 from earshot.sound.cochlea import cochleagrams
 from earshot.sound.description import DESCRIPTORS, load_description
+from earshot.sound.descriptors.mfcc import COEFFICIENTS, FRAMES, SEGMENT
 from earshot.sound.texture import sound_textures
 from earshot.sound.windows import UnfitSound, cut_windows
 
@@ -52,12 +56,28 @@ def test_textures_are_those_of_sound_textures_under_the_same_options():
     np.testing.assert_array_equal(described, sound_textures(windows, RATE, **options))
 
 
-def test_mfcc_is_librosas_with_a_hop_that_gives_155_frames():
-    window = _noise(N)
-    expected = librosa.feature.mfcc(y=window, sr=22_050, n_mfcc=20, hop_length=536)
-    assert expected.shape == (20, 155)
-    described, _ = description("mfcc").describe(window[None], RATE)
-    np.testing.assert_allclose(described[0], expected.ravel(), rtol=1e-5, atol=1e-4)
+def test_155_frames_follow_from_the_published_chain(tmp_path):
+    # Mahadev and Lu's utils/create_dataset.py: stereo at 21 kHz, cut every 3.75 s; get_mfcc.py: librosa's defaults. The
+    # FFmpeg of their time reads 4096 bytes of a WAV file at once: 1024 samples, between which it cuts.
+    soundfile.write(tmp_path / "clip.wav", _noise(441_000, 2), 44_100)
+    for options in (
+        ["-i", "clip.wav", "-ac", "2", "-ar", "21000", "whole.wav"],
+        ["-max_size", "4096", "-i", "whole.wav", "-f", "segment", "-segment_time", "3.75", "part_%03d.wav"],
+    ):
+        subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *options], cwd=tmp_path, check=True)
+    parts = [soundfile.read(part)[0].mean(axis=1) for part in sorted(tmp_path.glob("part_*.wav"))]
+    assert [part.size for part in parts] == [SEGMENT, SEGMENT, 210_000 - 2 * SEGMENT]
+    assert librosa.feature.mfcc(y=parts[0], sr=21_000).shape == (20, 155) == (COEFFICIENTS, FRAMES)
+
+
+def test_mfcc_is_that_of_the_published_segment_around_the_moment():
+    sound = _noise(100_000)
+    middle = 50_000
+    segment = sound[middle - SEGMENT // 2 : middle + SEGMENT // 2]
+    published = librosa.feature.mfcc(y=segment, sr=21_000, pad_mode="reflect")  # the default of librosa 0.7.1
+    described, _ = description("mfcc").describe(sound[None, middle - 39_375 : middle + 39_375], 21_000)
+    ours = described[0].reshape(20, 155)
+    np.testing.assert_allclose(ours[:, 3:-3], published[:, 3:-3], rtol=1e-5, atol=1e-3)
 
 
 def test_mfcc_of_a_window_does_not_depend_on_its_neighbors():
@@ -139,7 +159,7 @@ def test_a_description_comes_back_from_disk_and_a_damaged_one_is_refused(tmp_pat
     (tmp_path / "descriptor.json").write_text("{")
     with pytest.raises(EarshotError, match="is not JSON"):
         load_description(tmp_path)
-    with pytest.raises(EarshotError, match="the stage describe writes it"):
+    with pytest.raises(EarshotError, match="run the stage describe, which writes it"):
         load_description(tmp_path / "elsewhere")
 
 

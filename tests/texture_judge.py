@@ -12,6 +12,7 @@ D = 3.75  # s
 N = 75_000  # samples at 20 kHz
 T = 1_500  # samples at 400 Hz
 EPS = 2.0**-23
+ROUNDING = 1e-10  # relative spread: what does not vary has 1e-13 in float64, and correlations of that are noise
 
 
 def texture(
@@ -43,11 +44,12 @@ def texture(
     var = c.var(axis=1)
     spread = np.sqrt(var / (mu**2 + EPS))
 
+    steady = np.sqrt(var) <= ROUNDING * mu
     rho = []
     for j in range(32):
         for o in (1, 2, 3, 5):
             if j + o < 32:
-                constant = var[j] == 0 or var[j + o] == 0
+                constant = steady[j] or steady[j + o]
                 covariance = np.mean((c[j] - mu[j]) * (c[j + o] - mu[j + o]))
                 rho.append(0.0 if constant else covariance / np.sqrt(var[j] * var[j + o]))
 

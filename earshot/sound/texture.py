@@ -31,7 +31,7 @@ ModulationNorm = Literal["variance", "squared-mean"]
 CORRELATED_OFFSETS = (1, 2, 3, 5)  # Owens 2016, section A3
 MODULATION_CENTERS = 0.5 * 400 ** (np.arange(10) / 9)  # Hz, 0.5 to 200
 EPSILON = np.finfo(np.float32).eps  # keeps the quotients of empty channels finite
-CONSTANT = 1e-6  # relative spread below which a channel is constant: rounding gives a steady tone 3e-8
+CONSTANT = 1e-10  # relative spread below which a channel is constant: rounding gives a steady tone 1e-13 in float64
 PAIRS = np.array([(j, j + o) for j in range(CHANNELS) for o in CORRELATED_OFFSETS if j + o < CHANNELS])  # (117, 2)
 
 TEXTURE_SIZE = 502
@@ -125,7 +125,7 @@ def texture_statistics(envelopes: np.ndarray, modulation_norm: ModulationNorm = 
 def correlations(covariance: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Pearson correlation of each pair: (moments, 32, 32) and (moments, 32) to (moments, 117).
 
-    0 where a channel is constant up to the rounding of float32.
+    0 where a channel is constant up to rounding.
     """
     deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     deviation = np.where(deviation > CONSTANT * mean, deviation, 0)

@@ -1,6 +1,9 @@
-"""The descriptor `mfcc`: mel-frequency cepstral coefficients.
+"""The descriptor `mfcc`: mel-frequency cepstral coefficients, by the published code of Mahadev and Lu (2020).
 
-Mahadev and Lu (2020), section 3.2, compare them with textures.
+Their section 3.2 compares MFCCs with textures. Where report and code (rowhanm/ambient-sound-self-supervision) differ,
+this module follows the code. utils/create_dataset.py resamples sound to 21 kHz and cuts it every 3.75 s with FFmpeg,
+which cuts between packets of 1024 samples: 77 packets are 78,848 samples, 98 more than 3.75 s.
+pretext_training/get_mfcc.py calls librosa 0.7.1 (requirements.txt) with its defaults, which gives 155 frames.
 """
 
 import librosa
@@ -8,23 +11,26 @@ import numpy as np
 
 from earshot.sound.description import Descriptor
 
-MFCC_RATE = 22_050  # Hz
+MFCC_RATE = 21_000  # Hz
+SEGMENT = 78_848  # samples
 COEFFICIENTS = 20
-FRAMES = 155
+FFT_SAMPLES, HOP = 2048, 512
+FRAMES = 1 + SEGMENT // HOP  # 155
 
 
 def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
     """20 coefficients of 155 frames, C order: windows of 3.75 s, float32 (moments, samples), to (moments, 3100).
 
-    The paper gives this size, but librosa's default hop does not yield 155 frames in 3.75 s. Here the hop is a 154th of
-    the window.
+    A window is 2.3 ms shorter than a published segment at either end. It is padded by reflection, as librosa 0.7.1 pads
+    the 49 ms that the outer frames need beyond the segment; later versions pad with zeros.
     """
     resampled = librosa.resample(windows, orig_sr=sample_rate, target_sr=MFCC_RATE)
-    hop = resampled.shape[1] // (FRAMES - 1)
+    missing = SEGMENT - resampled.shape[1]
+    segments = np.pad(resampled, ((0, 0), (missing // 2, missing - missing // 2)), mode="reflect")
+    frames = {"n_fft": FFT_SAMPLES, "hop_length": HOP, "pad_mode": "reflect"}
     # One window a call, because librosa clips 80 dB below the loudest value of all windows of a call.
     coefficients = [
-        librosa.feature.mfcc(y=window, sr=MFCC_RATE, n_mfcc=COEFFICIENTS, n_fft=2048, hop_length=hop).ravel()
-        for window in resampled
+        librosa.feature.mfcc(y=segment, sr=MFCC_RATE, n_mfcc=COEFFICIENTS, **frames).ravel() for segment in segments
     ]
     return np.array(coefficients, np.float32)
 
