@@ -33,7 +33,7 @@ PARAMS = {
     "grid": 0.04,
     "shift": 1.0,
     "supervised_epochs": 0,
-    "supervised_batch": 32,
+    "supervised_batch_size": 32,
     "supervised_learning_rate": 0.003,
 }
 
