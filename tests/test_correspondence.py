@@ -30,10 +30,10 @@ KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: gra
 PARAMS = {
     "positives": "centered",
     "negatives": "other-group",
-    "grid": 0.04,
-    "shift": 1.0,
+    "grid_s": 0.04,
+    "min_shift_s": 1.0,
     "supervised_epochs": 0,
-    "supervised_batch": 32,
+    "supervised_batch_size": 32,
     "supervised_learning_rate": 0.003,
 }
 

@@ -279,7 +279,7 @@ class Comparing(nn.Module):
 
 
 def task_of(scenes, **how):
-    options = {"gain_jitter": 0.0, "batch": 32, "seed": 0} | how
+    options = {"gain_jitter": 0.0, "batch_size": 32, "seed": 0} | how
     return CorrespondenceTask(Comparing(), scenes, CENTERED, Augmentation(), **options)
 
 

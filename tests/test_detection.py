@@ -217,9 +217,9 @@ ODD_ANNOTATIONS = [
     (lambda text: text.replace("<xmin>1<", "<xmin>nan<"), r"bndbox/xmin is 'nan'"),
     (lambda text: text.replace("<ymin>3<", "<ymin>72<").replace(">72</ymax", ">70</ymax"), "a box goes from 1, 72 to"),
     (lambda text: text.replace("<width>96<", "<width>1e9<"), "size/width is '1e9'"),
-    (lambda text: text.replace("<difficult>0</difficult>", ""), "without difficult"),
+    (lambda text: text.replace("<difficult>0</difficult>", ""), "lacks difficult"),
     (lambda text: text.replace("<truncated>1<", "<truncated>maybe<"), "truncated is 'maybe', expected 0 or 1"),
-    (lambda text: text.replace("<name>cow</name>", ""), "without name"),
+    (lambda text: text.replace("<name>cow</name>", ""), "lacks name"),
 ]
 
 
@@ -342,7 +342,7 @@ def test_regions_are_a_quarter_objects_and_background_near_them():
 
 
 def test_every_image_is_used_before_one_is_repeated(make_context):
-    context = make_context(images=3)
+    context = make_context(images_per_step=3)
     order = [place for step in range(8) for place in image_indices(context, 4, step)]
     assert all(sorted(order[start : start + 4]) == [0, 1, 2, 3] for start in range(0, 24, 4))
     assert order != image_indices(replace(context, seed=1), 4, 0) + order[3:]

@@ -164,7 +164,7 @@ def test_a_layer_learns_what_is_linearly_separable_and_no_more(tmp_path):
     for inputs, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
         images = imagenet.Images([""] * 400, ["a", "b", "c"], inputs, train=300)
         layer, scale = imagenet.train_linear(features, images, context)
-        correct = imagenet.make_context(layer, scale, features, images)
+        correct = imagenet.classify(layer, scale, features, images)
         assert correct.shape == (100,)
         assert lowest <= correct.mean() <= highest
 

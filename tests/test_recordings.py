@@ -294,7 +294,7 @@ SPOILED = {
     ),
     "another scene": (
         spoil(f"{DEVELOPMENT}/evaluation_setup/fold1_evaluate.txt", "a000_0_30.wav\tbus", "a000_0_30.wav\tpark"),
-        r"fold1_evaluate\.txt: a000_0_30\.wav is park, and bus in TUT-acoustic-scenes-2016-development/meta\.txt",
+        r"fold1_evaluate\.txt: a000_0_30\.wav is park, but bus in TUT-acoustic-scenes-2016-development/meta\.txt",
     ),
     "trained on and tested": (
         spoil(f"{DEVELOPMENT}/evaluation_setup/fold2_train.txt", "b000_0", "b001_0"),

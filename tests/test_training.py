@@ -57,7 +57,7 @@ def striped_task(root, **changes):
     torch.manual_seed(0)
     network = AlexNet(classes=3, width=0.1, image_size=64, dropout=0.2).to(memory_format=torch.channels_last)
     table = LabeledScenes(root / "data/scenes", root / "data/labels", "label", Clusters(3))
-    return LabelTask(network, table, STRONG, **{"batch": 16, "seed": 7} | changes)
+    return LabelTask(network, table, STRONG, **{"batch_size": 16, "seed": 7} | changes)
 
 
 class OneBatch:
