@@ -4,7 +4,7 @@
     python -m perf.hostile_site --clips 200 --assert      # exits with 1 where anything does not hold
 
 Eleven minutes of processor time, 27 by the clock of two busy cores. The sites are servers on this machine
-(tests/hostile_site.py), and their logs are the judge: nothing excess_requests the budget, here 36,000 requests an hour for each
+(tests/hostile_site.py), and their logs are the judge: nothing beyond the budget, here 36,000 requests an hour for each
 site, but what was under way for half a second; nothing while a site has said that it wants nothing; and of every clip
 became what its site has of it. All of it held for 2,000 clips, 12 runs killed and 3 to the end.
 """
@@ -63,7 +63,7 @@ def measure(folder: Path, clips: int, kills: int) -> bool:
     for source, (found, wanted) in list(wrong.items())[:10]:
         print(f"    {source}: {found}, wanted {wanted}")
     print(
-        "site         requests  requests a clip  excess_requests the budget (at most)  while unwanted (wanted 0)  videos twice"
+        "site         requests  requests a clip  beyond the budget (at most)  while unwanted (wanted 0)  videos twice"
     )
     holds, most = not wrong, 1 + NEAR * AN_HOUR / 3600
     for site in web.sites:

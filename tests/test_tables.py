@@ -115,14 +115,14 @@ def test_other_settings_are_other_tables_and_unused_parameters_separate_nothing(
     write_run(tmp_path / "random", 0.5, "pretrain.epochs=0", "pretrain.learning_rate=0.5")
     write_run(tmp_path / "longer", 0.5, "pretrain.epochs=40")
     write_run(tmp_path / "elsewhere", 0.5, "evaluate.voc.data_dir=../VOCdevkit", "pretrain.epochs=20")
-    found = sections(TABLES["owens-2a"], collected(tmp_path))
-    names = {tuple(group.name for group in section.groups) for section in found}
+    actual = sections(TABLES["owens-2a"], collected(tmp_path))
+    names = {tuple(group.name for group in section.groups) for section in actual}
     assert names == {
         ("Sound (cluster)", "Sound (binary)", "random weights"),
         ("Sound (cluster)", "random weights"),
         ("Sound (cluster)",),
     }
-    assert [section.rendered for section in found if len(section.groups) == 1] == [False]
+    assert [section.rendered for section in actual if len(section.groups) == 1] == [False]
 
 
 def test_rows_with_and_without_distance_filter_share_a_setting_of_as_many_steps(tmp_path):
@@ -195,8 +195,8 @@ def test_a_run_that_cannot_stand_in_a_table_is_listed_with_its_reason(tmp_path, 
     lock = "stages: {pretrain: {params: {params.yaml: {pretrain: {epochs: 99}}}}}"
     (stale / "dvc.lock").write_text(lock)
     main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
-    told = capsys.readouterr().out
-    assert "empty: has no scores" in told and "epochs=99, but params.yaml says" in told
+    message = capsys.readouterr().out
+    assert "empty: has no scores" in message and "epochs=99, but params.yaml says" in message
     left = [row["rows"] for row in read_csv(tmp_path / "tables" / "runs.csv") if "left out" in row["rows"]]
     assert len(left) == 3  # the workspace is empty too
 
@@ -233,9 +233,9 @@ def test_runs_of_one_world_and_different_clips_are_named(tmp_path, capsys):
     assert "should have the same" not in capsys.readouterr().out
     write_run(runs / "some missing", 0.6, "seed=2", clips_hash="c" * 16)
     main(command)
-    told = f"should have the same clips to train on for voc have different ones ({'a' * 16}, {'c' * 16})"
-    assert told in capsys.readouterr().out
-    assert told in (tmp_path / "tables" / "owens-2a.md").read_text()
+    message = f"should have the same clips to train on for voc have different ones ({'a' * 16}, {'c' * 16})"
+    assert message in capsys.readouterr().out
+    assert message in (tmp_path / "tables" / "owens-2a.md").read_text()
 
 
 def test_what_is_no_folder_of_runs_or_no_revision_is_refused(tmp_path):
@@ -291,9 +291,9 @@ def test_experiments_and_branches_are_collected_with_their_classes(tmp_path, mon
     repository.run("git", "switch", "-q", "-c", "fifteen")
     repository.commit()
     repository.run("git", "switch", "-q", "main")
-    found = collect(repository.folder, [], True, ["fifteen"])
-    assert not found.left_out
-    scores = {run.source: run.scores for run in found.runs}  # the branch is the experiment again
+    actual = collect(repository.folder, [], True, ["fifteen"])
+    assert not actual.left_out
+    scores = {run.source: run.scores for run in actual.runs}  # the branch is the experiment again
     assert sorted(scores) == ["experiment with-15", "experiment with-5", "workspace"]
     assert scores["experiment with-5"] == {"voc.map_pool5": 0.05, "voc_classes.cow.ap_pool5": 0.05}
     alone = collect(repository.folder, [], False, ["fifteen"])
@@ -320,8 +320,8 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     write_correspondence(tmp_path / "runs" / "aug", "correspond.gain_jitter=0.1", accuracy=0.8)
     write_run(tmp_path / "runs" / "pretrained", 0.5)
     main(["--folder", str(tmp_path / "runs"), "--root", str(tmp_path), "--output", str(tmp_path / "tables")])
-    found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
-    assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= found and "mahadev-1" not in found
+    actual = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
+    assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= actual and "mahadev-1" not in actual
     pool5 = [row for row in read_csv(tmp_path / "tables" / "owens-2a.csv") if row["kind"] == "ours"]
     assert [row["mean"] for row in pool5] == ["50"]  # VOC of models/correspond is no score of pretrain
     rows = {
