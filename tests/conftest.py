@@ -1,4 +1,4 @@
-"""What the tests share: the folder of real material, where there is one, and a tiny run of the whole pipeline."""
+"""Shared by the tests: the folder of real media, if there is one, and a tiny run of the whole pipeline."""
 
 import atexit
 import contextlib
@@ -23,8 +23,8 @@ STAGES = ["sample", "download", "extract", "describe", "label", "pretrain"]
 
 def committed(name: str) -> str:
     """The text of a file as it was last added to Git: what a user tries in params.yaml must not matter to a test."""
-    shown = subprocess.run(["git", "show", f":./{name}"], cwd=REPOSITORY, capture_output=True, text=True)
-    return (REPOSITORY / name).read_text() if shown.returncode else shown.stdout
+    done = subprocess.run(["git", "show", f":./{name}"], cwd=REPOSITORY, capture_output=True, text=True)
+    return (REPOSITORY / name).read_text() if done.returncode else done.stdout
 
 
 def earshot(command: str, *words: object) -> None:
@@ -71,8 +71,8 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory) -> Path:
-    """A root with params.yaml, data/, models/ and metrics/ of a tiny run up to pretrain; made once, read only."""
-    with _made_once(tmp_path_factory, "tiny") as (root, finished):
+    """A root with params.yaml, data/, models/ and metrics/ of a tiny run up to pretrain; created once, read only."""
+    with _created_once(tmp_path_factory, "tiny") as (root, finished):
         if not finished:
             apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], committed("params.yaml"), root / "params.yaml")
             for stage in STAGES:
@@ -82,14 +82,14 @@ def tiny_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Path:
-    """The folder of a repository in which `dvc repro` has run the whole pipeline, tiny; made once, to be copied."""
+    """The folder of a repository in which `dvc repro` has run the whole pipeline, tiny; created once, to be copied."""
     from repository import Repository
 
-    with _made_once(tmp_path_factory, "reproduced") as (folder, finished):
+    with _created_once(tmp_path_factory, "reproduced") as (folder, finished):
         if not finished:
-            made = Repository(folder)
-            (folder / "output").write_text(made.dvc("repro"))
-            made.commit()
+            new = Repository(folder)
+            (folder / "output").write_text(new.dvc("repro"))
+            new.commit()
     return folder
 
 
@@ -102,7 +102,7 @@ def repository(reproduced, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def _made_once(tmp_path_factory, name: str) -> Iterator[tuple[Path, bool]]:
+def _created_once(tmp_path_factory, name: str) -> Iterator[tuple[Path, bool]]:
     """A folder that all processes share, and whether it is finished; it is where the block ends."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
@@ -114,8 +114,8 @@ def _made_once(tmp_path_factory, name: str) -> Iterator[tuple[Path, bool]]:
 
 def run_stage(stage: str, root: Path, *more: str) -> str:
     """Run `python -m stages.<stage>` to its end under `root`, with the parameters there; its closing line."""
-    place = ["--params", str(root / "params.yaml"), "--root", str(root)]
-    command = [sys.executable, "-m", *f"stages.{stage}".split(), *place]
+    options = ["--params", str(root / "params.yaml"), "--root", str(root)]
+    command = [sys.executable, "-m", *f"stages.{stage}".split(), *options]
     done = subprocess.run([*command, *more], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

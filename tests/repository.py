@@ -26,23 +26,23 @@ class Repository:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, self.folder / name)
         apply_recipes([REPOSITORY / "tests" / "tiny.yaml"], committed("params.yaml"), self.folder / "params.yaml")
-        self._settle(folder)
+        self._set_environment(folder)
         self.git("init", "--quiet")
         self.commit()
 
     @classmethod
     def copy_of(cls, other: Path, folder: Path) -> "Repository":
         """A copy of the repository in another folder, with its data and DVC's cache."""
-        made = cls.__new__(cls)
-        made.folder = folder / "repository"
-        shutil.copytree(other / "repository", made.folder, symlinks=True)
-        made._settle(folder)
-        return made
+        copy = cls.__new__(cls)
+        copy.folder = folder / "repository"
+        shutil.copytree(other / "repository", copy.folder, symlinks=True)
+        copy._set_environment(folder)
+        return copy
 
-    def _settle(self, folder: Path) -> None:
-        places = {"HOME": str(folder), "DVC_SITE_CACHE_DIR": str(folder / "site"), "DVC_NO_ANALYTICS": "1"}
+    def _set_environment(self, folder: Path) -> None:
+        folders = {"HOME": str(folder), "DVC_SITE_CACHE_DIR": str(folder / "site"), "DVC_NO_ANALYTICS": "1"}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**os.environ, **GIT, **places, "PATH": path}
+        self.environment = {**os.environ, **GIT, **folders, "PATH": path}
 
     def git(self, *words: str) -> str:
         return self.run("git", *words)
@@ -58,7 +58,7 @@ class Repository:
         return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
 
     def run(self, *command: str, fails: bool = False) -> str:
-        """Run a command here, which succeeds, or fails where that is wanted; all that it says."""
+        """Run a command here; check that it succeeds, or fails if `fails`; return its output."""
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -1,4 +1,4 @@
-"""What workers do in the tests of the cluster; a module of its own, since a worker imports it whole."""
+"""The work in the tests of the cluster; a separate module, because workers import it."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from earshot.core.errors import EarshotError
 
 
 def work_on(folder: Path, number: int) -> dict[str, int]:
-    """Write down who does the shard, and give it half a second in which it can be killed."""
+    """Record the process of the shard, and sleep half a second, in which it can be killed."""
     (folder / f"started-{number}-{os.getpid()}").touch()
     time.sleep(0.5)
     with (folder / f"done-{number}").open("a") as file:

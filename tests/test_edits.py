@@ -1,4 +1,4 @@
-"""An edit runs again what it changes: DVC is asked which stages are stale after lines were added to files of code."""
+"""An edit reruns what it changes: DVC lists the stale stages after an edit of code."""
 
 import contextlib
 import shutil
@@ -45,29 +45,29 @@ class Project:
                 if each.def_path.startswith(("earshot/", "stages/")):
                     yield stage.name, each
 
-    def stale(self) -> dict[str, set[str]]:
+    def stale_stages(self) -> dict[str, set[str]]:
         """The stages that DVC would run, and the code that has changed of what each depends on."""
         changed: dict[str, bool] = {}
-        found: dict[str, set[str]] = {}
+        stale: dict[str, set[str]] = {}
         for stage, dependency in self._code():
             path = dependency.def_path
             if path not in changed:
                 changed[path] = bool(dependency.status())
             if changed[path]:
-                found.setdefault(stage, set()).add(path)
-        return found
+                stale.setdefault(stage, set()).add(path)
+        return stale
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    made = Project(tmp_path_factory.mktemp("edits"))
-    assert not made.stale()
-    return made
+    project_copy = Project(tmp_path_factory.mktemp("edits"))
+    assert not project_copy.stale_stages()
+    return project_copy
 
 
 @contextlib.contextmanager
 def edited(root: Path, pattern: str) -> Iterator[list[str]]:
-    """A line more at the end of each file of that name; the names of these files."""
+    """Append a line to each matching file; yield the names of these files."""
     texts = {file: file.read_bytes() for file in root.glob(pattern) if file.is_file()}
     assert texts, f"no file has the name {pattern}"
     for file, text in texts.items():
@@ -83,7 +83,7 @@ def edited(root: Path, pattern: str) -> Iterator[list[str]]:
 def test_an_edit_makes_stale_what_it_changes(project, edit):
     pattern, stages = EDITS[edit]
     with edited(project.root, pattern):
-        assert project.stale().keys() == stages
+        assert project.stale_stages().keys() == stages
 
 
 @pytest.mark.parametrize(
@@ -91,22 +91,22 @@ def test_an_edit_makes_stale_what_it_changes(project, edit):
 )
 def test_an_edit_of_a_benchmark_or_an_exhibit_makes_it_alone_stale(project, pattern, stage):
     with edited(project.root, pattern) as files:
-        found = project.stale()
-    assert found and all(name.startswith(stage) for name in found)
-    for name, changed in found.items():
+        stale = project.stale_stages()
+    assert stale and all(name.startswith(stage) for name in stale)
+    for name, changed in stale.items():
         assert changed == {file for file in files if Path(file).stem == name.removeprefix(stage)}
 
 
 def test_an_edit_of_the_parameters_of_a_stage_makes_that_stage_stale(project):
     with edited(project.root, "earshot/params/*.py") as files:
-        found = project.stale()
+        stale = project.stale_stages()
     for stem in {Path(file).stem for file in files} - {"__init__", "schema", "training"}:
-        stages = {name for name, changed in found.items() if f"earshot/params/{stem}.py" in changed}
+        stages = {name for name, changed in stale.items() if f"earshot/params/{stem}.py" in changed}
         assert {name.partition("@")[0] for name in stages} == ({stem} if stem != "download" else set())
 
 
 def test_no_edit_fetches_again_what_was_fetched(project):
     with edited(project.root, "earshot/**/*.py"), edited(project.root, "stages/*.py"):
-        found = project.stale()
-    assert "download" not in found
-    assert {name.partition("@")[0] for name in found} > {"sample", "extract", "evaluate", "explain", "report"}
+        stale = project.stale_stages()
+    assert "download" not in stale
+    assert {name.partition("@")[0] for name in stale} > {"sample", "extract", "evaluate", "explain", "report"}

@@ -1,4 +1,4 @@
-"""Fingerprints of work: by the content of inputs, and of what is too large to be read by size and time of change."""
+"""Fingerprints of work: from the content of inputs, or, if they are too large, from size and modification time."""
 
 import os
 
@@ -7,16 +7,16 @@ from earshot.core.hashing import fingerprint
 
 
 def test_a_fingerprint_goes_by_content_and_names_and_not_by_time_or_place(tmp_path):
-    for place in ("here", "there"):
-        (tmp_path / place / "in").mkdir(parents=True)
-        (tmp_path / place / "in/a.csv").write_text("a")
+    for name in ("here", "there"):
+        (tmp_path / name / "in").mkdir(parents=True)
+        (tmp_path / name / "in/a.csv").write_text("a")
     first = fingerprint([tmp_path / "here"], {})
     assert first == fingerprint([tmp_path / "there"], {})
     os.utime(tmp_path / "here/in/a.csv", (1e9, 1e9))
     assert first == fingerprint([tmp_path / "here"], {})
     (tmp_path / "here/in/a.csv").write_text("b")
     (tmp_path / "there/in/a.csv").rename(tmp_path / "there/in/b.csv")
-    changed = [fingerprint([tmp_path / place], {}) for place in ("here", "there")]
+    changed = [fingerprint([tmp_path / name], {}) for name in ("here", "there")]
     others = [fingerprint([tmp_path / "here"], {"seed": 1}), fingerprint([tmp_path / "here", tmp_path / "there"], {})]
     assert len({first, *changed, *others}) == 5
 

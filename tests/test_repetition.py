@@ -1,4 +1,4 @@
-"""No two places of the code share twelve lines, to the letter or in shape: with other names, strings and numbers."""
+"""No two positions of the code share twelve lines, to the letter or in shape: with other names, strings and numbers."""
 
 import ast
 import io
@@ -18,8 +18,8 @@ Line = tuple[int, tuple[str, ...]]  # its number and its shape
 
 def shapes(text: str) -> list[Line]:
     """The lines of code and their shapes; without comments, docstrings, imports and lines of punctuation alone."""
-    tree, left_out = ast.parse(text), set()
-    for node in ast.walk(tree):
+    syntax, left_out = ast.parse(text), set()
+    for node in ast.walk(syntax):
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if is_docstring or isinstance(node, ast.Import | ast.ImportFrom):
             left_out |= set(range(node.lineno, node.end_lineno + 1))
@@ -38,19 +38,19 @@ def _shape(token: tokenize.TokenInfo) -> str:
 
 
 def repetitions(texts: dict[str, str]) -> list[str]:
-    """Pairs of places that share a run of lines, by the numbers of its first ones."""
-    places: dict[tuple, list[tuple[str, int, int]]] = defaultdict(list)
+    """Pairs of positions that share a run of lines, by the numbers of its first ones."""
+    positions: dict[tuple, list[tuple[str, int, int]]] = defaultdict(list)
     for file, text in texts.items():
         lines = shapes(text)
         for first in range(len(lines) - LINES + 1):
             window = tuple(line for _, line in lines[first : first + LINES])
             if sum(word.isalpha() for line in set(window) for word in line) >= FEW_WORDS:
-                places[window].append((file, first, lines[first][0]))
-    return sorted({pair for found in places.values() for pair in _pairs(found)})
+                positions[window].append((file, first, lines[first][0]))
+    return sorted({pair for pairs_found in positions.values() for pair in _pairs(pairs_found)})
 
 
-def _pairs(found: list[tuple[str, int, int]]) -> Iterator[str]:
-    (file, first, number), *others = found
+def _pairs(pairs_found: list[tuple[str, int, int]]) -> Iterator[str]:
+    (file, first, number), *others = pairs_found
     for other, begins, line in others:
         if other != file or begins >= first + LINES:
             yield f"{file}:{number} and {other}:{line}"
@@ -87,5 +87,5 @@ def test_what_differs_is_not_found():
 
 def test_nothing_is_written_twice():
     files = [file for folder in ("earshot", "stages") for file in (REPOSITORY / folder).rglob("*.py")]
-    found = repetitions({str(file.relative_to(REPOSITORY)): file.read_text() for file in sorted(files)})
-    assert not found, "\n".join(found)
+    pairs_found = repetitions({str(file.relative_to(REPOSITORY)): file.read_text() for file in sorted(files)})
+    assert not pairs_found, "\n".join(pairs_found)

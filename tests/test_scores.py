@@ -1,4 +1,4 @@
-"""The table of scores shows what stands in the metrics and nothing else."""
+"""The table of scores shows the values in the metrics and nothing else."""
 
 import json
 import shutil
@@ -31,16 +31,16 @@ def test_modes_of_training_on_have_columns_and_a_single_score_has_one(tmp_path):
     write(tmp_path, "finetune", {"map_head": 0.3, "map_all": 0.4, "random_map_head": 0.2, "chance": 0.1, "steps": 6})
     write(tmp_path, "detection", {"map": 0.25, "random_map": 0.125, "wrong_sound_map": 0.15})
     rows = [line[:20].strip() + ":" + " ".join(line[20:].split()) for line in table(tmp_path).splitlines()]
-    told = ["VOC2007, fine-tuned:head all", "sound:0.300 0.400", "random weights:0.200", "chance:0.100", ":"]
-    told += ["VOC2007, detection:mAP", "sound:0.250", "wrong sound:0.150", "random weights:0.125", ":"]
-    assert rows[1 : 1 + len(told)] == told
+    expected = ["VOC2007, fine-tuned:head all", "sound:0.300 0.400", "random weights:0.200", "chance:0.100", ":"]
+    expected += ["VOC2007, detection:mAP", "sound:0.250", "wrong sound:0.150", "random weights:0.125", ":"]
+    assert rows[1 : 1 + len(expected)] == expected
 
 
 def test_a_run_without_validation_frames_has_no_accuracy_to_show(tmp_path):
     write(tmp_path, "esc50", {"accuracy": 0.5, "accuracy_std": 0.1, "spectrum_accuracy": 0.25, "chance": 0.1})
     write(tmp_path, "pretrain", {"val_accuracy": None, "majority": None, "chance": 0.5})
-    shown = table(tmp_path)
-    assert "held-out" not in shown and "0.250" in shown
+    text = table(tmp_path)
+    assert "held-out" not in text and "0.250" in text
 
 
 @pytest.mark.parametrize("content", [None, "[1]", "{"])

@@ -1,4 +1,4 @@
-"""Settings: environment variables that never change a result, refused by name where they cannot be."""
+"""Settings: environment variables that never change a result, named in an error if invalid."""
 
 import os
 
@@ -33,31 +33,31 @@ def environment(monkeypatch):
         ("EARSHOT_WORKER=2", "environment variable EARSHOT_WORKER is not a setting; the nearest is EARSHOT_WORKERS"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(environment, variable, message):
+def test_an_invalid_setting_is_named(environment, variable, message):
     environment(*variable.split("="))
     with pytest.raises(EarshotError) as error:
         settings()
     assert str(error.value).startswith(message)
 
 
-def test_what_is_unset_or_empty_has_its_default(environment, tmp_path, monkeypatch):
+def test_an_unset_or_empty_setting_has_its_default(environment, tmp_path, monkeypatch):
     environment("EARSHOT_WORKERS", "")
     environment("EARSHOT_BACKOFF", "0.5")
     environment("EARSHOT_JS_RUNTIME", "node:/usr/bin/node")
     monkeypatch.chdir(tmp_path)
     environment("EARSHOT_SCRATCH", "here")
-    found = settings()
-    assert (found.workers, found.threads, found.processes) == (processors(), processors(), 1)
-    assert (found.backoff, found.patience, found.requests_per_hour) == (0.5, 900, 1000)
-    assert (found.device, found.cluster, found.cookies, found.proxy) == ("auto", None, None, None)
-    assert (found.js_runtime, found.scratch) == ("node:/usr/bin/node", tmp_path / "here")
+    actual = settings()
+    assert (actual.workers, actual.threads, actual.processes) == (processors(), processors(), 1)
+    assert (actual.backoff, actual.patience, actual.requests_per_hour) == (0.5, 900, 1000)
+    assert (actual.device, actual.cluster, actual.cookies, actual.proxy) == ("auto", None, None, None)
+    assert (actual.js_runtime, actual.scratch) == ("node:/usr/bin/node", tmp_path / "here")
 
 
 # The processors of a container
 
 
 def groups(folder, lines, **files):
-    """What a system says of its control groups: /proc/self/cgroup, and files where they are mounted."""
+    """The control groups of a system: /proc/self/cgroup, and files where they are mounted."""
     for name, text in files.items():
         file = folder / "mounted" / name.replace("__", "/").replace("cpu_", "cpu.")
         file.parent.mkdir(parents=True, exist_ok=True)

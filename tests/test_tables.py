@@ -115,14 +115,14 @@ def test_other_settings_are_other_tables_and_unused_parameters_separate_nothing(
     write_run(tmp_path / "random", 0.5, "pretrain.epochs=0", "pretrain.learning_rate=0.5")
     write_run(tmp_path / "longer", 0.5, "pretrain.epochs=40")
     write_run(tmp_path / "elsewhere", 0.5, "evaluate.voc.data_dir=../VOCdevkit", "pretrain.epochs=20")
-    found = sections(TABLES["owens-2a"], collected(tmp_path))
-    names = {tuple(group.name for group in section.groups) for section in found}
+    actual = sections(TABLES["owens-2a"], collected(tmp_path))
+    names = {tuple(group.name for group in section.groups) for section in actual}
     assert names == {
         ("Sound (cluster)", "Sound (binary)", "random weights"),
         ("Sound (cluster)", "random weights"),
         ("Sound (cluster)",),
     }
-    assert [section.rendered for section in found if len(section.groups) == 1] == [False]
+    assert [section.rendered for section in actual if len(section.groups) == 1] == [False]
 
 
 def test_rows_with_and_without_distance_filter_share_a_setting_of_as_many_steps(tmp_path):
@@ -291,9 +291,9 @@ def test_experiments_and_branches_are_collected_with_their_classes(tmp_path, mon
     repository.run("git", "switch", "-q", "-c", "fifteen")
     repository.commit()
     repository.run("git", "switch", "-q", "main")
-    found = collect(repository.folder, [], True, ["fifteen"])
-    assert not found.left_out
-    scores = {run.source: run.scores for run in found.runs}  # the branch is the experiment again
+    actual = collect(repository.folder, [], True, ["fifteen"])
+    assert not actual.left_out
+    scores = {run.source: run.scores for run in actual.runs}  # the branch is the experiment again
     assert sorted(scores) == ["experiment with-15", "experiment with-5", "workspace"]
     assert scores["experiment with-5"] == {"voc.map_pool5": 0.05, "voc_classes.cow.ap_pool5": 0.05}
     alone = collect(repository.folder, [], False, ["fifteen"])
