@@ -8,7 +8,7 @@ from repository import stages_run
 
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
 OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localization")]
-OF_IMAGES = ["evaluate@detection", "evaluate@finetune", "evaluate@sun", "evaluate@voc"]
+OF_IMAGES = ["evaluate@finetune", "evaluate@sun", "evaluate@voc"]
 EXHIBITS = ("clusters", "units", "heatmaps", "localization", "embeddings", "retrieval")
 EVERY_STAGE += [*OF_IMAGES, *OF_PAIRS, "evaluate@esc50", *(f"explain@{name}" for name in EXHIBITS), "report"]
 OF_CLUSTERS = [*OF_IMAGES, "explain@clusters", "explain@units", "label", "pretrain", "report"]
