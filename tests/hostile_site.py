@@ -58,7 +58,7 @@ WAYS = {
     "stalls": Way(KEPT, _after(1, stall(), _good), 0.01),
     "lies-once": Way(KEPT, lambda media, n: lie(media["good"], 100) if n == 2 else _good(media), 0.02),
     "deleted": Way(("refused", "removed"), lambda *_: status(410), 0.05),
-    "missing": Way(("refused", "not-actual"), lambda *_: status(404), 0.04),
+    "missing": Way(("refused", "not-found"), lambda *_: status(404), 0.04),
     "private": Way(("refused", "private"), lambda *_: status(401), 0.03),
     "law": Way(("refused", "geo-blocked"), lambda *_: status(451), 0.02),
     "forbidden": Way(("refused", "forbidden"), lambda *_: status(403), 0.02),

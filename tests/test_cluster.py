@@ -176,7 +176,7 @@ def test_a_worker_with_other_code_or_other_files_is_refused_by_name(running, tmp
 
 def test_other_versions_are_warned_of(running, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_versions", lambda: dict.fromkeys(cluster.PACKAGES, "0.1"))
-    with pytest.warns(UserWarning, match=r"worker .* has av \d.*, here 0\.1; .*: results may differ by machine"):
+    with pytest.warns(UserWarning, match=r"worker .* has av \d.*, here 0\.1; .*: results may differ between machines"):
         map_over(running, tmp_path, partial(work_on, tmp_path), shards=1)
 
 
