@@ -51,8 +51,8 @@ def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
 
 def test_experiments_stand_side_by_side_with_their_exhibits_from_the_cache(repository):
     where = ["--root", str(repository.folder), "--output", str(repository.folder / "report-compare")]
-    told = repository.run(sys.executable, "-m", "earshot", "compare", "HEAD", "--experiment", "five", *where)
-    assert "not in DVC's cache" not in told and "2 runs" in told
+    output = repository.run(sys.executable, "-m", "earshot", "compare", "HEAD", "--experiment", "five", *where)
+    assert "not in DVC's cache" not in output and "2 runs" in output
     clusters = (repository.folder / "report-compare" / "clusters.html").read_text()
     assert "4 clusters of what is heard" in clusters and "5 clusters of what is heard" in clusters
     start = (repository.folder / "report-compare" / "index.html").read_text()
@@ -60,15 +60,15 @@ def test_experiments_stand_side_by_side_with_their_exhibits_from_the_cache(repos
 
 
 def test_plots_are_drawn_by_dvcs_own_templates(repository):
-    shown = json.loads(repository.dvc("plots", "diff", "--json", "HEAD", "five"))
-    assert not shown.get("errors")
-    for name, plots in shown["data"].items():
+    displayed = json.loads(repository.dvc("plots", "diff", "--json", "HEAD", "five"))
+    assert not displayed.get("errors")
+    for name, plots in displayed["data"].items():
         assert {rev for plot in plots for rev in plot["revisions"]} == {"HEAD", "five"}, name
         values = [value for plot in plots for value in plot["content"]["data"]["values"]]
         assert values and {value["rev"] for value in values} == {"HEAD", "five"}, name
-    points = shown["data"]["VOC2007, mAP against clusters"][0]["content"]["data"]["values"]
+    points = displayed["data"]["VOC2007, mAP against clusters"][0]["content"]["data"]["values"]
     assert {point["clusters"] for point in points} == {"4", "5"}
-    assert {"actual", "predicted"} <= shown["data"]["ESC-50"][0]["content"]["data"]["values"][0].keys()
+    assert {"actual", "predicted"} <= displayed["data"]["ESC-50"][0]["content"]["data"]["values"][0].keys()
 
 
 def test_an_unknown_parameter_runs_nothing(repository):

@@ -32,7 +32,7 @@ TRAINING_GROUPS = [name for name in (f"video_{number}" for number in range(20)) 
 A, B, C, D = *TRAINING_GROUPS[:3], TEST_GROUPS[0]
 # Clips of three moments: two of the first video, and one of each other.
 GROUPS = [A, A, B, C, D]
-SAID = [["surf"], ["surf", "bird"], ["rain"], [], ["rain"]]
+ANNOTATIONS = [["surf"], ["surf", "bird"], ["rain"], [], ["rain"]]
 LABELED = [[0, 0, 1], [0, 0, 0], [0, -1, 1], [1, 1, 1], [0, 0, 0]]
 DISTANCES = [[0.5, 0.3, 0.9], [0.2, 0.7, 0.8], [0.4, np.nan, 0.1], [0.6, 0.2, 0.3], [0.6, 0.45, 0.9]]
 
@@ -74,7 +74,7 @@ def labeler(model="clusters", descriptor="texture", clusters=3):
 @pytest.fixture
 def run_exhibit(tmp_path):
     """What the exhibit shows of the planted labels: what is told, its clusters and its moments."""
-    write_annotated(tmp_path, [40, 60, 90, 120, 200], [0.1, 0.2, 0.3, 0.4, 0.5], SAID, GROUPS)
+    write_annotated(tmp_path, [40, 60, 90, 120, 200], [0.1, 0.2, 0.3, 0.4, 0.5], ANNOTATIONS, GROUPS)
     write_labels(tmp_path)
 
     def run(used_labeler=None, examples=2, audio_examples=1, **changes):
@@ -151,7 +151,7 @@ def test_chance_is_the_purity_of_what_is_dealt(run_exhibit):
     frequent = Counter({("surf",): 1, ("bird", "surf"): 1, ("rain",): 2})
     drawn = {}
     for shard, part in enumerate((slice(0, 3), slice(3, 5))):
-        drawn |= draw_annotations(dict(zip(names[part], SAID[part], strict=True)), frequent, [0, shard])
+        drawn |= draw_annotations(dict(zip(names[part], ANNOTATIONS[part], strict=True)), frequent, [0, shard])
     purities = []
     for number in range(PERMUTATIONS):
         annotations = [[drawn[name][number] for name in names if name in drawn for label in LABELED[names.index(name)]

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from annotated_scenes import RATE, TEST_GROUPS, flac, write_annotated
 from PIL import Image
-from test_localization import Looking, tree  # noqa: F401  the fixture
+from test_localization import Looking, data_dir  # noqa: F401  the fixture
 
 from earshot.core.errors import EarshotError
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
@@ -37,7 +37,7 @@ def write_clips(folder, names):
 
 
 @pytest.fixture
-def run_exhibit(tmp_path, tree, monkeypatch):  # noqa: F811
+def run_exhibit(tmp_path, data_dir, monkeypatch):  # noqa: F811
     """What the exhibit shows of a tree of twenty pictures and of three clips, with a network that knows or another."""
     groups = TEST_GROUPS[:3]
     annotations = [["surf"], ["surf"], ["rain"]]
@@ -51,7 +51,12 @@ def run_exhibit(tmp_path, tree, monkeypatch):  # noqa: F811
     def run(images=6, videos=2, name="result", load=lambda folder: networks):
         monkeypatch.setattr(localization, "load_correspondences", load)
         data = tmp_path / "data"
-        folders = {"data_dir": tree, "encoder": tmp_path / "models", "scenes": data / "scenes", "clips": data / "clips"}
+        folders = {
+            "data_dir": data_dir,
+            "encoder": tmp_path / "models",
+            "scenes": data / "scenes",
+            "clips": data / "clips",
+        }
         folders |= {"annotations": data / "annotations", "folder": tmp_path / name, "scratch": tmp_path / "scratch"}
         params = SimpleNamespace(images=images, videos=videos)
         how = {"params": params, "seed": 0, "window_s": 3.75}

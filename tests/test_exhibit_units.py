@@ -72,10 +72,10 @@ def jpeg(*what):
 
 
 # Two frames of each clip, a clip a source video: the first two are both redder than the frames of the next clip.
-SHOWN = [[(RED, 250), (RED, 246)], [(RED, 230), ()], [(RED, 200), ()], [(RED, 180), ()], [(), (RED, 160)]]
-SHOWN += [[(), (GREEN, 250 - 20 * number)] for number in range(5)] + [[(), ()]] * 5
-SAID = [["fire"], ["fire", "wind"], ["rain"], ["wind"], ["wind"]]
-SAID += [["grass"], ["rain"], ["fire"], ["grass"], ["grass"]] + [["night"], []] + [["night"]] * 3
+DISPLAYED = [[(RED, 250), (RED, 246)], [(RED, 230), ()], [(RED, 200), ()], [(RED, 180), ()], [(), (RED, 160)]]
+DISPLAYED += [[(), (GREEN, 250 - 20 * number)] for number in range(5)] + [[(), ()]] * 5
+ANNOTATIONS = [["fire"], ["fire", "wind"], ["rain"], ["wind"], ["wind"]]
+ANNOTATIONS += [["grass"], ["rain"], ["fire"], ["grass"], ["grass"]] + [["night"], []] + [["night"]] * 3
 
 
 def write_corpus(root, order=range(15), shards=2):
@@ -83,13 +83,15 @@ def write_corpus(root, order=range(15), shards=2):
     silence = flac(np.zeros(RATE))
     for shard, part in enumerate(np.array_split(np.array(list(order)), shards)):
         scenes = [
-            Scene(f"{GROUPS[n]}_0", GROUPS[n], 2.0, [jpeg(*each) for each in SHOWN[n]], [0.5, 1.5], silence, RATE, 1)
+            Scene(
+                f"{GROUPS[n]}_0", GROUPS[n], 2.0, [jpeg(*each) for each in DISPLAYED[n]], [0.5, 1.5], silence, RATE, 1
+            )
             for n in part.tolist()
         ]
         write_scenes(root / f"data/scenes/{shard:05d}.parquet", scenes)
         (root / "data/annotations").mkdir(parents=True, exist_ok=True)
-        said = {scene.clip_id: SAID[n] for scene, n in zip(scenes, part.tolist(), strict=True)}
-        write_annotations(root / f"data/annotations/{shard:05d}.parquet", said)
+        annotations = {scene.clip_id: ANNOTATIONS[n] for scene, n in zip(scenes, part.tolist(), strict=True)}
+        write_annotations(root / f"data/annotations/{shard:05d}.parquet", annotations)
 
 
 FLAGS = "<truncated>0</truncated><difficult>0</difficult>"

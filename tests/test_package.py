@@ -54,15 +54,15 @@ def required(*extras: str) -> dict[str, Requirement]:
 
 def closure(names: set[str]) -> set[str]:
     """Installed distributions that these need, themselves included."""
-    seen: set[str] = set()
-    while names - seen:
-        name = (names - seen).pop()
-        seen.add(name)
+    closed: set[str] = set()
+    while names - closed:
+        name = (names - closed).pop()
+        closed.add(name)
         for text in importlib.metadata.requires(name) or ():
             needed = Requirement(text)
             if needed.marker is None or needed.marker.evaluate({"extra": ""}):
                 names = names | {canonicalize_name(needed.name)}
-    return seen
+    return closed
 
 
 def test_the_wheel_holds_the_package_its_parameters_and_its_recipes(wheel):

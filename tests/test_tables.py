@@ -195,8 +195,8 @@ def test_a_run_that_cannot_stand_in_a_table_is_listed_with_its_reason(tmp_path, 
     lock = "stages: {pretrain: {params: {params.yaml: {pretrain: {epochs: 99}}}}}"
     (stale / "dvc.lock").write_text(lock)
     earshot("tables", "--folder", tmp_path / "runs", "--root", tmp_path, "--output", tmp_path / "tables")
-    told = capsys.readouterr().out
-    assert "empty: has no scores" in told and "epochs=99, but params.yaml says" in told
+    message = capsys.readouterr().out
+    assert "empty: has no scores" in message and "epochs=99, but params.yaml says" in message
     left = [row["rows"] for row in read_csv(tmp_path / "tables" / "runs.csv") if "left out" in row["rows"]]
     assert len(left) == 3  # the workspace is empty too
 
@@ -233,9 +233,9 @@ def test_runs_of_one_world_and_different_clips_are_named(tmp_path, capsys):
     assert "should have the same" not in capsys.readouterr().out
     write_run(runs / "some missing", 0.6, "seed=2", clips_hash="c" * 16)
     earshot("tables", *command)
-    told = f"should have the same clips to train on for voc have different ones ({'a' * 16}, {'c' * 16})"
-    assert told in capsys.readouterr().out
-    assert told in (tmp_path / "tables" / "owens-2a.md").read_text()
+    message = f"should have the same clips to train on for voc have different ones ({'a' * 16}, {'c' * 16})"
+    assert message in capsys.readouterr().out
+    assert message in (tmp_path / "tables" / "owens-2a.md").read_text()
 
 
 def test_what_is_no_folder_of_runs_or_no_revision_is_refused(tmp_path):

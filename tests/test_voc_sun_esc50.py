@@ -1,4 +1,4 @@
-"""Benchmarks read trees in exactly the official layouts, keep their protocols, and refuse what is not whole by name."""
+"""Benchmarks read datasets in exactly the official layouts, keep their protocols, and refuse what is not whole by name."""
 
 import csv
 import json
@@ -197,12 +197,12 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
     metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
     names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
     assert set(metrics) == {*names, "color_histogram_accuracy", "svm_c_pool5", "chance", "items_hash"}
-    asked = [
+    requested = [
         f"{split}/SUN397{name}"
         for split in range(1, 4)
         for name in (sun_whole / "Partitions" / f"Testing_{split:02d}.txt").read_text().split()
     ]
-    assert metrics["items_hash"] == list_hash(asked)
+    assert metrics["items_hash"] == list_hash(requested)
     assert metrics["accuracy_pool5"] == metrics["random_accuracy_pool5"] > 0.45
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
     assert [row["class"] for row in classes] == [name[1:] for name in SUN_CLASSES]
@@ -210,7 +210,7 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
         metrics["accuracy_pool5"], abs=1e-5
     )
     assert "SUN397 linear SVM, accuracy over 3 splits: pool5" in capsys.readouterr().out
-    assert share_correct(tmp_path / "root", "sun", items=len(asked)) == pytest.approx(
+    assert share_correct(tmp_path / "root", "sun", items=len(requested)) == pytest.approx(
         metrics["accuracy_pool5"], abs=1e-5
     )
 
@@ -237,9 +237,9 @@ def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, es
     changes = {"evaluate__esc50__tree": esc50_whole, "evaluate__esc50__windows": 2}
     changes["evaluate__esc50__encoder"] = described_as("mfcc", tmp_path / "models")
     metrics, classes = run_stage(tmp_path / "root", "esc50", **changes)
-    asked = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
+    requested = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
     scores = {"accuracy": 1, "accuracy_std": 0, "spectrum_accuracy": 1, "chance": 0.5}
-    assert metrics == scores | {"items_hash": asked}  # the descriptor was trained on no clips
+    assert metrics == scores | {"items_hash": requested}  # the descriptor was trained on no clips
     assert [row["class"] for row in classes] == ["dog", "chainsaw"]  # by number, not by name
     assert "mfcc 1.000, spectrum 1.000; chance 0.500" in capsys.readouterr().out
     assert share_correct(tmp_path / "root", "esc50", items=len([*(esc50_whole / "audio").iterdir()])) == 1
@@ -299,10 +299,10 @@ def test_the_control_is_measured_where_it_was_trained(tmp_path, encoder):
 
 
 def spoil(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
-    """Rewrite the text of one file of a tree."""
+    """Rewrite the text of one file of a dataset."""
 
-    def write(tree: Path) -> None:
-        (tree / name).write_text(change((tree / name).read_text()))
+    def write(data_dir: Path) -> None:
+        (data_dir / name).write_text(change((data_dir / name).read_text()))
 
     return write
 
@@ -311,41 +311,50 @@ MAIN = "VOCdevkit/VOC2007/ImageSets/Main"
 IMAGE = "VOCdevkit/VOC2007/JPEGImages/000005.jpg"
 
 VOC_SPOILED = [
-    (lambda tree: shutil.rmtree(tree / MAIN), r"Main: holds no lists such as aeroplane_train\.txt"),
-    (lambda tree: shutil.rmtree(tree / "VOCdevkit/VOC2007/ImageSets"), r"voc: holds no VOC2007, wanted VOCdevkit/VOC"),
-    (lambda tree: (tree / MAIN / "val.txt").unlink(), r"val\.txt: cannot be read"),
+    (lambda root: shutil.rmtree(root / MAIN), r"Main: holds no lists such as aeroplane_train\.txt"),
+    (
+        lambda root: shutil.rmtree(root / "VOCdevkit/VOC2007/ImageSets"),
+        r"voc: holds no VOC2007, expected VOCdevkit/VOC",
+    ),
+    (lambda root: (root / MAIN / "val.txt").unlink(), r"val\.txt: cannot be read"),
     (
         spoil(f"{MAIN}/cow_test.txt", lambda text: text.replace(" 1\n", "-1\n")),
-        r"cow_test\.txt: no picture shows a cow",
+        r"cow_test\.txt: no image shows a cow",
     ),
     (spoil(f"{MAIN}/cow_val.txt", lambda text: text[text.index("\n") + 1 :]), r"lacks image 000017"),
-    (spoil(f"{MAIN}/cow_val.txt", lambda text: "000017 yes\n" + text), r"line 1: '000017 yes', wanted"),
-    (spoil(f"{MAIN}/train.txt", lambda text: "../../etc\n" + text), r"names picture '\.\./\.\./etc'"),
-    (lambda tree: (tree / IMAGE).unlink(), r"000005\.jpg: no such image"),
-    (lambda tree: (tree / IMAGE).write_bytes(b"\xff\xd8\xffnothing"), r"000005\.jpg: cannot be read as an image"),
+    (spoil(f"{MAIN}/cow_val.txt", lambda text: "000017 yes\n" + text), r"line 1: '000017 yes', expected"),
+    (spoil(f"{MAIN}/train.txt", lambda text: "../../etc\n" + text), r"names image '\.\./\.\./etc'"),
+    (lambda root: (root / IMAGE).unlink(), r"000005\.jpg: no such image"),
+    (
+        lambda root: (root / IMAGE).write_bytes(b"\xff\xd8\xffnothing"),
+        r"000005\.jpg: cannot be read as an image",
+    ),
 ]
 SUN_SPOILED = [
-    (lambda tree: shutil.rmtree(tree / "Partitions"), r"Training_01\.txt: cannot be read .* wanted Partitions/"),
-    (lambda tree: (tree / "Partitions/Testing_01.txt").unlink(), r"Testing_01\.txt: cannot be read"),
+    (
+        lambda root: shutil.rmtree(root / "Partitions"),
+        r"Training_01\.txt: cannot be read .* expected Partitions/",
+    ),
+    (lambda root: (root / "Partitions/Testing_01.txt").unlink(), r"Testing_01\.txt: cannot be read"),
     (spoil("Partitions/Testing_01.txt", lambda text: text.replace("/a/abbey", "/b/barn")), r"a/abbey is in one of"),
-    (spoil("Partitions/Training_01.txt", lambda text: text.split("\n", 5)[5]), r"1 pictures of a/abbey, wanted 3"),
+    (spoil("Partitions/Training_01.txt", lambda text: text.split("\n", 5)[5]), r"1 images of a/abbey, expected 3"),
     (spoil("Partitions/Testing_01.txt", lambda text: "/a/../../x.jpg\n" + text), r"line 1: '/a/\.\./\.\./x\.jpg'"),
-    (lambda tree: shutil.rmtree(tree / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such image"),
+    (lambda root: shutil.rmtree(root / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such image"),
 ]
 ESC50_SPOILED = [
-    (lambda tree: (tree / "meta/esc50.csv").unlink(), r"esc50\.csv: cannot be read"),
-    (spoil("meta/esc50.csv", lambda text: text.replace("target", "class")), r"line 2: target is None, wanted a whole"),
+    (lambda data_dir: (data_dir / "meta/esc50.csv").unlink(), r"esc50\.csv: cannot be read"),
+    (spoil("meta/esc50.csv", lambda text: text.replace("target", "class")), r"line 2: target is None, expected a whole"),
     (spoil("meta/esc50.csv", lambda text: text.replace("1-A0.wav", "../a.wav")), r"filename is '\.\./a\.wav'"),
-    (spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",0,")), r"wanted some in at least three folds and two"),
-    (lambda tree: (tree / "audio/3-A41.wav").unlink(), r"3-A41\.wav: cannot be read as sound"),
-    (lambda tree: (tree / "audio/3-A41.wav").write_bytes(b"nothing"), r"3-A41\.wav: cannot be read as sound"),
+    (spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",0,")), r"expected some in at least three folds and two"),
+    (lambda data_dir: (data_dir / "audio/3-A41.wav").unlink(), r"3-A41\.wav: cannot be read as sound"),
+    (lambda data_dir: (data_dir / "audio/3-A41.wav").write_bytes(b"nothing"), r"3-A41\.wav: cannot be read as sound"),
 ]
 SPOILED = [("voc", *case) for case in VOC_SPOILED] + [("sun", *case) for case in SUN_SPOILED]
 SPOILED += [("esc50", *case) for case in ESC50_SPOILED]
 
 
-@pytest.mark.parametrize(("benchmark", "damage", "told"), SPOILED, ids=[told for *_, told in SPOILED])
-def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tmp_path, datasets, encoder):
+@pytest.mark.parametrize(("benchmark", "damage", "told"), SPOILED, ids=[message for *_, message in SPOILED])
+def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, message, tmp_path, datasets, encoder):
     damage(datasets[benchmark])
     changes = {f"evaluate__{benchmark}__tree": datasets[benchmark]}
     if benchmark == "esc50":
@@ -353,12 +362,12 @@ def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, told, tm
         changes |= {"evaluate__esc50__windows": 1, "evaluate__esc50__encoder": encoder}
     else:
         changes |= {f"evaluate__{benchmark}__encoder": encoder, f"evaluate__{benchmark}__layers": "[max5]"}
-    with pytest.raises(SystemExit, match=told) as refused:
+    with pytest.raises(SystemExit, match=message) as refused:
         run_stage(tmp_path / "root", benchmark, **changes)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "root" / "metrics").exists()
 
 
 def test_a_resize_below_what_the_network_sees_is_refused(voc_whole, encoder):
-    with pytest.raises(EarshotError, match=r"resize is 63 px, wanted at least the encoder's 64"):
+    with pytest.raises(EarshotError, match=r"resize is 63 px, expected at least the encoder's 64"):
         layer_features(load_encoder(encoder), voc_lists.read_dataset(voc_whole)[1]["val"][0], ("max5",), CROP - 1, "x")
