@@ -48,7 +48,7 @@ def encoder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def voc_whole(tmp_path_factory) -> Path:
-    """VOC2007 in small: several classes a picture, and some of them difficult."""
+    """VOC2007 in small: several classes per image, and some of them difficult."""
     folder = tmp_path_factory.mktemp("voc")
     write_voc_dataset(folder, VOC_SIZES)
     return folder
@@ -56,7 +56,7 @@ def voc_whole(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def sun_whole(tmp_path_factory) -> Path:
-    """SUN397 in small: a category inside another's folder too, six pictures to train and four to test a split."""
+    """SUN397 in small: a category inside another's folder too, six images to train and four to test a split."""
     folder = tmp_path_factory.mktemp("sun")
     (folder / "Partitions").mkdir()
     for kind, category in enumerate(SUN_CLASSES):
@@ -121,7 +121,7 @@ def run_stage(root: Path, benchmark: str, **changes: object) -> tuple[dict, list
 
 def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder, capsys):
     layers = ("max5", "pool5", "fc6", "fc7")
-    changes = {"evaluate__voc__tree": voc_whole, "evaluate__voc__encoder": encoder, "evaluate__voc__resize": SIDE}
+    changes = {"evaluate__voc__data_dir": voc_whole, "evaluate__voc__encoder": encoder, "evaluate__voc__resize": SIDE}
     metrics, classes = run_stage(tmp_path / "root", "voc", **changes)
     for layer in layers:
         assert metrics[f"map_{layer}"] == metrics[f"random_map_{layer}"] == metrics[f"wrong_sound_map_{layer}"]
@@ -140,7 +140,7 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
 
 
 def test_a_layer_that_the_network_does_not_have_is_refused_with_those_it_has(tmp_path, voc_whole, encoder):
-    changes = {"evaluate__voc__tree": voc_whole, "evaluate__voc__encoder": encoder, "evaluate__voc__resize": SIDE}
+    changes = {"evaluate__voc__data_dir": voc_whole, "evaluate__voc__encoder": encoder, "evaluate__voc__resize": SIDE}
     with pytest.raises(SystemExit, match="layers: the encoder has no conv9; it has max5, pool5, fc6, fc7"):
         run_stage(tmp_path / "root", "voc", **changes, evaluate__voc__layers="[pool5, conv9]")
 
@@ -178,7 +178,7 @@ def test_a_random_network_tells_real_photographs_better_than_chance(real_data, t
         network(torch.stack([read_image(file, 128, 112) for file in files[:128]]))
     for name in ("encoder", "random"):
         save_weights(tmp_path, name, network)
-    places = {"evaluate__voc__tree": real_data / "voc2007", "evaluate__voc__encoder": tmp_path}
+    places = {"evaluate__voc__data_dir": real_data / "voc2007", "evaluate__voc__encoder": tmp_path}
     metrics, _ = run_stage(tmp_path / "root", "voc", **places, evaluate__voc__resize=128)
     for layer in ("max5", "pool5", "fc6", "fc7"):
         assert metrics[f"random_map_{layer}"] > metrics["chance"] + 0.1
@@ -193,7 +193,7 @@ def share_correct(root: Path, benchmark: str, items: int) -> float:
 
 
 def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_whole, encoder, capsys):
-    changes = {"evaluate__sun__tree": sun_whole, "evaluate__sun__encoder": encoder, "evaluate__sun__resize": SIDE}
+    changes = {"evaluate__sun__data_dir": sun_whole, "evaluate__sun__encoder": encoder, "evaluate__sun__resize": SIDE}
     metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
     names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
     assert set(metrics) == {*names, "color_histogram_accuracy", "svm_c_pool5", "chance", "items_hash"}
@@ -234,7 +234,7 @@ def test_sun_draws_as_many_of_the_official_fifty_as_asked_by_the_seed(tmp_path):
 
 
 def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, esc50_whole, capsys):
-    changes = {"evaluate__esc50__tree": esc50_whole, "evaluate__esc50__windows": 2}
+    changes = {"evaluate__esc50__data_dir": esc50_whole, "evaluate__esc50__windows": 2}
     changes["evaluate__esc50__encoder"] = described_as("mfcc", tmp_path / "models")
     metrics, classes = run_stage(tmp_path / "root", "esc50", **changes)
     requested = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
@@ -356,7 +356,7 @@ SPOILED += [("esc50", *case) for case in ESC50_SPOILED]
 @pytest.mark.parametrize(("benchmark", "damage", "told"), SPOILED, ids=[message for *_, message in SPOILED])
 def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, message, tmp_path, datasets, encoder):
     damage(datasets[benchmark])
-    changes = {f"evaluate__{benchmark}__tree": datasets[benchmark]}
+    changes = {f"evaluate__{benchmark}__data_dir": datasets[benchmark]}
     if benchmark == "esc50":
         encoder = described_as("spectrum", tmp_path / "models")
         changes |= {"evaluate__esc50__windows": 1, "evaluate__esc50__encoder": encoder}
