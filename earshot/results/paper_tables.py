@@ -96,7 +96,7 @@ class Section:
         """Whether the scores come from trees of the rendered world, or a pretext accuracy from its corpus."""
         run = self.groups[0].runs[0]
         measured = {key.partition(".")[0] for key in run.scores} & self.table.benchmarks
-        datasets = [run.params.get(f"evaluate.{name}.tree", SCENES) for name in measured]  # pretrain has none
+        datasets = [run.params.get(f"evaluate.{name}.data_dir", SCENES) for name in measured]  # pretrain has none
         if SCENES in datasets and run.params.get("corpus.clips") == "data/clips":
             datasets.append(run.params.get("corpus.manifest"))
         return any(str(tree).startswith(RENDERED) for tree in datasets)
