@@ -343,9 +343,15 @@ SUN_SPOILED = [
 ]
 ESC50_SPOILED = [
     (lambda data_dir: (data_dir / "meta/esc50.csv").unlink(), r"esc50\.csv: cannot be read"),
-    (spoil("meta/esc50.csv", lambda text: text.replace("target", "class")), r"line 2: target is None, expected a whole"),
+    (
+        spoil("meta/esc50.csv", lambda text: text.replace("target", "class")),
+        r"line 2: target is None, expected a whole",
+    ),
     (spoil("meta/esc50.csv", lambda text: text.replace("1-A0.wav", "../a.wav")), r"filename is '\.\./a\.wav'"),
-    (spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",0,")), r"expected some in at least three folds and two"),
+    (
+        spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",0,")),
+        r"expected some in at least three folds and two",
+    ),
     (lambda data_dir: (data_dir / "audio/3-A41.wav").unlink(), r"3-A41\.wav: cannot be read as sound"),
     (lambda data_dir: (data_dir / "audio/3-A41.wav").write_bytes(b"nothing"), r"3-A41\.wav: cannot be read as sound"),
 ]

@@ -43,7 +43,7 @@ def evaluate(context: Context[Params]) -> Result:
     images = read_dataset(context.data_dir)
     parts: dict[str, list[np.ndarray]] = defaultdict(list)
     empty = 0
-    for first in tqdm(range(0, len(images), BATCH), desc="localization", unit="batch", leave=False):
+    for first in tqdm(range(0, len(images), BATCH), desc="localization", unit="batch", leave=False, disable=None):
         rows = range(first, min(first + BATCH, len(images)))
         truths = np.stack([images[row].truth() for row in rows])  # (batch, SIDE, SIDE)
         for prefix, maps in all_maps(networks, images, rows):

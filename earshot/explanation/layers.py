@@ -71,7 +71,7 @@ def look_through(
             return batch, crop_frames([frame.jpeg for frame in batch], size)
 
     decoded = prefetch(decode, batches, settings().threads)
-    for batch, images in tqdm(decoded, desc=title, unit="batch", leave=False):
+    for batch, images in tqdm(decoded, desc=title, unit="batch", leave=False, disable=None):
         yield batch, maps_of(layers, images)
 
 

@@ -157,7 +157,7 @@ def _look_at_images(
         return rows, torch.stack([read_image(images.files[row], size, size) for row in rows.tolist()])
 
     decoded = prefetch(decode, batches, settings().threads)
-    for rows, squeezed in tqdm(decoded, total=len(batches), desc=title, unit="batch", leave=False):
+    for rows, squeezed in tqdm(decoded, total=len(batches), desc=title, unit="batch", leave=False, disable=None):
         yield rows, maps_of(layers, squeezed)
 
 

@@ -45,7 +45,9 @@ def map_shards(
     """
     markers.mkdir(parents=True, exist_ok=True)
     pending = [number for number in numbers if not _marker(markers, number).exists()]
-    with tqdm(total=len(numbers), initial=len(numbers) - len(pending), desc=title, unit="shard", leave=False) as bar:
+    with tqdm(
+        total=len(numbers), initial=len(numbers) - len(pending), desc=title, unit="shard", leave=False, disable=None
+    ) as bar:
         if cluster and pending:
             from earshot.pipeline.cluster import run_on_cluster  # takes a second to import
 

@@ -70,7 +70,7 @@ def describe_clips(
     sounds: dict[str, list[Tensor]] = {name: [] for name in networks if embed_audio}
     remaining = iter(clips)
     batches = iter(lambda: list(islice(remaining, BATCH)), [])
-    for batch in tqdm(batches, desc=title, unit="batch", leave=False):
+    for batch in tqdm(batches, desc=title, unit="batch", leave=False, disable=None):
         clip_groups += [(clip.clip_id, clip.group) for clip in batch]
         image_batch, audio_batch = (tensor.to(device) for tensor in _moments(scenes, batch, spec))
         for name, network in networks.items():

@@ -39,7 +39,7 @@ def image_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> 
     if crop > resize:
         raise EarshotError(f"resize is {resize} px, expected at least the encoder's {crop}; set it in params.yaml")
     require_images(files)
-    for first in tqdm(range(0, len(files), BATCH), desc=title, unit="batch", leave=False):
+    for first in tqdm(range(0, len(files), BATCH), desc=title, unit="batch", leave=False, disable=None):
         batch = files[first : first + BATCH]
         yield slice(first, first + len(batch)), torch.stack([read_image(file, resize, crop) for file in batch])
 

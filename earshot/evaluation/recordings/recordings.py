@@ -255,4 +255,4 @@ def _each(work: Callable[[Path], np.ndarray], files: Sequence[Path], title: str)
     """The results of `work` for each file, in order, by several processes, with a progress bar."""
     with joblib.parallel_config("loky", n_jobs=settings().workers, inner_max_num_threads=1):
         results = joblib.Parallel(return_as="generator")(joblib.delayed(work)(file) for file in files)
-        yield from tqdm(results, total=len(files), desc=title, unit="recording", leave=False)
+        yield from tqdm(results, total=len(files), desc=title, unit="recording", leave=False, disable=None)
