@@ -1,12 +1,16 @@
 """Settings: environment variables that never change a result, named in an error if invalid."""
 
+import importlib
 import os
 
 import pytest
+from conftest import REPOSITORY
 
 from earshot.core.errors import EarshotError
 from earshot.core.processors import cpu_quota, processors
-from earshot.pipeline.settings import NAMES, settings
+from earshot.pipeline.settings import NAMES, settings, settings_of
+
+STAGES = REPOSITORY / "stages"
 
 
 @pytest.fixture
@@ -96,3 +100,11 @@ def test_a_quota_bounds_the_processors_rounded_up(monkeypatch, quota, expected):
     monkeypatch.setattr("earshot.core.processors.cpu_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     assert processors() == expected
+
+
+def test_the_help_of_a_stage_lists_the_settings_that_it_reads():
+    stages = {file.stem: importlib.import_module(f"stages.{file.stem}").STAGE for file in STAGES.glob("[a-z]*.py")}
+    assert {name for stage in stages for name in settings_of(stage)} == set(NAMES) - {"EARSHOT_REAL_DATA"}
+    assert "EARSHOT_PROXY" in settings_of("download") and "EARSHOT_PROXY" not in settings_of("report")
+    clustered = {name for name, stage in stages.items() if stage.uses_cluster}
+    assert clustered == {name for name in stages if "EARSHOT_CLUSTER" in settings_of(name)}

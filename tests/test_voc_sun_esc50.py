@@ -1,4 +1,4 @@
-"""Benchmarks read datasets in exactly the official layouts, keep their protocols, and refuse what is not whole by name."""
+"""Benchmarks read datasets in the official layouts, follow their protocols, and refuse a broken dataset by name."""
 
 import csv
 import json

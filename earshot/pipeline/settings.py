@@ -88,6 +88,23 @@ class Settings(BaseSettings):
 
 NAMES = {PREFIX + name.upper(): field.description for name, field in Settings.model_fields.items()}
 
+TRAININGS = {"pretrain", "correspond"}
+NETWORKS = TRAININGS | {"evaluate", "explain"}
+# The stages that read a setting; `workers` and `scratch` are for every stage, `real_data` is for tests.
+READ_BY = {
+    "cluster": {"extract", "describe", "label"},
+    "threads": NETWORKS | {"label"},
+    "processes": TRAININGS,
+    "device": NETWORKS,
+    "real_data": set[str](),
+} | dict.fromkeys(("requests_per_hour", "backoff", "patience", "js_runtime", "cookies", "proxy"), {"download"})
+
+
+def settings_of(stage: str) -> dict[str, str]:
+    """The environment variables that a stage reads, and what they mean."""
+    fields = {name: field.description or "" for name, field in Settings.model_fields.items()}
+    return {PREFIX + name.upper(): text for name, text in fields.items() if stage in READ_BY.get(name, {stage})}
+
 
 @cache
 def settings() -> Settings:

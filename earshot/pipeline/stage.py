@@ -28,7 +28,7 @@ from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.core.params import Part, declared_keys, is_present, load_params
 from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
-from earshot.pipeline.settings import NAMES, settings
+from earshot.pipeline.settings import settings, settings_of
 from earshot.pipeline.shards import Work, end_with, map_shards
 
 P = TypeVar("P", bound=Part)
@@ -220,7 +220,7 @@ class Stage(Generic[P]):
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
             epilog="settings (environment variables), which never change a result:\n"
-            + "\n".join(f"  {k}: {v}" for k, v in NAMES.items()),
+            + "\n".join(f"  {name}: {meaning}" for name, meaning in settings_of(self.name).items()),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if self.choices:
