@@ -19,7 +19,7 @@ def write(root: Path, name: str, values: object) -> None:
 
 def test_every_score_stands_in_the_row_of_its_control_and_the_column_of_its_layer(tmp_path):
     write(tmp_path, "voc", VOC)
-    rows = {line[:20].strip(): line[20:].split() for line in table(tmp_path).splitlines() if line}
+    rows = {line[:30].strip(): line[30:].split() for line in table(tmp_path).splitlines() if line}
     assert rows["VOC2007, mAP"] == ["pool5"]
     assert (rows["sound"], rows["random weights"]) == (["0.500"], ["0.250"])
     assert (rows["color histogram"], rows["chance"]) == (["0.125"], ["0.100"])
@@ -30,9 +30,15 @@ def test_modes_of_training_on_have_columns_and_a_single_score_has_one(tmp_path):
     shutil.copy(PARAMS, tmp_path)  # whose order of benchmarks the table has
     write(tmp_path, "finetune", {"map_head": 0.3, "map_all": 0.4, "random_map_head": 0.2, "chance": 0.1, "steps": 6})
     write(tmp_path, "detection", {"map": 0.25, "random_map": 0.125, "wrong_sound_map": 0.15})
-    rows = [line[:20].strip() + ":" + " ".join(line[20:].split()) for line in table(tmp_path).splitlines()]
-    expected = ["VOC2007, fine-tuned:head all", "sound:0.300 0.400", "random weights:0.200", "chance:0.100", ":"]
-    expected += ["VOC2007, detection:mAP", "sound:0.250", "wrong sound:0.150", "random weights:0.125", ":"]
+    rows = [line[:30].strip() + ":" + " ".join(line[30:].split()) for line in table(tmp_path).splitlines()]
+    expected = [
+        "rendered VOC2007, fine-tuned:head all",
+        "sound:0.300 0.400",
+        "random weights:0.200",
+        "chance:0.100",
+        ":",
+    ]
+    expected += ["rendered VOC2007, detection:mAP", "sound:0.250", "wrong sound:0.150", "random weights:0.125", ":"]
     assert rows[1 : 1 + len(expected)] == expected
 
 

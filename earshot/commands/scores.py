@@ -9,17 +9,17 @@ from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.results.runs import read_metrics
-from earshot.results.score_tables import Display, grid, in_order, registered_displays
+from earshot.results.score_tables import Display, displays_of, grid, registered_displays
 
 
 def benchmark_lines(display: Display, values: Mapping[str, float]) -> list[str]:
     """The lines of one benchmark: columns are layers or modes, rows are the trained network and its controls."""
     scores = grid(display, values)
     heads = [title for title in scores.columns.values() if [title] != [display.metric] or len(scores.columns) > 1]
-    lines = [f"{display.heading:<20}" + "".join(f"{head:>10}" for head in heads)]
+    lines = [f"{display.heading:<30}" + "".join(f"{head:>10}" for head in heads)]
     for row, values_of_row in scores.rows.items():
-        lines.append(f"  {row:<18}" + "".join(_score(values_of_row.get(key)) for key in scores.columns))
-    return lines + [f"  {row:<18}{_score(score)}" for row, score in scores.alike.items()]
+        lines.append(f"  {row:<28}" + "".join(_score(values_of_row.get(key)) for key in scores.columns))
+    return lines + [f"  {row:<28}{_score(score)}" for row, score in scores.alike.items()]
 
 
 def table(root: Path) -> str:
@@ -29,7 +29,9 @@ def table(root: Path) -> str:
     """
     params = root / "params.yaml"
     names = dict(flatten(read_yaml(params))) if params.exists() else {}
-    displays = {name: display for name, display in in_order(registered_displays(), names).items() if display.on_console}
+    displays = {
+        name: display for name, display in displays_of(registered_displays(), names).items() if display.on_console
+    }
     measured = {name: values for name in displays if (values := read_metrics(root, name))}
     if not measured:
         raise EarshotError(f"{root / 'metrics'}: no scores; run `dvc repro` first")

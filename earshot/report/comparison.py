@@ -8,7 +8,7 @@ from earshot.report.curves import history_charts
 from earshot.report.overview import findings, in_yaml, run_summary, scores_chart
 from earshot.report.site import Numbers, Site
 from earshot.report.sources import Source
-from earshot.results.score_tables import Display, Grid, in_order
+from earshot.results.score_tables import Display, Grid
 
 OTHER_LISTS = "The runs have different {what} for {name}: {lists}. Their scores may differ for this reason alone."
 LISTS = {"clips_hash": "lists of clips", "items_hash": "lists of items"}
@@ -40,7 +40,6 @@ class Table:
 def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
     """The values for the template of the comparison."""
     displays = {name: each for source in sources for name, each in source.displays.items()}
-    displays = in_order(displays, [key for source in sources for key in source.params])
     return {
         "runs": [source.name for source in sources],
         "summaries": [run_summary(source.params, source.labels) for source in sources],

@@ -10,9 +10,9 @@ from earshot.report.figures import score_dots
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.charts import BACKBONES
-from earshot.results.paper_tables import RENDERED, Group, Line, Score, Section, has_scores, lines
+from earshot.results.paper_tables import Group, Line, Score, Section, has_scores, lines
 from earshot.results.published import published_tables
-from earshot.results.score_tables import OWN, Grid, leading_column
+from earshot.results.score_tables import OWN, SAMPLE, Grid, leading_column
 
 PACKAGES = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av"),
@@ -64,7 +64,7 @@ def corpus_in_words(params: Mapping[str, Any]) -> str:
     if params.get("corpus.clips") != "data/clips":
         return f"the videos in {params.get('corpus.clips')}"
     manifest = str(params.get("corpus.manifest"))
-    return "the rendered world" if manifest.startswith(RENDERED) else f"the clips of {manifest}"
+    return "the rendered world" if manifest.startswith(SAMPLE) else f"the clips of {manifest}"
 
 
 def _size(params: Mapping[str, Any], stage: str) -> str:

@@ -12,7 +12,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.json_files import read_json
 from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
 from earshot.results.runs import FinishedRun, folder_files, read_metrics, read_run
-from earshot.results.score_tables import Display, Grid, grid, in_order, written_displays
+from earshot.results.score_tables import Display, Grid, displays_of, grid, written_displays
 
 OF_THE_STAGE = ("exhibit", "title", "encoder", "data_dir", SKIPPED)  # metadata written by the stage explain itself
 LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
@@ -77,7 +77,7 @@ class Source:
     def displays(self) -> dict[str, Display]:
         """How to display the benchmarks, in the order of the parameters."""
         known = written_displays(self.root / PREDICTIONS) if self.known is None else self.known
-        return in_order(known, self.params)
+        return displays_of(known, self.params)
 
     @cached_property
     def grids(self) -> dict[str, Grid]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from earshot.results.published import Published, Row
 from earshot.results.runs import FinishedRun
+from earshot.results.score_tables import is_rendered
 from earshot.results.trainings import Params
 
 CONTROLS = {
@@ -22,7 +23,6 @@ CONTROLS = {
 # Controls that all rows share, by the pattern of their keys.
 ALIKE = {"color histogram": "color_histogram_{}", "random order": "random_order_{}", "chance": "chance"}
 AS_PUBLISHED = "as published"
-RENDERED, SCENES = "data/sample/", "data/scenes"
 OTHER_LISTS = "These runs have different {} for {} ({}): their scores may differ for this reason alone."
 # By the key of a list's hash: its name, and how many of a run's seeds it depends on (test items may be drawn).
 LISTS = {"clips_hash": ("training clips", 1), "items_hash": ("test items", 2)}
@@ -96,10 +96,7 @@ class Section:
         """Whether the scores come from datasets of the rendered world, or a pretext accuracy from its corpus."""
         run = self.groups[0].runs[0]
         measured = {key.partition(".")[0] for key in run.scores} & self.table.benchmarks
-        datasets = [run.params.get(f"evaluate.{name}.data_dir", SCENES) for name in measured]  # pretrain has none
-        if SCENES in datasets and run.params.get("corpus.clips") == "data/clips":
-            datasets.append(run.params.get("corpus.manifest"))
-        return any(str(data_dir).startswith(RENDERED) for data_dir in datasets)
+        return any(is_rendered(run.params, name) for name in measured)
 
 
 @dataclass(frozen=True)

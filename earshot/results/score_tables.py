@@ -6,8 +6,8 @@ report from the file that the stage evaluate wrote.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from earshot.core.registry import find_all
 from earshot.evaluation.benchmark import BENCHMARK_FILE, Display
 
 OWN, CHANCE = "sound", "chance"  # rows
+SAMPLE, SCENES = "data/sample/", "data/scenes"
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,32 @@ def written_displays(folder: Path) -> dict[str, Display]:
     return displays
 
 
-def in_order(displays: Mapping[str, Display], params: Iterable[str]) -> dict[str, Display]:
-    """The displays in the order of the benchmarks in `params` (dotted names), then the others by name."""
+def displays_of(displays: Mapping[str, Display], params: Mapping[str, Any]) -> dict[str, Display]:
+    """The displays in the order of the benchmarks in `params` (by dotted name), then the others by name.
+
+    The title of a benchmark on rendered data says so.
+    """
     listed = dict.fromkeys(key.split(".")[1] for key in params if key.startswith("evaluate."))
-    return {name: displays[name] for name in [*listed, *sorted(displays.keys() - listed)] if name in displays}
+    ordered = [name for name in [*listed, *sorted(displays.keys() - listed)] if name in displays]
+    return {name: _named(displays[name], is_rendered(params, name)) for name in ordered}
+
+
+def is_rendered(params: Mapping[str, Any], benchmark: str) -> bool:
+    """Whether a benchmark measures on the sample: on its datasets, or on clips of its corpus.
+
+    `params` are all parameters of a run, by dotted name. A training (pretrain) counts as a benchmark on clips.
+    """
+    data = str(params.get(f"evaluate.{benchmark}.data_dir", SCENES))
+    if data == SCENES and params.get("corpus.clips") == "data/clips":
+        data = str(params.get("corpus.manifest"))
+    return data.startswith(SAMPLE)
+
+
+def _named(display: Display, rendered: bool) -> Display:
+    if not rendered:
+        return display
+    brief = f"rendered {display.brief}" if display.brief else ""
+    return replace(display, title=f"rendered {display.title}", brief=brief)
 
 
 def grid(display: Display, values: Mapping[str, Any]) -> Grid:

@@ -124,16 +124,16 @@ def cochleagrams(
     exponent = COMPRESSION if order == "compress-then-resample" else 1.0
     gate = GATE if exactness == "earshot" else 0.0
     resampled, doubtful = resampled_series(windows, cochlear_bands(outer_channels), gate, exponent)
-    again = {}
+    again: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
     for moment in np.flatnonzero(doubtful.any(axis=1)):
-        channels = np.flatnonzero(doubtful[moment])
+        channels = tuple(np.flatnonzero(doubtful[moment]).tolist())
         bands = [cochlear_bands(outer_channels, whole=True)[channel] for channel in channels]
         window = windows[[moment]].astype(np.float64)
-        again[moment, tuple(channels)] = resampled_series(window, bands, gate, exponent)[0][0]
+        again[int(moment), channels] = resampled_series(window, bands, gate, exponent)[0][0]
     if any(is_steady(series).any() for series in again.values()):
         resampled = resampled.astype(np.complex128)
-    for (moment, channels), series in again.items():
-        resampled[moment, channels] = series
+    for (number, numbers), series in again.items():
+        resampled[number, numbers] = series
     envelopes = scipy.fft.irfft(resampled, ENVELOPE_SAMPLES, norm="forward", overwrite_x=True)
     if order == "resample-then-compress":
         return raised(np.maximum(envelopes, 0), COMPRESSION)

@@ -27,10 +27,12 @@ def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
     resampled = librosa.resample(windows, orig_sr=sample_rate, target_sr=MFCC_RATE)
     missing = SEGMENT - resampled.shape[1]
     segments = np.pad(resampled, ((0, 0), (missing // 2, missing - missing // 2)), mode="reflect")
-    frames = {"n_fft": FFT_SAMPLES, "hop_length": HOP, "pad_mode": "reflect"}
     # One window a call, because librosa clips 80 dB below the loudest value of all windows of a call.
     coefficients = [
-        librosa.feature.mfcc(y=segment, sr=MFCC_RATE, n_mfcc=COEFFICIENTS, **frames).ravel() for segment in segments
+        librosa.feature.mfcc(
+            y=segment, sr=MFCC_RATE, n_mfcc=COEFFICIENTS, n_fft=FFT_SAMPLES, hop_length=HOP, pad_mode="reflect"
+        ).ravel()
+        for segment in segments
     ]
     return np.array(coefficients, np.float32)
 
