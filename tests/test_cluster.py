@@ -18,7 +18,7 @@ import pytest
 from conftest import REPOSITORY, run_stage
 from dask.distributed import Client
 from shard_work import die_at, fail_at, work_on
-from test_kill import arguments, command, contents, finished_shards, fresh, placed_shards
+from test_kill import arguments, command, contents, finished_shards, fresh, published_shards
 
 from earshot.core.errors import EarshotError
 from earshot.pipeline import cluster
@@ -221,7 +221,7 @@ def test_a_stage_gives_the_bytes_of_the_local_pool_even_if_workers_are_killed(ru
     before = finished_shards(root, stage)
     assert process.wait(STARTING_SECONDS) == 0
     assert contents(root, stage) == contents(tiny_root, stage)
-    assert before.items() <= placed_shards(root, stage).items()
+    assert before.items() <= published_shards(root, stage).items()
     assert not list((root / ".earshot" / stage).iterdir())
 
 
@@ -259,7 +259,7 @@ def test_a_run_that_is_killed_leaves_the_cluster_and_continues_without_it(runnin
         time.sleep(SHARD_SECONDS)
     assert len(before) < 2 * 6
     run_stage("extract", root)
-    assert before.items() <= placed_shards(root, "extract").items()
+    assert before.items() <= published_shards(root, "extract").items()
     assert contents(root, "extract") == contents(tiny_root, "extract")
 
 

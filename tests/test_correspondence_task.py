@@ -219,7 +219,7 @@ def test_clips_of_a_single_group_are_refused(tmp_path):
 
 def test_a_network_of_motion_needs_sequences_of_its_rate(tmp_path):
     write_clips(tmp_path, ["a", "b"])
-    with pytest.raises(EarshotError, match="sequences of 5 frames a second, the network wants 30 frames in 1.00 s"):
+    with pytest.raises(EarshotError, match="sequences of 5 frames a second, the network expects 30 frames in 1.00 s"):
         clips_of(tmp_path, replace(SEQUENCE, frames=30), SHIFTED, split="train")
 
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 from PIL import Image
-from test_retrieval import GREYS, SAID, ontology  # noqa: F401  the fixture
+from test_retrieval import ANNOTATIONS, GRAYS, ontology  # noqa: F401  the fixture
 
 from earshot.core.errors import EarshotError
 from earshot.exhibits import retrieval
@@ -27,8 +27,8 @@ LEVELS = [0.1, 0.9, 0.3, 0.5, 0.2]
 def run_exhibit(tmp_path, ontology, monkeypatch):  # noqa: F811
     """What the exhibit shows of five clips; a random network to which everything is one."""
 
-    def run(queries=5, results=2, annotations=SAID, groups=GROUPS, split="test"):
-        write_annotated(tmp_path, GREYS[: len(annotations)], LEVELS[: len(annotations)], annotations, groups)
+    def run(queries=5, results=2, annotations=ANNOTATIONS, groups=GROUPS, split="test"):
+        write_annotated(tmp_path, GRAYS[: len(annotations)], LEVELS[: len(annotations)], annotations, groups)
         save_architecture(tmp_path / "models", build_correspondence("ave", width=1 / 16, image_size=32))
         networks = {"": Telling(), "wrong_sound_": None, "random_": Telling({0: [1.0]}, {0: [1.0]})}
         monkeypatch.setattr(retrieval, "load_correspondences", lambda folder: networks)
@@ -83,7 +83,7 @@ def test_rows_are_by_network_direction_query_and_rank(run_exhibit):
     assert [row["direction"] for row in rows[::6]] == directions * 2
     queries = [row["query"] for row in rows[:6:2]]
     assert [row["query"] for row in rows[::2]] == queries * 8
-    assert {tuple(SAID[CLIPS.index(clip)]) for clip in queries} == {("surf",), ("rain",), ("guitar",)}
+    assert {tuple(ANNOTATIONS[CLIPS.index(clip)]) for clip in queries} == {("surf",), ("rain",), ("guitar",)}
 
 
 def test_a_clip_is_shown_by_the_moment_that_was_embedded(run_exhibit):
@@ -91,8 +91,8 @@ def test_a_clip_is_shown_by_the_moment_that_was_embedded(run_exhibit):
     assert {row["clip_id"] for row in clips} == {row[role] for row in rows for role in ("query", "result")}
     for row in clips:
         number = CLIPS.index(row["clip_id"])
-        assert (row["group"], row["annotations"]) == (GROUPS[number], SAID[number])
-        assert np.asarray(Image.open(io.BytesIO(row["frame"]))).mean() == pytest.approx(GREYS[number], abs=1)
+        assert (row["group"], row["annotations"]) == (GROUPS[number], ANNOTATIONS[number])
+        assert np.asarray(Image.open(io.BytesIO(row["frame"]))).mean() == pytest.approx(GRAYS[number], abs=1)
         sound, rate = soundfile.read(io.BytesIO(row["sound"]))
         assert len(sound) / rate == pytest.approx(1, abs=0.01)
         light = np.asarray(Image.open(io.BytesIO(row["spectrogram"])).convert("RGB"), float).sum(2)
@@ -109,12 +109,14 @@ def test_fewer_results_than_asked_for_are_shown_where_there_are_no_more(run_exhi
 
 def test_clips_of_one_video_or_of_which_nothing_was_said_are_nothing(run_exhibit):
     assert "fewer than two videos" in run_exhibit(annotations=[[]] * 5)[0].metadata[SKIPPED]
-    assert "fewer than two videos" in run_exhibit(annotations=SAID[:2], groups=GROUPS[:1] * 2)[0].metadata[SKIPPED]
+    assert (
+        "fewer than two videos" in run_exhibit(annotations=ANNOTATIONS[:2], groups=GROUPS[:1] * 2)[0].metadata[SKIPPED]
+    )
 
 
 def test_an_annotation_that_the_ontology_does_not_know_is_refused(run_exhibit):
     with pytest.raises(EarshotError, match="no class 'surfs'"):
-        run_exhibit(annotations=[["surfs"], *SAID[1:]])
+        run_exhibit(annotations=[["surfs"], *ANNOTATIONS[1:]])
 
 
 def test_shown_twice_it_is_the_same(run_exhibit, tmp_path):

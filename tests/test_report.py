@@ -209,8 +209,8 @@ def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(r
     [
         (["HEAD"], "1 run given, expected two or more"),
         (["nosuch", "main"], "nosuch"),
-        (["--folder", "tests", "earshot"], "tests: holds no run"),
-        (["--output", "tests", "a", "b"], "tests: holds something else than a report"),
+        (["--folder", "tests", "--folder", "earshot"], "tests: holds no run"),
+        (["--output", "tests", "a", "b"], "tests: does not hold a report"),
         (["--experiment", "nosuch-exp", "--experiment", "other-exp"], "nosuch-exp: no such experiment"),
     ],
 )

@@ -335,7 +335,7 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     ]
     retrieval = (tmp_path / "tables" / "kim-1-instruments.md").read_text()
     assert "Measured on the rendered world" in retrieval
-    assert "| random ranking | control | 1 | 40.0 | 40.0 | 40.0 | 40.0 |" in retrieval
+    assert "| random order | control | 1 | 40.0 | 40.0 | 40.0 | 40.0 |" in retrieval
     ideas = {row["run"].rpartition("/")[2]: row["idea"] for row in read_csv(tmp_path / "tables" / "runs.csv")}
     assert "correspond.network=ave" in ideas["ave"] and "clusters" not in ideas["ave"]
     assert "clusters=30" in ideas["pretrained"] and "correspond" not in ideas["pretrained"]

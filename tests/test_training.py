@@ -409,7 +409,7 @@ def test_a_table_smaller_than_a_batch_is_one_batch(root):
 
 def test_training_batches_are_the_same_however_many_threads_prepare_them(root, monkeypatch):
     task = striped_task(root)
-    several = list(prefetch(task._training_batch, range(8), threads=3))
+    several = list(prefetch(task._training_batch, range(8), num_threads=3))
     for one, other in zip(several, map(task._training_batch, range(8)), strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
@@ -463,9 +463,9 @@ def test_a_table_without_training_frames_is_refused(tmp_path):
 
 
 def test_prefetching_keeps_the_order_and_passes_errors_on():
-    assert list(prefetch(lambda n: n * n, range(50), threads=3)) == [n * n for n in range(50)]
+    assert list(prefetch(lambda n: n * n, range(50), num_threads=3)) == [n * n for n in range(50)]
     with pytest.raises(ZeroDivisionError):
-        list(prefetch(lambda n: 1 / (n - 3), range(10), threads=2))
+        list(prefetch(lambda n: 1 / (n - 3), range(10), num_threads=2))
 
 
 # Images

@@ -336,7 +336,7 @@ SUN_SPOILED = [
         r"Training_01\.txt: cannot be read .* expected Partitions/",
     ),
     (lambda root: (root / "Partitions/Testing_01.txt").unlink(), r"Testing_01\.txt: cannot be read"),
-    (spoil("Partitions/Testing_01.txt", lambda text: text.replace("/a/abbey", "/b/barn")), r"a/abbey is in one of"),
+    (spoil("Partitions/Testing_01.txt", lambda text: text.replace("/a/abbey", "/b/barn")), r"a/abbey is in only one of"),
     (spoil("Partitions/Training_01.txt", lambda text: text.split("\n", 5)[5]), r"1 images of a/abbey, expected 3"),
     (spoil("Partitions/Testing_01.txt", lambda text: "/a/../../x.jpg\n" + text), r"line 1: '/a/\.\./\.\./x\.jpg'"),
     (lambda root: shutil.rmtree(root / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such image"),
@@ -359,8 +359,8 @@ SPOILED = [("voc", *case) for case in VOC_SPOILED] + [("sun", *case) for case in
 SPOILED += [("esc50", *case) for case in ESC50_SPOILED]
 
 
-@pytest.mark.parametrize(("benchmark", "damage", "told"), SPOILED, ids=[message for *_, message in SPOILED])
-def test_a_tree_that_is_not_whole_is_refused_by_name(benchmark, damage, message, tmp_path, datasets, encoder):
+@pytest.mark.parametrize(("benchmark", "damage", "message"), SPOILED, ids=[message for *_, message in SPOILED])
+def test_a_dataset_that_is_not_whole_is_refused_by_name(benchmark, damage, message, tmp_path, datasets, encoder):
     damage(datasets[benchmark])
     changes = {f"evaluate__{benchmark}__data_dir": datasets[benchmark]}
     if benchmark == "esc50":

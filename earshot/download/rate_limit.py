@@ -144,7 +144,7 @@ class RateLimiter:
     def _connected(self) -> Iterator[sqlite3.Connection]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with contextlib.closing(sqlite3.connect(self.file, LOCK_SECONDS, isolation_level=None)) as table:
+            with contextlib.closing(sqlite3.connect(self.file, timeout=LOCK_SECONDS, isolation_level=None)) as table:
                 # A killed process does no damage; only a power cut could, and flushing takes 30 ms for each request.
                 table.execute("PRAGMA synchronous=OFF")
                 table.execute(TABLE)
