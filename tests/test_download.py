@@ -513,6 +513,7 @@ def _fail(kind):
     return os.getpid(), kind
 
 
+@pytest.mark.slow
 def test_an_item_that_hangs_or_crashes_costs_only_itself():
     items = ["one", "crash", "two", "three", "hang", "four"]
     results = dict(guarded_map(_fail, items, Limits(2)))
@@ -523,6 +524,7 @@ def test_an_item_that_hangs_or_crashes_costs_only_itself():
     assert results["two"][0] == results["three"][0], "a healthy process handles item after item"
 
 
+@pytest.mark.slow
 def test_a_mistake_of_ours_is_not_taken_for_a_bad_item():
     with pytest.raises(RuntimeError, match="ValueError: a mistake of ours") as mistake:
         list(guarded_map(_fail, ["mistake"], Limits(5)))
@@ -660,6 +662,7 @@ def _an_hour_later() -> float:
     return time.time() + 3700
 
 
+@pytest.mark.slow
 def test_the_least_recently_requested_clips_come_first(media, tmp_path):
     with MediaServer({"limits.mp4": status(429), "b.mp4": serve(media / "whole.mp4")}) as server:
         rows = [f"{server.address(name)},0,12" for name in ("limits.mp4", "b.mp4")]
@@ -878,6 +881,7 @@ def test_a_shard_of_the_same_rows_is_linked(rows_of, run_here, tmp_path):
     assert (tmp_path / "data/clips/00000.tar").stat().st_ino == before
 
 
+@pytest.mark.slow
 def test_damaged_clips_and_those_of_other_conditions_are_fetched_again(rows_of, run_here, tmp_path):
     server, rows = rows_of
     whole = run_here(tmp_path, rows("ab"), "download.shard_clips=1")

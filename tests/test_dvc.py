@@ -21,6 +21,7 @@ def test_repro_runs_every_stage_once_and_then_nothing(repository, reproduced):
     assert repository.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_a_stage_that_runs_again_changes_no_metric(repository):
     again = repository.dvc("repro", "--force", "--single-item", "pretrain", "correspond")
     assert stages_run(again) == ["pretrain", "correspond"]
@@ -39,6 +40,7 @@ def test_a_file_of_weights_may_be_absent(repository):
     assert not stages_run(repository.dvc("exp", "run", "-S", "pretrain.weights=none"))
 
 
+@pytest.mark.slow
 def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
     before = repository.metrics("label"), repository.metrics("voc")
     output = repository.dvc("exp", "run", "--name", "five", "-S", "clusters=5")
@@ -49,6 +51,7 @@ def test_other_clusters_rerun_what_follows_and_going_back_restores(repository):
     assert (repository.metrics("label"), repository.metrics("voc")) == before
 
 
+@pytest.mark.slow
 def test_experiments_stand_side_by_side_with_their_exhibits_from_the_cache(repository):
     where = ["--root", str(repository.folder), "--output", str(repository.folder / "report-compare")]
     output = repository.run(sys.executable, "-m", "earshot", "compare", "HEAD", "--experiment", "five", *where)

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from conftest import REPOSITORY
 from repository import Repository, stages_run
 from ruamel.yaml import YAML
@@ -30,6 +31,7 @@ def merge(values: dict, changes: dict) -> None:
             values[name] = value
 
 
+@pytest.mark.slow
 def test_a_file_is_all_that_a_thing_takes(repository):
     for thing in ("label model", "descriptor", "benchmark", "exhibit"):
         follow(repository, thing)
@@ -45,6 +47,7 @@ def test_a_file_is_all_that_a_thing_takes(repository):
     assert scores
 
 
+@pytest.mark.slow
 def test_a_network_is_one_file_and_names_its_own_layers(repository):
     for thing in ("benchmark", "network"):
         follow(repository, thing)

@@ -4,6 +4,7 @@ import random
 import tarfile
 from collections import Counter
 
+import pytest
 from hostile_site import (
     NEAR,
     Downloads,
@@ -18,6 +19,7 @@ from hostile_site import (
 )
 
 
+@pytest.mark.slow
 def test_every_available_clip_is_downloaded_within_the_budget_despite_kills(tmp_path):
     an_hour = 72_000  # 20 a second for each site
     chance = random.Random(1)

@@ -196,7 +196,7 @@ def test_a_run_that_cannot_stand_in_a_table_is_listed_with_its_reason(tmp_path, 
     (stale / "dvc.lock").write_text(lock)
     earshot("tables", "--folder", tmp_path / "runs", "--root", tmp_path, "--output", tmp_path / "tables")
     message = capsys.readouterr().out
-    assert "empty: has no scores" in message and "epochs=99, but params.yaml says" in message
+    assert "empty: has no scores" in message and "epochs=99, but params.yaml has" in message
     left = [row["rows"] for row in read_csv(tmp_path / "tables" / "runs.csv") if "left out" in row["rows"]]
     assert len(left) == 3  # the workspace is empty too
 
@@ -230,10 +230,10 @@ def test_runs_of_one_world_and_different_clips_are_named(tmp_path, capsys):
     write_run(runs / "other world", 0.6, "seed=1", "sample.seed=1", clips_hash="b" * 16)
     command = ["--folder", str(runs), "--root", str(tmp_path), "--output", str(tmp_path / "tables")]
     earshot("tables", *command)
-    assert "should have the same" not in capsys.readouterr().out
+    assert "different training clips" not in capsys.readouterr().out
     write_run(runs / "some missing", 0.6, "seed=2", clips_hash="c" * 16)
     earshot("tables", *command)
-    message = f"should have the same clips to train on for voc have different ones ({'a' * 16}, {'c' * 16})"
+    message = f"These runs have different training clips for voc ({'a' * 16}, {'c' * 16})"
     assert message in capsys.readouterr().out
     assert message in (tmp_path / "tables" / "owens-2a.md").read_text()
 

@@ -336,7 +336,10 @@ SUN_SPOILED = [
         r"Training_01\.txt: cannot be read .* expected Partitions/",
     ),
     (lambda root: (root / "Partitions/Testing_01.txt").unlink(), r"Testing_01\.txt: cannot be read"),
-    (spoil("Partitions/Testing_01.txt", lambda text: text.replace("/a/abbey", "/b/barn")), r"a/abbey is in only one of"),
+    (
+        spoil("Partitions/Testing_01.txt", lambda text: text.replace("/a/abbey", "/b/barn")),
+        r"a/abbey is in only one of",
+    ),
     (spoil("Partitions/Training_01.txt", lambda text: text.split("\n", 5)[5]), r"1 images of a/abbey, expected 3"),
     (spoil("Partitions/Testing_01.txt", lambda text: "/a/../../x.jpg\n" + text), r"line 1: '/a/\.\./\.\./x\.jpg'"),
     (lambda root: shutil.rmtree(root / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such image"),
