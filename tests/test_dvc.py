@@ -62,6 +62,7 @@ def test_experiments_stand_side_by_side_with_their_exhibits_from_the_cache(repos
     assert ">clusters<" in start.partition("Changed parameters")[2]
 
 
+@pytest.mark.slow
 def test_plots_are_drawn_by_dvcs_own_templates(repository):
     displayed = json.loads(repository.dvc("plots", "diff", "--json", "HEAD", "five"))
     assert not displayed.get("errors")
