@@ -27,7 +27,7 @@ lint: $(INSTALLED)
 
 docs: $(INSTALLED)
 	@$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
-	@echo "site/index.html: the documentation"
+	@echo ".earshot/site/index.html: the documentation"
 
 install: $(INSTALLED)
 
