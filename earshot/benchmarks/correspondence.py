@@ -303,5 +303,4 @@ BENCHMARK = Benchmark(
     leading="accuracy",
     controls=NETWORK_CONTROLS | {"supervised direct": "direct_", "supervised pretraining": "supervised_"},
     at_a_glance=True,
-    on_console=True,
 )
