@@ -9,8 +9,8 @@ TESTS := $(RUN) python -m pytest -n auto --dist loadfile
 .PHONY: repro test test-long lint docs install pin clean
 
 repro: $(INSTALLED)
-	@echo "dvc repro: renders 800 clips, trains two networks and their controls, runs nine benchmarks and writes report/;" \
-		"@MINUTES@ on two cores for everything; only what has changed runs again"
+	@echo "dvc repro: renders 800 clips, trains two networks and their controls, runs nine benchmarks and six exhibits and writes report/;" \
+		"some 25 minutes on two cores, less if the processor has fast bf16; only what has changed runs again"
 	@$(RUN) dvc repro
 	@$(RUN) earshot scores
 
