@@ -10,7 +10,7 @@ TESTS := $(RUN) python -m pytest -n auto --dist loadfile
 
 repro: $(INSTALLED)
 	@echo "dvc repro: renders 800 clips, trains two networks and their controls, runs nine benchmarks and six exhibits and writes report/;" \
-		"some 25 minutes on two cores, less if the processor has fast bf16; only what has changed runs again"
+		"tens of minutes on two cores, less if the processor has fast bf16; only what has changed runs again"
 	@$(RUN) dvc repro
 	@$(RUN) earshot scores
 
