@@ -263,7 +263,10 @@ def test_a_full_disk_stops_a_stage_with_a_reason_and_no_work_is_lost(plain, tmp_
     environment = os.environ | {"ROOT": str(full), "TARGET": str(target)}
     done = subprocess.run(script, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "No space left on device; finished work is kept: mend it and run again" in done.stderr
+    assert (
+        "No space left on device; finished work is kept: free space or correct the permissions, then run again"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
     output = contents(target / OUTPUTS[name])
     assert output and output == contents(finished / OUTPUTS[name])
