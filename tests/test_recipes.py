@@ -106,12 +106,18 @@ def test_an_override_applies_after_the_recipes(tmp_path):
         apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["seed"])
 
 
-def test_a_recipe_starts_from_the_committed_parameters_and_prints_what_it_drops(tmp_path, capsys):
-    params = tmp_path / "params.yaml"
+def committed_params(folder: Path) -> Path:
+    """params.yaml in a Git repository of its own."""
+    params = folder / "params.yaml"
     params.write_text(PARAMS.read_text())
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a state"]):
         subprocess.run([*git, *words], check=True)
+    return params
+
+
+def test_a_recipe_starts_from_the_committed_parameters_and_prints_what_it_drops(tmp_path, capsys):
+    params = committed_params(tmp_path)
     earshot("recipe", REPOSITORY / "recipes" / "owens-binary.yaml", "--params", params)
     capsys.readouterr()
     earshot("recipe", REPOSITORY / "recipes" / "mahadev-mfcc.yaml", "--params", params)
@@ -134,11 +140,7 @@ def test_outside_a_repository_recipes_are_refused_and_not_mixed(tmp_path, capsys
 
 
 def test_a_recipe_prints_what_is_missing_and_reset_restores_the_committed_parameters(tmp_path, capsys):
-    params = tmp_path / "params.yaml"
-    params.write_text(PARAMS.read_text())
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a state"]):
-        subprocess.run([*git, *words], check=True)
+    params = committed_params(tmp_path)
     earshot("recipe", REPOSITORY / "recipes" / "owens-binary.yaml", "--params", params)
     printed = capsys.readouterr().out
     assert "evaluate.voc.data_dir: ../VOCdevkit" in printed and "cost: " in printed

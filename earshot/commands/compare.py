@@ -62,13 +62,7 @@ def check_output(folder: Path) -> None:
 @options.experiments
 @options.folders
 @options.root
-@click.option(
-    "--output",
-    type=options.FOLDER,
-    default=Path("report-compare"),
-    metavar="DIR",
-    help="The report to write (default: report-compare).",
-)
+@options.output("report-compare", "The report")
 def command(
     runs: tuple[str, ...], experiments: tuple[str, ...], folders: tuple[Path, ...], root: Path, output: Path
 ) -> None:

@@ -6,10 +6,13 @@
 --output    the file or folder that is written
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -37,3 +40,9 @@ folders = click.option(
 experiments = click.option(
     "--experiment", "experiments", multiple=True, metavar="NAME", help="A DVC experiment by its name; repeatable."
 )
+
+
+def output(default: str, what: str) -> Callable[[Command], Command]:
+    """The option --output of a command that writes a folder."""
+    text = f"{what} to write (default: {default})."
+    return click.option("--output", type=FOLDER, default=Path(default), metavar="DIR", help=text)

@@ -192,13 +192,7 @@ def _write(file: Path, text: str) -> None:
 @options.experiments
 @options.folders
 @options.root
-@click.option(
-    "--output",
-    type=options.FOLDER,
-    default=Path("tables"),
-    metavar="DIR",
-    help="The folder of tables to write (default: tables).",
-)
+@options.output("tables", "The folder of tables")
 def command(
     runs: tuple[str, ...],
     all_experiments: bool,
