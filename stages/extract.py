@@ -28,7 +28,7 @@ from earshot.scenes.extraction import Extraction, Tables, extract_shard, find_du
 STAGE = Stage(
     name="extract",
     params=Params,
-    reads=lambda params, _: (params.corpus.clips, params.corpus.ontology),
+    reads=lambda params, _: (params.corpus.clips, *params.corpus.follow_links, params.corpus.ontology),
     writes=("data/scenes", "data/annotations"),
     metrics=("extract",),
     plots=("completeness",),
@@ -43,7 +43,14 @@ def main(run: StageContext[Params]) -> str:
         write_ontology(ontology, out.annotations)
     extraction = Extraction(run.scratch, out, run.params.extract, run.params.seed)
 
-    shards = range(list_shards(corpus, run.params.extract.shard_clips, extraction.listing))
+    count = list_shards(
+        corpus,
+        run.params.extract.shard_clips,
+        extraction.listing,
+        follow_links=[run.path(name) for name in run.params.corpus.follow_links],
+        unmatched=run.params.corpus.unmatched,
+    )
+    shards = range(count)
     run.map_shards(partial(extract_shard, extraction), shards, title="extracting")
     find_duplicates(extraction)
     counts = run.map_shards(partial(finish_shard, extraction), shards, title="looking them over")
