@@ -2,7 +2,9 @@
 
 Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`, those of video2dataset too), or any folder of videos in any
 format that FFmpeg reads, sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`, and
-so may a .json beside a video. Every file becomes a row or a refusal with its reason. Clips that decode but may be
+so may a .json beside a video. Rows of the manifest without a file, and files without a row, stop the stage, or warn, as
+`corpus.unmatched` sets. Links that lead out of the folder are followed if DVC made them or they lead to one of
+corpus.follow_links. Every file becomes a row or a refusal with its reason. Clips that decode but may be
 useless (silent, still, clipped, duplicate) are refused, flagged or ignored, as `extract.quality` sets; duplicates are
 found by fingerprints after all clips are extracted. Reads corpus.ontology, the classes of the annotations.
 
