@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from earshot.core.errors import EarshotError
+from earshot.core.text import encoding_of
 
 ROOT = ""  # above the classes that have no parent
 FAR = 1 << 20  # more steps than any path has
@@ -103,7 +104,7 @@ def read_ontology(file: Path) -> Ontology:
     class, or if a class is its own descendant.
     """
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads(file.read_text(encoding=encoding_of(file)))
     except (OSError, ValueError) as error:
         raise EarshotError(f"{file}: cannot be read as JSON ({error}); expected AudioSet's ontology.json") from None
     if not isinstance(entries, list) or not entries:
