@@ -191,7 +191,7 @@ def test_a_class_without_clips_is_named(tmp_path, ontology):
     with pytest.raises(EarshotError, match="no clip has the class 'musik' .* the nearest is 'music'"):
         write_shard_lists(listed, tmp_path / "requested", 10, Selection(["speech", "musik"], ontology=ontology))
     with pytest.raises(
-        EarshotError, match=r"no clip has the class 'Dog' .* the nearest are .*, or set corpus\.select\.ontology"
+        EarshotError, match=r"no clip has the class 'Dog' .* the nearest is '/dog', or set corpus\.select\.ontology"
     ):
         write_shard_lists(listed, tmp_path / "requested", 10, Selection(["Dog"]))
     with pytest.warns(UserWarning, match="no clip has the class 'singing'"):
