@@ -190,9 +190,11 @@ def test_clips_are_counted_after_classes(tmp_path, ontology):
 
 def test_a_class_without_clips_is_named(tmp_path, ontology):
     listed = manifest(tmp_path, ANNOTATED)
-    with pytest.raises(EarshotError, match="no clip has the class 'musik' .* the nearest class is 'music'"):
+    with pytest.raises(EarshotError, match="no clip has the class 'musik' .* the nearest is 'music'"):
         write_shard_lists(listed, tmp_path / "requested", 10, Selection(["speech", "musik"], ontology=ontology))
-    with pytest.raises(EarshotError, match=r"no clip has the class 'Dog' .* set corpus\.select\.ontology"):
+    with pytest.raises(
+        EarshotError, match=r"no clip has the class 'Dog' .* the nearest is '/dog', or set corpus\.select\.ontology"
+    ):
         write_shard_lists(listed, tmp_path / "requested", 10, Selection(["Dog"]))
     with pytest.warns(UserWarning, match="no clip has the class 'singing'"):
         without_choirs = manifest(tmp_path, ["a.mp4,0,5,speech"], name="few.csv")
@@ -201,6 +203,27 @@ def test_a_class_without_clips_is_named(tmp_path, ontology):
         )
     with pytest.warns(UserWarning), pytest.raises(EarshotError, match="no clip has one of the classes"):
         write_shard_lists(without_choirs, tmp_path / "requested", 10, Selection(["dog"], ontology=ontology))
+
+
+CATS = "'cat growling', 'cat meowing', 'cat purring'"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("cat", f"are {CATS}"),
+        ("cats", f"are {CATS}"),
+        ("Cat Purring", "is 'cat purring'"),
+        ("barking dog", "is 'dog barking'"),
+        ("guitar", "is 'playing bass guitar'"),
+        ("cat_meowing", "is 'cat meowing'"),
+    ],
+)
+def test_a_class_that_does_not_exist_names_the_nearest_ones_of_the_list(tmp_path, name, nearest):
+    classes = ["cat meowing", "cat purring", "cat growling", "dog barking", "playing bass guitar", "cattle mooing"]
+    listed = manifest(tmp_path, [f"{number}.mp4,0,5,{word}" for number, word in enumerate(classes)])
+    with pytest.raises(EarshotError, match=f"no clip has the class '{name}' .*; the nearest {nearest}, or set corpus"):
+        write_shard_lists(listed, tmp_path / "requested", 10, Selection([name]))
 
 
 def test_classes_of_audioset_are_selected_from_its_real_list(tmp_path, real_data):
