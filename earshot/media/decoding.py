@@ -45,7 +45,7 @@ LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
 JOINED = ("mpegts", "mpeg")  # formats whose files can be joined byte by byte; each part may have its own clock
 SEAM = 2  # packets within which the next part begins with a key frame; the parser marks up to one packet too early
 CLOCK_RESET = 1.0  # s by which the decoding time falls where another part begins
-STILL_TAIL = 0.5  # s; the last image stands if the sound lasts longer than this after it
+STILL_TAIL = 1.0  # s; the last image stands if the sound lasts longer than this after it
 FLAC_RATES = range(1, 655_351)  # Hz, the rates that the format allows
 READ_SIZE = 1 << 18  # bytes read at once
 
