@@ -49,6 +49,7 @@ def list_shards(
     if not root.is_dir():
         raise EarshotError(f"{root}: no such folder; set corpus.clips to a folder of videos or of tar shards")
     tars, skipped = _tars(root, follow_links), Skipped()
+    shards: Iterator[list[MediaFile]]
     if tars:
         shards = (list(clips_in_tar(root, tar, skipped)) for tar in tars)
         if (root / MANIFEST).is_file():

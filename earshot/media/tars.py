@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -116,9 +117,7 @@ class _Shard:
                 self.sidecars.setdefault(clip, []).append(member)
             self.lone += [] if clips else [member]
         for clip, found in self.sidecars.items():
-            found.sort(
-                key=lambda member, clip=clip: (_stem(member.name) == clip, _stem(member.name) == _sample(member.name))
-            )
+            found.sort(key=partial(_closeness, clip))
 
     def clips(self) -> Iterator[MediaFile]:
         clips, lone = set(map(id, self.clip_members)), set(map(id, self.lone))
@@ -219,6 +218,12 @@ def _sample(name: str) -> str:
     """The name of a member's sample: its folder, and its base name up to the first dot."""
     folder, base = posixpath.split(_plain(name))
     return posixpath.join(folder, base[0] + base[1:].partition(".")[0]) if base else ""
+
+
+def _closeness(clip: str, sidecar: tarfile.TarInfo) -> tuple[bool, bool]:
+    """The rank of a .json among those of a clip, by its stem; the clip's own is the last."""
+    stem = _stem(sidecar.name)
+    return stem == clip, stem == _sample(sidecar.name)
 
 
 def _is_sidecar(member: tarfile.TarInfo) -> bool:
