@@ -16,8 +16,8 @@ Split = tuple[list[Path], np.ndarray]
 def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
     """The classes, and for train, val and test the images and their labels: float32 (images, classes), 1, -1 or 0.
 
-    `data_dir` is VOC2007, or a folder of VOC2007 or VOCdevkit. Raises EarshotError for another layout, for an image that
-    is listed twice or in two splits, and for a class without positive images in some split.
+    `data_dir` is VOC2007, or a folder of VOC2007 or VOCdevkit. Raises EarshotError for another layout, for an image
+    that is listed twice or in two splits, and for a class without positive images in some split.
     """
     roots = [data_dir / "VOCdevkit" / "VOC2007", data_dir / "VOC2007", data_dir]
     roots = [root for root in roots if (root / "ImageSets").is_dir()]
