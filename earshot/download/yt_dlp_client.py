@@ -58,7 +58,7 @@ ERROR_PATTERNS = (
     (r"(in|from) your (country|location|region)|geo.?restrict|geo.?block", "geo-blocked"),
     (r"private video|video is private|members.only|premium members|join this channel|log.?in required", "private"),
     (r"(for|requires) (registered users|payment)", "private"),
-    (r"live event|premieres", "unsupported"),
+    (r"live event|premieres|no connection adapters", "unsupported"),
     (r"requested format is not available|no video formats|\bdrm\b", "no-media"),
     (rf"{ITEM}.*(removed|terminated|deleted|unavailable|(is not|isn't|no longer) available|does not exist)", "removed"),
     (r"giving up after|did not get any data blocks|timed out|connection (refused|reset)|name resolution", "network"),
