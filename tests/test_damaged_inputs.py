@@ -109,7 +109,7 @@ def test_damage_of_any_byte_of_a_shard_is_one_line_or_changes_a_value_only(tmp_p
     whole, drawn = shard.read_bytes(), np.random.default_rng(0)
     footer = int.from_bytes(whole[-8:-4], "little")
     found = 0
-    for number in range(200):
+    for number in range(40):
         damaged = bytearray(whole)
         first = len(whole) - 8 - footer if number % 2 else 0
         for place in drawn.integers(first, len(whole), drawn.choice([1, 8])):
@@ -120,7 +120,7 @@ def test_damage_of_any_byte_of_a_shard_is_one_line_or_changes_a_value_only(tmp_p
         except EarshotError as error:
             found += 1
             assert "\n" not in str(error)
-    assert found > 50
+    assert found > 10
 
 
 # Layers.
