@@ -133,7 +133,3 @@ def test_damage_of_any_byte_of_a_shard_is_one_line_or_changes_a_value_only(tmp_p
 def test_repeated_layers_are_refused(layers, repeated):
     with pytest.raises(ValueError, match=f"each layer once; remove the second {repeated}"):
         VOC.params(inputs="images", layers=tuple(layers.split(",")), resize=256)
-
-
-def test_layers_that_differ_pass():
-    assert VOC.params(inputs="images", layers=("pool5", "fc6"), resize=256).layers == ("pool5", "fc6")
