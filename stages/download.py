@@ -22,16 +22,28 @@ only the pending ones. Cookies and a proxy are settings: EARSHOT_COOKIES, EARSHO
 Clips in data/clips are not fetched again: the same manifest and parameters keep them all, and another request reuses
 those with an identical row.
 
+A refused clip stays refused, unless you ask for it by its reason, as after an update of yt-dlp:
+
+    python -m stages.download --retry unsupported --retry no-media
+
+The progress:
+
     python -m stages.download --status          kept, refused and pending clips, and the hours left; also during a run
     python -m stages.download --status --json
 """
 
-from earshot.download.earlier import counts_of_finished, index_earlier, record_of
-from earshot.download.progress import closing_line, progress, sites
+import warnings
+
+from earshot.corpus.ledger import MEDIA_REASONS, SOURCE_REASONS
+from earshot.download.earlier import counts_of_finished, index_earlier, read_record, record_of
+from earshot.download.progress import closing_line, list_line, progress, sites
 from earshot.download.rate_limit import RateLimiter
+from earshot.download.retry import reopen
 from earshot.download.whole_list import download_list
 from earshot.params.download import Params
 from earshot.pipeline.stage import Stage, StageContext
+
+RETRIED_REASONS = MEDIA_REASONS + SOURCE_REASONS
 
 STAGE = Stage(
     name="download",
@@ -47,6 +59,10 @@ STAGE = Stage(
 def main(run: StageContext[Params]) -> str:
     params, clips = run.params, run.path("data/clips")
     record = record_of([run.path(name) for name in STAGE.inputs(params, None)], params, STAGE.format_version)
+    if run.retry:
+        number = reopen(run.retry, clips, run.scratch / "clips", run.out("data/clips"))
+        again = f"{number:,} clips are requested again" if number else "no clip was refused"
+        warnings.warn(f"--retry {' '.join(run.retry)}: {again}", stacklevel=1)
     counts = counts_of_finished(clips, record)
     if counts is not None:
         run.reuse("data/clips")
@@ -59,10 +75,14 @@ def main(run: StageContext[Params]) -> str:
 
 
 def status(run: StageContext[Params]) -> dict[str, int | float | str]:
-    """The progress of a run, and the sites that limit it."""
-    done = progress(run.scratch / "requested", run.scratch / "clips", run.root / "data/clips/ledger")
+    """The list, the progress of its run, and the sites that limit it."""
+    requested, clips = run.scratch / "requested", run.root / "data/clips"
+    record = record_of([run.path(name) for name in STAGE.inputs(run.params, None)], run.params, STAGE.format_version)
+    is_other = not any(requested.glob("*.jsonl")) and clips.exists() and read_record(clips) != record
+    done: dict[str, int | float | str] = {"list": list_line(run.params.corpus, is_other)}
+    done |= progress(requested, run.scratch / "clips", clips / "ledger")
     return done | sites(RateLimiter.shared(run.scratch_root))
 
 
 if __name__ == "__main__":
-    STAGE.run(main, status=status)
+    STAGE.run(main, status=status, retry=RETRIED_REASONS)

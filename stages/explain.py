@@ -65,6 +65,7 @@ def main(run: StageContext[Params]) -> str:
         scenes=run.path(SCENES),
         annotations=run.path(ANNOTATIONS),
         clips=run.path(run.params.corpus.clips),
+        follow_links=tuple(run.path(name) for name in run.params.corpus.follow_links),
         folder=run.out(out),
         scratch=run.scratch,
     )

@@ -2,7 +2,9 @@
 
 Reads corpus.clips: tar shards (`<clip_id>.mp4` + `.json`, those of video2dataset too), or any folder of videos in any
 format that FFmpeg reads, sub-folders included; a manifest.csv in it may give `group` and `annotations` by `file`, and
-so may a .json beside a video. Every file becomes a row or a refusal with its reason. Clips that decode but may be
+so may a .json beside a video. Rows of the manifest without a file, and files without a row, stop the stage, or warn, as
+`corpus.unmatched` sets. Links that lead out of the folder are followed if DVC made them or they lead to one of
+corpus.follow_links. Every file becomes a row or a refusal with its reason. Clips that decode but may be
 useless (silent, still, clipped, duplicate) are refused, flagged or ignored, as `extract.quality` sets; duplicates are
 found by fingerprints after all clips are extracted. Reads corpus.ontology, the classes of the annotations.
 
@@ -28,7 +30,7 @@ from earshot.scenes.extraction import Extraction, Tables, extract_shard, find_du
 STAGE = Stage(
     name="extract",
     params=Params,
-    reads=lambda params, _: (params.corpus.clips, params.corpus.ontology),
+    reads=lambda params, _: (params.corpus.clips, *params.corpus.follow_links, params.corpus.ontology),
     writes=("data/scenes", "data/annotations"),
     metrics=("extract",),
     plots=("completeness",),
@@ -43,7 +45,14 @@ def main(run: StageContext[Params]) -> str:
         write_ontology(ontology, out.annotations)
     extraction = Extraction(run.scratch, out, run.params.extract, run.params.seed)
 
-    shards = range(list_shards(corpus, run.params.extract.shard_clips, extraction.listing))
+    count = list_shards(
+        corpus,
+        run.params.extract.shard_clips,
+        extraction.listing,
+        follow_links=[run.path(name) for name in run.params.corpus.follow_links],
+        unmatched=run.params.corpus.unmatched,
+    )
+    shards = range(count)
     run.map_shards(partial(extract_shard, extraction), shards, title="extracting")
     find_duplicates(extraction)
     counts = run.map_shards(partial(finish_shard, extraction), shards, title="looking them over")

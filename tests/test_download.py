@@ -19,7 +19,11 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import yt_dlp
 from conftest import PARAMS
+from hypothesis import assume, given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 from media_server import MediaServer, drip, endless, lie, send, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
@@ -31,7 +35,7 @@ from earshot.download.cutting import cut, measure
 from earshot.download.published import open_manifest
 from earshot.download.rate_limit import RateLimiter, site_of
 from earshot.download.sharding import write_shard_lists
-from earshot.download.yt_dlp_client import _refusal, fetch
+from earshot.download.yt_dlp_client import ERROR_PATTERNS, _refusal, fetch
 from earshot.pipeline.settings import settings
 from stages import download as stage_download
 
@@ -264,6 +268,8 @@ def server(media):
         "law": status(451),
         "circle": status(302, Location="/circle"),
         "inward": status(302, Location="file:///etc/hostname"),
+        "login.mp4": send(b"<html><form>Please sign in <input type=password></form></html>", "text/html"),
+        "proxy": status(407),
         "page": send(b"<html><body>nothing to see</body></html>", "text/html"),
         "list": send(b'<html><video src="/a.mp4"></video><video src="/b.mp4"></video></html>', "text/html"),
         "files.m3u8": send(b"#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "application/x-mpegurl"),
@@ -288,9 +294,11 @@ def server(media):
         ("limit", "rate-limited"),
         ("broken", "network"),
         ("law", "geo-blocked"),
-        ("circle", "unsupported"),
+        ("circle", "no-media"),
         ("inward", "unsupported"),
-        ("page", "unsupported"),
+        ("page", "no-media"),
+        ("login.mp4", "no-media"),
+        ("proxy", "network"),
         ("list", "unsupported"),
         ("files.m3u8", "unsupported"),
         ("empty.mp4", "network"),
@@ -467,6 +475,15 @@ def test_a_refused_connection_is_the_network(tmp_path):
         download(address, tmp_path)
 
 
+FAULTS = [
+    ExtractorError,
+    KeyError,
+    ValueError,
+    yt_dlp.utils.RegexNotFoundError,
+    lambda message: DownloadError(f"ERROR: {message}", (TypeError, TypeError(message), None)),
+]
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -477,7 +494,26 @@ def test_a_refused_connection_is_the_network(tmp_path):
         ("Sign in to confirm your age. This video may be inappropriate for some users.", "age-restricted"),
         ("Sign in to confirm you’re not a bot. Use --cookies-from-browser", "blocked"),
         ("Video unavailable. This content isn't available, try again later.", "rate-limited"),
-        ("Requested format is not available. Use --list-formats", "unsupported"),
+        ("Requested format is not available. Use --list-formats", "no-media"),
+        ("No video formats found!", "no-media"),
+        ("This video is DRM protected", "no-media"),
+        ("The page needs to be reloaded.", "unclear"),
+        ("All player responses are invalid. Your IP is likely being blocked by Youtube", "unclear"),
+        ("Failed to extract any player response", "unclear"),
+        ("Precondition check failed.", "unclear"),
+        ("Unable to extract initial data", "unclear"),
+        ("Incomplete data received", "unclear"),
+        ("An unknown error has occurred.", "unclear"),
+        ("Please sign in", "unclear"),
+        ("This service is temporarily unavailable", "unclear"),
+        ("Video is currently unavailable", "unclear"),
+        ("Session terminated", "unclear"),
+        ("The player function does not exist", "unclear"),
+        ("The request cannot be completed because you have exceeded your quota.", "rate-limited"),
+        ("This video is only available to Music Premium members", "private"),
+        ("This video requires payment to watch.", "private"),
+        ("This content isn't available.", "removed"),
+        ("This clip does not exist", "removed"),
         ("This live event will begin in 3 days.", "unsupported"),
     ],
 )
@@ -485,6 +521,13 @@ def test_messages_of_youtube_have_their_reasons(message, reason):
     cause = ExtractorError(message, expected=True, video_id="--PJHxphWEs", ie="youtube")
     refusal = _refusal(DownloadError(f"ERROR: {cause}", (type(cause), cause, None)))
     assert (refusal.reason, refusal.detail) == (reason, message)
+
+
+@settings_of_hypothesis(max_examples=200, deadline=None)
+@given(st.text(st.characters(categories=["Lu", "Ll", "Zs", "Po"]), max_size=60), st.sampled_from(FAULTS))
+def test_a_fault_never_seen_before_does_not_refuse_a_clip(text, fault):
+    assume(not any(re.search(pattern, text.lower()) for pattern, _ in ERROR_PATTERNS))
+    assert _refusal(fault(text)).reason == "unclear"
 
 
 def test_a_block_by_country_is_recognized_by_its_class():
@@ -658,6 +701,41 @@ def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path
     assert counts["pending_network"] == 8
 
 
+NO_VIDEO = send(b"<html><body>We are back soon</body></html>", "text/html")
+
+
+def test_a_page_without_a_video_refuses_its_clip_only_while_the_site_gives_others(media, tmp_path):
+    with MediaServer({"a.mp4": serve(media / "whole.mp4"), "b.mp4": NO_VIDEO}) as server:
+        rows = [f"{server.address(name)},0,12" for name in ("b.mp4", "a.mp4")]
+        _, ledger = run_shard(manifest(tmp_path, rows))
+    assert [(row.status, row.reason) for row in ledger.values()] == [("refused", "no-media"), ("kept", "")]
+
+
+def test_an_outage_refuses_no_clip_and_stops_the_requests(media, tmp_path):
+    """A site that gave a video answers everything with a page, that video too; later it works again."""
+    names = ["a.mp4", *(f"{number}.mp4" for number in range(9))]
+    impatient = {"backoff": 5.0, "patience": 0.4}
+    with MediaServer({"a.mp4": first_then(serve(media / "whole.mp4"), 2, NO_VIDEO)}, NO_VIDEO) as server:
+        rows = [f"{server.address(name)},0,12" for name in names]
+        counts, _ = run_shard(manifest(tmp_path, rows), limiter=limiter_in(tmp_path, **impatient))
+        assert counts == {"clips_requested": 10, "clips_kept": 1, "clips_pending": 9, "pending_unclear": 9}
+        assert all(server.requests[f"{number}.mp4"] == 0 for number in range(6, 9)), "the site is left alone"
+        server.behaviours |= {name: serve(media / "whole.mp4") for name in names}
+        later = limiter_in(tmp_path, now=_an_hour_later, **impatient)
+        counts, _ = run_shard(tmp_path, limiter=later)
+    assert counts == {"clips_requested": 10, "clips_kept": 10}
+
+
+def first_then(first, requests, then):
+    """One behavior for some requests of a name, then another."""
+
+    def behave(handler):
+        name = handler.path.lstrip("/")
+        (first if handler.server.media.requests[name] <= requests else then)(handler)
+
+    return behave
+
+
 def _an_hour_later() -> float:
     return time.time() + 3700
 
@@ -693,7 +771,7 @@ def progress_of(root):
     """The counts of --status --json."""
     code, out, error = finish(stage(root, status=True))
     assert code == 0, error
-    others = ("clips_an", "hours", "limited", "never succeeded")
+    others = ("clips_an", "hours", "limited", "never succeeded", "list")
     return {name: value for name, value in json.loads(out).items() if not name.startswith(others)}
 
 
@@ -820,11 +898,14 @@ def run_here(monkeypatch, capsys):
         monkeypatch.setenv(name, value)
     settings.cache_clear()
 
-    def run(root, rows, *changes, header="url,start,end"):
+    def run(root, rows, *changes, header="url,start,end", options=()):
         manifest(root / "corpus", rows, header)
         sets = [f"--set={change}" for change in ("corpus.manifest=corpus", *changes)]
         stage_download.STAGE.run(
-            stage_download.main, ["--root", str(root), "--params", str(REPOSITORY / "params.yaml"), *sets]
+            stage_download.main,
+            ["--root", str(root), "--params", str(REPOSITORY / "params.yaml"), *sets, *options],
+            status=stage_download.status,
+            retry=stage_download.RETRIED_REASONS,
         )
         return capsys.readouterr().out
 
@@ -915,6 +996,103 @@ def test_only_pending_clips_are_requested_again(rows_of, run_here, media, tmp_pa
     server.behaviours["c.mp4"] = serve(media / "whole.mp4")
     assert run_here(tmp_path, rows("abc")) == "3 of 3 clips kept; left out: none\n"
     assert set(server.requests) == {"c.mp4"}
+
+
+def outcomes(root):
+    rows = read_ledger(root / "data/clips/ledger/00000.csv")
+    return "".join("k" if row.status == "kept" else {"not-found": "n", "no-sound": "s"}[row.reason] for row in rows)
+
+
+@pytest.fixture
+def refused_rows(rows_of, media):
+    """Four clips on a server, of which b is not found and c has no sound, until it is mended."""
+    server, rows = rows_of
+    server.behaviours |= {"b.mp4": status(404), "c.mp4": serve(media / "silent.mp4")}
+
+    def mend():
+        server.requests.clear()
+        server.behaviours |= {name: serve(media / "whole.mp4") for name in ("b.mp4", "c.mp4")}
+
+    return server, rows("abcd"), mend
+
+
+@pytest.mark.parametrize(
+    ("reasons", "after", "requested"),
+    [
+        (["not-found"], "kksk", {"b.mp4"}),
+        (["no-sound"], "knkk", {"c.mp4"}),
+        (["not-found", "no-sound"], "kkkk", {"b.mp4", "c.mp4"}),
+        (["unsupported"], "knsk", set()),
+    ],
+)
+def test_refused_clips_are_requested_again_by_reason(refused_rows, run_here, tmp_path, reasons, after, requested):
+    server, rows, mend = refused_rows
+    run_here(tmp_path, rows)
+    assert outcomes(tmp_path) == "knsk"
+    mend()
+    run_here(tmp_path, rows)
+    assert not server.requests, "a refused clip stays refused"
+    said = "no clip was refused" if not requested else f"{len(requested)} clips are requested again"
+    with pytest.warns(UserWarning, match=f"--retry {' '.join(reasons)}: {said}"):
+        run_here(tmp_path, rows, options=[f"--retry={reason}" for reason in reasons])
+    assert (outcomes(tmp_path), set(server.requests)) == (after, requested)
+
+
+def test_a_retry_that_is_interrupted_continues_without_the_option(refused_rows, run_here, tmp_path):
+    server, rows, mend = refused_rows
+    run_here(tmp_path, rows)
+    mend()
+    server.behaviours["b.mp4"] = status(503)
+    with pytest.warns(UserWarning, match="1 clips are"), pytest.raises(SystemExit, match="1 of 4 clips are pending"):
+        run_here(tmp_path, rows, options=["--retry=not-found"])
+    mend()
+    run_here(tmp_path, rows)
+    assert (outcomes(tmp_path), set(server.requests)) == ("kksk", {"b.mp4"})
+
+
+def test_clips_of_an_unfinished_run_are_requested_again_too(refused_rows, run_here, tmp_path):
+    """One shard is finished, its clips only in its tar file; another has a pending clip."""
+    server, rows, mend = refused_rows
+    server.behaviours["d.mp4"] = status(503)
+    with pytest.raises(SystemExit, match="1 of 4 clips are pending"):
+        run_here(tmp_path, rows, "download.shard_clips=3")
+    mend()
+    server.behaviours["d.mp4"] = server.behaviours["a.mp4"]
+    with pytest.warns(UserWarning, match="1 clips are"):
+        run_here(tmp_path, rows, "download.shard_clips=3", options=["--retry=not-found"])
+    assert (outcomes(tmp_path), set(server.requests)) == ("kks", {"b.mp4", "d.mp4"})
+
+
+def test_a_reason_that_is_none_is_named(run_here, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path, [], options=["--retry=unsuported"])
+    assert re.search("invalid choice: 'unsuported' .*unsupported", capsys.readouterr().err)
+
+
+def test_the_status_names_its_list(rows_of, run_here, tmp_path, capsys):
+    _, rows = rows_of
+    for changes, line in [
+        ([], "corpus"),
+        (["corpus.select.clips=1"], "data/clips, made by another request than that of corpus; at most 1 clips"),
+        (
+            ["corpus.select.classes=[cat,dog]"],
+            "data/clips, made by another request than that of corpus; classes cat, dog",
+        ),
+    ]:
+        if not changes:
+            run_here(tmp_path, rows("ab"))
+        out = run_here(tmp_path, rows("ab"), *changes, options=["--status", "--json"])
+        assert json.loads(out)["list"] == line
+    shutil.rmtree(tmp_path / "data")
+    assert json.loads(run_here(tmp_path, rows("ab"), options=["--status", "--json"]))["list"] == "corpus"
+
+
+def test_a_cluster_that_download_does_not_use_is_named(rows_of, run_here, tmp_path, monkeypatch):
+    _, rows = rows_of
+    monkeypatch.setenv("EARSHOT_CLUSTER", "tcp://127.0.0.1:9")
+    settings.cache_clear()
+    with pytest.warns(UserWarning, match="EARSHOT_CLUSTER is set, but download requests clips from this machine alone"):
+        assert run_here(tmp_path, rows("a")) == "1 of 1 clips kept; left out: none\n"
 
 
 def test_a_manifest_that_is_written_anew_with_the_same_content_is_the_same_work(rows_of, run_here, media, tmp_path):

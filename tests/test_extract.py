@@ -164,7 +164,7 @@ def test_annotations_are_separate_from_scenes(tmp_path, media):
     folder = tmp_path / "folder"
     shutil.copytree(media, folder)
     (folder / "manifest.csv").write_text("file,label\nfolder/v0.mp4,a very telling word\nv1.mp4,b; c\n")
-    extract(tmp_path, folder)
+    extract(tmp_path, folder, "corpus.unmatched=warn")
     annotations = read_annotations(tmp_path / "data" / "annotations" / "00000.parquet")
     assert annotations == {"v0": ["a very telling word"], "v1": ["b", "c"], "v2": []}
     assert b"telling" not in (tmp_path / "data" / "scenes" / "00000.parquet").read_bytes()
@@ -204,7 +204,9 @@ def test_nothing_outside_the_folder_is_read(tmp_path, media):
     (folder / "linked").symlink_to(outside)
     os.mkfifo(folder / "pipe.mp4")
     (folder / "manifest.csv").write_text("path,group\nv.mp4,g\n../outside/v.mp4,h\n/etc/passwd,i\n")
-    extract(tmp_path, folder)
+    with pytest.raises(SystemExit):
+        extract(tmp_path, folder)
+    extract(tmp_path, folder, "corpus.unmatched=warn")
     outcome = {row.source: row.reason for row in ledger(tmp_path)}
     refused = dict.fromkeys(["link.mp4", "gone.mp4", "linked", "pipe.mp4"], "unsupported")
     assert outcome == {"v.mp4": "", "inner.mp4": ""} | refused

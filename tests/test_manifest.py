@@ -1,8 +1,10 @@
 """Manifests: published and own lists are read as a stream of rows, and an error names the first bad row."""
 
+import hashlib
 import os
 import tracemalloc
 from itertools import islice
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earshot.core.errors import EarshotError
-from earshot.corpus.manifest import read_manifest
+from earshot.corpus.manifest import address_name, path_name, read_manifest, source_name
 
 AUDIOSET = """\
 # Segments csv created Sun Mar  5 10:54:31 2017
@@ -75,6 +77,164 @@ def test_youtube_addresses_of_every_form_name_the_same_video(tmp_path):
     text = "url,start,end\n" + "".join(f"https://{form.format('--PJHxphWEs')},30,40\n" for form in forms)
     assert {row.clip_id for row in rows(tmp_path, text)} == {"--PJHxphWEs_30000"}
     assert {row.source for row in rows(tmp_path, text)} == {"https://www.youtube.com/watch?v=--PJHxphWEs"}
+
+
+YOUTUBE_FORMS = [
+    "https://www.youtube.com/watch?v={}", "HTTP://WWW.YouTube.COM/watch?v={}", "https://www.youtube-nocookie.com/embed/{}",
+    "https://youtu.be/{}#t=5", "https://youtube.com/shorts/{}?feature=share", "https://m.youtube.com/live/{}",
+    "https://www.youtube.com:443/watch?v={}#comments", "https://www.youtube.com/v/{}", "youtu.be/{}",
+    "www.youtube.com/watch?v={}&list=x", "https://www.youtube.com/watch?list=x&amp;v={}", "https://youtube.com./e/{}",
+    "https://www.youtube.com/#/watch?v={}", "https://music.youtube.com/watch?si=1&v={}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", YOUTUBE_FORMS)
+def test_a_youtube_video_has_one_name_and_one_address(tmp_path, form):
+    (row,) = rows(tmp_path, f"url,start,end\n{form.format('--PJHxphWEs')},30,40\n")
+    assert row.source == "https://www.youtube.com/watch?v=--PJHxphWEs"
+    assert (row.clip_id, row.group) == ("--PJHxphWEs_30000", "--PJHxphWEs")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://www.youtube.com/embed/videoseries?list=--PJHxphWEs", "https://www.youtube.com/embed/live_stream?channel=x",
+        "https://youtube.com.evil.org/watch?v=--PJHxphWEs", "https://a.org/watch?v=--PJHxphWEs",
+        "https://www.youtube.com/watch?v=--PJHxphWEsX", "https://www.youtube.com/channel/--PJHxphWEs",
+    ],
+)  # fmt: skip
+def test_an_address_that_only_resembles_a_youtube_video_keeps_its_own_name(tmp_path, address):
+    (row,) = rows(tmp_path, f"url,start,end\n{address},30,40\n")
+    assert row.source == address and row.group != "--PJHxphWEs"
+
+
+SAME_SOURCES = [
+    ("path", ["c1.mp4", "./c1.mp4", ".//c1.mp4", "././c1.mp4", "c1.mp4/"]),
+    ("path", ["a/c1.mp4", "./a/c1.mp4", "a//c1.mp4", "a/./c1.mp4"]),
+    ("path", ["caf\u00e9.mp4", "cafe\u0301.mp4", "./caf\u00e9.mp4"]),
+    ("url", ["https://a.org/v.mp4", "http://a.org/v.mp4", "HTTPS://A.Org/v.mp4", "https://a.org:443/v.mp4",
+             "http://a.org:80/v.mp4", "https://a.org/v.mp4#t=10", "https://a.org/x/../v.mp4", "https://a.org/./v.mp4",
+             "https://a.org/%76.mp4", "https://a.org./v.mp4"]),
+    ("url", ["https://a.org", "https://a.org/", "http://A.org/#top"]),
+    ("url", ["https://a.org/a%c3%bc.mp4", "https://a.org/a\u00fc.mp4", "https://a.org/a%C3%BC.mp4"]),
+]  # fmt: skip
+OTHER_SOURCES = [
+    ("path", ["c1.mp4", "C1.mp4", "c1.mkv", "a/c1.mp4", "c 1.mp4"]),
+    ("url", ["https://a.org/v.mp4", "https://a.org/V.mp4", "https://a.org:8443/v.mp4", "https://b.org/v.mp4",
+             "https://a.org/v.mp4?x=1", "https://a.org/#!/v.mp4", "https://a.org/#/v.mp4", "ftp://a.org/v.mp4",
+             "https://a.org/x%2Fv.mp4", "https://a.org/x/v.mp4", "https://me@a.org/v.mp4"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "sources"), SAME_SOURCES)
+def test_a_source_written_in_several_ways_is_one_group(tmp_path, column, sources):
+    of_list = rows(tmp_path, f"{column},start,end\n" + "".join(f"{source},0,10\n" for source in sources))
+    assert len({(row.clip_id, row.group) for row in of_list}) == 1
+    assert len({source_name(row) for row in of_list}) == 1
+    assert of_list[0].source == sources[0], "the source is fetched as it is written"
+
+
+@pytest.mark.parametrize(("column", "sources"), OTHER_SOURCES)
+def test_sources_that_only_resemble_each_other_are_several_groups(tmp_path, column, sources):
+    of_list = rows(tmp_path, f"{column},start,end\n" + "".join(f"{source},0,10\n" for source in sources))
+    assert len({row.group for row in of_list}) == len({source_name(row) for row in of_list}) == len(sources)
+
+
+def test_usual_addresses_and_paths_keep_their_names(tmp_path):
+    address, path = "https://a.org/v.mp4?q=1&r=a%20b", "videos/a b.mp4"
+    (remote,), (local,) = (
+        rows(tmp_path, f"{column},start,end\n{value},0,1\n") for column, value in (("url", address), ("path", path))
+    )
+    assert remote.clip_id == f"v-{hashlib.sha256(address.encode()).hexdigest()[:10]}_0"
+    assert local.clip_id == f"videos-a-b-{hashlib.sha256(path.encode()).hexdigest()[:10]}_0"
+
+
+PARTS = st.text(st.sampled_from("abcXYZ019-_. ~()+"), min_size=1, max_size=8).filter(
+    lambda part: part.strip(". ") == part
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PARTS, min_size=1, max_size=4), st.lists(st.integers(0, 4), min_size=5, max_size=5))
+def test_any_path_has_one_name_however_it_is_written(parts, changes):
+    written = "./" * changes[0] + ("/" + "./" * changes[1] + "/" * changes[2]).join(parts)
+    address = "/".join(map(quote, parts))
+    codes = "%{:02x}" if changes[3] % 2 else "%{:02X}"
+    coded = "/".join("".join(codes.format(ord(letter)) for letter in part) for part in parts)
+    scheme, host = ("http", "https", "HTTP")[changes[3] % 3], ("a.org", "A.ORG", "a.Org.")[changes[4] % 3]
+    assert path_name(written) == path_name("/".join(parts))
+    assert address_name(f"{scheme}://{host}/{coded}#t={changes[0]}") == address_name(f"https://a.org/{address}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,start,end\na.mp4,0,1\n#1 dog.mp4,0,1\n", "line 3: begins with '#1 dog.mp4', expected comments above"),
+        ("path,start,end\n#1 dog.mp4,0,1\n", "line 2: begins with '#1 dog.mp4'"),
+        ('path,start,end\n"#1, dog.mp4",0,1\n', "line 2: begins with '#1, dog.mp4'"),
+        ("path,start,end\na.mp4,0,1\n# the end\n", "line 3: begins with '# the end'"),
+        (AUDIOSET + "#-PJHxphWEs, 0, 10, x\n", "line 6: begins with '#-PJHxphWEs'"),
+        ("#NAME?,1,people marching,test\n---g-f_I2yQ,30,waterfall,train\n", "line 1: '#NAME?' is an error of a spread"),
+        ("# VGGSound\n#REF!,1,x,test\n---g-f_I2yQ,30,x,test\n", "line 2: '#REF!' is an error"),
+        ("---g-f_I2yQ,30,#N/A,train\n", "line 1: '#N/A' is an error"),
+        ("path,start,end,group\na.mp4,0,1,#VALUE!\n", "line 2: '#VALUE!' is an error"),
+        ("path,start,end\na.mp4,0,#DIV/0!\n", "line 2: '#DIV/0!' is an error"),
+    ],
+)
+def test_a_row_that_begins_with_a_number_sign_never_vanishes(tmp_path, text, message):
+    with pytest.raises(EarshotError) as error:
+        rows(tmp_path, text)
+    assert f"list.csv, {message}" in str(error.value)
+
+
+def test_comments_above_the_first_row_and_names_with_a_number_sign_are_read(tmp_path):
+    of_list = rows(tmp_path, "# mine\n\n#\n # one\npath,start,end,label\n./#1 dog.mp4,0,1,#dogs\na#2.mp4,0,1,\n")
+    assert [(row.source, row.annotations) for row in of_list] == [("#1 dog.mp4", ("#dogs",)), ("a#2.mp4", ())]
+
+
+@pytest.mark.parametrize(
+    "number", ["8_0", "1_000.5", "\uff18", "\u0668", "inf", "Infinity", "0x10", "1,5", "8 0", "", "."]
+)
+def test_a_text_that_is_no_decimal_number_is_no_time(tmp_path, number):
+    with pytest.raises(EarshotError, match="line 2: end .*: expected seconds from 0 to 1,000,000"):
+        rows(tmp_path, f'path,start,end\na.mp4,0,"{number}"\n')
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"), [("8", 8), ("08.50", 8.5), (".5", 0.5), ("5.", 5), ("1e2", 100), ("+3", 3)]
+)
+def test_decimal_numbers_are_times(tmp_path, number, seconds):
+    assert rows(tmp_path, f"path,start,end\na.mp4,0,{number}\n")[0].end == seconds
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("lines", "annotations"),
+    [
+        ([["path", "start", "end", "label"], ["a.mp4", "0", "1", '"surf; gull"'], ["b.mp4", "2", "3", "s\u00fc\u00df"]],
+         [("surf", "gull"), ("s\u00fc\u00df",)]),
+        ([["# a, b; c\td"], ["url", "end", "start"], ["https://a.org/?a=1", "1", "0"]], [()]),
+        ([["---g-f_I2yQ", "1", '"a; b; c; d; e"', "test"]], [("a; b; c; d; e",)]),
+        ([["--PJHxphWEs", "30", "40", '"/m/09x0r,/t/dd00088"']], [("/m/09x0r", "/t/dd00088")]),
+        ([["glLQrEijrKg_000300.mp4", '"a, b;\tc"']], [("a, b;\tc",)]),
+        ([["label", "youtube_id", "time_start", "time_end"], ['"x, y"', "--nQbRBEz2s", "1", "2"]], [("x, y",)]),
+    ],
+)  # fmt: skip
+def test_every_separator_and_encoding_is_read(tmp_path, separator, encoding, lines, annotations):
+    text = "".join(separator.join(line) + "\r\n" for line in lines)
+    assert [row.annotations for row in rows(tmp_path, text.encode(encoding))] == annotations
+
+
+def test_a_field_with_the_separator_is_told_of(tmp_path):
+    for separator, name in ((",", "a comma"), (";", "a semicolon"), ("\t", "a tab")):
+        text = "path,start,end,label\na.mp4,0,1,x,y\n".replace(",", separator)
+        with pytest.raises(EarshotError, match=f"line 2: 5 fields, expected 4 .* contains {name}"):
+            rows(tmp_path, text)
+    with pytest.raises(EarshotError, match="line 2: end '1,5': expected seconds"):
+        rows(tmp_path, "path;start;end\na.mp4;0;1,5\n")
+    with pytest.raises(EarshotError, match="not UTF-8 text"):
+        rows(tmp_path, "path,start,end\na.mp4,0,1\n".encode("utf-16")[:-1])
 
 
 def test_clip_ids_are_safe_file_names_and_differ_if_sources_do(tmp_path):
@@ -147,6 +307,29 @@ def test_parquet_has_the_columns_of_the_plain_table(tmp_path):
     assert (third.group, third.annotations) == ("c", ())
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "groups", "annotations"),
+    [
+        ("group", [NAN, 1.0, None], ["a", "1.0", "c"], [(), (), ()]),
+        ("group", [NAN, NAN, NAN], ["a", "b", "c"], [(), (), ()]),
+        ("label", ["x", None, "y"], ["a", "b", "c"], [("x",), (), ("y",)]),
+        ("label", [NAN, 2.5, NAN], ["a", "b", "c"], [(), ("2.5",), ()]),
+        ("annotations", [["x", None, "y"], [None], []], ["a", "b", "c"], [("x", "y"), (), ()]),
+        ("annotations", [["x"], None, [""]], ["a", "b", "c"], [("x",), (), ()]),
+        ("annotations", [[NAN], [NAN, NAN], None], ["a", "b", "c"], [(), (), ()]),
+        ("url", [NAN, NAN, NAN], ["a", "b", "c"], [(), (), ()]),
+    ],
+)
+def test_a_missing_value_of_parquet_is_an_empty_cell(tmp_path, column, values, groups, annotations):
+    columns = {"path": ["a.mp4", "b.mp4", "c.mp4"], "start": [0.0] * 3, "end": [1] * 3, column: values}
+    of_list = list(read_manifest(parquet(tmp_path, **columns)))
+    assert [row.group for row in of_list] == groups
+    assert [row.annotations for row in of_list] == annotations
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -156,6 +339,9 @@ def test_parquet_has_the_columns_of_the_plain_table(tmp_path):
         ({"path": ["a.mp4", "../b.mp4"], "start": [0, 0], "end": [1, 1]}, "row 2: path '../b.mp4'"),
         ({"path": [b"a.mp4"], "start": [0], "end": [1]}, "row 1: path \"b'a.mp4'\": expected a text or a number"),
         ({"path": ["a"], "start": [0], "end": [1], "label": [["a;b"]]}, "row 1: label 'a;b': expected texts without"),
+        ({"path": ["a"], "start": [0], "end": [1], "label": [[1, None]]}, "row 1: label 1: expected texts without"),
+        ({"path": ["a"], "start": [NAN], "end": [1]}, "row 1: start 'nan': expected seconds"),
+        ({"path": ["a"], "start": [0], "end": ["8_0"]}, "row 1: end '8_0': expected seconds"),
         ({"path": ["a"], "start": [0], "label": ["x"]}, "the column end is missing"),
         ({"when": ["a"], "start": [0]}, "has the columns when, start; expected url,start,end"),
         ({"path": pa.array([], pa.string()), "start": pa.array([], "f8"), "end": pa.array([], "f8")}, "holds no rows"),

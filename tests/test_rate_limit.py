@@ -214,7 +214,7 @@ def test_redirects_count_and_end(tmp_path):
         visit = limiter_in(tmp_path).visit(server.address("a"))
         requested_hosts = []
         visit.permit = requested_hosts.append
-        with pytest.raises(Refusal, match="unsupported"):
+        with pytest.raises(Refusal, match="no-media"):
             fetch(server.address("a"), tmp_path / "fetched", megabytes=1, seconds=60, visit=visit)
         assert requested_hosts == [site_of(server.address("a"))] * server.requests["a"]
         assert len(requested_hosts) <= 11

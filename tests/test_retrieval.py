@@ -156,6 +156,21 @@ def test_too_few_clips_of_other_videos_give_no_result(run_benchmark):
         run_benchmark(k=4)
 
 
+@pytest.mark.parametrize(
+    "annotations",
+    [[["surf"]] * 5, [["surf", "rain"]] * 5, [["surf"], ["/surf"]] * 2 + [["surf"]],
+     [["surf"]] * 3 + [["guitar", "surf"]] * 2],
+)  # fmt: skip
+def test_clips_that_are_all_equally_relevant_give_no_result(run_benchmark, annotations):
+    with pytest.raises(NotApplicable, match="every clip is as relevant as any other, .* each order scores the same"):
+        run_benchmark(annotations=annotations)
+
+
+def test_one_clip_of_another_class_is_enough_for_a_result(run_benchmark):
+    metrics = run_benchmark(annotations=[["surf"], ["surf"], ["surf"], ["rain"], ["surf"]]).metrics
+    assert metrics["random_order_ndcg2"] < 1
+
+
 def test_an_annotation_that_the_ontology_does_not_know_is_refused(run_benchmark):
     with pytest.raises(EarshotError, match="no class 'surfs'; the nearest is 'surf'"):
         run_benchmark(annotations=[["surfs"], *ANNOTATIONS[1:]])

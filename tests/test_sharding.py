@@ -1,6 +1,7 @@
 """Shard lists and selection: every row once, rows of one source together, the same selection everywhere."""
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from peak_memory import measured
 from earshot.core.errors import EarshotError
 from earshot.corpus.manifest import read_manifest
 from earshot.corpus.ontology import read_ontology
+from earshot.corpus.overlaps import merged_groups, rows_with_rival_groups
 from earshot.corpus.requested import read_requested
 from earshot.corpus.selection import Selection
 from earshot.download.published import FetchedList, Manifest, open_manifest
@@ -188,9 +190,11 @@ def test_clips_are_counted_after_classes(tmp_path, ontology):
 
 def test_a_class_without_clips_is_named(tmp_path, ontology):
     listed = manifest(tmp_path, ANNOTATED)
-    with pytest.raises(EarshotError, match="no clip has the class 'musik' .* the nearest class is 'music'"):
+    with pytest.raises(EarshotError, match="no clip has the class 'musik' .* the nearest is 'music'"):
         write_shard_lists(listed, tmp_path / "requested", 10, Selection(["speech", "musik"], ontology=ontology))
-    with pytest.raises(EarshotError, match=r"no clip has the class 'Dog' .* set corpus\.select\.ontology"):
+    with pytest.raises(
+        EarshotError, match=r"no clip has the class 'Dog' .* the nearest is '/dog', or set corpus\.select\.ontology"
+    ):
         write_shard_lists(listed, tmp_path / "requested", 10, Selection(["Dog"]))
     with pytest.warns(UserWarning, match="no clip has the class 'singing'"):
         without_choirs = manifest(tmp_path, ["a.mp4,0,5,speech"], name="few.csv")
@@ -199,6 +203,27 @@ def test_a_class_without_clips_is_named(tmp_path, ontology):
         )
     with pytest.warns(UserWarning), pytest.raises(EarshotError, match="no clip has one of the classes"):
         write_shard_lists(without_choirs, tmp_path / "requested", 10, Selection(["dog"], ontology=ontology))
+
+
+CATS = "'cat growling', 'cat meowing', 'cat purring'"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("cat", f"are {CATS}"),
+        ("cats", f"are {CATS}"),
+        ("Cat Purring", "is 'cat purring'"),
+        ("barking dog", "is 'dog barking'"),
+        ("guitar", "is 'playing bass guitar'"),
+        ("cat_meowing", "is 'cat meowing'"),
+    ],
+)
+def test_a_class_that_does_not_exist_names_the_nearest_ones_of_the_list(tmp_path, name, nearest):
+    classes = ["cat meowing", "cat purring", "cat growling", "dog barking", "playing bass guitar", "cattle mooing"]
+    listed = manifest(tmp_path, [f"{number}.mp4,0,5,{word}" for number, word in enumerate(classes)])
+    with pytest.raises(EarshotError, match=f"no clip has the class '{name}' .*; the nearest {nearest}, or set corpus"):
+        write_shard_lists(listed, tmp_path / "requested", 10, Selection([name]))
 
 
 def test_classes_of_audioset_are_selected_from_its_real_list(tmp_path, real_data):
@@ -245,3 +270,75 @@ def test_two_million_rows_are_written_in_a_minute_of_processor_time(tmp_path):
     assert seconds < 120 and megabytes < 400
     read = Counter(len(path.read_bytes().splitlines()) for path in (tmp_path / "requested").glob("*.jsonl"))
     assert sum(size * count for size, count in read.items()) == 2_000_000 and max(read) <= 250
+
+
+# Overlapping pieces
+
+
+GROUPED = "path,start,end,group\n"
+OVERLAPS = [
+    (["a.mp4,0,10,x", "a.mp4,5,15,y"], ["x", "x"]),
+    (["a.mp4,5,15,y", "./a.mp4,0,10,x"], ["y", "y"]),
+    (["a.mp4,0,100,x", "a.mp4,1,2,y", "a.mp4,50,60,z"], ["x", "x", "x"]),  # inside a longer piece
+    (["a.mp4,0,10,x", "b.mp4,0,10,y", "a.mp4,5,15,y", "b.mp4,50,60,z"], ["x", "x", "x", "z"]),  # all rows of a group
+    (["a.mp4,0,10,x", "a.mp4,9,20,y", "c.mp4,0,10,y", "c.mp4,9,20,z"], ["x", "x", "x", "x"]),  # by way of others
+    (["a.mp4,0,10,x", "a.mp4,5,15,"], ["x", "x"]),
+    (["cafe\u0301.mp4,0,10,x", "caf\u00e9.mp4,5,15,y"], ["x", "x"]),
+    (["a.mp4,0,10,x", "a.mp4,10,20,y"], ["x", "y"]),  # they only touch
+    (["a.mp4,0,10,x", "a.mp4,30,40,y", "b.mp4,5,15,y"], ["x", "y", "y"]),
+    (["a/b.mp4,0,10,x", "a-b.mp4,5,15,y"], ["x", "y"]),
+]
+
+
+def groups_of(folder, rows, header=GROUPED):
+    write_shard_lists(manifest(folder, rows, header), folder / "requested", 100)
+    return {(row.source, row.start): row.group for shard in shard_lists(folder / "requested") for row in shard}
+
+
+@pytest.mark.filterwarnings("ignore:.*pieces of one source overlap")
+@pytest.mark.parametrize(("rows", "expected"), OVERLAPS)
+def test_overlapping_pieces_of_a_source_are_one_group(tmp_path, rows, expected):
+    groups = groups_of(tmp_path, rows)
+    actual = [
+        groups[source.removeprefix("./"), float(start)] for source, start, _, _ in (row.split(",") for row in rows)
+    ]
+    assert actual == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*pieces of one source overlap")
+def test_overlapping_pieces_of_one_address_in_several_forms_are_one_group(tmp_path):
+    forms = ["https://a.org/v.mp4,0,10,p", "http://A.org/v.mp4,8,20,q", "https://a.org/v.mp4#t=3,18,30,r"]
+    forms += ["https://youtu.be/--PJHxphWEs,0,10,s", "https://www.youtube-nocookie.com/embed/--PJHxphWEs,5,15,t"]
+    groups = groups_of(tmp_path, forms, "url,start,end,group\n")
+    assert [group for _, group in sorted(groups.items(), key=lambda item: item[1])] == ["p", "p", "p", "s", "s"]
+
+
+def test_a_merged_group_is_told_of_with_its_lines(tmp_path):
+    rows = ["b.mp4,0,10,y", "a.mp4,0,10,x", "a.mp4,5,15,y", "a.mp4,2,3,x"]
+    with pytest.warns(UserWarning, match=r"list\.csv: pieces .* 2 rows change .* line 2 gets 'x' of line 3; give them"):
+        groups_of(tmp_path, rows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(1, 12), st.integers(0, 6)), min_size=1, max_size=25
+    )
+)
+def test_groups_are_merged_as_by_comparing_all_pairs(pieces):
+    sources, starts, lengths, groups = np.array(pieces, np.int64).T
+    ends = starts + lengths
+    expected = groups.copy()
+    for _ in pieces:  # until nothing changes
+        for one, other in itertools.combinations(range(len(pieces)), 2):
+            if sources[one] == sources[other] and starts[one] < ends[other] and starts[other] < ends[one]:
+                expected[expected == expected[other]] = expected[one]
+    merged = merged_groups(sources, starts, ends, groups)
+    actual = np.array([merged.get(group, group) for group in groups.tolist()])
+    assert ((actual[:, None] == actual) == (expected[:, None] == expected)).all()
+    for group in set(actual.tolist()):
+        assert groups[np.flatnonzero(actual == group)[0]] == group, "the group of the first row"
+    rivals = rows_with_rival_groups(sources, groups)
+    assert rivals.tolist() == [place for place in range(len(pieces)) if len(set(groups[sources == sources[place]])) > 1]
+    small = merged_groups(sources[rivals], starts[rivals], ends[rivals], groups[rivals])
+    assert small.keys() | set(small.values()) == merged.keys() | set(merged.values()), "other rows do not matter"

@@ -194,7 +194,8 @@ def share_correct(root: Path, benchmark: str, items: int) -> float:
 
 def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_whole, encoder, capsys):
     changes = {"evaluate__sun__data_dir": sun_whole, "evaluate__sun__encoder": encoder, "evaluate__sun__resize": SIDE}
-    metrics, classes = run_stage(tmp_path / "root", "sun", **changes, evaluate__sun__layers="[pool5]")
+    changes |= {"evaluate__sun__layers": "[pool5]", "evaluate__sun__images_per_class": 4}
+    metrics, classes = run_stage(tmp_path / "root", "sun", **changes)
     names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
     assert set(metrics) == {*names, "color_histogram_accuracy", "svm_c_pool5", "chance", "items_hash"}
     requested = [
@@ -230,7 +231,50 @@ def test_sun_draws_as_many_of_the_official_fifty_as_asked_by_the_seed(tmp_path):
         )
     assert not set(train[0]) & set(test[0])
     assert sun.read_split(tmp_path, 1, 20, seed=0)[1][0] == train[0] != sun.read_split(tmp_path, 1, 20, seed=1)[1][0]
-    assert len(sun.read_split(tmp_path, 1, 100, seed=0)[1][0]) == 150
+    assert len(sun.read_split(tmp_path, 1, 50, seed=0)[1][0]) == 150
+
+
+@pytest.mark.parametrize(
+    ("images_per_class", "message"),
+    [
+        (5, r"Testing_01\.txt: 4 images of a/abbey, expected 5; .*images_per_class to at most 4"),
+        (6, r"Testing_01\.txt: 4 images of a/abbey, expected 6"),
+        (7, r"Training_01\.txt: 6 images of a/abbey, expected 7; .*images_per_class to at most 6"),
+        (20, r"Training_01\.txt: 6 images of a/abbey, expected 20"),
+    ],
+)
+def test_more_images_than_a_category_has_are_refused(sun_whole, images_per_class, message):
+    assert len(sun.read_split(sun_whole, 1, 4, seed=0)[2][0]) == 12
+    with pytest.raises(EarshotError, match=message):
+        sun.read_split(sun_whole, 1, images_per_class, seed=0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_lists_are_read_in_every_encoding(datasets, encoding, ends):
+    def read():
+        return (
+            voc_lists.read_dataset(datasets["voc"])[1]["train"][0],
+            sun.read_split(datasets["sun"], 1, 4, 0)[1][0],
+            esc50.read_table(datasets["esc50"]),
+        )
+
+    whole = read()
+    for file in [*(datasets["voc"] / MAIN).iterdir(), *datasets["sun"].glob("Partitions/*"),
+                 datasets["esc50"] / "meta/esc50.csv"]:  # fmt: skip
+        file.write_bytes(file.read_text().replace("\n", ends).encode(encoding))
+    assert read() == whole
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_the_table_of_esc50_may_have_any_separator(datasets, separator, quote):
+    whole, file = esc50.read_table(datasets["esc50"]), datasets["esc50"] / "meta/esc50.csv"
+    file.write_text(
+        quote + file.read_text().replace(",", f"{quote}{separator}{quote}").replace("\n", f"{quote}\n{quote}")
+    )
+    file.write_text(file.read_text().removesuffix('"'))
+    assert esc50.read_table(datasets["esc50"]) == whole
 
 
 def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, esc50_whole, capsys):
@@ -322,7 +366,26 @@ VOC_SPOILED = [
         r"cow_test\.txt: no image shows a cow",
     ),
     (spoil(f"{MAIN}/cow_val.txt", lambda text: text[text.index("\n") + 1 :]), r"lacks image 000017"),
-    (spoil(f"{MAIN}/cow_val.txt", lambda text: "000017 yes\n" + text), r"line 1: '000017 yes', expected"),
+    (
+        spoil(f"{MAIN}/cow_val.txt", lambda text: "000017 yes\n" + text.partition("\n")[2]),
+        r"line 1: '000017 yes', expected",
+    ),
+    (
+        spoil(f"{MAIN}/train.txt", lambda text: text + "000002\n"),
+        r"train\.txt, line 17: lists 000002 again after line 2",
+    ),
+    (
+        spoil(f"{MAIN}/test.txt", lambda text: text + "\n" + text),
+        r"test\.txt, line 14: lists 000031 again after line 1",
+    ),
+    (
+        spoil(f"{MAIN}/cow_val.txt", lambda text: text + "000018 -1\n"),
+        r"cow_val\.txt, line 15: lists 000018 again after",
+    ),
+    (
+        spoil(f"{MAIN}/test.txt", lambda text: text + "000002\n"),
+        r"test\.txt: 000002 is in train\.txt too, expected in one",
+    ),
     (spoil(f"{MAIN}/train.txt", lambda text: "../../etc\n" + text), r"names image '\.\./\.\./etc'"),
     (lambda root: (root / IMAGE).unlink(), r"000005\.jpg: no such image"),
     (
@@ -342,7 +405,19 @@ SUN_SPOILED = [
     ),
     (spoil("Partitions/Training_01.txt", lambda text: text.split("\n", 5)[5]), r"1 images of a/abbey, expected 3"),
     (spoil("Partitions/Testing_01.txt", lambda text: "/a/../../x.jpg\n" + text), r"line 1: '/a/\.\./\.\./x\.jpg'"),
-    (lambda root: shutil.rmtree(root / "SUN397/z"), r"sun_a*.\.jpg and 9 more of 30: no such image"),
+    (lambda root: shutil.rmtree(root / "SUN397/z"), r"sun_a*.\.jpg and 7 more of 24: no such image"),
+    (
+        spoil("Partitions/Training_01.txt", lambda text: text + text.split("\n")[1]),
+        r"line 19: lists a/abbey/sun_a*.\.jpg again after line 2, expected once",
+    ),
+    (
+        spoil("Partitions/Testing_02.txt", lambda text: text + text.split("\n")[4][1:]),
+        r"Testing_02\.txt, line 13: lists a/apse/indoor/sun_a*.\.jpg again after line 5",
+    ),
+    (
+        lambda root: (root / "Partitions/Testing_01.txt").write_text((root / "Partitions/Training_01.txt").read_text()),
+        r"split 1: a/abbey/sun_a*.\.jpg is in Training and Testing, expected in one",
+    ),
 ]
 ESC50_SPOILED = [
     (lambda data_dir: (data_dir / "meta/esc50.csv").unlink(), r"esc50\.csv: cannot be read"),
@@ -352,8 +427,25 @@ ESC50_SPOILED = [
     ),
     (spoil("meta/esc50.csv", lambda text: text.replace("1-A0.wav", "../a.wav")), r"filename is '\.\./a\.wav'"),
     (
-        spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",0,")),
+        spoil("meta/esc50.csv", lambda text: text.replace(",41,chainsaw", ",0,dog")),
         r"expected some in at least three folds and two",
+    ),
+    (
+        spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",\u00b2,", 1)),
+        r"target is '\u00b2', expected a whole",
+    ),
+    (spoil("meta/esc50.csv", lambda text: text.replace(",41,", ",4_1,", 1)), r"target is '4_1', expected a whole"),
+    (
+        spoil("meta/esc50.csv", lambda text: text + text.split("\n")[1] + "\n"),
+        r"line 22: lists 1-A0\.wav again after line 2",
+    ),
+    (
+        spoil("meta/esc50.csv", lambda text: text.replace("3-A0.wav", "1-A0.wav")),
+        r"lists 1-A0\.wav again after line 2, expected once",
+    ),
+    (
+        spoil("meta/esc50.csv", lambda text: text.replace(",41,chainsaw", ",41,cat", 1)),
+        r"line 5: target 41 is 'chainsaw', expected 'cat' as above",
     ),
     (lambda data_dir: (data_dir / "audio/3-A41.wav").unlink(), r"3-A41\.wav: cannot be read as sound"),
     (lambda data_dir: (data_dir / "audio/3-A41.wav").write_bytes(b"nothing"), r"3-A41\.wav: cannot be read as sound"),
@@ -371,6 +463,8 @@ def test_a_dataset_that_is_not_whole_is_refused_by_name(benchmark, damage, messa
         changes |= {"evaluate__esc50__windows": 1, "evaluate__esc50__encoder": encoder}
     else:
         changes |= {f"evaluate__{benchmark}__encoder": encoder, f"evaluate__{benchmark}__layers": "[max5]"}
+    if benchmark == "sun":
+        changes["evaluate__sun__images_per_class"] = 4
     with pytest.raises(SystemExit, match=message) as refused:
         run_stage(tmp_path / "root", benchmark, **changes)
     assert "\n" not in str(refused.value)

@@ -51,6 +51,11 @@ def evaluate(context: Context[Params]) -> Result:
     ontology = read_ontology_of(context.required_annotations, annotations)
     constant = ontology.diameter()
     relevance = np.maximum(constant - clip_distances(ontology, annotations), 0.0)
+    if not _orders_differ(relevance, database):
+        alike = f"every clip is as relevant as any other, such as to {annotations[0][0]!r}"
+        raise NotApplicable(
+            f"{context.data_dir}: {alike}, so each order scores the same; give clips of classes at different distances"
+        )
     gains = {name: gain(relevance) for name, gain in GAINS.items()}
     scores: dict[str, np.ndarray] = {}  # of every query
     for prefix, (query, entry) in product(moments.images, DIRECTIONS):
@@ -66,6 +71,12 @@ def evaluate(context: Context[Params]) -> Result:
     summary.append(f"in random order {metrics[f'random_order_ndcg{k}']:.3f}")
     protocol = f"retrieval among {len(drawn):,} clips, nDCG@{k}, gain max({constant} - d, 0)"
     return Result(metrics, class_rows(annotations, scores), protocol, ", ".join(summary), moments.clips)
+
+
+def _orders_differ(relevance: np.ndarray, database: np.ndarray) -> bool:
+    """Whether the entries of some query's database differ in relevance, (queries, entries) each."""
+    most = np.where(database, relevance, -np.inf).max(1)
+    return bool((most > np.where(database, relevance, np.inf).min(1)).any())
 
 
 def ndcg(gains: np.ndarray, database: np.ndarray, ranked: np.ndarray) -> np.ndarray:

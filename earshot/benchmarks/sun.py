@@ -92,7 +92,8 @@ def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
 def read_split(data_dir: Path, split: int, images_per_class: int, seed: int) -> tuple[list[str], Part, Part]:
     """The categories of a split, and `images_per_class` training and test images of each, sorted by category.
 
-    Raises EarshotError for another layout, and for a category with fewer than three training or no test images.
+    Raises EarshotError for another layout, for an image that is listed twice, and for a category with fewer than three
+    training images, no test image or fewer than `images_per_class`.
     """
     parts = {}
     for part, fewest in FEWEST.items():
@@ -104,10 +105,21 @@ def read_split(data_dir: Path, split: int, images_per_class: int, seed: int) -> 
                 raise EarshotError(
                     f"{file}: {len(listed_images)} images of {name}, expected {fewest} or more; restore the lists"
                 )
+        scarcest = min(listed, key=lambda name: len(listed[name]), default="")
+        if scarcest and len(listed[scarcest]) < images_per_class:
+            raise EarshotError(
+                f"{file}: {len(listed[scarcest])} images of {scarcest}, expected {images_per_class}; "
+                f"restore the lists, or set evaluate.sun.images_per_class to at most {len(listed[scarcest])}"
+            )
     classes = list(parts["Training"])
     if classes != list(parts["Testing"]):
         odd = sorted(set(classes) ^ set(parts["Testing"]))[0]
         raise EarshotError(f"{data_dir}, split {split}: {odd} is in only one of Training and Testing, expected in both")
+    shared = [path for name in classes for path in set(parts["Training"][name]) & set(parts["Testing"][name])]
+    if shared:
+        raise EarshotError(
+            f"{data_dir}, split {split}: {min(shared)} is in Training and Testing, expected in one; restore the lists"
+        )
     if len(classes) < 2:
         raise EarshotError(f"{data_dir}, split {split}: {len(classes)} category, expected at least two")
     train, test = (
@@ -129,10 +141,15 @@ def _read_partition(file: Path) -> dict[str, list[str]]:
     """The images of each category, as paths below SUN397, from lines such as /a/abbey/sun_aobrzbkvqmzltksk.jpg."""
     lines = read_lines(file, f"expected {LAYOUT}; correct evaluate.sun.data_dir")
     images: dict[str, list[str]] = defaultdict(list)
+    first: dict[str, int] = {}  # the line of each image
     for number, line in enumerate(lines, 1):
         path = line.lstrip("/")
         if line and (path.count("/") < 2 or ".." in path.split("/")):
             raise EarshotError(f"{file}, line {number}: {line!r}, expected a path such as /a/abbey/sun_a.jpg")
+        if first.setdefault(path, number) != number and line:
+            raise EarshotError(
+                f"{file}, line {number}: lists {path} again after line {first[path]}, expected once; remove one of them"
+            )
         if line:
             images[path.rpartition("/")[0]].append(path)
     return images

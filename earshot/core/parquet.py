@@ -28,5 +28,5 @@ def open_parquet(path: Path, columns: Sequence[str], stage: str) -> Iterator[pq.
                 problem = f"has no column {missing[0]}, found {', '.join(names)}"
                 raise EarshotError(f"{path}: {problem}; run the stage {stage} again")
             yield file
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise EarshotError(f"{path}: cannot be read ({first_line(error)}); run the stage {stage} again") from None

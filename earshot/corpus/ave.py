@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earshot.core.errors import EarshotError
+from earshot.core.text import read_lines
 from earshot.corpus.manifest import YOUTUBE_ID, ManifestRow, read_manifest, youtube_address
 
 SECONDS = 10.0  # length of a clip
@@ -31,7 +32,7 @@ def read_events(file: Path) -> list[Event]:
     Raises EarshotError if the file cannot be read or a line is not an event.
     """
     events: dict[str, Event] = {}
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(read_lines(file, "save the published list there"), 1):
         fields = line.split("&")
         if not line or (number == 1 and fields[0] == "Category"):
             continue
@@ -60,10 +61,3 @@ def read_ave(file: Path, lists: Sequence[Path]) -> Iterator[tuple[int, ManifestR
         start = known_starts.get(event.video, 0.0)
         name = f"{event.video}_{round(start * 1000)}"
         yield event.line, ManifestRow(name, source, start, start + SECONDS, event.video, event.classes, is_local)
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); save the published list there") from None

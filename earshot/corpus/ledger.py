@@ -18,9 +18,18 @@ MEDIA_REASONS = ("unreadable", "no-video", "no-sound", "too-short", "timeout", "
 # Faults of a clip that decodes, if the parameters refuse them; only extract checks for these.
 QUALITY_REASONS = ("silent", "still", "clipped", "duplicate")
 # Permanent refusals by the source.
-SOURCE_REASONS = ("private", "removed", "geo-blocked", "age-restricted", "not-found", "forbidden", "bad-cut")
+SOURCE_REASONS = (
+    "private",
+    "removed",
+    "geo-blocked",
+    "age-restricted",
+    "not-found",
+    "forbidden",
+    "no-media",
+    "bad-cut",
+)
 # Temporary failures: the next run requests the clip again.
-PENDING_REASONS = ("rate-limited", "blocked", "network")
+PENDING_REASONS = ("rate-limited", "blocked", "network", "unclear")
 REFUSED_REASONS = MEDIA_REASONS + QUALITY_REASONS + SOURCE_REASONS
 REASONS = REFUSED_REASONS + PENDING_REASONS
 

@@ -9,22 +9,28 @@ The first row of a CSV file decides its kind:
 - a plain table with a header: `url,start,end` or `path,start,end`, and optionally `group` and `annotations`
   (or `label`; semicolons separate several). Other columns are ignored.
 
+Columns are separated by commas, semicolons or tabs; the text is UTF-8 or UTF-16. Comment lines, which begin with `#`,
+may stand above the first row only.
+
 A Parquet file has the columns of the plain table; `annotations` is such a text or a list of texts. Every form of a
-YouTube address is converted to one.
+YouTube address is converted to one. Paths and other addresses that differ only in form name the same source.
 """
 
 import csv
 import hashlib
 import itertools
+import math
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from earshot.core.errors import EarshotError
+from earshot.core.text import SEPARATORS, encoding_of, separator_of
 
 VGGSOUND_SECONDS = 10.0
 MAX_SECONDS = 1_000_000.0  # seconds into a source, more than eleven days: a larger value is not in seconds
@@ -34,11 +40,13 @@ NAME_LENGTH = (
 
 YOUTUBE_ID = re.compile(r"[\w-]{11}", re.ASCII)
 YOUTUBE_PAGE = "https://www.youtube.com/watch?v={video}"
-YOUTUBE_ADDRESS = re.compile(
-    r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com/(?:watch\?(?:[^#]*&)?v=|shorts/|embed/|live/)|youtu\.be/)"
-    r"([\w-]{11})(?![\w-])",
-    re.ASCII,
-)
+YOUTUBE_SITES = ("youtube.com", "youtube-nocookie.com")
+YOUTUBE_PATHS = ("shorts", "embed", "live", "v", "e", "watch")  # before the video's id
+NOT_VIDEOS = ("videoseries", "live_stream")  # a playlist and a channel in the place of an id
+DEFAULT_PORTS = {"http": 80, "https": 443}
+PERCENT_CODE = re.compile("%[0-9a-fA-F]{2}")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+SPREADSHEET_ERROR = re.compile(r"#([A-Z0-9/_]+[!?]|N/A)")  # what a spreadsheet puts in place of a value
 VGGSOUND_FILE = re.compile(r"([\w-]{11})_(\d{6})\.mp4", re.ASCII)
 TEXT_COLUMNS = ("annotations", "labels", "label")
 PLAIN_COLUMNS = ("url", "path", "start", "end", "group", *TEXT_COLUMNS)
@@ -106,14 +114,25 @@ def is_parquet(file: Path) -> bool:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
-    with open(file, newline="", encoding="utf-8-sig") as text:
-        reader = csv.reader(_lines(file, text), skipinitialspace=True, strict=True)
+    line = 0
+    with open(file, newline="", encoding=encoding_of(file)) as text:
         try:
-            yield from _rows(file, reader)
-        except UnicodeDecodeError:
-            raise EarshotError(f"{file}, after line {reader.line_num}: not UTF-8 text; save it as UTF-8") from None
+            lines = _lines(file, text)
+            above: list[str] = []  # the first row, below comments and blank lines
+            for above_row in lines:
+                above.append(above_row)
+                if above_row.strip() and not above_row.lstrip().startswith("#"):
+                    break
+            separator = separator_of(above[-1] if above else "", _is_known)
+            reader = csv.reader(itertools.chain(above, lines), delimiter=separator, skipinitialspace=True, strict=True)
+            try:
+                yield from _rows(file, reader, separator)
+            finally:
+                line = reader.line_num
+        except UnicodeError:
+            raise EarshotError(f"{file}, after line {line}: not UTF-8 text; save it as UTF-8") from None
         except csv.Error as error:
-            raise EarshotError(f"{file}, line {reader.line_num}: not a CSV row ({error}); correct the line") from None
+            raise EarshotError(f"{file}, line {line}: not a CSV row ({error}); correct the line") from None
 
 
 def _lines(file: Path, text: TextIO) -> Iterator[str]:
@@ -126,32 +145,69 @@ def _lines(file: Path, text: TextIO) -> Iterator[str]:
         yield line
 
 
-def _rows(file: Path, reader: Any) -> Iterator[tuple[int, ManifestRow]]:
-    records = (fields for fields in reader if any(fields) and not fields[0].startswith("#"))
-    first = next(records, None)
+def _rows(file: Path, reader: Any, separator: str) -> Iterator[tuple[int, ManifestRow]]:
+    records = (fields for fields in reader if any(fields))
+    first = next((fields for fields in records if not _is_comment(file, reader.line_num, fields)), None)
     if first is None:
         raise EarshotError(f"{file}: holds no rows; expected a list of clips")
     header = [field.strip().lower() for field in first]
-    parse = _recognize(file, reader.line_num, first, header)
+    parse = _recognize(file, reader.line_num, first, header, SEPARATORS[separator])
     # A header is not a row; lists without a header begin with a row.
     for fields in records if _is_header(header) else itertools.chain([first], records):
         try:
-            yield reader.line_num, parse([field.strip() for field in fields])
+            yield reader.line_num, parse(_values(fields))
         except BadField as error:
             raise EarshotError(f"{file}, line {reader.line_num}: {error}") from None
+
+
+def _is_comment(file: Path, line: int, fields: list[str]) -> bool:
+    """Whether a line above the first row is a comment; raises EarshotError for a row that a spreadsheet damaged."""
+    try:
+        return fields[0].startswith("#") and bool(_checked(fields))
+    except BadField as error:
+        raise EarshotError(f"{file}, line {line}: {error}") from None
+
+
+def _values(fields: list[str]) -> list[str]:
+    """The stripped fields of a row; raises BadField for a comment among the rows and for errors of a spreadsheet."""
+    values = _checked(fields)
+    if values[0].startswith("#"):
+        raise BadField(
+            f"begins with {values[0][:60]!r}, expected comments above the first row only; remove the line, or write "
+            "./ before the name of a file"
+        )
+    return values
+
+
+def _checked(fields: list[str]) -> list[str]:
+    values = [field.strip() for field in fields]
+    wrong = next((value for value in values if value.startswith("#") and SPREADSHEET_ERROR.fullmatch(value)), None)
+    if wrong is not None:
+        raise BadField(f"{wrong!r} is an error of a spreadsheet, expected a value; restore the line from its source")
+    return values
 
 
 def _is_header(header: list[str]) -> bool:
     return "url" in header or "path" in header or "youtube_id" in header
 
 
-def _recognize(file: Path, line: int, first: list[str], header: list[str]) -> Callable[[list[str]], ManifestRow]:
+def _is_known(first: list[str]) -> bool:
+    """Whether these fields begin a manifest of any kind."""
+    name = first[0].strip()
+    if _is_header([field.strip().lower() for field in first]):
+        return len(first) > 1
+    return bool(VGGSOUND_FILE.fullmatch(name) or (YOUTUBE_ID.fullmatch(name) and len(first) >= 3))
+
+
+def _recognize(
+    file: Path, line: int, first: list[str], header: list[str], separator: str
+) -> Callable[[list[str]], ManifestRow]:
     """The parser of this kind of manifest."""
     if _is_header(header):
         plain = "youtube_id" not in header
         _check_columns(f"{file}, line {line}", header, ("start", "end") if plain else KINETICS_COLUMNS)
         parse = _plain if plain else _kinetics
-        return lambda fields: parse(_by_name(fields, header))
+        return lambda fields: parse(_by_name(fields, header, separator))
     if VGGSOUND_FILE.fullmatch(first[0].strip()):
         return _vggsound_file
     if YOUTUBE_ID.fullmatch(first[0].strip()) and len(first) >= 3:
@@ -164,7 +220,7 @@ def _recognize(file: Path, line: int, first: list[str], header: list[str]) -> Ca
     row = ",".join(first)[:60]
     raise EarshotError(
         f"{file}, line {line}: found {row!r}, expected the rows of AudioSet, VGGSound or Kinetics or a header with "
-        "url,start,end or path,start,end; add that header"
+        "url,start,end or path,start,end, separated by commas, semicolons or tabs; add that header"
     )
 
 
@@ -176,10 +232,10 @@ def _check_columns(where: str, header: list[str], needed: tuple[str, ...]) -> No
         raise EarshotError(f"{where}: {problem}; expected {expected}")
 
 
-def _by_name(fields: list[str], header: list[str]) -> dict[str, str]:
+def _by_name(fields: list[str], header: list[str], separator: str) -> dict[str, str]:
     if len(fields) != len(header):
         raise BadField(
-            f"{len(fields)} fields, expected {len(header)} as in the header; quote a field that contains a comma"
+            f"{len(fields)} fields, expected {len(header)} as in the header; quote a field that contains {separator}"
         )
     return dict(zip(header, fields, strict=True))
 
@@ -213,15 +269,24 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
 
 
 def _cell(column: str, value: Any) -> str:
-    """A cell of Parquet in the form of CSV."""
-    if isinstance(value, list) and column.strip().lower() in TEXT_COLUMNS:
-        wrong = next((word for word in value if not isinstance(word, str) or ";" in word), None)
+    """A cell of Parquet in the form of CSV; None, and NaN unless it is a time, is an empty cell."""
+    name = column.strip().lower()
+    if isinstance(value, list) and name in TEXT_COLUMNS:
+        words = [word for word in value if not _is_missing(word)]
+        wrong = next((word for word in words if not isinstance(word, str) or ";" in word), None)
         if wrong is not None:
             raise BadField(f"{column} {wrong!r}: expected texts without semicolons")
-        return ";".join(value)
-    if value is not None and not isinstance(value, str | int | float):
+        return ";".join(words)
+    if value is None or (_is_missing(value) and name not in ("start", "end")):
+        return ""
+    if not isinstance(value, str | int | float):
         raise BadField(f"{column} {str(value)[:60]!r}: expected a text or a number, found a {type(value).__name__}")
-    return "" if value is None else str(value).strip()
+    return str(value).strip()
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell holds None or NaN, with which tables mark a missing value."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _audioset(fields: list[str]) -> ManifestRow:
@@ -272,12 +337,18 @@ def _plain(values: dict[str, str]) -> ManifestRow:
     if bool(path) == bool(address):
         raise BadField("path and url: " + ("both are given" if path else "neither is given") + ", expected one of them")
     name = path_name(path) if path else address_name(address)
-    if YOUTUBE_ADDRESS.match(address):
-        address = youtube_address(name)
+    video = youtube_video(address)
+    source = posixpath.normpath(path) if path else youtube_address(video) if video else address
     text = next((values[column] for column in TEXT_COLUMNS if values.get(column)), "")
     annotations = tuple(part.strip() for part in text.split(";") if part.strip())
     start, end = _seconds("start", values["start"]), _seconds("end", values["end"])
-    return _row(path or address, name, start, end, values.get("group") or name, annotations, is_local=bool(path))
+    group = unicodedata.normalize("NFC", values.get("group", "")) or name
+    return _row(source, name, start, end, group, annotations, is_local=bool(path))
+
+
+def source_name(row: ManifestRow) -> str:
+    """The name of a row's source, the same for all forms of its address or path and different for other sources."""
+    return f"./{unicodedata.normalize('NFC', row.source)}" if row.is_local else row.clip_id.rpartition("_")[0]
 
 
 def _row(
@@ -296,34 +367,103 @@ def _seconds(field: str, text: str) -> float:
 
 
 def _is_number(text: str) -> bool:
+    return NUMBER.fullmatch(text) is not None
+
+
+def youtube_video(address: str) -> str | None:
+    """The id of the YouTube video at an address of any form, with or without a scheme; None for other addresses."""
     try:
-        float(text)
+        parts = urlsplit(address if "://" in address else f"https://{address}")
+        host = (parts.hostname or "").rstrip(".")
     except ValueError:
-        return False
-    return True
+        return None
+    if parts.scheme not in DEFAULT_PORTS:
+        return None
+    folder, _, last = parts.path.lstrip("/").partition("/")
+    candidates = []
+    if host in ("youtu.be", "www.youtu.be"):
+        candidates = [folder]
+    elif host.removeprefix("www.").removeprefix("m.").removeprefix("music.") in YOUTUBE_SITES:
+        candidates = [last] if folder in YOUTUBE_PATHS and last else []
+        query = parts.query or parts.fragment.removeprefix("!").removeprefix("/watch").lstrip("?")
+        if folder in ("watch", "watch_popup", ""):
+            candidates += [value for key, value in parse_qsl(query) if key.removeprefix("amp;") == "v"][::-1]
+    matches = (re.match(r"([\w-]{11})(?![\w-])", candidate, re.ASCII) for candidate in candidates)
+    return next((match[1] for match in matches if match and match[1] not in NOT_VIDEOS), None)
 
 
 def address_name(address: str) -> str:
-    """The name of an address in a clip_id: YouTube's id, or the last part of the path and a hash of the address."""
-    match = YOUTUBE_ADDRESS.match(address)
-    if match:
-        return match[1]
+    """The name of an address in a clip_id: YouTube's id, or the last part of the path and a hash of the address.
+
+    Addresses that differ only in form, as `_normalized` knows it, have one name.
+    """
+    video = youtube_video(address)
+    if video:
+        return video
     try:
         parts = urlsplit(address)
+        whole = _normalized(parts)
     except ValueError as error:
         raise BadField(f"url {address!r}: {error}") from None
-    last = unquote(parts.path).rstrip("/").rpartition("/")[2]
-    return _safe(posixpath.splitext(last)[0] or parts.netloc, address)
+    last = unquote(urlsplit(whole).path).rstrip("/").rpartition("/")[2]
+    return _safe(posixpath.splitext(last)[0] or parts.netloc.lower(), whole)
+
+
+def _normalized(parts: SplitResult) -> str:
+    """An address in normal form (RFC 3986, section 6.2): addresses of one file that differ in form become equal.
+
+    http becomes https, the host lower case; the default port, dot segments and a fragment, which names a place in a
+    page, are removed. A fragment that begins with / or ! selects a page in applications and stays.
+
+    Raises ValueError for an invalid port.
+    """
+    scheme = "https" if parts.scheme in DEFAULT_PORTS else parts.scheme
+    user, at, _ = parts.netloc.rpartition("@")
+    host = (parts.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    path, query = _normal_quotes(parts.path), _normal_quotes(parts.query)
+    if parts.netloc:
+        path = _without_dot_segments(path) or "/"
+    fragment = parts.fragment if parts.fragment.startswith(("/", "!")) else ""
+    return SplitResult(scheme, user + at + host + port, path, query, fragment).geturl()
+
+
+def _normal_quotes(text: str) -> str:
+    """Percent codes only where they are required, in upper case."""
+
+    def code(match: re.Match[str]) -> str:
+        letter = chr(int(match[0][1:], 16))
+        return letter if letter.isascii() and (letter.isalnum() or letter in "-._~") else match[0].upper()
+
+    # A % that begins no code, and all that is neither ASCII nor printable, is quoted too.
+    text = re.sub("%(?![0-9a-fA-F]{2})", "%25", text)
+    return quote(PERCENT_CODE.sub(code, text), safe="%!\"#$&'()*+,/:;<=>?@[\\]^_`{|}~-.")
+
+
+def _without_dot_segments(path: str) -> str:
+    kept: list[str] = []
+    segments = path.split("/")
+    for segment in segments[1:]:
+        if segment == "..":
+            kept = kept[:-1]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
 
 
 def path_name(path: str) -> str:
     """The name of a local file in a clip_id: its path without the suffix, and a hash if that might not be unique.
 
+    Paths that differ only in . and doubled / or in how Unicode composes letters (NFC, NFD) have one name.
+
     Raises BadField for a path outside the manifest's folder.
     """
-    parts = path.split("/")
-    if path.startswith("/") or ".." in parts or "\0" in path or "\\" in path:
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path or "\\" in path:
         raise BadField(f"path {path!r}: expected a path below the manifest's folder, with / and without ..")
+    path = unicodedata.normalize("NFC", posixpath.normpath(path))
     stem, suffix = posixpath.splitext(path)
     name = stem.replace("/", "-")
     if suffix.lower() == ".mp4" and re.fullmatch(rf"[\w-]{{1,{NAME_LENGTH}}}", name, re.ASCII):

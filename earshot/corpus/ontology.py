@@ -6,15 +6,19 @@ all classes without a parent. With several parents, the shortest path counts.
 
 import difflib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from earshot.core.errors import EarshotError
+from earshot.core.text import encoding_of
 
 ROOT = ""  # above the classes that have no parent
+CLOSE = 0.75  # similarity of two spellings that differ by a letter or an ending: cat, cats
+NEAREST_NAMES = 5  # of them in a message
 FAR = 1 << 20  # more steps than any path has
 
 
@@ -45,11 +49,10 @@ class Ontology:
     def find(self, name: str) -> str:
         """The id of a class from its id or its name.
 
-        Raises EarshotError if there is no such class; the error gives the nearest name.
+        Raises EarshotError if there is no such class; the error gives the nearest names.
         """
         if name not in self._ids:
-            nearest = difflib.get_close_matches(name, self._ids, 1, cutoff=0)
-            message = f"{self.file}: has no class {name!r}; the nearest is {nearest[0]!r}"
+            message = f"{self.file}: has no class {name!r}; {nearest_names(name, self.names.values())}"
             raise EarshotError(f"{message}: correct the annotations or set another corpus.ontology")
         return self._ids[name]
 
@@ -96,6 +99,32 @@ class Ontology:
         return steps
 
 
+def nearest_names(name: str, names: Iterable[str]) -> str:
+    """A hint that names the classes nearest to `name`: the nearest is 'dog'; the nearest are 'cat meowing', ....
+
+    These are close spellings; otherwise names with a word close to one of its words; otherwise the closest spelling.
+    Case does not matter. Empty without names.
+    """
+    by_case = {other.casefold(): other for other in sorted(names, reverse=True)}
+    wanted = name.casefold()
+    nearest = difflib.get_close_matches(wanted, by_case, 1, cutoff=CLOSE)
+    if not nearest:
+        close_words = {word: _is_close_word(word, wanted) for other in by_case for word in _words(other)}
+        nearest = [other for other in sorted(by_case) if any(close_words[word] for word in _words(other))]
+    nearest = nearest or difflib.get_close_matches(wanted, by_case, 1, cutoff=0)
+    quoted = [repr(by_case[other]) for other in nearest[:NEAREST_NAMES]]
+    return f"the nearest {'is' if len(quoted) == 1 else 'are'} {', '.join(quoted)}" if quoted else ""
+
+
+def _is_close_word(word: str, name: str) -> bool:
+    return bool(difflib.get_close_matches(word, _words(name), 1, cutoff=CLOSE))
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, without those that say little."""
+    return [word for word in re.findall(r"\w+", name) if len(word) > 2 and word not in ("and", "the", "with", "for")]
+
+
 def read_ontology(file: Path) -> Ontology:
     """Read a JSON list of classes with `id`, `name` and `child_ids`; other keys are ignored.
 
@@ -103,7 +132,7 @@ def read_ontology(file: Path) -> Ontology:
     class, or if a class is its own descendant.
     """
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads(file.read_text(encoding=encoding_of(file)))
     except (OSError, ValueError) as error:
         raise EarshotError(f"{file}: cannot be read as JSON ({error}); expected AudioSet's ontology.json") from None
     if not isinstance(entries, list) or not entries:

@@ -5,7 +5,6 @@ does not have it, it must equal an annotation. A hash of seed and clip_id decide
 draws the same ones, a smaller number is a subset of a larger one, and adding clips to a list changes few others.
 """
 
-import difflib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.ontology import Ontology, read_ontology
+from earshot.corpus.ontology import Ontology, nearest_names, read_ontology
 from earshot.params.download import Select
 
 
@@ -33,6 +32,7 @@ class Selection:
     ) -> None:
         self.classes, self.clips, self.seed, self.ontology = tuple(classes), clips, seed, ontology
         self._counts: Counter[str] = Counter()  # clips of each class in `classes`
+        self._annotations: set[str] = set()  # of all rows, to name the nearest one
         self._classes_of: dict[str, list[str]] = {}  # for each annotation, the classes that include it
         for name in self.classes:
             for word in _words(name, ontology):
@@ -48,6 +48,7 @@ class Selection:
         """Whether a row has one of the classes; counts it for `check`."""
         if not self.classes:
             return True
+        self._annotations.update(row.annotations)
         named = {name for word in row.annotations for name in self._classes_of.get(word, ())}
         self._counts.update(named)
         return bool(named)
@@ -65,13 +66,10 @@ class Selection:
             if self._counts[name]:
                 continue
             if not _is_class(name, self.ontology):
-                nearest = difflib.get_close_matches(name, self.ontology.names.values() if self.ontology else [], 1)
-                hint = (
-                    f"; the nearest class is {nearest[0]!r}"
-                    if nearest
-                    else "; set corpus.select.ontology to include classes below it"
-                )
-                raise EarshotError(f"{file}: no clip has the class {name!r} of corpus.select.classes{hint}")
+                nearest = nearest_names(name, self.ontology.names.values() if self.ontology else self._annotations)
+                below = "" if self.ontology else "set corpus.select.ontology to include classes below it"
+                hint = ", or ".join(filter(None, [nearest, below]))
+                raise EarshotError(f"{file}: no clip has the class {name!r} of corpus.select.classes; {hint}")
             warnings.warn(f"{file}: no clip has the class {name!r} of corpus.select.classes", stacklevel=2)
         if self.classes and not self._counts:
             raise EarshotError(f"{file}: no clip has one of the classes of corpus.select.classes; set other classes")

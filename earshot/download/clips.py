@@ -3,8 +3,9 @@
 Each clip is written at once, with its outcome in a journal, so that after a kill, or while some clips are pending, no
 clip is requested twice. When all clips of a shard are settled, it becomes a tar file (the WebDataset convention).
 
-Temporary failures are retried in the same run. A 403 counts as permanent only if a second request is forbidden too
-while a known-good video still downloads, before and after it; usually a 403 means that the site limits us.
+Temporary failures are retried in the same run. A 403, or a page without a video, counts as permanent only if a second
+request fails too while a known-good video still downloads, before and after it; usually it means that the site limits
+us. A failure of a kind that we do not know never refuses a clip.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ Fetched = TypeVar("Fetched")
 JOURNAL = "journal.jsonl"
 FETCHED = "fetched"  # the folder of the last fetched address, beside the clips
 TRIES = 3  # of a clip in one run
+DOUBTED = {reason: kind.doubted for reason, kind in FAILURE_KINDS.items() if kind.doubted}
 LONG_AGO = 0.0  # the request time of clips taken over from an earlier run
 
 
@@ -183,7 +185,7 @@ class _ShardDownload:
         self.job, self.folder, self.journal = job, folder, journal
         self.outcomes = {clip_id: entry.row for clip_id, entry in last.items() if self._is_settled(entry.row)}
         self._requested_at = {clip_id: entry.at for clip_id, entry in last.items()}
-        self._forbidden_once: set[str] = set()  # forbidden once, which may be a block
+        self._failed_once: dict[str, str] = {}  # the doubted reason of clips that failed once, perhaps by a block
 
     def _is_settled(self, row: LedgerRow) -> bool:
         """Whether a row needs no request: refused, or kept and its clip exists."""
@@ -210,19 +212,16 @@ class _ShardDownload:
     def download(self, rows: list[ManifestRow]) -> None:
         """Request each row once."""
         work = partial(_download_clip, self.job, self.folder)
-        items = [(row, row.clip_id in self._forbidden_once) for row in rows]
-        for (row, retried), result in guarded_map(work, items, Limits(self.job.seconds)):
+        items = [(row, self._failed_once.get(row.clip_id, "")) for row in rows]
+        for (row, failed_before), result in guarded_map(work, items, Limits(self.job.seconds)):
             status, reason, detail = _failure_row(result, self.job.seconds) if isinstance(result, Failure) else result
             if status == "limited":
                 self._record_limited(row, reason, detail)
                 continue
-            if (status, reason) == ("refused", "forbidden") and not row.is_local and not retried:
-                self._forbidden_once.add(row.clip_id)
-                status, reason, detail = (
-                    "pending",
-                    "blocked",
-                    f"{detail}; either the site blocks us or only this video is forbidden",
-                )
+            if status == "refused" and reason in DOUBTED and not row.is_local and not failed_before:
+                self._failed_once[row.clip_id] = reason
+                detail = f"{detail}; {reason}: either the site refuses us or only this video is at fault"
+                status, reason = "pending", DOUBTED[reason]
             self.outcomes[row.clip_id] = self.journal.add(row, status, reason, detail)
 
     def _record_limited(self, row: ManifestRow, reason: str, detail: str) -> None:
@@ -238,15 +237,15 @@ def _site(address: str) -> str:
         return ""
 
 
-def _download_clip(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tuple[str, str, str]:
+def _download_clip(job: Job, folder: Path, item: tuple[ManifestRow, str]) -> tuple[str, str, str]:
     """Download one clip into `folder`, with its json file for the tar.
 
-    `item` is the row, and whether it was forbidden before. Returns status, reason and detail for the ledger; the status
-    `limited` means that no request was made.
+    `item` is the row, and the doubted reason for which it failed before, if any. Returns status, reason and detail for
+    the ledger; the status `limited` means that no request was made.
     """
-    row, forbidden_before = item
+    row, failed_before = item
     try:
-        source = _source(job, row, folder / FETCHED, forbidden_before)
+        source = _source(job, row, folder / FETCHED, failed_before)
         target = folder / f"{row.clip_id}.mp4"
         seconds = cut(source.paths, row.start, row.end, target, origin=source.origin, length=source.seconds)
     except RateLimited as limited:
@@ -267,17 +266,17 @@ def _download_clip(job: Job, folder: Path, item: tuple[ManifestRow, bool]) -> tu
     return "kept", "", f"{seconds:.2f} s"
 
 
-def _source(job: Job, row: ManifestRow, folder: Path, forbidden_before: bool) -> Section:
-    """The files to cut a clip from; if it was forbidden before, also checks whether the site gives other videos."""
+def _source(job: Job, row: ManifestRow, folder: Path, failed_before: str) -> Section:
+    """The files to cut a clip from; if it failed for a doubted reason, also checks whether the site gives others."""
     if row.is_local:
         return Section([_local_file(job, row.source)])
-    if forbidden_before:
-        _check_site(job, row.source, folder)
+    if failed_before:
+        _check_site(job, row.source, folder, failed_before)
     try:
         return _fetched_section(job, row, folder) if job.fetch == "section" else _fetched(job, row.source, folder)
     except Refusal as refusal:
-        if forbidden_before and refusal.reason == "forbidden":
-            _check_site(job, row.source, folder)  # the site may have started to block us just now
+        if failed_before and refusal.reason in DOUBTED:
+            _check_site(job, row.source, folder, refusal.reason)  # the site may have started to block us just now
         raise
 
 
@@ -349,20 +348,20 @@ def _fetch_known_good(job: Job, visit: Visit, folder: Path) -> None:
     visit.record_success(known_good)
 
 
-def _check_site(job: Job, address: str, folder: Path) -> None:
-    """Raise Refusal as blocked unless the site still gives a video that it gave before."""
+def _check_site(job: Job, address: str, folder: Path, reason: str) -> None:
+    """Raise Refusal as pending, for a doubted reason, unless the site still gives a video that it gave before."""
     visit = job.limiter.visit(address)
     if job.limiter.known_good(visit.site) is None:
-        raise Refusal("blocked", "forbidden, and the site has not given any video yet, so the cause is unknown")
+        detail = f"{reason}, and the site has not given any video yet, so the cause is unknown"
+        raise Refusal(DOUBTED[reason], detail)
     try:
         _fetch_known_good(job, visit, folder)
     except RateLimited:
         raise
     except Refusal as refusal:
         visit.record_failure(refusal.reason)
-        raise Refusal(
-            "blocked", f"forbidden, and so is now a video that the site gave before: {refusal.detail}"
-        ) from None
+        detail = f"{reason}, and a video that the site gave before fails too: {refusal.detail}"
+        raise Refusal(DOUBTED[reason], detail) from None
 
 
 def _failure_row(failure: Failure, seconds: float) -> tuple[str, str, str]:

@@ -11,7 +11,13 @@ from pathlib import Path
 from earshot.corpus.ledger import LedgerRow, read_ledger
 from earshot.download.clips import JOURNAL, Entry, Job, read_journal
 from earshot.download.rate_limit import Host, RateLimiter, clock
+from earshot.params.download import CorpusList
 
+ADVICE = (  # about unclear failures
+    "unclear answers often mean that the site has changed: update yt-dlp (pip install --upgrade yt-dlp), check its "
+    "JavaScript runtime (EARSHOT_JS_RUNTIME), or try EARSHOT_COOKIES"
+)
+NAMED_CLASSES = 5  # more are only counted
 RATE_PERIOD_SECONDS = 3600.0  # s; the rate is that of this period
 
 
@@ -46,6 +52,19 @@ def progress(requested: Path, clips: Path, published_ledger: Path) -> dict[str, 
     )
 
 
+def list_line(corpus: CorpusList, is_other: bool) -> str:
+    """The list and the selection that `--status` speaks of.
+
+    `is_other` if there is only data/clips, which came from another list, selection or limits.
+    """
+    selected = [f"{len(corpus.select.classes)} classes"] if corpus.select.classes else []
+    if 0 < len(corpus.select.classes) <= NAMED_CLASSES:
+        selected = [f"classes {', '.join(corpus.select.classes)}"]
+    selected += [f"at most {corpus.select.clips:,} clips"] if corpus.select.clips else []
+    line = "; ".join([corpus.manifest, *selected])
+    return f"data/clips, made by another request than that of {line}" if is_other else line
+
+
 def _outcome(row: LedgerRow) -> str:
     return "clips_kept" if row.status == "kept" else f"{row.status}_{row.reason}"
 
@@ -77,9 +96,13 @@ def pending_line(counts: Counter[str], job: Job) -> str:
     reasons = ", ".join(f"{counts[name]} {name[8:]}" for name in sorted(counts) if name.startswith("pending_"))
     clips = f"{counts['clips_pending']} of {counts['clips_requested']} clips"
     return (
-        f"{clips} are pending ({reasons}; {job.out / 'ledger'}): "
-        f"run again {when} to request only these, or continue without them with corpus.accept_pending=true"
-    ) + "".join(f"; {site.host}: {_never_succeeded(site)}" for site in job.limiter.never_succeeded().values())
+        (
+            f"{clips} are pending ({reasons}; {job.out / 'ledger'}): "
+            f"run again {when} to request only these, or continue without them with corpus.accept_pending=true"
+        )
+        + (f"; {ADVICE}" if counts["pending_unclear"] else "")
+        + "".join(f"; {site.host}: {_never_succeeded(site)}" for site in job.limiter.never_succeeded().values())
+    )
 
 
 def closing_line(counts: Mapping[str, int]) -> str:

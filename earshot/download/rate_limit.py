@@ -35,10 +35,14 @@ MAX_FAILURES = 6  # consecutive failures after which a site that has never given
 
 @dataclass(frozen=True)
 class FailureKind:
-    """A kind of failure: its first back-off, in multiples of `backoff`, and how many in a row are tolerated."""
+    """A kind of failure: its first back-off, in multiples of `backoff`, and how many in a row are tolerated.
+
+    `doubted` is for a permanent reason: the reason of the pending clip until the site has proved that it gives others.
+    """
 
     backoff: float
     tolerated: int
+    doubted: str = ""
 
 
 # A failed video tells little about its site; a single bot check or 429 is conclusive.
@@ -46,7 +50,10 @@ FAILURE_KINDS = {
     "network": FailureKind(0.1, 4),
     "rate-limited": FailureKind(1.0, 0),
     "blocked": FailureKind(10.0, 0),
-    "forbidden": FailureKind(10.0, 2),  # a single video may be forbidden permanently; several in a row are a block
+    "unclear": FailureKind(10.0, 4),
+    # A single video may be forbidden permanently, or its page empty; several in a row are the site's doing.
+    "forbidden": FailureKind(10.0, 2, "blocked"),
+    "no-media": FailureKind(10.0, 4, "unclear"),
 }
 
 TABLE = """CREATE TABLE IF NOT EXISTS hosts (
@@ -194,7 +201,7 @@ class Visit:
         """Record a response of `host`: its HTTP status, and its Retry-After header if any."""
         if status < 400:
             return
-        limits = {429: "rate-limited", 403: "forbidden", 408: "network"}
+        limits = {429: "rate-limited", 403: "forbidden", 407: "network", 408: "network"}
         self.trouble = limits.get(status, "network" if status >= 500 else self.trouble)
         named = named_time(retry_after, self.limiter.now())
         if named is None:
@@ -229,7 +236,7 @@ class Visit:
             until = max(self._named, self.limiter.now() + wait * random.uniform(1, 1 + JITTER))
             if wait or self._named:
                 host.until, host.since = max(host.until, until), self.limiter.now()
-                host.reason = "blocked" if reason == "forbidden" else reason
+                host.reason = kind.doubted or reason
 
     def is_ambiguous(self, reason: str) -> bool:
         """Whether one more failure for this reason would limit the site, although only its videos may be at fault."""

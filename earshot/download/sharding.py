@@ -19,7 +19,8 @@ import numpy as np
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.hashing import stable_hash
-from earshot.corpus.manifest import ManifestRow, is_parquet
+from earshot.corpus.manifest import ManifestRow, is_parquet, source_name
+from earshot.corpus.overlaps import merged_groups, rows_with_rival_groups
 from earshot.corpus.requested import row_of, row_text
 from earshot.corpus.selection import Selection
 
@@ -98,7 +99,7 @@ class _Rows:
         text = row_text(row)
         self.file.write(text)
         self.begins.append(self.begins[-1] + len(text))
-        self.sources.append(stable_hash(row.source))
+        self.sources.append(stable_hash(source_name(row)))
 
     def read(self, position: int) -> bytes:
         begin, end = self.begins[position], self.begins[position + 1]
@@ -114,14 +115,16 @@ class _Rows:
 
 
 def _spool(manifest: "Manifest", selection: Selection, file: BinaryIO) -> _Rows:
-    """The rows with the selected classes, each clip once."""
+    """The rows with the selected classes, each clip once; overlapping pieces of a source share a group."""
     rows, line = _Rows(file), 0
-    lines, clips = array("Q"), array("Q")  # of the manifest; hashes; both are freed before rows are sorted
+    lines, clips, groups = array("Q"), array("Q"), array("Q")  # of the manifest; hashes; freed before rows are sorted
     for line, row in manifest.rows():
         if selection.takes(row):
             rows.add(row)
             lines.append(line)
             clips.append(stable_hash(row.clip_id))
+            if not manifest.is_published:  # whose groups are the sources
+                groups.append(stable_hash(row.group))
             if selection.clips:
                 rows.ranks.append(selection.rank(row))
     if not line:
@@ -129,6 +132,8 @@ def _spool(manifest: "Manifest", selection: Selection, file: BinaryIO) -> _Rows:
     selection.check(manifest.file)
     file.flush()
     _check_doubles(manifest, rows, lines, np.frombuffer(clips, np.uint64))
+    if groups:
+        _merge_groups(manifest, rows, lines, np.frombuffer(groups, np.uint64))
     if selection.clips > len(rows) - len(rows.dropped):
         have = len(rows) - len(rows.dropped)
         warnings.warn(f"{manifest.file}: has {have:,} clips, corpus.select.clips is {selection.clips:,}", stacklevel=2)
@@ -157,3 +162,27 @@ def _check_doubles(manifest: "Manifest", rows: _Rows, lines: array, hashes: np.n
     if rows.dropped:
         last = row_of(rows.read(rows.dropped[-1])).clip_id
         warnings.warn(f"{manifest.file}: {len(rows.dropped):,} rows repeat a clip, such as {last}", stacklevel=2)
+
+
+def _merge_groups(manifest: "Manifest", rows: _Rows, lines: array, groups: np.ndarray) -> None:
+    """Give overlapping pieces of one source, and all other rows of their groups, one group."""
+    sources = np.frombuffer(rows.sources, np.uint64)
+    rivals = rows_with_rival_groups(sources, groups)
+    times = [(round(row.start * 1000), round(row.end * 1000)) for row in (row_of(rows.read(p)) for p in rivals)]
+    starts, ends = np.array(times, np.int64).reshape(-1, 2).T
+    merged = merged_groups(sources[rivals], starts, ends, groups[rivals])
+    if not merged:
+        return
+    changed = np.flatnonzero(np.isin(groups, np.array(list(merged), np.uint64))).tolist()
+    names, begins = np.unique(groups, return_index=True)
+    first = dict(zip(names.tolist(), begins.tolist(), strict=True))
+    for position in changed:
+        group = row_of(rows.read(first[merged[int(groups[position])]])).group
+        rows.joined[position] = row_text(replace(row_of(rows.read(position)), group=group))
+    unit = "row" if is_parquet(manifest.file) else "line"
+    line, kept = lines[changed[0]], first[merged[int(groups[changed[0]])]]
+    warnings.warn(
+        f"{manifest.file}: pieces of one source overlap under different groups, so {len(changed):,} rows change their "
+        f"group; {unit} {line} gets {row_of(rows.read(kept)).group!r} of {unit} {lines[kept]}; give them one group",
+        stacklevel=2,
+    )

@@ -19,6 +19,7 @@ from earshot.download.rate_limit import RateLimiter
 from earshot.download.sharding import write_shard_lists
 from earshot.download.yt_dlp_client import check_cookies, check_js_runtime
 from earshot.params.download import Params
+from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from earshot.pipeline.stage import StageContext
 
@@ -38,6 +39,12 @@ def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Ea
         EarshotError: clips are pending and `corpus.accept_pending` is false; or the list or a setting is wrong.
     """
     params, out = run.params, run.out("data/clips")
+    if settings().cluster:
+        warnings.warn(
+            "EARSHOT_CLUSTER is set, but download requests clips from this machine alone; the stages after it use the "
+            "cluster",
+            stacklevel=1,
+        )
     check_cookies()
     limiter = RateLimiter.shared(run.scratch_root)
     limiter.check()

@@ -46,18 +46,32 @@ FORMATS = "b[protocol^=http]/(bv[protocol^=http],ba[protocol^=http])/b[protocol=
 
 YOUTUBE = re.compile(r"^https?://([\w-]+\.)*(youtube\.com|youtube-nocookie\.com|youtu\.be)/", re.IGNORECASE)
 
-# Messages of yt-dlp's extractors in lower case; the first match decides.
+ITEM = r"\b(video|content|media|clip|episode|page|post|track|stream|file|item|channel|playlist|user|account)\b"
+
+# Messages of yt-dlp's extractors in lower case; the first match decides, and a message without a match is `unclear`.
+# A permanent reason needs words about this video: an outage would otherwise refuse a whole list.
 ERROR_PATTERNS = (
     (r"not a bot|captcha|unusual traffic|cloudflare|login_required.*bot", "blocked"),
-    (r"rate.?limit|too many requests|try again later", "rate-limited"),
+    (r"rate.?limit|too many requests|try again later|quota", "rate-limited"),
+    (r"(temporarily|currently) (un|not )available|service unavailable|maintenance|unknown error", "unclear"),
     (r"confirm your age|age.?restrict|inappropriate for some users", "age-restricted"),
     (r"(in|from) your (country|location|region)|geo.?restrict|geo.?block", "geo-blocked"),
-    (r"private video|video is private|members.only|join this channel|sign in|log.?in required", "private"),
-    (r"requested format is not available|no video formats|\bdrm\b|live event|premieres", "unsupported"),
-    (r"removed|terminated|deleted|unavailable|(is not|isn't|no longer) available|does not exist", "removed"),
+    (r"private video|video is private|members.only|premium members|join this channel|log.?in required", "private"),
+    (r"(for|requires) (registered users|payment)", "private"),
+    (r"live event|premieres|no connection adapters", "unsupported"),
+    (r"requested format is not available|no video formats|\bdrm\b", "no-media"),
+    (rf"{ITEM}.*(removed|terminated|deleted|unavailable|(is not|isn't|no longer) available|does not exist)", "removed"),
     (r"giving up after|did not get any data blocks|timed out|connection (refused|reset)|name resolution", "network"),
 )
-STATUSES = {401: "private", 404: "not-found", 408: "network", 410: "removed", 429: "rate-limited", 451: "geo-blocked"}
+STATUSES = {
+    401: "private",
+    404: "not-found",
+    407: "network",
+    408: "network",
+    410: "removed",
+    429: "rate-limited",
+    451: "geo-blocked",
+}
 
 
 class _Quiet:
@@ -288,7 +302,7 @@ class _SizeLimit:
 
 
 def _refusal(error: Exception, trouble: str | None = None) -> Refusal:
-    """The ledger's reason for an exception of yt-dlp.
+    """The ledger's reason for an exception of yt-dlp: `unclear` unless its kind or its message is known.
 
     `trouble` is the reason of a failed request: extractors continue without optional parts and may then raise an
     unrelated error.
@@ -305,8 +319,8 @@ def _refusal(error: Exception, trouble: str | None = None) -> Refusal:
     # Remove colors, the repeated inner exception, and the names of extractor and video.
     text = re.sub(r"\x1b\[[\d;]*m| \(caused by .*", "", str(error))
     text = re.sub(r"^\s*(ERROR:)?\s*(\[[\w:]+\] (\S+: )?)?", "", text)
-    reason = next(itertools.chain(by_kind, by_message), "unsupported")
-    return Refusal(trouble if trouble and reason == "unsupported" else reason, text)
+    reason = next(itertools.chain(by_kind, by_message), "unclear")
+    return Refusal(trouble if trouble and reason in ("unclear", "no-media", "unsupported") else reason, text)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -323,11 +337,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _reason_of(error: BaseException) -> str | None:
     if isinstance(error, network.HTTPError):
-        otherwise = "unsupported" if error.redirect_loop else "network" if error.status >= 500 else "forbidden"
+        otherwise = "no-media" if error.redirect_loop else "network" if error.status >= 500 else "forbidden"
         return STATUSES.get(error.status, otherwise)
     if isinstance(error, yt_dlp.utils.GeoRestrictedError):
         return "geo-blocked"
-    if isinstance(error, yt_dlp.utils.UnsupportedError | network.UnsupportedRequest | network.NoSupportingHandlers):
+    if isinstance(error, yt_dlp.utils.UnsupportedError):
+        return "no-media"  # a page without a video; or a login, or a notice of the site's maintenance
+    if isinstance(error, network.UnsupportedRequest | network.NoSupportingHandlers):
         return "unsupported"
     temporary = network.TransportError | yt_dlp.utils.ContentTooShortError | TimeoutError | ConnectionError
     return "network" if isinstance(error, temporary) else None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -46,7 +47,13 @@ def require_images(files: Sequence[Path]) -> None:
 def _decode(file: Path) -> Tensor:
     """uint8 (3, height, width); Pillow reads what torchvision cannot, such as CMYK JPEGs."""
     try:
-        return decode_image(read_file(str(file)), ImageReadMode.RGB)
+        image = decode_image(read_file(str(file)), ImageReadMode.RGB)
+        return image if image.dtype == torch.uint8 else _eight_bits(image)
     except RuntimeError:
         with Image.open(file) as image:
             return pil_to_tensor(image.convert("RGB"))
+
+
+def _eight_bits(image: Tensor) -> Tensor:
+    """uint16 scaled to uint8, rounded: a PNG of 16 bits, whatever its file is called."""
+    return ((image.to(torch.int32) * 255 + 32767) // 65535).to(torch.uint8)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import soundfile
 from PIL import Image, ImageDraw
 
+from earshot.core.channels import mix_channels
 from earshot.core.params import Count, Positive
 from earshot.evaluation.clips.clip_embeddings import load_correspondences
 from earshot.evaluation.clips.images_with_sound import LocalizationExample, read_dataset
@@ -133,7 +134,7 @@ def _recording_mp3(example: LocalizationExample) -> bytes:
     with soundfile.SoundFile(example.sound) as file:  # the network has read it, so it can be read
         length = min(file.frames, AUDIO_SECONDS * file.samplerate)
         file.seek((file.frames - length) // 2)
-        return mp3_of(file.read(length, dtype="float32", always_2d=True).mean(1), file.samplerate)
+        return mp3_of(mix_channels(file.read(length, dtype="float32", always_2d=True)), file.samplerate)
 
 
 EXHIBIT = Exhibit(title="Localization", params=Params, make=make, tables=TABLES, metrics=("images", "videos"))

@@ -28,6 +28,7 @@ class Context:
         scenes, annotations, clips: the corpus; the folder annotations also holds the ontology.
         folder: where the exhibit writes its tables; after a crash it still holds the finished ones.
         scratch: a folder for unfinished work.
+        follow_links: folders outside to which links in `clips` may lead.
     """
 
     data_dir: Path
@@ -40,6 +41,7 @@ class Context:
     clips: Path
     folder: Path
     scratch: Path
+    follow_links: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

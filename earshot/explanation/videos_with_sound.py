@@ -1,6 +1,6 @@
 """Whole clips under their localization maps, as videos with sound."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, 
     drawn = [names[number] for number in draw_evenly(classes, DRAWN * context.params.videos, context.seed)]
     if not drawn:
         return
-    listed, written = find_clips(context.clips, set(drawn), context.scratch), 0
+    listed, written = find_clips(context.clips, set(drawn), context.scratch, context.follow_links), 0
     with Decoder(DECODE_SECONDS) as decoder:
         for name in drawn:
             if name not in listed:
@@ -66,13 +66,16 @@ def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, 
                 return
 
 
-def find_clips(corpus: Path, names: Container[str], scratch: Path) -> dict[str, MediaFile]:
+def find_clips(
+    corpus: Path, names: Container[str], scratch: Path, follow_links: Sequence[Path] = ()
+) -> dict[str, MediaFile]:
     """The locations of the clips with these names."""
 
     def listing(number: int) -> Path:
         return scratch / "listing" / f"{shard_name(number)}.json"
 
-    listed = (clip for number in range(list_shards(corpus, LISTED, listing)) for clip in read_listing(listing(number)))
+    shards = range(list_shards(corpus, LISTED, listing, follow_links=follow_links))
+    listed = (clip for number in shards for clip in read_listing(listing(number)))
     return {clip.clip_id: clip for clip in listed if clip.clip_id in names}
 
 

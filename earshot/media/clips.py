@@ -3,8 +3,9 @@
 import json
 import re
 import unicodedata
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from earshot.core.files import write_atomically
@@ -16,6 +17,12 @@ NOT_CLIPS = re.compile(
     r"|sha256|zip|gz|parquet|feather|arrow|idx|np[yz]|part|ytdl|tar)",
     re.IGNORECASE,
 )
+# What systems and programs leave beside videos; these files are counted by suffix instead of refused one by one.
+LEFTOVER = re.compile(
+    r"\.(tmp|temp|bak|swp|nfo|sfv|db|ini|lnk|url|torrent|crdownload|download|aria2|!qb|filepart|exe|dll|.*~)",
+    re.IGNORECASE,
+)
+LONE_SIDECAR = ".json without a clip"
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,35 @@ class ClipAnnotations:
     annotations: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """Files that are no clips although a user may take them for one: of each kind their number and the first name."""
+
+    kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def add(self, kind: str, name: str) -> None:
+        """Count a file."""
+        count, first = self.kinds.get(kind, (0, name))
+        self.kinds[kind] = count + 1, first
+
+    def warn(self, root: Path) -> None:
+        """Print one line that counts the files of each kind, if there are any."""
+        if self.kinds:
+            counts = (f"{count:,} {kind} (the first is {first})" for kind, (count, first) in sorted(self.kinds.items()))
+            text = f"{root}: skipped {', '.join(counts)}; rename those that belong to the clips"
+            warnings.warn(printable(text), stacklevel=2)
+
+
 def may_be_clip(name: str) -> bool:
     """Whether a file of this name counts as a clip: every file does unless its suffix names another kind."""
-    return not name.startswith(".") and not NOT_CLIPS.fullmatch(PurePosixPath(name).suffix)
+    suffix = PurePosixPath(name).suffix
+    return not (name.startswith(".") or NOT_CLIPS.fullmatch(suffix) or LEFTOVER.fullmatch(suffix))
+
+
+def leftover(name: str) -> str:
+    """The kind of file that systems and programs leave beside videos, by its suffix; empty for any other file."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if LEFTOVER.fullmatch(suffix) and not PurePosixPath(name).name.startswith(".") else ""
 
 
 def clip_name(name: str) -> str:

@@ -1,12 +1,16 @@
 """Decoding one clip in one pass: the requested frames and the whole soundtrack, on one clock.
 
-A clip lasts while its file has both video and sound. The decoder reads the whole file: first the packets, which give
-the times of all frames, then the sound, then the images. It converts only the requested ones: frames at the moments,
-frames of the sequence, and thumbnails for the quality checks.
+A clip begins where both video and sound have begun. It ends with its sound: the last image stands until then, as in a
+player. (An image that ends a fraction of a second earlier is an encoder's rounding, and ends the clip.)
+
+The decoder reads the whole file: first the packets, which give the times of all frames, then the sound, then the
+images. It converts only the requested ones: frames at the moments, frames of the sequence, and thumbnails for the
+quality checks.
 
 A file is unreadable if no demuxer recognizes it, if the demuxer or decoder marks a packet as damaged or fails on it, or
 if it ends before the length in its header. Data before the first key frame, or before the first sound that decodes,
-comes from a cut and is no damage. Damage that the format cannot reveal goes unnoticed.
+comes from a cut and is no damage, and neither is the seam of joined transport streams. Damage that the format cannot
+reveal goes unnoticed.
 """
 
 import contextlib
@@ -33,10 +37,15 @@ CONTAINERS = (
 )
 GUESSED = ("h261", "h263", "lrc", "tty")  # formats without a signature: FFmpeg takes random bytes for them
 # Formats whose headers state the number of frames or the length of the file, and how far an intact file may deviate.
-# (The frame count of an mp4 is useless: an edit list leaves frames out.)
+# (AVI counts dropped frames, during which the image before them stands. The frame count of an mp4 is useless: an edit
+# list leaves frames out.)
 STATES_IMAGES = "avi"
 STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "nut", "mxf")
 LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
+JOINED = ("mpegts", "mpeg")  # formats whose files can be joined byte by byte; each part may have its own clock
+SEAM = 2  # packets within which the next part begins with a key frame; the parser marks up to one packet too early
+CLOCK_RESET = 1.0  # s by which the decoding time falls where another part begins
+STILL_TAIL = 1.0  # s; the last image stands if the sound lasts longer than this after it
 FLAC_RATES = range(1, 655_351)  # Hz, the rates that the format allows
 READ_SIZE = 1 << 18  # bytes read at once
 
@@ -94,10 +103,10 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
         packets = _packets(container, video, audio)
         sound = _soundtrack(audio, packets.pop(audio.index), options)
         clock = _Clock(video, packets[video.index])
-        start, end = max(sound.start, clock.start), min(sound.end, clock.end)
+        start, end = max(sound.start, clock.start), clock.end_with(sound)
         _check_duration(end - start, options)
         samples = sound.between(start, end)
-        images = _images(video, clock.packets, start, end, options)
+        images = _images(video, clock, start, end, options)
         first, last = moment_span(options.window_s, end - start)
         return Decoded(
             duration=end - start,
@@ -114,9 +123,12 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
 
 
 def _images(
-    video: av.VideoStream, packets: list[av.Packet], start: float, end: float, options: DecodeOptions
+    video: av.VideoStream, clock: "_Clock", start: float, end: float, options: DecodeOptions
 ) -> dict[str, list[tuple[float, Any]]]:
-    """The images of a clip by kind, each with the time when it appeared; all times are on the file's clock."""
+    """The images of a clip by kind, each with the time when it appeared; all times are on the file's clock.
+
+    After the end of the video the last image stands: it has the requested times.
+    """
     aspect = _pixel_aspect(video)
     paint = {
         "moment": Painter(options.frame_size, options.jpeg_quality, aspect).jpeg,
@@ -131,9 +143,9 @@ def _images(
     }
     requested = sorted((start + time, kind) for kind in times for time in times[kind])
     images: dict[str, list[tuple[float, Any]]] = {kind: [] for kind in paint}
-    displayed = _displayed(_frames(video, packets), [time for time, _ in requested])
-    for (appeared, frame), (_, kind) in zip(displayed, requested, strict=True):
-        images[kind].append((appeared, paint[kind](frame)))
+    displayed = _displayed(_frames(video, clock.packets), [time for time, _ in requested])
+    for (appeared, frame), (time, kind) in zip(displayed, requested, strict=True):
+        images[kind].append((appeared if time < clock.end else time, paint[kind](frame)))
     return images
 
 
@@ -217,18 +229,74 @@ def _packets(container: InputContainer, video: Stream, audio: Stream) -> dict[in
 
     Raises Refusal where one is damaged, or where they end before the length in the header.
     """
+    joined = container.format.name in JOINED
     packets: dict[int, list[av.Packet]] = {video.index: [], audio.index: []}
+    seam = 0  # of how many further video packets one must be a key frame, after one that is marked as damaged
     ends = dict.fromkeys((stream.index for stream in container.streams), 0)  # in ticks of each stream's clock
     for packet in container.demux():
         if packet.size and packet.stream_index in ends:
             if packet.stream_index in packets:
+                is_video = packet.stream_index == video.index
+                if is_video and seam:
+                    seam = 0 if packet.is_keyframe else seam - 1
+                    if not seam and not packet.is_keyframe:
+                        raise _damaged(len(packets[video.index]))
                 if packet.is_corrupt:
-                    raise Refusal("unreadable", f"damaged or cut off after {len(packets[video.index])} frames")
+                    if not (is_video and joined):
+                        raise _damaged(len(packets[video.index]))
+                    seam = SEAM
                 packets[packet.stream_index].append(packet)
             ends[packet.stream_index] = max(ends[packet.stream_index], _stamp(packet) + (packet.duration or 0))
+    if seam:
+        raise _damaged(len(packets[video.index]))
+    if joined:
+        _put_on_one_clock([(packets[stream.index], _tick(stream)) for stream in (video, audio)])
     end = max(_seconds(ends[stream.index], _tick(stream)) for stream in container.streams)
-    _check_complete(container, video, len(packets[video.index]), end - (container.start_time or 0) / av.time_base)
+    # In AVI a tick of the clock is a frame.
+    frames = max(len(packets[video.index]), ends[video.index])
+    _check_complete(container, video, frames, end - (container.start_time or 0) / av.time_base)
     return packets
+
+
+def _damaged(frames: int) -> Refusal:
+    return Refusal("unreadable", f"damaged or cut off after {frames} frames")
+
+
+def _put_on_one_clock(streams: list[tuple[list[av.Packet], Fraction]]) -> None:
+    """Shift the packets of the parts of a joined file, so that each part begins where the part before it ends.
+
+    Args:
+        streams: the packets and the tick of the video and of the sound.
+
+    Raises:
+        Refusal: the video and the sound do not have the same number of parts, so that nothing puts them in step.
+    """
+    parts = [_parts(packets, tick) for packets, tick in streams]
+    if len({len(of_stream) for of_stream in parts}) > 1:
+        counts = " and ".join(str(len(of_stream) - 1) for of_stream in parts)
+        raise Refusal("unreadable", f"the clocks of video and sound start again {counts} times, expected equally often")
+    end = 0.0
+    for number, both in enumerate(zip(*parts, strict=True)):
+        part = [(packet, tick) for packets, (_, tick) in zip(both, streams, strict=True) for packet in packets]
+        start = min((_seconds(_stamp(packet), tick) for packet, tick in part), default=end)
+        for packet, tick in part if number else ():
+            shift = round((end - start) / tick)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+        end = max((_seconds(_stamp(packet) + (packet.duration or 0), tick) for packet, tick in part), default=end)
+
+
+def _parts(packets: list[av.Packet], tick: Fraction) -> list[list[av.Packet]]:
+    """The packets of one stream, cut where its clock starts again."""
+    parts: list[list[av.Packet]] = [[]]
+    last = None
+    for packet in packets:
+        if packet.dts is not None:
+            if last is not None and _seconds(last - packet.dts, tick) > CLOCK_RESET:
+                parts.append([])
+            last = packet.dts
+        parts[-1].append(packet)
+    return parts
 
 
 def _check_complete(container: InputContainer, video: Stream, frames: int, end: float) -> None:
@@ -237,7 +305,8 @@ def _check_complete(container: InputContainer, video: Stream, frames: int, end: 
         stated = container.duration / av.time_base
         if end < stated - max(LENGTH_SLACK, LENGTH_SLACK_SHARE * stated):
             raise Refusal("unreadable", f"cut off: ends at {end:.2f} s, its header says {stated:.2f} s")
-    if container.format.name == STATES_IMAGES and frames < video.frames * (1 - LENGTH_SLACK_SHARE):
+    expected = min(video.frames * (1 - LENGTH_SLACK_SHARE), video.frames - 1)  # FFmpeg's AVI states one too many
+    if container.format.name == STATES_IMAGES and frames < expected:
         raise Refusal("unreadable", f"cut off: {frames} frames, its header says {video.frames}")
 
 
@@ -308,6 +377,10 @@ class _Clock:
         gaps = [later - earlier for (earlier, _), (later, _) in zip(stamps, stamps[1:], strict=False)]
         self.start = _seconds(first, _tick(video))
         self.end = _seconds(last + (lasting or (round(median(gaps)) if gaps else 0)), _tick(video))
+
+    def end_with(self, sound: Soundtrack) -> float:
+        """The end of a clip with this sound, in seconds."""
+        return sound.end if sound.end > self.end + STILL_TAIL else min(sound.end, self.end)
 
 
 def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:

@@ -1,126 +1,333 @@
-"""A folder of videos and its sub-folders: every file in sorted order, with one folder's names in memory at a time."""
+"""A folder of videos and its sub-folders: every file in sorted order, with one folder's names in memory at a time.
+
+The rows of its manifest.csv are matched to the files by name. Where no file has exactly this name, the case of letters,
+the form of accents (NFC, NFD), outer spaces and the direction of slashes do not count.
+"""
 
 import csv
 import json
 import os
+import posixpath
+import re
 import sqlite3
-from collections.abc import Iterator
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from earshot.core.errors import EarshotError
 from earshot.core.text import printable
-from earshot.media.clips import ClipAnnotations, MediaFile, clip_name, may_be_clip, one_line
+from earshot.media.clips import (
+    LONE_SIDECAR,
+    ClipAnnotations,
+    MediaFile,
+    Skipped,
+    clip_name,
+    leftover,
+    may_be_clip,
+    one_line,
+)
 from earshot.media.sidecars import MAX_SIDECAR_BYTES, annotations_of, read_json
 
 MANIFEST = "manifest.csv"
-FILE_COLUMNS = ("file", "path")
+FILE_COLUMNS = ("file", "path", "filename", "file_name", "filepath")
 ANNOTATION_COLUMNS = ("annotations", "annotation", "labels", "label")
+DVC_CACHE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}")  # the end of a path in DVC's cache, after 2 and 30 digits of MD5
+NAMED = 3  # names in a message
+TABLES = """
+create table files (name blob primary key, loose blob, stem blob, line integer, group_name text, annotations text);
+create index loose_names on files (loose);
+create index stems on files (stem);
+create table sidecars (stem blob primary key, name blob);
+"""
 
 
-def walk(root: Path) -> Iterator[str]:
-    """The sorted relative names of all files below `root`, without names that begin with a dot; a link is a file."""
-    waiting = [_names(root, "")]
+@dataclass(frozen=True)
+class Folder:
+    """A folder of clips, and the folders outside to which links in it may lead.
+
+    Links within the folder and those that DVC made to its cache are always followed.
+    """
+
+    root: Path
+    follow_links: Sequence[Path] = ()
+
+    def leads_out(self, path: Path) -> bool:
+        """Whether a path is a link to a place to which no link may lead."""
+        if not path.is_symlink():
+            return False
+        target, inside = path.resolve(), (self.root.resolve(), *map(Path.resolve, self.follow_links))
+        return not any(map(target.is_relative_to, inside)) and not _in_dvc_cache(path)
+
+    def is_folder(self, entry: os.DirEntry, above: Path) -> bool:
+        """Whether to list the contents of an entry: a folder, or a link to one of `follow_links` or a folder in it.
+
+        A link to a folder that holds it is a file, since its contents would never end.
+        """
+        if not entry.is_symlink():
+            return entry.is_dir()
+        target = Path(entry.path).resolve()
+        followed = any(target.is_relative_to(link.resolve()) for link in self.follow_links)
+        return followed and target.is_dir() and not above.resolve().is_relative_to(target)
+
+
+def walk(root: Path, follow_links: Sequence[Path] = ()) -> Iterator[str]:
+    """The sorted relative names of all files below `root`, without names that begin with a dot.
+
+    A link is a file, unless it leads to a folder in `follow_links`.
+    """
+    folder = Folder(root, follow_links)
+    waiting = [_names(folder, "")]
     while waiting:
         name = next(waiting[-1], None)
         if name is None:
             waiting.pop()
         elif name.endswith("/"):
-            waiting.append(_names(root, name))
+            waiting.append(_names(folder, name))
         else:
             yield name
 
 
-def _names(root: Path, folder: str) -> Iterator[str]:
+def _names(folder: Folder, inner: str) -> Iterator[str]:
     """The sorted names in a folder; a sub-folder's name ends with a slash, so that it sorts like its contents."""
-    with os.scandir(root / folder) as entries:
-        names = [e.name + "/" * e.is_dir(follow_symlinks=False) for e in entries if not e.name.startswith(".")]
-    return (folder + name for name in sorted(names))
+    above = folder.root / inner
+    with os.scandir(above) as entries:
+        names = [e.name + "/" * folder.is_folder(e, above) for e in entries if not e.name.startswith(".")]
+    return (inner + name for name in sorted(names))
 
 
-def clips_in_folder(root: Path) -> Iterator[MediaFile]:
+def _in_dvc_cache(link: Path) -> bool:
+    target = os.readlink(link)
+    return os.path.isabs(target) and DVC_CACHE.fullmatch("/".join(Path(target).parts[-2:])) is not None
+
+
+def clips_in_folder(
+    root: Path,
+    follow_links: Sequence[Path] = (),
+    unmatched: Literal["stop", "warn"] = "warn",
+    skipped: Skipped | None = None,
+) -> Iterator[MediaFile]:
     """The clips of a folder in sorted order, with groups and annotations from its manifest or from a .json beside each.
 
-    Links that lead out of the folder, and whatever is not a regular file, are refused.
+    Links that lead out of the folder, and whatever is not a regular file, are refused; so is a clip whose .json is
+    damaged.
 
-    Raises EarshotError for a manifest without a column of files, or that names none of the files beside it.
+    Args:
+        root: the folder.
+        follow_links: folders outside to which links may lead.
+        unmatched: whether rows of the manifest without a file, and files without a row, stop or warn.
+        skipped: counts the files that are no clips.
+
+    Raises EarshotError for a manifest that cannot be read, that names none of the files beside it, or that has two
+    rows for one file with other values; and for unmatched rows and files, if they stop.
     """
-    files = (name for name in walk(root) if may_be_clip(PurePosixPath(name).name))
-    with closing(sqlite3.connect("")) as manifest:  # a temporary file of SQLite's, so that memory stays flat
-        if not _read_manifest(root / MANIFEST, manifest):
-            yield from (_with_sidecar(root, _clip(root, name)) for name in files)
-            return
-        first, count, named, above = "", 0, 0, root.resolve().name
-        for name in files:
-            row, clip = _lookup(manifest, above, name), _clip(root, name)
-            first, count, named = first or name, count + 1, named + (row is not None)
-            yield replace(clip, group=row.group, annotations=row.annotations) if row else _with_sidecar(root, clip)
-        if count and not named:
-            raise EarshotError(f"{root / MANIFEST}: names none of the {count} files beside it; the first is {first}")
+    folder, skipped = Folder(root, follow_links), Skipped() if skipped is None else skipped
+    with closing(sqlite3.connect("")) as index:  # a temporary file of SQLite's, so that memory stays flat
+        index.executescript(TABLES)
+        _load_names(folder, index, skipped)
+        manifest = next((root / name for name in sorted(os.listdir(root)) if name.lower() == MANIFEST), None)
+        if manifest and manifest.is_file():
+            _Matching(manifest, root, index, unmatched).run()
+        rows = index.execute(
+            "select files.name, line, group_name, annotations, sidecars.name from files "
+            "left join sidecars using (stem) order by files.rowid"
+        )
+        for name, line, group, annotations, sidecar in rows:
+            clip = _clip(folder, _text(name))
+            if line is not None:
+                clip = replace(clip, group=group, annotations=tuple(json.loads(annotations)))
+            yield clip if sidecar is None or clip.group or clip.refusal else _with_sidecar(folder, clip, _text(sidecar))
 
 
-def _clip(root: Path, source: str) -> MediaFile:
-    path = root / source
+def _load_names(folder: Folder, index: sqlite3.Connection, skipped: Skipped) -> None:
+    """Load the names of clips and of .json files, and count the files that are neither."""
+    for name in walk(folder.root, folder.follow_links):
+        stem = _key(_composed(posixpath.splitext(name)[0]))
+        if may_be_clip(PurePosixPath(name).name):
+            row = _key(name), _key(_loose(name)), stem
+            index.execute("insert into files (name, loose, stem) values (?, ?, ?)", row)
+        elif name.lower().endswith(".json"):
+            index.execute("insert or replace into sidecars values (?, ?)", (stem, _key(name)))
+        elif kind := leftover(name):
+            skipped.add(kind, name)
+    for (name,) in index.execute("select name from sidecars where stem not in (select stem from files) order by name"):
+        skipped.add(LONE_SIDECAR, _text(name))
+
+
+def _clip(folder: Folder, source: str) -> MediaFile:
+    path = folder.root / source
     clip = MediaFile(clip_name(source), "", path, 0, 0, source=source)
-    if _leads_out(root, path):
-        return replace(clip, refusal=("unsupported", "a link that leads out of the folder"))
+    if folder.leads_out(path):
+        detail = f"a link that leads out of the folder, to {os.readlink(path)}; corpus.follow_links may name its folder"
+        return replace(clip, refusal=("unsupported", detail))
     if not path.is_file():
         return replace(clip, refusal=("unsupported", "not a regular file"))
     return replace(clip, size=path.stat().st_size)
 
 
-def _leads_out(root: Path, path: Path) -> bool:
-    """Whether a file is a link to a place outside; its folders cannot be links, since `walk` does not follow them."""
-    return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
-
-
-def _with_sidecar(root: Path, clip: MediaFile) -> MediaFile:
-    """The clip with what a .json beside it says; a .json of an unknown format is ignored."""
-    path = clip.path.with_suffix(".json")
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_SIDECAR_BYTES or _leads_out(root, path):
-            return clip
-        sidecar = annotations_of(read_json(path.read_bytes()))
-    except (OSError, ValueError):
+def _with_sidecar(folder: Folder, clip: MediaFile, name: str) -> MediaFile:
+    """The clip with what a .json beside it says; annotations of a manifest stay."""
+    path = folder.root / name
+    if not path.is_file() or folder.leads_out(path):
         return clip
-    return replace(clip, group=sidecar.group, annotations=sidecar.annotations)
+    try:
+        if path.stat().st_size > MAX_SIDECAR_BYTES:
+            raise ValueError(f"not a file of at most {MAX_SIDECAR_BYTES} bytes")
+        sidecar = annotations_of(read_json(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        return replace(clip, refusal=("unreadable", f"its .json: {error}"))
+    return replace(clip, group=sidecar.group, annotations=clip.annotations or sidecar.annotations)
 
 
-def _read_manifest(path: Path, manifest: sqlite3.Connection) -> bool:
-    """Load a folder's manifest into a table by file; the last row of a file counts. False where there is none."""
-    if not path.is_file():
-        return False
-    manifest.execute("create table rows (file blob primary key, group_name text, annotations text) without rowid")
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
+@dataclass
+class _Matching:
+    """The rows of a folder's manifest, matched to the files of the index."""
+
+    path: Path
+    root: Path
+    index: sqlite3.Connection
+    unmatched: str
+
+    def run(self) -> None:
+        """Give each file its row; raises EarshotError as `clips_in_folder` does."""
+        lost, names = 0, []
+        for line, name, values in self._rows():
+            file = self._file(line, name)
+            if file is None:
+                lost += 1
+                names += [f"{name} (line {line})"] if lost <= NAMED else []
+            else:
+                self._assign(line, file, values)
+        count, named = self.index.execute("select count(*), count(line) from files").fetchone()
+        if count and not named:
+            first = _text(self.index.execute("select name from files order by rowid").fetchone()[0])
+            raise EarshotError(
+                f"{self.path}: names none of the {count} files beside it; the first is {printable(first)}"
+                + (f", the first row names {printable(names[0])}" if names else "")
+            )
+        alone = "line is null and stem not in (select stem from sidecars)"
+        files = self.index.execute(f"select count(*) from files where {alone}").fetchone()[0]
+        first_files = self.index.execute(f"select name from files where {alone} order by rowid limit {NAMED}")
+        problems = [
+            _several(lost, "rows name no file", names),
+            _several(files, "files have no row", [_text(name) for (name,) in first_files]),
+        ]
+        if text := " and ".join(filter(None, problems)):
+            if self.unmatched == "stop":
+                raise EarshotError(f"{self.path}: {text}; correct the manifest, or set corpus.unmatched=warn")
+            warnings.warn(f"{self.path}: {text}; a file without a row is a group of its own", stacklevel=2)
+
+    def _rows(self) -> Iterator[tuple[int, str, ClipAnnotations]]:
+        """Line, file and values of each row, without empty rows."""
+        with open(self.path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            try:
+                header = next(reader, [])
+                parse = self._parser(header)
+                for fields in reader:
+                    if any(map(str.strip, fields)):
+                        if any(map(str.strip, fields[len(header) :])):
+                            expected = f"expected {len(header)} as in the header; quote a field that contains a comma"
+                            raise EarshotError(f"{self.path}: line {reader.line_num}: {len(fields)} fields, {expected}")
+                        yield reader.line_num, *parse(fields)
+            except csv.Error as error:
+                raise EarshotError(
+                    f"{self.path}: line {reader.line_num}: {error}; correct or remove the manifest"
+                ) from error
+
+    def _parser(self, header: list[str]) -> Callable[[list[str]], tuple[str, ClipAnnotations]]:
+        """A function that returns the file and the values of a row."""
+        columns = [name.strip().lower() for name in header]
         column = next((name for name in FILE_COLUMNS if name in columns), None)
         if column is None:
-            names = printable(", ".join(columns)) or "none"
-            raise EarshotError(f"{path}: has the columns {names}, expected one named file or path")
-        rows = ((_key(PurePosixPath(row[column] or "").as_posix()), *_values(row)) for row in reader)
-        try:
-            manifest.executemany("insert or replace into rows values (?, ?, ?)", rows)
-        except csv.Error as error:
-            raise EarshotError(f"{path}: line {reader.line_num}: {error}; correct or remove the manifest") from error
-    return True
+            names = printable(", ".join(header)) or "none"
+            raise EarshotError(
+                f"{self.path}: has the columns {names}, expected one named file or path; separate columns by commas, "
+                "save the file as UTF-8"
+            )
+        for name in (column, "group", *ANNOTATION_COLUMNS):
+            if columns.count(name) > 1:
+                raise EarshotError(f"{self.path}: has the column {name} twice, expected it once; remove one of them")
+
+        def parse(fields: list[str]) -> tuple[str, ClipAnnotations]:
+            row = dict(zip(columns, fields, strict=False))
+            cell = next((row[name] for name in ANNOTATION_COLUMNS if row.get(name)), "")
+            words = tuple(one_line(part) for part in cell.split(";") if part.strip())
+            return row.get(column, ""), ClipAnnotations(one_line(row.get("group")), words)
+
+        return parse
+
+    def _file(self, line: int, name: str) -> bytes | None:
+        """The file that a row names, relative to the manifest's folder or, with this folder's name, to its parent.
+
+        Raises EarshotError if the name fits several files and is equal to none.
+        """
+        names = list(dict.fromkeys([name, *_within(_clean(name), self.root)]))
+        for text in names:
+            if self.index.execute("select 1 from files where name = ?", (_key(text),)).fetchone():
+                return _key(text)
+        for text in names:
+            found = self.index.execute("select name from files where loose = ? limit 2", (_key(_loose(text)),))
+            files = [file for (file,) in found]
+            if len(files) > 1:
+                both = " and ".join(printable(_text(file)) for file in files)
+                raise EarshotError(
+                    f"{self.path}: line {line}: {printable(name)} may be {both}; write the exact name of one"
+                )
+            if files:
+                return files[0]
+        return None
+
+    def _assign(self, line: int, file: bytes, values: ClipAnnotations) -> None:
+        """Give a file the values of its row; raises EarshotError if another row has given it others."""
+        new = values.group, json.dumps(values.annotations)
+        query = "select line, group_name, annotations from files where name = ?"
+        earlier, *old = self.index.execute(query, (file,)).fetchone()
+        if earlier is not None and tuple(old) != new:
+            raise EarshotError(
+                f"{self.path}: lines {earlier} and {line} both name {printable(_text(file))}, with different groups or "
+                "annotations; keep one row for a file, with its annotations separated by semicolons"
+            )
+        change = "update files set line = ?, group_name = ?, annotations = ? where name = ?"
+        self.index.execute(change, (line, *new, file))
 
 
-def _values(row: dict[str, str]) -> tuple[str, str]:
-    """Group and annotations of a row; semicolons separate the annotations in a cell."""
-    cell = next((row[name] for name in ANNOTATION_COLUMNS if row.get(name)), "")
-    return one_line(row.get("group")), json.dumps([one_line(part) for part in cell.split(";") if part.strip()])
+def _several(count: int, what: str, names: list[str]) -> str:
+    """`2 rows name no file: a, b`; empty for none."""
+    if not count:
+        return ""
+    return f"{count:,} {what}: {printable(', '.join(names))}{', ...' if count > len(names) else ''}"
 
 
-def _lookup(manifest: sqlite3.Connection, above: str, source: str) -> ClipAnnotations | None:
-    """The row of a file; rows name files relative to the manifest's folder or, with its name `above`, to its parent."""
-    for name in (source, f"{above}/{source}"):
-        row = manifest.execute("select group_name, annotations from rows where file = ?", (_key(name),)).fetchone()
-        if row:
-            return ClipAnnotations(row[0], tuple(json.loads(row[1])))
-    return None
+def _clean(name: str) -> str:
+    """A path of a manifest with / between its parts and without outer spaces and `.` parts."""
+    return posixpath.normpath(name.strip().replace("\\", "/")) if name.strip() else ""
+
+
+def _within(name: str, root: Path) -> list[str]:
+    """The names that a path of a manifest, absolute or not, may have below `root`."""
+    places = (os.path.abspath(root), str(root.resolve()))
+    whole = [(place, posixpath.normpath(posixpath.join(place, name))) for place in places]
+    inner = [path[len(place) + 1 :] for place, path in whole if path.startswith(f"{place}/")]
+    first, _, rest = name.partition("/")
+    return [name, *inner, rest] if rest and _loose(first) == _loose(root.resolve().name) else [name, *inner]
+
+
+def _loose(name: str) -> str:
+    """The form in which names are compared if none is equal."""
+    return _composed(name).strip().casefold()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _key(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")

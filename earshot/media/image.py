@@ -1,9 +1,14 @@
-"""Frames of a video as JPEG, upright, with square pixels and a scaled short side; and their thumbnails."""
+"""Frames of a video as JPEG, upright, with square pixels and a scaled short side; and their thumbnails.
+
+The two fields of an interlaced frame are of different times, and what moves looks combed. Only the first of them, every
+second line, is taken.
+"""
 
 import io
 from typing import cast
 
 import av
+import av.filter
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import VideoReformatter
@@ -27,7 +32,7 @@ class Painter:
     def jpeg(self, frame: av.VideoFrame) -> bytes:
         """The frame as JPEG. Raises ValueError if one side is over eight times as long as the other."""
         width, height = self._size(frame)
-        scaled = self._scaler.reformat(frame, width, height, PLANES, interpolation="BICUBIC", threads=1)
+        scaled = self._scaler.reformat(_progressive(frame), width, height, PLANES, interpolation="BICUBIC", threads=1)
         image = _upright(_image(scaled), _display_matrix(frame))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=self.quality)
@@ -51,9 +56,22 @@ class Thumbnailer:
 
     def gray(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame's thumbnail, uint8 (side, side), each pixel the mean of its part of the frame."""
-        scaled = self._scaler.reformat(frame, self.side, self.side, "gray", interpolation="AREA", threads=1)
+        scaled = self._scaler.reformat(
+            _progressive(frame), self.side, self.side, "gray", interpolation="AREA", threads=1
+        )
         plane = scaled.planes[0]
         return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: self.side, : self.side].copy()
+
+
+def _progressive(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame, or the upper field of an interlaced one, which has half of its lines."""
+    if not frame.interlaced_frame:
+        return frame
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("field", "type=top"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return cast(av.VideoFrame, graph.pull())
 
 
 def _image(frame: av.VideoFrame) -> Image.Image:

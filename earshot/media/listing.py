@@ -7,33 +7,55 @@ listing of a shard is written at once, so that a clip takes eight bytes of memor
 import hashlib
 import itertools
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
-from earshot.media.clips import MediaFile, may_be_clip, read_listing, write_listing
-from earshot.media.folders import clips_in_folder, walk
+from earshot.media.clips import MediaFile, Skipped, may_be_clip, read_listing, write_listing
+from earshot.media.folders import MANIFEST, clips_in_folder, walk
 from earshot.media.tars import PACKED, clips_in_tar
 
 DIGITS = 8  # of the hash in the names of clips that would otherwise share a name
 
 
-def list_shards(root: Path, shard_clips: int, listing: Callable[[int], Path]) -> int:
+def list_shards(
+    root: Path,
+    shard_clips: int,
+    listing: Callable[[int], Path],
+    *,
+    follow_links: Sequence[Path] = (),
+    unmatched: Literal["stop", "warn"] = "warn",
+) -> int:
     """Write the listing of each shard of `root` to the path that `listing` returns; return the number of shards.
 
     A shard is a tar file, in any sub-folder and of any name; without tar files it is `shard_clips` files. Both are in
-    sorted order. Where clips would share a clip_id, a hash of their location is appended.
+    sorted order. Where clips would share a clip_id, a hash of their location is appended. One warning counts the files
+    that are no clips although a user may take them for one.
+
+    Args:
+        root: the folder.
+        shard_clips: files in a shard, without tar files.
+        listing: returns the path of a shard's listing.
+        follow_links: folders outside to which links in the folder may lead.
+        unmatched: whether rows of a folder's manifest without a file, and files without a row, stop or warn.
 
     Raises EarshotError if there are no clips, if tar files and videos are mixed, and for an invalid manifest.
     """
     if not root.is_dir():
         raise EarshotError(f"{root}: no such folder; set corpus.clips to a folder of videos or of tar shards")
-    tars = _tars(root)
-    shards = (list(clips_in_tar(root, tar)) for tar in tars) if tars else _batches(clips_in_folder(root), shard_clips)
+    tars, skipped = _tars(root, follow_links), Skipped()
+    shards: Iterator[list[MediaFile]]
+    if tars:
+        shards = (list(clips_in_tar(root, tar, skipped)) for tar in tars)
+        if (root / MANIFEST).is_file():
+            skipped.add(f"{MANIFEST} beside tars, whose groups come from the .json of each clip", MANIFEST)
+    else:
+        shards = _batches(clips_in_folder(root, follow_links, unmatched, skipped), shard_clips)
     names, begins = array("Q"), [0]
     for number, clips in enumerate(shards):
         write_listing(listing(number), clips)
@@ -41,17 +63,18 @@ def list_shards(root: Path, shard_clips: int, listing: Callable[[int], Path]) ->
         begins.append(len(names))
     if not names:
         raise EarshotError(f"{root}: holds no videos; set corpus.clips to a folder of them, or of tars, not compressed")
+    skipped.warn(root)
     _rename_repeated(listing, np.frombuffer(names, np.uint64), begins)
     return len(begins) - 1
 
 
-def _tars(root: Path) -> list[str]:
+def _tars(root: Path, follow_links: Sequence[Path]) -> list[str]:
     """The relative names of the tar files below `root`; beside them compressed ones are listed, to be refused.
 
     Raises EarshotError if the folder also holds videos.
     """
     loose, tars, packed = None, [], []
-    for name in walk(root):
+    for name in walk(root, follow_links):
         if name.lower().endswith(".tar"):
             tars.append(name)
         elif PACKED.search(name):

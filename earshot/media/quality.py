@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from earshot.core.channels import channel_if_canceled
 from earshot.corpus.ledger import Refusal
 
 FULL_SCALE = 32767
@@ -80,6 +81,8 @@ def audio_print(samples: np.ndarray, rate: int) -> bytes:
     if len(samples) < size or edges[-1] > size // 2 + 1:
         return b""
     starts = np.linspace(0, len(samples) - size, PARTS * SPECTRA).astype(int)
+    channel = channel_if_canceled(np.concatenate([samples[start : start + size] for start in starts], dtype=np.float32))
+    samples = samples if channel is None else samples[:, [channel]]
     window = np.hanning(size).astype(np.float32)
     # One part at a time: allocating arrays of all parts for every clip costs several times as much.
     spectra = [_spectra(samples, part, window)[:, : edges[-1]] for part in starts.reshape(PARTS, SPECTRA)]

@@ -5,6 +5,7 @@ columns of the user's, and the status of the download. It numbers its clips, so 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,30 +20,39 @@ CAPTIONS = ("caption", "text")
 FAILURES = {"failed_to_download": "not-found", "failed_to_subsample": "unreadable"}  # video2dataset's
 
 
+class OtherFormat(ValueError):
+    """A .json that is not a mapping, so that it is not a sidecar of a known format."""
+
+
 def read_json(data: bytes) -> dict[str, Any]:
     """The mapping in a sidecar.
 
-    Raises ValueError for anything else.
+    Raises OtherFormat for other valid JSON, and ValueError for anything else.
     """
     try:
         values = json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
-        raise ValueError(f"a {type(values).__name__}, expected a mapping")
+        raise OtherFormat(f"a {type(values).__name__}, expected a mapping")
     return values
 
 
 def annotations_of(values: Mapping[str, Any], beside: str = "") -> ClipAnnotations:
     """Group and annotations from a sidecar; without an annotation in it, from `beside`, a caption or class.
 
-    Raises ValueError if the annotations are not a list.
+    Semicolons separate the annotations in a text.
+
+    Raises ValueError if the annotations are neither a list nor a text, or the group is neither a text nor a number.
     """
-    given = values.get("annotations") or []
-    if not isinstance(given, list):
-        raise ValueError(f"annotations are a {type(given).__name__}, expected a list")
-    annotations = given or _words(values) or [beside]
-    group = one_line(values.get("group")) or _video(values)
+    given, group = values.get("annotations") or [], values.get("group")
+    if not isinstance(given, list | str):
+        raise ValueError(f"annotations are a {type(given).__name__}, expected a list or a text")
+    if not isinstance(group, str | int | float | None) or (isinstance(group, float) and not math.isfinite(group)):
+        raise ValueError(f"group is {str(group)[:60]} ({type(group).__name__}), expected a text or a number")
+    words = given if isinstance(given, list) else [part for part in given.split(";") if part.strip()]
+    annotations = words or _words(values) or [beside]
+    group = one_line(group) or _video(values)
     return ClipAnnotations(group, tuple(filter(None, map(one_line, annotations))))
 
 

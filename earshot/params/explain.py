@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
-from earshot.core.params import Amount, Group, Part, Seed
+from earshot.core.params import INDIFFERENT, Amount, Group, Names, Part, Seed
 from earshot.core.registry import find
 
 
@@ -20,6 +20,7 @@ class CorpusClips(Part):
     """Where the clips are, with their videos and sounds."""
 
     clips: str
+    follow_links: Annotated[Names, INDIFFERENT]
 
 
 class Window(Part):

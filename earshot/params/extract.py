@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earshot.core.params import INDIFFERENT, Amount, Group, Part, Pixels, Positive, Seed, Share, UnusedIf, UsedIf
+from earshot.core.params import INDIFFERENT, Amount, Group, Names, Part, Pixels, Positive, Seed, Share, UnusedIf, UsedIf
 
 Outcome = Literal["refuse", "flag", "ignore"]
 SEQUENCES = UsedIf("correspond.network", "multisensory")
@@ -15,6 +15,8 @@ class CorpusClips(Part):
     """Where clips come from, and the ontology of their annotations."""
 
     clips: str
+    follow_links: Annotated[Names, INDIFFERENT]
+    unmatched: Annotated[Literal["stop", "warn"], INDIFFERENT]
     ontology: Annotated[str, INDIFFERENT]
 
 

@@ -45,6 +45,7 @@ class StageContext(Generic[P]):
     scratch: Path
     choice: str | None
     clips_hash: str | None = None  # of the list of clips that the results come from, if any
+    retry: Sequence[str] = ()  # the reasons given with --retry
     _done: set[str] = field(default_factory=set)
 
     @property
@@ -183,6 +184,7 @@ class Stage(Generic[P]):
         *,
         join: Callable[[StageContext[P]], None] | None = None,
         status: Callable[[StageContext[P]], Mapping[str, Any]] | None = None,
+        retry: Sequence[str] = (),
     ) -> None:
         """The command line: check everything, run `main`, print its closing line; a user's mistake prints one line.
 
@@ -191,9 +193,10 @@ class Stage(Generic[P]):
             arguments: of the command line.
             join: what further processes run, for a stage that torchrun or EARSHOT_PROCESSES may start several times.
             status: returns what `--status` prints, also during a run, for a stage that reports its progress.
+            retry: the reasons that `--retry` accepts, for a stage that can work again on clips that it refused.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
-        options = self._parser(main, status).parse_args(arguments)
+        options = self._parser(main, status, retry).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
             if status and options.status:
@@ -215,7 +218,7 @@ class Stage(Generic[P]):
             message = f"{self.name}: {path}: {error.strerror}; finished work is kept"
             sys.exit(f"{message}: free space or correct the permissions, then run again")
 
-    def _parser(self, main: Callable, status: Callable | None) -> argparse.ArgumentParser:
+    def _parser(self, main: Callable, status: Callable | None, retry: Sequence[str]) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
@@ -232,12 +235,16 @@ class Stage(Generic[P]):
         if status:
             add("--status", action="store_true", help="only print the progress; works during a run too")
             add("--json", action="store_true", help="with --status: as JSON")
+        if retry:
+            meaning = f"work again on the clips refused for this reason; repeatable: {', '.join(retry)}"
+            add("--retry", action="append", default=[], choices=retry, metavar="REASON", help=meaning)
         return parser
 
     def _run(
         self, main: Callable[[StageContext[P]], str], join: Callable[[StageContext[P]], None] | None, options: Any
     ) -> None:
         run = self._prepare(options)
+        run.retry = getattr(options, "retry", ())
         if torchrun.is_started():
             end_with(os.getppid())
         if join and torchrun.rank():

@@ -9,11 +9,12 @@ import pyarrow as pa
 import soundfile
 import soxr
 
+from earshot.core.channels import mix_channels
 from earshot.core.errors import EarshotError
 
 
 def sound_slice(flac: bytes, start: float, *, samples: int, rate: int, channels: int) -> np.ndarray:
-    """The sound from `start` seconds on: float32 (samples,) of the mean of the channels, or (2, samples).
+    """The sound from `start` seconds on: float32 (samples,) of the mixed channels, or (2, samples).
 
     Where two channels are requested, mono sound is copied to both. The slice is silent beyond the end of the sound.
 
@@ -59,8 +60,8 @@ def read_sound(file: Path) -> tuple[np.ndarray, int]:
 
 
 def resample(sound: np.ndarray, own_rate: int, rate: int, channels: int) -> np.ndarray:
-    """Resample a sound (samples, channels): the mean of its channels, (samples, 1), or the outer two, (samples, 2)."""
-    sound = sound.mean(1, keepdims=True) if channels == 1 else sound[:, [0, -1]]
+    """Resample a sound (samples, channels): its channels mixed, (samples, 1), or the outer two, (samples, 2)."""
+    sound = mix_channels(sound)[:, None] if channels == 1 else sound[:, [0, -1]]
     return sound if own_rate == rate else soxr.resample(sound, own_rate, rate, quality="HQ")
 
 

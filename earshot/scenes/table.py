@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
@@ -63,7 +65,7 @@ class RowGroup:
     def read(self, columns: Sequence[str]) -> pa.Table:
         """These columns of its clips. Raises EarshotError if the shard cannot be read."""
         with open_parquet(self.shard, columns, STAGE) as file:
-            return file.read_row_group(self.number, columns=list(columns), use_threads=False)
+            return _read(file, self.number, columns, self.shard)
 
 
 class SceneTable:
@@ -111,7 +113,32 @@ def read_row_groups(shard: Path, columns: Sequence[str] = SCHEMA.names) -> Itera
     """The row groups of a shard, each with these columns of its clips. Raises EarshotError if it cannot be read."""
     with open_parquet(shard, columns, STAGE) as file:
         for number in range(file.num_row_groups):
-            yield RowGroup(shard, number), file.read_row_group(number, columns=list(columns), use_threads=False)
+            yield RowGroup(shard, number), _read(file, number, columns, shard)
+
+
+def _read(file: pq.ParquetFile, number: int, columns: Sequence[str], shard: Path) -> pa.Table:
+    """A row group as `write_scenes` writes it. Raises EarshotError or pyarrow's errors where damage has changed it."""
+    try:
+        table = file.read_row_group(number, columns=list(columns), use_threads=False)
+        table.validate(full=True)  # offsets within the data, text in UTF-8
+    except (ValueError, OverflowError, MemoryError) as error:  # of sizes that damage has changed, before they are used
+        raise EarshotError(f"{shard}: cannot be read ({first_line(error)}); run the stage extract again") from None
+    for name in columns:
+        column, kind = table[name], SCHEMA.field(name).type
+        if column.type != kind:
+            raise _damaged(shard, f"its column {name} holds {column.type}, expected {kind}")
+        values = [column, pc.list_flatten(column)] if pa.types.is_list(kind) else [column]
+        if any(part.null_count for part in values):
+            raise _damaged(shard, f"its column {name} has empty values, expected {kind} in each row")
+    if {"frames", "times"} <= set(columns):
+        lengths = [pc.list_value_length(table[name]) for name in ("frames", "times")]
+        if not pc.all(pc.equal(*lengths), min_count=0).as_py():
+            raise _damaged(shard, "a clip has another number of frames than of times, expected one time a frame")
+    return table
+
+
+def _damaged(shard: Path, fault: str) -> EarshotError:
+    return EarshotError(f"{shard}: cannot be read ({fault}); run the stage extract again")
 
 
 def read_scenes(shard: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from earshot.core.channels import mix_channels
 from earshot.sound.texture import sound_textures
 from earshot.sound.windows import WINDOW_SECONDS, UnfitSound, as_float32, samples_of
 
@@ -12,7 +13,7 @@ def textures(samples: np.ndarray, sample_rate: int, *, hop_s: float = WINDOW_SEC
     """The sound textures of windows of 3.75 s of a recording: float32 (windows, 502), unscaled.
 
     Args:
-        samples: (samples,) or (samples, channels), whose mean is taken; floats in [-1, 1] or int16.
+        samples: (samples,) or (samples, channels), which `mix_channels` mixes; floats in [-1, 1] or int16.
         sample_rate: Hz, any: the analysis resamples to 20 kHz.
         hop_s: seconds from the start of one window to the start of the next. The windows lie inside the recording: a
             rest at the end that fills no window is left out. A recording of 1.5 to 3.75 s is one window.
@@ -27,7 +28,7 @@ def textures(samples: np.ndarray, sample_rate: int, *, hop_s: float = WINDOW_SEC
         raise UnfitSound(f"samples have the shape {sound.shape}: expected (samples,) or (samples, channels)")
     if sample_rate <= 0 or not hop_s > 0:
         raise UnfitSound(f"sample_rate is {sample_rate} Hz and hop_s {hop_s} s: expected numbers above 0")
-    mono = sound if sound.ndim == 1 else sound.mean(axis=1)
+    mono = sound if sound.ndim == 1 else mix_channels(sound)
     length = samples_of(WINDOW_SECONDS, sample_rate)
     if mono.size <= length:
         return sound_textures(mono[None], sample_rate, **options)

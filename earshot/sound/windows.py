@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from earshot.core.channels import mix_channels
 from earshot.core.errors import EarshotError
 
 WINDOW_SECONDS = 3.75  # Owens 2016, section 3.1
@@ -24,16 +25,17 @@ def cut_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut the window of `seconds` around each of `times` (s) from a sound (samples, channels) or (samples,).
 
-    Returns the windows, float32 (moments, samples), the mean of the channels, and the time of each moment within its
-    window, s. A window that would exceed the sound is shifted into it; a sound shorter than a window is taken whole.
+    Returns the windows, float32 (moments, samples), their channels mixed by `mix_channels`, and the time of each moment
+    within its window, s. A window that would exceed the sound is shifted into it; a sound shorter than a window is
+    taken whole.
     """
-    mono = as_float32(sound)
-    if mono.ndim == 2:
-        mono = mono.mean(axis=1)
+    sound = as_float32(sound)
     times = np.asarray(times, dtype=np.float64)
-    length = min(samples_of(seconds, sample_rate), mono.size)
-    starts = np.floor(times * sample_rate - length / 2 + 0.5).astype(int).clip(0, mono.size - length)
-    windows = mono[starts[:, None] + np.arange(length)]  # (moments, length)
+    length = min(samples_of(seconds, sample_rate), len(sound))
+    starts = np.floor(times * sample_rate - length / 2 + 0.5).astype(int).clip(0, len(sound) - length)
+    windows = sound[starts[:, None] + np.arange(length)]  # (moments, length) or (moments, length, channels)
+    if windows.ndim == 3:
+        windows = np.stack([mix_channels(window) for window in windows]) if len(windows) else windows[:, :, 0]
     return windows, times - starts / sample_rate
 
 

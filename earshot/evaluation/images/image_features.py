@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,6 +30,13 @@ class ProbeParams(BenchmarkParams):
     inputs: Literal["images"]
     layers: Annotated[tuple[str, ...], Field(min_length=1, strict=False), INDIFFERENT]
     resize: Pixels
+
+    @field_validator("layers")
+    @classmethod
+    def _each_once(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := [layer for number, layer in enumerate(layers) if layer in layers[:number]]:
+            raise PydanticCustomError("repeated", "each layer once; remove the second {layer}", {"layer": repeated[0]})
+        return layers
 
 
 def image_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:

@@ -16,8 +16,8 @@ Split = tuple[list[Path], np.ndarray]
 def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
     """The classes, and for train, val and test the images and their labels: float32 (images, classes), 1, -1 or 0.
 
-    `data_dir` is VOC2007, or a folder of VOC2007 or VOCdevkit. Raises EarshotError for another layout, and for a class
-    without positive images in some split.
+    `data_dir` is VOC2007, or a folder of VOC2007 or VOCdevkit. Raises EarshotError for another layout, for an image
+    that is listed twice or in two splits, and for a class without positive images in some split.
     """
     roots = [data_dir / "VOCdevkit" / "VOC2007", data_dir / "VOC2007", data_dir]
     roots = [root for root in roots if (root / "ImageSets").is_dir()]
@@ -27,9 +27,17 @@ def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
     classes = sorted(file.stem.removesuffix("_train") for file in sets.glob("*_train.txt"))
     if not classes:
         raise EarshotError(f"{sets}: holds no lists such as aeroplane_train.txt; restore the official ImageSets")
-    splits = {}
+    splits: dict[str, Split] = {}
+    lists: dict[str, Path] = {}  # of each image, the list that names it
     for split in SPLITS:
-        names = [line[0] for line in _read_lines(sets / f"{split}.txt")]
+        file = sets / f"{split}.txt"
+        names = [line[0] for _, line in _read_lines(file)]
+        if shared := [name for name in names if name in lists]:
+            other = lists[shared[0]].name
+            raise EarshotError(
+                f"{file}: {shared[0]} is in {other} too, expected in one; restore the official ImageSets"
+            )
+        lists |= dict.fromkeys(names, file)
         labels = np.stack([_read_class(sets / f"{name}_{split}.txt", names) for name in classes], axis=1)
         for name, column in zip(classes, labels.T, strict=True):
             if not (column == 1).any():
@@ -41,7 +49,7 @@ def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
 def _read_class(file: Path, names: Sequence[str]) -> np.ndarray:
     """The labels of one class for the images of a split, in their order."""
     labels = {}
-    for number, line in enumerate(_read_lines(file), 1):
+    for number, line in _read_lines(file):
         if len(line) != 2 or line[1] not in ("1", "-1", "0"):
             raise EarshotError(f"{file}, line {number}: {' '.join(line)!r}, expected an image's name and 1, -1 or 0")
         labels[line[0]] = float(line[1])
@@ -51,9 +59,19 @@ def _read_class(file: Path, names: Sequence[str]) -> np.ndarray:
     return np.array([labels[name] for name in names], np.float32)
 
 
-def _read_lines(file: Path) -> list[list[str]]:
-    lines = [line.split() for line in read_lines(file, "restore the official ImageSets") if line]
-    for line in lines:
-        if "/" in line[0] or "\\" in line[0] or line[0].startswith("."):
-            raise EarshotError(f"{file}: names image {line[0]!r}, expected a plain name such as 000005")
+def _read_lines(file: Path) -> list[tuple[int, list[str]]]:
+    """The number and the words of each line; raises EarshotError for an image that two lines name."""
+    lines = [
+        (number, line.split())
+        for number, line in enumerate(read_lines(file, "restore the official ImageSets"), 1)
+        if line
+    ]
+    first: dict[str, int] = {}
+    for number, (name, *_) in lines:
+        if "/" in name or "\\" in name or name.startswith("."):
+            raise EarshotError(f"{file}: names image {name!r}, expected a plain name such as 000005")
+        if first.setdefault(name, number) != number:
+            raise EarshotError(
+                f"{file}, line {number}: lists {name} again after line {first[name]}, expected once; remove one of them"
+            )
     return lines

@@ -1,0 +1,26 @@
+"""One channel of many: the mean of the channels, unless they cancel in it."""
+
+import numpy as np
+
+# The share of the energy of independent channels below which their mean counts as canceled. Two channels of equal
+# energy reach it at a correlation of -.99; a voice in one channel, or stereo of any microphones, stays far above it.
+CANCELED = 0.01
+
+
+def mix_channels(sound: np.ndarray) -> np.ndarray:
+    """The mean of the channels of a sound, floats (samples, channels), or its loudest channel where the mean cancels.
+
+    The mean of a channel and its inverse, a common fault of cables and of files, is silent although the sound is not.
+    Returns (samples,).
+    """
+    channel = channel_if_canceled(sound)
+    return sound.mean(axis=1) if channel is None else np.ascontiguousarray(sound[:, channel])
+
+
+def channel_if_canceled(sound: np.ndarray) -> int | None:
+    """The loudest channel of a sound, floats (samples, channels), if its channels cancel in their mean, else None."""
+    with np.errstate(all="ignore"):  # a sound that is not finite keeps its mean, which is not finite either
+        energies = np.einsum("sc,sc->c", sound, sound)
+        total = sound.sum(axis=1)
+        canceled = np.dot(total, total) < CANCELED * energies.sum()
+    return int(energies.argmax()) if canceled else None
