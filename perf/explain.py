@@ -84,7 +84,7 @@ def rendered_frames() -> Iterator[bytes]:
     """Images of the rendered world."""
     for number in range(DISTINCT):
         kinds = (KINDS[number % len(KINDS)],)
-        image, _ = render_image(0, "benchmark", number, image_size=SHORT_SIDE, kinds=kinds)
+        image, *_ = render_image(0, "benchmark", number, image_size=SHORT_SIDE, kinds=kinds)
         yield jpeg_of(Image.fromarray(image))
 
 

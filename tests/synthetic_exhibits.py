@@ -125,6 +125,7 @@ class Synthetic:
             "localization": {"localized": self._localized(), "videos_with_sound": self._videos()},
             "embeddings": {
                 "embeddings": self._embeddings(points),
+                "embeddings_joint": self._embeddings_joint(points),
                 "embedding_moments": self._embedding_moments(points),
             },
             "retrieval": {"retrieval_results": self._retrieval_results(), "retrieval_clips": self._retrieval_clips()},
@@ -286,6 +287,10 @@ class Synthetic:
                         "y": y,
                         "knn_precision": 1 - 2 * loose if number else None,
                     }
+
+    def _embeddings_joint(self, points: int) -> Iterator[dict]:
+        for row in self._embeddings(points):
+            yield {key: value for key, value in row.items() if key != "knn_precision"}
 
     def _embedding_moments(self, points: int) -> Iterator[dict]:
         for number in range(points):

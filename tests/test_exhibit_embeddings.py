@@ -10,7 +10,7 @@ from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 from PIL import Image
 
 from earshot.exhibits import embeddings
-from earshot.exhibits.embeddings import make, measure, project
+from earshot.exhibits.embeddings import make, measure, measure_mixing, project
 from earshot.explanation.exhibit import Context
 from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.backbones import build_network
@@ -106,7 +106,7 @@ def test_clips_of_the_same_video_are_no_neighbors():
 def test_where_nothing_was_said_nothing_is_measured(run_exhibit, world):
     write_annotated(world, [40, 60, 90, 120, 200, 250], [0.3] * 6, [[]] * 6, TEST_GROUPS[:6])
     result, rows, _ = run_exhibit(networks=two_networks())
-    assert result.metrics == {"points": 6}
+    assert result.metrics == {"points": 6, "modality_mixing": 1, "random_modality_mixing": 1}  # ten of ten points
     assert len(rows) == 6 * 4
 
 
@@ -147,3 +147,28 @@ def test_a_network_of_sequences_has_nothing_to_show(run_exhibit, world):
     save_architecture(world / "models", SimpleNamespace(architecture=architecture))
     assert "sequences" in run_exhibit()[0].metadata[SKIPPED]
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_modalities_that_lie_together_mix_and_those_apart_do_not():
+    points = [{"clip_id": f"c{n}", "group": f"v{n}", "annotations": ()} for n in range(30)]
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    same, apart = {"image": {"": rows}, "audio": {"": rows}}, {"image": {"": rows}, "audio": {"": rows + 100}}
+    # The two points of a clip are at one place: of the ten nearest from other videos, five are audio.
+    assert measure_mixing(points, same, 0)["modality_mixing"] == pytest.approx(1)
+    assert measure_mixing(points, apart, 0)["modality_mixing"] == 0
+    flat = {modality: {"": np.zeros((30, 2))} for modality in ("image", "audio")}
+    assert measure_mixing(points, flat, 0)["modality_mixing"] == pytest.approx(1, abs=0.4)  # ties are in random order
+    assert measure_mixing(points, {"image": {"": rows}}, 0) == {}
+
+
+def test_one_map_has_the_images_and_the_audio_of_a_network(run_exhibit, world):
+    result, rows, _ = run_exhibit(networks=two_networks())
+    joint = list(read_table(world / "result", "embeddings_joint"))
+    assert len(joint) == 2 * 2 * CLIPS
+    encoder = [row for row in joint if row["network"] == "encoder"]
+    assert [row["modality"] for row in encoder] == ["image"] * CLIPS + ["audio"] * CLIPS
+    assert [row["clip_id"] for row in encoder[:CLIPS]] == [row["clip_id"] for row in encoder[CLIPS:]]
+    x = np.array([row["x"] for row in encoder])
+    assert x.min() >= -1e-6 and x.max() <= 1 + 1e-6
+    assert "modality_mixing" in result.metrics and "random_modality_mixing" in result.metrics
+    assert all(row["knn_precision"] is not None for row in rows)

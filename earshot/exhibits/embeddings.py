@@ -3,6 +3,11 @@
 A point is the moment nearest to the middle of a clip. `knn_precision` is the share of a clip's ten nearest neighbors,
 in the embedding itself and from other videos, that share an annotation with it. It is measured for the trained network
 and its controls; chance is the same share among all clips of other videos.
+
+Networks that embed images and audio also get one map of both together (Kim 2020, section 4.4 and Figure 6). How well
+the modalities mix in the embedding is `modality_mixing`: of the ten nearest neighbors of a point, from other videos,
+the share that has the other modality, divided by the share among all points of other videos, which is a half. So 1 is a
+perfect mixture, and 0 means that the modalities lie apart.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +58,14 @@ TABLES = {
         "y": REAL,
         "knn_precision": REAL,  # share of its neighbors that share an annotation; null if it has no annotation
     }),
+    "embeddings_joint": pa.schema({  # one row per network, modality and moment; empty without audio
+        "network": TEXT,
+        "modality": TEXT,
+        "clip_id": TEXT,
+        "moment": INT,
+        "x": REAL,  # one t-SNE of a network's images and audio, scaled into [0, 1]
+        "y": REAL,
+    }),
     "embedding_moments": pa.schema({**MOMENT, "thumbnail": BYTES}),  # one row per moment; JPEG, 64 px
 }  # fmt: skip
 
@@ -78,7 +91,13 @@ def make(context: Context) -> ExhibitResult:
     write_table(
         context.folder, TABLES, "embeddings", point_rows(points, embeddings, knn_precision, perplexity, context.seed)
     )
-    metrics = {"points": len(points), **measured}
+    write_table(
+        context.folder,
+        TABLES,
+        "embeddings_joint",
+        joint_rows(points, embeddings, context.params.perplexity, context.seed),
+    )
+    metrics = {"points": len(points), **measured, **measure_mixing(points, embeddings, context.seed)}
     parts = [
         f"{name} {metrics[f'knn_precision_{name}']:.3f} (random {metrics[f'random_knn_precision_{name}']:.3f})"
         for name in embeddings
@@ -87,6 +106,9 @@ def make(context: Context) -> ExhibitResult:
     closing = f"{len(points):,} clips of the split {context.params.split}"
     if parts:
         closing += f"; neighbors that share an annotation: {', '.join(parts)}; chance {metrics['chance']:.3f}"
+    if "modality_mixing" in metrics:
+        mixing, random = (f"{metrics[f'{prefix}modality_mixing']:.3f}" for prefix in ("", "random_"))
+        closing += f"; images and audio mix by {mixing} (random {random})"
     metadata = {"split": context.params.split, "method": f"t-SNE from PCA, perplexity {perplexity:g}"}
     return ExhibitResult(metadata | {"modalities": ", ".join(embeddings)}, metrics, closing)
 
@@ -156,7 +178,39 @@ def point_rows(
             for number, (point, (x, y)) in enumerate(zip(points, positions, strict=True)):
                 named = {name: point[name] for name in ("clip_id", "moment")}
                 named |= {"network": NETWORKS[prefix], "modality": modality}
-                yield {**named, "x": x, "y": y, "alike": shares.get(number)}
+                yield {**named, "x": x, "y": y, "knn_precision": shares.get(number)}
+
+
+def joint_rows(
+    points: Sequence[Mapping[str, Any]], embeddings: Embeddings, perplexity: float, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table embeddings_joint: none if there is no audio."""
+    for prefix in embeddings["image"] if "audio" in embeddings else ():
+        both = np.concatenate([embeddings[modality][prefix] for modality in ("image", "audio")])
+        positions = project(both, min(perplexity, (len(both) - 1) / CROWDED), seed).tolist()
+        named = [(modality, point) for modality in ("image", "audio") for point in points]
+        for (modality, point), (x, y) in zip(named, positions, strict=True):
+            moment = {name: point[name] for name in ("clip_id", "moment")}
+            yield {"network": NETWORKS[prefix], "modality": modality, **moment, "x": x, "y": y}
+
+
+def measure_mixing(points: Sequence[Mapping[str, Any]], embeddings: Embeddings, seed: int) -> dict[str, float]:
+    """`modality_mixing` of each network; empty without audio, or if all points are of one video."""
+    groups = np.tile(np.unique([point["group"] for point in points], return_inverse=True)[1], 2)
+    database = groups[:, None] != groups  # (images and audio, images and audio)
+    if "audio" not in embeddings or not database.any():
+        return {}
+    order = np.random.default_rng(seed).permutation(len(groups))  # ties in distance are ranked in this order
+    is_audio = (np.arange(len(groups)) >= len(points))[order]
+    database = database[np.ix_(order, order)]
+    nearest = min(NEIGHBORS, int(database.sum(1).min()))
+    metrics = {}
+    for prefix in embeddings["image"]:
+        both = np.concatenate([embeddings[modality][prefix] for modality in ("image", "audio")])[order]
+        ranked = rank(both, both, database, nearest)
+        other = is_audio[ranked] != is_audio[:, None]  # (images and audio, nearest)
+        metrics[f"{prefix}modality_mixing"] = 2 * float(other.mean())
+    return metrics
 
 
 def project(embeddings: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
@@ -207,5 +261,13 @@ EXHIBIT = Exhibit(
     params=Params,
     make=make,
     tables=TABLES,
-    metrics=("points", "knn_precision_image", "knn_precision_audio", "chance", "annotated", "nearest"),
+    metrics=(
+        "points",
+        "knn_precision_image",
+        "knn_precision_audio",
+        "modality_mixing",
+        "chance",
+        "annotated",
+        "nearest",
+    ),
 )

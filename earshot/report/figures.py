@@ -234,15 +234,25 @@ def class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], titl
     return figure
 
 
-def scatter(x: Sequence[float], y: Sequence[float], marks: Sequence[int], names: Sequence[str]) -> Figure:
-    """Points by annotation; the last name stands for all other annotations."""
+def scatter(
+    x: Sequence[float],
+    y: Sequence[float],
+    marks: Sequence[int],
+    names: Sequence[str],
+    crossed: Sequence[bool] | None = None,
+) -> Figure:
+    """Points by annotation; the last name stands for all other annotations. Those `crossed` are drawn as ×."""
     figure = Figure(figsize=(4.6, 4.6 + 0.18 * len(names) / 3), layout="constrained")
     axes = figure.subplots()
     across, up, of = np.asarray(x), np.asarray(y), np.asarray(marks)
     many = len(across) > POINTS_AS_SHAPES
+    crosses = np.zeros(len(across), bool) if crossed is None else np.asarray(crossed)
     for number, name in enumerate(names):
-        selected = of == number
+        selected = (of == number) & ~crosses
         color, marker = point_look(number, len(names))
+        if crosses.any():
+            both = (of == number) & crosses
+            axes.scatter(across[both], up[both], s=14, c=color, marker="x", linewidths=0.8, rasterized=many)
         axes.scatter(
             across[selected],
             up[selected],

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from earshot.world.drawing import (
+    Mask,
     Place,
     Sketch,
     brightness_at,
@@ -159,9 +160,11 @@ SILENT_OBJECTS = (
 )
 
 
-def draw_silent_object(image: Image.Image, rng: Rng, place: Place, gap: float) -> tuple[float, float, float, float]:
+def draw_silent_object(
+    image: Image.Image, rng: Rng, place: Place, gap: float, mask: Mask | None = None
+) -> tuple[float, float, float, float]:
     """Draw a silent object whose brightness differs from its background by at least `gap`; return its box."""
-    pen = Sketch(image, place, colors_apart(rng, brightness_at(image, place), gap))
+    pen = Sketch(image, place, colors_apart(rng, brightness_at(image, place), gap), mask)
     SILENT_OBJECTS[rng.integers(len(SILENT_OBJECTS))](pen, rng)
     return pen.box()
 

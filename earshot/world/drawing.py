@@ -79,11 +79,21 @@ def brightness_at(image: Image.Image, place: Place) -> float:
     return brightness_of(np.asarray(patch)[0, 0])
 
 
+@dataclass(frozen=True)
+class Mask:
+    """Where an object is drawn a second time, filled with `value` alone: an image of mode L as large as the first."""
+
+    image: Image.Image
+    value: int
+
+
 class Sketch:
     """A pen for one object: draws in the object's coordinates and records the extent of the drawing, in pixels."""
 
-    def __init__(self, image: Image.Image, place: Place, colors: Colors):
+    def __init__(self, image: Image.Image, place: Place, colors: Colors, mask: Mask | None = None):
         self.pen = ImageDraw.Draw(image)
+        self.mask_pen = ImageDraw.Draw(mask.image) if mask else None
+        self.value = mask.value if mask else 0
         self.size = image.size
         self.place = place
         self.body, self.detail, self.edge = colors.body, colors.detail, colors.edge
@@ -98,23 +108,30 @@ class Sketch:
 
     def polygon(self, points: ArrayLike, fill: Color) -> None:
         """Fill an outline, (points, 2)."""
-        self.pen.polygon(self._placed(points).ravel().tolist(), fill=fill)
+        self._fill(self._placed(points).ravel().tolist(), fill)
 
     def polygons(self, outlines: np.ndarray, fills: list[Color]) -> None:
         """Fill outlines with equal numbers of points, (outlines, points, 2), each with its color."""
         placed = self._placed(outlines).reshape(len(outlines), -1).tolist()
         for outline, fill in zip(placed, fills, strict=True):
-            self.pen.polygon(outline, fill=fill)
+            self._fill(outline, fill)
 
     def lines(self, strokes: np.ndarray, fill: Color, thickness: float) -> None:
         """Draw strokes with equal numbers of points, (strokes, points, 2); thickness in object units."""
         width = max(2, round(thickness * self.place.scale))
         for stroke in self._placed(strokes).reshape(len(strokes), -1).tolist():
             self.pen.line(stroke, fill=fill, width=width)
+            if self.mask_pen:
+                self.mask_pen.line(stroke, fill=self.value, width=width)
 
     def ellipse(self, x: float, y: float, across: float, down: float, fill: Color, tilt: float = 0.0) -> None:
         """Fill an ellipse given by its center and half axes, tilted by an angle in radians."""
         self.polygon(oval(x, y, across, down, tilt), fill)
+
+    def _fill(self, outline: list[float], fill: Color) -> None:
+        self.pen.polygon(outline, fill=fill)
+        if self.mask_pen:
+            self.mask_pen.polygon(outline, fill=self.value)
 
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of the drawing, in pixels, beyond the image's borders if it is truncated."""

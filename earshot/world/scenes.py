@@ -8,7 +8,7 @@ from PIL import Image
 
 from earshot.world.appearance import draw
 from earshot.world.background import backdrop, draw_silent_object, light, place_anywhere
-from earshot.world.drawing import Colors, Place, Sketch, brightness_at, colors_apart
+from earshot.world.drawing import Colors, Mask, Place, Sketch, brightness_at, colors_apart
 from earshot.world.recording import record
 from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS, Cause, draw_cause, generator
@@ -19,6 +19,8 @@ OCCLUDED = 0.45  # share of images with silent objects in front of the sources
 CONTRAST = 0.28  # least difference in brightness between a source and its background, darker or lighter
 REDRAW_SECONDS = 1.0  # a clip's image is drawn again this often, and repeated in between
 FINE = 2  # images are drawn this many times larger, then reduced, which smooths the edges
+MASK_CLASSES = {kind: number for number, kind in enumerate(sorted(KINDS), 1)}  # of a mask's px; 0 is the background
+VOID = 255  # of a mask's px that an outline divides, as in VOC
 WIDE_KINDS = ("surf", "rain", "grass", "crowd", "fire")  # these fill a region; the others are objects
 
 
@@ -109,6 +111,14 @@ def visible_object(
     return VisibleObject(kind, (left, top, right, bottom), bool(visible < 0.98), bool(difficult))
 
 
+def reduced(mask: np.ndarray) -> np.ndarray:
+    """A mask made FINE times smaller: the class of px that have one, and VOID for those that an outline divides."""
+    height, width = (side // FINE for side in mask.shape)
+    cells = mask.reshape(height, FINE, width, FINE)
+    lowest = cells.min((1, 3))
+    return np.where(lowest == cells.max((1, 3)), lowest, np.uint8(VOID))
+
+
 class View:
     """The contents of an image: backdrop and silent objects, drawn once; sources and occluders, drawn at any time."""
 
@@ -134,27 +144,35 @@ class View:
 
     def at(self, time: float) -> tuple[np.ndarray, list[VisibleObject]]:
         """The image at a time in seconds, uint8 (height, width, 3), and the objects in it."""
-        image = self.image.copy()
+        image, objects, _ = self.with_mask_at(time)
+        return image, objects
+
+    def with_mask_at(self, time: float) -> tuple[np.ndarray, list[VisibleObject], np.ndarray]:
+        """As `at`, and the class of each px, uint8 (height, width): 0, a number of MASK_CLASSES, or VOID."""
+        image, mask = self.image.copy(), Image.new("L", self.image.size)
         pairs = zip(self.visible, self.colors, strict=True)
-        boxes = [self._draw(image, each, colors, time) for each, colors in pairs]
+        boxes = [self._draw(image, mask, each, colors, time) for each, colors in pairs]
         rng = self._generator("front")
-        front = [np.array(draw_silent_object(image, rng, place, 0.15)) / FINE for place in self.occluders]
+        front = [
+            np.array(draw_silent_object(image, rng, place, 0.15, Mask(mask, 0))) / FINE for place in self.occluders
+        ]
         objects = []
         for number, each in enumerate(self.visible):
             later = zip(boxes[number + 1 :], self.visible[number + 1 :], strict=True)
             covering = front + [box for box, other in later if other.cause.kind != "rain"]  # rain is transparent
             objects.append(visible_object(each.cause.kind, boxes[number], covering, self.width, self.height))
         grain = self._generator("grain", int(time * 1000))
-        return light(self._generator("light"), image.reduce(FINE), grain), [each for each in objects if each]
+        lit = light(self._generator("light"), image.reduce(FINE), grain)
+        return lit, [each for each in objects if each], reduced(np.asarray(mask))
 
     def _generator(self, layer: str, *numbers: int) -> np.random.Generator:
         seed, purpose, number = self.key
         return generator(seed, f"{purpose} {layer}", number, *numbers)
 
-    def _draw(self, image: Image.Image, each: Visible, colors: Colors, time: float) -> np.ndarray:
+    def _draw(self, image: Image.Image, mask: Image.Image, each: Visible, colors: Colors, time: float) -> np.ndarray:
         (x, y), (right, down) = (each.place.x, each.place.y), each.drift
         place = replace(each.place, x=x + right * time, y=y + down * time)
-        pen = Sketch(image, place, colors)
+        pen = Sketch(image, place, colors, Mask(mask, MASK_CLASSES[each.cause.kind]))
         draw(pen, each.cause, time)
         return np.array(pen.box()) / FINE
 
@@ -206,15 +224,16 @@ def render_clip(seed: int, clip_number: int, *, image_size: int, seconds: float,
 
 def render_image(
     seed: int, purpose: str, number: int, *, image_size: int, kinds: tuple[str, ...]
-) -> tuple[np.ndarray, list[VisibleObject]]:
-    """Render one annotated image with a cause of each given kind: uint8 (height, width, 3) and its objects.
+) -> tuple[np.ndarray, list[VisibleObject], np.ndarray]:
+    """Render one annotated image with a cause of each given kind.
 
-    `purpose` names the dataset of the image: images of different datasets share no instance.
+    Returns the image, uint8 (height, width, 3), its objects, and its mask as `View.with_mask_at` returns it. `purpose`
+    names the dataset of the image: images of different datasets share no instance.
     """
     rng = generator(seed, purpose, number)
     causes = [draw_cause(rng, kind) for kind in kinds]
     ratio = float(rng.choice([4 / 3, 4 / 3, 1.0, 3 / 4]))
-    return View(seed, purpose, number, causes, sides(image_size, ratio)).at(float(rng.uniform(0, 8)))
+    return View(seed, purpose, number, causes, sides(image_size, ratio)).with_mask_at(float(rng.uniform(0, 8)))
 
 
 def render_sound(seed: int, kind: str, *, source: int, take: int, seconds: float) -> np.ndarray:

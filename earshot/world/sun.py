@@ -29,7 +29,7 @@ def render_sun(folder: Path, seed: int, numbers: Iterable[int], *, image_size: i
     for number in numbers:
         which, category = divmod(number, len(CATEGORIES))
         kind = CATEGORIES[category].rsplit("/", 1)[1]
-        image, _ = render_image(seed, "sun", number, image_size=image_size, kinds=(kind,))
+        image, *_ = render_image(seed, "sun", number, image_size=image_size, kinds=(kind,))
         write_image(folder / "SUN397" / CATEGORIES[category][1:] / image_name(which), image)
 
 

@@ -1,16 +1,21 @@
-"""A small benchmark in the layout of PASCAL VOC2007: images with several objects, boxes, flags, image sets."""
+"""A small benchmark in the layout of PASCAL VOC2007: images with several objects, boxes, flags, masks, image sets."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from PIL import Image
 
 from earshot.core.files import write_atomically
 from earshot.world.media import write_image
 from earshot.world.scenes import VisibleObject, render_image
 from earshot.world.sources import KINDS, generator
 
+# The colors of VOC's masks: bit 7 - k of red, green and blue is bit 3k, 3k + 1 and 3k + 2 of the class.
+PALETTE = np.array(
+    [[sum((n >> 3 * k + c & 1) << 7 - k for k in range(8)) for c in range(3)] for n in range(256)], np.uint8
+)
 OBJECTS = (0.3, 0.4, 0.3)  # shares of images with one, two and three sources
 
 
@@ -20,14 +25,23 @@ def devkit(folder: Path) -> Path:
 
 
 def render_voc(folder: Path, seed: int, numbers: Iterable[int], *, image_size: int) -> None:
-    """Render the images with these numbers and their annotations."""
+    """Render the images with these numbers, their annotations and their masks."""
     for number in numbers:
         rng = generator(seed, "voc kinds", number)
         kinds = tuple(rng.choice(KINDS, size=1 + rng.choice(3, p=OBJECTS)).tolist())
-        image, objects = render_image(seed, "voc", number, image_size=image_size, kinds=kinds)
+        image, objects, mask = render_image(seed, "voc", number, image_size=image_size, kinds=kinds)
         write_image(devkit(folder) / "JPEGImages" / f"{number:06d}.jpg", image)
         with write_atomically(devkit(folder) / "Annotations" / f"{number:06d}.xml") as temporary:
             temporary.write_text(annotation(number, image, objects), encoding="utf-8")
+        write_mask(devkit(folder) / "SegmentationClass" / f"{number:06d}.png", mask)
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write the classes of px, uint8 (height, width), as a PNG with a palette, in which VOC keeps them."""
+    image = Image.fromarray(mask, "L")
+    image.putpalette(PALETTE.tobytes())
+    with write_atomically(path) as temporary:
+        image.save(temporary, "PNG")
 
 
 def annotation(number: int, image: np.ndarray, objects: list[VisibleObject]) -> str:
@@ -52,13 +66,14 @@ def _add(parent: ElementTree.Element, **fields: object) -> None:
 
 
 def write_image_sets(folder: Path, *, train: int, val: int, test: int) -> None:
-    """Write ImageSets/Main: the images in order are train, val, test; trainval is the first two."""
+    """Write ImageSets/Main and Segmentation: the images in order are train, val, test; trainval is the first two."""
     numbers = range(1, train + val + test + 1)
     present = {number: _labels(devkit(folder) / "Annotations" / f"{number:06d}.xml") for number in numbers}
     sets = {"train": numbers[:train], "val": numbers[train : train + val], "trainval": numbers[: train + val],
             "test": numbers[train + val :]}  # fmt: skip
     for name, members in sets.items():
-        _write_lines(folder, name, [f"{number:06d}" for number in members])
+        for task in ("Main", "Segmentation"):
+            _write_lines(folder, name, [f"{number:06d}" for number in members], task)
         for kind in KINDS:
             lines = [f"{number:06d} {present[number].get(kind, -1):2d}" for number in members]
             _write_lines(folder, f"{kind}_{name}", lines)
@@ -73,6 +88,6 @@ def _labels(path: Path) -> dict[str, int]:
     return labels
 
 
-def _write_lines(folder: Path, name: str, lines: list[str]) -> None:
-    with write_atomically(devkit(folder) / "ImageSets" / "Main" / f"{name}.txt") as temporary:
+def _write_lines(folder: Path, name: str, lines: list[str], task: str = "Main") -> None:
+    with write_atomically(devkit(folder) / "ImageSets" / task / f"{name}.txt") as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

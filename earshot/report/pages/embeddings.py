@@ -8,8 +8,8 @@ import numpy as np
 
 from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import MOST_ANNOTATIONS, network_name, network_rank, point_look, scatter
-from earshot.report.site import Numbers, Site, share
-from earshot.report.sources import Source
+from earshot.report.site import Chart, Numbers, Site, share
+from earshot.report.sources import Exhibit, Source
 
 OTHERS, NO_ANNOTATION = "others", "no annotation"
 COLUMNS = ["network", "modality", "clip_id", "moment", "x", "y", "knn_precision"]
@@ -41,6 +41,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     knn_precision = {key: np.array(shares[key], float) for key in keys}  # NaN for a point without annotation
     view = {
         "maps": [_map(site, key, points[key], names, knn_precision[key], prefix) for key in keys],
+        "joint": _joint_maps(site, exhibit, moments, names, prefix),
         "data": _data(keys, points, moments, names, prefix),
         "legend": [{"name": name, "index": number} for number, name in enumerate(names)],
         "table": _table(keys, points, names, knn_precision),
@@ -74,6 +75,32 @@ def _map(
         f"{share(mean)} of the nearest neighbors share an annotation",
     )
     return {"id": f"{prefix}{modality}-{_rank(network)}", "chart": chart, "knn_precision": mean, "points": len(points)}
+
+
+def _joint_maps(
+    site: Site, exhibit: Exhibit, moments: Mapping[tuple[str, int], Mapping[str, Any]], names: list[str], prefix: str
+) -> list[Chart]:
+    """One map of images and audio together for each network that embeds both."""
+    rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in exhibit.rows("embeddings_joint"):
+        rows[row["network"]].append(row)
+    return [
+        _joint_map(site, network, rows[network], moments, names, prefix) for network in sorted(rows, key=network_rank)
+    ]
+
+
+def _joint_map(
+    site: Site, network: str, rows: Sequence[Mapping[str, Any]], moments: Mapping, names: list[str], prefix: str
+) -> Chart:
+    index = {name: number for number, name in enumerate(names[:-1])}
+    marks = [index.get(moments[row["clip_id"], row["moment"]]["annotation"], len(names) - 1) for row in rows]
+    crossed = [row["modality"] == "audio" for row in rows]
+    return site.chart(
+        f"embeddings-{prefix}joint-{_rank(network)}",
+        lambda: scatter([row["x"] for row in rows], [row["y"] for row in rows], marks, names, crossed),
+        f"Images and audio (×) in one map, {network_name(network)}",
+        f"Map of {len(rows)} points, images and audio together",
+    )
 
 
 def _rank(network: str) -> str:
