@@ -71,7 +71,8 @@ def evaluate(context: Context[Params]) -> Result:
     summary = [_summary(metrics, f"ndcg{k}", query, entry) for query, entry in DIRECTIONS]
     summary.append(f"in random order {metrics[f'random_order_ndcg{k}']:.3f}")
     protocol = f"retrieval among {len(drawn):,} clips, nDCG@{k}, gain max({constant} - d, 0)"
-    return Result(metrics, class_rows(annotations, scores), protocol, ", ".join(summary), moments.clips)
+    rows = class_rows(annotations, scores)
+    return Result(metrics, rows, protocol, ", ".join(summary), moments.clips, item_scores=scores)
 
 
 def ndcg(gains: np.ndarray, database: np.ndarray, ranked: np.ndarray) -> np.ndarray:
