@@ -64,7 +64,7 @@ def margins(root: Path) -> str:
         items = read_item_scores(folder) if (folder / ITEMS_FILE).exists() else {}
         scores = grid(display, read_metrics(root, name)) if items else None
         for key, title in scores.columns.items() if scores else ():
-            for control, prefix in (display.controls | display.alike).items():
+            for control, prefix in {**display.controls, **display.alike}.items():
                 other = items.get(prefix + key)
                 if key in items and other is not None:
                     heading = f"{display.title}, {title}"
