@@ -14,8 +14,6 @@ prints means and deviations over the seeds, and reports the result for every cla
 
 import argparse
 import csv
-import math
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -23,6 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
 from experiments.worlds import REPOSITORY, link, mean_and_std, render, stage, write_params
 
@@ -155,17 +156,15 @@ def report(lines: list[dict[str, Any]]) -> None:
         one, other = by_network.get((upper, networks[of_upper]), {}), by_network.get((lower, networks[of_lower]), {})
         seeds = sorted(one.keys() & other.keys())
         if seeds:
-            margins = [one[seed][f"{benchmark} {key}"] - other[seed][f"{benchmark} {key}"] for seed in seeds]
-            print(f"{title}: {verdict(margins)}")
+            both = ([each[seed][f"{benchmark} {key}"] for seed in seeds] for each in (one, other))
+            print(f"{title}: {verdict(*both)}")
 
 
-def verdict(margins: Sequence[float]) -> str:
-    """The number of seeds that confirm a claim, the margin, and the margin in standard errors of the mean."""
-    text = f"in {sum(margin > 0 for margin in margins)} of {len(margins)} seeds, by {mean_and_std(margins)}"
-    if len(margins) < 2 or not statistics.stdev(margins):
-        return text
-    errors = statistics.mean(margins) / (statistics.stdev(margins) / math.sqrt(len(margins)))
-    return f"{text}, {errors:.1f} standard errors"
+def verdict(one: Sequence[float], other: Sequence[float]) -> str:
+    """The number of seeds that confirm a claim, and the margin over the seeds with a paired test."""
+    higher = sum(mine > theirs for mine, theirs in zip(one, other, strict=True))
+    text = f"in {higher} of {len(one)} seeds"
+    return f"{text}, by {margin(np.array(one), np.array(other))}" if len(one) > 1 else text
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from earshot.core.yaml_files import read_yaml
+from earshot.evaluation.significance import margin
 from earshot.labels.table import write_table
 from earshot.results.runs import read_metrics
 from earshot.scenes.annotations import read_annotations
@@ -173,9 +174,10 @@ def report(lines: list[dict]) -> None:
     for title, upper, lower in ORDERINGS:
         seeds = sorted(set(scores.get(upper, {})) & set(scores.get(lower, {})))
         for benchmark in SCORES if seeds else ():
-            margins = [scores[upper][seed][benchmark] - scores[lower][seed][benchmark] for seed in seeds]
-            higher = sum(margin > 0 for margin in margins)
-            print(f"{title}, {benchmark}: in {higher} of {len(seeds)} seeds, by {mean_and_std(margins)}")
+            one, other = ([scores[row][seed][benchmark] for seed in seeds] for row in (upper, lower))
+            higher = sum(mine > theirs for mine, theirs in zip(one, other, strict=True))
+            by = f", by {margin(np.array(one), np.array(other))}" if len(seeds) > 1 else ""
+            print(f"{title}, {benchmark}: in {higher} of {len(seeds)} seeds{by}")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; also clips_ha
         annotations which the corpus lacks has 0 clips and no scores
         data/predictions/<benchmark>/confusion.csv, each item with its class and the predicted one, for sun (on pool5),
         esc50 and dcase; empty for the others, which do not predict one class
+        data/predictions/<benchmark>/items.csv, the scores of single items, a column per metric, if it is their mean
         data/predictions/<benchmark>/benchmark.json, how the scores are displayed
 
     python -m stages.evaluate --benchmark voc
@@ -69,7 +70,7 @@ def main(run: StageContext[Params]) -> str:
         run.clips_hash = None
     run.write_metrics(name, result.metrics | {"items_hash": list_hash(result.items)})
     run.write_plot(f"{name}_classes", result.classes)
-    write_predictions(run.out(f"data/predictions/{name}"), benchmark, result.confusion)
+    write_predictions(run.out(f"data/predictions/{name}"), benchmark, result)
     run.publish(f"data/predictions/{name}")
     return f"{result.protocol}: {result.scores}"
 

@@ -3,10 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from earshot.benchmarks import voc
+from earshot.core.errors import EarshotError
 from earshot.core.registry import find_all, names
+from earshot.evaluation.benchmark import Result, read_item_scores, write_predictions
 
 BENCHMARKS = names("earshot.benchmarks")
 
@@ -19,6 +22,22 @@ def test_how_a_benchmark_is_displayed_is_described_as_json(benchmark):
     assert not of.leading or re.fullmatch(f"({of.scores})(?:_(.+))?", of.leading)
     assert all(prefix.endswith("_") for prefix in [*of.controls.values(), *of.alike.values()])
     assert set(of.own_beside) <= set(of.controls)
+
+
+def test_scores_of_items_are_written_and_read_for_a_paired_test(tmp_path):
+    scores = {"accuracy": np.array([True, False, True]), "random_accuracy": np.array([0.25, 0.5, 0.0])}
+    result = Result({}, [], "p", "s", ["a", "b", "c"], item_scores=scores)
+    write_predictions(tmp_path, voc.BENCHMARK, result)
+    read = read_item_scores(tmp_path)
+    assert {name: values.tolist() for name, values in read.items()} == {
+        "accuracy": [1, 0, 1],
+        "random_accuracy": [0.25, 0.5, 0],
+    }
+    write_predictions(tmp_path, voc.BENCHMARK, Result({}, [], "p", "s", []))
+    assert read_item_scores(tmp_path) == {}
+    (tmp_path / "items.csv").write_text("accuracy\nhigh\n")
+    with pytest.raises(EarshotError, match=r"items.csv: cannot be read .*run the stage evaluate again"):
+        read_item_scores(tmp_path)
 
 
 def test_voc_is_displayed_as_the_papers_have_it():

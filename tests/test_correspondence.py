@@ -84,7 +84,10 @@ def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
     result = evaluate(context(world, tmp_path))
     assert result.metrics["pairs"] == 2 * sum(split_of(f"group_{number}") == "test" for number in range(240))
     assert result.metrics["accuracy"] == result.metrics["random_accuracy"]
-    assert 0.2 < result.metrics["accuracy"] < 0.8
+    assert 0.2 < (accuracy := result.metrics["accuracy"]) < 0.8
+    error = (accuracy * (1 - accuracy) / (result.metrics["pairs"] - 1)) ** 0.5
+    assert result.metrics["accuracy_error"] == pytest.approx(error)
+    assert result.item_scores["accuracy"].mean() == accuracy and f"± {error:.3f}" in result.scores
     assert 2 * len(set(result.items)) == result.metrics["pairs"]
     assert result.metrics == evaluate(context(world, tmp_path)).metrics
 

@@ -23,7 +23,15 @@ from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.evaluation.benchmark import Context
 from earshot.evaluation.image_files import read_image
-from earshot.evaluation.images.fast_rcnn import FastRcnn, draw_rois, moved, offsets_between, scaled
+from earshot.evaluation.images.fast_rcnn import (
+    FastRcnn,
+    detect,
+    draw_rois,
+    moved,
+    offsets_between,
+    scaled,
+    select,
+)
 from earshot.evaluation.images.proposals import clean_boxes, from_files, search_proposals, selective_search
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.metrics import Detections, GroundTruth, detection_precision, match_detections, overlap
@@ -118,7 +126,8 @@ def encoders(tmp_path_factory) -> Path:
 
 
 def params_of(**changes: object):
-    few = {"steps": 4, "rois_per_step": 16, "proposals_kept": 60, "shorter_side": 72, "longer_side": 96} | changes
+    few = {"steps": 4, "rois_per_step": 16, "proposals_kept": 60, "shorter_side": 72, "longer_side": 96}
+    few |= {"train_scales": "[64, 72]", "train_longer_side": 96} | changes
     overrides = [f"evaluate.detection.{k}={v}" for k, v in few.items()]
     return load_params(schema_of("detection"), WITH_DETECTION, overrides)
 
@@ -193,6 +202,80 @@ def test_precision_of_detections_over_images_worked_by_hand():
     for order in ([0, 1, 2, 3], [3, 0, 2, 1]):
         mixed = detection_precision([level[n] for n in order], [truths[n] for n in order])
         assert mixed == pytest.approx(7 / 11 * 2 / 4)
+
+
+def test_area_counts_every_recall_where_eleven_points_skip_some():
+    """Worked out by the two rules of py-faster-rcnn's voc_eval.py."""
+    truths = [annotated_at(HERE, THERE)]
+    actual = [Detections(boxes_of((30, 0, 40, 10), HERE, (70, 0, 80, 10), THERE), np.array([0.9, 0.8, 0.7, 0.6]))]
+    # Precision 0, 1/2, 1/3, 1/2 at recall 0, 1/2, 1/2, 1; the highest from there on is 1/2 throughout.
+    assert detection_precision(actual, truths, "area") == pytest.approx(1 / 2)
+    first = [Detections(actual[0].boxes[1:2], np.array([0.8]))]
+    assert detection_precision(first, truths) == pytest.approx(6 / 11)  # the levels 0 to .5
+    assert detection_precision(first, truths, "area") == pytest.approx(1 / 2)
+
+
+def of_release(images: list[Detections]) -> list[list[int]]:
+    """What rbgirshick/fast-rcnn, lib/fast_rcnn/test.py, keeps of a class before suppression: rows of each image.
+
+    Image by image, with a threshold that follows a heap of the best 40 x images scores, and a last pass.
+    """
+    heap, threshold, kept = [], -np.inf, []
+    for image in images:
+        rows = [row for row in np.argsort(-image.scores, kind="stable") if image.scores[row] > threshold][:100]
+        heap = sorted([*heap, *image.scores[rows]], reverse=True)
+        if len(heap) > 40 * len(images):
+            heap = heap[: 40 * len(images)]
+            threshold = heap[-1]
+        kept.append(rows)
+    return [[row for row in rows if image.scores[row] > threshold] for rows, image in zip(kept, images, strict=True)]
+
+
+@pytest.mark.parametrize("sizes", [(100, 7, 60), (100, 100, 100), (30, 20, 40), (40, 40, 40)])
+def test_detections_are_selected_as_in_the_release(sizes):
+    rng = np.random.default_rng(sum(sizes))
+    images = []
+    for size in sizes:  # boxes far apart, so that none suppresses another
+        lefts = 20.0 * np.arange(size)
+        boxes = np.column_stack([lefts, np.zeros(size), lefts + 10, np.full(size, 10.0)])
+        images.append(Detections(boxes, -np.sort(-rng.random(size).round(2))))
+    for actual, image, expected in zip(select(images), images, of_release(images), strict=True):
+        assert sorted(actual.boxes[:, 0]) == sorted(image.boxes[expected, 0])
+    most = 40 * len(sizes)
+    assert sum(len(each.scores) for each in select(images)) <= max(most, 0)
+
+
+def test_a_box_that_overlaps_a_better_one_by_more_than_three_tenths_goes():
+    boxes = boxes_of(HERE, NEARLY, (0, 0, 10, 3), THERE)  # overlaps with HERE: .8 and exactly .3
+    (kept,) = select([Detections(boxes, np.array([0.9, 0.8, 0.7, 1e-9]))])
+    assert kept.scores.tolist() == [0.9, 0.7, 1e-9]  # no score is too small
+
+
+def test_a_class_has_the_hundred_best_regions_of_an_image():
+    class Seen(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images, rois):
+            scores = torch.stack([torch.zeros(150), torch.arange(150) / 50, -torch.arange(150) / 50], dim=1)
+            return scores, torch.zeros(150, 2, 4)
+
+    lefts = torch.arange(150.0)
+    proposals = torch.stack([lefts, lefts * 0, lefts + 10, lefts * 0 + 10], dim=1)
+    objects = Objects(200, 100, boxes_of(), np.empty(0, int), np.empty(0, bool), np.empty(0, bool))
+    candidates = detect(Seen(), torch.zeros(3, 100, 200, dtype=torch.uint8), proposals, objects)
+    assert candidates["boxes"][0, :, 0].tolist() == list(range(149, 49, -1))
+    assert candidates["boxes"][1, :, 0].tolist() == list(range(100))
+    assert (np.diff(candidates["scores"], axis=1) <= 0).all()
+
+
+def test_training_images_have_every_scale_and_a_test_image_one(make_context):
+    work = detection.prepare(make_context(train_scales="[64, 72]", train_longer_side=200, steps=12))
+    detector = FastRcnn(detection.load_convolutional(work.context.encoder, "encoder"), 2, 0)
+    task = detection.DetectionTask(detector, work)
+    sides = {min(image.shape[1:]) for images, *_ in task.batches(range(12)) for image in images}
+    assert sides == {64, 72}
 
 
 def test_a_class_without_detections_scores_nothing_and_one_without_objects_is_refused():
@@ -396,9 +479,10 @@ def test_all_but_batch_norm_and_the_old_output_layer_trains(make_context):
 def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(make_context, monkeypatch):
     result = evaluate(make_context("whole"))
     metrics = result.metrics
-    assert set(metrics) == {"map", "wrong_sound_map", "random_map", "chance", "proposals_recall", "steps"}
+    scores = {f"{p}map{rule}" for p in ("", "wrong_sound_", "random_", "proposals_") for rule in ("", "_area")}
+    assert set(metrics) == scores | {"proposals_recall", "steps"}
     assert metrics["map"] == metrics["wrong_sound_map"]
-    assert 0 < metrics["chance"] < 0.2
+    assert 0 < metrics["proposals_map_area"] < metrics["proposals_map"] < 0.2
     assert metrics["proposals_recall"] > 0.9
     assert [(row["class"], row["objects"]) for row in result.classes] == [("cow", 5), ("dog", 4)]
     assert np.mean([row["ap"] for row in result.classes]) == pytest.approx(metrics["map"])
@@ -447,6 +531,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
         "rois_per_step": 256,
         "proposals_kept": 300,
         "longer_side": 512,
+        "train_longer_side": 512,
         "learning_rate": 0.01,
         "lr_steps": 1,
     }
@@ -457,13 +542,13 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     work = Detection(context, classes, images, images, proposals, ["encoder"])
     detection.trained_detector(work, "encoder")
     detection.detect_shard(0, work)
-    precisions, _ = detection.score({"map": detection.read_detections(work, "encoder")}, work)
+    precisions, _ = detection.score({"": detection.read_detections(work, "encoder")}, work)
     return float(np.mean(precisions["map"]))
 
 
 def test_a_detector_overfits_four_images(whole, tmp_path):
     files = sorted((whole / YEAR / "JPEGImages").glob("*.jpg"))[:4]
-    assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=120, shorter_side=160) > 0.9
+    assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=120, shorter_side=160, train_scales="[160]") > 0.9
 
 
 @pytest.mark.slow
@@ -471,12 +556,12 @@ def test_a_detector_overfits_eight_rendered_images(tmp_path):
     render_voc(tmp_path, 0, range(1, 9), image_size=128)
     files = sorted((tmp_path / YEAR / "JPEGImages").glob("*.jpg"))
     there = {kind for file in files for kind in KINDS if len(read_objects(annotation_of(file), [kind]).boxes)}
-    assert overfit(files, sorted(there), tmp_path, 0.25, steps=200, shorter_side=256) > 0.9
+    assert overfit(files, sorted(there), tmp_path, 0.25, steps=200, shorter_side=256, train_scales="[256]") > 0.9
 
 
 @pytest.mark.slow
 def test_twenty_steps_on_real_photographs(real_data, encoders, tmp_path):
-    sizes = {"shorter_side": 128, "longer_side": 256}
+    sizes = {"shorter_side": 128, "longer_side": 256, "train_scales": "[128]", "train_longer_side": 256}
     params = params_of(steps=20, proposals_kept=200, rois=64, **sizes).evaluate.detection
     result = evaluate(Context(real_data / "voc2007", encoders, params, 0, tmp_path))
     assert len(result.classes) == 20
@@ -492,14 +577,16 @@ def run_stage(root: Path, data_dir: Path, encoder: Path, **changes: object) -> N
 
 
 def test_the_stage_writes_scores_and_a_row_a_class(tmp_path, whole, encoders, capsys):
-    few = {"steps": 2, "rois_per_step": 8, "proposals_kept": 20, "shorter_side": 72}
+    few = {"steps": 2, "rois_per_step": 8, "proposals_kept": 20, "shorter_side": 72, "train_scales": "[72]"}
     run_stage(tmp_path / "root", whole, encoders, **few)
     metrics = json.loads((tmp_path / "root/metrics/detection.json").read_text())
     assert metrics["steps"] == 2
     with (tmp_path / "root/metrics/detection_classes.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert set(rows[0]) == {"class", "objects", "ap", "wrong_sound_ap", "random_ap", "chance"}
-    assert "VOC2007 Fast R-CNN, 11-point mAP after 2 steps: map " in capsys.readouterr().out
+    assert set(rows[0]) == {"class", "objects"} | {
+        f"{prefix}ap{rule}" for prefix in ("", "wrong_sound_", "random_", "proposals_") for rule in ("", "_area")
+    }
+    assert "VOC2007 Fast R-CNN, 11-point mAP and area after 2 steps: map " in capsys.readouterr().out
 
 
 SPOILED = [
@@ -523,7 +610,7 @@ def test_images_of_which_a_network_leaves_nothing_are_refused():
     network = build_network("alexnet", classes=5, width=0.1, image_size=SIDE, dropout=0)
     network.convolutions.append(torch.nn.Conv2d(26, 26, 5))
     detection.check_size(network, 128)
-    with pytest.raises(EarshotError, match="shorter_side is 64 px, too small for the network's convolutions"):
+    with pytest.raises(EarshotError, match="shorter_side and train_scales is 64 px, too small"):
         detection.check_size(network, 64)
 
 

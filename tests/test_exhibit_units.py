@@ -207,8 +207,10 @@ def test_counts_sweep_and_classes_are_those_of_the_units(run_exhibit, world):
     assert {row["class"]: row["units"] for row in rows_of(world, "unit_classes", "random")} == {"fire": 0, "night": 0}
 
 
-def test_what_makes_sound_is_what_is_said_of_clips_or_what_is_listed(run_exhibit, world):
-    assert run_exhibit().metrics["audible_share"] == 1 and rows_of(world)[RED]["audible"]
+def test_what_makes_sound_is_what_is_listed(run_exhibit, world):
+    metrics = run_exhibit(audible_classes=("Fire",)).metrics
+    assert metrics["audible_share"] == 1 and rows_of(world)[RED]["audible"]
+    assert not [name for name in run_exhibit().metrics if "audible" in name]  # nothing is said of any class
     metrics = run_exhibit(audible_classes=("rain",)).metrics
     assert (metrics["audible"], metrics["audible_share"], metrics["boxed_audible"]) == (0, 0, 0)
     assert not rows_of(world)[RED]["audible"]

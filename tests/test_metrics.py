@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 
 from earshot.evaluation.metrics import accuracy, average_precision, average_precisions, mean_average_precision
 
@@ -26,6 +29,30 @@ def _precision_of(ranked: list[int]) -> float:
 )
 def test_average_precision_of_rankings_worked_by_hand(ranked, expected):
     assert _precision_of(ranked) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ranked", "points", "area", "steps"),
+    [
+        # precision 1, 1/2, 2/3, 1/2, 3/5 with recall 1/3 at 1, 2/3 at 3, 1 at 5; highest from there on 1, 2/3, 3/5
+        ([1, -1, 1, -1, 1], (4 * 1 + 3 * 2 / 3 + 4 * 3 / 5) / 11, (1 + 2 / 3 + 3 / 5) / 3, (1 + 2 / 3 + 3 / 5) / 3),
+        # precision rises 1/2, 2/3, 3/4: the rules differ
+        ([-1, 1, 1, 1], 3 / 4, 3 / 4, (1 / 2 + 2 / 3 + 3 / 4) / 3),
+    ],
+)
+def test_three_rules_of_average_precision_on_one_ranking(ranked, points, area, steps):
+    scores, labels = np.arange(len(ranked), 0, -1.0), np.array(ranked)
+    rules = {rule: average_precision(scores, labels, rule=rule) for rule in ("11-point", "area", "steps")}
+    assert rules == {"11-point": pytest.approx(points), "area": pytest.approx(area), "steps": pytest.approx(steps)}
+
+
+@given(st.lists(st.tuples(st.integers(-4, 4), st.sampled_from([1, -1, 0])), min_size=1, max_size=40))
+def test_steps_are_the_average_precision_of_scikit_learn(rows):
+    scores, labels = (np.array(column) for column in zip(*rows, strict=True))
+    if (labels == 1).any():
+        counted = labels != 0
+        expected = average_precision_score(labels[counted] == 1, scores[counted])
+        assert average_precision(scores, labels, rule="steps") == pytest.approx(expected)
 
 
 def test_difficult_images_count_neither_as_right_nor_as_wrong():

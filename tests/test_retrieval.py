@@ -33,6 +33,17 @@ def test_ndcg_by_hand():
     assert exponential == pytest.approx((1 + 7 / LOG(3)) / (7 + 3 / LOG(3)))
 
 
+def test_both_gains_on_the_example_of_kims_code():
+    """Relevances 3 2 3 0 1 2 in the order of their ranks, worked by hand with each gain."""
+    gains, ranked = np.array([[3.0, 2, 3, 0, 1, 2]]), np.arange(6)[None]
+    linear = 3 + 2 / LOG(3) + 3 / 2 + 0 + 1 / LOG(6) + 2 / LOG(7)
+    ideal = 3 + 3 / LOG(3) + 2 / 2 + 2 / LOG(5) + 1 / LOG(6)
+    assert ndcg(gains, everything(gains), ranked) == pytest.approx(linear / ideal) == pytest.approx(0.961, abs=5e-4)
+    linear = 7 + 3 / LOG(3) + 7 / 2 + 0 + 1 / LOG(6) + 3 / LOG(7)
+    ideal = 7 + 7 / LOG(3) + 3 / 2 + 3 / LOG(5) + 1 / LOG(6)
+    assert ndcg(2**gains - 1, everything(gains), ranked) == pytest.approx(linear / ideal)
+
+
 def test_what_a_query_may_not_find_is_no_part_of_its_ideal():
     gains, database = np.array([[3.0, 0, 1, 2]]), np.array([[False, True, True, True]])
     assert ndcg(gains, database, np.array([[3, 2]])) == pytest.approx(1)
@@ -129,6 +140,13 @@ def test_the_benchmark_of_five_clips_by_hand(run_benchmark):
     expected += [(4 + 2 + 0 + 4) / 4 * discount / (4 * discount), (2 + 2 + 0 + 2) / 4 * discount / (2 * discount), 0]
     assert metrics["random_order_ndcg2"] == pytest.approx(np.mean(expected))
     assert metrics["ndcg2_image_image"] == metrics["random_ndcg2_image_image"]
+    # With the query itself, which is nearest: 40 finds 40 and 42; 42 itself and 40; 60 itself and 42; 90 itself, a 4,
+    # and 60, a 2; 200 itself and 90, a 4 and nothing, which is all that is relevant.
+    assert metrics["with_query_ndcg2_image_image"] == pytest.approx(1)
+    expected = [(4 + 4 + 4 + 2 + 0) / 5 * discount / (4 * discount)] * 3
+    expected += [(2 + 2 + 2 + 4 + 0) / 5 * discount / (4 + 2 / LOG(3)), 4 / 5 * discount / 4]
+    assert metrics["random_order_with_query_ndcg2"] == pytest.approx(np.mean(expected))
+    assert metrics["with_query_exponential_ndcg2_image_image"] == pytest.approx(1)
     guitar = next(row for row in result.classes if row["class"] == "guitar")
     assert (guitar["clips"], guitar["ndcg2_image_image"]) == (1, 0)
     assert "nDCG@2" in result.protocol and "max(4 - d, 0)" in result.protocol

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import PARAMS, earshot
 
-from earshot.commands.scores import table
+from earshot.commands.scores import margins, table
 
 VOC = {"map_pool5": 0.5, "svm_c_pool5": 0.01, "random_map_pool5": 0.25, "color_histogram_map": 0.125, "chance": 0.1}
 
@@ -56,3 +56,18 @@ def test_missing_or_broken_metrics_are_one_line(tmp_path, content):
         (tmp_path / "metrics" / "voc.json").write_text(content)
     with pytest.raises(SystemExit, match=r"^earshot scores: .*metrics.*run"):
         earshot("scores", "--root", tmp_path)
+
+
+def test_margins_are_those_of_the_items(tmp_path):
+    write(tmp_path, "correspondence", {"accuracy": 0.75, "random_accuracy": 0.5, "pairs": 4, "chance": 0.5})
+    folder = tmp_path / "data/predictions/correspondence"
+    folder.mkdir(parents=True)
+    (folder / "items.csv").write_text("accuracy,random_accuracy\n1,0\n1,1\n1,1\n0,0\n")
+    (line,) = (line for line in margins(tmp_path).splitlines() if "above" in line)
+    # Differences 1 0 0 0: mean 1/4, deviation 1/2, standard error 1/4; t = 1 with 3 degrees of freedom has p = .39.
+    assert line.endswith("+0.250 ± 0.250 (n = 4, p = 0.39)") and "random weights" in line
+
+
+def test_a_run_without_scores_of_items_has_no_margins(tmp_path):
+    with pytest.raises(SystemExit, match="no scores of single items"):
+        earshot("scores", "--margins", "--root", tmp_path)

@@ -305,9 +305,15 @@ def write_correspondence(folder: Path, *changes: str, **scores: float) -> None:
     (folder / "metrics").mkdir(parents=True)
     recipes = [REPOSITORY / "recipes" / f"{name}.yaml" for name in ("kim-instruments-ave", "sample-correspond")]
     apply_recipes(recipes, PARAMS, folder / "params.yaml", changes)
-    retrieval = {f"ndcg30_{name}": 0.7 for name in ("image_audio", "audio_image", "image_image", "audio_audio")}
+    retrieval = {
+        f"with_query_ndcg30_{name}": 0.7 for name in ("image_audio", "audio_image", "image_image", "audio_audio")
+    }
     for name, values in {
-        "retrieval": retrieval | {"random_ndcg30_image_audio": 0.5, "random_order_ndcg30": 0.4},
+        "retrieval": retrieval
+        | {
+            "random_with_query_ndcg30_image_audio": 0.5,
+            "random_order_with_query_ndcg30": 0.4,
+        },
         "correspondence": {"accuracy": 0.75, "wrong_sound_accuracy": 0.5, "direct_accuracy": 0.6, "chance": 0.5}
         | scores,
         "voc": {"map_pool5": 0.3},

@@ -31,6 +31,7 @@ from earshot.core.rng import generator
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
 from earshot.evaluation.encoders import PREFIXES
+from earshot.evaluation.significance import standard_error
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import on_device
@@ -74,21 +75,29 @@ def evaluate(context: Context[Params]) -> Result:
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
     encoders = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]
     metrics: dict[str, Any] = {}
-    network = load_correspondence(context.encoder)
+    right: dict[str, np.ndarray] = {}  # which pairs are classified correctly, by metric
     for name in encoders:
         network = load_correspondence(context.encoder, name)
         scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
-        metrics[f"{PREFIXES[name]}accuracy"] = float(((scores > 0) == is_match).mean())
+        right[f"{PREFIXES[name]}accuracy"] = (scores > 0) == is_match
         metrics[f"{PREFIXES[name]}roc_auc"] = float(roc_auc_score(is_match, scores))
-    metrics |= {"chance": 0.5, "pairs": len(is_match)}
     if p.supervised_epochs:
-        metrics |= supervised(context, network.architecture, sampling)
-    names = [key.removesuffix("accuracy") for key in metrics if key.endswith("accuracy")]
-    rows = [{"network": name.strip("_") or "trained", "accuracy": metrics[f"{name}accuracy"]} for name in names]
-    summary = [f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f}" for row in rows]
+        right |= supervised(context, network.architecture, sampling)
+    for metric, values in right.items():
+        metrics |= {metric: float(values.mean()), f"{metric}_error": standard_error(values)}
+    metrics |= {"chance": 0.5, "pairs": len(is_match)}
+    names = [key.removesuffix("accuracy") for key in right]
+    rows = [
+        {"network": name.strip("_") or "trained"} | {key: metrics[name + key] for key in ("accuracy", "accuracy_error")}
+        for name in names
+    ]
+    summary = [
+        f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f} ± {row['accuracy_error']:.3f}" for row in rows
+    ]
     groups = clips_of(context.data_dir, InputSpec.by(network), sampling, split="test")
     clips = [clip_id for group in groups for clip_id in group.clip_ids()]
-    return Result(metrics, rows, PROTOCOL, f"{', '.join(summary)}; chance 0.500", clips)
+    closing = f"{', '.join(summary)} (standard errors, {len(is_match)} pairs); chance 0.500"
+    return Result(metrics, rows, PROTOCOL, closing, clips, item_scores=right)
 
 
 @torch.inference_mode()
@@ -124,8 +133,8 @@ def held_out_pairs(network: Correspondence, scenes: Path, sampling: Sampling, sp
     return prefetch(batch, range(clips.batches_per_epoch), settings().threads)
 
 
-def supervised(context: Context[Params], architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, float]:
-    """The accuracy of both supervised baselines on the test pairs."""
+def supervised(context: Context[Params], architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, np.ndarray]:
+    """Which test pairs each of the two supervised baselines classifies correctly, bool (pairs,), by metric."""
     annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
     sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
@@ -147,10 +156,10 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
     }
     for modality, tower in towers.items():
         train(context, AnnotationTask(task, tower, annotations), modality)
-    direct = direct_accuracy(network, towers, context.data_dir, sampling)
+    direct = classify_directly(network, towers, context.data_dir, sampling)
     train(context, FusionTask(task), "fusion")
     scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
-    return {"direct_accuracy": direct, "supervised_accuracy": float(((scores > 0) == is_match).mean())}
+    return {"direct_accuracy": direct, "supervised_accuracy": (scores > 0) == is_match}
 
 
 def begin(task: CorrespondenceTask) -> None:
@@ -258,14 +267,14 @@ class FusionTask:
         self.network.audio_tower.eval()
 
 
-def direct_accuracy(
+def classify_directly(
     network: Correspondence, towers: Mapping[str, nn.Module], scenes: Path, sampling: Sampling
-) -> float:
-    """The accuracy on the test pairs of the product of the two distributions of names."""
+) -> np.ndarray:
+    """Which test pairs the product of the two distributions of names classifies correctly, bool (pairs,)."""
     products, is_match = agreement(network, towers, scenes, sampling, "val")
     threshold = best_threshold(products, is_match)
     products, is_match = agreement(network, towers, scenes, sampling, "test")
-    return float(((products > threshold) == is_match).mean())
+    return (products > threshold) == is_match
 
 
 @torch.inference_mode()
@@ -301,6 +310,7 @@ BENCHMARK = Benchmark(
     title="Correspondence",
     scores="accuracy",
     leading="accuracy",
+    not_scores=("accuracy_error",),
     controls=NETWORK_CONTROLS | {"supervised direct": "direct_", "supervised pretraining": "supervised_"},
     at_a_glance=True,
 )

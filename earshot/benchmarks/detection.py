@@ -1,24 +1,31 @@
 """PASCAL VOC2007 detection with Fast R-CNN on the weights of an encoder (Owens 2016, section 4.2 and Table 2b).
 
 Convolutions and hidden layers start with the encoder's weights, and all of them train; batch norm keeps its statistics
-and gains. A step uses regions of a few images of train + val at one scale, mirrored half of the time: a quarter on
-objects, including difficult ones, the others near objects (Girshick 2015, section 2.3). The score is the 11-point mAP
-on test: a detection is correct if it overlaps an object by half or more, and difficult objects do not count. Scores
-become detections as in Fast R-CNN's release. Our changes: gradients are clipped, and box offsets are divided by
-constants instead of their deviations on the training set.
+and gains. A step uses regions of a few images of train + val, mirrored half of the time: a quarter on objects,
+including difficult ones, the others near objects (Girshick 2015, section 2.3). A training image is scaled to one of
+`train_scales`, drawn anew, and a test image to one size (Owens follows Krähenbühl 2016, who trains at five scales).
+Regions become detections as in rbgirshick/fast-rcnn (lib/fast_rcnn/test.py): the 100 best of a class in an image, at
+most 40 an image over all images, then suppression; there is no least score.
 
-Chance takes all proposals as detections of every class. No score selects anything: steps and rates are parameters, and
-all networks train on the same regions in the same order.
+The score is the mAP on test: a detection is correct if it overlaps an object by half or more, and difficult objects do
+not count. `map` has VOC2007's 11 points, as in the paper. One right detection on top makes it jump by .091, so
+`map_area` stands beside it, the area under the same curve (rbgirshick/py-faster-rcnn, lib/datasets/voc_eval.py).
+
+Our changes: gradients are clipped, biases have the rate of the weights, and box offsets are divided by constants
+instead of their deviations on the training set. The control `proposals_` takes all proposals as detections of every
+class. No score selects anything: steps and rates are parameters, and all networks train on the same regions in the
+same order.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.numpy import load_file, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
@@ -28,15 +35,23 @@ from earshot.core.files import write_atomically
 from earshot.core.params import Amount, Count, Decay, Pixels, Positive, Share
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
-from earshot.evaluation.benchmark import Benchmark, Context, Result
+from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_whole_image, require_images
-from earshot.evaluation.images.fast_rcnn import FastRcnn, detect, draw_rois, offsets_between, scaled, size_of
+from earshot.evaluation.images.fast_rcnn import (
+    FastRcnn,
+    detect,
+    draw_rois,
+    offsets_between,
+    scaled,
+    select,
+    size_of,
+)
 from earshot.evaluation.images.proposals import Proposals, from_files, search_proposals
 from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.images.voc_lists import read_dataset
-from earshot.evaluation.metrics import SAME_OBJECT, Detections, GroundTruth, detection_precision, overlap
+from earshot.evaluation.metrics import SAME_OBJECT, Detections, GroundTruth, Rule, detection_precision, overlap
 from earshot.networks.device import on_device
 from earshot.networks.files import load_convolutional
 from earshot.networks.network import Convolutional
@@ -45,7 +60,9 @@ from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from earshot.training.trainer import Plan, Trainer
 
-PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP"
+PROTOCOL = "VOC2007 Fast R-CNN, 11-point mAP and area"
+RULES: dict[str, Rule] = {"map": "11-point", "map_area": "area"}
+PROPOSALS = "proposals_"
 SHARD_IMAGES = 100  # test images of one task
 
 Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
@@ -54,12 +71,15 @@ Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
 class Params(BenchmarkParams):
     """A step uses `rois_per_step` regions of `images_per_step` images; an image has `proposals_kept` proposals.
 
-    An image is scaled until its shorter side has `shorter_side` px, or its longer side `longer_side` px.
+    A test image is scaled until its shorter side has `shorter_side` px, or its longer side `longer_side` px; a training
+    image until its shorter side has one of `train_scales`, or its longer side `train_longer_side`.
     """
 
     inputs: Literal["images"]
     proposals: Literal["selective-search", "files"]
     proposals_kept: Positive
+    train_scales: Annotated[tuple[Pixels, ...], Field(min_length=1, strict=False)]
+    train_longer_side: Pixels
     shorter_side: Pixels
     longer_side: Pixels
     steps: Positive
@@ -114,7 +134,7 @@ class Detection:
         return range(-(-len(self.test.files) // SHARD_IMAGES))
 
     def path(self, name: str, shard: int) -> Path:
-        """The file with the detections of an encoder in a shard of the test images."""
+        """The file with the candidates of an encoder in a shard of the test images."""
         return self.context.scratch / "detections" / f"{name}.{shard}.safetensors"
 
 
@@ -165,7 +185,8 @@ class DetectionTask:
         candidates = np.concatenate([objects.boxes, proposals])
         rows, classes, nearest = draw_rois(candidates, objects, max(p.rois_per_step // p.images_per_step, 1), chances)
         boxes = torch.from_numpy(np.stack([candidates[rows], objects.boxes[nearest]])).float()
-        image = scaled(read_annotated(file, objects), p.shorter_side, p.longer_side)
+        scale = p.train_scales[chances.integers(len(p.train_scales))]
+        image = scaled(read_annotated(file, objects), scale, p.train_longer_side)
         if chances.random() < 0.5:
             image = image.flip(-1)
             boxes = boxes[..., [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1])
@@ -183,8 +204,9 @@ def evaluate(context: Context[Params]) -> Result:
     map_shards(testing, tests, context.scratch / "finished" / "testing", title="detecting")
 
     proposed = [detection.proposals.of(file.stem, o.width, o.height) for file, o in detection.test.pairs()]
-    detections = {f"{PREFIXES[name]}map": read_detections(detection, name) for name in names}
-    detections["chance"] = [[Detections(boxes, np.zeros(len(boxes))) for boxes in proposed]] * len(detection.classes)
+    detections = {PREFIXES[name]: read_detections(detection, name) for name in names}
+    alike = [Detections(boxes, np.zeros(len(boxes))) for boxes in proposed]
+    detections[PROPOSALS] = [alike] * len(detection.classes)
     precisions, rows = score(detections, detection)
     metrics = {metric: float(np.mean(values)) for metric, values in precisions.items()}
     summary = ", ".join(f"{metric} {value:.3f}".replace("_", " ") for metric, value in metrics.items())
@@ -197,13 +219,17 @@ def evaluate(context: Context[Params]) -> Result:
 def score(
     detections: dict[str, list[list[Detections]]], detection: Detection
 ) -> tuple[dict[str, list[float]], list[dict[str, object]]]:
-    """The average precision of each class by each detector, and a row per class with the number of its objects."""
+    """The average precisions of each class by metric, and a row per class with the number of its objects.
+
+    `detections`: by the prefix of the metrics, then by class, an entry per test image.
+    """
     truths = [
         [objects_of_class(each, number) for each in detection.test.objects] for number in range(len(detection.classes))
     ]
     precisions = {
-        metric: [detection_precision(*both) for both in zip(by_class, truths, strict=True)]
-        for metric, by_class in detections.items()
+        f"{prefix}{metric}": [detection_precision(*both, rule) for both in zip(by_class, truths, strict=True)]
+        for prefix, by_class in detections.items()
+        for metric, rule in RULES.items()
     }
     rows = [
         {"class": name, "objects": sum(int((~each.difficult).sum()) for each in truths[number])}
@@ -219,7 +245,7 @@ def prepare(context: Context[Params]) -> Detection:
     Raises EarshotError for an incomplete data_dir, and for images too small for the network.
     """
     encoders = load_encoders(context.encoder, load_convolutional)
-    check_size(encoders[""], context.params.shorter_side)
+    check_size(encoders[""], min(context.params.shorter_side, *context.params.train_scales))
     classes, splits = read_dataset(context.data_dir)
     files = {"trainval": splits["train"][0] + splits["val"][0], "test": splits["test"][0]}
     require_images([file for part in files.values() for file in part])
@@ -265,7 +291,7 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
 
 
 def detect_shard(number: int, detection: Detection) -> dict[str, int]:
-    """Write the detections of one detector in one shard of the test images."""
+    """Write the candidates of one detector in one shard of the test images."""
     shard, index = divmod(number, len(detection.names))
     detector = trained_detector(detection, detection.names[index])
     p, tensors = detection.context.params, {}
@@ -276,7 +302,7 @@ def detect_shard(number: int, detection: Detection) -> dict[str, int]:
             tensors[f"{file.stem}.{name}"] = values
     with write_atomically(detection.path(detection.names[index], shard)) as temporary_path:
         temporary_path.write_bytes(save(tensors))
-    return {"images": len(tensors) // 3}
+    return {"images": len(tensors) // 2}
 
 
 def read_detections(detection: Detection, name: str) -> list[list[Detections]]:
@@ -284,13 +310,11 @@ def read_detections(detection: Detection, name: str) -> list[list[Detections]]:
     tensors: dict[str, np.ndarray] = {}
     for shard in detection.shards():
         tensors |= load_file(detection.path(name, shard))
-    by_class = []
-    for number in range(len(detection.classes)):
-        rows = {file.stem: tensors[f"{file.stem}.classes"] == number for file in detection.test.files}
-        by_class.append(
-            [Detections(tensors[f"{n}.boxes"][row], tensors[f"{n}.scores"][row]) for n, row in rows.items()]
-        )
-    return by_class
+    names = [file.stem for file in detection.test.files]
+    return [
+        select([Detections(tensors[f"{n}.boxes"][number], tensors[f"{n}.scores"][number]) for n in names])
+        for number in range(len(detection.classes))
+    ]
 
 
 def objects_of_class(objects: Objects, number: int) -> GroundTruth:
@@ -330,7 +354,7 @@ def check_size(network: Convolutional, side: int) -> None:
     try:
         network.convolve(network.normalize(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
     except (RuntimeError, ValueError):
-        actual = f"evaluate.detection.shorter_side is {side} px"
+        actual = f"evaluate.detection: the smallest of shorter_side and train_scales is {side} px"
         raise EarshotError(f"{actual}, too small for the network's convolutions; set it to 128, for example") from None
 
 
@@ -349,7 +373,8 @@ BENCHMARK = Benchmark(
     title="VOC2007, detection",
     scores="map",
     leading="map",
-    columns={"map": "mAP"},
+    columns={"map": "mAP", "map_area": "mAP, area"},
+    controls=NETWORK_CONTROLS | {"all proposals": PROPOSALS},
     class_score="ap",
     on_console=True,
 )

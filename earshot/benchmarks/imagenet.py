@@ -84,11 +84,13 @@ def evaluate(context: Context[Params]) -> Result:
     encoders = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(context.encoder)]
     images = read_dataset(context.data_dir)
     metrics: dict[str, Any] = {}
+    right: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in images.classes]
     test_labels = images.labels[images.train :]
     for name in encoders:
         correct = measure(name, context, images)
         metric = f"{PREFIXES[name]}accuracy"
+        right[metric] = correct
         metrics[metric] = float(correct.mean())
         for number, row in enumerate(rows):
             of_class = correct[test_labels == number]
@@ -97,7 +99,7 @@ def evaluate(context: Context[Params]) -> Result:
     metrics |= {"images_train": images.train, "images_test": len(test_labels)}
     summary = f"{metrics['accuracy']:.3f} (random {metrics['random_accuracy']:.3f}); chance {metrics['chance']:.3f}"
     names = [str(Path(file).relative_to(context.data_dir)) for file in images.files[images.train :]]
-    return Result(metrics, rows, f"{PROTOCOL} on {context.data_dir.name}", summary, names)
+    return Result(metrics, rows, f"{PROTOCOL} on {context.data_dir.name}", summary, names, item_scores=right)
 
 
 def measure(name: str, context: Context[Params], images: Images) -> np.ndarray:

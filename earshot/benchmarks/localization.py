@@ -63,7 +63,9 @@ def evaluate(context: Context[Params]) -> Result:
     classes = class_rows([[image.kind] for image in images], scores)
     metrics |= {"images": len(images), "images_without_box": empty}
     items = [image.frame.stem for image in images]
-    return Result(metrics, classes, f"{PROTOCOL}, {len(images):,} images", ", ".join(summary), items)
+    return Result(
+        metrics, classes, f"{PROTOCOL}, {len(images):,} images", ", ".join(summary), items, item_scores=scores
+    )
 
 
 def area_under(values: np.ndarray) -> float:

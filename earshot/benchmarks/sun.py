@@ -40,7 +40,8 @@ def evaluate(context: Context[Params]) -> Result:
     encoders = load_encoders(context.encoder)
     scores: dict[str, list[float]] = defaultdict(list)
     costs: dict[str, list[float]] = defaultdict(list)
-    right: dict[str, list[np.ndarray]] = defaultdict(list)
+    right: dict[str, list[np.ndarray]] = defaultdict(list)  # shares of correct images by class
+    of_items: dict[str, list[np.ndarray]] = defaultdict(list)  # which images are classified correctly
     items: list[str] = []
     confusion: list[tuple[str, str]] = []
     confused = f"accuracy_{'pool5' if 'pool5' in context.params.layers else context.params.layers[0]}"
@@ -54,6 +55,7 @@ def evaluate(context: Context[Params]) -> Result:
             if metric == confused:
                 confusion += [(classes[true], classes[number]) for true, number in zip(test[1], predicted, strict=True)]
             scores[metric].append(float(correct.mean()))
+            of_items[metric].append(correct)
             right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
             costs[metric].append(probe.cost)
     metrics = {metric: float(np.mean(values)) for metric, values in scores.items()}
@@ -63,7 +65,8 @@ def evaluate(context: Context[Params]) -> Result:
     by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
     rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
     scored = beside_random(metrics, "accuracy", layers)
-    return Result(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, items, confusion)
+    item_scores = {metric: np.concatenate(parts) for metric, parts in of_items.items()}
+    return Result(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, items, confusion, item_scores)
 
 
 def split_features(

@@ -8,6 +8,8 @@ import click
 from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
+from earshot.evaluation.benchmark import ITEMS_FILE, read_item_scores
+from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
 from earshot.results.score_tables import Display, displays_of, grid, registered_displays
 
@@ -49,6 +51,32 @@ def table(root: Path) -> str:
     return "\n".join([*lines, "", *NEXT])
 
 
+def margins(root: Path) -> str:
+    """The margin of the trained network above each control in every benchmark whose scores are means of items.
+
+    Raises EarshotError if no benchmark has scores of items.
+    """
+    params = root / "params.yaml"
+    names = dict(flatten(read_yaml(params))) if params.exists() else {}
+    lines: list[str] = []
+    for name, display in displays_of(registered_displays(), names).items():
+        folder = root / "data" / "predictions" / name
+        items = read_item_scores(folder) if (folder / ITEMS_FILE).exists() else {}
+        scores = grid(display, read_metrics(root, name)) if items else None
+        for key, title in scores.columns.items() if scores else ():
+            for control, prefix in {**display.controls, **display.alike}.items():
+                other = items.get(prefix + key)
+                if key in items and other is not None:
+                    heading = f"{display.title}, {title}"
+                    lines.append(f"{heading:<48}above {control:<24}{margin(items[key], other)}")
+    if not lines:
+        raise EarshotError(f"{root / 'data/predictions'}: no scores of single items; run `dvc repro` first")
+    return "\n".join([*lines, "", MARGINS])
+
+
+MARGINS = (
+    "Difference ± its standard error, over n items of the benchmark; p of Student's paired test. Seeds are not in it."
+)
 NEXT = [
     "Where to look next: open report/index.html in a browser; all numbers are in metrics/, the networks in models/.",
     "Try an idea:        dvc exp run -S clusters=15   then   dvc exp show   (activate .venv first)",
@@ -61,12 +89,14 @@ def _score(value: float | None) -> str:
 
 @click.command()
 @options.root
-def command(root: Path) -> None:
+@click.option("--margins", "of_items", is_flag=True, help="test each score against its controls, item by item")
+def command(root: Path, of_items: bool) -> None:
     """Print the scores of a run as a table, each beside its controls, and where to look next.
 
     \b
     Examples:
       earshot scores
       earshot scores --root .earshot/rows/owens-cluster-0
+      earshot scores --margins
     """
-    click.echo(table(root))
+    click.echo(margins(root) if of_items else table(root))

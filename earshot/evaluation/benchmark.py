@@ -13,11 +13,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import Group
 
 BENCHMARK_FILE = "benchmark.json"  # beside the predictions: what `Benchmark.describe` returns
+ITEMS_FILE = "items.csv"  # beside the predictions: the scores of single items, a column per metric
 # Rows of a table of scores, and the prefixes of their metrics.
 NETWORK_CONTROLS = {"wrong sound": "wrong_sound_", "random weights": "random_"}
 
@@ -63,6 +66,8 @@ class Result:
         scores: the text of the scores and their controls in the closing line.
         items: the names of all test items, such as images or clips, in any order.
         confusion: the actual and the predicted class of each item, if the benchmark classifies.
+        item_scores: the scores of single items, (items,), by the metric that is their mean, if it is one; the order of
+            the items is the same for the trained network and its controls.
         learned: whether the encoder was trained on clips; a descriptor was not.
     """
 
@@ -72,6 +77,7 @@ class Result:
     scores: str
     items: Sequence[str]
     confusion: Sequence[tuple[str, str]] = ()
+    item_scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     learned: bool = True
 
 
@@ -144,14 +150,39 @@ class Benchmark(Display, Generic[P]):
     evaluate: Callable[[Context[P]], Result]
 
 
-def write_predictions(folder: Path, benchmark: Display, confusion: Iterable[tuple[str, str]]) -> None:
-    """Write the display of the scores, and the actual and predicted class of every item as `dvc plots` reads them."""
-    with write_atomically(folder / "confusion.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("actual", "predicted"))
-        writer.writerows(confusion)
+def write_predictions(folder: Path, benchmark: Display, result: Result) -> None:
+    """Write the display of the scores, the scores of single items, and the classes as `dvc plots` reads them.
+
+    Raises:
+        ValueError: metrics have scores of different numbers of items.
+    """
+    _write_table(folder / "confusion.csv", ("actual", "predicted"), result.confusion)
+    columns = [[f"{value:.6g}" for value in values.tolist()] for values in result.item_scores.values()]
+    _write_table(folder / ITEMS_FILE, tuple(result.item_scores), zip(*columns, strict=True))
     with write_atomically(folder / BENCHMARK_FILE) as path:
         path.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
+
+
+def read_item_scores(folder: Path) -> dict[str, np.ndarray]:
+    """The scores of single items by metric, (items,) each, from the folder of predictions of a benchmark.
+
+    The folder is data/predictions/<benchmark>. Raises EarshotError for a missing or damaged file.
+    """
+    file = folder / ITEMS_FILE
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            names, *rows = list(csv.reader(lines)) or [[]]
+        values = np.array(rows, float).reshape(len(rows), len(names))
+    except (OSError, ValueError) as error:
+        raise EarshotError(f"{file}: cannot be read ({error}); run the stage evaluate again") from None
+    return dict(zip(names, values.T, strict=True))
+
+
+def _write_table(file: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with write_atomically(file) as path, path.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+Rule = Literal["11-point", "area", "steps"]
 RECALL_LEVELS = np.linspace(0, 1, 11)  # Everingham et al. 2010, section 4.2
 SAME_OBJECT = 0.5  # least overlap of a correct detection (section 4.3)
 
@@ -35,18 +37,26 @@ class GroundTruth:
     difficult: np.ndarray
 
 
-def average_precision(scores: np.ndarray, labels: np.ndarray, positives: int | None = None) -> float:
-    """The 11-point interpolated average precision of VOC2007.
+def average_precision(
+    scores: np.ndarray, labels: np.ndarray, positives: int | None = None, rule: Rule = "11-point"
+) -> float:
+    """The average precision of a ranking, by one of three rules.
 
-    It is the mean over the recall levels 0, 0.1 ... 1 of the highest precision at that recall or beyond (Everingham et
-    al. 2010, section 4.2). Images of equal score enter together, so that the order of the rows does not change the
-    result; a constant score gets the share of positives.
+    - `11-point`: the mean over the recall levels 0, 0.1 ... 1 of the highest precision at that recall or beyond
+      (Everingham et al. 2010, section 4.2): VOC2007's own.
+    - `area`: the area under that highest precision (VOC's development kit since 2010; py-faster-rcnn, voc_eval.py with
+      use_07_metric off).
+    - `steps`: the area under the precision as it is, a step for each recall (scikit-learn, average_precision_score).
+
+    Images of equal score enter together, so that the order of the rows does not change the result; a constant score
+    gets the share of positives by every rule.
 
     Args:
         scores: (images,), higher for a more likely positive.
         labels: (images,), 1 positive, -1 negative, 0 difficult and ignored.
-        positives: the number of positives, if the ranking may miss some; by default those in it. A recall level that
-            is not reached counts as zero.
+        positives: the number of positives, if the ranking may miss some; by default those in it. A recall that is not
+            reached counts as zero.
+        rule: the definition.
 
     Raises:
         ValueError: no image is positive, or a score is not a number.
@@ -64,18 +74,25 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, positives: int | N
     ends = np.flatnonzero(last)
     true_positives = np.cumsum(right)[ends]
     precision, recall = true_positives / (ends + 1), true_positives / positives
+    if rule == "steps":
+        return float(np.diff(recall, prepend=0) @ precision)
+    highest = np.maximum.accumulate(precision[::-1])[::-1]  # at each recall or beyond
+    if rule == "area":
+        return float(np.diff(recall, prepend=0) @ highest)
     # 1e-12: a recall of 0.3 that rounding turns into 0.29999 still reaches the level 0.3.
-    return float(np.mean([precision[recall >= level - 1e-12].max(initial=0) for level in RECALL_LEVELS]))
+    first = np.searchsorted(recall, RECALL_LEVELS - 1e-12)
+    return float(np.mean(np.append(highest, 0)[first]))
 
 
-def average_precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def average_precisions(scores: np.ndarray, labels: np.ndarray, rule: Rule = "11-point") -> np.ndarray:
     """The average precision of each class, (classes,), of scores and labels (images, classes)."""
-    return np.array([average_precision(s, y) for s, y in zip(scores.T, labels.T, strict=True)])
+    columns = zip(scores.T, labels.T, strict=True)
+    return np.array([average_precision(of_class, truth, rule=rule) for of_class, truth in columns])
 
 
-def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+def mean_average_precision(scores: np.ndarray, labels: np.ndarray, rule: Rule = "11-point") -> float:
     """The mean average precision over the classes of scores and labels (images, classes)."""
-    return float(average_precisions(scores, labels).mean())
+    return float(average_precisions(scores, labels, rule).mean())
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -88,8 +105,10 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(labels[np.arange(len(labels)), scores.argmax(1)] == 1))
 
 
-def detection_precision(detections: Sequence[Detections], truths: Sequence[GroundTruth]) -> float:
-    """The 11-point average precision of detections of one class; both arguments have an entry per image.
+def detection_precision(
+    detections: Sequence[Detections], truths: Sequence[GroundTruth], rule: Rule = "11-point"
+) -> float:
+    """The average precision of detections of one class; both arguments have an entry per image.
 
     Missed objects lower the recall (Everingham et al. 2010, section 4.3).
 
@@ -98,7 +117,8 @@ def detection_precision(detections: Sequence[Detections], truths: Sequence[Groun
     """
     scores = np.concatenate([each.scores for each in detections])
     labels = np.concatenate([match_detections(*both) for both in zip(detections, truths, strict=True)])
-    return average_precision(scores, labels, sum(int((~objects.difficult).sum()) for objects in truths))
+    objects = sum(int((~each.difficult).sum()) for each in truths)
+    return average_precision(scores, labels, objects, rule)
 
 
 def match_detections(detections: Detections, truth: GroundTruth) -> np.ndarray:

@@ -116,9 +116,7 @@ def make(context: Context) -> ExhibitResult:
     }
     drawn = {prefix: layers[prefix] for prefix in DRAWN}
     squares = draw_squares(drawn, pool, top_frames, fields, params.gallery, context.scratch / "galleries")
-    audible = {
-        name.casefold() for name in params.audible_classes or {each for names in annotations.values() for each in names}
-    }
+    audible = {name.casefold() for name in params.audible_classes}
     rows = (
         row
         for prefix, each in selectivity.items()
@@ -169,10 +167,11 @@ def count_units(selectivity: UnitSelectivity, params: Any, audible: set[str]) ->
         metrics[f"{kind}selective"] = len(names)
         metrics[f"{kind}selective_share"] = len(names) / len(purities)
         metrics[f"{kind}selective_classes"] = len(set(names))
-        audible_count = sum(name.casefold() in audible for name in names)
-        metrics[f"{kind}audible"] = audible_count
-        if names:
-            metrics[f"{kind}audible_share"] = audible_count / len(names)
+        if audible:  # of a corpus whose classes all make sound, nothing is counted: the share would be 1
+            audible_count = sum(name.casefold() in audible for name in names)
+            metrics[f"{kind}audible"] = audible_count
+            if names:
+                metrics[f"{kind}audible_share"] = audible_count / len(names)
     detected = [name for name, iou in selectivity.by_boxes if iou > params.iou]
     if not np.isnan(selectivity.by_boxes[0][1]):
         metrics |= {"detectors": len(detected), "detector_classes": len(set(detected))}

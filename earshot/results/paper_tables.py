@@ -143,7 +143,7 @@ def lines(section: Section) -> list[Line]:
         result += [] if group.row else _measured(section, group)
     runs = [run for group in section.groups for run in group.runs]
     for name, metric in ALIKE.items():
-        keys = {title: _key_without_layer(key, metric) for title, key in columns.items()}
+        keys = {title: _shared_key(key, metric, runs) for title, key in columns.items()}
         scores = {title: over_seeds(runs, key) for title, key in keys.items() if key not in columns.values()}
         result += (
             [Line(name, "control", {title: scores.get(title) for title in columns})] if any(scores.values()) else []
@@ -169,7 +169,10 @@ def control_key(key: str, prefix: str) -> str:
     return f"{place}.{prefix}{metric}"
 
 
-def _key_without_layer(key: str, metric: str) -> str:
-    """`voc.map_pool5` and `color_histogram_{}` as `voc.color_histogram_map`."""
+def _shared_key(key: str, metric: str, runs: Iterable[FinishedRun]) -> str | None:
+    """`voc.map_pool5` and `color_histogram_{}` as `voc.color_histogram_map`: the first part of the score's name that
+    gives a score of the runs."""
     place, _, own = key.rpartition(".")
-    return f"{place}.{metric.format(own.partition('_')[0])}"
+    words, known = own.split("_"), {key for run in runs for key in run.scores}
+    keys = (f"{place}.{metric.format('_'.join(words[:count]))}" for count in range(1, len(words) + 1))
+    return next((key for key in keys if key in known), None)

@@ -1,4 +1,4 @@
-"""Fast R-CNN (Girshick 2015): classifies the regions of an image from one pass of the convolutions.
+"""Fast R-CNN (Girshick 2015; rbgirshick/fast-rcnn): classifies the regions of an image from one pass of convolutions.
 
 RoI pooling turns the part of conv5 inside a region into the input of the network's hidden layers; two new output layers
 predict the region's class and the offsets of its box. Boxes are edges in px: left, top, right, bottom.
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.ops import batched_nms, clip_boxes_to_image, roi_pool
+from torchvision.ops import clip_boxes_to_image, nms, roi_pool
 
 from earshot.core.rng import generator
 from earshot.evaluation.images.voc_annotations import Objects
-from earshot.evaluation.metrics import SAME_OBJECT, overlap
+from earshot.evaluation.metrics import SAME_OBJECT, Detections, overlap
 from earshot.networks.network import ConvolutionalNetwork
 
 OBJECT_SHARE = 0.25  # of the regions of a step (Girshick 2015, section 2.3)
@@ -23,9 +23,10 @@ BACKGROUND_FROM = 0.1  # least overlap of a background region with an object
 SCORE_DEVIATION, OFFSET_DEVIATION = 0.01, 0.001  # of the new layers' first weights (section 2.3)
 OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)  # about the deviations of the offsets of proposals that show an object
 LARGEST_GROWTH = float(np.log(1000 / 16))  # largest log growth of a box, so that the exponential stays finite
-SMALLEST_SCORE = 0.05  # of a detection; this and the next two as in Fast R-CNN's release
+# How regions become detections (rbgirshick/fast-rcnn, lib/fast_rcnn/test.py; TEST.NMS in config.py).
+MOST_CANDIDATES = 100  # of a class in an image, before suppression
+MEAN_CANDIDATES = 40  # of a class, on average over the images
 SUPPRESSED_FROM = 0.3  # overlap with a better detection of the class
-MOST_DETECTIONS = 100  # of an image
 ROUNDING = 1e-3  # in positions of conv5: float32 may round an edge between two positions to the wrong side
 
 
@@ -79,7 +80,9 @@ class FastRcnn(nn.Module):
 
 @torch.inference_mode()
 def detect(detector: FastRcnn, image: Tensor, proposals: Tensor, objects: Objects) -> dict[str, np.ndarray]:
-    """The detections in an image, best first: boxes (n, 4) in px of the annotated image, scores, classes (n,).
+    """The candidates of every class in an image, best first: boxes (classes, n, 4) and scores (classes, n).
+
+    `select` chooses the detections among those of all images. Boxes are in px of the annotated image.
 
     Args:
         detector: in eval mode.
@@ -89,12 +92,25 @@ def detect(detector: FastRcnn, image: Tensor, proposals: Tensor, objects: Object
     """
     device = next(detector.parameters()).device
     scores, offsets = detector([image.to(device)], [(proposals / size_of(objects)).to(device)])
-    shares = scores.softmax(1)[:, 1:].cpu()  # (proposals, classes)
+    shares = scores.softmax(1)[:, 1:].T.cpu()  # (classes, proposals)
     boxes = clip_boxes_to_image(moved(proposals[:, None], offsets.cpu()), (objects.height, objects.width))
-    rows, classes = (shares > SMALLEST_SCORE).nonzero(as_tuple=True)
-    boxes, shares = boxes[rows, classes], shares[rows, classes]
-    kept = batched_nms(boxes, shares, classes, SUPPRESSED_FROM)[:MOST_DETECTIONS]
-    return {"boxes": boxes[kept].numpy(), "scores": shares[kept].numpy(), "classes": classes[kept].numpy()}
+    shares, rows = shares.sort(dim=1, descending=True, stable=True)
+    shares, rows = shares[:, :MOST_CANDIDATES], rows[:, :MOST_CANDIDATES]
+    best = boxes.transpose(0, 1).take_along_dim(rows[..., None], dim=1)  # (classes, n, 4)
+    return {"boxes": best.contiguous().numpy(), "scores": shares.contiguous().numpy()}
+
+
+def select(candidates: Sequence[Detections]) -> list[Detections]:
+    """The detections of one class among its candidates, best first; both have an entry per image.
+
+    If there are more candidates than MEAN_CANDIDATES an image, only those above the last of the best so many remain.
+    Then a box goes that overlaps a better one of its image.
+    """
+    scores, most = np.concatenate([each.scores for each in candidates]), MEAN_CANDIDATES * len(candidates)
+    least = np.sort(scores)[-most] if len(scores) > most else -np.inf
+    above = [Detections(each.boxes[each.scores > least], each.scores[each.scores > least]) for each in candidates]
+    kept = [nms(torch.from_numpy(e.boxes), torch.from_numpy(e.scores), SUPPRESSED_FROM).numpy() for e in above]
+    return [Detections(e.boxes[rows], e.scores[rows]) for e, rows in zip(above, kept, strict=True)]
 
 
 def draw_rois(

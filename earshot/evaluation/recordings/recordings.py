@@ -102,6 +102,7 @@ def evaluate_recordings(
     rows: list[dict[str, Any]] = [{"class": name} for name in classes]
     actual = np.concatenate([targets[split.test] for split in splits])
     summary: list[str] = []
+    item_scores: dict[str, np.ndarray] = {}  # which recordings are classified correctly
     confusion: list[tuple[str, str]] = []  # of the encoder, which comes first
     for metric, (name, describe) in describers(context).items():
         by_split = classify(_collect(describe(files, name), len(files)), targets, splits, name)
@@ -111,14 +112,15 @@ def evaluate_recordings(
             metrics["accuracy_std"] = float(np.std(scores))
         predicted = np.concatenate(by_split)
         confusion = confusion or [(classes[a], classes[b]) for a, b in zip(actual, predicted, strict=True)]
-        right = predicted == actual
+        right = item_scores[metric] = predicted == actual
         for number, row in enumerate(rows):
             row[metric] = float(right[actual == number].mean())
         summary.append(f"{name} {metrics[metric]:.3f}")
     metrics["chance"] = 1 / len(classes)
     names = [str(files[index].relative_to(context.data_dir)) for split in splits for index in split.test]
     scored = f"{', '.join(summary)}; chance {metrics['chance']:.3f}"
-    return Result(metrics, rows, protocol, scored, names, confusion, learned=not _is_descriptor(context.encoder))
+    learned = not _is_descriptor(context.encoder)
+    return Result(metrics, rows, protocol, scored, names, confusion, item_scores, learned)
 
 
 def describers(context: Context[RecordingParams]) -> dict[str, tuple[str, Describe]]:
