@@ -1,0 +1,168 @@
+"""Small files made to hang, fill or end a run: each is refused by name, and whatever lies beside it is kept."""
+
+import io
+import json
+import os
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
+from earshot.media import tar_process
+from earshot.media.clips import MediaFile, read_listing
+from earshot.media.listing import list_shards
+
+SECONDS = 20.0  # far above what a refusal takes on a busy machine, far below what the attacks took
+
+
+def listed(folder: Path) -> list[MediaFile]:
+    listings = folder.with_name(f"{folder.name}-listings")
+    count = list_shards(folder, 100, lambda number: listings / f"{number}.json")
+    return [clip for number in range(count) for clip in read_listing(listings / f"{number}.json")]
+
+
+# Tars
+
+
+def member(name: str, data: bytes = b"video", **fields: object) -> bytes:
+    """A member of a tar with its data, padded to whole blocks."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info.tobuf() + data + b"\0" * (-len(data) % 512)
+
+
+def header(name: bytes, size: bytes, kind: bytes) -> bytes:
+    """A header whose fields no library would write, with the right checksum."""
+    block = bytearray(512)
+    block[: len(name)], block[124 : 124 + len(size)], block[156:157] = name, size, kind
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+NEGATIVE = b"\xff" * 9 + (-512 & 0xFFFFFF).to_bytes(3)  # -512 as a number of base 256
+HUGE = b"%011o\0" % (1500 << 20)
+SPARSE = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n25 GNU.sparse.name=b.mp4\n28 GNU.sparse.realsize=999\n"
+
+TARS = {
+    "a negative size": header(b"b.mp4", NEGATIVE, b"0"),
+    "a negative size of a long name": header(b"b.mp4", NEGATIVE, b"L"),
+    "a long name of 1.5 GB": header(b"././@LongLink", HUGE, b"L"),
+    "a PAX header of 1.5 GB": header(b"pax", HUGE, b"x"),
+    "a PAX header without numbers": header(b"pax", b"00000002000\0", b"x") + b"9" * 1024 + member("b.mp4"),
+    "a PAX size that is none": member("pax", b"16 size=-512512\n", type=b"x") + member("b.mp4"),
+    "a PAX sparse map without an end": member("pax", SPARSE, type=b"x")
+    + header(b"b.mp4", b"00000001000\0", b"0")
+    + b"999999999\n".ljust(512, b"\0"),
+    "a PAX sparse map of words": member("pax", b"28 GNU.sparse.map=a,b,c,d,e\n", type=b"x") + member("b.mp4"),
+}
+
+
+@pytest.mark.parametrize("attack", TARS)
+def test_a_hostile_tar_costs_itself_alone(tmp_path, attack):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    end = b"\0" * 1024
+    (folder / "1.tar").write_bytes(member("first.mp4") + TARS[attack] + end)
+    os.truncate(
+        folder / "1.tar", 3 << 20 if "GB" not in attack else 2 << 30
+    )  # sparse: what the header asks for is there
+    (folder / "2.tar").write_bytes(member("second.mp4") + end)
+    start = time.monotonic()
+    clips = listed(folder)
+    assert time.monotonic() - start < SECONDS
+    kept = [clip.source for clip in clips if clip.refusal is None]
+    assert {"1.tar/first.mp4", "2.tar/second.mp4"} <= set(kept)
+    refusals = [clip.refusal for clip in clips if clip.refusal]
+    assert refusals or attack in ("a PAX header without numbers", "a PAX size that is none")
+
+
+def test_a_tar_that_hangs_or_fills_its_reader_is_refused_and_the_next_is_listed(tmp_path, monkeypatch):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    (folder / "1.tar").write_bytes(member("a.mp4", b"") * 40_000)
+    (folder / "2.tar").write_bytes(member("second.mp4"))
+    monkeypatch.setattr(tar_process, "MIN_SECONDS", 0.2)
+    monkeypatch.setattr(tar_process, "BYTES_PER_SECOND", 1e12)
+    first, second = listed(folder)
+    assert first.refusal == ("timeout", "the shard is not listed within 0 s") and first.source == "1.tar"
+    assert second.refusal is None
+    monkeypatch.setattr(tar_process, "MAX_MEMORY", 40 << 20)
+    monkeypatch.setattr(tar_process, "MIN_SECONDS", 60.0)
+    first, second = listed(folder)
+    assert first.refusal == ("too-large", "listing the shard needs more than 40 MB of memory")
+    assert second.refusal is None
+
+
+def test_members_whose_ids_collide_by_choice_get_ids_of_their_own(tmp_path):
+    import hashlib
+
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    # Two links to one member, both of one name: location and name are equal. And a name that equals one with a hash.
+    link = member("b.mp4", b"", type=tarfile.LNKTYPE, linkname="a.mp4")
+    offset = 512
+    digest = hashlib.sha256(f"1.tar/b.mp4\0{offset}".encode()).hexdigest()[:8]
+    planted = member(f"b-{digest}.mp4")
+    (folder / "1.tar").write_bytes(member("a.mp4") + link + link + planted + b"\0" * 1024)
+    clips = listed(folder)
+    assert len(clips) == 4 and len({clip.clip_id for clip in clips}) == 4
+    assert all(clip.refusal is None for clip in clips)
+
+
+def test_names_and_texts_without_measure_are_refused_with_the_clip_alone(tmp_path):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    with tarfile.open(folder / "1.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in {
+            "x" * 50_000 + ".mp4": b"video",
+            "a.mp4": b"video",
+            "b.mp4": b"video",
+            "b.json": json.dumps({"group": "g" * 50_000}).encode(),
+            "c.mp4": b"video",
+            "c.json": b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+            "d.mp4": b"video",
+            "d.json": json.dumps({"annotations": ["short", "l" * 50_000]}).encode(),
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    refusals = {clip.source[-6:]: clip.refusal for clip in listed(folder)}
+    assert refusals["/a.mp4"] is None
+    assert refusals["xxxxxx"] == ("unsupported", "a name of 50,004 characters, expected at most 1,000")
+    assert refusals["/b.mp4"] == ("unreadable", "its .json: a text of 50,000 characters, expected at most 10,000")
+    assert refusals["/c.mp4"] == ("unreadable", "its .json: nested too deeply")
+    assert refusals["/d.mp4"] == ("unreadable", "its .json: a text of 50,000 characters, expected at most 10,000")
+    assert all(len(clip.source) < 2000 for clip in listed(folder))
+
+
+# The guarded process
+
+
+def _respond(size: int) -> bytes:
+    return bytes(size)
+
+
+def test_a_child_cannot_send_more_than_it_may_hold():
+    with ChildProcess(_claim_gigabytes, Limits(10, memory=64 << 20)) as child:
+        assert child.run(None) == Failure(hung=False)
+    with ChildProcess(_respond, Limits(10, memory=64 << 20)) as child:
+        assert child.run(1 << 20) == bytes(1 << 20)
+
+
+def _claim_gigabytes(_: None) -> None:
+    """What a compromised child could send: parts that together are larger than its memory."""
+    import struct
+
+    from earshot.core import subprocess_pool
+
+    text = b'{"result": [{"__bytes__": 40000000}, {"__bytes__": 40000000}]}'
+    subprocess_pool._stream.write(struct.pack("!I", len(text)) + text)
+    for _ in range(80):
+        subprocess_pool._stream.write(bytes(1_000_000))
+    subprocess_pool._stream.flush()
