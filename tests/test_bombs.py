@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from earshot.core.errors import EarshotError
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
+from earshot.corpus.ledger import Refusal
 from earshot.media import tar_process
 from earshot.media.clips import MediaFile, read_listing
 from earshot.media.listing import list_shards
@@ -149,9 +151,9 @@ def _respond(size: int) -> bytes:
 
 
 def test_a_child_cannot_send_more_than_it_may_hold():
-    with ChildProcess(_claim_gigabytes, Limits(10, memory=64 << 20)) as child:
+    with ChildProcess(_claim_gigabytes, Limits(10, memory=128 << 20)) as child:
         assert child.run(None) == Failure(hung=False)
-    with ChildProcess(_respond, Limits(10, memory=64 << 20)) as child:
+    with ChildProcess(_respond, Limits(10, memory=128 << 20)) as child:
         assert child.run(1 << 20) == bytes(1 << 20)
 
 
@@ -161,8 +163,171 @@ def _claim_gigabytes(_: None) -> None:
 
     from earshot.core import subprocess_pool
 
-    text = b'{"result": [{"__bytes__": 40000000}, {"__bytes__": 40000000}]}'
+    text = b'{"result": [{"__bytes__": 80000000}, {"__bytes__": 80000000}]}'
     subprocess_pool._stream.write(struct.pack("!I", len(text)) + text)
-    for _ in range(80):
+    for _ in range(160):
         subprocess_pool._stream.write(bytes(1_000_000))
     subprocess_pool._stream.flush()
+
+
+# Images and sounds of benchmarks
+
+
+def png(width: int, height: int) -> bytes:
+    """A white PNG of one bit a pixel, written without its pixels in memory."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack("!I", len(data)) + kind + data + struct.pack("!I", zlib.crc32(kind + data))
+
+    packed = zlib.compressobj(9)
+    row = b"\0" + b"\xff" * -(-width // 8)
+    data = b"".join(packed.compress(row) for _ in range(height)) + packed.flush()
+    header = struct.pack("!IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def large_jpeg(side: int) -> bytes:
+    """A JPEG whose header states a large image; the data of a small one follow."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "JPEG")
+    data = bytearray(file.getvalue())
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = side.to_bytes(2) * 2
+    return bytes(data)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(touched) (w) file closefile\nshowpage\n%%EOF\n"
+
+
+def other_format(kind: str) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, kind)
+    return file.getvalue()
+
+
+IMAGES = {
+    "a PNG of 30000 x 30000": (lambda: png(30_000, 30_000), "900000000 pixels"),
+    "a JPEG of 20000 x 20000": (lambda: large_jpeg(20_000), "400000000 pixels"),
+    "a PNG of 9000 x 9000": (lambda: png(9000, 9000), "9000 x 9000 pixels, expected at most 50 megapixels"),
+    "an EPS called .jpg": (lambda: EPS, "cannot identify"),
+    "a GIF called .jpg": (lambda: other_format("GIF"), "cannot identify"),
+    "a TIFF called .jpg": (lambda: other_format("TIFF"), "cannot identify"),
+    "a WebP called .jpg": (lambda: other_format("WEBP"), "cannot identify"),
+    "nothing": (lambda: b"", "cannot identify"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("attack", IMAGES)
+def test_an_image_is_a_jpeg_or_png_of_a_size_that_its_header_states(tmp_path, attack, monkeypatch):
+    from earshot.evaluation.image_files import read_image
+
+    data, reason = IMAGES[attack]
+    (tmp_path / "a.jpg").write_bytes(data())
+    ran = []
+    monkeypatch.setattr("subprocess.check_call", lambda *arguments, **_: ran.append(arguments))
+    with pytest.raises(EarshotError, match=f"a.jpg: cannot be read as an image .*{reason}"):
+        read_image(tmp_path / "a.jpg", 64, 64)
+    assert not ran
+
+
+def test_no_plugin_of_pillow_is_asked_for_the_frames_of_exhibits():
+    from earshot.explanation.media import read_image
+
+    for data in (EPS, other_format("GIF"), other_format("TIFF")):
+        with pytest.raises(EarshotError, match="a frame is not an image"):
+            read_image(data)
+
+
+def wav(frames: int, rate: int, channels: int = 1) -> bytes:
+    import struct
+
+    size = frames * channels * 2
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * 2, channels * 2, 16)
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36 + size)
+        + b"WAVEfmt "
+        + struct.pack("<I", 16)
+        + form
+        + b"data"
+        + struct.pack("<I", size)
+    )
+
+
+def flac(seconds: int, rate: int) -> bytes:
+    """Silence as FLAC, a few kB an hour."""
+    import numpy as np
+    import soundfile
+
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", rate, 1, format="FLAC", subtype="PCM_16") as sound:
+        for _ in range(seconds // 60):
+            sound.write(np.zeros(60 * rate, np.int16))
+    return file.getvalue()
+
+
+SOUNDS = {
+    "a WAV at 1 Hz": (lambda: wav(60_000, 1) + bytes(120_000), "1 samples a second, expected 4,000 to 192,000"),
+    "a WAV at 655350 Hz": (lambda: wav(10**6, 655_350) + bytes(2 * 10**6), "655350 samples a second"),
+    "a WAV of 1000 channels": (lambda: wav(10**5, 48_000, 1000) + bytes(2 * 10**8), "100,000 samples in 1000 channels"),
+    "a FLAC of 2 h": (lambda: flac(7200, 8000), "7,200 s, expected at most 600"),
+    "nothing": (lambda: b"", "cannot be read as sound"),
+}
+
+
+@pytest.mark.parametrize("attack", SOUNDS)
+def test_a_recording_is_refused_by_its_header(tmp_path, attack):
+    from earshot.scenes.audio_slices import read_sound
+
+    data, reason = SOUNDS[attack]
+    (tmp_path / "a.wav").write_bytes(data())
+    with pytest.raises(EarshotError, match=reason):
+        read_sound(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(("frames", "rate", "channels"), [(48_000 * 600, 48_000, 2), (192_000 * 300, 192_000, 1)])
+def test_ten_minutes_of_stereo_are_within_the_limits(frames, rate, channels):
+    from earshot.core.untrusted import check_sound
+
+    check_sound(frames, channels, rate)
+
+
+@pytest.mark.parametrize("rate", [655_350, 400_000, 1000])
+def test_a_clip_whose_sound_has_an_extreme_rate_is_refused(tmp_path, rate):
+    from odd_media import decode, render
+
+    path = render(tmp_path / "a.mkv", "-c:v", "libx264", "-c:a", "flac", "-ar", str(rate), "-strict", "-2")
+    with pytest.raises(Refusal) as refused:
+        decode(path)
+    assert refused.value.args == ("unsupported", f"sound of {rate} samples a second, expected 4000 to 192000")
+
+
+def test_pipes_in_the_place_of_files_do_not_hang(tmp_path):
+    from earshot.benchmarks.esc50 import read_table
+    from earshot.core.text import read_lines
+    from earshot.core.xml_files import parse_xml
+    from earshot.corpus.ontology import read_ontology
+    from earshot.evaluation.image_files import read_image
+    from earshot.scenes.audio_slices import read_sound
+
+    (tmp_path / "meta").mkdir()
+    pipe = tmp_path / "meta" / "esc50.csv"
+    os.mkfifo(pipe)
+    readers = (
+        lambda: read_image(pipe, 8, 8),
+        lambda: read_sound(pipe),
+        lambda: parse_xml(pipe),
+        lambda: read_lines(pipe, "restore it"),
+        lambda: read_ontology(pipe),
+        lambda: read_table(tmp_path),
+    )
+    for read in readers:
+        with pytest.raises(EarshotError, match="not a regular file"):
+            read()

@@ -12,10 +12,11 @@ from typing import BinaryIO
 
 MAX_IMAGE_PIXELS = 50_000_000  # of an image file: 8000 x 6000, of which a copy in RGB takes 150 MB
 SOUND_RATES = range(4_000, 192_001)  # Hz; a lower rate holds no texture and grows manyfold when it is resampled
-MAX_SOUND_VALUES = 2 * 48_000 * 600  # samples of all channels: ten minutes of 48 kHz stereo, 230 MB as float32
+MAX_SOUND_SECONDS = 600
+MAX_SOUND_VALUES = 2 * 48_000 * MAX_SOUND_SECONDS  # of all channels; 230 MB as float32
 MAX_TEXT_LENGTH = 10_000  # characters of a cell, a group or an annotation
 MAX_NAME_LENGTH = 1_000  # characters of the name of a member of a tar
-MAX_DOCUMENT_BYTES = 64 << 20  # of a list, an XML or a JSON file; AudioSet's longest list has 100 MB, and is streamed
+MAX_DOCUMENT_BYTES = 64 << 20  # of an image, a JSON file or another that is read whole
 
 
 class NotRegular(OSError):
@@ -51,8 +52,10 @@ def check_sound(frames: int, channels: int, rate: int) -> None:
     """Raise ValueError for a sound whose header states a rate or a length that no recording for us has."""
     if rate not in SOUND_RATES:
         raise ValueError(f"{rate} samples a second, expected {SOUND_RATES[0]:,} to {SOUND_RATES[-1]:,}")
+    if frames > MAX_SOUND_SECONDS * rate:
+        raise ValueError(f"{frames / rate:,.0f} s, expected at most {MAX_SOUND_SECONDS}")
     if frames * channels > MAX_SOUND_VALUES:
-        raise ValueError(f"{frames * channels:,} samples, expected at most {MAX_SOUND_VALUES:,}")
+        raise ValueError(f"{frames:,} samples in {channels} channels, expected at most {MAX_SOUND_VALUES:,} in all")
 
 
 def check_text(text: str) -> str:
