@@ -331,3 +331,68 @@ def test_pipes_in_the_place_of_files_do_not_hang(tmp_path):
     for read in readers:
         with pytest.raises(EarshotError, match="not a regular file"):
             read()
+
+
+# Downloads
+
+
+def test_a_source_of_too_many_pixels_is_refused_by_its_header(tmp_path):
+    from odd_media import ffmpeg
+
+    from earshot.download.cutting import cut
+
+    source = tmp_path / "a.mkv"
+    color = "color=black:s=6000x4000:r=1:d=2"
+    ffmpeg("-f", "lavfi", "-i", color, "-f", "lavfi", "-i", "sine=d=2", "-c:v", "mjpeg", source)
+    with pytest.raises(Refusal) as refused:
+        cut([source], 0, 2, tmp_path / "out.mp4")
+    assert refused.value.args == ("too-large", "images of 6000 x 4000, expected at most 9.4 megapixels")
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(250 << 20, ("refused", "too-large")), (1 << 30, ("kept", ""))])
+def test_ffmpeg_has_the_memory_of_the_process_that_starts_it(tmp_path, limit, outcome):
+    from odd_media import ffmpeg
+
+    from earshot.core.subprocess_pool import guarded_map
+
+    source = tmp_path / "a.mkv"
+    color = "testsrc2=s=4096x2304:r=8:d=1"
+    ffmpeg("-f", "lavfi", "-i", color, "-f", "lavfi", "-i", "sine=d=1", "-c:v", "mjpeg", source)
+    ((_, result),) = guarded_map(_cut, [(source, tmp_path / "out.mp4")], Limits(60, memory=limit))
+    assert tuple(result) == outcome
+
+
+def _cut(item: tuple[Path, Path]) -> tuple[str, str]:
+    from earshot.download.cutting import cut
+
+    source, target = item
+    try:
+        cut([source], 0.1, 0.9, target)
+    except Refusal as refusal:
+        return "refused", refusal.reason
+    return "kept", ""
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:99999/a.mp4", "http://[::1/a.mp4", "http://127.0.0.1:port/a.mp4"]
+)
+def test_an_address_that_cannot_be_asked_costs_its_row_alone(tmp_path, address):
+    from test_download import manifest, run_shard
+
+    corpus = manifest(tmp_path / "corpus", [f"{address},0,1"])
+    _, ledger = run_shard(corpus)
+    (row,) = ledger.values()
+    assert (row.status, row.reason) == ("refused", "unsupported") and "not an address" in row.detail
+
+
+def test_a_fault_of_a_kind_that_nobody_foresaw_ends_no_run_and_refuses_no_clip(tmp_path, monkeypatch):
+    from test_download import job_for
+
+    from earshot.corpus.manifest import read_manifest
+    from earshot.download import clips
+
+    (tmp_path / "manifest.csv").write_text("url,start,end\nhttp://127.0.0.1:9/a.mp4,0,1\n")
+    monkeypatch.setattr(clips, "_source", lambda *_: 1 / 0)
+    (row,) = read_manifest(tmp_path)
+    outcome = clips._download_clip(job_for(tmp_path), tmp_path, (row, ""))
+    assert outcome == ("pending", "unclear", "ZeroDivisionError: division by zero")
