@@ -90,9 +90,9 @@ def status(code: int, **headers: object) -> Behaviour:
     return lambda handler: handler.respond(code, b"no\n", "text/plain", **headers)
 
 
-def send(body: bytes, kind: str = "video/mp4") -> Behaviour:
+def send(body: bytes, kind: str = "video/mp4", **headers: object) -> Behaviour:
     """Any bytes with any content type."""
-    return lambda handler: handler.respond(200, body, kind)
+    return lambda handler: handler.respond(200, body, kind, **headers)
 
 
 def stall(sent: bytes = b"") -> Behaviour:
@@ -132,13 +132,13 @@ def drip(path: Path, pause: float) -> Behaviour:
     return behave
 
 
-def endless() -> Behaviour:
+def endless(kind: str = "video/mp4") -> Behaviour:
     """Bytes without end and without a length."""
 
     def behave(handler: _Handler) -> None:
         handler.close_connection = True
         handler.send_response(200)
-        handler.send_header("Content-Type", "video/mp4")
+        handler.send_header("Content-Type", kind)
         handler.end_headers()
         while not handler.server.media.ending.is_set():
             handler.wfile.write(bytes(65536))

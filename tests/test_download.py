@@ -1,6 +1,7 @@
 """Downloading: the seconds requested, the true reason if they cannot be downloaded, and no request twice."""
 
 import errno
+import gzip
 import json
 import os
 import pickle
@@ -278,6 +279,8 @@ def server(media):
         "halfway.mp4": stall((media / "whole.mp4").read_bytes()[:5000]),
         "torn.mp4": lie(media / "whole.mp4", 1000),
         "endless.mp4": endless(),
+        "endless": endless("text/html"),
+        "bomb": send(gzip.compress(bytes(64 << 20)), "text/html", Content_Encoding="gzip"),
         "large.mp4": lie(media / "whole.mp4", 10**9),
     }
     with MediaServer(behaviours) as running:
@@ -298,6 +301,8 @@ def server(media):
         ("inward", "unsupported"),
         ("page", "no-media"),
         ("login.mp4", "no-media"),
+        ("endless", "too-large"),
+        ("bomb", "too-large"),
         ("proxy", "network"),
         ("list", "unsupported"),
         ("files.m3u8", "unsupported"),

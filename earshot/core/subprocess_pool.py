@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 STARTING_SECONDS = 120.0  # for a new child to import its modules on a busy machine
 MAX_PAUSE_SECONDS = 86400.0  # total pause of one item: a compromised child could pause forever
 RESPONSE_BYTES = 1 << 24  # maximum size of a response without its parts: a site's message may be a whole page
-PART_BYTES = 1 << 32  # maximum size of one part of a response
+PART_BYTES = 1 << 32  # maximum size of the parts of a response, if the memory of the child has no limit
 PIECE = 1 << 20  # bytes read at once
 BYTES = "__bytes__"  # in a response: the size of a part, whose bytes follow the response
 OUT_OF_MEMORY = 77  # exit status of a child that reached its memory limit
@@ -64,6 +64,18 @@ class Failure:
     hung: bool
     exit_code: int | None = None
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the child reached its memory limit."""
+        return self.exit_code == OUT_OF_MEMORY
+
+    @property
+    def ending(self) -> str:
+        """How the child ended: the name of a signal, `exit status 3` or `no result`."""
+        if self.exit_code is None:
+            return "no result"
+        return signal.Signals(-self.exit_code).name if self.exit_code < 0 else f"exit status {self.exit_code}"
+
 
 @dataclass(frozen=True)
 class _Running:
@@ -91,8 +103,10 @@ class ChildProcess:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def run(self, item: Any) -> Any:
+    def run(self, item: Any, seconds: float | None = None) -> Any:
         """The result of `work(item)`, or a `Failure`, after which the next item gets a new child.
+
+        `seconds` replaces the time limit for this item.
 
         Raises OSError if `work` did, and RuntimeError with the message of any other exception, or if no child can be
         started.
@@ -100,7 +114,7 @@ class ChildProcess:
         request = pickle.dumps(item)
         running = self._running or self._start()
         try:
-            response = _request(running, request, self.limits.seconds)
+            response = _request(running, request, seconds or self.limits.seconds, self.limits.memory or PART_BYTES)
             if "result" in response:
                 return response["result"]
             failure = _error(**response)
@@ -135,7 +149,7 @@ class ChildProcess:
         self._running = _Running(process, os.fdopen(requests, "wb"), responses)
         with contextlib.suppress(EOFError, OSError, ValueError):
             beginning = pickle.dumps((self.work, self.limits, os.getpid()))
-            if _request(self._running, beginning, STARTING_SECONDS) == {"result": "ready"}:
+            if _request(self._running, beginning, STARTING_SECONDS, 0) == {"result": "ready"}:
                 return self._running
         raise RuntimeError(f"a child process did not start (exit status {self._end()})")
 
@@ -154,6 +168,27 @@ class ChildProcess:
         return running.process.wait()
 
 
+def guarded_iter(work: Callable[[Any], Iterator[Any]], item: Any, limits: Limits) -> Iterator[Any]:
+    """Yield what the iterator `work(item)` yields in a child, or a `Failure` at last; limits hold for each step."""
+    with ChildProcess(_Steps(work, item), limits) as child:
+        while (result := child.run(None)) is not None:
+            yield result
+            if isinstance(result, Failure):
+                return
+
+
+class _Steps:
+    """Work that is done in steps: each call returns the next result, and None after the last."""
+
+    def __init__(self, work: Callable[[Any], Iterator[Any]], item: Any) -> None:
+        self.work, self.item = work, item
+        self._results: Iterator[Any] | None = None
+
+    def __call__(self, _: None) -> Any:
+        self._results = self.work(self.item) if self._results is None else self._results
+        return next(self._results, None)
+
+
 def guarded_map(work: Callable[[Any], Any], items: Iterable[Any], limits: Limits) -> Iterator[tuple[Any, Any]]:
     """Yield each item with `work(item)` or a `Failure`, as `ChildProcess.run`; the child ends with the last item."""
     with ChildProcess(work, limits) as child:
@@ -161,8 +196,8 @@ def guarded_map(work: Callable[[Any], Any], items: Iterable[Any], limits: Limits
             yield item, child.run(item)
 
 
-def _request(running: _Running, request: bytes, seconds: float) -> dict[str, Any]:
-    """The response to a request; each pause that the child reports extends its time.
+def _request(running: _Running, request: bytes, seconds: float, most: int) -> dict[str, Any]:
+    """The response to a request, with at most `most` bytes of parts; each pause of the child extends its time.
 
     Raises TimeoutError, EOFError or BrokenPipeError if the child hangs or has ended, and others if the response is
     invalid.
@@ -171,7 +206,7 @@ def _request(running: _Running, request: bytes, seconds: float) -> dict[str, Any
     running.requests.flush()
     end, last = time.monotonic() + seconds, time.monotonic() + seconds + MAX_PAUSE_SECONDS
     while True:
-        read = _Reader(running.responses, min(end, last))
+        read = _Reader(running.responses, min(end, last), most)
         (size,) = struct.unpack("!I", read(4, 4))
         response = json.loads(read(size, RESPONSE_BYTES), object_hook=read.part)
         if not isinstance(response, dict) or len(response.keys() & {"result", "error", "pause"}) != 1:
@@ -182,10 +217,10 @@ def _request(running: _Running, request: bytes, seconds: float) -> dict[str, Any
 
 
 class _Reader:
-    """Reads bytes until a deadline on the monotonic clock."""
+    """Reads bytes until a deadline on the monotonic clock; `left` of them may come as parts."""
 
-    def __init__(self, descriptor: int, end: float) -> None:
-        self.descriptor, self.end = descriptor, end
+    def __init__(self, descriptor: int, end: float, left: int) -> None:
+        self.descriptor, self.end, self.left = descriptor, end, left
         self._readable = select.poll()
         self._readable.register(descriptor, select.POLLIN)
 
@@ -204,7 +239,11 @@ class _Reader:
 
     def part(self, value: dict[str, Any]) -> Any:
         """An object of a response, or the bytes that it stands for, which follow in the same order."""
-        return self(value[BYTES], PART_BYTES) if value.keys() == {BYTES} else value
+        if value.keys() != {BYTES}:
+            return value
+        data = self(value[BYTES], self.left)
+        self.left -= len(data)
+        return data
 
 
 def _error(error: list, trace: str) -> Exception:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from earshot.core.errors import EarshotError
+from earshot.core.untrusted import open_regular
 
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # of the columns of a table, the usual one first
 
@@ -23,9 +24,9 @@ def first_line(error: BaseException) -> str:
 def encoding_of(file: Path) -> str:
     """The encoding of a text file by its first bytes: UTF-16 with or without a byte order mark, else UTF-8.
 
-    Raises OSError if the file cannot be read.
+    Raises OSError if the file cannot be read or is not a regular one.
     """
-    with open(file, "rb") as beginning:
+    with open_regular(file) as beginning:
         first = beginning.read(2)
     if first in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return "utf-16"

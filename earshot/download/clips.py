@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import tarfile
 import time
@@ -22,8 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map
+from earshot.core.text import first_line
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import read_requested
@@ -37,6 +40,7 @@ Fetched = TypeVar("Fetched")
 JOURNAL = "journal.jsonl"
 FETCHED = "fetched"  # the folder of the last fetched address, beside the clips
 TRIES = 3  # of a clip in one run
+MAX_MEMORY = 1 << 30  # bytes, of the process that downloads a clip and again of the ffmpeg that cuts it
 DOUBTED = {reason: kind.doubted for reason, kind in FAILURE_KINDS.items() if kind.doubted}
 LONG_AGO = 0.0  # the request time of clips taken over from an earlier run
 
@@ -213,7 +217,7 @@ class _ShardDownload:
         """Request each row once."""
         work = partial(_download_clip, self.job, self.folder)
         items = [(row, self._failed_once.get(row.clip_id, "")) for row in rows]
-        for (row, failed_before), result in guarded_map(work, items, Limits(self.job.seconds)):
+        for (row, failed_before), result in guarded_map(work, items, Limits(self.job.seconds, memory=MAX_MEMORY)):
             status, reason, detail = _failure_row(result, self.job.seconds) if isinstance(result, Failure) else result
             if status == "limited":
                 self._record_limited(row, reason, detail)
@@ -253,6 +257,10 @@ def _download_clip(job: Job, folder: Path, item: tuple[ManifestRow, str]) -> tup
     except Refusal as refusal:
         status = "pending" if refusal.reason in PENDING_REASONS else "refused"
         return status, refusal.reason, refusal.detail
+    except (OSError, MemoryError, EarshotError, sqlite3.Error):  # not the clip's fault, or a limit's
+        raise
+    except Exception as error:  # of a kind that nobody has foreseen: it ends no run, and refuses no clip
+        return "pending", "unclear", f"{type(error).__name__}: {first_line(error)}"
     metadata = {
         "group": row.group,
         "annotations": row.annotations,
@@ -367,8 +375,9 @@ def _check_site(job: Job, address: str, folder: Path, reason: str) -> None:
 def _failure_row(failure: Failure, seconds: float) -> tuple[str, str, str]:
     if failure.hung:
         return "refused", "timeout", f"not finished within {seconds:g} s"
-    end = "gave no valid response" if failure.exit_code is None else f"ended with {failure.exit_code}"
-    return "refused", "unreadable", f"the process that read it {end}"
+    if failure.out_of_memory:
+        return "refused", "too-large", f"needs more than {MAX_MEMORY >> 20} MB of memory"
+    return "refused", "unreadable", f"the process that read it crashed ({failure.ending})"
 
 
 def _local_file(job: Job, source: str) -> Path:

@@ -8,12 +8,13 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import ffmpeg
@@ -25,7 +26,8 @@ from earshot.corpus.ledger import Refusal
 # Containers that hold their own video and audio, unlike playlists, which point to other files. Containers of only audio
 # or only images are included so that the refusal has the right reason.
 CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mxf,nut,rm,dv,gxf,wtv,gif,wav,mp3,aac,flac,aiff,au"
-READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+MAX_PIXELS = 4096 * 2304  # of a source; with larger images ffmpeg would exceed its memory
+READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MAX_PIXELS)}
 
 COPY_TOLERANCE = 0.1  # s; a file that differs by at most this from the requested length is copied
 CUT_TOLERANCE = 0.25  # s; a cut may differ by this: one image at 5 a second and one frame of AAC
@@ -67,10 +69,12 @@ class Source:
 def read_header(path: Path) -> Source:
     """Read the header of a media file.
 
-    Raises Refusal as unreadable.
+    Raises Refusal as unreadable, or as too-large by its pixels.
     """
     with _open(path) as media:
         images = [s for s in media.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        for stream in images[:1]:
+            _check_pixels(stream)
         seconds = media.duration / av.time_base if media.duration else None
         start = (media.start_time or 0) / av.time_base
         return Source(path, media.format.name, _track(images), _track(media.streams.audio), seconds, start)
@@ -141,8 +145,17 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         with av.open(str(path), options=READING, metadata_errors="replace") as media:
             yield media
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         raise Refusal("unreadable", getattr(error, "strerror", None) or type(error).__name__) from None
+
+
+def _check_pixels(stream: Any) -> None:
+    width, height = (stream.codec_context.width, stream.codec_context.height) if stream.codec_context else (0, 0)
+    if width * height > MAX_PIXELS:
+        limit = f"{MAX_PIXELS / 1e6:.1f} megapixels"
+        raise Refusal("too-large", f"images of {width} x {height}, expected at most {limit}")
 
 
 def _track(streams: Sequence[av.stream.Stream]) -> Track | None:
@@ -205,6 +218,8 @@ def _run_ffmpeg(video: Source, audio: Source, seek_to: float, writing: dict, tar
         message = done.stderr.decode("utf-8", "replace").strip()
         if os.strerror(errno.ENOSPC) in message:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        if os.strerror(errno.ENOMEM) in message or "malloc" in message or done.returncode == -signal.SIGABRT:
+            raise Refusal("too-large", "ffmpeg needs more memory than a process of the download may have")
         first = message.partition("\n")[0].replace(str(video.path), "the source")
         raise Refusal("unreadable", f"ffmpeg ended with {done.returncode}: {first}")
 

@@ -64,6 +64,8 @@ def copy_section(
             path = folder / f"{number}.mkv"
             _copy(media, path, origin + start - LEAD, origin + end + LEAD)
             paths.append(path)
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise

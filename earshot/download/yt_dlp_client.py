@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ os.environ["YTDLP_NO_PLUGINS"] = "1"
 
 import yt_dlp
 from yt_dlp.cookies import YoutubeDLCookieJar
+from yt_dlp.networking import Response
 from yt_dlp.networking import exceptions as network
 from yt_dlp.networking._requests import RequestsRH
 
@@ -40,6 +41,7 @@ SHORT_SIDE = 360  # px; the papers' frames have 256
 READ_TIMEOUT_SECONDS = 20.0  # without a byte from the server
 RETRIES = 2
 MAX_REDIRECTS = 10
+PAGE_PIECE = 1 << 16  # bytes of a page that are read and counted at once
 
 # One file with video and audio, or one of each; fetched by yt-dlp itself, over HTTP.
 FORMATS = "b[protocol^=http]/(bv[protocol^=http],ba[protocol^=http])/b[protocol=m3u8_native]"
@@ -125,12 +127,38 @@ class _RateLimitedRH(RequestsRH):
         return session
 
 
-class _Downloader(yt_dlp.YoutubeDL):
-    """yt-dlp with only the rate-limited request handler."""
+class _Pages:
+    """The size of all pages of a visit as they are unpacked: a few kB of gzip may hold gigabytes."""
 
-    def __init__(self, options: dict, visit: Visit) -> None:
-        self.visit = visit
+    def __init__(self, megabytes: float) -> None:
+        self.megabytes, self.size = megabytes, 0
+
+    def read(self, read: Callable[[int], bytes], amt: int | None = None) -> bytes:
+        """What `read` gives; raises Refusal as too-large where all whole pages exceed the limit."""
+        if amt is not None:
+            return read(amt)
+        pieces = []
+        while piece := read(PAGE_PIECE):
+            self.size += len(piece)
+            if self.size > self.megabytes * 1e6:
+                limit = f"expected at most {self.megabytes:g} MB (download.max_megabytes)"
+                raise Refusal("too-large", f"the site's pages have {self.size / 1e6:.1f} MB or more, {limit}")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+class _Downloader(yt_dlp.YoutubeDL):
+    """yt-dlp with only the rate-limited request handler, and pages of limited size."""
+
+    def __init__(self, options: dict, visit: Visit, megabytes: float) -> None:
+        self.visit, self.pages = visit, _Pages(megabytes)
         super().__init__(options)
+
+    def urlopen(self, req: object) -> Response:
+        """A response whose whole pages count; media are read in pieces and counted by `_SizeLimit`."""
+        response = super().urlopen(req)
+        response.read = partial(self.pages.read, response.read)
+        return response
 
     def build_request_director(self, handlers: object, preferences: object = None) -> object:
         """Use the rate-limited handler instead of all others."""
@@ -149,7 +177,7 @@ def fetch(
     Raises Refusal with the reason that the site, the server or the network gives.
     """
     more = {"progress_hooks": [_SizeLimit(megabytes)], "test": only_start}
-    with _extracted(address, folder, seconds, visit, more) as (downloader, info):
+    with _extracted(address, folder, megabytes, seconds, visit, more) as (downloader, info):
         downloads = downloader.process_ie_result(info, download=True).get("requested_downloads") or []
     paths = {Path(download["filepath"]) for download in downloads}
     for path in set(folder.iterdir()) - paths:
@@ -165,7 +193,7 @@ def fetch_section(
 
     Raises Refusal, and NoRanges if the server does not support ranges.
     """
-    with _extracted(address, folder, seconds, visit, {"simulate": True}) as (downloader, info):
+    with _extracted(address, folder, megabytes, seconds, visit, {"simulate": True}) as (downloader, info):
         info = downloader.process_ie_result(info, download=True)
         formats = [
             info | form for form in info.get("requested_downloads") or []
@@ -175,17 +203,17 @@ def fetch_section(
 
 @contextlib.contextmanager
 def _extracted(
-    address: str, folder: Path, seconds: float, visit: Visit, more: dict
+    address: str, folder: Path, megabytes: float, seconds: float, visit: Visit, more: dict
 ) -> Iterator[tuple[yt_dlp.YoutubeDL, dict]]:
     """A downloader and its information about the video at an address; any exception becomes a Refusal."""
     check_address(address)
     folder.mkdir(parents=True)
     try:
-        with _Downloader(_options(folder, seconds) | more, visit) as downloader:
+        with _Downloader(_options(folder, seconds) | more, visit, megabytes) as downloader:
             info = downloader.extract_info(address, download=False)
             _check_info(info)
             yield downloader, info
-    except (Refusal, NoRanges):
+    except (Refusal, NoRanges, MemoryError):
         raise
     except Exception as error:  # extractors of a thousand sites raise arbitrary exceptions
         raise _refusal(error, visit.trouble) from None
@@ -205,6 +233,7 @@ def check_address(address: str) -> None:
     """Raise Refusal as unsupported for an address that must not be requested."""
     try:
         parts = urlsplit(address)
+        parts.port  # noqa: B018  # raises for a port that cannot be
     except ValueError as error:
         raise Refusal("unsupported", f"not an address: {error}") from None
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
@@ -309,7 +338,10 @@ def _refusal(error: Exception, trouble: str | None = None) -> Refusal:
     """
     causes = list(_causes(error))
     for cause in causes:
-        if isinstance(cause, sqlite3.Error) or getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(cause, sqlite3.Error | MemoryError) or getattr(cause, "errno", None) in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ):
             raise cause  # not a fault of the clip
         if isinstance(cause, Refusal):
             return cause

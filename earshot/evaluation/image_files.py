@@ -1,26 +1,30 @@
 """Reads image files as an encoder's input."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.functional import pil_to_tensor
 
 from earshot.core.errors import EarshotError
+from earshot.core.untrusted import MAX_IMAGE_PIXELS, read_document
+
+FORMATS = ("JPEG", "PNG")
 
 
 def read_whole_image(file: Path) -> Tensor:
-    """An image at its own size: uint8 (3, height, width).
+    """A JPEG or PNG at its own size: uint8 (3, height, width).
 
-    Raises EarshotError for a file that is missing or no image.
+    Raises EarshotError for a file that is missing, of another format, or of more than 50 megapixels.
     """
     try:
-        return _decode(file)
-    except (OSError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return _decode(read_document(file))
+    except (OSError, RuntimeError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:200]
         raise EarshotError(f"{file}: cannot be read as an image ({reason}); restore the file") from None
 
@@ -44,14 +48,18 @@ def require_images(files: Sequence[Path]) -> None:
         raise EarshotError(f"{missing[0]}{more}: no such image, but the benchmark's lists name it; restore the files")
 
 
-def _decode(file: Path) -> Tensor:
+def _decode(data: bytes) -> Tensor:
     """uint8 (3, height, width); Pillow reads what torchvision cannot, such as CMYK JPEGs."""
-    try:
-        image = decode_image(read_file(str(file)), ImageReadMode.RGB)
-        return image if image.dtype == torch.uint8 else _eight_bits(image)
-    except RuntimeError:
-        with Image.open(file) as image:
-            return pil_to_tensor(image.convert("RGB"))
+    # Pillow reads the header alone. Its other formats would start programs (EPS) or decoders that nobody has asked for.
+    with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+        if header.width * header.height > MAX_IMAGE_PIXELS:
+            size = f"{header.width} x {header.height}"
+            raise ValueError(f"{size} pixels, expected at most {MAX_IMAGE_PIXELS / 1e6:g} megapixels")
+        try:
+            image = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+            return image if image.dtype == torch.uint8 else _eight_bits(image)
+        except RuntimeError:
+            return pil_to_tensor(header.convert("RGB"))
 
 
 def _eight_bits(image: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import soundfile
 from PIL import Image, ImageDraw
 
 from earshot.core.channels import mix_channels
@@ -27,6 +26,7 @@ from earshot.explanation.tables import BYTES, FLAG, REAL, TEXT, TEXTS, write_tab
 from earshot.explanation.videos_with_sound import FRAME_RATE, LONGEST_SECONDS, video_rows
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.params.explain import ExhibitParams
+from earshot.scenes.audio_slices import open_sound
 
 SIDE = 320  # px of the long side of an image
 AUDIO_SECONDS = 10  # of a recording, around the middle, which the network takes as input
@@ -131,7 +131,7 @@ def _marked(image: Image.Image, values: np.ndarray) -> Image.Image:
 
 def _recording_mp3(example: LocalizationExample) -> bytes:
     """The middle of the recording as MP3."""
-    with soundfile.SoundFile(example.sound) as file:  # the network has read it, so it can be read
+    with open_sound(example.sound) as file:  # the network has read it, so it can be read
         length = min(file.frames, AUDIO_SECONDS * file.samplerate)
         file.seek((file.frames - length) // 2)
         return mp3_of(mix_channels(file.read(length, dtype="float32", always_2d=True)), file.samplerate)

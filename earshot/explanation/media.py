@@ -29,7 +29,7 @@ MP3_LEVEL = 0.885  # in libsndfile's range: 64 kbit/s
 def read_image(jpeg: bytes) -> Image.Image:
     """An RGB image. Raises EarshotError for bytes that are not an image."""
     try:
-        return Image.open(io.BytesIO(jpeg)).convert("RGB")
+        return Image.open(io.BytesIO(jpeg), formats=("JPEG", "PNG")).convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
         raise EarshotError(f"a frame is not an image ({error}); run the stage extract again") from None
 

@@ -57,10 +57,10 @@ class Skipped:
 
     kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def add(self, kind: str, name: str) -> None:
-        """Count a file."""
+    def add(self, kind: str, name: str, number: int = 1) -> None:
+        """Count `number` files, of which `name` is the first."""
         count, first = self.kinds.get(kind, (0, name))
-        self.kinds[kind] = count + 1, first
+        self.kinds[kind] = count + number, first
 
     def warn(self, root: Path) -> None:
         """Print one line that counts the files of each kind, if there are any."""
@@ -97,12 +97,22 @@ def one_line(value: object) -> str:
 def write_listing(path: Path, clips: Sequence[MediaFile]) -> None:
     """Save the clips of a shard for the worker that extracts them."""
     with write_atomically(path) as temporary_path:
-        temporary_path.write_text(json.dumps([vars(clip) | {"path": str(clip.path)} for clip in clips]))
+        temporary_path.write_text(to_json(clips))
 
 
 def read_listing(path: Path) -> list[MediaFile]:
     """Read a listing that `write_listing` wrote."""
-    return [_from_json(row) for row in json.loads(path.read_text())]
+    return from_json(path.read_text())
+
+
+def to_json(clips: Sequence[MediaFile]) -> str:
+    """The clips of a shard as text, in ASCII."""
+    return json.dumps([vars(clip) | {"path": str(clip.path)} for clip in clips])
+
+
+def from_json(text: str | bytes) -> list[MediaFile]:
+    """The clips that `to_json` wrote."""
+    return [_from_json(row) for row in json.loads(text)]
 
 
 def _from_json(row: dict) -> MediaFile:

@@ -4,20 +4,19 @@ The child runs decoders written in C on untrusted files. Its memory is limited, 
 """
 
 import os
-import signal
-import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from earshot.core.subprocess_pool import OUT_OF_MEMORY, ChildProcess, Failure, Limits
+from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
 from earshot.core.text import first_line
+from earshot.core.untrusted import NotRegular, open_regular
 from earshot.corpus.ledger import Refusal
 from earshot.media.decoding import Decoded, DecodeOptions, decode_clip
 from earshot.media.quality import Measured
 
-MAX_MEMORY = 2 << 30  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
+MAX_MEMORY = 5 << 28  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
 
 
 class FileSection:
@@ -101,26 +100,19 @@ class Decoder:
     def _refusal(self, failure: Failure) -> Refusal:
         if failure.hung:
             return Refusal("timeout", f"not decoded within {self.child.limits.seconds:g} s")
-        if failure.exit_code == OUT_OF_MEMORY:
+        if failure.out_of_memory:
             return Refusal("too-large", f"needs more than {MAX_MEMORY >> 20} MB of memory")
-        return Refusal("unreadable", f"the decoder crashed ({_name(failure.exit_code)})")
-
-
-def _name(status: int | None) -> str:
-    if status is None:
-        return "no result"
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return Refusal("unreadable", f"the decoder crashed ({failure.ending})")
 
 
 def _decode(request: Request) -> Decoded:
     try:
-        descriptor = os.open(request.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = open_regular(request.path)
+    except NotRegular as error:
+        raise Refusal("unsupported", "not a regular file") from error
     except OSError as error:
         raise Refusal("unreadable", error.strerror or "cannot be opened") from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Refusal("unsupported", "not a regular file")
-        section = cast(BinaryIO, FileSection(descriptor, request.offset, request.size))  # FFmpeg calls no other methods
+    with file:
+        # FFmpeg calls no other methods.
+        section = cast(BinaryIO, FileSection(file.fileno(), request.offset, request.size))
         return decode_clip(section, request.options)
-    finally:
-        os.close(descriptor)

@@ -24,6 +24,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
+from earshot.core.untrusted import SOUND_RATES
 from earshot.corpus.ledger import Refusal
 from earshot.media.image import Painter, Thumbnailer
 from earshot.media.quality import THUMBNAIL_SIDE, Measured, measure, thumbnail_places
@@ -46,7 +47,6 @@ JOINED = ("mpegts", "mpeg")  # formats whose files can be joined byte by byte; e
 SEAM = 2  # packets within which the next part begins with a key frame; the parser marks up to one packet too early
 CLOCK_RESET = 1.0  # s by which the decoding time falls where another part begins
 STILL_TAIL = 1.0  # s; the last image stands if the sound lasts longer than this after it
-FLAC_RATES = range(1, 655_351)  # Hz, the rates that the format allows
 READ_SIZE = 1 << 18  # bytes read at once
 
 Frame = TypeVar("Frame", av.VideoFrame, av.AudioFrame)
@@ -333,8 +333,9 @@ def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], options: Decode
         raise Refusal("too-large", str(error)) from error
     if sound is None:
         raise Refusal("unreadable" if packets else "no-sound", f"{len(packets)} packets of sound, none can be decoded")
-    if sound.rate not in FLAC_RATES:
-        raise Refusal("unsupported", f"sound of {sound.rate} samples a second")
+    if sound.rate not in SOUND_RATES:
+        expected = f"expected {SOUND_RATES[0]} to {SOUND_RATES[-1]}"
+        raise Refusal("unsupported", f"sound of {sound.rate} samples a second, {expected}")
     return sound
 
 

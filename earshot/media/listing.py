@@ -18,7 +18,8 @@ from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
 from earshot.media.clips import MediaFile, Skipped, may_be_clip, read_listing, write_listing
 from earshot.media.folders import MANIFEST, clips_in_folder, walk
-from earshot.media.tars import PACKED, clips_in_tar
+from earshot.media.tar_process import TarLister
+from earshot.media.tars import PACKED
 
 DIGITS = 8  # of the hash in the names of clips that would otherwise share a name
 
@@ -51,7 +52,7 @@ def list_shards(
     tars, skipped = _tars(root, follow_links), Skipped()
     shards: Iterator[list[MediaFile]]
     if tars:
-        shards = (list(clips_in_tar(root, tar, skipped)) for tar in tars)
+        shards = _list_tars(root, tars, skipped)
         if (root / MANIFEST).is_file():
             skipped.add(f"{MANIFEST} beside tars, whose groups come from the .json of each clip", MANIFEST)
     else:
@@ -86,6 +87,12 @@ def _tars(root: Path, follow_links: Sequence[Path]) -> list[str]:
     return sorted(tars + packed) if tars else []
 
 
+def _list_tars(root: Path, tars: Sequence[str], skipped: Skipped) -> Iterator[list[MediaFile]]:
+    with TarLister() as lister:
+        for tar in tars:
+            yield lister.clips(root, tar, skipped)
+
+
 def _batches(clips: Iterator[MediaFile], size: int) -> Iterator[list[MediaFile]]:
     while batch := list(itertools.islice(clips, size)):
         yield batch
@@ -93,21 +100,19 @@ def _batches(clips: Iterator[MediaFile], size: int) -> Iterator[list[MediaFile]]
 
 def _rename_repeated(listing: Callable[[int], Path], names: np.ndarray, begins: list[int]) -> None:
     """Give clips that share a name names of their own; `names` are the hashes of the names, (clips,)."""
-    repeated = _repeated(names)
-    if not repeated.any():
-        return
-    final = names.copy()
-    for number in _shards_with(repeated, begins):
-        begin, clips = begins[number], read_listing(listing(number))
-        clips = [_with_location(clip) if repeated[begin + place] else clip for place, clip in enumerate(clips)]
-        final[begin : begins[number + 1]] = [stable_hash(clip.clip_id) for clip in clips]
-        write_listing(listing(number), clips)
-    again, used = _repeated(final), set()
-    for number in _shards_with(again, begins):
-        for place, clip in enumerate(read_listing(listing(number)), begins[number]):
-            if again[place] and clip.clip_id in used:
-                raise EarshotError(f"several clips share the name {clip.clip_id}; rename one of their files")
-            used |= {clip.clip_id} if again[place] else set()
+    for rank in itertools.count():
+        repeated = _repeated(names)
+        if not repeated.any():
+            return
+        names = names.copy()
+        for number in _shards_with(repeated, begins):
+            begin, clips = begins[number], read_listing(listing(number))
+            for place, clip in enumerate(clips):
+                if repeated[begin + place]:
+                    # A name that was made to equal one with a hash is told apart by the place in the list.
+                    clips[place] = _with_location(clip, begin + place if rank else None)
+            names[begin : begins[number + 1]] = [stable_hash(clip.clip_id) for clip in clips]
+            write_listing(listing(number), clips)
 
 
 def _repeated(hashes: np.ndarray) -> np.ndarray:
@@ -121,7 +126,8 @@ def _shards_with(clips: np.ndarray, begins: list[int]) -> list[int]:
     return [number for number, (begin, end) in enumerate(itertools.pairwise(begins)) if clips[begin:end].any()]
 
 
-def _with_location(clip: MediaFile) -> MediaFile:
-    """The clip with a hash of its location appended to its name."""
-    place = f"{clip.source}\0{clip.offset}".encode("utf-8", "surrogateescape")
-    return replace(clip, clip_id=f"{clip.clip_id}-{hashlib.sha256(place).hexdigest()[:DIGITS]}")
+def _with_location(clip: MediaFile, place: int | None) -> MediaFile:
+    """The clip with a hash of its location, and of its place in the list if given, appended to its name."""
+    location = f"{clip.source}\0{clip.offset}" + ("" if place is None else f"\0{place}")
+    digest = hashlib.sha256(location.encode("utf-8", "surrogateescape")).hexdigest()
+    return replace(clip, clip_id=f"{clip.clip_id}-{digest[:DIGITS]}")

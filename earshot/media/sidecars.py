@@ -4,11 +4,13 @@ The stage download writes `group` and `annotations`. video2dataset writes the ad
 columns of the user's, and the status of the download. It numbers its clips, so the group comes from the address.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from earshot.core.json_files import parse_json
+from earshot.core.untrusted import check_text
+from earshot.corpus.ledger import DETAIL_LENGTH
 from earshot.corpus.manifest import address_name
 from earshot.media.clips import ClipAnnotations, one_line
 
@@ -29,10 +31,7 @@ def read_json(data: bytes) -> dict[str, Any]:
 
     Raises OtherFormat for other valid JSON, and ValueError for anything else.
     """
-    try:
-        values = json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    values = parse_json(data)
     if not isinstance(values, dict):
         raise OtherFormat(f"a {type(values).__name__}, expected a mapping")
     return values
@@ -43,7 +42,8 @@ def annotations_of(values: Mapping[str, Any], beside: str = "") -> ClipAnnotatio
 
     Semicolons separate the annotations in a text.
 
-    Raises ValueError if the annotations are neither a list nor a text, or the group is neither a text nor a number.
+    Raises ValueError if the annotations are neither a list nor a text, the group is neither a text nor a number, or a
+    text is longer than `check_text` allows.
     """
     given, group = values.get("annotations") or [], values.get("group")
     if not isinstance(given, list | str):
@@ -53,7 +53,11 @@ def annotations_of(values: Mapping[str, Any], beside: str = "") -> ClipAnnotatio
     words = given if isinstance(given, list) else [part for part in given.split(";") if part.strip()]
     annotations = words or _words(values) or [beside]
     group = one_line(group) or _video(values)
-    return ClipAnnotations(group, tuple(filter(None, map(one_line, annotations))))
+    return ClipAnnotations(check_text(group), tuple(filter(None, map(_word, annotations))))
+
+
+def _word(value: object) -> str:
+    return check_text(one_line(value))
 
 
 def failure(values: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -61,7 +65,7 @@ def failure(values: Mapping[str, Any]) -> tuple[str, str] | None:
     status = str(values.get("status"))
     if status not in FAILURES:
         return None
-    return FAILURES[status], f"video2dataset: {status}: {one_line(values.get('error_message'))}"
+    return FAILURES[status], f"video2dataset: {status}: {one_line(values.get('error_message'))[:DETAIL_LENGTH]}"
 
 
 def _words(values: Mapping[str, Any]) -> list[Any]:

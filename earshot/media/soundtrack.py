@@ -15,6 +15,7 @@ JITTER = 0.1  # s
 # Frames converted at once: converting each alone is slow, converting all at once takes much memory.
 BLOCK = 64
 FULL_SCALE = 32768
+MAX_VALUES_PER_SECOND = 2 * 48_000  # of the longest clip, in all channels
 FLAC_LEVEL = 0.5  # of libsndfile's range: level 4, as small as the default 5 and a quarter faster
 DIRECT = {"flt": np.float32, "fltp": np.float32, "s16": np.int16, "s16p": np.int16}  # formats that need no resampler
 
@@ -41,7 +42,8 @@ class Soundtrack:
 def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_s: float) -> Soundtrack | None:
     """Place decoded frames at their time stamps; more than two channels are mixed down to stereo.
 
-    Returns None if there are no frames. Raises OverflowError if the stamps span more than `max_duration_s`.
+    Returns None if there are no frames. Raises OverflowError if the stamps span more than `max_duration_s`, or if
+    there are more samples than so many seconds of 48 kHz stereo have.
     """
     blocks: list[tuple[int, np.ndarray]] = []
     run: list[av.AudioFrame] = []
@@ -59,6 +61,9 @@ def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_
         cursor = place if jumps else cursor
         if cursor > max_duration_s * rate:
             raise OverflowError(f"the sound lasts more than {max_duration_s:g} s")
+        if cursor * channels > max_duration_s * MAX_VALUES_PER_SECOND:
+            limit = f"{max_duration_s:g} s of 48 kHz stereo"
+            raise OverflowError(f"the sound has {rate} samples a second, and more samples than {limit}")
         run_start = run_start if run else cursor
         run.append(frame)
         cursor += round(frame.samples * rate / frame.sample_rate)

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+from earshot.core.untrusted import MAX_NAME_LENGTH, open_regular
 from earshot.media.clips import LONE_SIDECAR, MediaFile, Skipped, clip_name, leftover, may_be_clip
 from earshot.media.sidecars import MAX_SIDECAR_BYTES, OtherFormat, annotations_of, failure, read_json
 
@@ -21,6 +22,8 @@ SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # besid
 PACKED = re.compile(r"\.(tar\.(bz2|gz|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
 BESIDE = (".txt", ".cls")  # a caption, a class
 BYTES_AT_ONCE = 1 << 20  # a multiple of the size of a block
+MAX_READ = MAX_SIDECAR_BYTES  # bytes that a header or a sidecar may have
+MAX_EMPTY_READS = 8
 
 
 def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Iterator[MediaFile]:
@@ -32,12 +35,13 @@ def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Ite
     if problem := _problem(path):
         yield MediaFile(clip_name(source), "", path, 0, 0, (), source, problem)
         return
-    with open(path, "rb") as file:
+    with open_regular(path) as opened:
+        file = _Bounded(opened)
         begin: int | None = 0
         while whole and begin is not None:
             file.seek(begin)
             try:
-                with tarfile.open(fileobj=file, mode="r:", errorlevel=0) as tar:
+                with tarfile.open(fileobj=cast(BinaryIO, file), mode="r:", errorlevel=0) as tar:
                     members, whole = _members(tar)
                     yield from _Shard(path, source, tar, members, Skipped() if skipped is None else skipped).clips()
                     file.seek(tar.offset)
@@ -59,7 +63,7 @@ def _problem(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def _next_block(file: BinaryIO) -> int | None:
+def _next_block(file: "_Bounded") -> int | None:
     """Where the next block that is not empty begins, in bytes from the beginning of the file; None if there is none."""
     begin = file.tell()
     while data := file.read(BYTES_AT_ONCE):
@@ -71,13 +75,43 @@ def _next_block(file: BinaryIO) -> int | None:
 
 def _members(tar: tarfile.TarFile) -> tuple[list[tarfile.TarInfo], bool]:
     """All readable members, and whether the file is complete."""
-    members = []
+    members, end = [], -1
     try:
         for member in tar:
+            if tar.offset <= end:  # a negative size leads back, without an end
+                return members, False
+            end = tar.offset
             members.append(member)
-    except tarfile.TarError:
+    except MemoryError:
+        raise
+    except Exception:  # tarfile lets ValueError, OverflowError and others of a hostile header through
         return members, False
     return members, True
+
+
+class _Bounded:
+    """A file from which no header can read much at once, and nothing reads on and on beyond the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.tell = file, file.tell
+        self._empty = 0  # reads beyond the end in succession
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; raises tarfile.ReadError where a tar must not ask for them."""
+        if not 0 <= size <= MAX_READ:
+            raise tarfile.ReadError(f"a header of {size:,} bytes, expected at most {MAX_READ:,}")
+        data = self.file.read(size)
+        self._empty = self._empty + 1 if size and not data else 0
+        if self._empty > MAX_EMPTY_READS:
+            raise tarfile.ReadError("the end of the file")
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of a file; raises tarfile.ReadError for a place that cannot be."""
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, OverflowError, ValueError):
+            raise tarfile.ReadError(f"an offset of {offset:,}") from None
 
 
 class _Shard:
@@ -127,13 +161,19 @@ class _Shard:
             elif id(member) in lone:
                 yield from self._lone(member)
             elif kind := leftover(member.name):
-                self.skipped.add(kind, f"{self.source}/{member.name}")
+                self.skipped.add(kind, f"{self.source}/{member.name[:MAX_NAME_LENGTH]}")
 
     def _clip(self, member: tarfile.TarInfo) -> MediaFile:
         source, data = f"{self.source}/{member.name}", self._target(member)
         clip = MediaFile(clip_name(member.name), "", self.path, member.offset_data, 0, source=source)
+        if len(member.name) > MAX_NAME_LENGTH:
+            named, length = member.name[:MAX_NAME_LENGTH], len(member.name)
+            detail = f"a name of {length:,} characters, expected at most {MAX_NAME_LENGTH:,}"
+            clip = replace(clip, clip_id=clip_name(named), source=f"{self.source}/{named}")
+            return replace(clip, refusal=("unsupported", detail))
         if data is None:
-            return replace(clip, refusal=("unsupported", f"a link to {member.linkname}, which is not in the tar"))
+            linked = member.linkname[:MAX_NAME_LENGTH]
+            return replace(clip, refusal=("unsupported", f"a link to {linked}, which is not in the tar"))
         if not data.isreg() or data.issparse():
             return replace(clip, refusal=("unsupported", "not a regular file"))
         clip = replace(clip, offset=data.offset_data, size=data.size)
@@ -178,9 +218,11 @@ class _Shard:
 
     def _lone(self, member: tarfile.TarInfo) -> Iterator[MediaFile]:
         """The refusal that a .json without a clip records; others are counted."""
-        source = f"{self.source}/{member.name}"
+        source = f"{self.source}/{member.name[:MAX_NAME_LENGTH]}"
         if refusal := self._failure(member):
-            yield MediaFile(clip_name(member.name), "", self.path, 0, 0, source=source, refusal=refusal)
+            yield MediaFile(
+                clip_name(member.name[:MAX_NAME_LENGTH]), "", self.path, 0, 0, source=source, refusal=refusal
+            )
         else:
             self.skipped.add(LONE_SIDECAR, source)
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
+from earshot.core.json_files import parse_json
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.backbones import build_network, find_network
 from earshot.networks.correspondence import build_correspondence, find_correspondence, is_correspondence
@@ -173,7 +174,7 @@ def read_architecture(path: Path) -> dict[str, Any]:
     """
     stage = "the stage pretrain or correspond"
     try:
-        architecture = json.loads(path.read_text())
+        architecture = parse_json(path.read_text())
     except OSError as error:
         raise EarshotError(f"{path}: cannot be read ({error.strerror}); {stage} writes it") from None
     except ValueError as error:

@@ -8,15 +8,16 @@ A data_dir holds `frames/<name>.jpg`, `audio/<name>.wav` (or .flac), and the box
   share of two annotators that agree, at most 1.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
 from earshot.core.errors import EarshotError
+from earshot.core.json_files import parse_json
+from earshot.core.untrusted import read_document
+from earshot.core.xml_files import parse_xml
 from earshot.evaluation.clips.localization_maps import SIDE
 from earshot.evaluation.image_files import require_images
 
@@ -79,7 +80,7 @@ def _sound_file(folder: Path, name: str) -> Path:
 def _vggss(file: Path) -> list[tuple[str, str, tuple[Box, ...]]]:
     """Names, classes and boxes of vggss.json."""
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = parse_json(read_document(file))
         return [(_name(file, e["file"]), str(e["class"]), _boxes(file, e["file"], e["bbox"], 1)) for e in entries]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise EarshotError(
@@ -89,9 +90,10 @@ def _vggss(file: Path) -> list[tuple[str, str, tuple[Box, ...]]]:
 
 def _flickr(file: Path) -> tuple[str, str, tuple[Box, ...]]:
     """Name, class and boxes of one image: the last four numbers of every <bbox> are left, top, right, bottom."""
+    root = parse_xml(file)
     try:
-        boxes = [[float(each.text or "") for each in list(box)[-4:]] for box in ElementTree.parse(file).iter("bbox")]
-    except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
+        boxes = [[float(each.text or "") for each in list(box)[-4:]] for box in root.iter("bbox")]
+    except (TypeError, ValueError) as error:
         raise EarshotError(
             f"{file}: cannot be read ({error}); expected a <bbox> of four numbers per annotator"
         ) from None

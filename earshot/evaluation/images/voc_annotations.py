@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import numpy as np
 
 from earshot.core.errors import EarshotError
+from earshot.core.xml_files import parse_xml
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = {"0": False, "1": True}
-LARGEST = 1 << 20  # bytes of an annotation; those of VOC2007 have at most twenty thousand
 MAX_PIXELS = 1 << 15  # side of an image
 
 
@@ -49,7 +49,7 @@ def read_objects(file: Path, classes: Sequence[str]) -> Objects:
     Raises EarshotError for a file that is missing, no XML, longer than 1 MB or declares a document type (entities can
     grow without bound), for a missing or invalid value, and for a box that is not inside the image.
     """
-    root = _parse(file)
+    root = parse_xml(file)
     width, height = (int(_number(file, root, f"size/{side}", 1, MAX_PIXELS)) for side in ("width", "height"))
     entries = [entry for entry in root.findall("object") if _text(file, entry, "name") in classes]
     return Objects(
@@ -60,24 +60,6 @@ def read_objects(file: Path, classes: Sequence[str]) -> Objects:
         difficult=np.array([_flag(file, entry, "difficult") for entry in entries], bool),
         truncated=np.array([_flag(file, entry, "truncated") for entry in entries], bool),
     )
-
-
-def _parse(file: Path) -> ElementTree.Element:
-    try:
-        size = file.stat().st_size
-        if size > LARGEST:
-            raise EarshotError(
-                f"{file}: has {size} bytes, expected at most {LARGEST}; restore the official Annotations"
-            )
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read ({error}); restore the official Annotations") from None
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise EarshotError(f"{file}: declares a document type, expected a plain annotation; restore the official file")
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise EarshotError(f"{file}: is not XML ({error}); restore the official file") from None
 
 
 def _box(file: Path, entry: ElementTree.Element, width: int, height: int) -> list[float]:
