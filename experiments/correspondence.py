@@ -32,15 +32,17 @@ ENCODER = "models/correspond"
 LAYER = "pool5"
 # What makes a row. The wrong-sound control is trained beside one of them: it takes as long as the network itself.
 ONE = "correspond.control=false"
+MATCH = "correspond.objective=match"
 ROWS = {
-    "ave": ("correspond.network=ave",),
-    "l3": ("correspond.network=l3", "correspond.positives=overlapping", ONE),
-    "avol": ("correspond.network=avol", ONE),
+    "ave": ("correspond.network=ave", MATCH),
+    "l3": ("correspond.network=l3", MATCH, "correspond.positives=overlapping", ONE),
+    "avol": ("correspond.network=avol", MATCH, ONE),
     # At 64 px AVOL's map has 4 x 4 positions; at 128 px it has 8 x 8. The best of them alone learns from a pair, which
     # takes three times as long: after 25 epochs the map still misses.
-    "avol-128": ("correspond.network=avol", "correspond.image_size=128", "correspond.epochs=75", ONE),
+    "avol-128": ("correspond.network=avol", MATCH, "correspond.image_size=128", "correspond.epochs=75", ONE),
     "multisensory": (
         "correspond.network=multisensory",
+        MATCH,
         "correspond.width=0.125",
         "correspond.image_size=48",
         "correspond.frames=8",

@@ -28,7 +28,9 @@ from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
 from earshot.params.correspond import BaseParams, Params
 from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import augmentation_of
-from earshot.training.correspondence import CorrespondenceTask, Pairs
+from earshot.training.correspondence import CorrespondenceTask
+from earshot.training.objectives import build_objective
+from earshot.training.pairs import Pairs
 from earshot.training.trainer import Plan, Trainer
 
 ROUNDS, STEPS, SOUNDS = 6, 20, 64
@@ -64,7 +66,14 @@ def steps_of(params: BaseParams, root: Path) -> Steps:
     augmentation = augmentation_of(p)
     scenes = root / "data" / "scenes"
     task = Steps(
-        network, scenes, sampling, augmentation, gain_jitter=p.gain_jitter, batch_size=p.batch_size, seed=params.seed
+        network,
+        scenes,
+        build_objective(p.objective, **p.model_dump()),
+        sampling,
+        augmentation,
+        gain_jitter=p.gain_jitter,
+        batch_size=p.batch_size,
+        seed=params.seed,
     )
     task.batches_per_epoch = STEPS
     return task

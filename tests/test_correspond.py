@@ -16,11 +16,13 @@ from earshot.networks.files import load_correspondence
 from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask
+from earshot.training.objectives import build_objective
 from stages.correspond import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")
 SMALL = ["correspond.network=ave", "correspond.width=0.0625", "correspond.image_size=32", "correspond.batch_size=16"]
 SMALL += ["correspond.epochs=2"]
+MULTISENSORY = ["correspond.network=multisensory", "correspond.negatives=shifted", "correspond.objective=match"]
 # The stage with a checkpoint after every step, in one process, which ends itself by SIGKILL after the fifth step.
 KILLED = """
 import os, signal, sys
@@ -115,7 +117,7 @@ def test_weights_of_a_file_are_where_training_begins(done, world, tmp_path):
             "correspond.network=ave of this width requires",
         ),
         (
-            ("correspond.weights=given.safetensors", "correspond.network=l3"),
+            ("correspond.weights=given.safetensors", "correspond.network=l3", "correspond.objective=match"),
             "which correspond.network=l3 of this width",
         ),
     ):
@@ -130,7 +132,14 @@ def test_avol_begins_between_the_two_answers(world, tmp_path):
     network = load_correspondence(root / "models/correspond")
     sampling = Sampling(positives="centered", negatives="other-group", grid_s=0.04, min_shift_s=1.0)
     task = CorrespondenceTask(
-        network, root / "data/scenes", sampling, Augmentation(), gain_jitter=0.0, batch_size=16, seed=1
+        network,
+        root / "data/scenes",
+        build_objective("match"),
+        sampling,
+        Augmentation(),
+        gain_jitter=0.0,
+        batch_size=16,
+        seed=1,
     )
     with torch.inference_mode():
         actual = network(*next(task.batches(range(1)))[:4]).mean()
@@ -140,7 +149,7 @@ def test_avol_begins_between_the_two_answers(world, tmp_path):
 def test_motion_needs_sequences_and_names_the_parameter(tmp_path, capsys):
     write_clips(tmp_path / "data/scenes", [f"group_{number}" for number in range(20)])
     with pytest.raises(SystemExit) as ended:
-        correspond(tmp_path, "correspond.network=multisensory", "correspond.negatives=shifted")
+        correspond(tmp_path, *MULTISENSORY)
     assert "set extract.sequence_rate" in str(ended.value)
 
 

@@ -22,6 +22,7 @@ from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
+from earshot.training.objectives import build_objective
 
 RATE, SECONDS = 4000, 4.0
 SPEC = InputSpec(image_size=32, frames=1, audio_samples=4000, audio_rate=RATE, audio_channels=1)
@@ -246,7 +247,9 @@ def test_the_multisensory_network_overfits_the_shifts_of_eight_clips(tmp_path):
     write_clips(tmp_path, groups[:8])
     torch.manual_seed(0)
     network = build_correspondence("multisensory", width=1 / 16, image_size=32, frames=5, audio_samples=21_000)
-    task = CorrespondenceTask(network, tmp_path, SHIFTED, Augmentation(), gain_jitter=0.0, batch_size=16, seed=0)
+    task = CorrespondenceTask(
+        network, tmp_path, build_objective("match"), SHIFTED, Augmentation(), gain_jitter=0.0, batch_size=16, seed=0
+    )
     batch = next(iter(task.batches(range(1))))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(60):
@@ -280,7 +283,7 @@ class Comparing(nn.Module):
 
 def task_of(scenes, **how):
     options = {"gain_jitter": 0.0, "batch_size": 32, "seed": 0} | how
-    return CorrespondenceTask(Comparing(), scenes, CENTERED, Augmentation(), **options)
+    return CorrespondenceTask(Comparing(), scenes, build_objective("match"), CENTERED, Augmentation(), **options)
 
 
 def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes):
@@ -302,6 +305,7 @@ def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scene
 
 def test_a_loss_at_chance_and_embeddings_that_coincide_raise_an_alarm_once(scenes):
     task = task_of(scenes)
+    task._training_batch(0)
     row = {"epoch": 1000, "train_loss": 0.6931, "image_spread": 0.5, "audio_spread": 1e-6}
     with pytest.warns(UserWarning) as caught:
         task.watch([row])

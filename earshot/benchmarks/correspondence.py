@@ -44,7 +44,9 @@ from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training.augmentation import Augmentation
 from earshot.training.batch_norm import estimate_batch_norm, first_batches
-from earshot.training.correspondence import CorrespondenceTask, PairedClips, Pairs, make_pairs
+from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
+from earshot.training.objectives import build_objective
+from earshot.training.pairs import Pairs
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "correspondence of held-out clips, balanced pairs"
@@ -142,6 +144,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
     task = CorrespondenceTask(
         network,
         context.data_dir,
+        build_objective("match"),
         sampling,
         Augmentation(
             crop_min_scale=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, flip_prob=0.5

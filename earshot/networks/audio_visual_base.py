@@ -85,6 +85,41 @@ class Correspondence(ImageEncoder):
         """
         raise self._lacks("embedding of a single modality")
 
+    def compared_images(self, images: Tensor) -> Tensor:
+        """The features of images that `similarities` compares with audio: (images, ..., units).
+
+        Raises EarshotError if the network has no similarities.
+        """
+        raise self._lacks_similarities()
+
+    def compared_audio(self, sounds: Tensor) -> Tensor:
+        """The features of sounds that `similarities` compares with images: (sounds, units).
+
+        Raises EarshotError if the network has no similarities.
+        """
+        raise self._lacks_similarities()
+
+    def center_features(self, images: Tensor, sounds: Tensor) -> None:
+        """Shift the compared features of each modality to mean 0 over these inputs, before training.
+
+        Raises EarshotError if the network has no similarities.
+        """
+        raise self._lacks_similarities()
+
+    def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
+        """How similar each image is to each sound, float32 (images, sounds), from their compared features.
+
+        Raises EarshotError if the network compares single pairs alone.
+        """
+        raise self._lacks_similarities()
+
+    def log_odds(self, similarities: Tensor) -> Tensor:
+        """Log-odds of a match, which rise with the similarities, in their shape.
+
+        Raises EarshotError if the network has no similarities.
+        """
+        raise self._lacks_similarities()
+
     def image_maps(self, images: Tensor) -> Tensor:
         """conv4_2 of the image tower before its ReLU: (images, channels, height, width).
 
@@ -120,6 +155,10 @@ class Correspondence(ImageEncoder):
 
     def _lacks(self, thing: str) -> EarshotError:
         return EarshotError(f"{self.architecture['name']} has no {thing}; choose another network, such as ave")
+
+    def _lacks_similarities(self) -> EarshotError:
+        lack = f"correspond.network={self.architecture['name']} compares single pairs, not all images with all sounds"
+        return EarshotError(f"{lack}; set correspond.objective=match, or use ave or avol")
 
     def _check_audio(self, waveforms: Tensor) -> None:
         expected = (self.audio_samples,) if self.audio_channels == 1 else (self.audio_channels, self.audio_samples)

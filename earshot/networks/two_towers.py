@@ -82,17 +82,21 @@ class TwoTowers(Correspondence, Convolutional):
     def forward(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
-        images = self.project_image(global_max_pool(self.image_maps(images)))
-        sounds = self.project_audio(global_max_pool(self.audio_maps(sounds)))
+        images, sounds = self.compared_images(images), self.compared_audio(sounds)
         return self.compare(gather(images, image_index), gather(sounds, audio_index))
+
+    def compared_images(self, images: Tensor) -> Tensor:
+        return self.project_image(global_max_pool(self.image_maps(images)))
+
+    def compared_audio(self, sounds: Tensor) -> Tensor:
+        return self.project_audio(global_max_pool(self.audio_maps(sounds)))
 
     def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
         """The match score at each position: float32 (pairs, height, width).
 
         The papers define a map for AVOL only; the other networks compare the sound with each position separately.
         """
-        sounds = self.project_audio(global_max_pool(self.audio_maps(sounds)))
-        return self.compare(self.project_positions(images), sounds[:, None, None])
+        return self.compare(self.project_positions(images), self.compared_audio(sounds)[:, None, None])
 
     def project_positions(self, images: Tensor) -> Tensor:
         """The image features to compare with audio at each position of conv4_2: (images, height, width, units)."""

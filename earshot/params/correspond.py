@@ -11,7 +11,9 @@ from earshot.networks.network import Width
 from earshot.params.training import Training
 
 NETWORKS: dict[str, type[Correspondence]] = find_all("earshot.networks.correspondence", "CORRESPONDENCE")
+OBJECTIVES: dict[str, Any] = find_all("earshot.training.objectives", "OBJECTIVE")
 NAME: Any = Annotated[Literal[*NETWORKS], IDEA, INITIAL]
+OBJECTIVE: Any = Annotated[Literal[*OBJECTIVES], IDEA]
 STEPS = UsedIf("correspond.schedule", "steps")
 
 
@@ -19,6 +21,7 @@ class CorrespondBase(Training):
     """Training a network to predict whether an image and a sound belong together, for any network."""
 
     network: str
+    objective: str
     width: Annotated[Width, INITIAL]
     image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
     positives: Annotated[Literal["centered", "overlapping"], IDEA]
@@ -42,12 +45,14 @@ Correspond = create_model(
     "Correspond",
     __base__=CorrespondBase,
     network=(NAME, ...),
+    objective=(OBJECTIVE, ...),
     **fields_of_each(
         {name: network.arguments for name, network in NETWORKS.items()},
         "correspond.network",
         INITIAL,
         without=CorrespondenceArguments,
     ),
+    **fields_of_each({name: kind.arguments for name, kind in OBJECTIVES.items()}, "correspond.objective"),
 )
 
 

@@ -8,6 +8,7 @@ which halves the towers' work.
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
+from earshot.core.hashing import stable_hash
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.corpus.wrong_sound import derange_to_others
@@ -28,31 +30,14 @@ from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation, recolor
 from earshot.training.batches import Batches
+from earshot.training.objectives import Objective
+from earshot.training.pairs import Pairs
 
 # Clips that are shuffled together and swap sounds: some 300 MB at ten frames of 256 px and ten seconds of stereo. Two
 # pools are in memory at a time.
 POOL_CLIPS = 256
-CHANCE = math.log(2)  # the loss of a random guess
 STUCK_STEPS, STUCK = 500, 0.003  # a loss this close to chance after so many steps counts as stuck
 COLLAPSED = 1e-3  # spread below which embeddings count as collapsed
-
-
-class Pairs(NamedTuple):
-    """Images, sounds and the pairs of them; all fields but `is_match` are inputs of a network.
-
-    Args:
-        images: one per clip, uint8 (clips, 3, s, s) or (clips, frames, 3, s, s).
-        sounds: their matching sounds, in order, and any further ones; float32 (sounds, samples) or (sounds, 2,
-            samples).
-        image_index, audio_index: the index of each pair's image and sound, int64 (pairs,).
-        is_match: 1 for matching pairs, which come first, 0 for the others; float32 (pairs,).
-    """
-
-    images: Tensor
-    sounds: Tensor
-    image_index: Tensor
-    audio_index: Tensor
-    is_match: Tensor
 
 
 class PairedClips(Batches[ClipRowGroup, tuple[SceneClip, SceneClip]]):
@@ -132,6 +117,7 @@ def make_pairs(
         image_index=own.repeat(2),
         audio_index=torch.cat([own, torch.tensor(mismatched)]),
         is_match=torch.tensor([1.0, 0.0]).repeat_interleave(len(clips)),
+        groups=torch.tensor([stable_hash(clip.group) >> 1 for clip, _ in clips]),
     )
 
 
@@ -172,6 +158,7 @@ class CorrespondenceTask:
         self,
         network: Any,
         scenes: Path,
+        objective: Objective,
         sampling: Sampling,
         augmentation: Augmentation,
         *,
@@ -180,7 +167,7 @@ class CorrespondenceTask:
         seed: int,
         wrong_sound: bool = False,
     ) -> None:
-        self.network, self.sampling, self.augmentation = network, sampling, augmentation
+        self.network, self.objective, self.sampling, self.augmentation = network, objective, sampling, augmentation
         self.scenes, self.gain_jitter, self.seed = scenes, gain_jitter, seed
         self.spec = InputSpec.by(network)
         kind = {"wrong_sound": seed if wrong_sound else None}
@@ -193,6 +180,8 @@ class CorrespondenceTask:
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch_size)
         self._alarms: set[str] = set()
+        # Losses of a random guess on the batches of the last epoch.
+        self._chances: deque[float] = deque(maxlen=self.batches_per_epoch)
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Pairs]:
@@ -200,10 +189,8 @@ class CorrespondenceTask:
         return prefetch(self._training_batch, numbers, settings().threads)
 
     def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy and accuracy."""
-        log_odds = self.network(*batch[:4]).float()
-        right = ((log_odds > 0) == (batch.is_match > 0)).float().mean()
-        return functional.binary_cross_entropy_with_logits(log_odds, batch.is_match), right
+        """The loss of the objective, and the accuracy on pairs."""
+        return self.objective.loss(self.network, batch, shared=True)
 
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the validation pairs, and the spread of the last batch's embeddings."""
@@ -212,7 +199,7 @@ class CorrespondenceTask:
         numbers = range(processes.rank(), batches, processes.count())
         spreads: dict[str, float] = {}
         for batch in prefetch(self._validation_batch, numbers, settings().threads):
-            sums += torch.stack(self.loss(batch)) * len(batch.is_match)
+            sums += torch.stack(self.objective.loss(self.network, batch, shared=False)) * len(batch.is_match)
             spreads = self._spreads(batch)
         processes.total(sums)
         loss, right = (sums / (2 * self.validation.items)).tolist() if batches else (None, None)
@@ -222,12 +209,13 @@ class CorrespondenceTask:
         """Warn, once each, of a loss that stays at chance and of collapsed embeddings."""
         row = history[-1]
         steps = row["epoch"] * self.batches_per_epoch
+        chance = float(np.mean(self._chances))
         alarms = {
-            "stuck": steps >= STUCK_STEPS and row["train_loss"] > CHANCE - STUCK,
+            "stuck": steps >= STUCK_STEPS and row["train_loss"] > chance - STUCK,
             "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "audio")),
         }
         messages = {
-            "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {CHANCE:.4f}",
+            "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {chance:.4f}",
             "collapsed": f"the embeddings of one modality have collapsed after {steps} steps",
         }
         for name, alarm in alarms.items():
@@ -235,6 +223,13 @@ class CorrespondenceTask:
                 self._alarms.add(name)
                 advice = "the network has learned nothing so far: try another correspond.learning_rate, or more clips"
                 warnings.warn(f"{messages[name]}; {advice}", stacklevel=2)
+
+    def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]]) -> float:
+        """The loss of a random guess on a batch; raises EarshotError if the batch teaches nothing."""
+        try:
+            return self.objective.chance([clip.group for clip, _ in clips])
+        except EarshotError as error:
+            raise EarshotError(f"{self.scenes}: {error}") from None
 
     def _spreads(self, batch: Pairs) -> dict[str, float]:
         """The spread of each modality's embeddings: 1 minus the length of the mean of their directions."""
@@ -249,6 +244,7 @@ class CorrespondenceTask:
 
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]
+        self._chances.append(self._chance(clips))
         drawn = generator("pairs", self.seed, number)
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)

@@ -12,8 +12,10 @@ from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_correspondence, load_correspondence_weights
 from earshot.params.correspond import CorrespondBase
 from earshot.scenes.clips import Sampling
-from earshot.training.correspondence import CorrespondenceTask, Pairs
+from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.encoder_training import EncoderTraining
+from earshot.training.objectives import Objective, build_objective
+from earshot.training.pairs import Pairs
 
 
 class Corresponding(EncoderTraining[CorrespondBase]):
@@ -24,11 +26,16 @@ class Corresponding(EncoderTraining[CorrespondBase]):
     def build(self) -> Correspondence:
         return build_correspondence(self.params.network, **self.params.model_dump())
 
+    def objective(self) -> Objective:
+        """What the network minimizes."""
+        return build_objective(self.params.objective, **self.params.model_dump())
+
     def task(self, name: str, network: Correspondence) -> CorrespondenceTask:
         p = self.params
         return CorrespondenceTask(
             self.ready(network),
             self.root / "data/scenes",
+            self.objective(),
             Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s),
             self.augmentation(),
             gain_jitter=p.gain_jitter,
@@ -43,7 +50,7 @@ class Corresponding(EncoderTraining[CorrespondBase]):
     def fit(self, network: Correspondence, batches: Sequence[tuple[Tensor, ...]]) -> None:
         network.fit_audio_scale(torch.cat([sounds for _, sounds, *_ in batches]))
         super().fit(network, batches)
-        network.calibrate_bias(*batches[0])
+        self.objective().prepare(network, *batches[0])
 
     def load(self, folder: Path) -> Correspondence:
         return load_correspondence(folder)

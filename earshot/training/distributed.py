@@ -78,6 +78,25 @@ def mean(values: Tensor) -> Tensor:
     return total(values) / count()
 
 
+def gather(rows: Tensor) -> Tensor:
+    """The rows of all processes, in order; gradients flow back to the process that each row comes from."""
+    return rows if count() == 1 else _Gather.apply(rows)
+
+
+class _Gather(torch.autograd.Function):
+    """All rows of all processes; the gradient of a row is the sum of its gradients on all processes."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(count())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return total(gradient.contiguous().clone())[part(len(gradient))]
+
+
 def agree(step: int) -> None:
     """Check that all processes are at the same step.
 

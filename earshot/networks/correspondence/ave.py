@@ -9,6 +9,7 @@ from earshot.networks.two_towers import TwoTowers, of_length_one
 # Our initial weights of the last layer: log-odds are 2 (1.414 - distance). Orthogonal embeddings are the root of 2
 # apart, and all pairs are near that at first: log-odds begin near 0.
 STEEPNESS, EVEN = 2.0, 2**0.5
+SMALLEST_SQUARE = 1e-6  # of a distance; the root has no gradient at 0
 
 
 class AVENet(TwoTowers):
@@ -38,15 +39,31 @@ class AVENet(TwoTowers):
         return of_length_one(self.audio_head(channels))
 
     def compare(self, images: Tensor, sounds: Tensor) -> Tensor:
-        distances = torch.linalg.vector_norm(images - sounds, dim=-1)
+        return self._score(torch.linalg.vector_norm(images - sounds, dim=-1))
+
+    @torch.no_grad()
+    def center_features(self, images: Tensor, sounds: Tensor) -> None:
+        maps = (self.image_maps(images), self.audio_maps(sounds))
+        for head, values in zip((self.image_head, self.audio_head), maps, strict=True):
+            head[2].bias.sub_(head(global_max_pool(values)).mean(0))
+
+    def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
+        """Their cosines."""
+        with torch.autocast(images.device.type, enabled=False):
+            return images @ sounds.T
+
+    def log_odds(self, similarities: Tensor) -> Tensor:
+        return self._score((2 - 2 * similarities).clamp(min=SMALLEST_SQUARE).sqrt())
+
+    def _score(self, distances: Tensor) -> Tensor:
         # The second score minus the first, in float32: autocast would round a distance to eight bits.
         return distances * self.fc3.weight.diff(dim=0)[0, 0] + self.fc3.bias.diff()[0]
 
     def embed_images(self, images: Tensor) -> Tensor:
-        return self.project_image(global_max_pool(self.image_maps(images)))
+        return self.compared_images(images)
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
-        return self.project_audio(global_max_pool(self.audio_maps(sounds)))
+        return self.compared_audio(sounds)
 
     def sign_is_correct(self) -> bool:
         """Whether a smaller distance raises the log-odds of a match; the last layer must keep this sign."""

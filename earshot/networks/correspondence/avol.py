@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from earshot.networks.audio_visual_base import gather
-from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers, of_length_one
 
 
@@ -38,9 +37,26 @@ class AVOLNet(TwoTowers):
     def forward(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
     ) -> Tensor:
-        positions = self.project_positions(images)
-        sounds = self.project_audio(global_max_pool(self.audio_maps(sounds)))
+        positions, sounds = self.compared_images(images), self.compared_audio(sounds)
         return self.compare(gather(positions, image_index), gather(sounds, audio_index)[:, None, None]).amax((1, 2))
+
+    def compared_images(self, images: Tensor) -> Tensor:
+        return self.project_positions(images)
+
+    @torch.no_grad()
+    def center_features(self, images: Tensor, sounds: Tensor) -> None:
+        compared = (self.compared_images(images), self.compared_audio(sounds))
+        for head, values in zip((self.position_head, self.audio_head), compared, strict=True):
+            head[2].bias.sub_(values.flatten(0, -2).mean(0))
+
+    def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
+        """The mean product of the units at the strongest position."""
+        with torch.autocast(images.device.type, enabled=False):
+            products = torch.einsum("ihwu,su->ishw", images.float(), sounds.float())
+        return products.amax((2, 3)) / sounds.shape[1]
+
+    def log_odds(self, similarities: Tensor) -> Tensor:
+        return self.scale * self.audio_head[2].out_features * similarities + self.bias
 
     def project_image(self, channels: Tensor) -> Tensor:
         return self.position_head(channels)
@@ -56,7 +72,7 @@ class AVOLNet(TwoTowers):
         return self.probe_features(self.convolve(self.normalize(self._checked(images))))[1]
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
-        return of_length_one(self.project_audio(global_max_pool(self.audio_maps(sounds))))
+        return of_length_one(self.compared_audio(sounds))
 
     def probe_features(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
         hidden = torch.relu(self.position_head[0](conv5.permute(0, 2, 3, 1)))

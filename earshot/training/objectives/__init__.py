@@ -1,0 +1,64 @@
+"""What a correspondence network minimizes, one module each: the values of `correspond.objective`.
+
+A module defines OBJECTIVE, a subclass of Objective.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from earshot.core.params import Group
+from earshot.core.registry import find
+from earshot.networks.audio_visual_base import Correspondence
+from earshot.training.pairs import Pairs
+
+
+class NoArguments(Group):
+    """The arguments of an objective without any."""
+
+
+class Objective(ABC):
+    """A loss of pairs.
+
+    Attributes:
+        arguments: the schema of the arguments of the constructor; they are also parameters of the stage correspond.
+    """
+
+    arguments: ClassVar[type[Group]] = NoArguments
+
+    @abstractmethod
+    def loss(self, network: Correspondence, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
+        """The mean loss, and the share of pairs whose log-odds have the right sign: scalars.
+
+        Args:
+            shared: whether each process calls this with its part of one batch; a validation batch is a process's own.
+        """
+
+    def prepare(self, network: Correspondence, *inputs: Tensor) -> None:
+        """Set initial values of the random network from a batch of its inputs, in place."""
+        network.calibrate_bias(*inputs)
+
+    @abstractmethod
+    def chance(self, groups: Sequence[str]) -> float:
+        """The loss of a random guess on a batch of clips of these groups.
+
+        Raises:
+            EarshotError: such a batch teaches nothing.
+        """
+
+
+def build_objective(name: str, **arguments: Any) -> Objective:
+    """An objective; it ignores arguments that are not its own.
+
+    Raises:
+        EarshotError: the name is unknown.
+    """
+    kind = find(__name__, name, "OBJECTIVE", what="correspond.objective")
+    return kind(**{key: value for key, value in arguments.items() if key in kind.arguments.model_fields})
+
+
+def accuracy(log_odds: Tensor, is_match: Tensor) -> Tensor:
+    """The share of pairs whose log-odds have the right sign, a scalar."""
+    return ((log_odds > 0) == (is_match > 0)).float().mean()

@@ -1,0 +1,25 @@
+"""A batch of pairs of images and sounds."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Pairs(NamedTuple):
+    """Images, sounds and the pairs of them; the first four fields are inputs of a network.
+
+    Args:
+        images: one per clip, uint8 (clips, 3, s, s) or (clips, frames, 3, s, s).
+        sounds: their matching sounds, in order, and any further ones; float32 (sounds, samples) or (sounds, 2,
+            samples).
+        image_index, audio_index: the index of each pair's image and sound, int64 (pairs,).
+        is_match: 1 for matching pairs, which come first, 0 for the others; float32 (pairs,).
+        groups: a number for each clip's group, int64 (clips,).
+    """
+
+    images: Tensor
+    sounds: Tensor
+    image_index: Tensor
+    audio_index: Tensor
+    is_match: Tensor
+    groups: Tensor

@@ -1,0 +1,221 @@
+"""Objectives: the losses of their sources, the same over processes as in one, and what teaches nothing is refused."""
+
+import math
+
+import pytest
+import torch
+from test_correspondence_networks import build, pairs_for
+from test_correspondence_task import CENTERED, write_clips
+from test_distributed import run_torchrun
+from torch import Tensor, nn
+
+from earshot.core.errors import EarshotError
+from earshot.corpus.split import split_of
+from earshot.networks.two_towers import of_length_one
+from earshot.training.augmentation import Augmentation
+from earshot.training.correspondence import CorrespondenceTask
+from earshot.training.objectives import build_objective
+from earshot.training.pairs import Pairs
+
+CONTRASTIVE = build_objective("contrastive", temperature=0.2)
+SHARED = """
+import sys
+from pathlib import Path
+import torch
+from test_objectives import CONTRASTIVE, Cosines, batch_of
+from earshot.training import distributed as processes
+with processes.together():
+    network = Cosines()
+    loss = processes.shared_loss(network, lambda batch: CONTRASTIVE.loss(network, batch, shared=True))
+    value, right = loss(batch_of(processes.part(8)))
+    value.backward()
+    values = processes.mean(torch.stack([value.detach(), right]))
+    if processes.rank() == 0:
+        gradients = {name: weights.grad for name, weights in network.named_parameters()}
+        torch.save({"values": values, **gradients}, sys.argv[1])
+"""
+
+
+class Cosines(nn.Module):
+    """A network without batch norm: linear embeddings, cosines, and log-odds of twice the cosine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.audio, self.scale = nn.Linear(12, 5), nn.Linear(7, 5), nn.Parameter(torch.tensor(2.0))
+
+    def compared_images(self, images: Tensor) -> Tensor:
+        return of_length_one(self.image(images.flatten(1) / 255))
+
+    def compared_audio(self, sounds: Tensor) -> Tensor:
+        return of_length_one(self.audio(sounds))
+
+    def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
+        return images @ sounds.T
+
+    def log_odds(self, similarities: Tensor) -> Tensor:
+        return self.scale * similarities
+
+
+def batch_of(part: slice = slice(0, 8), groups: tuple[int, ...] = (0, 1, 2, 3, 0, 4, 5, 1)) -> Pairs:
+    """A part of a batch of 8 clips; the sound of a clip's mismatched pair is that of the next clip of the part."""
+    drawn = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (8, 3, 2, 2), dtype=torch.uint8, generator=drawn)[part]
+    sounds = torch.randn(8, 7, generator=drawn)[part]
+    own = torch.arange(len(images))
+    is_match = torch.tensor([1.0, 0.0]).repeat_interleave(len(images))
+    return Pairs(images, sounds, own.repeat(2), torch.cat([own, own.roll(-1)]), is_match, torch.tensor(groups)[part])
+
+
+def test_infonce_is_symmetric_and_leaves_out_clips_of_the_own_group():
+    """-log of the own pair's share of exp(cosine / .2) among all other groups, by rows and by columns."""
+    network, batch = Cosines(), batch_of()
+    cosines = network.compared_images(batch.images) @ network.compared_audio(batch.sounds).T
+    terms = []
+    for matrix in (cosines.tolist(), cosines.T.tolist()):
+        for row, own in enumerate(batch.groups.tolist()):
+            others = [c for c, group in enumerate(batch.groups.tolist()) if group != own or c == row]
+            total = sum(math.exp(matrix[row][c] / 0.2) for c in others)
+            terms.append(-math.log(math.exp(matrix[row][row] / 0.2) / total))
+    loss, right = CONTRASTIVE.loss(network, batch, shared=True)
+    assert loss.item() == pytest.approx(sum(terms) / 16, rel=1e-5)
+    own = cosines.diagonal() > 0
+    others = cosines[range(8), [*range(1, 8), 0]] <= 0
+    assert right.item() == pytest.approx(torch.cat([own, others]).float().mean().item())
+
+
+def test_the_learned_temperature_is_the_scale_of_the_log_odds():
+    network, batch = Cosines(), batch_of()
+    learned, _ = build_objective("contrastive", temperature="learned").loss(network, batch, shared=True)
+    fixed, _ = build_objective("contrastive", temperature=0.5).loss(network, batch, shared=True)
+    assert learned.item() == pytest.approx(fixed.item())
+    learned.backward()
+    assert network.scale.grad.item() != 0
+
+
+def test_the_last_layer_alone_learns_the_calibration():
+    """The scale gets the gradient of the pairs' cross-entropy; embeddings get that of InfoNCE alone."""
+    network, batch = Cosines(), batch_of()
+    CONTRASTIVE.loss(network, batch, shared=True)[0].backward()
+    cosines = (network.compared_images(batch.images) @ network.compared_audio(batch.sounds).T).detach()
+    values = cosines[batch.image_index, batch.audio_index]
+    expected = ((torch.sigmoid(2 * values) - batch.is_match) * values).mean()
+    assert network.scale.grad.item() == pytest.approx(expected.item(), rel=1e-4)
+    other = Cosines()
+    other.scale.requires_grad_(False).fill_(0.1)  # another calibration
+    CONTRASTIVE.loss(other, batch, shared=True)[0].backward()
+    torch.testing.assert_close(other.image.weight.grad, network.image.weight.grad)
+
+
+def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
+    network, batch = Cosines(), batch_of()
+    # Within each half the mismatched sound is the next one of that half.
+    index = torch.cat([torch.arange(8), torch.tensor([1, 2, 3, 0, 5, 6, 7, 4])])
+    loss, right = CONTRASTIVE.loss(network, batch._replace(audio_index=index), shared=True)
+    loss.backward()
+    run_torchrun(tmp_path / "shared.py", SHARED, tmp_path / "result.pt")
+    actual = torch.load(tmp_path / "result.pt", weights_only=True)
+    torch.testing.assert_close(actual.pop("values"), torch.stack([loss.detach(), right]))
+    for name, weights in network.named_parameters():
+        torch.testing.assert_close(actual[name], weights.grad, msg=name)
+
+
+def test_a_random_guess_among_the_other_groups():
+    """Of 4 clips, 2 of one group: these choose among 3 sounds, the others among 4."""
+    expected = (2 * math.log(3) + 2 * math.log(4)) / 4
+    assert CONTRASTIVE.chance(["a", "a", "b", "c"]) == pytest.approx(expected)
+    assert build_objective("match").chance(["a", "a"]) == pytest.approx(0.6931, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ave", "avol"])
+def test_similarities_of_all_pairs_give_the_scores_of_single_pairs(name):
+    network = build(name).eval()
+    images, sounds = pairs_for(network, 4)
+    with torch.inference_mode():
+        similarities = network.similarities(network.compared_images(images), network.compared_audio(sounds))
+        numbers = torch.arange(4)
+        scores = network(images, sounds, numbers.repeat_interleave(4), numbers.repeat(4)).reshape(4, 4)
+        torch.testing.assert_close(network.log_odds(similarities), scores, atol=1e-4, rtol=1e-4)
+        if name == "avol":  # the strongest position against every sound
+            map_ = network.localization_map(images[:1], sounds[2:3])
+            assert network.log_odds(similarities)[0, 2].item() == pytest.approx(map_.amax().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ave", "avol"])
+def test_centered_features_do_not_coincide(name):
+    network = build(name).eval()
+    images, sounds = pairs_for(network, 8)
+    network.fit_audio_scale(sounds)
+    network.center_features(images, sounds)
+    with torch.inference_mode():
+        for features, head in ((network.compared_images(images), 0), (network.compared_audio(sounds), 1)):
+            rows = features.flatten(0, -2)
+            if name == "avol":
+                torch.testing.assert_close(rows.mean(0), torch.zeros(rows.shape[1]), atol=1e-5, rtol=0)
+            else:
+                assert rows.mean(0).norm() < 0.5, head  # the mean of equal directions has length 1
+
+
+@pytest.mark.parametrize("name", ["l3", "multisensory"])
+def test_a_network_of_single_pairs_is_refused(name):
+    network = build(name)
+    images, sounds = pairs_for(network, 2)
+    numbers = torch.arange(2)
+    batch = Pairs(images, sounds, numbers, numbers, torch.ones(2), numbers)
+    with pytest.raises(EarshotError, match=f"correspond.network={name} compares single pairs.*objective=match"):
+        CONTRASTIVE.loss(network, batch, shared=True)
+
+
+def test_a_batch_of_one_group_is_refused_by_name(tmp_path):
+    names = [name for name in map(str, range(100)) if split_of(name) == "train"]
+    write_clips(tmp_path, [names[0]] * 40 + [names[1]])
+    task = CorrespondenceTask(
+        Plain(), tmp_path, CONTRASTIVE, CENTERED, Augmentation(), gain_jitter=0.0, batch_size=4, seed=0
+    )
+    with pytest.raises(EarshotError, match=f"all 2 clips of a batch are of the group '{names[0]}', expected two"):
+        list(task.batches(range(task.batches_per_epoch)))
+
+
+class Plain(nn.Module):
+    """A network whose inputs fit write_clips."""
+
+    image_size, frames, audio_samples, audio_rate, audio_channels = 32, 1, 4000, 4000, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+@pytest.mark.parametrize("name", ["ave", "avol"])
+def test_eight_clips_are_overfitted(name):
+    network = build(name, width=1 / 8, image_size=32).train()
+    images, sounds = pairs_for(network, 8)
+    network.fit_audio_scale(sounds)
+    CONTRASTIVE.prepare(network, images, sounds)
+    own = torch.arange(8)
+    is_match = torch.tensor([1.0, 0.0]).repeat_interleave(8)
+    batch = Pairs(images, sounds, own.repeat(2), torch.cat([own, own.roll(-1)]), is_match, own)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss, right = CONTRASTIVE.loss(network, batch, shared=True)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.3 < math.log(8)
+    if name == "ave":  # AVOL's similarities have no bounds, so its bias has a longer way to go
+        assert right == 1
+
+
+def test_collapsed_embeddings_raise_an_alarm(tmp_path):
+    """With one embedding for all, the loss is that of a random guess."""
+    write_clips(tmp_path, [f"group_{number}" for number in range(40)])
+    task = CorrespondenceTask(
+        Plain(), tmp_path, CONTRASTIVE, CENTERED, Augmentation(), gain_jitter=0.0, batch_size=16, seed=0
+    )
+    task._training_batch(0)
+    row = {"epoch": 1000, "train_loss": math.log(8), "image_spread": 1e-6, "audio_spread": 0.5}
+    with pytest.warns(UserWarning) as caught:
+        task.watch([row])
+    messages = [str(warning.message) for warning in caught]
+    assert any("2.0794" in message and "chance is 2.0794" in message for message in messages)
+    assert any("the embeddings of one modality have collapsed" in message for message in messages)
