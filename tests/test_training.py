@@ -566,3 +566,37 @@ def test_a_plan_takes_every_field_from_parameters_or_from_what_is_fixed():
     assert Plan.of(params, PLAN.seed, checkpoint_selection="best") == replace(PLAN, checkpoint_selection="best")
     with pytest.raises(AttributeError, match="checkpoint_selection"):
         Plan.of(params, PLAN.seed)
+
+
+# L3-Net: 224 of 256 px (Arandjelovic & Zisserman 2017, section 2.2); CaffeNet: 227 (BVLC, train_val.prototxt).
+@pytest.mark.parametrize(("side", "pixels"), [(0.875, 224), (0.8867, 227)])
+def test_a_fixed_square_lies_anywhere_in_a_frame_of_256_px(side, pixels):
+    boxes = Augmentation(crop_side=side).draw(4000, np.random.default_rng(0)).boxes
+    tops, lefts, heights, widths = np.array([crop_roi(256, 455, box) for box in boxes]).T
+    assert set(heights) == set(widths) == {pixels}
+    assert (tops.min(), tops.max()) == (0, 256 - pixels)
+    assert (lefts.min(), lefts.max()) == (0, 455 - pixels)
+    assert tops.mean() == pytest.approx((256 - pixels) / 2, rel=0.05)
+
+
+def test_a_fixed_square_is_cut_and_not_scaled():
+    image = torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frame = jpeg(image)
+    changes = Augmentation(crop_side=0.875).draw(1, np.random.default_rng(0))
+    top, left, _, _ = crop_roi(256, 256, changes.boxes[0])
+    whole = crop_frames([frame], 256)[0]
+    assert torch.equal(crop_frames([frame], 224, changes)[0], whole[:, top : top + 224, left : left + 224])
+
+
+def test_kims_jitter_is_a_tenth_of_brightness_and_saturation_alone():
+    """ColorJitter(brightness=.1, saturation=.1) of utils/dataset.py draws factors from .9 to 1.1."""
+    changes = Augmentation(crop_side=0.875, brightness=0.1, saturation=0.1, flip_prob=0.5).draw(
+        4000, np.random.default_rng(0)
+    )
+    assert changes.brightness.min() == pytest.approx(0.9, abs=1e-3)
+    assert changes.brightness.max() == pytest.approx(1.1, abs=1e-3)
+    assert (changes.contrast == 1).all()
+    chroma = RGB_TO_YIQ @ changes.colors @ np.linalg.inv(RGB_TO_YIQ)
+    saturations = chroma[:, 1, 1]
+    assert (saturations.min(), saturations.max()) == pytest.approx((0.9, 1.1), abs=1e-3)
+    assert chroma == pytest.approx(np.eye(3) * np.stack([np.ones(4000), saturations, saturations]).T[:, None], abs=1e-9)

@@ -33,6 +33,7 @@ class Training(Group):
     grad_clip_norm: Amount
     precision: Literal["auto", "bf16", "float32"]
     num_threads: Annotated[Positive, INDIFFERENT]
+    crop_side: Share
     crop_min_scale: CropShare
     brightness: Share
     contrast: Share

@@ -24,6 +24,8 @@ class Augmentation:
     """How strongly images are changed; the parameters of `pretrain` of the same names.
 
     Args:
+        crop_side: side of a random square, as a share of the image's shorter side: 224 of 256 px are .875, as in L3-Net
+            (Arandjelovic & Zisserman 2017, section 2.2); 0 crops by area instead.
         crop_min_scale, crop_max_scale: smallest and largest share of an image's area in a random crop; a minimum of 1
             takes the middle square, as validation does.
         brightness, contrast, saturation: each varies by a factor of 1 - strength to 1 + strength.
@@ -32,6 +34,7 @@ class Augmentation:
         flip_prob: share of the images that are mirrored.
     """
 
+    crop_side: float = 0.0
     crop_min_scale: float = 1.0
     crop_max_scale: float = 1.0
     brightness: float = 0.0
@@ -57,6 +60,8 @@ class Augmentation:
         )
 
     def _boxes(self, chances: np.ndarray) -> np.ndarray | None:
+        if self.crop_side:
+            return np.column_stack([np.full(len(chances), self.crop_side), chances[:, 2:]])
         if self.crop_min_scale == 1:
             return None
         share = self.crop_min_scale + (self.crop_max_scale - self.crop_min_scale) * chances[:, 0]
