@@ -72,6 +72,7 @@ def world(tmp_path_factory):
     for name in ("encoder", "random"):
         save_weights(root / "models", name, network)
     save_architecture(root / "models", network)
+    write_augmentation(root / "models", AUGMENTATION, 0.1)
     return root
 
 

@@ -166,6 +166,18 @@ def test_half_width_at_112_px_has_a_2_by_2_pool5():
     assert network.fc6[1].weight.shape == (2048, 128 * 2 * 2)
 
 
+# rowhanm/ambient-sound-self-supervision, utils/models.py; drop6 and drop7 of CaffeNet's train_val.prototxt (BVLC/caffe).
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("alexnet", [nn.Dropout, nn.Linear, nn.ReLU]), ("caffenet", [nn.Linear, nn.ReLU, nn.Dropout])],
+)
+def test_dropout_is_where_the_published_networks_have_it(name, kinds):
+    network = build(name, dropout=0.4)
+    for layer in (network.fc6, network.fc7):
+        assert [type(module) for module in layer] == kinds
+        assert next(module.p for module in layer if isinstance(module, nn.Dropout)) == 0.4
+
+
 def test_max5_is_the_maximum_of_conv5_and_pool5_its_pooled_map():
     network = AlexNet(**SMALL | {"image_size": 112}).eval()
     depths = []

@@ -26,7 +26,7 @@ class Training(Group):
     checkpoint_selection: Literal["last", "best", "lowest-loss"]
     optimizer: Literal["adamw", "adam", "sgd"]
     schedule: Literal["onecycle", "steps"]
-    lr_steps: Count
+    lr_step_epochs: Decay
     lr_gamma: Share
     learning_rate: Amount
     weight_decay: Decay

@@ -3,16 +3,22 @@
 All random numbers come from the caller's generator before any image is read, so that every batch is reproducible.
 """
 
+import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.json_files import read_json
 from earshot.networks.crops import Changes
 
+AUGMENTATION_FILE = "augmentation.json"  # of a folder of correspondence networks
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
 
 # Luma and the two chroma axes of NTSC. Hue rotates the chroma plane, saturation scales it; luma and grays stay.
@@ -74,6 +80,27 @@ def augmentation_of(params: Any) -> Augmentation:
     return Augmentation(
         **{field.name: getattr(params, field.name) for field in fields(Augmentation) if hasattr(params, field.name)}
     )
+
+
+def write_augmentation(folder: Path, augmentation: Augmentation, gain_jitter: float) -> None:
+    """Write how a network's training changed images and sounds, beside its weights."""
+    with write_atomically(folder / AUGMENTATION_FILE) as path:
+        path.write_text(json.dumps({**asdict(augmentation), "gain_jitter": gain_jitter}, indent=2) + "\n")
+
+
+def read_augmentation(folder: Path) -> tuple[Augmentation, float]:
+    """The changes of images, and the strength of those of the volume, of the training that wrote the folder.
+
+    Raises:
+        EarshotError: the file is missing or damaged.
+    """
+    values = read_json(folder / AUGMENTATION_FILE, "correspond")
+    try:
+        gain_jitter = values.pop("gain_jitter")
+        return Augmentation(**values), gain_jitter
+    except (KeyError, TypeError) as error:
+        actual = f"{folder / AUGMENTATION_FILE}: does not hold the changes of a training ({error})"
+        raise EarshotError(f"{actual}; run the stage correspond again") from None
 
 
 def recolor(images: Tensor, changes: Changes) -> Tensor:
