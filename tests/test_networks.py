@@ -166,7 +166,7 @@ def test_half_width_at_112_px_has_a_2_by_2_pool5():
     assert network.fc6[1].weight.shape == (2048, 128 * 2 * 2)
 
 
-# rowhanm/ambient-sound-self-supervision, utils/models.py; drop6 and drop7 of CaffeNet's train_val.prototxt (BVLC/caffe).
+# rowhanm/ambient-sound-self-supervision, utils/models.py; BVLC/caffe, drop6 and drop7 of CaffeNet's train_val.prototxt.
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [("alexnet", [nn.Dropout, nn.Linear, nn.ReLU]), ("caffenet", [nn.Linear, nn.ReLU, nn.Dropout])],
