@@ -58,8 +58,8 @@ class AlexNet(ConvolutionalNetwork):
             raise EarshotError(f"{actual} requires {smallest} px or more")
         self.convolutions = self._convolutions(width)
         self.last_pool = nn.MaxPool2d(POOL, POOL_STRIDE)
-        hidden = _scaled(FULLY_CONNECTED, width)
-        flat = _scaled(self.plan[-1].channels, width, self._divisor()) * self.pooled_side**2
+        hidden = scaled(FULLY_CONNECTED, width)
+        flat = scaled(self.plan[-1].channels, width, self._divisor()) * self.pooled_side**2
         self.fc6 = self._hidden_layer(flat, hidden, dropout)
         self.fc7 = self._hidden_layer(hidden, hidden, dropout)
         self.fc8 = nn.Linear(hidden, 1)
@@ -99,7 +99,7 @@ class AlexNet(ConvolutionalNetwork):
         blocks: list[nn.Module] = []
         channels = 3
         for wide, kernel, stride, padding, groups, pooled in self.plan:
-            filters = _scaled(wide, width, self._divisor())
+            filters = scaled(wide, width, self._divisor())
             blocks.append(nn.Conv2d(channels, filters, kernel, stride, padding, groups=groups, bias=False))
             blocks += [nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
             if pooled:
@@ -115,7 +115,7 @@ class AlexNet(ConvolutionalNetwork):
         return max(layer.groups for layer in self.plan)
 
 
-def _scaled(units: int, width: float, divisor: int = 1) -> int:
+def scaled(units: int, width: float, divisor: int = 1) -> int:
     return divisor * max(1, round(units * width / divisor))
 
 
