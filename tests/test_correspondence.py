@@ -25,6 +25,7 @@ from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
+from earshot.training.augmentation import Augmentation, write_augmentation
 
 KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: gray of the image, Hz of the tone
 PARAMS = {
@@ -36,6 +37,9 @@ PARAMS = {
     "supervised_batch_size": 32,
     "supervised_learning_rate": 0.003,
 }
+
+
+AUGMENTATION = Augmentation(crop_min_scale=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, flip_prob=0.5)
 
 
 def write_world(root, clips):
@@ -72,6 +76,7 @@ def world(tmp_path_factory):
     for name in ("encoder", "random"):
         save_weights(root / "models", name, network)
     save_architecture(root / "models", network)
+    write_augmentation(root / "models", AUGMENTATION, 0.1)
     return root
 
 

@@ -352,6 +352,22 @@ def test_ave_begins_with_the_correct_sign_and_reports_a_wrong_one():
     assert not network.sign_is_correct()
 
 
+def test_aves_last_layer_may_start_as_kims_or_at_random():
+    network = AVENet(width=1 / 16, image_size=32)
+    network.set_last_layer("kim")  # model/avenet.py of commit 8a60535; there the first score is that of a match
+    assert network.fc3.weight.flatten().tolist() == pytest.approx([0.7, -0.7])
+    assert network.fc3.bias.tolist() == pytest.approx([-1.2, 1.2])
+    weights = []
+    for seed in range(600):
+        torch.manual_seed(seed)
+        network.set_last_layer("random")
+        weights.append(torch.cat([network.fc3.weight.flatten(), network.fc3.bias]))
+    drawn = torch.stack(weights).detach()  # torch draws from -1 to 1 for one input: variance 1/3
+    assert drawn.abs().max() <= 1
+    assert drawn.mean().item() == pytest.approx(0, abs=0.05)
+    assert drawn.var().item() == pytest.approx(1 / 3, rel=0.05)
+
+
 def test_aves_log_odds_fall_with_the_distance_of_embeddings_of_length_one():
     network = build("ave").eval()
     images, sounds = pairs_for(network, 4)

@@ -420,3 +420,14 @@ def test_real_clips_are_all_decoded_on_one_clock(real_data):
         decoded = decode(path, frame_size=64)
         assert len(decoded.frames) == len(decoded.times) == 8
         assert len(samples(decoded)) == round(decoded.duration * decoded.audio_rate)
+
+
+@pytest.mark.parametrize("size", ["160:90", "90:160"])
+def test_a_squeezed_frame_is_a_square_and_shows_everything(tmp_path, size):
+    path = render(tmp_path / "a.mp4", *MP4, "-vf", f"scale={size},setsar=1")
+    squeezed, kept = (images(decode(path, frame_size=45, squeeze=squeeze))[0] for squeeze in (True, False))
+    assert squeezed.shape == (45, 45, 3)
+    expected = np.asarray(
+        Image.fromarray(kept.astype(np.uint8)).resize((45, 45), Image.Resampling.BICUBIC), dtype=float
+    )
+    assert np.abs(squeezed - expected).mean() < 8  # a crop differs by far more

@@ -37,7 +37,7 @@ CROPS = Augmentation(crop_min_scale=0.1, crop_max_scale=0.5, flip_prob=0.5)
 SIZES = {"train": 9, "val": 7, "test": 8}
 PLAN = partial(
     Plan, epochs=1, learning_rate=0.05, weight_decay=0.01, grad_clip_norm=10.0, precision="auto", seed=0,
-    optimizer="sgd", schedule="steps", lr_steps=2, lr_gamma=0.5,
+    optimizer="sgd", schedule="steps", lr_step_epochs=1 / 3, lr_gamma=0.5,
 )  # fmt: skip
 
 

@@ -323,7 +323,7 @@ def write_correspondence(folder: Path, *changes: str, **scores: float) -> None:
 
 def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys):
     write_correspondence(tmp_path / "runs" / "ave")
-    write_correspondence(tmp_path / "runs" / "aug", "correspond.gain_jitter=0.1", accuracy=0.8)
+    write_correspondence(tmp_path / "runs" / "aug", "correspond.flip_prob=0.5", accuracy=0.8)
     write_run(tmp_path / "runs" / "pretrained", 0.5)
     earshot("tables", "--folder", tmp_path / "runs", "--root", tmp_path, "--output", tmp_path / "tables")
     found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}

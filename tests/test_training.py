@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from labeled_scenes import striped_frame, write_striped_tables
@@ -20,12 +21,20 @@ from earshot.core.prefetch import prefetch
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.crops import Changes, crop_frames, crop_roi
 from earshot.networks.device import autocast, used_precision
+from earshot.results.recipes import recipe_values
 from earshot.training import trainer
-from earshot.training.augmentation import RGB_TO_YIQ, Augmentation, color_matrices, recolor
+from earshot.training.augmentation import (
+    RGB_TO_YIQ,
+    Augmentation,
+    color_matrices,
+    read_augmentation,
+    recolor,
+    write_augmentation,
+)
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.data import Frames, labeled_frames
 from earshot.training.label_prediction import BinaryCodes, Clusters, LabeledScenes, LabelTask
-from earshot.training.trainer import Plan, Trainer
+from earshot.training.trainer import Plan, Trainer, drops
 
 PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, grad_clip_norm=5.0, precision="auto", seed=7)
 STRONG = Augmentation(
@@ -206,14 +215,37 @@ def test_the_weights_and_statistics_of_the_epoch_to_keep_are_kept(tmp_path, sele
         assert torch.equal(values, again.network.state_dict()[name]), name
 
 
-def test_the_schedule_in_steps_drops_evenly_over_the_training(tmp_path):
-    plan = replace(PLAN, schedule="steps", lr_steps=3, lr_gamma=0.5, optimizer="sgd", learning_rate=0.008)
+def test_the_schedule_in_steps_drops_after_every_interval(tmp_path):
+    plan = replace(PLAN, schedule="steps", lr_step_epochs=1, lr_gamma=0.5, optimizer="sgd", learning_rate=0.008)
     training = Trainer(OneBatch(), replace(plan, epochs=4), tmp_path / "c")
     rates = []
     training.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
     training.train("")
     assert rates == pytest.approx([0.008] * 10 + [0.004] * 10 + [0.002] * 10 + [0.001] * 10)
     assert training.optimizer.param_groups[0]["momentum"] == trainer.MOMENTUM
+
+
+# Caffe: rate * gamma ^ floor(step / stepsize), stepsize 100,000 (solver.prototxt); 320,000 steps (Owens 2016, 3.3).
+# Kim: StepLR(16, .94), stepped after an epoch (train.py). Thirds and tenths are those of fine-tuning and detection.
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        (5 * 20_000, {0: 0, 99_999: 0, 100_000: 1, 199_999: 1, 200_000: 2, 300_000: 3, 319_999: 3}),
+        (16 * 1_500, {0: 0, 23_999: 0, 24_000: 1, 47_999: 1, 48_000: 2, 299_999: 12}),
+        (1 / 3 * 150_000, {49_999: 0, 50_000: 1, 99_999: 1, 100_000: 2, 149_999: 2}),
+        (1 / 10 * 200_000, {19_999: 0, **{20_000 * n: n for n in range(10)}, 199_999: 9}),
+        (0, {0: 0, 10**6: 0}),
+    ],
+)
+def test_rates_drop_at_the_steps_of_the_published_solvers(interval, expected):
+    assert {step: drops(step, interval) for step in expected} == expected
+
+
+def test_owens_recipe_drops_where_caffes_solver_does():
+    """At 320,000 steps in 91 epochs; whole epochs of another corpus keep the proportion."""
+    values = recipe_values([REPOSITORY / "recipes/owens-cluster.yaml"])
+    interval = values["pretrain.lr_step_epochs"] * 320_000 / values["pretrain.epochs"]
+    assert [interval * drop for drop in (1, 2, 3)] == [100_000, 200_000, 300_000]
 
 
 def test_only_parameters_that_require_gradients_are_trained(tmp_path):
@@ -324,9 +356,17 @@ def test_a_code_is_predicted_bit_by_bit():
     scores = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 1.0, -1.0]])
     loss, right = codes.loss(scores, torch.tensor([0b001, 0b111]))  # bits, lowest first: 1 0 0 and 1 1 1
     message = [[2.0, 1.0, -0.5], [-3.0, 1.0, -1.0]]  # each score, turned towards its bit
-    assert loss.item() == pytest.approx(np.mean(np.log1p(np.exp(-np.array(message)))))
+    assert loss.item() == pytest.approx(np.log1p(np.exp(-np.array(message))).sum() / 2)  # two images
     assert right.item() == pytest.approx(3 / 6)
     assert (codes.values, codes.chance) == (8, 0.5)
+
+
+def test_the_gradient_of_a_code_is_caffes():
+    """sigmoid - target over the number of images: 30 times that of a mean over 30 bits."""
+    scores = torch.zeros(4, 30, requires_grad=True)
+    BinaryCodes(30).loss(scores, torch.tensor([0, 1, 2, 3]))[0].backward()
+    assert scores.grad[0].tolist() == pytest.approx([0.5 / 4] * 30)
+    assert scores.grad[3].tolist() == pytest.approx([-0.5 / 4] * 2 + [0.5 / 4] * 28)
 
 
 def test_the_highest_of_62_bits_is_separate_from_the_lowest():
@@ -566,3 +606,45 @@ def test_a_plan_takes_every_field_from_parameters_or_from_what_is_fixed():
     assert Plan.of(params, PLAN.seed, checkpoint_selection="best") == replace(PLAN, checkpoint_selection="best")
     with pytest.raises(AttributeError, match="checkpoint_selection"):
         Plan.of(params, PLAN.seed)
+
+
+# L3-Net: 224 of 256 px (Arandjelovic & Zisserman 2017, section 2.2); CaffeNet: 227 (BVLC, train_val.prototxt).
+@pytest.mark.parametrize(("side", "pixels"), [(0.875, 224), (0.8867, 227)])
+def test_a_fixed_square_lies_anywhere_in_a_frame_of_256_px(side, pixels):
+    boxes = Augmentation(crop_side=side).draw(4000, np.random.default_rng(0)).boxes
+    tops, lefts, heights, widths = np.array([crop_roi(256, 455, box) for box in boxes]).T
+    assert set(heights) == set(widths) == {pixels}
+    assert (tops.min(), tops.max()) == (0, 256 - pixels)
+    assert (lefts.min(), lefts.max()) == (0, 455 - pixels)
+    assert tops.mean() == pytest.approx((256 - pixels) / 2, rel=0.05)
+
+
+def test_a_fixed_square_is_cut_and_not_scaled():
+    image = torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frame = jpeg(image)
+    changes = Augmentation(crop_side=0.875).draw(1, np.random.default_rng(0))
+    top, left, _, _ = crop_roi(256, 256, changes.boxes[0])
+    whole = crop_frames([frame], 256)[0]
+    assert torch.equal(crop_frames([frame], 224, changes)[0], whole[:, top : top + 224, left : left + 224])
+
+
+def test_the_changes_of_a_training_are_read_again(tmp_path):
+    write_augmentation(tmp_path, STRONG, 0.1)
+    assert read_augmentation(tmp_path) == (STRONG, 0.1)
+    (tmp_path / "augmentation.json").write_text("{}")
+    with pytest.raises(EarshotError, match="augmentation.json: does not hold the changes of a training"):
+        read_augmentation(tmp_path)
+
+
+def test_kims_jitter_is_a_tenth_of_brightness_and_saturation_alone():
+    """ColorJitter(brightness=.1, saturation=.1) of utils/dataset.py draws factors from .9 to 1.1."""
+    changes = Augmentation(crop_side=0.875, brightness=0.1, saturation=0.1, flip_prob=0.5).draw(
+        4000, np.random.default_rng(0)
+    )
+    assert changes.brightness.min() == pytest.approx(0.9, abs=1e-3)
+    assert changes.brightness.max() == pytest.approx(1.1, abs=1e-3)
+    assert (changes.contrast == 1).all()
+    chroma = RGB_TO_YIQ @ changes.colors @ np.linalg.inv(RGB_TO_YIQ)
+    saturations = chroma[:, 1, 1]
+    assert (saturations.min(), saturations.max()) == pytest.approx((0.9, 1.1), abs=1e-3)
+    assert chroma == pytest.approx(np.eye(3) * np.stack([np.ones(4000), saturations, saturations]).T[:, None], abs=1e-9)

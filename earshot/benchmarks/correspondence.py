@@ -42,7 +42,7 @@ from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
-from earshot.training.augmentation import Augmentation
+from earshot.training.augmentation import read_augmentation
 from earshot.training.batch_norm import estimate_batch_norm, first_batches
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
 from earshot.training.objectives import build_objective
@@ -140,16 +140,15 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
     annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
     sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
+    augmentation, gain_jitter = read_augmentation(context.encoder)  # that of the network's own training
     network = cast(TwoTowers, on_device(build_correspondence("l3", **sizes)))
     task = CorrespondenceTask(
         network,
         context.data_dir,
         build_objective("match"),
         sampling,
-        Augmentation(
-            crop_min_scale=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, flip_prob=0.5
-        ),  # the values in params.yaml for the stage correspond
-        gain_jitter=0.1,
+        augmentation,
+        gain_jitter=gain_jitter,
         batch_size=context.params.supervised_batch_size,
         seed=context.seed,
     )

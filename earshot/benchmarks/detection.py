@@ -282,9 +282,8 @@ def trained_detector(detection: Detection, name: str, position: int = 0) -> Fast
     p, seed = detection.context.params, detection.context.seed
     encoder = load_convolutional(detection.context.encoder, name)
     detector = on_device(FastRcnn(encoder, len(detection.classes), seed))
-    plan = Plan.of(
-        p, seed, epochs=1, precision="float32", optimizer="sgd", schedule="steps", checkpoint_selection="last"
-    )
+    fixed = {"epochs": 1, "precision": "float32", "optimizer": "sgd", "schedule": "steps"}
+    plan = Plan.of(p, seed, **fixed, lr_step_epochs=1 / (p.lr_steps + 1), checkpoint_selection="last")
     checkpoint = detection.context.scratch / f"{name}.checkpoint.safetensors"
     Trainer(DetectionTask(detector, detection), plan, checkpoint).train(f"detection {name}", position=position)
     return detector.eval()

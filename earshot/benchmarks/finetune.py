@@ -103,7 +103,8 @@ class FineTuning:
         return Augmentation(crop_min_scale=p.crop_min_scale, crop_max_scale=p.crop_max_scale, flip_prob=0.5)
 
     def plan(self) -> Plan:
-        fixed = {"epochs": 1, "precision": "float32", "optimizer": "sgd", "schedule": "steps"}
+        fixed: dict[str, Any] = {"epochs": 1, "precision": "float32", "optimizer": "sgd", "schedule": "steps"}
+        fixed["lr_step_epochs"] = 1 / (self.context.params.lr_steps + 1)
         fixed["checkpoint_selection"] = "last"
         return Plan.of(self.context.params, self.context.seed, **fixed)
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "completeness": "Print how many of the requested clips exist, by class.",
     "subsets": "Write a corpus of the papers as a manifest.",
     "status": "Print how far a download is.",
+    "caffemodel": "Convert weights of Caffe to safetensors.",
 }
 EXTRAS = {
     "torch": "train",

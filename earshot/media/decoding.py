@@ -65,6 +65,7 @@ class DecodeOptions:
         max_pixels: the largest image.
         sequence_rate: frames a second of the sequence, which covers the whole clip; 0 for none.
         sequence_size: short side of a frame of the sequence, px.
+        squeeze: make every frame a square, whole, instead of keeping its shape.
     """
 
     places: tuple[float, ...]
@@ -76,6 +77,7 @@ class DecodeOptions:
     max_pixels: int
     sequence_rate: float = 0.0
     sequence_size: int = 0
+    squeeze: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ def _images(
     """
     aspect = _pixel_aspect(video)
     paint = {
-        "moment": Painter(options.frame_size, options.jpeg_quality, aspect).jpeg,
-        "sequence": Painter(options.sequence_size, options.jpeg_quality, aspect).jpeg,
+        "moment": Painter(options.frame_size, options.jpeg_quality, aspect, squeeze=options.squeeze).jpeg,
+        "sequence": Painter(options.sequence_size, options.jpeg_quality, aspect, squeeze=options.squeeze).jpeg,
         "thumbnail": Thumbnailer(THUMBNAIL_SIDE).gray,
     }
     first, last = moment_span(options.window_s, end - start)

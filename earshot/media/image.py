@@ -22,11 +22,12 @@ PLANES, RGB_PLANES = "gbrp", (2, 0, 1)
 class Painter:
     """Converts frames of one video to JPEG images whose short side has `short_side` pixels.
 
-    `pixel_aspect` is the ratio of width to height of one stored pixel; 1 if pixels are square.
+    `pixel_aspect` is the ratio of width to height of one stored pixel; 1 if pixels are square. With `squeeze` both
+    sides have `short_side` pixels (objects-that-sound, utils/extractor.py, resizes whole frames so).
     """
 
-    def __init__(self, short_side: int, quality: int, pixel_aspect: float = 1.0) -> None:
-        self.short_side, self.quality, self.pixel_aspect = short_side, quality, pixel_aspect
+    def __init__(self, short_side: int, quality: int, pixel_aspect: float = 1.0, *, squeeze: bool = False) -> None:
+        self.short_side, self.quality, self.pixel_aspect, self.squeeze = short_side, quality, pixel_aspect, squeeze
         self._scaler = VideoReformatter()
 
     def jpeg(self, frame: av.VideoFrame) -> bytes:
@@ -39,10 +40,12 @@ class Painter:
         return file.getvalue()
 
     def _size(self, frame: av.VideoFrame) -> tuple[int, int]:
-        """Width and height in square pixels, before the image is turned upright."""
+        """Width and height of the image in px, before it is turned upright."""
         width, height = frame.width * self.pixel_aspect, frame.height
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise ValueError(f"an image of {frame.width} x {frame.height} pixels displayed as {width / height:.3g} : 1")
+        if self.squeeze:
+            return self.short_side, self.short_side
         scale = self.short_side / min(width, height)
         return round(width * scale), round(height * scale)
 

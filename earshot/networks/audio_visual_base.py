@@ -150,6 +150,9 @@ class Correspondence(ImageEncoder):
     ) -> None:
         """Shift the log-odds of these pairs to mean 0 before training, if random weights lean to one side."""
 
+    def set_last_layer(self, kind: str) -> None:
+        """Set the initial weights of the last layer, if the network has a choice of them (`AVENet`)."""
+
     def activations(self, normalized: Tensor) -> Iterator[tuple[str, Tensor]]:
         raise self._lacks("layers for single images")
 

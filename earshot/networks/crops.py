@@ -17,7 +17,8 @@ class Changes:
     """The random changes of each image of a batch; None for no change.
 
     Args:
-        boxes: share of the area, aspect ratio (width / height), horizontal and vertical position, (images, 4).
+        boxes: share of the area, aspect ratio (width / height), horizontal and vertical position, (images, 4); or, of
+            squares, the share of the image's shorter side and both positions, (images, 3).
         mirrored: bool, (images,).
         colors: color matrices of hue and saturation, (images, 3, 3).
         brightness, contrast: factors, (images,).
@@ -69,8 +70,12 @@ def crop_roi(height: int, width: int, box: np.ndarray | None) -> tuple[int, int,
     if box is None:
         side = min(height, width)
         return (height - side) // 2, (width - side) // 2, side, side
-    share, aspect, across, down = box
-    area = share * height * width
-    wide = min(max(round(math.sqrt(area * aspect)), 1), width)
-    high = min(max(round(math.sqrt(area / aspect)), 1), height)
+    *shape, across, down = box
+    if len(shape) == 1:
+        wide = high = max(round(shape[0] * min(height, width)), 1)
+    else:
+        share, aspect = shape
+        area = share * height * width
+        wide = min(max(round(math.sqrt(area * aspect)), 1), width)
+        high = min(max(round(math.sqrt(area / aspect)), 1), height)
     return int(down * (height - high + 1)), int(across * (width - wide + 1)), high, wide

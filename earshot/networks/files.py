@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,9 @@ def _load(folder: Path, name: str, kind: Any, otherwise: str) -> Any:
         raise EarshotError(f"{described}: {architecture['name']} {otherwise}")
     state = _read_state(file, network, f"the network of {ARCHITECTURE_FILE}", f"run the stage {stage} again")
     network.load_state_dict(state, assign=True)
+    if any(values.is_meta for values in network.buffers()):  # timm computes some, and keeps them out of files
+        network = build(**architecture)
+        network.load_state_dict(state)
     return network.eval()
 
 
@@ -139,7 +143,8 @@ def load_weights(network: Network, file: Path) -> None:
     """Load weights into a network, in place; another program may have written them.
 
     Names may be ours or torchvision's, with a prefix `module.` or `network.`, and values of any precision. Auxiliary
-    classifiers are skipped. An output layer for another number of classes is skipped with a warning.
+    classifiers are skipped. An output layer for another number of classes is skipped with a warning. The last fully
+    connected layers may be missing, which gives a warning too.
 
     Args:
         network: from `build_network`.
@@ -156,6 +161,7 @@ def load_weights(network: Network, file: Path) -> None:
         all_shapes = _shapes(weights)
         shapes = {bare: all_shapes[name] for bare, name in names.items()}
         skipped = _output_for_other_classes(file, shapes, expected, network)
+        skipped |= _last_layers_that_lack(file, shapes, network)
         skipped |= {bare for bare in expected if bare.endswith(OPTIONAL) and bare not in shapes}
         for bare in skipped:
             del expected[bare]
@@ -263,6 +269,17 @@ def _output_for_other_classes(
     message = f"{path}: the output layer has {actual[0]} classes, expected {own[0]}; the network keeps its own layer"
     warnings.warn(message, stacklevel=3)
     return {weight, bias}
+
+
+def _last_layers_that_lack(path: Path, shapes: dict[str, tuple[int, ...]], network: Network) -> set[str]:
+    """The bare names of the tensors of the last fully connected layers of which the file has none."""
+    names = [_bare(name) for name in network.fully_connected_names]
+    lacking = list(takewhile(lambda name: f"{name}.weight" not in shapes, reversed(names)))
+    if not lacking:
+        return set()
+    layers = ", ".join(sorted(lacking))
+    warnings.warn(f"{path}: has no weights of {layers}; the network keeps its own, which are random", stacklevel=3)
+    return {f"{name}.{part}" for name in lacking for part in ("weight", "bias")}
 
 
 def _converted(path: Path, name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

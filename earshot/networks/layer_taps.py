@@ -68,11 +68,11 @@ def torchvision_names() -> list[str]:
     return sorted(PREFIX + name if name == "alexnet" else name for name in names)
 
 
-def build_body(name: str) -> nn.Module:
-    """The classifier of that name with random weights and one class."""
+def build_body(name: str, **arguments: Any) -> nn.Module:
+    """The classifier of that name with random weights and one class; `arguments` are torchvision's."""
     with warnings.catch_warnings(), _NumbersInMemory():
         warnings.simplefilter("ignore", FutureWarning)  # GoogLeNet announces a new default
-        return torchvision.models.get_model(name.removeprefix(PREFIX), weights=None, num_classes=1)
+        return torchvision.models.get_model(name.removeprefix(PREFIX), weights=None, num_classes=1, **arguments)
 
 
 @cache

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from earshot.core.params import IDEA, INITIAL, Amount, Count, CropShare, Part, Seed, Share, UsedIf, fields_of_each
+from earshot.core.params import IDEA, INITIAL, Amount, CropShare, Decay, Part, Seed, Share, UsedIf, fields_of_each
 from earshot.core.registry import find_all
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments
 from earshot.networks.network import Width
@@ -25,13 +25,15 @@ class CorrespondBase(Training):
     width: Annotated[Width, INITIAL]
     image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
     positives: Annotated[Literal["centered", "overlapping"], IDEA]
+    last_layer: Annotated[Literal["ours", "kim", "random"], IDEA, INITIAL, UsedIf("correspond.network", "ave")]
     negatives: Annotated[Literal["other-group", "shifted"], IDEA]
     grid_s: Amount
     min_shift_s: Annotated[Amount, UsedIf("correspond.negatives", "shifted")]
     batch_size: Annotated[int, Field(ge=4, multiple_of=2)]
-    lr_steps: Annotated[Count, STEPS]
+    lr_step_epochs: Annotated[Decay, STEPS]
     lr_gamma: Annotated[Share, STEPS]
-    crop_min_scale: Annotated[CropShare, IDEA]
+    crop_side: Annotated[Share, IDEA]
+    crop_min_scale: Annotated[CropShare, IDEA, UsedIf("correspond.crop_side", 0)]
     brightness: Annotated[Share, IDEA]
     contrast: Annotated[Share, IDEA]
     saturation: Annotated[Share, IDEA]

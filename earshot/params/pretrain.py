@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earshot.core.params import IDEA, INITIAL, Part, Seed, UsedIf
+from earshot.core.params import IDEA, INITIAL, CropShare, Part, Seed, UsedIf
 from earshot.core.registry import names
 from earshot.networks.network import Width
 from earshot.params.training import Training
@@ -20,6 +20,7 @@ class Pretrain(Training):
     width: Annotated[Width, INITIAL, OWN]
     image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
     batch_size: Annotated[int, Field(ge=2)]
+    crop_min_scale: Annotated[CropShare, UsedIf("pretrain.crop_side", 0)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -26,13 +26,14 @@ class Training(Group):
     checkpoint_selection: Literal["last", "best", "lowest-loss"]
     optimizer: Literal["adamw", "adam", "sgd"]
     schedule: Literal["onecycle", "steps"]
-    lr_steps: Count
+    lr_step_epochs: Decay
     lr_gamma: Share
     learning_rate: Amount
     weight_decay: Decay
     grad_clip_norm: Amount
     precision: Literal["auto", "bf16", "float32"]
     num_threads: Annotated[Positive, INDIFFERENT]
+    crop_side: Share
     crop_min_scale: CropShare
     brightness: Share
     contrast: Share

@@ -206,6 +206,7 @@ def decode_options(params: Extract, places: tuple[float, ...]) -> DecodeOptions:
     return DecodeOptions(
         places=places,
         frame_size=params.frame_size,
+        squeeze=params.fit == "squeeze",
         jpeg_quality=params.jpeg_quality,
         window_s=params.window_s,
         min_duration_s=params.min_duration_s,

@@ -3,16 +3,22 @@
 All random numbers come from the caller's generator before any image is read, so that every batch is reproducible.
 """
 
+import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from earshot.core.errors import EarshotError
+from earshot.core.files import write_atomically
+from earshot.core.json_files import read_json
 from earshot.networks.crops import Changes
 
+AUGMENTATION_FILE = "augmentation.json"  # of a folder of correspondence networks
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
 
 # Luma and the two chroma axes of NTSC. Hue rotates the chroma plane, saturation scales it; luma and grays stay.
@@ -24,6 +30,8 @@ class Augmentation:
     """How strongly images are changed; the parameters of `pretrain` of the same names.
 
     Args:
+        crop_side: side of a random square, as a share of the image's shorter side: 224 of 256 px are .875, as in L3-Net
+            (Arandjelovic & Zisserman 2017, section 2.2); 0 crops by area instead.
         crop_min_scale, crop_max_scale: smallest and largest share of an image's area in a random crop; a minimum of 1
             takes the middle square, as validation does.
         brightness, contrast, saturation: each varies by a factor of 1 - strength to 1 + strength.
@@ -32,6 +40,7 @@ class Augmentation:
         flip_prob: share of the images that are mirrored.
     """
 
+    crop_side: float = 0.0
     crop_min_scale: float = 1.0
     crop_max_scale: float = 1.0
     brightness: float = 0.0
@@ -57,6 +66,8 @@ class Augmentation:
         )
 
     def _boxes(self, chances: np.ndarray) -> np.ndarray | None:
+        if self.crop_side:
+            return np.column_stack([np.full(len(chances), self.crop_side), chances[:, 2:]])
         if self.crop_min_scale == 1:
             return None
         share = self.crop_min_scale + (self.crop_max_scale - self.crop_min_scale) * chances[:, 0]
@@ -69,6 +80,27 @@ def augmentation_of(params: Any) -> Augmentation:
     return Augmentation(
         **{field.name: getattr(params, field.name) for field in fields(Augmentation) if hasattr(params, field.name)}
     )
+
+
+def write_augmentation(folder: Path, augmentation: Augmentation, gain_jitter: float) -> None:
+    """Write how a network's training changed images and sounds, beside its weights."""
+    with write_atomically(folder / AUGMENTATION_FILE) as path:
+        path.write_text(json.dumps({**asdict(augmentation), "gain_jitter": gain_jitter}, indent=2) + "\n")
+
+
+def read_augmentation(folder: Path) -> tuple[Augmentation, float]:
+    """The changes of images, and the strength of those of the volume, of the training that wrote the folder.
+
+    Raises:
+        EarshotError: the file is missing or damaged.
+    """
+    values = read_json(folder / AUGMENTATION_FILE, "correspond")
+    try:
+        gain_jitter = values.pop("gain_jitter")
+        return Augmentation(**values), gain_jitter
+    except (KeyError, TypeError) as error:
+        actual = f"{folder / AUGMENTATION_FILE}: does not hold the changes of a training ({error})"
+        raise EarshotError(f"{actual}; run the stage correspond again") from None
 
 
 def recolor(images: Tensor, changes: Changes) -> Tensor:

@@ -12,6 +12,7 @@ from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_correspondence, load_correspondence_weights
 from earshot.params.correspond import CorrespondBase
 from earshot.scenes.clips import Sampling
+from earshot.training.augmentation import write_augmentation
 from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.encoder_training import EncoderTraining
 from earshot.training.objectives import Objective, build_objective
@@ -24,7 +25,9 @@ class Corresponding(EncoderTraining[CorrespondBase]):
     items, examples = "pairs", "clips"
 
     def build(self) -> Correspondence:
-        return build_correspondence(self.params.network, **self.params.model_dump())
+        network = build_correspondence(self.params.network, **self.params.model_dump())
+        network.set_last_layer(self.params.last_layer)
+        return network
 
     def objective(self) -> Objective:
         """What the network minimizes."""
@@ -43,6 +46,9 @@ class Corresponding(EncoderTraining[CorrespondBase]):
             seed=self.seed,
             wrong_sound=name == "wrong_sound",
         )
+
+    def describe(self) -> None:
+        write_augmentation(self.models, self.augmentation(), self.params.gain_jitter)
 
     def inputs(self, batch: Pairs) -> tuple[Tensor, ...]:
         return batch[:4]

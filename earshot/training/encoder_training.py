@@ -95,6 +95,9 @@ class EncoderTraining(ABC, Generic[P]):
     def begin(self, network: Any, batches: Sequence[tuple[Tensor, ...]]) -> None:
         """Set the initial weights in the random network, in place."""
 
+    def describe(self) -> None:
+        """Write further files of the folder of encoders."""
+
     def augmentation(self) -> Augmentation:
         """The random changes of images."""
         return augmentation_of(self.params)
@@ -142,6 +145,7 @@ def write_beginning(training: EncoderTraining[Any]) -> None:
     batches = [training.inputs(batch) for batch in first_batches(training.task("encoder", network))]
     training.fit(network, batches)
     _save(training.models, "random", network)
+    training.describe()
     training.begin(network, batches)
     _save(training.scratch / BEGINNING, "encoder", network)
 

@@ -57,7 +57,11 @@ class Clusters:
 
 
 class BinaryCodes:
-    """A label is a binary code: bit i is 1 if component i is high. All bits have equal weight."""
+    """A label is a binary code: bit i is 1 if component i is high.
+
+    The loss is the cross-entropy summed over the bits, as in Caffe, which trained Owens' network
+    (src/caffe/layers/sigmoid_cross_entropy_loss_layer.cpp divides by the number of images alone).
+    """
 
     chance = 0.5
 
@@ -68,7 +72,8 @@ class BinaryCodes:
         positions = torch.arange(self.outputs, device=labels.device)
         bits = labels[:, None] >> positions & 1  # (images, outputs)
         right = ((scores > 0) == bits.bool()).float().mean()
-        return functional.binary_cross_entropy_with_logits(scores, bits.to(scores.dtype)), right
+        costs = functional.binary_cross_entropy_with_logits(scores, bits.to(scores.dtype), reduction="none")
+        return costs.sum(1).mean(), right
 
     def majority(self, training: np.ndarray, validation: np.ndarray) -> float:
         ones = [(training >> bit & 1).mean() > 0.5 for bit in range(self.outputs)]

@@ -30,6 +30,7 @@ CHECKPOINT_SECONDS = 20.0  # between two checkpoints; changes no result
 MOMENTUM = 0.9  # of SGD, as AlexNet was trained (Krizhevsky 2012, section 5)
 CHANGING = {"lr", "betas"}  # optimizer settings that a schedule changes
 BEST = {"best": ("val_accuracy", 1), "lowest-loss": ("val_loss", -1)}  # the metric, and 1 if higher is better
+ROUNDING = 1e-9  # a third of 300 steps is 100, though not in floating point
 CHECK_STEPS = 50  # between reads of the loss: on a GPU each read waits for the device
 
 
@@ -64,7 +65,8 @@ class Plan:
         precision: `bf16` (autocast), `float32`, or `auto`: bf16 if the device is fast in it.
         seed: of all random draws in a step.
         optimizer: `adamw`, `adam` with the decay in the gradient, or `sgd` with momentum.
-        schedule: `onecycle`, or `steps`: the rate is multiplied by `lr_gamma`, `lr_steps` times, evenly over training.
+        schedule: `onecycle`, or `steps`: the rate is multiplied by `lr_gamma` every `lr_step_epochs` epochs, a number
+            that need not be whole; 0 keeps the rate. Caffe's policy `step` and torch's StepLR count so.
         checkpoint_selection: keep the weights of the `last` epoch, of the `best` (the first with the highest
             val_accuracy), or of `lowest-loss`.
     """
@@ -77,7 +79,7 @@ class Plan:
     seed: int
     optimizer: str = "adamw"
     schedule: str = "onecycle"
-    lr_steps: int = 2
+    lr_step_epochs: float = 0.0
     lr_gamma: float = 0.1
     checkpoint_selection: str = "last"
 
@@ -132,7 +134,7 @@ class Trainer:
         self.steps = plan.epochs * task.batches_per_epoch
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = _optimizer(plan, self.parameters)
-        self.schedule = _schedule(plan, self.optimizer, max(self.steps, 1))
+        self.schedule = _schedule(plan, self.optimizer, task.batches_per_epoch)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}  # the state of the network after the best epoch so far
         if checkpoint.exists():
@@ -284,10 +286,14 @@ def _optimizer(plan: Plan, parameters: list[nn.Parameter]) -> Optimizer:
     return kind(parameters, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
 
 
-def _schedule(plan: Plan, optimizer: Optimizer, steps: int) -> LRScheduler:
+def _schedule(plan: Plan, optimizer: Optimizer, batches_per_epoch: int) -> LRScheduler:
     if plan.schedule == "steps":
-        return LambdaLR(
-            optimizer, lambda step: plan.lr_gamma ** min((plan.lr_steps + 1) * step // steps, plan.lr_steps)
-        )
+        return LambdaLR(optimizer, lambda step: plan.lr_gamma ** drops(step, plan.lr_step_epochs * batches_per_epoch))
     cycled = plan.optimizer != "sgd"  # OneCycle also varies beta 1; the momentum of SGD is constant
+    steps = max(plan.epochs * batches_per_epoch, 1)
     return OneCycleLR(optimizer, plan.learning_rate, total_steps=steps, cycle_momentum=cycled)
+
+
+def drops(step: int, interval: float) -> int:
+    """How often the rate has dropped before step `step`, from 0, with a drop every `interval` steps; 0 for none."""
+    return int(step / interval + ROUNDING) if interval else 0

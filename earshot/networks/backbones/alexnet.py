@@ -28,7 +28,8 @@ POOL, POOL_STRIDE = 3, 2
 class AlexNet(ConvolutionalNetwork):
     """Five convolutions with batch norm, two hidden fully connected layers with dropout, and one output per class.
 
-    Dropout precedes each hidden fully connected layer, and `hidden` is fc7. Width 1 and 227 px give the papers'
+    Dropout precedes each hidden fully connected layer (github.com/rowhanm/ambient-sound-self-supervision,
+    utils/models.py), and `hidden` is fc7. Width 1 and 227 px give the papers'
     network, with a pool5 of 6 x 6 x 256. `max5` is the maximum of each conv5 channel over the image, `pool5` the
     pooled conv5 map, `fc6` and `fc7` are the hidden units (Owens 2016, Table 2).
 
@@ -57,10 +58,10 @@ class AlexNet(ConvolutionalNetwork):
             raise EarshotError(f"{actual} requires {smallest} px or more")
         self.convolutions = self._convolutions(width)
         self.last_pool = nn.MaxPool2d(POOL, POOL_STRIDE)
-        hidden = _scaled(FULLY_CONNECTED, width)
-        flat = _scaled(self.plan[-1].channels, width, self._divisor()) * self.pooled_side**2
-        self.fc6 = nn.Sequential(nn.Dropout(dropout), nn.Linear(flat, hidden), nn.ReLU(inplace=True))
-        self.fc7 = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
+        hidden = scaled(FULLY_CONNECTED, width)
+        flat = scaled(self.plan[-1].channels, width, self._divisor()) * self.pooled_side**2
+        self.fc6 = self._hidden_layer(flat, hidden, dropout)
+        self.fc7 = self._hidden_layer(hidden, hidden, dropout)
         self.fc8 = nn.Linear(hidden, 1)
         self.apply(initialize)
         self.renew_output(classes)
@@ -98,7 +99,7 @@ class AlexNet(ConvolutionalNetwork):
         blocks: list[nn.Module] = []
         channels = 3
         for wide, kernel, stride, padding, groups, pooled in self.plan:
-            filters = _scaled(wide, width, self._divisor())
+            filters = scaled(wide, width, self._divisor())
             blocks.append(nn.Conv2d(channels, filters, kernel, stride, padding, groups=groups, bias=False))
             blocks += [nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
             if pooled:
@@ -106,12 +107,15 @@ class AlexNet(ConvolutionalNetwork):
             channels = filters
         return nn.Sequential(*blocks[:-1])
 
+    def _hidden_layer(self, inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+        return nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, outputs), nn.ReLU(inplace=True))
+
     def _divisor(self) -> int:
         """The number of channels is a multiple of it, so that all groups are of equal size."""
         return max(layer.groups for layer in self.plan)
 
 
-def _scaled(units: int, width: float, divisor: int = 1) -> int:
+def scaled(units: int, width: float, divisor: int = 1) -> int:
     return divisor * max(1, round(units * width / divisor))
 
 

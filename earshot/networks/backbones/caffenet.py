@@ -1,10 +1,14 @@
 """CaffeNet with batch norm, at any width and image size: the network of Owens (2016), section 3.3."""
 
+from torch import nn
+
 from earshot.networks.backbones.alexnet import AlexNet, Convolution
 
 
 class CaffeNet(AlexNet):
-    """AlexNet with conv2, conv4 and conv5 in two groups, and without padding before conv1.
+    """AlexNet with conv2, conv4 and conv5 in two groups, no padding before conv1, and dropout after fc6 and fc7.
+
+    The layers are those of models/bvlc_reference_caffenet/train_val.prototxt in github.com/BVLC/caffe.
 
     In the original CaffeNet, two response normalizations follow the pools; in AlexNet they precede them. Here neither
     network has any, because batch norm between every convolution and its ReLU replaces them (Ioffe & Szegedy 2015,
@@ -19,6 +23,10 @@ class CaffeNet(AlexNet):
         Convolution(384, 3, 1, 1, 2, False),
         Convolution(256, 3, 1, 1, 2, True),
     )
+    fully_connected_names = ("fc6.0", "fc7.0", "fc8")
+
+    def _hidden_layer(self, inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout))
 
 
 BACKBONE = CaffeNet

@@ -6,18 +6,23 @@ from torch import Tensor, nn
 from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers, of_length_one
 
-# Our initial weights of the last layer: log-odds are 2 (1.414 - distance). Orthogonal embeddings are the root of 2
-# apart, and all pairs are near that at first: log-odds begin near 0.
-STEEPNESS, EVEN = 2.0, 2**0.5
 SMALLEST_SQUARE = 1e-6  # of a distance; the root has no gradient at 0
+# Initial weights of the last layer: the steepness of the log-odds, and the distance at which they are 0.
+LAST_LAYERS = {
+    # Orthogonal embeddings are the root of 2 apart, and all pairs are near that at first: log-odds begin near 0.
+    "ours": (2.0, 2**0.5),
+    # 1.4 (1.714 - distance): weights -.7 and .7, biases 1.2 and -1.2 (github.com/kyuyeonpooh/objects-that-sound,
+    # model/avenet.py of commit 8a60535; the improvement of Kim 2020, section 3.4).
+    "kim": (1.4, 12 / 7),
+}
 
 
 class AVENet(TwoTowers):
     """Compares by distance: both modalities have embeddings of 128 units and length 1.
 
-    The last layer maps the distance to two scores. Its initial weights make a small distance a match. Random weights
-    have the opposite sign half of the time: training would first push matching pairs apart until the sign changes, and
-    the loss would stay at chance for long.
+    The last layer maps the distance to two scores. Its initial weights make a small distance a match, unless
+    `set_last_layer` draws them. Random weights have the opposite sign half of the time: training would first push
+    matching pairs apart until the sign changes, and the loss would stay at chance for long.
     """
 
     def build_head(self, channels: int, units: int) -> None:
@@ -27,10 +32,18 @@ class AVENet(TwoTowers):
         self.fc3 = nn.Linear(1, 2)
 
     def init_head(self) -> None:
-        with torch.no_grad():
-            half = torch.tensor([[1.0], [-1.0]], device=self.fc3.weight.device) * STEEPNESS / 2
-            self.fc3.weight.copy_(half)
-            self.fc3.bias.copy_(-EVEN * half[:, 0])
+        self.set_last_layer("ours")
+
+    @torch.no_grad()
+    def set_last_layer(self, kind: str) -> None:
+        """Set the initial weights of the last layer: one of LAST_LAYERS, or `random`, which is torch's own."""
+        if kind == "random":
+            self.fc3.reset_parameters()
+            return
+        steepness, even = LAST_LAYERS[kind]
+        half = torch.tensor([[1.0], [-1.0]], device=self.fc3.weight.device) * steepness / 2
+        self.fc3.weight.copy_(half)
+        self.fc3.bias.copy_(-even * half[:, 0])
 
     def project_image(self, channels: Tensor) -> Tensor:
         return of_length_one(self.image_head(channels))
