@@ -361,7 +361,6 @@ def test_an_encoder_of_torchvisions_gives_the_same_numbers(tmp_path):
 BACKBONE_MISTAKES = {
     "resnet-18": ({}, "pretrain.backbone is 'resnet-18', .*; the nearest is resnet18"),
     "caffnet": ({}, "the nearest is caffenet"),
-    "vit_b_16": ({}, "vit_b_16, which is not convolutional; use a convolutional network"),
     "resnet18": ({"width": 0.5}, "pretrain.width is 0.5; resnet18 has a single width, expected 1"),
 }
 

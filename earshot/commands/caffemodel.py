@@ -1,7 +1,8 @@
 """Convert a .caffemodel to safetensors, for pretrain.backbone=caffenet_plain or alexnet_plain.
 
-No code of the file runs. Tensors have the names of Caffe's layers, as the two backbones have. First filters are turned from blue-green-red to
-red-green-blue. --leave-out drops layers that the backbone lacks; --mean stores another mean than ImageNet's.
+No code of the file runs. Tensors have the names of Caffe's layers, as the two backbones have. First filters are turned
+from blue-green-red to red-green-blue. --leave-out drops layers that the backbone lacks; --mean stores another mean
+than ImageNet's.
 """
 
 from collections.abc import Sequence

@@ -21,8 +21,8 @@ NAMED = (TorchvisionNetwork, TorchvisionTransformer, TimmNetwork)  # classes of 
 def build_network(name: str, *, width: float, **arguments: Any) -> Network:
     """A network with random weights: one of ours, or a classifier of torchvision or timm.
 
-    Torchvision's own AlexNet is `torchvision-alexnet`; names of timm begin with `timm-`. The output layer is zero. Torch's generator draws all other
-    weights, which do not depend on the number of classes.
+    Torchvision's own AlexNet is `torchvision-alexnet`; names of timm begin with `timm-`. The output layer is zero.
+    Torch's generator draws all other weights, which do not depend on the number of classes.
 
     Args:
         width, arguments: those of Network: classes, image_size and dropout.
