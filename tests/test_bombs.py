@@ -356,7 +356,7 @@ def test_ffmpeg_has_the_memory_of_the_process_that_starts_it(tmp_path, limit, ou
     from earshot.core.subprocess_pool import guarded_map
 
     source = tmp_path / "a.mkv"
-    color = "testsrc2=s=4096x2304:r=8:d=1"
+    color = "testsrc2=s=4096x2304:r=4:d=1"
     ffmpeg("-f", "lavfi", "-i", color, "-f", "lavfi", "-i", "sine=d=1", "-c:v", "mjpeg", source)
     ((_, result),) = guarded_map(_cut, [(source, tmp_path / "out.mp4")], Limits(60, memory=limit))
     assert tuple(result) == outcome
@@ -376,13 +376,12 @@ def _cut(item: tuple[Path, Path]) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:99999/a.mp4", "http://[::1/a.mp4", "http://127.0.0.1:port/a.mp4"]
 )
-def test_an_address_that_cannot_be_asked_costs_its_row_alone(tmp_path, address):
-    from test_download import manifest, run_shard
+def test_an_address_that_cannot_be_asked_is_refused(address):
+    from earshot.download.yt_dlp_client import check_address
 
-    corpus = manifest(tmp_path / "corpus", [f"{address},0,1"])
-    _, ledger = run_shard(corpus)
-    (row,) = ledger.values()
-    assert (row.status, row.reason) == ("refused", "unsupported") and "not an address" in row.detail
+    with pytest.raises(Refusal) as refused:
+        check_address(address)
+    assert refused.value.reason == "unsupported" and "not an address" in refused.value.detail
 
 
 def test_a_fault_of_a_kind_that_nobody_foresaw_ends_no_run_and_refuses_no_clip(tmp_path, monkeypatch):
@@ -396,3 +395,147 @@ def test_a_fault_of_a_kind_that_nobody_foresaw_ends_no_run_and_refuses_no_clip(t
     (row,) = read_manifest(tmp_path)
     outcome = clips._download_clip(job_for(tmp_path), tmp_path, (row, ""))
     assert outcome == ("pending", "unclear", "ZeroDivisionError: division by zero")
+
+
+# Documents
+
+
+DEEP = 100_000
+ALIASES = "a0: &a0 [xxxxxxxx, xxxxxxxx]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("[" * 500_000, "nested too deeply"),
+        ("- " * 500_000, "nested too deeply"),
+        ("a: " + "{a: " * 5000 + "1" + "}" * 5000, "nested too deeply"),
+        (ALIASES, "its aliases make more than 1,048,576 characters of it"),
+        ("a: &a [*a]", "cannot be read as YAML"),
+        ("a: " + "x" * (2 << 20), "characters, expected at most 1,048,576"),
+    ],
+)
+def test_yaml_that_is_deep_or_grows_is_one_line(tmp_path, text, reason):
+    from earshot.core.yaml_files import read_yaml
+    from earshot.results.runs import read_run
+
+    (tmp_path / "params.yaml").write_text(text)
+    start = time.monotonic()
+    for read in (lambda: read_yaml(tmp_path / "params.yaml"), lambda: read_run("mine", {"params.yaml": text})):
+        with pytest.raises(EarshotError, match=reason) as error:
+            read()
+        assert len(str(error.value)) < 1000 and "\n" not in str(error.value)
+    assert time.monotonic() - start < SECONDS
+
+
+def test_aliases_of_a_usual_size_are_read(tmp_path):
+    from earshot.core.yaml_files import read_yaml
+
+    (tmp_path / "params.yaml").write_text("a: &a {b: 1}\nc: *a\n")
+    assert read_yaml(tmp_path / "params.yaml") == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+@pytest.mark.parametrize("override", ["clusters=" + "[" * 5000, "clusters=&a [*a]"])
+def test_an_override_that_is_deep_is_one_line(override):
+    from earshot.core.params import split_override
+
+    with pytest.raises(EarshotError, match="cannot be read as YAML"):
+        split_override(override)
+
+
+def test_json_that_is_deep_is_one_line(tmp_path):
+    from earshot.core.json_files import read_json
+    from earshot.corpus.ontology import read_ontology
+    from earshot.evaluation.clips.images_with_sound import read_dataset
+    from earshot.networks.files import read_architecture
+    from earshot.results.runs import read_metrics, read_run
+
+    text = "[" * DEEP + "]" * DEEP
+    for name in ("vggss.json", "encoder.json", "metrics/voc.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    readers = (
+        lambda: read_json(tmp_path / "encoder.json", "label"),
+        lambda: read_ontology(tmp_path / "encoder.json"),
+        lambda: read_dataset(tmp_path),
+        lambda: read_architecture(tmp_path / "encoder.json"),
+        lambda: read_metrics(tmp_path, "voc"),
+        lambda: read_run("mine", {"metrics/voc.json": text}),
+    )
+    for read in readers:
+        with pytest.raises(EarshotError, match="nested too deeply"):
+            read()
+
+
+def ontology(path: Path, classes: list[tuple[str, list[str]]]) -> Path:
+    path.write_text(json.dumps([{"id": name, "name": name, "child_ids": below} for name, below in classes]))
+    return path
+
+
+def test_an_ontology_is_bounded_and_its_circles_are_found_in_one_pass(tmp_path):
+    from earshot.corpus.ontology import read_ontology
+
+    start = time.monotonic()
+    many = [(f"c{n}", [f"c{n + 1}"] if n < 99_999 else []) for n in range(100_000)]
+    with pytest.raises(EarshotError, match="holds 100,000 classes, expected at most 2,000"):
+        read_ontology(ontology(tmp_path / "many.json", many))
+    chain = [(f"c{n}", [f"c{n + 1}"] * 50 if n < 1999 else []) for n in range(2000)]
+    assert read_ontology(ontology(tmp_path / "chain.json", chain)).distance("c0", "c1999") == 1999
+    dense = [(f"c{n}", [f"c{m}" for m in range(n + 1, 1000)]) for n in range(1000)]
+    assert read_ontology(ontology(tmp_path / "dense.json", dense)).distance("c0", "c999") == 1
+    for classes in (
+        [("a", ["a"])],
+        [("a", ["b"]), ("b", ["a"])],
+        [("r", ["a"]), ("a", ["b"]), ("b", ["c"]), ("c", ["a"])],
+    ):
+        with pytest.raises(EarshotError, match="is its own descendant"):
+            read_ontology(ontology(tmp_path / "circle.json", classes))
+    assert time.monotonic() - start < SECONDS
+
+
+# Folders
+
+
+def test_a_link_to_itself_costs_itself_alone(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"video")
+    (folder / "self.mp4").symlink_to("self.mp4")
+    (folder / "one.mp4").symlink_to("two.mp4")
+    (folder / "two.mp4").symlink_to("one.mp4")
+    (folder / "inner").symlink_to(".")
+    refusals = {clip.source: clip.refusal for clip in listed(folder)}
+    assert refusals["a.mp4"] is None
+    assert {name for name, refusal in refusals.items() if refusal} == {"self.mp4", "one.mp4", "two.mp4", "inner"}
+
+
+@pytest.mark.parametrize("table", ["x" * 200_000 + ",file\n", "file,group\na.mp4," + "g" * 50_000 + "\n"])
+def test_a_manifest_with_a_field_without_measure_is_one_short_line(tmp_path, table):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"video")
+    (folder / "manifest.csv").write_text(table)
+    with pytest.raises(EarshotError, match=r"manifest.csv: line \d: ") as error:
+        listed(folder)
+    assert len(str(error.value)) < 500
+
+
+def test_nothing_planted_beside_an_output_is_in_its_way(tmp_path):
+    from earshot.core.files import link_tree
+
+    source, target, elsewhere = tmp_path / "source", tmp_path / "target", tmp_path / "elsewhere"
+    for folder in (source, target, elsewhere):
+        folder.mkdir()
+        (folder / "a").write_text(folder.name)
+    (tmp_path / ".target.placing").write_text("a file")
+    (tmp_path / ".target.replaced").symlink_to(elsewhere)
+    (tmp_path / ".target.x.placing").symlink_to(elsewhere)
+    (tmp_path / ".target.y.placing").write_text("a file")
+    link_tree(source, target)
+    assert (target / "a").read_text() == "source" and (elsewhere / "a").read_text() == "elsewhere"
+    link_tree(elsewhere, target)
+    assert (target / "a").read_text() == "elsewhere"
+    assert not list(tmp_path.glob(".target.*.placing"))

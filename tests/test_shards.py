@@ -88,7 +88,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_a_linked_folder_replaces_the_old_one_whole_and_shares_its_bytes(tmp_path):
-    for name, content in (("scratch/a", "new"), ("target/b", "old"), (".target.placing/c", "left by a kill")):
+    for name, content in (("scratch/a", "new"), ("target/b", "old"), (".target.0.placing/c", "left by a kill")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     link_tree(tmp_path / "scratch", tmp_path / "target")

@@ -18,7 +18,7 @@ from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import check_params, set_value, split_override
-from earshot.core.yaml_files import flatten, read_yaml
+from earshot.core.yaml_files import flatten, parse_yaml, read_yaml
 from earshot.params.schema import Pipeline, parameter_names
 from earshot.results.recipes import read_recipe, recipe_values
 
@@ -73,7 +73,7 @@ def missing_inputs(params: Path, root: Path) -> list[str]:
 
 def dropped_values(current: str, base: str, changed: set[str]) -> list[str]:
     """Text for each value that differs between `current` and `base` and is not in `changed`."""
-    before, after = (dict(flatten(YAML(typ="safe", pure=True).load(text))) for text in (current, base))
+    before, after = (dict(flatten(parse_yaml(text))) for text in (current, base))
     keys = [key for key in before | after if before.get(key) != after.get(key) and key not in changed]
     return [f"{key} {before.get(key)} ({after.get(key)} again)" for key in keys]
 

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and the numbered files (shards) of a table."""
 
 import contextlib
+import glob
 import os
 import secrets
 import shutil
@@ -79,19 +80,29 @@ def link_file(source: Path, target: Path) -> None:
 def link_tree(source: Path, target: Path) -> None:
     """Put a folder at `target`: link (or copy) its files into a folder beside `target`, then rename that folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary_path = target.with_name(f".{target.name}.placing")
-    for leftover in (temporary_path, target.with_name(f".{target.name}.replaced")):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.placing"):
+        _remove(leftover)  # of a run that was killed
+    # A random name, so that nothing can be in the way.
+    temporary_path = target.with_name(f".{target.name}.{secrets.token_hex(6)}.placing")
     shutil.copytree(source, temporary_path, copy_function=_link_or_copy)
     if target.is_symlink():
         target.unlink()
     if target.exists():
-        replaced = target.with_name(f".{target.name}.replaced")
+        replaced = target.with_name(f".{target.name}.{secrets.token_hex(6)}.placing")
         os.replace(target, replaced)
         os.replace(temporary_path, target)
-        shutil.rmtree(replaced)
+        _remove(replaced)
     else:
         os.replace(temporary_path, target)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, a file or a link; what cannot be removed stays."""
+    if path.is_symlink() or not path.is_dir():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from earshot.core.errors import EarshotError
-from earshot.core.yaml_files import flatten, read_yaml
+from earshot.core.yaml_files import flatten, parse_yaml, read_yaml
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -136,8 +135,8 @@ def split_override(override: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise EarshotError(f"--set {override}: expected key=value, such as --set clusters=15")
     try:
-        return key.strip(), YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+        return key.strip(), parse_yaml(text)
+    except (ValueError, YAMLError):
         raise EarshotError(f"--set {override}: the value {text!r} cannot be read as YAML; quote it") from None
 
 
@@ -151,7 +150,7 @@ def set_value(values: dict[str, Any], key: str, value: Any, *, known: Iterable[s
         raise EarshotError(unknown_key(key, known))
     inner = sorted(name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}."))
     if inner and not isinstance(value, dict | None):
-        raise EarshotError(f"{key}={value}: {key} is a group; set one of its parameters: {', '.join(inner)}")
+        raise EarshotError(f"{key}={value!s:.200}: {key} is a group; set one of its parameters: {', '.join(inner)}")
     *groups, last = key.split(".")
     for name in groups:
         values = values.setdefault(name, {})
@@ -223,7 +222,7 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing; add it (params.yaml in the repository lists every parameter)"
     expected = problem["msg"].removeprefix("Input should be ").replace("Input should ", "")
-    message = f"{key} is {problem['input']!r}, expected {expected}"
+    message = f"{key} is {problem['input']!r:.200}, expected {expected}"
     options = problem.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(", ")
     nearest = difflib.get_close_matches(str(problem["input"]), [option.strip("'") for option in options if option], 1)
     return f"{message}; the nearest is {nearest[0]}" if nearest else message

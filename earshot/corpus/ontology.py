@@ -5,7 +5,6 @@ all classes without a parent. With several parents, the shortest path counts.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from earshot.core.errors import EarshotError
+from earshot.core.json_files import parse_json
 from earshot.core.text import encoding_of
+from earshot.core.untrusted import read_document
 
 ROOT = ""  # above the classes that have no parent
 CLOSE = 0.75  # similarity of two spellings that differ by a letter or an ending: cat, cats
 NEAREST_NAMES = 5  # of them in a message
+MAX_CLASSES = 2_000  # AudioSet has 632; the distances of all pairs take time in the third power
 FAR = 1 << 20  # more steps than any path has
 
 
@@ -38,9 +40,8 @@ class Ontology:
         for identity, below in children.items():
             for child in below:
                 self._parents[child].append(identity)
-        for identity in names:
-            if ROOT not in self._ancestor_steps(identity):
-                raise EarshotError(f"{file}: {names[identity]} is its own descendant; restore the published file")
+        if circular := self._circular():
+            raise EarshotError(f"{file}: {names[circular]} is its own descendant; restore the published file")
 
     def has(self, name: str) -> bool:
         """Whether this is the id or the name of a class."""
@@ -88,6 +89,17 @@ class Ontology:
             waiting += below
         return descendants
 
+    def _circular(self) -> str | None:
+        """A class that is its own descendant or below one, if any: each other class follows all of its parents."""
+        missing = {identity: len(parents) for identity, parents in self._parents.items()}
+        following = [identity for identity, number in missing.items() if not number]
+        for identity in following:  # the loop extends this list
+            for child in self.children[identity]:
+                missing[child] -= 1
+                if not missing[child]:
+                    following.append(child)
+        return next((identity for identity, number in missing.items() if number), None)
+
     def _ancestor_steps(self, identity: str) -> dict[str, int]:
         """The fewest steps from a class up to each of its ancestors; 0 to itself."""
         steps, reached = {identity: 0}, [identity]
@@ -132,20 +144,24 @@ def read_ontology(file: Path) -> Ontology:
     class, or if a class is its own descendant.
     """
     try:
-        entries = json.loads(file.read_text(encoding=encoding_of(file)))
+        entries = parse_json(read_document(file).decode(encoding_of(file)))
     except (OSError, ValueError) as error:
         raise EarshotError(f"{file}: cannot be read as JSON ({error}); expected AudioSet's ontology.json") from None
     if not isinstance(entries, list) or not entries:
         raise EarshotError(f"{file}: holds no list of classes, expected AudioSet's ontology.json")
+    if len(entries) > MAX_CLASSES:
+        raise EarshotError(f"{file}: holds {len(entries):,} classes, expected at most {MAX_CLASSES:,}")
     names: dict[str, str] = {}
+    taken: set[str] = set()
     children: dict[str, tuple[str, ...]] = {}
     for number, entry in enumerate(entries, 1):
         identity, name, below = _entry(file, number, entry)
-        if identity in names or name in names.values():
+        if identity in names or name in taken:
             raise EarshotError(
                 f"{file}, class {number}: {identity} or {name!r} occurs twice; restore the published file"
             )
         names[identity], children[identity] = name, below
+        taken.add(name)
     for identity, below in children.items():
         if unknown := [child for child in below if child not in names]:
             raise EarshotError(
@@ -162,4 +178,4 @@ def _entry(file: Path, number: int, entry: Any) -> tuple[str, str, tuple[str, ..
     if not all(isinstance(word, str) and word for word in words):
         expected = "id and name as texts and child_ids as a list of ids"
         raise EarshotError(f"{file}, class {number}: expected {expected}; restore the published file")
-    return identity, name, tuple(below)
+    return identity, name, tuple(dict.fromkeys(below))

@@ -27,7 +27,7 @@ from earshot.corpus.ledger import Refusal
 # or only images are included so that the refusal has the right reason.
 CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mxf,nut,rm,dv,gxf,wtv,gif,wav,mp3,aac,flac,aiff,au"
 MAX_PIXELS = 4096 * 2304  # of a source; with larger images ffmpeg would exceed its memory
-READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MAX_PIXELS)}
+READING = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 
 COPY_TOLERANCE = 0.1  # s; a file that differs by at most this from the requested length is copied
 CUT_TOLERANCE = 0.25  # s; a cut may differ by this: one image at 5 a second and one frame of AAC
@@ -197,8 +197,9 @@ def _run_ffmpeg(video: Source, audio: Source, seek_to: float, writing: dict, tar
     if video.video is None or audio.audio is None:
         raise LookupError(f"{video.path} or {audio.path} has no track to cut")
     # One thread, and no encoder name in the file: the same clip has the same bytes on every machine.
+    reading = READING | {"threads": 1, "max_pixels": MAX_PIXELS}
     inputs = {
-        source: ffmpeg.input(str(source.path), threads=1, **READING, **_seek_options(source, seek_to))
+        source: ffmpeg.input(str(source.path), **reading, **_seek_options(source, seek_to))
         for source in dict.fromkeys([video, audio])
     }
     # H.264 in yuv420p requires even sides.
@@ -218,6 +219,8 @@ def _run_ffmpeg(video: Source, audio: Source, seek_to: float, writing: dict, tar
         message = done.stderr.decode("utf-8", "replace").strip()
         if os.strerror(errno.ENOSPC) in message:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        if "max_pixels" in message:
+            raise Refusal("too-large", f"an image of more than {MAX_PIXELS / 1e6:.1f} megapixels")
         if os.strerror(errno.ENOMEM) in message or "malloc" in message or done.returncode == -signal.SIGABRT:
             raise Refusal("too-large", "ffmpeg needs more memory than a process of the download may have")
         first = message.partition("\n")[0].replace(str(video.path), "the source")

@@ -20,6 +20,7 @@ from typing import Literal
 
 from earshot.core.errors import EarshotError
 from earshot.core.text import printable
+from earshot.core.untrusted import check_text
 from earshot.media.clips import (
     LONE_SIDECAR,
     ClipAnnotations,
@@ -37,6 +38,7 @@ FILE_COLUMNS = ("file", "path", "filename", "file_name", "filepath")
 ANNOTATION_COLUMNS = ("annotations", "annotation", "labels", "label")
 DVC_CACHE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}")  # the end of a path in DVC's cache, after 2 and 30 digits of MD5
 NAMED = 3  # names in a message
+SHOWN = 200  # characters of a header in a message
 TABLES = """
 create table files (name blob primary key, loose blob, stem blob, line integer, group_name text, annotations text);
 create index loose_names on files (loose);
@@ -59,7 +61,7 @@ class Folder:
         """Whether a path is a link to a place to which no link may lead."""
         if not path.is_symlink():
             return False
-        target, inside = path.resolve(), (self.root.resolve(), *map(Path.resolve, self.follow_links))
+        target, inside = _real(path), (_real(self.root), *map(_real, self.follow_links))
         return not any(map(target.is_relative_to, inside)) and not _in_dvc_cache(path)
 
     def is_folder(self, entry: os.DirEntry, above: Path) -> bool:
@@ -69,9 +71,14 @@ class Folder:
         """
         if not entry.is_symlink():
             return entry.is_dir()
-        target = Path(entry.path).resolve()
-        followed = any(target.is_relative_to(link.resolve()) for link in self.follow_links)
-        return followed and target.is_dir() and not above.resolve().is_relative_to(target)
+        target = _real(Path(entry.path))
+        followed = any(target.is_relative_to(_real(link)) for link in self.follow_links)
+        return followed and target.is_dir() and not _real(above).is_relative_to(target)
+
+
+def _real(path: Path) -> Path:
+    """The path without links; of a link to itself, the link (Path.resolve raises for it before Python 3.13)."""
+    return Path(os.path.realpath(path))
 
 
 def walk(root: Path, follow_links: Sequence[Path] = ()) -> Iterator[str]:
@@ -233,7 +240,7 @@ class _Matching:
                             expected = f"expected {len(header)} as in the header; quote a field that contains a comma"
                             raise EarshotError(f"{self.path}: line {reader.line_num}: {len(fields)} fields, {expected}")
                         yield reader.line_num, *parse(fields)
-            except csv.Error as error:
+            except (csv.Error, ValueError) as error:
                 raise EarshotError(
                     f"{self.path}: line {reader.line_num}: {error}; correct or remove the manifest"
                 ) from error
@@ -243,7 +250,7 @@ class _Matching:
         columns = [name.strip().lower() for name in header]
         column = next((name for name in FILE_COLUMNS if name in columns), None)
         if column is None:
-            names = printable(", ".join(header)) or "none"
+            names = printable(", ".join(header))[:SHOWN] or "none"
             raise EarshotError(
                 f"{self.path}: has the columns {names}, expected one named file or path; separate columns by commas, "
                 "save the file as UTF-8"
@@ -255,8 +262,8 @@ class _Matching:
         def parse(fields: list[str]) -> tuple[str, ClipAnnotations]:
             row = dict(zip(columns, fields, strict=False))
             cell = next((row[name] for name in ANNOTATION_COLUMNS if row.get(name)), "")
-            words = tuple(one_line(part) for part in cell.split(";") if part.strip())
-            return row.get(column, ""), ClipAnnotations(one_line(row.get("group")), words)
+            words = tuple(check_text(one_line(part)) for part in cell.split(";") if part.strip())
+            return row.get(column, ""), ClipAnnotations(check_text(one_line(row.get("group"))), words)
 
         return parse
 

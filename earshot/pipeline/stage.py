@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree, run_again, write_atomically, writing_stage
 from earshot.core.hashing import fingerprint, list_hash, loaded_sources
+from earshot.core.json_files import parse_json
 from earshot.core.params import Part, declared_keys, is_present, load_params
 from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
@@ -290,7 +291,7 @@ def read_clips_hash(folder: Path) -> str | None:
     """
     file = folder / CLIPS_FILE
     try:
-        clips_hash = json.loads(file.read_text(encoding="utf-8"))["clips_hash"]
+        clips_hash = parse_json(file.read_text(encoding="utf-8"))["clips_hash"]
         if not re.fullmatch("[0-9a-f]{16}", clips_hash):
             raise ValueError(f"{clips_hash!r:.40} is not a hash")
     except (FileNotFoundError, NotADirectoryError):

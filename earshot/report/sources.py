@@ -1,7 +1,6 @@
 """The inputs of a report: parameters, metrics, exhibits and ledgers of a run, all in one folder."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.core.errors import EarshotError
-from earshot.core.json_files import read_json
+from earshot.core.json_files import parse_json, read_json
 from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
 from earshot.results.runs import FinishedRun, folder_files, read_metrics, read_run
 from earshot.results.score_tables import Display, Grid, displays_of, grid, written_displays
@@ -113,7 +112,7 @@ class Source:
             return Exhibit(folder, skipped=f"explain.{name} is not among the parameters of this run")
         file = folder / METADATA_FILE
         try:
-            metadata = json.loads(file.read_text(encoding="utf-8"))
+            metadata = parse_json(file.read_text(encoding="utf-8"))
             own = {key: value for key, value in metadata.items() if key not in OF_THE_STAGE}
             reason, metrics = str(metadata.get(SKIPPED, "")), self.metrics(f"explain_{name}")
             return Exhibit(folder, str(metadata.get("title", "")), own, reason, metrics)

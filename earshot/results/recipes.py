@@ -30,10 +30,10 @@ def read_recipe(file: Path) -> dict[str, Any]:
     values, known = [name for name in VALUES if name in recipe], {*parameter_names()}
     if not values or not {*WORDS} <= {*recipe} <= {*WORDS, *VALUES, "onto"}:
         expected = f"{', '.join(WORDS)}, {' and '.join(VALUES)} (or one of them), and perhaps onto"
-        raise EarshotError(f"{file}: has {', '.join(map(str, recipe))}; expected {expected}")
+        raise EarshotError(f"{file}: has {', '.join(map(str, recipe)):.200}; expected {expected}")
     for name in values:
         if not isinstance(recipe[name], dict):
-            raise EarshotError(f"{file}: {name} is {recipe[name]!r}, expected a mapping of parameters")
+            raise EarshotError(f"{file}: {name} is {recipe[name]!r:.200}, expected a mapping of parameters")
         for key, _ in flatten(recipe[name]):
             if key not in known:
                 raise EarshotError(f"{file}: {unknown_key(key, known)}")

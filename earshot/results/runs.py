@@ -6,7 +6,6 @@ describes them. This module reads runs and gives a reason for each one that it l
 
 import csv
 import io
-import json
 import math
 import re
 import subprocess
@@ -15,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from earshot.core.errors import EarshotError
-from earshot.core.yaml_files import flatten
+from earshot.core.json_files import parse_json
+from earshot.core.yaml_files import flatten, parse_yaml
 from earshot.results.trainings import LABELS, SEEDS
 
 # Refs of DVC experiments: refs/exps/<first two digits>/<rest of the commit that they start from>/<name>.
@@ -122,7 +121,7 @@ def read_metrics(root: Path, name: str) -> dict[str, float]:
     """
     file = root / "metrics" / f"{name}.json"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -143,7 +142,8 @@ def reason_to_leave_out(run: FinishedRun, files: Mapping[str, str]) -> str | Non
     for key, value in locked.items():
         name = key.rpartition("params.yaml.")[2]
         if key.startswith("stages.") and ".params.params.yaml." in key and run.params.get(name) != value:
-            return f"was measured with {name}={value}, but params.yaml has {run.params.get(name)}; run dvc repro"
+            now = f"{run.params.get(name)!s:.200}"
+            return f"was measured with {name}={value!s:.200}, but params.yaml has {now}; run dvc repro"
     return None
 
 
@@ -197,7 +197,7 @@ def _git(root: Path, *words: str) -> str:
 
 def _read_json(name: str, text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise EarshotError(f"{name}: cannot be read as JSON ({error}); run the stage that writes it") from None
     if not isinstance(values, dict):
@@ -223,8 +223,8 @@ def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
 
 def _read_flat_yaml(name: str, text: str) -> dict[str, Any]:
     try:
-        values = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+        values = parse_yaml(text)
+    except (ValueError, YAMLError) as error:
         raise EarshotError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise EarshotError(f"{name}: holds {type(values).__name__}, expected a mapping")

@@ -4,7 +4,6 @@ Each benchmark defines its display (`earshot.evaluation.benchmark.Display`). Com
 report from the file that the stage evaluate wrote.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.core.errors import EarshotError
+from earshot.core.json_files import parse_json
 from earshot.core.registry import find_all
 from earshot.evaluation.benchmark import BENCHMARK_FILE, Display
 
@@ -59,7 +59,7 @@ def written_displays(folder: Path) -> dict[str, Display]:
     displays = {}
     for file in sorted(folder.glob(f"*/{BENCHMARK_FILE}")):
         try:
-            displays[file.parent.name] = Display(**json.loads(file.read_text(encoding="utf-8")))
+            displays[file.parent.name] = Display(**parse_json(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise EarshotError(f"{file}: cannot be read ({error}); run the stage evaluate again") from None
     return displays
