@@ -227,7 +227,10 @@ class Stage(Generic[P]):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if self.choices:
-            parser.add_argument(f"--{self.choices[0]}", dest="choice", required=True, choices=self.choices[1])
+            # DVC passes the name of its stage, such as evaluate@voc, which it sets as a variable: see dvc.yaml.
+            parser.add_argument(
+                f"--{self.choices[0]}", dest="choice", required=True, choices=self.choices[1], type=self._choice_of
+            )
         add = parser.add_argument
         add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
@@ -239,6 +242,10 @@ class Stage(Generic[P]):
             meaning = f"work again on the clips refused for this reason; repeatable: {', '.join(retry)}"
             add("--retry", action="append", default=[], choices=retry, metavar="REASON", help=meaning)
         return parser
+
+    def _choice_of(self, text: str) -> str:
+        """`voc` of `evaluate@voc` or, from another folder, of `../dvc.yaml:evaluate@voc`."""
+        return text.rpartition(f"{self.name}@")[2]
 
     def _run(
         self, main: Callable[[StageContext[P]], str], join: Callable[[StageContext[P]], None] | None, options: Any
