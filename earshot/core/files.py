@@ -1,11 +1,14 @@
 """Files that are written whole or not at all, and the numbered files (shards) of a table."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from earshot.core.errors import EarshotError
 
@@ -24,6 +27,8 @@ WRITERS = {
     "data/predictions": "evaluate",
     "data/explain": "explain",
 }
+
+FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 def shard_name(number: int) -> str:
@@ -68,6 +73,52 @@ def write_atomically(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> int:
+    """Open a file for reading; return its descriptor.
+
+    Raises OSError if any part of the path is a link, as after an exchange since the path was resolved, or if it is not
+    a regular file.
+    """
+    folder = os.open("/", FOLDER)
+    try:
+        for name in path.absolute().parts[1:-1]:
+            inner = os.open(name, FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        file = os.open(path.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        is_link = error.errno in (errno.ELOOP, errno.ENOTDIR)
+        raise OSError(error.errno, "a link or not a regular file" if is_link else error.strerror, str(path)) from None
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def open_lock(path: Path) -> BinaryIO:
+    """Open a lock file, which stays empty.
+
+    Raises EarshotError for a link or anything else that is not a file: opening it could harm what it leads to.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise _no_lock(path) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_lock(path)
+    return os.fdopen(descriptor, "r+b")
+
+
+def _no_lock(path: Path) -> EarshotError:
+    return EarshotError(f"{path}: a link or no regular file, expected a lock file; remove it")
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -5,12 +5,12 @@ The child runs decoders written in C on untrusted files. Its memory is limited, 
 
 import os
 import signal
-import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from earshot.core.files import open_regular
 from earshot.core.subprocess_pool import OUT_OF_MEMORY, ChildProcess, Failure, Limits
 from earshot.core.text import first_line
 from earshot.corpus.ledger import Refusal
@@ -114,12 +114,11 @@ def _name(status: int | None) -> str:
 
 def _decode(request: Request) -> Decoded:
     try:
-        descriptor = os.open(request.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_regular(request.path)
     except OSError as error:
-        raise Refusal("unreadable", error.strerror or "cannot be opened") from error
+        reason = "unsupported" if "regular file" in (error.strerror or "") else "unreadable"
+        raise Refusal(reason, error.strerror or "cannot be opened") from error
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Refusal("unsupported", "not a regular file")
         section = cast(BinaryIO, FileSection(descriptor, request.offset, request.size))  # FFmpeg calls no other methods
         return decode_clip(section, request.options)
     finally:

@@ -16,8 +16,8 @@ import numpy as np
 
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
-from earshot.media.clips import MediaFile, Skipped, may_be_clip, read_listing, write_listing
-from earshot.media.folders import MANIFEST, clips_in_folder, walk
+from earshot.media.clips import MediaFile, Skipped, clip_name, may_be_clip, read_listing, write_listing
+from earshot.media.folders import MANIFEST, Folder, clips_in_folder, walk
 from earshot.media.tars import PACKED, clips_in_tar
 
 DIGITS = 8  # of the hash in the names of clips that would otherwise share a name
@@ -51,7 +51,8 @@ def list_shards(
     tars, skipped = _tars(root, follow_links), Skipped()
     shards: Iterator[list[MediaFile]]
     if tars:
-        shards = (list(clips_in_tar(root, tar, skipped)) for tar in tars)
+        folder = Folder(root, follow_links)
+        shards = (list(_clips_of(folder, tar, skipped)) for tar in tars)
         if (root / MANIFEST).is_file():
             skipped.add(f"{MANIFEST} beside tars, whose groups come from the .json of each clip", MANIFEST)
     else:
@@ -66,6 +67,14 @@ def list_shards(
     skipped.warn(root)
     _rename_repeated(listing, np.frombuffer(names, np.uint64), begins)
     return len(begins) - 1
+
+
+def _clips_of(folder: Folder, tar: str, skipped: Skipped) -> Iterator[MediaFile]:
+    """The clips of a tar file, or the refusal of a link out of the folder."""
+    refused = folder.refused_link(folder.root / tar)
+    if refused:
+        return iter([MediaFile(clip_name(tar), "", folder.root / tar, 0, 0, source=tar, refusal=refused)])
+    return clips_in_tar(folder.root, tar, skipped)
 
 
 def _tars(root: Path, follow_links: Sequence[Path]) -> list[str]:
