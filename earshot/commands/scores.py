@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from earshot.commands import options
+from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.results.runs import read_metrics
@@ -69,4 +70,4 @@ def command(root: Path) -> None:
       earshot scores
       earshot scores --root .earshot/rows/owens-cluster-0
     """
-    click.echo(table(root))
+    echo(table(root))

@@ -6,13 +6,13 @@
 parameters.
 """
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import Group
@@ -147,9 +147,7 @@ class Benchmark(Display, Generic[P]):
 def write_predictions(folder: Path, benchmark: Display, confusion: Iterable[tuple[str, str]]) -> None:
     """Write the display of the scores, and the actual and predicted class of every item as `dvc plots` reads them."""
     with write_atomically(folder / "confusion.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("actual", "predicted"))
-        writer.writerows(confusion)
+        write_csv(file, ("actual", "predicted"), confusion)
     with write_atomically(folder / BENCHMARK_FILE) as path:
         path.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
 
