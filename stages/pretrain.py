@@ -12,7 +12,7 @@ writes  models/pretrain      encoder, wrong_sound and random as safetensors, enc
     python -m stages.pretrain --set pretrain.epochs=0 --set pretrain.initialization=kmeans
     python -m stages.pretrain --set pretrain.width=1 --set pretrain.image_size=227 --set pretrain.batch_size=256
     EARSHOT_PROCESSES=2 python -m stages.pretrain
-    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 -m stages.pretrain
+    torchrun --nnodes 2 --node-rank 0 --master-addr HOST --master-port 29400 --nproc-per-node 4 -m stages.pretrain
 
 Several processes share each batch, on GPUs or CPUs; on several machines they require the folder at the same path.
 """

@@ -3,6 +3,7 @@
 import importlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import cloudpickle
+import dask
 import psutil
 import pytest
 from conftest import REPOSITORY, run_stage
@@ -21,6 +23,7 @@ from shard_work import die_at, fail_at, work_on
 from test_kill import arguments, command, contents, finished_shards, fresh, published_shards
 
 from earshot.core.errors import EarshotError
+from earshot.core.yaml_files import flatten, read_yaml
 from earshot.pipeline import cluster
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
@@ -178,6 +181,59 @@ def test_other_versions_are_warned_of(running, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_versions", lambda: dict.fromkeys(cluster.PACKAGES, "0.1"))
     with pytest.warns(UserWarning, match=r"worker .* has av \d.*, here 0\.1; .*: results may differ between machines"):
         map_over(running, tmp_path, partial(work_on, tmp_path), shards=1)
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses on which a process and its descendants listen."""
+    found = [psutil.Process(pid), *_descendants(pid)]
+    connections = [connection for process in found for connection in process.net_connections()]
+    return {connection.laddr.ip for connection in connections if connection.status == "LISTEN"}
+
+
+def documented(program: str, page: str, **places: str) -> list[str]:
+    """The options of the last `dask <program>` command of the page, the one for TLS."""
+    words = re.findall(rf"python -m dask {program} (.*?[^\\])\n", page, re.DOTALL)[-1].replace("\\\n", " ")
+    for name, place in places.items():
+        words = words.replace(name, place)
+    return words.split()
+
+
+@pytest.mark.slow
+def test_the_documented_cluster_binds_where_the_user_says_and_needs_its_key(tmp_path):
+    page = (REPOSITORY / "docs/clusters-and-gpus.md").read_text()
+    configured = re.search(r"```yaml\n(distributed:.*?)```", page, re.DOTALL)[1]
+    for owner in ("own", "other"):
+        (tmp_path / owner).mkdir()
+        make = re.search(r"^openssl .*$", page, re.MULTILINE)[0].split()
+        subprocess.run(make, cwd=tmp_path / owner, check=True, capture_output=True)
+        (tmp_path / owner / "tls.yaml").write_text(configured.replace("/shared", str(tmp_path / owner)))
+    assert (tmp_path / "own/key.pem").stat().st_mode & 0o77 == 0
+    scheduler, worker, nanny = map(str, random.Random(os.getpid()).sample(range(20000, 30000), 3))
+    places = {"HOST": "127.0.0.1", "THIS": "127.0.0.1", ":8786": f":{scheduler}"}
+    places |= {"9000:9007": worker, "9100:9107": nanny, "--nworkers 8": "--nworkers 1"}
+    cluster_of_one = Cluster.__new__(Cluster)
+    cluster_of_one.folder, cluster_of_one.processes = tmp_path, []
+    try:
+        for program, more in {"scheduler": ["--port", scheduler], "worker": []}.items():
+            words = [*documented(program, page, **places), *more]
+            cluster_of_one.start(program, *words, DASK_CONFIG=str(tmp_path / "own/tls.yaml"))
+        with secured(tmp_path / "own"), Client(f"tls://127.0.0.1:{scheduler}", timeout=STARTING_SECONDS) as client:
+            client.wait_for_workers(1, timeout=STARTING_SECONDS)
+            assert client.submit(lambda: 7).result() == 7
+            assert [listening(process.pid) for process in cluster_of_one.processes] == [{"127.0.0.1"}] * 2
+        with secured(tmp_path / "other"), pytest.raises(OSError):
+            Client(f"tls://127.0.0.1:{scheduler}", timeout=2)
+        with pytest.raises(OSError):
+            Client(f"tcp://127.0.0.1:{scheduler}", timeout=2)
+        with pytest.raises(TypeError):  # without a certificate
+            Client(f"tls://127.0.0.1:{scheduler}", timeout=2)
+    finally:
+        cluster_of_one.end()
+
+
+def secured(folder: Path):
+    """Dask with the configuration in a folder."""
+    return dask.config.set(dict(flatten(read_yaml(folder / "tls.yaml"))))
 
 
 def test_no_scheduler_and_no_address_are_one_line(tmp_path, monkeypatch):

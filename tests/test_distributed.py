@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,12 +81,18 @@ def start(*words, **more):
     return subprocess.Popen([sys.executable, *words], cwd=REPOSITORY, env=environment | more, **pipes)
 
 
+def free_port():
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
 def torchrun_words(file):
     return [
         "-m",
         "torch.distributed.run",
         "--master-port",
-        str(torchrun.free_port()),
+        str(free_port()),
         "--nproc-per-node",
         "2",
         str(file),
@@ -127,6 +134,40 @@ def test_two_processes_take_the_steps_of_one(root, tmp_path):
     again = train(root, tmp_path)  # in one process: all is done, and the history is there
     for row, other in zip(expected.history, again.history, strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+MEETING = """
+import os, sys
+from pathlib import Path
+import psutil, torch
+from earshot.training.distributed import rank, together, total
+with together():
+    sum = int(total(torch.tensor([rank() + 1.0])))
+    places = {c.laddr.ip for c in psutil.Process().net_connections() if c.status == "LISTEN"}
+    total(torch.tensor([0.0]))  # nobody leaves before all have looked
+    Path(sys.argv[1], str(rank())).write_text(f"{sum} {sorted(places)}")
+if sys.argv[2] == "fails":
+    sys.exit(3 * int(os.environ["RANK"]))
+if sys.argv[2] == "dies" and os.environ["RANK"] == "1":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"), [("ends", "0"), ("fails", "3"), ("dies", "process 1 was killed by signal 9")]
+)
+def test_our_own_processes_listen_on_loopback_alone(tmp_path, end, outcome):
+    (tmp_path / "meeting.py").write_text(MEETING)
+    code = (
+        "import sys, psutil\nfrom earshot.pipeline.torchrun import launch\ntry:\n"
+        "    print(launch('meeting', sys.argv[1:], 2))\nexcept Exception as error:\n    print(error)\n"
+        "print([c for c in psutil.Process().net_connections() if c.status == 'LISTEN'])"
+    )
+    process = start("-c", code, str(tmp_path), end, PYTHONPATH=f"{REPOSITORY}:{tmp_path}")
+    output, errors = process.communicate()
+    ended, listening = output.splitlines()
+    assert ended.startswith(outcome) and listening == "[]", errors
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["3 ['127.0.0.1']"] * 2
 
 
 def test_one_process_has_all_of_a_batch_and_all_sums():

@@ -19,8 +19,10 @@ from peak_memory import measured
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.core.subprocess_pool import ChildProcess
+from earshot.core.untrusted import open_without_links
 from earshot.media.clips import may_be_clip, read_listing
-from earshot.media.decoder_process import Decoder
+from earshot.media.decoder_process import Decoder, Request, decode_request
+from earshot.media.decoding import DecodeOptions
 from earshot.media.folders import walk
 from earshot.media.listing import list_shards
 from earshot.params.extract import Params
@@ -347,6 +349,63 @@ def test_linked_folders_are_walked_if_they_are_named_and_end(tmp_path):
     assert outcomes(named)["own.mp4"] == ""
 
 
+def test_a_tar_that_is_a_link_out_of_the_folder_is_refused_as_a_clip_is(tmp_path):
+    tar(tmp_path / "outside" / "o.tar", {"secret.mp4": b"s"})
+    tar(tmp_path / "f" / "own.tar", {"a.mp4": b"a"})
+    tar(tmp_path / "f" / "in" / "inner.tar", {"b.mp4": b"b"})
+    links = {
+        "out": tmp_path / "outside/o.tar",
+        "relative": "../outside/o.tar",
+        "within": "in/inner.tar",
+        "dead": "gone.tar",
+    }
+    for name, target in links.items():
+        (tmp_path / "f" / f"{name}.tar").symlink_to(target)
+    inside = {
+        "own.tar/a.mp4": "",
+        "in/inner.tar/b.mp4": "",
+        "within.tar/b.mp4": "",
+        "dead.tar": "the shard is not a file",
+    }
+    refused = outcomes(tmp_path / "f")
+    for name in ("out", "relative"):
+        assert refused.pop(f"{name}.tar").startswith("a link that leads out of the folder")
+    assert refused == inside
+    both = {"out.tar/secret.mp4": "", "relative.tar/secret.mp4": ""}
+    assert outcomes(tmp_path / "f", tmp_path / "outside") == inside | both
+
+
+def test_a_manifest_that_is_a_link_out_of_the_folder_stops(tmp_path):
+    folder = touch(tmp_path / "f", "a.mp4")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "m.csv").write_text("file,group\na.mp4,g\n")
+    (folder / "manifest.csv").symlink_to("../outside/m.csv")
+    with pytest.raises(EarshotError, match="manifest.csv: a link that leads out .*; copy the file, or name its folder"):
+        listed(folder)
+    assert outcomes(folder, tmp_path / "outside") == {"a.mp4": ""}
+    (folder / "manifest.csv").unlink()
+    (folder / "other").write_text("file,group\na.mp4,h\n")
+    (folder / "manifest.csv").symlink_to("other")  # within
+    assert listed(folder)[0][0].group == "h"
+
+
+@pytest.mark.parametrize("exchange", ["file", "folder", "pipe", "absent"])
+def test_a_clip_that_is_exchanged_after_listing_is_refused(tmp_path, exchange):
+    folder = touch(tmp_path / "f", "in/a.mp4")
+    secret = touch(tmp_path / "g", "a.mp4") / "a.mp4"
+    secret.write_bytes(b"secret")
+    (clip,), (path,) = listed(folder)[0], (folder / "in" / "a.mp4",)
+    if exchange == "folder":
+        path.unlink(), path.parent.rmdir(), path.parent.symlink_to(secret.parent)
+    else:
+        path.unlink()
+        {"file": lambda: path.symlink_to(secret), "pipe": lambda: os.mkfifo(path), "absent": lambda: None}[exchange]()
+    with pytest.raises(OSError):
+        open_without_links(clip.path)
+    result = decode_request(Request(clip.path, 0, 6, DecodeOptions.__new__(DecodeOptions)))
+    assert result["refusal"][0] == ("unreadable" if exchange == "absent" else "unsupported")
+
+
 def test_a_json_that_is_a_link_out_of_the_folder_is_not_read(tmp_path):
     folder = touch(tmp_path / "f", "a.mp4")
     (tmp_path / "outside.json").write_text('{"group": "outside"}')
@@ -553,8 +612,9 @@ def test_keys_that_repeat_in_every_shard_give_clips_of_their_own(tmp_path):
 
 def test_tars_lie_in_folders_and_may_be_links_within_and_without(tmp_path):
     tar(tmp_path / "tars" / "deep" / "er" / "part-7.tar", {"a.mp4": b""})
-    tar(tmp_path / "cache" / "ab12", {"b.mp4": b""})
-    (tmp_path / "tars" / "00003.tar").symlink_to(tmp_path / "cache" / "ab12")  # as DVC's cache may have it
+    blob = tmp_path / "cache" / "ab" / ("0" * 30)  # as DVC's cache has it
+    tar(blob, {"b.mp4": b""})
+    (tmp_path / "tars" / "00003.tar").symlink_to(blob)
     (tmp_path / "tars" / "gone.tar").symlink_to("nowhere")
     (tmp_path / "tars" / "a.tar").mkdir()
     os.mkfifo(tmp_path / "tars" / "pipe.tar")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -79,7 +80,7 @@ def test_dvc_runs_every_stage_and_no_other(resolved):
 @each_stage
 def test_a_stage_declares_in_dvc_yaml_what_it_declares_in_its_script(project, resolved, name, choice):
     declared, stage = resolved[_address(name, choice)], importlib.import_module(f"stages.{name}").STAGE
-    assert declared.cmd == f"python -m stages.{name}" + (f" --{stage.choices[0]} {choice}" if choice else "")
+    assert declared.cmd == f"python -m stages.{name}" + (f' --{stage.choices[0]} "$DVC_STAGE"' if choice else "")
     schema = stage.schema(choice)
     keys = {key for each in declared.deps if isinstance(each, ParamsDependency) for key in each.params}
     assert keys == set(declared_keys(schema))
@@ -90,6 +91,41 @@ def test_a_stage_declares_in_dvc_yaml_what_it_declares_in_its_script(project, re
     assert all(writing_stage(Path("root") / out) == name for out in stage.outs(choice) if out != "report")
     params = load_params(schema, project / "params.yaml")
     assert _dependencies(declared, of_code=False) - {ABSENT} == set(stage.inputs(params, choice))
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize(
+    "key", ["voc", "$(touch x)/../voc", "`touch x`", "voc; touch x", "'; touch x; '", '"; touch x; "']
+)
+def test_no_key_of_params_yaml_reaches_the_shell(resolved, tmp_path, shell, name, key):
+    """The command, run as DVC runs it, with a `python` that writes down its arguments."""
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open('arguments', 'w'))\n")
+    program.chmod(0o755)
+    command = resolved[_address(name, CHOICES[name][0])].cmd
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DVC_STAGE": f"{name}@{key}"}
+    subprocess.run([shell, "-c", command], cwd=tmp_path, env=environment, check=True)
+    assert json.loads((tmp_path / "arguments").read_text())[-1] == f"{name}@{key}"
+    assert not (tmp_path / "x").exists()
+
+
+def test_no_key_of_params_yaml_stands_in_a_command():
+    stages = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"]
+    assert not any("${" in each.get("do", each)["cmd"] for each in stages.values())
+
+
+@pytest.mark.parametrize("text", ["voc", "evaluate@voc", "dvc.yaml:evaluate@voc", "../a@b/dvc.yaml:evaluate@voc"])
+def test_the_name_of_dvcs_stage_selects_a_benchmark(text):
+    assert importlib.import_module("stages.evaluate").STAGE._choice_of(text) == "voc"
+
+
+@pytest.mark.parametrize("key", ["voc; touch x", "$(touch x)", "../voc", "explain@voc", "voc@evaluate"])
+def test_an_unknown_name_is_refused(capsys, key):
+    stage = importlib.import_module("stages.evaluate")
+    with pytest.raises(SystemExit):
+        stage.STAGE.run(stage.main, ["--benchmark", f"evaluate@{key}"])
+    assert "invalid choice" in capsys.readouterr().err
 
 
 @each_stage

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from earshot.commands import options
+from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree
 from earshot.report.build import START, write_report
@@ -84,5 +85,5 @@ def command(
         link_tree(Path(scratch) / "report", output)
     for source in found:
         if source.absent:
-            click.echo(f"{source.name}: {source.absent}")
-    click.echo(f"{output / START}: {len(found)} runs, {site}")
+            echo(f"{source.name}: {source.absent}")
+    echo(f"{output / START}: {len(found)} runs, {site}")

@@ -6,7 +6,10 @@ from pathlib import Path
 import click
 
 from earshot.commands import options
+from earshot.commands.output import echo
+from earshot.core.csv_files import read_csv
 from earshot.core.errors import EarshotError
+from earshot.core.text import for_output
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.results.runs import read_metrics
 
@@ -21,7 +24,7 @@ def read_completeness(file: Path) -> list[dict[str, str]]:
     """
     try:
         with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
+            rows = list(read_csv(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EarshotError(f"{file}: cannot be read ({error}); run the stage extract") from None
     columns = tuple(rows[0])[: len(COLUMNS)] if rows else ()
@@ -55,7 +58,7 @@ def _line(name: str, row: dict[str, str]) -> str:
     counts |= {"pending": int(row["pending"])}
     reasons = [f"{count:,} {key}" for key, count in sorted(counts.items(), key=lambda item: -item[1]) if count]
     kept = f"{int(row['kept']):,} of {int(row['requested']):,}"
-    return f"  {name:<28.28}{kept:>24} {float(row['share_kept']):>7.1%}  {', '.join(reasons)}".rstrip()
+    return f"  {for_output(name):<28.28}{kept:>24} {float(row['share_kept']):>7.1%}  {', '.join(reasons)}".rstrip()
 
 
 @click.command()
@@ -71,4 +74,4 @@ def command(root: Path, worst: int) -> None:
       earshot completeness
       earshot completeness --worst 100
     """
-    click.echo(report(root, worst))
+    echo(report(root, worst))

@@ -15,6 +15,7 @@ import click
 from ruamel.yaml import YAML
 
 from earshot.commands import options
+from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import check_params, set_value, split_override
@@ -105,7 +106,7 @@ def command(
         raise click.UsageError("Name one recipe or more, or --reset alone.")
     read_yaml(params)  # a missing or broken file is refused in our own words
     output = output or params
-    click.echo(_reset(params, output) if reset else _apply(recipes, params, overrides, keep, output))
+    echo(_reset(params, output) if reset else _apply(recipes, params, overrides, keep, output))
 
 
 def _reset(params: Path, output: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from earshot.commands import options
+from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.evaluation.benchmark import ITEMS_FILE, read_item_scores
@@ -99,4 +100,4 @@ def command(root: Path, of_items: bool) -> None:
       earshot scores --root .earshot/rows/owens-cluster-0
       earshot scores --margins
     """
-    click.echo(margins(root) if of_items else table(root))
+    echo(margins(root) if of_items else table(root))

@@ -30,6 +30,7 @@ from pathlib import Path
 import click
 
 from earshot.commands import options
+from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.corpus.ave import read_ave
@@ -213,7 +214,7 @@ def command(name: str, metadata: Path, output: Path) -> None:
     if not rows:
         raise EarshotError(f"{metadata}: no clip of {name} is in the lists; add more of them")
     write_subset(rows, output)
-    click.echo(summary(name, rows))
+    echo(summary(name, rows))
 
 
 def _labeled(

@@ -6,7 +6,6 @@ score stands above that of random weights and of the wrong sound in the same run
 below them, named by its parameters; runs.csv lists every run, and what was left out and why.
 """
 
-import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,8 @@ from typing import Any
 import click
 
 from earshot.commands import options
+from earshot.commands.output import echo
+from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.results.charts import draw
@@ -154,9 +155,7 @@ def ideas(run: FinishedRun) -> dict[str, Any]:
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    write_csv(text, list(rows[0]), (row.values() for row in rows))
     return text.getvalue()
 
 
@@ -217,5 +216,5 @@ def command(
     if not collection.runs:
         raise EarshotError(f"no run to show; left out: {'; '.join(collection.left_out)}")
     for line in (*write_tables(collection, output), *(f"left out: {reason}" for reason in collection.left_out)):
-        click.echo(line)
-    click.echo(f"{output / 'runs.csv'}: {len(collection.runs)} runs")
+        echo(line)
+    echo(f"{output / 'runs.csv'}: {len(collection.runs)} runs")

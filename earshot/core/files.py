@@ -1,12 +1,15 @@
 """Files that are written whole or not at all, and the numbered files (shards) of a table."""
 
 import contextlib
+import errno
 import glob
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from earshot.core.errors import EarshotError
 
@@ -69,6 +72,28 @@ def write_atomically(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_lock(path: Path) -> BinaryIO:
+    """Open a lock file, which stays empty.
+
+    Raises EarshotError for a link or anything else that is not a file: opening it could harm what it leads to.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise _no_lock(path) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_lock(path)
+    return os.fdopen(descriptor, "r+b")
+
+
+def _no_lock(path: Path) -> EarshotError:
+    return EarshotError(f"{path}: a link or no regular file, expected a lock file; remove it")
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,30 @@ from earshot.core.untrusted import open_regular
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # of the columns of a table, the usual one first
 
 
+USER = re.compile(r"(?<=//)[^\s/?#<>]*@")  # user:password@ in an address
+# A parameter of a query whose name says that its value is a secret: token, sig, X-Amz-Signature, api_key.
+SECRET = re.compile(
+    r"([?&;#](?:amp;)?(?:"
+    r"[^=&;#\s]*(?:token|secret|passw|passphrase|signature|credential|session|api-?_?key|jwt|hmac|hdn)[^=&;#\s]*"
+    r"|(?:[^=&;#\s]*[-_.])?(?:key|l?sig|pw|pwd|pass|auth|authorization|sid|policy)(?:[-_.][^=&;#\s]*)?"
+    r")=)[^&;#\s'\"<>]+",
+    re.IGNORECASE,
+)
+
+
 def printable(text: str) -> str:
     """Escape control characters and undecodable bytes with backslashes; the result is one line of valid UTF-8."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_secrets(text: str) -> str:
+    """A text without the users and passwords of the addresses in it, and `...` for tokens in their queries."""
+    return SECRET.sub(r"\1...", USER.sub("", text))
+
+
+def for_output(text: object) -> str:
+    """Any text as a line that may be printed and shared: printable, without secrets."""
+    return printable(without_secrets(str(text)))
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,9 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_PATH", os.O_RDONLY)
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
 MAX_IMAGE_PIXELS = 50_000_000  # of an image file: 8000 x 6000, of which a copy in RGB takes 150 MB
 SOUND_RATES = range(4_000, 192_001)  # Hz; a lower rate holds no texture and grows manyfold when it is resampled
 MAX_SOUND_SECONDS = 600
@@ -20,7 +23,7 @@ MAX_DOCUMENT_BYTES = 64 << 20  # of an image, a JSON file or another that is rea
 
 
 class NotRegular(OSError):
-    """A pipe, a device or a folder in the place of a file."""
+    """A pipe, a device, a folder or a link in the place of a file."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -28,7 +31,30 @@ def open_regular(path: Path) -> BinaryIO:
 
     Raises NotRegular for anything else, and OSError where it cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    return _regular(os.open(path, READ), path)
+
+
+def open_without_links(path: Path) -> BinaryIO:
+    """Open a regular file for reading, if no part of its path is a link: someone may have put one there since.
+
+    Raises NotRegular for a link or anything else that is not a file, and OSError where it cannot be opened.
+    """
+    folder = os.open("/", FOLDER)
+    try:
+        for name in path.absolute().parts[1:-1]:
+            inner = os.open(name, FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return _regular(os.open(path.name, READ | os.O_NOFOLLOW, dir_fd=folder), path)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise NotRegular(error.errno, "a link or not a regular file", str(path)) from None
+        raise
+    finally:
+        os.close(folder)
+
+
+def _regular(descriptor: int, path: Path) -> BinaryIO:
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from earshot.core.csv_files import read_csv, write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.files import run_again, write_atomically
-from earshot.core.text import printable
+from earshot.core.text import for_output
 
 # Faults of the media file; extract and download both check for these.
 MEDIA_REASONS = ("unreadable", "no-video", "no-sound", "too-short", "timeout", "too-large", "unsupported")
@@ -55,7 +56,7 @@ class LedgerRow:
     """The outcome of one clip: kept, refused or pending, with a reason from `REASONS` unless it was kept.
 
     `source` is a path or an address; `detail` is one line for a human. Both are made printable, because a file name may
-    hold any bytes.
+    hold any bytes, and lose passwords and tokens.
 
     Raises ValueError for a status or reason that is not on the lists.
     """
@@ -72,8 +73,8 @@ class LedgerRow:
             raise ValueError(f"ledger: clip {self.clip_id!r} has status {self.status!r}, not one of {STATUSES}")
         if self.reason not in allowed[self.status]:
             raise ValueError(f"ledger: clip {self.clip_id!r} is {self.status} with the unknown reason {self.reason!r}")
-        object.__setattr__(self, "source", printable(self.source))
-        object.__setattr__(self, "detail", printable(" ".join(self.detail.split()))[:DETAIL_LENGTH])
+        object.__setattr__(self, "source", for_output(self.source))
+        object.__setattr__(self, "detail", for_output(" ".join(self.detail.split()))[:DETAIL_LENGTH])
 
 
 COLUMNS = tuple(field.name for field in fields(LedgerRow))
@@ -83,9 +84,7 @@ def write_ledger(path: Path, rows: Iterable[LedgerRow]) -> None:
     """Write the rows as CSV, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary_path, open(temporary_path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(astuple(row) for row in rows)
+        write_csv(file, COLUMNS, map(astuple, rows))
 
 
 def read_ledger(path: Path) -> list[LedgerRow]:
@@ -94,13 +93,12 @@ def read_ledger(path: Path) -> list[LedgerRow]:
     Raises EarshotError if the columns, a status or a reason are invalid.
     """
     with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns = tuple(reader.fieldnames or ())
+        columns = tuple(next(csv.reader(file), ()))
         if columns != COLUMNS:
             raise EarshotError(f"{path}: the columns are {columns}, expected {COLUMNS}; {run_again(path)}")
         try:
-            return [LedgerRow(**row) for row in reader]
-        except (TypeError, ValueError) as error:
+            return [LedgerRow(**row) for row in read_csv(file, COLUMNS)]
+        except (TypeError, ValueError, AttributeError) as error:
             raise EarshotError(f"{path}: {error}; {run_again(path)}") from error
 
 

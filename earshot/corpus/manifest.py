@@ -406,19 +406,19 @@ def address_name(address: str) -> str:
     except ValueError as error:
         raise BadField(f"url {address!r}: {error}") from None
     last = unquote(urlsplit(whole).path).rstrip("/").rpartition("/")[2]
-    return _safe(posixpath.splitext(last)[0] or parts.netloc.lower(), whole)
+    return _safe(posixpath.splitext(last)[0] or parts.netloc.rpartition("@")[2].lower(), whole)
 
 
 def _normalized(parts: SplitResult) -> str:
     """An address in normal form (RFC 3986, section 6.2): addresses of one file that differ in form become equal.
 
-    http becomes https, the host lower case; the default port, dot segments and a fragment, which names a place in a
-    page, are removed. A fragment that begins with / or ! selects a page in applications and stays.
+    http becomes https, the host lower case; a password, the default port, dot segments and a fragment, which names a
+    place in a page, are removed. A fragment that begins with / or ! selects a page in applications and stays.
 
     Raises ValueError for an invalid port.
     """
     scheme = "https" if parts.scheme in DEFAULT_PORTS else parts.scheme
-    user, at, _ = parts.netloc.rpartition("@")
+    user, at = (parts.username or "", "@") if "@" in parts.netloc else ("", "")  # a password is not for a name
     host = (parts.hostname or "").rstrip(".")
     host = f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"

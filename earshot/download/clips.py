@@ -29,7 +29,7 @@ from earshot.core.subprocess_pool import Failure, Limits, guarded_map
 from earshot.core.text import first_line
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.requested import read_requested
+from earshot.corpus.requested import public_row, read_requested
 from earshot.download.cutting import cut
 from earshot.download.earlier import Earlier, count_outcomes
 from earshot.download.partial_download import NoRanges, Section
@@ -51,8 +51,8 @@ class Job:
 
     `media` is the folder of local paths; `requested` and `clips` hold the lists of requested clips and the downloaded
     clips, by shard; `out` is the output of the stage. `seconds` and `megabytes` limit the work on one clip, `limiter`
-    the requests to each site. `fetch` is `whole` for whole sources or `section` for the section of each clip.
-    `earlier` holds the clips of an earlier run.
+    the requests to each site; `hosts` are those of the whole list. `fetch` is `whole` for whole sources or `section`
+    for the section of each clip. `earlier` holds the clips of an earlier run.
     """
 
     media: Path
@@ -65,6 +65,7 @@ class Job:
     accept_pending: bool
     limiter: RateLimiter
     earlier: Earlier | None = None
+    hosts: frozenset[str] = frozenset()
 
 
 def download_shard(job: Job, number: int) -> dict[str, int]:
@@ -267,7 +268,7 @@ def _download_clip(job: Job, folder: Path, item: tuple[ManifestRow, str]) -> tup
         "start": row.start,
         "end": row.end,
         "seconds": round(seconds, 3),
-        "source": row.source,
+        "source": public_row(row).source,
     }
     with write_atomically(folder / f"{row.clip_id}.json") as temporary_path:
         temporary_path.write_text(json.dumps(metadata, ensure_ascii=False), encoding="utf-8")
@@ -330,7 +331,7 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
 def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Fetched]) -> Fetched:
     """Fetch an address, and record the result in the rate limiter."""
     check_address(address)
-    visit = job.limiter.visit(address)
+    visit = job.limiter.visit(address, job.hosts)
     try:
         fetched = fetching(address, megabytes=job.megabytes, seconds=job.seconds, visit=visit)
     except Refusal as refusal:
@@ -358,7 +359,7 @@ def _fetch_known_good(job: Job, visit: Visit, folder: Path) -> None:
 
 def _check_site(job: Job, address: str, folder: Path, reason: str) -> None:
     """Raise Refusal as pending, for a doubted reason, unless the site still gives a video that it gave before."""
-    visit = job.limiter.visit(address)
+    visit = job.limiter.visit(address, job.hosts)
     if job.limiter.known_good(visit.site) is None:
         detail = f"{reason}, and the site has not given any video yet, so the cause is unknown"
         raise Refusal(DOUBTED[reason], detail)

@@ -22,7 +22,7 @@ from earshot.core.hashing import fingerprint, stable_hash
 from earshot.corpus.completeness import requested_shard, requested_shards
 from earshot.corpus.ledger import LedgerRow, count, read_ledger
 from earshot.corpus.manifest import ManifestRow
-from earshot.corpus.requested import read_requested, row_text
+from earshot.corpus.requested import public_row, read_requested, row_text
 from earshot.params.download import Params
 
 RECORD_FILE = "download.json"  # beside the clips
@@ -103,14 +103,13 @@ class Earlier:
         """Link the tar file of a shard with the same, all settled rows to `tar`; return its ledger, or None."""
         before, ledger = requested_shard(self.folder, number)
         try:
-            same = before.read_bytes() == requested_path.read_bytes() and not any(
-                row.is_local for row in read_requested(requested_path)
-            )
+            requested = read_requested(requested_path)
+            same = read_requested(before) == list(map(public_row, requested)) and not any(r.is_local for r in requested)
             rows = read_ledger(ledger) if same else []
             if not rows or any(row.status == "pending" for row in rows):
                 return None
             link_file(_tar(self.folder, number), tar)
-        except (FileNotFoundError, EarshotError):
+        except (FileNotFoundError, ValueError, EarshotError):
             return None
         return rows
 
@@ -119,7 +118,7 @@ class Earlier:
         index = np.load(self.index, mmap_mode="r")
         by_shard: dict[int, list[ManifestRow]] = {}
         for row in requested:
-            key = np.uint64(stable_hash(row_text(row).decode()))
+            key = np.uint64(stable_hash(row_text(public_row(row)).decode()))
             position = np.searchsorted(index["row"], key)
             if not row.is_local and position < len(index) and index["row"][position] == key:
                 by_shard.setdefault(int(index["shard"][position]), []).append(row)
@@ -135,7 +134,7 @@ class Earlier:
         with tarfile.open(_tar(self.folder, number)) as tar:
             for row in rows:
                 outcome = outcomes[row.clip_id]
-                if row not in requested or outcome.status == "pending":
+                if public_row(row) not in requested or outcome.status == "pending":
                     continue
                 for suffix in ("json", "mp4") if outcome.status == "kept" else ():
                     name = f"{row.clip_id}.{suffix}"

@@ -16,17 +16,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earshot.core.errors import EarshotError
-from earshot.core.files import write_atomically
+from earshot.core.files import open_lock, write_atomically
+from earshot.core.text import without_secrets
 from earshot.corpus.ave import read_ave
+from earshot.corpus.ledger import Refusal
 from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows
-from earshot.download.rate_limit import named_time
+from earshot.download.rate_limit import named_time, site_of
+from earshot.download.reachable import check_reachable, guard
 from earshot.pipeline.settings import settings
 
 SUFFIX = ".json"
@@ -113,7 +116,7 @@ class Manifest:
     def write_lists(self, folder: Path) -> None:
         """Write address, sha256 and length of each published list to lists.json beside the clips."""
         lists = [
-            {"address": fetched.address, "sha256": fetched.sha256, "bytes": fetched.bytes}
+            {"address": without_secrets(fetched.address), "sha256": fetched.sha256, "bytes": fetched.bytes}
             for fetched in (*self.lists, *self.starts)
         ]
         if lists:
@@ -166,7 +169,7 @@ def fetch_list(file: Path, listed: ListFile, folder: Path) -> FetchedList:
     key = listed.sha256 or f"unknown-{hashlib.sha256(listed.address.encode()).hexdigest()}"
     target = folder / f"{key[:24]}-{last[-60:] or 'list'}"
     part = folder / f".{target.name}.part"
-    with open(folder / "lock", "w") as lock:
+    with open_lock(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run may fetch the same list
         if target.is_file() and (kept := _expected_list(listed, target)):
             return kept
@@ -203,7 +206,7 @@ def _fetch(file: Path, listed: ListFile, part: Path) -> None:
     deadline = time.monotonic() + LIST_SECONDS
     for attempt in range(TRIES):
         try:
-            with open(part, "ab") as temporary_path:
+            with open(part, "ab", opener=_no_link) as temporary_path:
                 _request(file, listed, temporary_path, deadline)
             return
         except _TemporaryFailure as failure:
@@ -213,6 +216,10 @@ def _fetch(file: Path, listed: ListFile, part: Path) -> None:
                     "list by other means and set corpus.manifest to it"
                 ) from None
             time.sleep(max(failure.pause, PAUSE_SECONDS * 2**attempt))
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 class _TemporaryFailure(Exception):
@@ -229,10 +236,14 @@ def _request(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: f
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.Session() as session:
         session.max_redirects = REDIRECTS
+        for prefix in ("http://", "https://"):
+            session.mount(prefix, _CheckedAdapter(site_of(listed.address)))
         if proxy := settings().proxy:
             session.proxies.update(dict.fromkeys(("http", "https"), proxy))
         try:
-            with session.get(listed.address, headers=headers, stream=True, timeout=READ_TIMEOUT_SECONDS) as response:
+            how = {"headers": headers, "stream": True, "timeout": READ_TIMEOUT_SECONDS}
+            # Without a checksum nothing would show that a redirect led to another list.
+            with session.get(listed.address, allow_redirects=listed.sha256 is not None, **how) as response:
                 if response.status_code in (200, 416):  # the whole list; or the list is shorter than this file
                     temporary_path.truncate(0)
                 _check_status(file, listed, response)
@@ -242,8 +253,26 @@ def _request(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: f
             raise EarshotError(
                 f"{file}: {listed.address} cannot be requested ({why}); correct the address in the file"
             ) from None
+        except Refusal as refusal:
+            raise EarshotError(
+                f"{file}: {listed.address} cannot be requested ({refusal.detail}); correct the address in the file"
+            ) from None
         except requests.RequestException as error:
             raise _TemporaryFailure(str(error)[:200]) from None
+
+
+class _CheckedAdapter(requests.adapters.HTTPAdapter):
+    """An adapter that requests the site of a list, and public hosts to which it redirects."""
+
+    def __init__(self, site: str) -> None:
+        super().__init__()
+        self.listed = frozenset({site})
+        guard(self, self.listed)
+
+    def send(self, request: requests.PreparedRequest, *how: Any, **more: Any) -> requests.Response:
+        """Send one request or redirect."""
+        check_reachable(request.url or "", self.listed)
+        return super().send(request, *how, **more)
 
 
 def _check_status(file: Path, listed: ListFile, response: requests.Response) -> None:
@@ -252,6 +281,11 @@ def _check_status(file: Path, listed: ListFile, response: requests.Response) -> 
         now = time.time()
         until = named_time(response.headers.get("Retry-After"), now) or now
         raise _TemporaryFailure(f"it answers {status}", min(until - now, MAX_PAUSE_SECONDS))
+    if response.is_redirect:
+        raise EarshotError(
+            f"{file}: {listed.address} redirects to {response.headers['Location'][:200]}; without a checksum no "
+            "redirect is followed: check that address, and put it or the checksum into the file"
+        )
     if status not in (200, 206):
         raise EarshotError(
             f"{file}: {listed.address} answers {status}; get the list by other means and set corpus.manifest to it"

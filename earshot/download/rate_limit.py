@@ -15,7 +15,7 @@ import random
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -118,9 +118,9 @@ class RateLimiter:
                 f"{self.file}: {error}; it stores when each site accepts the next request: wait an hour and remove it"
             ) from None
 
-    def visit(self, address: str) -> "Visit":
-        """A visit to the site of an address, to fetch one video."""
-        return Visit(self, site_of(address))
+    def visit(self, address: str, hosts: Collection[str] = ()) -> "Visit":
+        """A visit to the site of an address, to fetch one video; `hosts` are those of the manifest."""
+        return Visit(self, site_of(address), hosts)
 
     def limited(self) -> dict[str, Host]:
         """The hosts that get no requests now, by name."""
@@ -150,6 +150,9 @@ class RateLimiter:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        if self.file.is_symlink():
+            raise EarshotError(f"{self.file}: a link, expected a file; remove it")
+        self.file.touch(0o600)  # it holds addresses, perhaps with passwords
         try:
             with contextlib.closing(sqlite3.connect(self.file, timeout=LOCK_SECONDS, isolation_level=None)) as table:
                 # A killed process does no damage; only a power cut could, and flushing takes 30 ms for each request.
@@ -177,12 +180,13 @@ class RateLimiter:
 class Visit:
     """One attempt to fetch one video: it obtains permits, records responses, and records the result.
 
-    The site is the host of the address; its media may be on other hosts, each with its own budget. `trouble` is the
-    reason of the last unsuccessful response, if any.
+    The site is the host of the address; its media may be on other hosts, each with its own budget. `listed` are the
+    hosts that the manifest lists, this one included. `trouble` is the reason of the last unsuccessful response, if any.
     """
 
-    def __init__(self, limiter: RateLimiter, site: str) -> None:
+    def __init__(self, limiter: RateLimiter, site: str, hosts: Collection[str] = ()) -> None:
         self.limiter, self.site = limiter, site
+        self.listed = frozenset({site, *hosts})
         self.trouble: str | None = None
         self._name = uuid.uuid4().hex
         self._began = 0.0  # time of the first request

@@ -23,9 +23,11 @@ from urllib.parse import urlsplit
 import requests
 
 from earshot.core.errors import EarshotError
+from earshot.core.text import without_secrets
 from earshot.corpus.ledger import Refusal
 from earshot.download.partial_download import NoRanges, Section, copy_section
 from earshot.download.rate_limit import FAILURE_KINDS, Visit, site_of
+from earshot.download.reachable import check_reachable, guard
 from earshot.pipeline.settings import settings
 
 # Otherwise yt-dlp would import yt_dlp_plugins from the working folder.
@@ -86,21 +88,31 @@ class _Quiet:
 
 
 class _RateLimitedAdapter(requests.adapters.BaseAdapter):
-    """An adapter that sends each request and redirect of a session after a permit, and records the response."""
+    """An adapter that sends each request and redirect of a session after a permit, and records the response.
 
-    def __init__(self, sending: requests.adapters.BaseAdapter, visit: Visit) -> None:
+    It requests only addresses that `check_reachable` accepts, and names no password, token or path to other hosts.
+    """
+
+    def __init__(self, sending: requests.adapters.HTTPAdapter, visit: Visit) -> None:
         super().__init__()
+        guard(sending, visit.listed)
         self.sending, self.visit = sending, visit
 
     def send(self, request: requests.PreparedRequest, *how: Any, **more: Any) -> requests.Response:
         """Send one request; raise yt-dlp's RequestError, caused by a Refusal, if there is no permit."""
         try:
-            host = site_of(request.url or "")
+            address = request.url or ""
+            host = site_of(address)
+            check_reachable(address, self.visit.listed)
             self.visit.permit(host)
         except (Refusal, sqlite3.Error, ValueError) as error:
             raise network.RequestError(cause=error) from error
+        if referrer := request.headers.pop("Referer", None):
+            request.headers["Referer"] = _referrer(referrer, address)
         try:
             response = self.sending.send(request, *how, **more)
+        except Refusal as refusal:
+            raise network.RequestError(cause=refusal) from refusal
         except (requests.ConnectionError, requests.Timeout):
             self.visit.trouble = "network"
             raise
@@ -110,6 +122,16 @@ class _RateLimitedAdapter(requests.adapters.BaseAdapter):
     def close(self) -> None:
         """Close the connections."""
         self.sending.close()
+
+
+def _referrer(page: str, address: str) -> str:
+    """The Referer header as browsers send it: the page without password and tokens, to other hosts only its host."""
+    page = without_secrets(page).partition("#")[0]
+    with contextlib.suppress(ValueError):
+        if site_of(page) == site_of(address):
+            return page
+    parts = urlsplit(page)
+    return f"{parts.scheme}://{parts.netloc}/"
 
 
 class _RateLimitedRH(RequestsRH):
@@ -253,7 +275,9 @@ def _options(folder: Path, seconds: float) -> dict:
     cookies = settings().cookies
     if cookies:
         # yt-dlp overwrites its cookies file.
-        cookies = shutil.copyfile(cookies, folder / "cookies.txt")
+        own = folder / "cookies.txt"
+        own.touch(0o600)
+        cookies = shutil.copyfile(cookies, own)
     return {
         "format": FORMATS,
         "format_sort": [f"res:{SHORT_SIDE}", "vcodec:h264", "acodec:aac"],

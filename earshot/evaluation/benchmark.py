@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import Group
@@ -180,9 +181,7 @@ def read_item_scores(folder: Path) -> dict[str, np.ndarray]:
 
 def _write_table(file: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with write_atomically(file) as path, path.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+        write_csv(lines, names, rows)
 
 
 def beside_random(metrics: Mapping[str, float], metric: str, layers: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
 from earshot.core.text import first_line
-from earshot.core.untrusted import NotRegular, open_regular
+from earshot.core.untrusted import NotRegular, open_without_links
 from earshot.corpus.ledger import Refusal
 from earshot.media.decoding import Decoded, DecodeOptions, decode_clip
 from earshot.media.quality import Measured
@@ -107,9 +107,9 @@ class Decoder:
 
 def _decode(request: Request) -> Decoded:
     try:
-        file = open_regular(request.path)
+        file = open_without_links(request.path)
     except NotRegular as error:
-        raise Refusal("unsupported", "not a regular file") from error
+        raise Refusal("unsupported", error.strerror) from error
     except OSError as error:
         raise Refusal("unreadable", error.strerror or "cannot be opened") from error
     with file:

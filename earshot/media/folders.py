@@ -5,6 +5,7 @@ the form of accents (NFC, NFD), outer spaces and the direction of slashes do not
 """
 
 import csv
+import io
 import json
 import os
 import posixpath
@@ -20,7 +21,7 @@ from typing import Literal
 
 from earshot.core.errors import EarshotError
 from earshot.core.text import printable
-from earshot.core.untrusted import check_text
+from earshot.core.untrusted import check_text, open_without_links
 from earshot.media.clips import (
     LONE_SIDECAR,
     ClipAnnotations,
@@ -63,6 +64,13 @@ class Folder:
             return False
         target, inside = _real(path), (_real(self.root), *map(_real, self.follow_links))
         return not any(map(target.is_relative_to, inside)) and not _in_dvc_cache(path)
+
+    def refused_link(self, path: Path) -> tuple[str, str] | None:
+        """Reason and detail of the refusal of a link that leads out, else None."""
+        if not self.leads_out(path):
+            return None
+        detail = f"a link that leads out of the folder, to {os.readlink(path)}; corpus.follow_links may name its folder"
+        return "unsupported", detail
 
     def is_folder(self, entry: os.DirEntry, above: Path) -> bool:
         """Whether to list the contents of an entry: a folder, or a link to one of `follow_links` or a folder in it.
@@ -136,6 +144,11 @@ def clips_in_folder(
         index.executescript(TABLES)
         _load_names(folder, index, skipped)
         manifest = next((root / name for name in sorted(os.listdir(root)) if name.lower() == MANIFEST), None)
+        if manifest and folder.leads_out(manifest):
+            raise EarshotError(
+                f"{manifest}: a link that leads out of the folder, to {os.readlink(manifest)}; copy the file, or name "
+                "its folder in corpus.follow_links"
+            )
         if manifest and manifest.is_file():
             _Matching(manifest, root, index, unmatched).run()
         rows = index.execute(
@@ -167,12 +180,12 @@ def _load_names(folder: Folder, index: sqlite3.Connection, skipped: Skipped) -> 
 def _clip(folder: Folder, source: str) -> MediaFile:
     path = folder.root / source
     clip = MediaFile(clip_name(source), "", path, 0, 0, source=source)
-    if folder.leads_out(path):
-        detail = f"a link that leads out of the folder, to {os.readlink(path)}; corpus.follow_links may name its folder"
-        return replace(clip, refusal=("unsupported", detail))
+    if refused := folder.refused_link(path):
+        return replace(clip, refusal=refused)
+    path = path.resolve()  # the decoder follows no link, so that nobody can exchange the file for one
     if not path.is_file():
         return replace(clip, refusal=("unsupported", "not a regular file"))
-    return replace(clip, size=path.stat().st_size)
+    return replace(clip, path=path, size=path.stat().st_size)
 
 
 def _with_sidecar(folder: Folder, clip: MediaFile, name: str) -> MediaFile:
@@ -183,7 +196,8 @@ def _with_sidecar(folder: Folder, clip: MediaFile, name: str) -> MediaFile:
     try:
         if path.stat().st_size > MAX_SIDECAR_BYTES:
             raise ValueError(f"not a file of at most {MAX_SIDECAR_BYTES} bytes")
-        sidecar = annotations_of(read_json(path.read_bytes()))
+        with open_without_links(path.resolve()) as file:
+            sidecar = annotations_of(read_json(file.read(MAX_SIDECAR_BYTES + 1)))
     except (OSError, ValueError) as error:
         return replace(clip, refusal=("unreadable", f"its .json: {error}"))
     return replace(clip, group=sidecar.group, annotations=clip.annotations or sidecar.annotations)
@@ -229,7 +243,8 @@ class _Matching:
 
     def _rows(self) -> Iterator[tuple[int, str, ClipAnnotations]]:
         """Line, file and values of each row, without empty rows."""
-        with open(self.path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        opened = open_without_links(self.path.resolve())
+        with io.TextIOWrapper(opened, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(file, skipinitialspace=True, strict=True)
             try:
                 header = next(reader, [])

@@ -17,8 +17,8 @@ import numpy as np
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
 from earshot.media.clips import MediaFile, Skipped, may_be_clip, read_listing, write_listing
-from earshot.media.folders import MANIFEST, clips_in_folder, walk
-from earshot.media.tar_process import TarLister
+from earshot.media.folders import MANIFEST, Folder, clips_in_folder, walk
+from earshot.media.tar_process import TarLister, refused_shard
 from earshot.media.tars import PACKED
 
 DIGITS = 8  # of the hash in the names of clips that would otherwise share a name
@@ -52,7 +52,7 @@ def list_shards(
     tars, skipped = _tars(root, follow_links), Skipped()
     shards: Iterator[list[MediaFile]]
     if tars:
-        shards = _list_tars(root, tars, skipped)
+        shards = _list_tars(Folder(root, follow_links), tars, skipped)
         if (root / MANIFEST).is_file():
             skipped.add(f"{MANIFEST} beside tars, whose groups come from the .json of each clip", MANIFEST)
     else:
@@ -87,10 +87,14 @@ def _tars(root: Path, follow_links: Sequence[Path]) -> list[str]:
     return sorted(tars + packed) if tars else []
 
 
-def _list_tars(root: Path, tars: Sequence[str], skipped: Skipped) -> Iterator[list[MediaFile]]:
+def _list_tars(folder: Folder, tars: Sequence[str], skipped: Skipped) -> Iterator[list[MediaFile]]:
+    """The clips of each tar, or its refusal if it is a link out of the folder."""
     with TarLister() as lister:
         for tar in tars:
-            yield lister.clips(root, tar, skipped)
+            if refused := folder.refused_link(folder.root / tar):
+                yield [refused_shard(folder.root, tar, *refused)]
+            else:
+                yield lister.clips(folder.root, tar, skipped)
 
 
 def _batches(clips: Iterator[MediaFile], size: int) -> Iterator[list[MediaFile]]:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from earshot.core.untrusted import MAX_NAME_LENGTH, open_regular
+from earshot.core.untrusted import MAX_NAME_LENGTH, open_without_links
 from earshot.media.clips import LONE_SIDECAR, MediaFile, Skipped, clip_name, leftover, may_be_clip
 from earshot.media.sidecars import MAX_SIDECAR_BYTES, OtherFormat, annotations_of, failure, read_json
 
@@ -31,11 +31,11 @@ def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Ite
 
     A truncated shard yields a refusal of its own at the end. `skipped` counts the files that are no clips.
     """
-    path, whole = root / source, True
-    if problem := _problem(path):
+    path, whole = (root / source).resolve(), True
+    if problem := _problem(path, source):
         yield MediaFile(clip_name(source), "", path, 0, 0, (), source, problem)
         return
-    with open_regular(path) as opened:
+    with open_without_links(path) as opened:
         file = _Bounded(opened)
         begin: int | None = 0
         while whole and begin is not None:
@@ -54,11 +54,11 @@ def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Ite
         yield MediaFile(clip_name(source), "", path, 0, 0, (), source, refusal)
 
 
-def _problem(path: Path) -> tuple[str, str] | None:
+def _problem(path: Path, source: str) -> tuple[str, str] | None:
     """Reason and detail where a file cannot be opened as a tar."""
     if not path.is_file():  # a link to nowhere, a pipe
         return "unreadable", "the shard is not a file"
-    if PACKED.search(path.name):
+    if PACKED.search(source):
         return "unsupported", "the shard is compressed; decompress it to .tar"
     return None
 

@@ -6,7 +6,6 @@ atomically, and removes the scratch folder only after the last output and the la
 
 import argparse
 import contextlib
-import csv
 import errno
 import fcntl
 import io
@@ -22,11 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
-from earshot.core.files import link_tree, run_again, write_atomically, writing_stage
+from earshot.core.files import link_tree, open_lock, run_again, write_atomically, writing_stage
 from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.core.json_files import parse_json
 from earshot.core.params import Part, declared_keys, is_present, load_params
+from earshot.core.text import for_output
 from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
 from earshot.pipeline.settings import settings, settings_of
@@ -112,10 +113,9 @@ class StageContext(Generic[P]):
     def write_plot(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics/<name>.csv, a table for `dvc plots`: one row for each mapping, all with the same keys."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
+        columns = list(rows[0]) if rows else []
+        rounded = ([round(row[k], 6) if isinstance(row[k], float) else row[k] for k in columns] for row in rows)
+        write_csv(text, columns, rounded)
         self._write_metric(f"{name}.csv", text.getvalue())
 
     def _write_metric(self, file: str, text: str) -> None:
@@ -198,7 +198,7 @@ class Stage(Generic[P]):
         """
         arguments = sys.argv[1:] if arguments is None else arguments
         options = self._parser(main, status, retry).parse_args(arguments)
-        warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
+        warnings.formatwarning = lambda message, *_: f"{self.name}: {for_output(message)}\n"
         try:
             if status and options.status:
                 _print_status(status(self._prepare(options)), options.json)
@@ -208,7 +208,7 @@ class Stage(Generic[P]):
             with torchrun.report_first_error():
                 self._run(main, join, options)
         except EarshotError as error:
-            sys.exit(f"{self.name}: {error}")
+            sys.exit(f"{self.name}: {for_output(error)}")
         except KeyboardInterrupt:
             print(f"{self.name}: stopped; run again to continue", file=sys.stderr)
             sys.exit(130)
@@ -216,7 +216,7 @@ class Stage(Generic[P]):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise
             path = error.filename or options.root
-            message = f"{self.name}: {path}: {error.strerror}; finished work is kept"
+            message = f"{self.name}: {for_output(path)}: {error.strerror}; finished work is kept"
             sys.exit(f"{message}: free space or correct the permissions, then run again")
 
     def _parser(self, main: Callable, status: Callable | None, retry: Sequence[str]) -> argparse.ArgumentParser:
@@ -228,7 +228,10 @@ class Stage(Generic[P]):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if self.choices:
-            parser.add_argument(f"--{self.choices[0]}", dest="choice", required=True, choices=self.choices[1])
+            # DVC passes the name of its stage, such as evaluate@voc, which it sets as a variable: see dvc.yaml.
+            parser.add_argument(
+                f"--{self.choices[0]}", dest="choice", required=True, choices=self.choices[1], type=self._choice_of
+            )
         add = parser.add_argument
         add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
@@ -241,6 +244,10 @@ class Stage(Generic[P]):
             add("--retry", action="append", default=[], choices=retry, metavar="REASON", help=meaning)
         return parser
 
+    def _choice_of(self, text: str) -> str:
+        """`voc` of `evaluate@voc` or, from another folder, of `../dvc.yaml:evaluate@voc`."""
+        return text.rpartition(f"{self.name}@")[2]
+
     def _run(
         self, main: Callable[[StageContext[P]], str], join: Callable[[StageContext[P]], None] | None, options: Any
     ) -> None:
@@ -252,12 +259,12 @@ class Stage(Generic[P]):
             warnings.simplefilter("ignore")  # the first process warns
             join(run)
             return
-        run.scratch.mkdir(parents=True, exist_ok=True)
+        run.scratch.mkdir(0o700, parents=True, exist_ok=True)  # addresses in it may hold passwords
         with _locked(run.scratch):
             closing = main(run)
             run.check_complete()
             shutil.rmtree(run.scratch)
-        print(closing, flush=True)
+        print(for_output(closing), flush=True)
 
     def _prepare(self, options: argparse.Namespace) -> StageContext[P]:
         """Check parameters and inputs, and find the scratch folder of this work."""
@@ -304,7 +311,7 @@ def read_clips_hash(folder: Path) -> str | None:
 @contextlib.contextmanager
 def _locked(scratch: Path) -> Iterator[None]:
     """Raise EarshotError if another run does the same work; the system frees the lock of a killed process."""
-    with open(scratch / "lock", "w") as lock:
+    with open_lock(scratch / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -319,7 +326,7 @@ def _print_status(metadata: Mapping[str, Any], as_json: bool) -> None:
         return
     width = max(map(len, metadata))
     for name, value in metadata.items():
-        print(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}")
+        print(for_output(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}"))
 
 
 def _remedy(name: str, values: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ Text from a corpus is untrusted: templates escape it, and file names never conta
 their bytes, so equal files are written once. No file contains a date, so a run always gives the same bytes.
 """
 
-import csv
 import hashlib
 import io
 import shutil
@@ -18,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
+from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
 from earshot.report.drawing import save_chart
 from earshot.report.figures import network_name
@@ -100,9 +100,7 @@ class Site:
         """Write plots/<name>.csv, for `dvc plots`."""
         (self.folder / "plots").mkdir(exist_ok=True)
         with (self.folder / "plots" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*rows[0]] if rows else [], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            write_csv(file, [*rows[0]] if rows else [], (row.values() for row in rows))
 
     def image(self, data: bytes, of: str) -> ReportImage:
         """Write an image; `of` names it in errors.

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from earshot.core.csv_files import read_csv
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json, read_json
 from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
@@ -96,7 +97,7 @@ class Source:
         file = self.root / "metrics" / f"{name}.csv"
         try:
             with file.open(newline="", encoding="utf-8") as lines:
-                return list(csv.DictReader(lines))
+                return list(read_csv(lines))
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -4,7 +4,6 @@ A run is a folder or a revision with params.yaml and metrics/. If its labels do 
 describes them. This module reads runs and gives a reason for each one that it leaves out.
 """
 
-import csv
 import io
 import math
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
+from earshot.core.csv_files import read_csv
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
 from earshot.core.yaml_files import flatten, parse_yaml
@@ -207,8 +207,8 @@ def _read_json(name: str, text: str) -> dict[str, Any]:
 
 def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
     """Every number of a table of classes, by `<class>.<column>`."""
-    rows = csv.DictReader(io.StringIO(text, newline=""))  # the name of a class may have several lines
-    if rows.fieldnames and rows.fieldnames[0] == "network":
+    rows = list(read_csv(io.StringIO(text, newline="")))  # the name of a class may have several lines
+    if rows and next(iter(rows[0])) == "network":
         return  # correspondence has one row per network, whose scores are also in its metrics
     for row in rows:
         if not row.get("class"):

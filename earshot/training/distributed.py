@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from earshot.core.errors import EarshotError
 from earshot.networks.device import get_device
+from earshot.pipeline import torchrun
 
 TIMEOUT = timedelta(hours=1)  # long, because the first process may still run k-means or write to a slow disk
 
@@ -26,7 +27,7 @@ Loss = Callable[[Any], tuple[Tensor, Tensor]]
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Join the other processes that torchrun started, and wait for all of them.
+    """Join the other processes that were started with this one, and wait for all of them.
 
     Raises:
         EarshotError: this machine has fewer GPUs than processes.
@@ -37,7 +38,13 @@ def together() -> Iterator[None]:
         if processes > gpus:
             raise EarshotError(f"{processes} processes on {gpus} GPUs; start one for each, or set EARSHOT_DEVICE=cpu")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
+    dist.init_process_group(
+        "nccl" if on_gpus else "gloo",
+        init_method=torchrun.rendezvous(),
+        rank=torchrun.rank(),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=TIMEOUT,
+    )
     yield
     dist.barrier()
     dist.destroy_process_group()
