@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_image, read_file
-from torchvision.transforms.functional import pil_to_tensor
 
 from earshot.core.errors import EarshotError
+from earshot.networks.decoders import decode_file
 
 
 def read_whole_image(file: Path) -> Tensor:
@@ -46,7 +47,7 @@ def require_images(files: Sequence[Path]) -> None:
 def _decode(file: Path) -> Tensor:
     """uint8 (3, height, width); Pillow reads what torchvision cannot, such as CMYK JPEGs."""
     try:
-        return decode_image(read_file(str(file)), ImageReadMode.RGB)
+        return decode_file(file)
     except RuntimeError:
         with Image.open(file) as image:
-            return pil_to_tensor(image.convert("RGB"))
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -8,8 +8,6 @@ from typing import Any
 
 from earshot.core.errors import EarshotError
 from earshot.core.registry import find, names
-from earshot.networks.backbones._torchvision import TorchvisionNetwork
-from earshot.networks.layer_taps import torchvision_names
 from earshot.networks.network import Network
 
 PACKAGE = __name__
@@ -32,7 +30,7 @@ def build_network(name: str, *, width: float, **arguments: Any) -> Network:
     if width != 1 and not kind.has_width:
         raise EarshotError(f"pretrain.width is {width:g}; {name} has a single width, expected 1")
     arguments["width"] = width
-    return kind(name, **arguments) if kind is TorchvisionNetwork else kind(**arguments)
+    return kind(**arguments) if name in names(PACKAGE) else kind(name, **arguments)
 
 
 def find_network(name: str) -> type[Network]:
@@ -41,9 +39,13 @@ def find_network(name: str) -> type[Network]:
     Raises:
         EarshotError: neither this package nor torchvision has a network of that name.
     """
-    own, others = names(PACKAGE), torchvision_names()
+    own = names(PACKAGE)
     if name in own:
         return find(PACKAGE, name, "BACKBONE", what="pretrain.backbone")
+    from earshot.networks.backbones._torchvision import TorchvisionNetwork  # torchvision takes as long as torch
+    from earshot.networks.layer_taps import torchvision_names
+
+    others = torchvision_names()
     if name in others:
         return TorchvisionNetwork
     nearest = difflib.get_close_matches(name, [*own, *others], n=1, cutoff=0.4)

@@ -1,0 +1,58 @@
+"""Our way to torchvision's decoders gives what torchvision's own functions give."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.io import decode_jpeg as torchvisions
+
+from earshot.networks.decoders import decode_file, decode_jpeg
+
+UNLOADED = """
+import sys
+from earshot.networks.decoders import decode_jpeg
+print(tuple(decode_jpeg(sys.stdin.buffer.read()).shape))
+assert not {"torchvision", "torch._dynamo", "sympy"} & set(sys.modules)
+"""
+
+
+def encoded(mode: str, kind: str) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_is_torchvisions(mode):
+    jpeg = encoded(mode, "JPEG")
+    theirs = torchvisions(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    ours = decode_jpeg(jpeg)
+    assert torch.equal(ours, theirs) and ours.shape == (3, 23, 31) and ours.stride() == theirs.stride()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("L", "PNG")])
+def test_a_file_is_torchvisions(tmp_path, mode, kind):
+    file = tmp_path / "image"
+    file.write_bytes(encoded(mode, kind))
+    assert torch.equal(decode_file(file), decode_image(str(file), ImageReadMode.RGB))
+
+
+def test_what_is_no_jpeg_raises(tmp_path):
+    jpeg = encoded("RGB", "JPEG")
+    for data in (b"no image", jpeg[: len(jpeg) // 2], encoded("RGB", "PNG")):
+        with pytest.raises(RuntimeError):
+            decode_jpeg(data)
+    with pytest.raises(RuntimeError):
+        decode_file(tmp_path / "missing")
+
+
+def test_the_decoder_loads_neither_torchvision_nor_torchs_compiler():
+    command = [sys.executable, "-c", UNLOADED]
+    done = subprocess.run(command, input=encoded("RGB", "JPEG"), capture_output=True, check=True)
+    assert done.stdout == b"(3, 23, 31)\n"
