@@ -11,9 +11,8 @@ writes  data/explain/<exhibit>      its tables (columns: its module in earshot/e
 """
 
 import json
+import sys
 from typing import Any
-
-import torch
 
 from earshot.core.files import write_atomically
 from earshot.core.registry import find, names
@@ -52,9 +51,10 @@ STAGE = Stage(
 
 
 def main(run: StageContext[Params]) -> str:
-    torch.set_num_threads(settings().threads)
     name = run.choice or ""
     exhibit: Exhibit = find("earshot.exhibits", name, "EXHIBIT", what="--exhibit")
+    if torch := sys.modules.get("torch"):  # an exhibit without networks does not wait for its import
+        torch.set_num_threads(settings().threads)
     own, out = own_params(run.params, name), f"data/explain/{name}"
     context = Context(
         data_dir=run.path(own.data_dir),

@@ -1,4 +1,5 @@
-"""What the stages import: prints as JSON, a row a stage and choice, the files of this project that are loaded then.
+"""What the stages import: prints as JSON, a row a stage and choice, the files of this project that are loaded then, and
+the packages that these files import when they are loaded.
 
     python tests/stage_imports.py '[["label", null], ["evaluate", "voc"]]'
 
@@ -38,13 +39,26 @@ def imported(stage: str, choice: str | None) -> Iterator[str]:
             yield str(file.relative_to(REPOSITORY))
 
 
+def packages(files: list[str]) -> list[str]:
+    """The packages that these files import at their top level; imports in functions wait until they are needed."""
+    found = set()
+    for file in files:
+        for node in ast.parse((REPOSITORY / file).read_text()).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").partition(".")[0])
+    return sorted(found)
+
+
 def main() -> None:
     sys.path.insert(0, str(REPOSITORY))
     for stage, choice in json.loads(sys.argv[1]):
         child = os.fork()
         if not child:
             try:
-                print(json.dumps([stage, choice, list(imported(stage, choice))]), flush=True)
+                files = list(imported(stage, choice))
+                print(json.dumps([stage, choice, files, packages(files)]), flush=True)
             except Exception:
                 traceback.print_exc()
             os._exit(0)

@@ -31,6 +31,15 @@ COVERED_BY_DATA = {
     "esc50": "earshot/sound",
     "dcase": "earshot/sound",
 }
+# Packages that take long to import, and the stages that may import them at their start.
+EXHIBITS = {f"explain@{name}" for name in CHOICES["explain"]}
+OF_NETWORKS = {"pretrain", "correspond", *EXHIBITS, *(f"evaluate@{name}" for name in CHOICES["evaluate"])}
+SLOW = {
+    "torch": OF_NETWORKS - {"explain@clusters"},
+    "torchvision": {"evaluate@detection"},
+    "sklearn": {"evaluate@correspondence", "evaluate@nmi", "explain@embeddings"},
+    "matplotlib": EXHIBITS | {"report"},
+} | dict.fromkeys(("dask", "distributed", "dvc", "pandas", "sympy"), set[str]())
 SPEED = "earshot/__init__.py"  # sets how torch allocates memory; changes no result
 
 
@@ -52,12 +61,18 @@ def resolved(project) -> dict[str, PipelineStage]:
 
 
 @pytest.fixture(scope="module")
-def imported() -> dict[str, set[str]]:
-    """The files of this project that each stage loads, by the names that DVC gives the stages."""
+def loaded() -> dict[str, tuple[set[str], set[str]]]:
+    """The files of this project that each stage loads, and the packages that they import, by DVC's names of stages."""
     command = [sys.executable, "tests/stage_imports.py", json.dumps(STAGES)]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {_address(name, choice): set(files) for name, choice, files in rows}
+    return {_address(name, choice): (set(files), set(packages)) for name, choice, files, packages in rows}
+
+
+@pytest.fixture(scope="module")
+def imported(loaded) -> dict[str, set[str]]:
+    """The files of this project that each stage loads."""
+    return {address: files for address, (files, _) in loaded.items()}
 
 
 def _address(name: str, choice: str | None) -> str:
@@ -143,6 +158,11 @@ def test_a_stage_declares_the_code_that_it_imports_and_no_other(resolved, import
     files = set().union(*(each for other, each in imported.items() if other.partition("@")[0] == name))
     needless = {folder for folder in declared if not any(_is_in(file, folder) for file in files)}
     assert not needless, "an edit of them would run the stage for nothing"
+
+
+@pytest.mark.parametrize("package", SLOW)
+def test_only_stages_that_use_a_slow_package_import_it_at_their_start(loaded, package):
+    assert {address for address, (_, packages) in loaded.items() if package in packages} == SLOW[package]
 
 
 @pytest.mark.parametrize("benchmark", CHOICES["evaluate"])

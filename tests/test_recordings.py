@@ -21,10 +21,9 @@ from earshot.evaluation.recordings import recordings
 from earshot.evaluation.recordings.recordings import (
     Split,
     classify,
-    cut_recording,
-    describe_recording,
     embed_recordings,
 )
+from earshot.evaluation.recordings.windows import cut_recording, describe_recording
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.networks.towers import pooled

@@ -4,15 +4,15 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.functional import pil_to_tensor
 
 from earshot.core.errors import EarshotError
 from earshot.core.untrusted import MAX_IMAGE_PIXELS, read_document
+from earshot.networks.decoders import decode_image
 
 FORMATS = ("JPEG", "PNG")
 
@@ -56,10 +56,10 @@ def _decode(data: bytes) -> Tensor:
             size = f"{header.width} x {header.height}"
             raise ValueError(f"{size} pixels, expected at most {MAX_IMAGE_PIXELS / 1e6:g} megapixels")
         try:
-            image = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+            image = decode_image(data)
             return image if image.dtype == torch.uint8 else _eight_bits(image)
         except RuntimeError:
-            return pil_to_tensor(header.convert("RGB"))
+            return torch.from_numpy(np.array(header.convert("RGB"))).permute(2, 0, 1)
 
 
 def _eight_bits(image: Tensor) -> Tensor:

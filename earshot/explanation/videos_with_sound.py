@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.transforms.functional import pil_to_tensor
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name
@@ -129,7 +128,7 @@ def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> 
 
 def _squeezed(jpeg: bytes, side: int) -> Tensor:
     """A whole frame scaled as in the benchmark: uint8 (3, side, side)."""
-    image = pil_to_tensor(read_image(jpeg))
+    image = torch.from_numpy(np.array(read_image(jpeg))).permute(2, 0, 1)
     return interpolate(image[None], (side, side), mode="bilinear", antialias=True)[0]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.io import ImageReadMode, decode_jpeg
+
+from earshot.networks.decoders import decode_jpeg
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = No
     """
     images = torch.empty((len(frames) * crops, 3, size, size), dtype=torch.uint8)
     for place, frame in enumerate(frames):
-        image = decode_jpeg(torch.frombuffer(bytearray(frame), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        image = decode_jpeg(frame)
         for number in range(place * crops, (place + 1) * crops):
             images[number] = _crop(image, size, changes, number)
     return images

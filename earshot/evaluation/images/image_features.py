@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
 from earshot.core.params import INDIFFERENT, Pixels
+from earshot.core.prefetch import prefetch
 from earshot.evaluation.image_files import read_image, require_images
 from earshot.networks.device import on_device
 from earshot.networks.network import ImageEncoder
 from earshot.params.evaluate import BenchmarkParams
+from earshot.pipeline.settings import settings
 
 BATCH = 64
 COLOR_STEPS = 8  # of each of red, green and blue
@@ -40,16 +42,21 @@ class ProbeParams(BenchmarkParams):
 
 
 def image_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:
-    """Images in batches, (rows, uint8 (images, 3, crop, crop)), with a progress bar.
+    """Images in batches, (rows, uint8 (images, 3, crop, crop)), with a progress bar; threads read the next ones.
 
     Raises EarshotError if the crop is larger than the resized image, and for a missing file.
     """
     if crop > resize:
         raise EarshotError(f"resize is {resize} px, expected at least the encoder's {crop}; set it in params.yaml")
     require_images(files)
-    for first in tqdm(range(0, len(files), BATCH), desc=title, unit="batch", leave=False, disable=None):
+
+    def read(first: int) -> tuple[slice, Tensor]:
         batch = files[first : first + BATCH]
-        yield slice(first, first + len(batch)), torch.stack([read_image(file, resize, crop) for file in batch])
+        return slice(first, first + len(batch)), torch.stack([read_image(file, resize, crop) for file in batch])
+
+    starts = range(0, len(files), BATCH)
+    batches = prefetch(read, starts, settings().threads)
+    yield from tqdm(batches, total=len(starts), desc=title, unit="batch", leave=False, disable=None)
 
 
 @torch.inference_mode()

@@ -9,13 +9,9 @@ from typing import Any
 
 from earshot.core.errors import EarshotError
 from earshot.core.registry import find, names
-from earshot.networks.backbones._tokens import TIMM, TRANSFORMERS, TimmNetwork, TorchvisionTransformer
-from earshot.networks.backbones._torchvision import TorchvisionNetwork
-from earshot.networks.layer_taps import torchvision_names
 from earshot.networks.network import Network
 
 PACKAGE = __name__
-NAMED = (TorchvisionNetwork, TorchvisionTransformer, TimmNetwork)  # classes of many networks each
 
 
 def build_network(name: str, *, width: float, **arguments: Any) -> Network:
@@ -35,7 +31,7 @@ def build_network(name: str, *, width: float, **arguments: Any) -> Network:
     if width != 1 and not kind.has_width:
         raise EarshotError(f"pretrain.width is {width:g}; {name} has a single width, expected 1")
     arguments["width"] = width
-    return kind(name, **arguments) if kind in NAMED else kind(**arguments)
+    return kind(**arguments) if name in names(PACKAGE) else kind(name, **arguments)
 
 
 def find_network(name: str) -> type[Network]:
@@ -44,9 +40,15 @@ def find_network(name: str) -> type[Network]:
     Raises:
         EarshotError: neither this package nor torchvision has a network of that name.
     """
-    own, others = names(PACKAGE), torchvision_names()
+    own = names(PACKAGE)
     if name in own:
         return find(PACKAGE, name, "BACKBONE", what="pretrain.backbone")
+    # Imported here: torchvision takes as long as torch.
+    from earshot.networks.backbones._tokens import TIMM, TRANSFORMERS, TimmNetwork, TorchvisionTransformer
+    from earshot.networks.backbones._torchvision import TorchvisionNetwork
+    from earshot.networks.layer_taps import torchvision_names
+
+    others = torchvision_names()
     if name in others:
         return TorchvisionTransformer if name.startswith(TRANSFORMERS) else TorchvisionNetwork
     if name.startswith(TIMM):

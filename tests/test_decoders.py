@@ -1,0 +1,59 @@
+"""Our way to torchvision's decoders gives what torchvision's own functions give."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.io import ImageReadMode
+from torchvision.io import decode_image as torchvisions_any
+from torchvision.io import decode_jpeg as torchvisions
+
+from earshot.networks.decoders import decode_image, decode_jpeg
+
+UNLOADED = """
+import sys
+from earshot.networks.decoders import decode_jpeg
+print(tuple(decode_jpeg(sys.stdin.buffer.read()).shape))
+assert not {"torchvision", "torch._dynamo", "sympy"} & set(sys.modules)
+"""
+
+
+def encoded(mode: str, kind: str) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_is_torchvisions(mode):
+    jpeg = encoded(mode, "JPEG")
+    theirs = torchvisions(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    ours = decode_jpeg(jpeg)
+    assert torch.equal(ours, theirs) and ours.shape == (3, 23, 31) and ours.stride() == theirs.stride()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("L", "PNG")])
+def test_an_image_is_torchvisions(mode, kind):
+    data = encoded(mode, kind)
+    theirs = torchvisions_any(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+    assert torch.equal(decode_image(data), theirs)
+
+
+def test_what_is_no_jpeg_raises():
+    jpeg = encoded("RGB", "JPEG")
+    for data in (b"no image", jpeg[: len(jpeg) // 2], encoded("RGB", "PNG")):
+        with pytest.raises(RuntimeError):
+            decode_jpeg(data)
+    with pytest.raises(RuntimeError):
+        decode_image(b"no image")
+
+
+def test_the_decoder_loads_neither_torchvision_nor_torchs_compiler():
+    command = [sys.executable, "-c", UNLOADED]
+    done = subprocess.run(command, input=encoded("RGB", "JPEG"), capture_output=True, check=True)
+    assert done.stdout == b"(3, 23, 31)\n"
