@@ -109,7 +109,7 @@ def _decode(request: Request) -> Decoded:
     try:
         file = open_without_links(request.path)
     except NotRegular as error:
-        raise Refusal("unsupported", error.strerror) from error
+        raise Refusal("unsupported", str(error.strerror)) from error
     except OSError as error:
         raise Refusal("unreadable", error.strerror or "cannot be opened") from error
     with file:

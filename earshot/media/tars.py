@@ -75,7 +75,8 @@ def _next_block(file: "_Bounded") -> int | None:
 
 def _members(tar: tarfile.TarFile) -> tuple[list[tarfile.TarInfo], bool]:
     """All readable members, and whether the file is complete."""
-    members, end = [], -1
+    members: list[tarfile.TarInfo] = []
+    end = -1
     try:
         for member in tar:
             if tar.offset <= end:  # a negative size leads back, without an end
