@@ -243,7 +243,9 @@ def _request(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: f
         try:
             redirects = listed.sha256 is not None  # without it nothing would show that one led to another list
             seconds, address = READ_TIMEOUT_SECONDS, listed.address
-            with session.get(address, headers=headers, stream=True, timeout=seconds, allow_redirects=redirects) as response:
+            with session.get(
+                address, headers=headers, stream=True, timeout=seconds, allow_redirects=redirects
+            ) as response:
                 if response.status_code in (200, 416):  # the whole list; or the list is shorter than this file
                     temporary_path.truncate(0)
                 _check_status(file, listed, response)

@@ -47,7 +47,7 @@ def check_reachable(address: str, listed: Collection[str]) -> None:
 def guard(adapter: requests.adapters.HTTPAdapter, listed: Collection[str]) -> None:
     """Have an adapter check where names lead, before and after it connects; connections to a proxy are not checked."""
 
-    def connect(connection: HTTPConnection) -> socket.socket:
+    def connect(connection: Any) -> socket.socket:
         name, port = connection.host.rstrip("."), connection.port
         if _is_listed(name, port, listed):
             return super(type(connection), connection)._new_conn()

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -149,9 +149,9 @@ class Network(ImageEncoder):
         return self.fully_connected[-1](hidden)
 
     @property
-    def fully_connected(self) -> list[nn.Module]:
+    def fully_connected(self) -> list[nn.Linear]:
         """The layers that mode `head` trains: the hidden ones in order, and the output layer."""
-        return [self.get_submodule(name) for name in self.fully_connected_names]
+        return [cast(nn.Linear, self.get_submodule(name)) for name in self.fully_connected_names]
 
     def renew_fully_connected(self, classes: int) -> None:
         """Draw the fully connected layers anew, with an output layer of `classes`, in place."""

@@ -27,7 +27,7 @@ def build_network(name: str, *, width: float, **arguments: Any) -> Network:
         EarshotError: the name is unknown, the network is not available in this width, or it does not take images of
             this size.
     """
-    kind = find_network(name)
+    kind: Any = find_network(name)
     if width != 1 and not kind.has_width:
         raise EarshotError(f"pretrain.width is {width:g}; {name} has a single width, expected 1")
     arguments["width"] = width

@@ -58,10 +58,11 @@ class TorchvisionTransformer(TokenNetwork):
         self, name: str, *, classes: int, width: float = 1.0, image_size: int = 224, dropout: float = 0.5
     ) -> None:
         super().__init__(name=name, classes=classes, width=width, image_size=image_size, dropout=dropout)
-        size: dict[str, Any] = {
+        sizes: dict[str, dict[str, Any]] = {
             "vit": {"image_size": image_size},
             "maxvit": {"input_size": (image_size, image_size)},
-        }.get(name.partition("_")[0], {})
+        }
+        size = sizes.get(name.partition("_")[0], {})
         try:
             self.body = build_body(name, **size)
         except (AssertionError, ValueError) as error:

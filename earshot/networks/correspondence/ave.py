@@ -1,5 +1,7 @@
 """AVE-Net: the distance of two embeddings (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -58,7 +60,7 @@ class AVENet(TwoTowers):
     def center_features(self, images: Tensor, sounds: Tensor) -> None:
         maps = (self.image_maps(images), self.audio_maps(sounds))
         for head, values in zip((self.image_head, self.audio_head), maps, strict=True):
-            head[2].bias.sub_(head(global_max_pool(values)).mean(0))
+            cast(nn.Linear, head[2]).bias.sub_(head(global_max_pool(values)).mean(0))
 
     def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Their cosines."""

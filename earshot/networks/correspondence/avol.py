@@ -1,5 +1,7 @@
 """AVOL-Net: compares the sound with every image position (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ class AVOLNet(TwoTowers):
     def center_features(self, images: Tensor, sounds: Tensor) -> None:
         compared = (self.compared_images(images), self.compared_audio(sounds))
         for head, values in zip((self.position_head, self.audio_head), compared, strict=True):
-            head[2].bias.sub_(values.flatten(0, -2).mean(0))
+            cast(nn.Linear, head[2]).bias.sub_(values.flatten(0, -2).mean(0))
 
     def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
         """The mean product of the units at the strongest position."""
@@ -56,7 +58,7 @@ class AVOLNet(TwoTowers):
         return products.amax((2, 3)) / sounds.shape[1]
 
     def log_odds(self, similarities: Tensor) -> Tensor:
-        return self.scale * self.audio_head[2].out_features * similarities + self.bias
+        return self.scale * cast(nn.Linear, self.audio_head[2]).out_features * similarities + self.bias
 
     def project_image(self, channels: Tensor) -> Tensor:
         return self.position_head(channels)
