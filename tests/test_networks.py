@@ -125,7 +125,7 @@ def test_every_family_has_the_layers_of_one_rule(name):
 def test_all_of_torchvisions_classifiers_are_networks():
     for name in torchvision_names():
         with torch.device("meta"):
-            network = build(name, image_size=224).eval()
+            network = build(name, image_size=224).eval().to("meta")  # Swin 2 keeps some numbers in memory
             assert network(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 5)
 
 
