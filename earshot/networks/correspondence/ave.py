@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from earshot.networks.towers import global_max_pool
-from earshot.networks.two_towers import TwoTowers, of_length_one
+from earshot.networks.two_towers import TwoTowers, of_length_one, shift_output
 
 # Our initial weights of the last layer: log-odds are 2 (1.414 - distance). Orthogonal embeddings are the root of 2
 # apart, and all pairs are near that at first: log-odds begin near 0.
@@ -45,7 +45,7 @@ class AVENet(TwoTowers):
     def center_features(self, images: Tensor, sounds: Tensor) -> None:
         maps = (self.image_maps(images), self.audio_maps(sounds))
         for head, values in zip((self.image_head, self.audio_head), maps, strict=True):
-            head[2].bias.sub_(head(global_max_pool(values)).mean(0))
+            shift_output(head, -head(global_max_pool(values)).mean(0))
 
     def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Their cosines."""
