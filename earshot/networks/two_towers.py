@@ -10,7 +10,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
@@ -150,3 +150,10 @@ class TwoTowers(Correspondence, Convolutional):
 def of_length_one(embeddings: Tensor) -> Tensor:
     """Embeddings (..., units) scaled to length 1, float32."""
     return functional.normalize(embeddings.float(), dim=-1)
+
+
+def shift_output(head: nn.Sequential, shift: Tensor) -> None:
+    """Add a shift, (units,), to the outputs of layers that end in a linear one, in place."""
+    *_, last = head.children()
+    assert isinstance(last, nn.Linear)
+    last.bias.add_(shift)

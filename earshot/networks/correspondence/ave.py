@@ -1,12 +1,10 @@
 """AVE-Net: the distance of two embeddings (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from earshot.networks.towers import global_max_pool
-from earshot.networks.two_towers import TwoTowers, of_length_one
+from earshot.networks.two_towers import TwoTowers, of_length_one, shift_output
 
 SMALLEST_SQUARE = 1e-6  # of a distance; the root has no gradient at 0
 # Initial weights of the last layer: the steepness of the log-odds, and the distance at which they are 0.
@@ -60,7 +58,7 @@ class AVENet(TwoTowers):
     def center_features(self, images: Tensor, sounds: Tensor) -> None:
         maps = (self.image_maps(images), self.audio_maps(sounds))
         for head, values in zip((self.image_head, self.audio_head), maps, strict=True):
-            cast(nn.Linear, head[2]).bias.sub_(head(global_max_pool(values)).mean(0))
+            shift_output(head, -head(global_max_pool(values)).mean(0))
 
     def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Their cosines."""

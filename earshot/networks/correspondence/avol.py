@@ -1,12 +1,10 @@
 """AVOL-Net: compares the sound with every image position (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from earshot.networks.audio_visual_base import gather
-from earshot.networks.two_towers import TwoTowers, of_length_one
+from earshot.networks.two_towers import TwoTowers, of_length_one, shift_output
 
 
 class AVOLNet(TwoTowers):
@@ -22,12 +20,13 @@ class AVOLNet(TwoTowers):
         self.position_head, self.audio_head = (
             nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
         )
+        self.units = units
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
 
     def init_head(self) -> None:
         # A positive scale makes a large product a match; a random one would be negative half of the time. The initial
         # log-odds are the mean product of the units, some tenths.
-        nn.init.constant_(self.scale, 1 / next(self.audio_head[2].parameters()).shape[0])
+        nn.init.constant_(self.scale, 1 / self.units)
 
     @torch.no_grad()
     def calibrate_bias(
@@ -49,7 +48,7 @@ class AVOLNet(TwoTowers):
     def center_features(self, images: Tensor, sounds: Tensor) -> None:
         compared = (self.compared_images(images), self.compared_audio(sounds))
         for head, values in zip((self.position_head, self.audio_head), compared, strict=True):
-            cast(nn.Linear, head[2]).bias.sub_(values.flatten(0, -2).mean(0))
+            shift_output(head, -values.flatten(0, -2).mean(0))
 
     def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
         """The mean product of the units at the strongest position."""
@@ -58,7 +57,7 @@ class AVOLNet(TwoTowers):
         return products.amax((2, 3)) / sounds.shape[1]
 
     def log_odds(self, similarities: Tensor) -> Tensor:
-        return self.scale * cast(nn.Linear, self.audio_head[2]).out_features * similarities + self.bias
+        return self.scale * self.units * similarities + self.bias
 
     def project_image(self, channels: Tensor) -> Tensor:
         return self.position_head(channels)
