@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from ruamel.yaml import YAML
 
 from earshot.commands import options
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import check_params, set_value, split_override
-from earshot.core.yaml_files import flatten, read_yaml
+from earshot.core.yaml_files import flatten, read_yaml, yaml_parser
 from earshot.params.schema import Pipeline, parameter_names
 from earshot.results.recipes import read_recipe, recipe_values
 
@@ -30,7 +29,7 @@ def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides:
 
     Keeps comments. Raises EarshotError, without writing, for an unknown parameter or a wrong value.
     """
-    yaml = YAML()
+    yaml = yaml_parser(keeps_comments=True)
     yaml.preserve_quotes, yaml.width = True, 1000
     values, known = yaml.load(params), parameter_names()
     for key, value in (recipe_values(recipes) | dict(map(split_override, overrides))).items():
@@ -73,7 +72,7 @@ def missing_inputs(params: Path, root: Path) -> list[str]:
 
 def dropped_values(current: str, base: str, changed: set[str]) -> list[str]:
     """Text for each value that differs between `current` and `base` and is not in `changed`."""
-    before, after = (dict(flatten(YAML(typ="safe", pure=True).load(text))) for text in (current, base))
+    before, after = (dict(flatten(yaml_parser().load(text))) for text in (current, base))
     keys = [key for key in before | after if before.get(key) != after.get(key) and key not in changed]
     return [f"{key} {before.get(key)} ({after.get(key)} again)" for key in keys]
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from earshot.core.errors import EarshotError
-from earshot.core.yaml_files import flatten, read_yaml
+from earshot.core.yaml_files import flatten, read_yaml, yaml_parser
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -136,8 +135,8 @@ def split_override(override: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise EarshotError(f"--set {override}: expected key=value, such as --set clusters=15")
     try:
-        return key.strip(), YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+        return key.strip(), yaml_parser().load(text)
+    except (ValueError, YAMLError):
         raise EarshotError(f"--set {override}: the value {text!r} cannot be read as YAML; quote it") from None
 
 
@@ -223,7 +222,9 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing; add it (params.yaml in the repository lists every parameter)"
     expected = problem["msg"].removeprefix("Input should be ").replace("Input should ", "")
-    message = f"{key} is {problem['input']!r}, expected {expected}"
+    found = "empty" if problem["input"] in (None, "") else repr(problem["input"])
+    message = f"{key} is {found}, expected {expected}"
     options = problem.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(", ")
-    nearest = difflib.get_close_matches(str(problem["input"]), [option.strip("'") for option in options if option], 1)
+    choices = [option.strip("'") for option in options if option and found != "empty"]
+    nearest = difflib.get_close_matches(str(problem["input"]), choices, 1)
     return f"{message}; the nearest is {nearest[0]}" if nearest else message

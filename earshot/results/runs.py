@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from earshot.core.errors import EarshotError
-from earshot.core.yaml_files import flatten
+from earshot.core.yaml_files import flatten, yaml_parser
 from earshot.results.trainings import LABELS, SEEDS
 
 # Refs of DVC experiments: refs/exps/<first two digits>/<rest of the commit that they start from>/<name>.
@@ -223,7 +222,7 @@ def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
 
 def _read_flat_yaml(name: str, text: str) -> dict[str, Any]:
     try:
-        values = YAML(typ="safe", pure=True).load(text)
+        values = yaml_parser().load(text)
     except YAMLError as error:
         raise EarshotError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
