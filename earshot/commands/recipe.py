@@ -102,6 +102,8 @@ def command(
     """
     if reset == bool(recipes) or (reset and (keep or overrides)):
         raise click.UsageError("Name one recipe or more, or --reset alone.")
+    if output is not None and not output.name:
+        raise click.BadParameter(f"{str(output)!r} is no file, expected one such as params.yaml", param_hint="--output")
     read_yaml(params)  # a missing or broken file is refused in our own words
     output = output or params
     click.echo(_reset(params, output) if reset else _apply(recipes, params, overrides, keep, output))

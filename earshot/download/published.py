@@ -7,6 +7,7 @@ Lists are cached in a folder, so each is fetched once. A list must match its che
 program prints and records the actual one, so that you can add it to the file.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -167,7 +168,8 @@ def fetch_list(file: Path, listed: ListFile, folder: Path) -> FetchedList:
     target = folder / f"{key[:24]}-{last[-60:] or 'list'}"
     part = folder / f".{target.name}.part"
     with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may fetch the same list
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may fetch the same list
         if target.is_file() and (kept := _expected_list(listed, target)):
             return kept
         # The first part may belong to an older version of the list: only then can a second try succeed.

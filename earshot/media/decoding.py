@@ -47,6 +47,7 @@ JOINED = ("mpegts", "mpeg")  # formats whose files can be joined byte by byte; e
 SEAM = 2  # packets within which the next part begins with a key frame; the parser marks up to one packet too early
 CLOCK_RESET = 1.0  # s by which the decoding time falls where another part begins
 STILL = 1.0  # s; an image that is displayed for longer stands, as the last one does until the sound ends
+TOO_LARGE = "exceeds specified max pixel count"  # FFmpeg's words about its option max_pixels
 FLAC_RATES = range(1, 655_351)  # Hz, the rates that the format allows
 READ_SIZE = 1 << 18  # bytes read at once
 
@@ -177,6 +178,9 @@ def _faults_as_refusals() -> Iterator[list]:
         except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
             raise Refusal("unsupported", _message(error, log)) from error
         except Exception as error:  # the file is untrusted: any exception is its fault
+            too_large = next((text.strip() for _, _, text in log if TOO_LARGE in text), None)
+            if too_large:
+                raise Refusal("too-large", too_large.partition(",")[0]) from error
             raise Refusal("unreadable", _message(error, log)) from error
         finally:
             av.logging.set_level(level)

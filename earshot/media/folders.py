@@ -5,6 +5,7 @@ the form of accents (NFC, NFD), outer spaces and the direction of slashes do not
 """
 
 import csv
+import itertools
 import json
 import os
 import posixpath
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import printable
+from earshot.core.text import SEPARATORS, encoding_of, printable, separator_of
 from earshot.media.clips import (
     LONE_SIDECAR,
     ClipAnnotations,
@@ -222,18 +223,26 @@ class _Matching:
 
     def _rows(self) -> Iterator[tuple[int, str, ClipAnnotations]]:
         """Line, file and values of each row, without empty rows."""
-        with open(self.path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
+        encoding = encoding_of(self.path)
+        errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"  # a file's name may be any bytes
+        with open(self.path, newline="", encoding=encoding, errors=errors) as file:
+            try:
+                first = file.readline().removeprefix("\ufeff")
+            except UnicodeError as error:
+                raise EarshotError(f"{self.path}: cannot be read ({error}); save the file as UTF-8") from None
+            separator = separator_of(first, lambda fields: _file_column(fields) is not None and len(fields) > 1)
+            reader = csv.reader(itertools.chain([first], file), delimiter=separator, skipinitialspace=True, strict=True)
             try:
                 header = next(reader, [])
                 parse = self._parser(header)
                 for fields in reader:
                     if any(map(str.strip, fields)):
                         if any(map(str.strip, fields[len(header) :])):
-                            expected = f"expected {len(header)} as in the header; quote a field that contains a comma"
+                            expected = f"expected {len(header)} as in the header; quote a field that contains "
+                            expected += SEPARATORS[separator]
                             raise EarshotError(f"{self.path}: line {reader.line_num}: {len(fields)} fields, {expected}")
                         yield reader.line_num, *parse(fields)
-            except csv.Error as error:
+            except (csv.Error, UnicodeError) as error:
                 raise EarshotError(
                     f"{self.path}: line {reader.line_num}: {error}; correct or remove the manifest"
                 ) from error
@@ -241,12 +250,12 @@ class _Matching:
     def _parser(self, header: list[str]) -> Callable[[list[str]], tuple[str, ClipAnnotations]]:
         """A function that returns the file and the values of a row."""
         columns = [name.strip().lower() for name in header]
-        column = next((name for name in FILE_COLUMNS if name in columns), None)
+        column = _file_column(header)
         if column is None:
             names = printable(", ".join(header)) or "none"
             raise EarshotError(
                 f"{self.path}: has the columns {names}, expected one named file or path; separate columns by commas, "
-                "save the file as UTF-8"
+                "semicolons or tabs"
             )
         for name in (column, "group", *ANNOTATION_COLUMNS):
             if columns.count(name) > 1:
@@ -293,6 +302,12 @@ class _Matching:
             )
         change = "update files set line = ?, group_name = ?, annotations = ? where name = ?"
         self.index.execute(change, (line, *new, file))
+
+
+def _file_column(header: list[str]) -> str | None:
+    """The column of a header that names the files."""
+    columns = [name.strip().lower() for name in header]
+    return next((name for name in FILE_COLUMNS if name in columns), None)
 
 
 def _several(count: int, what: str, names: list[str]) -> str:

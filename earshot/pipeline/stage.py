@@ -32,6 +32,7 @@ from earshot.pipeline.settings import settings, settings_of
 from earshot.pipeline.shards import Work, end_with, map_shards
 
 P = TypeVar("P", bound=Part)
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # of some network file systems
 CLIPS_FILE = "clips.json"  # in every output that comes from clips: the hash of their list
 
 
@@ -212,11 +213,21 @@ class Stage(Generic[P]):
             print(f"{self.name}: stopped; run again to continue", file=sys.stderr)
             sys.exit(130)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            of_disk = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+            if not of_disk and not self._is_in_scratch(error.filename, options):
                 raise
             path = error.filename or options.root
             message = f"{self.name}: {path}: {error.strerror}; finished work is kept"
-            sys.exit(f"{message}: free space or correct the permissions, then run again")
+            advice = "free space or correct the permissions" if of_disk else "set EARSHOT_SCRATCH to a usable folder"
+            sys.exit(f"{message}: {advice}, then run again")
+
+    def _is_in_scratch(self, file: Any, options: Any) -> bool:
+        """Whether an error concerns the scratch folder or a folder above it."""
+        scratch = settings().scratch or options.root.resolve() / ".earshot"
+        if not isinstance(file, str | Path):
+            return False
+        path = Path(os.path.abspath(file))
+        return path.is_relative_to(scratch) or (settings().scratch is not None and scratch.is_relative_to(path))
 
     def _parser(self, main: Callable, status: Callable | None, retry: Sequence[str]) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
@@ -308,6 +319,14 @@ def _locked(scratch: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EarshotError(f"{scratch}: another run is doing the same work; wait for it or stop it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            warnings.warn(
+                f"{scratch}: its file system has no locks ({error.strerror}); start no second run of the same work, or "
+                "set EARSHOT_SCRATCH to a local folder",
+                stacklevel=4,
+            )
         yield
 
 
