@@ -18,6 +18,7 @@ COMMANDS = {
     "completeness": "Print how many of the requested clips exist, by class.",
     "subsets": "Write a corpus of the papers as a manifest.",
     "status": "Print how far a download is.",
+    "merge": "Join the parts of a list that several machines have downloaded.",
 }
 EXTRAS = {
     "torch": "train",

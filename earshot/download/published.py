@@ -31,6 +31,7 @@ from earshot.download.rate_limit import named_time
 from earshot.pipeline.settings import settings
 
 SUFFIX = ".json"
+LISTS_FILE = "lists.json"  # beside the clips
 LIST_BYTES = 1 << 30  # maximum size of a list of unknown length; AudioSet's largest has some 100 MB
 FILE_BYTES = 1 << 20  # maximum size of the file that names the lists
 READ_TIMEOUT_SECONDS = 30.0  # without a byte from the server
@@ -118,7 +119,7 @@ class Manifest:
             for fetched in (*self.lists, *self.starts)
         ]
         if lists:
-            with write_atomically(folder / "lists.json") as temporary_path:
+            with write_atomically(folder / LISTS_FILE) as temporary_path:
                 temporary_path.write_text(json.dumps(lists, indent=2) + "\n")
 
 

@@ -114,6 +114,20 @@ def settings_of(stage: str) -> dict[str, str]:
     return {PREFIX + name.upper(): text for name, text in fields.items() if stage in READ_BY.get(name, {stage})}
 
 
+def check_settings(stage: str) -> None:
+    """Raise EarshotError for a setting that is set and that this stage does not read.
+
+    Under DVC the settings are for all stages of the pipeline, so each stage takes what it reads.
+    """
+    if "DVC_STAGE" in os.environ:
+        return
+    for name, readers in READ_BY.items():
+        variable = PREFIX + name.upper()
+        if os.environ.get(variable) and readers and stage not in readers:
+            which = ", ".join(sorted(readers))
+            raise EarshotError(f"{variable} is set, but only {which} can use it; unset it, or run them with dvc repro")
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process.

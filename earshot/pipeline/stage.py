@@ -28,7 +28,7 @@ from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.core.params import Part, declared_keys, is_present, load_params
 from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
-from earshot.pipeline.settings import settings, settings_of
+from earshot.pipeline.settings import check_settings, settings, settings_of
 from earshot.pipeline.shards import Work, end_with, map_shards
 
 P = TypeVar("P", bound=Part)
@@ -184,7 +184,7 @@ class Stage(Generic[P]):
         arguments: Sequence[str] | None = None,
         *,
         join: Callable[[StageContext[P]], None] | None = None,
-        status: Callable[[StageContext[P]], Mapping[str, Any]] | None = None,
+        views: Mapping[str, Callable[[StageContext[P]], Mapping[str, Any]]] | None = None,
         retry: Sequence[str] = (),
     ) -> None:
         """The command line: check everything, run `main`, print its closing line; a user's mistake prints one line.
@@ -193,16 +193,19 @@ class Stage(Generic[P]):
             main: the stage; returns the closing line.
             arguments: of the command line.
             join: what further processes run, for a stage that torchrun or EARSHOT_PROCESSES may start several times.
-            status: returns what `--status` prints, also during a run, for a stage that reports its progress.
+            views: functions by the option that prints what they return, and does nothing else: `status` is `--status`.
+                The first line of a function's docstring is the option's help.
             retry: the reasons that `--retry` accepts, for a stage that can work again on clips that it refused.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
-        options = self._parser(main, status, retry).parse_args(arguments)
+        views = views or {}
+        options = self._parser(main, views, retry).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {message}\n"
         try:
-            if status and options.status:
-                _print_status(status(self._prepare(options)), options.json)
+            if options.view:
+                _print_view(views[options.view](self._prepare(options)), options.json)
                 return
+            check_settings(self.name)
             if join and settings().processes > 1 and not torchrun.is_started():
                 sys.exit(torchrun.launch(f"stages.{self.name}", arguments, settings().processes))
             with torchrun.report_first_error():
@@ -229,7 +232,7 @@ class Stage(Generic[P]):
         path = Path(os.path.abspath(file))
         return path.is_relative_to(scratch) or (settings().scratch is not None and scratch.is_relative_to(path))
 
-    def _parser(self, main: Callable, status: Callable | None, retry: Sequence[str]) -> argparse.ArgumentParser:
+    def _parser(self, main: Callable, views: Mapping[str, Callable], retry: Sequence[str]) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
@@ -243,9 +246,12 @@ class Stage(Generic[P]):
         add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
         add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
-        if status:
-            add("--status", action="store_true", help="only print the progress; works during a run too")
-            add("--json", action="store_true", help="with --status: as JSON")
+        parser.set_defaults(view=None)
+        for name, view in views.items():
+            meaning = f"only print: {(view.__doc__ or '').partition(chr(10))[0]}"
+            add(f"--{name}", dest="view", action="store_const", const=name, help=meaning)
+        if views:
+            add("--json", action="store_true", help=f"with --{' or --'.join(views)}: as JSON")
         if retry:
             meaning = f"work again on the clips refused for this reason; repeatable: {', '.join(retry)}"
             add("--retry", action="append", default=[], choices=retry, metavar="REASON", help=meaning)
@@ -330,14 +336,14 @@ def _locked(scratch: Path) -> Iterator[None]:
         yield
 
 
-def _print_status(metadata: Mapping[str, Any], as_json: bool) -> None:
-    """Print the state of a stage: one line for each entry, or JSON."""
+def _print_view(metadata: Mapping[str, Any], as_json: bool) -> None:
+    """Print a view of a stage: one line for each entry, or JSON."""
     if as_json:
         print(json.dumps(metadata, indent=2))
         return
-    width = max(map(len, metadata))
+    width = max(map(len, metadata), default=0)
     for name, value in metadata.items():
-        print(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}")
+        print(f"{name:<{width}}  {value if isinstance(value, str) else f'{value:,}'}")
 
 
 def _remedy(name: str, values: Mapping[str, Any]) -> str:
