@@ -30,12 +30,20 @@ The progress:
 
     python -m stages.download --status          kept, refused and pending clips, and the hours left; also during a run
     python -m stages.download --status --json
+
+Before a download:
+
+    python -m stages.download --plan            clips, requests, hours at the budget, and disk
+    python -m stages.download --classes         the classes of the list and their numbers of clips
 """
 
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from earshot.corpus.ledger import MEDIA_REASONS, SOURCE_REASONS
 from earshot.download.earlier import counts_of_finished, index_earlier, read_record, record_of
+from earshot.download.plan import classes, plan
 from earshot.download.progress import closing_line, list_line, progress, sites
 from earshot.download.rate_limit import RateLimiter
 from earshot.download.retry import reopen
@@ -75,7 +83,7 @@ def main(run: StageContext[Params]) -> str:
 
 
 def status(run: StageContext[Params]) -> dict[str, int | float | str]:
-    """The list, the progress of its run, and the sites that limit it."""
+    """the progress of the list's download and the sites that limit it; works during a run too"""
     requested, clips = run.scratch / "requested", run.root / "data/clips"
     record = record_of([run.path(name) for name in STAGE.inputs(run.params, None)], run.params, STAGE.format_version)
     is_other = not any(requested.glob("*.jsonl")) and clips.exists() and read_record(clips) != record
@@ -84,5 +92,11 @@ def status(run: StageContext[Params]) -> dict[str, int | float | str]:
     return done | sites(RateLimiter.shared(run.scratch_root))
 
 
+VIEWS: dict[str, Callable[[StageContext[Params]], Mapping[str, Any]]] = {
+    "status": status,
+    "plan": plan,
+    "classes": classes,
+}
+
 if __name__ == "__main__":
-    STAGE.run(main, status=status, retry=RETRIED_REASONS)
+    STAGE.run(main, views=VIEWS, retry=RETRIED_REASONS)

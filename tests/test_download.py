@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from media_server import MediaServer, drip, endless, lie, send, serve, stall, status
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
+from earshot.core.errors import EarshotError
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map
 from earshot.corpus.completeness import missing_clips, requested_shards
 from earshot.corpus.ledger import Refusal, read_ledger
@@ -37,7 +38,7 @@ from earshot.download.published import open_manifest
 from earshot.download.rate_limit import RateLimiter, site_of
 from earshot.download.sharding import write_shard_lists
 from earshot.download.yt_dlp_client import ERROR_PATTERNS, _refusal, fetch
-from earshot.pipeline.settings import settings
+from earshot.pipeline.settings import check_settings, settings
 from stages import download as stage_download
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -909,7 +910,7 @@ def run_here(monkeypatch, capsys):
         stage_download.STAGE.run(
             stage_download.main,
             ["--root", str(root), "--params", str(REPOSITORY / "params.yaml"), *sets, *options],
-            status=stage_download.status,
+            views=stage_download.VIEWS,
             retry=stage_download.RETRIED_REASONS,
         )
         return capsys.readouterr().out
@@ -1096,8 +1097,38 @@ def test_a_cluster_that_download_does_not_use_is_named(rows_of, run_here, tmp_pa
     _, rows = rows_of
     monkeypatch.setenv("EARSHOT_CLUSTER", "tcp://127.0.0.1:9")
     settings.cache_clear()
+    with pytest.raises(SystemExit, match="EARSHOT_CLUSTER is set, but only describe, extract, label can use it; unset"):
+        run_here(tmp_path, rows("a"))
+    monkeypatch.setenv("DVC_STAGE", "download")  # under DVC the setting is for the stages after it
     with pytest.warns(UserWarning, match="EARSHOT_CLUSTER is set, but download requests clips from this machine alone"):
         assert run_here(tmp_path, rows("a")) == "1 of 1 clips kept; left out: none\n"
+
+
+@pytest.mark.parametrize(
+    ("stage", "variable", "value", "can"),
+    [
+        ("download", "PROCESSES", "2", "correspond, pretrain"),
+        ("download", "DEVICE", "cpu", "correspond, evaluate, explain, pretrain"),
+        ("extract", "PROXY", "http://a", "download"),
+        ("extract", "THREADS", "2", "correspond, evaluate, explain, label, pretrain"),
+        ("sample", "CLUSTER", "tcp://a:1", "describe, extract, label"),
+        ("pretrain", "CLUSTER", "tcp://a:1", "describe, extract, label"),
+        ("report", "COOKIES", "a", "download"),
+        ("label", "PATIENCE", "0", "download"),
+    ],
+)
+def test_a_stage_refuses_a_setting_that_it_does_not_read(monkeypatch, stage, variable, value, can):
+    check_settings(stage)
+    monkeypatch.setenv(f"EARSHOT_{variable}", value)
+    with pytest.raises(EarshotError, match=f"EARSHOT_{variable} is set, but only {can} can use it; unset it"):
+        check_settings(stage)
+    for reader in can.split(", "):
+        check_settings(reader)
+    monkeypatch.setenv("DVC_STAGE", stage)
+    check_settings(stage)
+    monkeypatch.delenv("DVC_STAGE")
+    monkeypatch.setenv(f"EARSHOT_{variable}", "")
+    check_settings(stage)
 
 
 def test_a_manifest_that_is_written_anew_with_the_same_content_is_the_same_work(rows_of, run_here, media, tmp_path):

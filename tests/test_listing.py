@@ -205,7 +205,7 @@ def test_a_header_may_be_written_in_many_ways(tmp_path, header):
         ("file,label,label", ["a.mp4,x,y"], "has the column label twice"),
         ("file,group", ["a, b.mp4,g", "b.mp4,h"], "line 2: 3 fields, expected 2 as in the header; quote"),
         ("file,group", ['"a.mp4,g', "b.mp4,h"], "correct or remove the manifest"),
-        ("file;group", ["a.mp4;g"], "expected one named file or path; separate columns by commas"),
+        ("file|group", ["a.mp4|g"], "expected one named file or path; separate columns by commas"),
         ("file,group", ["a.mp4,g"], "1 files have no row: b.mp4; correct the manifest, or set corpus.unmatched=warn"),
         ("file,group", ["a.mp4,g", "b.mp4,h", "c.mp4,i"], r"1 rows name no file: c.mp4 \(line 4\); correct"),
         ("file,group", ["a.mp4,g", "b,h"], r"rows name no file: b \(line 3\) and 1 files have no row: b.mp4; correct"),

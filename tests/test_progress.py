@@ -8,7 +8,7 @@ import pytest
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.download.clips import Entry, Journal
 from earshot.download.progress import progress
-from earshot.pipeline.stage import _print_status
+from earshot.pipeline.stage import _print_view
 
 
 def row(number, status="kept", reason=""):
@@ -65,12 +65,12 @@ def test_before_any_run_and_after_the_last_one(tmp_path):
 
 def test_a_status_is_printed_as_lines_or_as_json(capsys):
     metadata = {"clips_requested": 12345, "hours_left": 1.5, "limited site": "blocked, until 2026-01-01 00:00"}
-    _print_status(metadata, as_json=False)
+    _print_view(metadata, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "clips requested  12,345",
-        "hours left       1.5",
+        "clips_requested  12,345",
+        "hours_left       1.5",
         "limited site     blocked, until 2026-01-01 00:00",
     ]
-    _print_status(metadata, as_json=True)
+    _print_view(metadata, as_json=True)
     assert json.loads(capsys.readouterr().out) == metadata

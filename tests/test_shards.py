@@ -4,6 +4,10 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import time
 from functools import partial
 from pathlib import Path
 
@@ -141,3 +145,38 @@ def test_linking_that_is_killed_at_any_step_succeeds_the_next_time(tmp_path):
 
 def _files(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+SLOW_SHARDS = """
+    import sys, time
+    from pathlib import Path
+    from earshot.pipeline.shards import map_shards
+
+    def work(number):
+        (Path(sys.argv[1]) / f"begun-{number}").touch()
+        time.sleep(30)
+
+    if __name__ == "__main__":
+        print("ready", flush=True)
+        try:
+            map_shards(work, range(4), Path(sys.argv[1]) / "markers", title="slow")
+        except KeyboardInterrupt:
+            sys.exit("stopped")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [None])
+def test_ctrl_c_is_one_line(tmp_path, after_s):
+    script = tmp_path / "slow.py"
+    script.write_text(textwrap.dedent(SLOW_SHARDS))
+    environment = os.environ | {"EARSHOT_WORKERS": "2", "PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen([sys.executable, script, tmp_path], start_new_session=True, text=True, env=environment,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    until = time.monotonic() + (60 if after_s is None else after_s)
+    while time.monotonic() < until and not any(tmp_path.glob("begun-*")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert (errors.strip(), process.returncode) == ("stopped", 1)

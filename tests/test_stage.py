@@ -1,6 +1,8 @@
 """The frame of a stage: it allows only what is declared, checks before any work, and publishes atomically."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +13,7 @@ from conftest import PARAMS, REPOSITORY
 
 from earshot.core.hashing import list_hash
 from earshot.core.params import Part, declared_keys, load_params
+from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Stage, StageContext
 
 
@@ -193,3 +196,46 @@ def test_a_wrong_setting_is_named(variable):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env={name: value}, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode and f"EarshotError: {'environment variable ' * (name[-1] == 'R')}{name}" in done.stderr
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
+def test_a_file_system_without_locks_is_warned_of(root, monkeypatch, capsys, code):
+    def no_lock(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("earshot.pipeline.stage.fcntl.flock", no_lock)
+    with pytest.warns(UserWarning, match="has no locks .*EARSHOT_SCRATCH"):
+        STAGE.run(_main, _arguments(root))
+    assert (root / "data/out/00000.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ESTALE, errno.EMFILE, errno.ELOOP]
+)
+def test_any_fault_of_the_scratch_folder_is_one_line(root, code):
+    def fail(run: StageContext) -> str:
+        raise OSError(code, os.strerror(code), str(run.scratch / "x"))
+
+    with pytest.raises(SystemExit) as stop:
+        STAGE.run(fail, _arguments(root))
+    assert "finished work is kept: set EARSHOT_SCRATCH to a usable folder" in str(stop.value)
+    assert "\n" not in str(stop.value)
+    with pytest.raises(OSError):  # a fault elsewhere is ours
+        STAGE.run(lambda run: _raise(OSError(code, "", "/elsewhere")), _arguments(root))
+
+
+def _raise(error: Exception) -> str:
+    raise error
+
+
+@pytest.mark.parametrize("place", ["file", "file/inner", "n" * 300, "loop"])
+def test_a_scratch_folder_that_is_none_is_one_line(root, tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("EARSHOT_SCRATCH", str(tmp_path / place))
+    settings.cache_clear()
+    try:
+        with pytest.raises(SystemExit, match="EARSHOT_SCRATCH"):
+            STAGE.run(_main, _arguments(root))
+    finally:
+        settings.cache_clear()

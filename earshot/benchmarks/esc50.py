@@ -16,7 +16,8 @@ from earshot.core.text import encoding_of, separator_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.recordings.recordings import DISPLAY, RecordingParams, Split, evaluate_recordings
 
-PROTOCOL = "ESC-50 linear SVM on windows, five folds"
+PROTOCOL = "ESC-50 linear SVM on windows, {} folds"
+FOLDS = 5  # of the official table
 COLUMNS = ("filename", "fold", "target", "category")
 
 
@@ -28,7 +29,8 @@ def evaluate(context: Context[RecordingParams]) -> Result:
     files = [context.data_dir / "audio" / row["filename"] for row in recordings]
     classes = [names[target] for target in sorted(names)]
     splits = folds_of(np.array([int(row["fold"]) for row in recordings]))
-    return evaluate_recordings(context, files, classes, targets, splits, PROTOCOL)
+    number = "five" if len(splits) == FOLDS else str(len(splits))
+    return evaluate_recordings(context, files, classes, targets, splits, PROTOCOL.format(number))
 
 
 def folds_of(folds: np.ndarray) -> list[Split]:

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from ruamel.yaml import YAML
 
 from earshot.commands import options
 from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.params import check_params, set_value, split_override
-from earshot.core.yaml_files import flatten, parse_yaml, read_yaml
+from earshot.core.yaml_files import flatten, parse_yaml, read_yaml, yaml_parser
 from earshot.params.schema import Pipeline, parameter_names
 from earshot.results.recipes import read_recipe, recipe_values
 
@@ -31,7 +30,7 @@ def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides:
 
     Keeps comments. Raises EarshotError, without writing, for an unknown parameter or a wrong value.
     """
-    yaml = YAML()
+    yaml = yaml_parser(keeps_comments=True)
     yaml.preserve_quotes, yaml.width = True, 1000
     values, known = yaml.load(params), parameter_names()
     for key, value in (recipe_values(recipes) | dict(map(split_override, overrides))).items():
@@ -104,6 +103,8 @@ def command(
     """
     if reset == bool(recipes) or (reset and (keep or overrides)):
         raise click.UsageError("Name one recipe or more, or --reset alone.")
+    if output is not None and not output.name:
+        raise click.BadParameter(f"{str(output)!r} is no file, expected one such as params.yaml", param_hint="--output")
     read_yaml(params)  # a missing or broken file is refused in our own words
     output = output or params
     echo(_reset(params, output) if reset else _apply(recipes, params, overrides, keep, output))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.resolver import VersionedResolver
 
 from earshot.core.errors import EarshotError
 from earshot.core.untrusted import read_document
@@ -17,7 +18,7 @@ MAX_DEPTH = 100  # of lists and mappings; params.yaml has 4
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML 1.2 text.
+    """The value of a YAML 1.2 text, as `yaml_parser` reads it.
 
     Raises YAMLError or ValueError for any other text, for one that is nested too deeply, and for one whose aliases make
     more of it than a file may hold.
@@ -27,7 +28,7 @@ def parse_yaml(text: str) -> Any:
     if _depth(text) > MAX_DEPTH:  # which the parser would follow in quadratic time
         raise ValueError("nested too deeply")
     try:
-        values = YAML(typ="safe", pure=True).load(text)
+        values = yaml_parser().load(text)
         for length in itertools.accumulate(_lengths(values)):
             if length > MAX_LENGTH:
                 raise ValueError(f"its aliases make more than {MAX_LENGTH:,} characters of it")
@@ -62,13 +63,38 @@ def _lengths(value: Any) -> Iterator[int]:
         yield len(value) if isinstance(value, str | bytes) else 8
 
 
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+DECIMAL = re.compile(
+    r"[-+]?(0|[1-9][0-9]*|([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?|\.(inf|nan))", re.I
+)
+
+
+class _DecimalResolver(VersionedResolver):
+    """Only decimal notation is a number: `8_0`, `0x10` and `010` are texts, which no number parameter accepts."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)
+        return self.DEFAULT_SCALAR_TAG if tag in NUMBERS and not DECIMAL.fullmatch(value) else tag
+
+
+def yaml_parser(*, keeps_comments: bool = False) -> YAML:
+    """A parser and writer of YAML 1.2, where `1e-3` is a number and `on` is a text; numbers are decimal.
+
+    Args:
+        keeps_comments: for a file that is written back.
+    """
+    yaml = YAML() if keeps_comments else YAML(typ="safe", pure=True)
+    yaml.Resolver = _DecimalResolver
+    return yaml
+
+
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Read the mapping in a YAML 1.2 file (where `1e-3` is a number and `on` is a string).
+    """Read the mapping in a YAML file, as `yaml_parser` reads it.
 
     Raises EarshotError if the file is missing, cannot be parsed or does not hold a mapping.
     """
     try:
-        values = parse_yaml(read_document(file).decode())
+        values = parse_yaml(read_document(file).decode("utf-8-sig"))
     except FileNotFoundError:
         raise EarshotError(
             f"{file}: no such file; run in the folder of params.yaml, or give its path with --params"

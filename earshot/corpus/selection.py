@@ -25,11 +25,18 @@ class Selection:
         clips: how many to take; 0 takes all.
         seed: another seed draws other clips.
         ontology: gives the classes below each class.
+        part: of how many, such as (2, 3), the selected clips are divided into by their groups.
     """
 
     def __init__(
-        self, classes: Sequence[str] = (), clips: int = 0, seed: int = 0, ontology: Ontology | None = None
+        self,
+        classes: Sequence[str] = (),
+        clips: int = 0,
+        seed: int = 0,
+        ontology: Ontology | None = None,
+        part: tuple[int, int] = (1, 1),
     ) -> None:
+        self.part = part
         self.classes, self.clips, self.seed, self.ontology = tuple(classes), clips, seed, ontology
         self._counts: Counter[str] = Counter()  # clips of each class in `classes`
         self._annotations: set[str] = set()  # of all rows, to name the nearest one
@@ -42,7 +49,17 @@ class Selection:
     def of(cls, params: Select, ontology: Path | None) -> "Selection":
         """What the parameters select; raises EarshotError as `read_ontology` does."""
         classes = read_ontology(ontology) if ontology and params.classes else None
-        return cls(params.classes, params.clips, params.seed, classes)
+        part, parts = map(int, params.part.split("/"))
+        if part > parts:
+            raise EarshotError(
+                f"corpus.select.part is {params.part}, expected a part from 1/{parts} to {parts}/{parts}"
+            )
+        return cls(params.classes, params.clips, params.seed, classes, (part, parts))
+
+    def is_in_part(self, row: ManifestRow) -> bool:
+        """Whether a selected row is in the part of this machine; all rows of a group are in the same part."""
+        part, parts = self.part
+        return stable_hash(f"part/{row.group}") % parts == part - 1
 
     def takes(self, row: ManifestRow) -> bool:
         """Whether a row has one of the classes; counts it for `check`."""

@@ -25,6 +25,7 @@ from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import public_row, read_requested, row_text
 from earshot.params.download import Params
 
+WHOLE = "1/1"  # the part that has all clips
 RECORD_FILE = "download.json"  # beside the clips
 INDEX = np.dtype([("row", np.uint64), ("shard", np.uint32)])  # hash of a requested row, and its shard
 
@@ -33,11 +34,15 @@ def record_of(inputs: Sequence[Path], params: Params, format_version: int | None
     """The record of a request.
 
     Keys: `conditions`, which decide the outcome of a requested row; `request`, a hash of the conditions, the content of
-    the manifest and the selection.
+    the manifest and the selection; `part`; `whole`, the `request` of all parts together.
     """
     conditions = {"format_version": format_version} | params.download.model_dump(exclude={"shard_clips"})
-    values = {"select": params.corpus.select.model_dump(), "download": params.download.model_dump()} | conditions
-    return {"request": fingerprint(inputs, values), "conditions": conditions}
+    select = params.corpus.select
+    requests = (
+        fingerprint(inputs, {"select": each.model_dump(), "download": params.download.model_dump()} | conditions)
+        for each in (select, select.model_copy(update={"part": WHOLE}))
+    )
+    return {"request": next(requests), "conditions": conditions, "part": select.part, "whole": next(requests)}
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

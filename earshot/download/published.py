@@ -7,6 +7,7 @@ Lists are cached in a folder, so each is fetched once. A list must match its che
 program prints and records the actual one, so that you can add it to the file.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -33,6 +34,7 @@ from earshot.download.reachable import check_reachable, guard
 from earshot.pipeline.settings import settings
 
 SUFFIX = ".json"
+LISTS_FILE = "lists.json"  # beside the clips
 LIST_BYTES = 1 << 30  # maximum size of a list of unknown length; AudioSet's largest has some 100 MB
 FILE_BYTES = 1 << 20  # maximum size of the file that names the lists
 READ_TIMEOUT_SECONDS = 30.0  # without a byte from the server
@@ -120,7 +122,7 @@ class Manifest:
             for fetched in (*self.lists, *self.starts)
         ]
         if lists:
-            with write_atomically(folder / "lists.json") as temporary_path:
+            with write_atomically(folder / LISTS_FILE) as temporary_path:
                 temporary_path.write_text(json.dumps(lists, indent=2) + "\n")
 
 
@@ -170,7 +172,8 @@ def fetch_list(file: Path, listed: ListFile, folder: Path) -> FetchedList:
     target = folder / f"{key[:24]}-{last[-60:] or 'list'}"
     part = folder / f".{target.name}.part"
     with open_lock(folder / "lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may fetch the same list
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may fetch the same list
         if target.is_file() and (kept := _expected_list(listed, target)):
             return kept
         # The first part may belong to an older version of the list: only then can a second try succeed.

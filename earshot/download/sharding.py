@@ -40,7 +40,15 @@ def write_shard_lists(manifest: "Manifest", folder: Path, size: int, selection: 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         rows = _spool(manifest, selection, file)
-        order, lengths = merge_sources(rows.select(selection.clips), np.frombuffer(rows.sources, np.uint64))
+        selected = rows.select(selection.clips)
+        if selection.part != (1, 1):
+            in_part = [selection.is_in_part(row_of(rows.read(position))) for position in selected.tolist()]
+            selected = selected[np.array(in_part, bool)]
+            if not len(selected):
+                raise EarshotError(
+                    f"{manifest.file}: no clip is in this corpus.select.part; divide it into fewer parts"
+                )
+        order, lengths = merge_sources(selected, np.frombuffer(rows.sources, np.uint64))
         begin = number = 0
         for number, count in enumerate(shard_sizes(lengths, size), 1):
             with write_atomically(folder / f"{shard_name(number - 1)}.jsonl") as temporary_path:

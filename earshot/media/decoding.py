@@ -26,6 +26,7 @@ from av.stream import Disposition, Stream
 
 from earshot.core.untrusted import SOUND_RATES
 from earshot.corpus.ledger import Refusal
+from earshot.media.crop import MATROSKA, MOV, Crop, container_crop
 from earshot.media.image import Painter, Thumbnailer
 from earshot.media.quality import THUMBNAIL_SIDE, Measured, measure, thumbnail_places
 from earshot.media.soundtrack import Soundtrack, assemble, encode_flac
@@ -41,12 +42,13 @@ GUESSED = ("h261", "h263", "lrc", "tty")  # formats without a signature: FFmpeg 
 # (AVI counts dropped frames, during which the image before them stands. The frame count of an mp4 is useless: an edit
 # list leaves frames out.)
 STATES_IMAGES = "avi"
-STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "nut", "mxf")
+STATES_LENGTH = (MOV, MATROSKA, "flv", "asf", "nut", "mxf")
 LENGTH_SLACK, LENGTH_SLACK_SHARE = 0.5, 0.05  # s, share of the length
 JOINED = ("mpegts", "mpeg")  # formats whose files can be joined byte by byte; each part may have its own clock
 SEAM = 2  # packets within which the next part begins with a key frame; the parser marks up to one packet too early
 CLOCK_RESET = 1.0  # s by which the decoding time falls where another part begins
-STILL_TAIL = 1.0  # s; the last image stands if the sound lasts longer than this after it
+STILL = 1.0  # s; an image that is displayed for longer stands, as the last one does until the sound ends
+TOO_LARGE = "exceeds specified max pixel count"  # FFmpeg's words about its option max_pixels
 READ_SIZE = 1 << 18  # bytes read at once
 
 Frame = TypeVar("Frame", av.VideoFrame, av.AudioFrame)
@@ -108,7 +110,8 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
         start, end = max(sound.start, clock.start), clock.end_with(sound)
         _check_duration(end - start, options)
         samples = sound.between(start, end)
-        images = _images(video, clock, start, end, options)
+        crop = _crop(file, container, video)
+        images = _images(video, crop, clock, start, end, options)
         first, last = moment_span(options.window_s, end - start)
         return Decoded(
             duration=end - start,
@@ -125,11 +128,12 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
 
 
 def _images(
-    video: av.VideoStream, clock: "_Clock", start: float, end: float, options: DecodeOptions
+    video: av.VideoStream, crop: Crop, clock: "_Clock", start: float, end: float, options: DecodeOptions
 ) -> dict[str, list[tuple[float, Any]]]:
     """The images of a clip by kind, each with the time when it appeared; all times are on the file's clock.
 
-    After the end of the video the last image stands: it has the requested times.
+    An image that stands, as in a slide show or after the end of the video, has the requested times: each with a sound
+    of its own.
     """
     aspect = _pixel_aspect(video)
     paint = {
@@ -147,7 +151,8 @@ def _images(
     images: dict[str, list[tuple[float, Any]]] = {kind: [] for kind in paint}
     displayed = _displayed(_frames(video, clock.packets), [time for time, _ in requested])
     for (appeared, frame), (time, kind) in zip(displayed, requested, strict=True):
-        images[kind].append((appeared if time < clock.end else time, paint[kind](frame)))
+        stands = time >= clock.end or time - appeared > STILL
+        images[kind].append((time if stands else appeared, paint[kind](crop.apply(frame))))
     return images
 
 
@@ -175,6 +180,9 @@ def _faults_as_refusals() -> Iterator[list]:
         except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
             raise Refusal("unsupported", _message(error, log)) from error
         except Exception as error:  # the file is untrusted: any exception is its fault
+            too_large = next((text.strip() for _, _, text in log if TOO_LARGE in text), None)
+            if too_large:
+                raise Refusal("too-large", too_large.partition(",")[0]) from error
             raise Refusal("unreadable", _message(error, log)) from error
         finally:
             av.logging.set_level(level)
@@ -383,7 +391,7 @@ class _Clock:
 
     def end_with(self, sound: Soundtrack) -> float:
         """The end of a clip with this sound, in seconds."""
-        return sound.end if sound.end > self.end + STILL_TAIL else min(sound.end, self.end)
+        return sound.end if sound.end > self.end + STILL else min(sound.end, self.end)
 
 
 def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:
@@ -399,6 +407,14 @@ def _check_duration(duration: float, options: DecodeOptions) -> None:
         raise Refusal("too-short", f"{found}, expected {options.min_duration_s:g} s or more")
     if duration > options.max_duration_s:
         raise Refusal("too-large", f"{duration:.0f} s, more than {options.max_duration_s:g} s")
+
+
+def _crop(file: BinaryIO, container: InputContainer, video: av.VideoStream) -> Crop:
+    """The part of the stored images that the container leaves out."""
+    if container.format.name not in (MOV, MATROSKA):
+        return Crop()
+    place = [stream.index for stream in container.streams.video].index(video.index)
+    return container_crop(file, container.format.name, place, video.codec_context.width, video.codec_context.height)
 
 
 def _pixel_aspect(video: av.VideoStream) -> float:

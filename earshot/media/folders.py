@@ -6,6 +6,7 @@ the form of accents (NFC, NFD), outer spaces and the direction of slashes do not
 
 import csv
 import io
+import itertools
 import json
 import os
 import posixpath
@@ -20,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import printable
+from earshot.core.text import SEPARATORS, encoding_of, printable, separator_of
 from earshot.core.untrusted import check_text, open_without_links
 from earshot.media.clips import (
     LONE_SIDECAR,
@@ -243,16 +244,24 @@ class _Matching:
 
     def _rows(self) -> Iterator[tuple[int, str, ClipAnnotations]]:
         """Line, file and values of each row, without empty rows."""
-        opened = open_without_links(self.path.resolve())
-        with io.TextIOWrapper(opened, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
+        path = self.path.resolve()
+        encoding = encoding_of(path)
+        errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"  # a file's name may be any bytes
+        with io.TextIOWrapper(open_without_links(path), newline="", encoding=encoding, errors=errors) as file:
+            try:
+                first = file.readline().removeprefix("\ufeff")
+            except UnicodeError as error:
+                raise EarshotError(f"{self.path}: cannot be read ({error}); save the file as UTF-8") from None
+            separator = separator_of(first, lambda fields: _file_column(fields) is not None and len(fields) > 1)
+            reader = csv.reader(itertools.chain([first], file), delimiter=separator, skipinitialspace=True, strict=True)
             try:
                 header = next(reader, [])
                 parse = self._parser(header)
                 for fields in reader:
                     if any(map(str.strip, fields)):
                         if any(map(str.strip, fields[len(header) :])):
-                            expected = f"expected {len(header)} as in the header; quote a field that contains a comma"
+                            expected = f"expected {len(header)} as in the header; quote a field that contains "
+                            expected += SEPARATORS[separator]
                             raise EarshotError(f"{self.path}: line {reader.line_num}: {len(fields)} fields, {expected}")
                         yield reader.line_num, *parse(fields)
             except (csv.Error, ValueError) as error:
@@ -263,12 +272,12 @@ class _Matching:
     def _parser(self, header: list[str]) -> Callable[[list[str]], tuple[str, ClipAnnotations]]:
         """A function that returns the file and the values of a row."""
         columns = [name.strip().lower() for name in header]
-        column = next((name for name in FILE_COLUMNS if name in columns), None)
+        column = _file_column(header)
         if column is None:
             names = printable(", ".join(header))[:SHOWN] or "none"
             raise EarshotError(
                 f"{self.path}: has the columns {names}, expected one named file or path; separate columns by commas, "
-                "save the file as UTF-8"
+                "semicolons or tabs"
             )
         for name in (column, "group", *ANNOTATION_COLUMNS):
             if columns.count(name) > 1:
@@ -315,6 +324,12 @@ class _Matching:
             )
         change = "update files set line = ?, group_name = ?, annotations = ? where name = ?"
         self.index.execute(change, (line, *new, file))
+
+
+def _file_column(header: list[str]) -> str | None:
+    """The column of a header that names the files."""
+    columns = [name.strip().lower() for name in header]
+    return next((name for name in FILE_COLUMNS if name in columns), None)
 
 
 def _several(count: int, what: str, names: list[str]) -> str:

@@ -2,7 +2,11 @@
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from earshot.core.params import INDIFFERENT, Amount, Count, Group, Names, Part, Positive, Seed
+
+PART = r"^[1-9][0-9]{0,3}/[1-9][0-9]{0,3}$"  # 2/3 is the second of three
 
 
 class Select(Group):
@@ -12,6 +16,7 @@ class Select(Group):
     ontology: str
     clips: Count
     seed: Seed
+    part: Annotated[str, Field(pattern=PART)]
 
 
 class CorpusList(Part):

@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from earshot.core.errors import EarshotError
@@ -23,8 +23,16 @@ class Expected:
     text: str
 
 
-Number = Annotated[int, Field(ge=1), Expected("a whole number of at least 1")]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), Expected("a number of at least 0")]
+def _decimal(text: Any) -> Any:
+    """Refuse what Python reads as a number and a user may mean otherwise, such as 8_0."""
+    if isinstance(text, str) and "_" in text:
+        raise ValueError("not a decimal number")
+    return text
+
+
+Decimal = BeforeValidator(_decimal)
+Number = Annotated[int, Decimal, Field(ge=1), Expected("a whole number of at least 1")]
+Amount = Annotated[float, Decimal, Field(ge=0, allow_inf_nan=False), Expected("a number of at least 0")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Expected("auto, cpu or cuda")]
 Scheduler = Annotated[
     str | None,
@@ -104,6 +112,20 @@ def settings_of(stage: str) -> dict[str, str]:
     """The environment variables that a stage reads, and what they mean."""
     fields = {name: field.description or "" for name, field in Settings.model_fields.items()}
     return {PREFIX + name.upper(): text for name, text in fields.items() if stage in READ_BY.get(name, {stage})}
+
+
+def check_settings(stage: str) -> None:
+    """Raise EarshotError for a setting that is set and that this stage does not read.
+
+    Under DVC the settings are for all stages of the pipeline, so each stage takes what it reads.
+    """
+    if "DVC_STAGE" in os.environ:
+        return
+    for name, readers in READ_BY.items():
+        variable = PREFIX + name.upper()
+        if os.environ.get(variable) and readers and stage not in readers:
+            which = ", ".join(sorted(readers))
+            raise EarshotError(f"{variable} is set, but only {which} can use it; unset it, or run them with dvc repro")
 
 
 @cache

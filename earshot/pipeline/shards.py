@@ -4,17 +4,21 @@ Each shard is processed once: after its files, the worker writes its counts as a
 continues with the shards that have no marker.
 """
 
+import contextlib
 import json
+import multiprocessing.resource_tracker
 import os
+import signal
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
 import joblib
+from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
@@ -78,8 +82,22 @@ def _run_parallel(work: Work, numbers: Sequence[int], markers: Path, workers: in
     tasks: Iterable = (joblib.delayed(_do_here)(work, number, markers, os.getpid()) for number in numbers)
     with joblib.parallel_config("loky", n_jobs=min(workers, max(len(numbers), 1)), inner_max_num_threads=1):
         # A batch of one: otherwise joblib may reserve several shards for one worker while another is idle.
-        for _ in joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks):
+        with _interrupts_wait():
+            finished = joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks)
+        for _ in finished:
             bar.update()
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Block Ctrl-C while worker processes start: they inherit the block, and only this process ends with one line."""
+    for tracker in (resource_tracker, multiprocessing.resource_tracker):
+        tracker.ensure_running()  # otherwise its start would end the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_one_by_one(work: Work, numbers: Sequence[int], markers: Path, bar: tqdm) -> list[int]:

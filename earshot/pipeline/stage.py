@@ -30,10 +30,11 @@ from earshot.core.params import Part, declared_keys, is_present, load_params
 from earshot.core.text import for_output
 from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
-from earshot.pipeline.settings import settings, settings_of
+from earshot.pipeline.settings import check_settings, settings, settings_of
 from earshot.pipeline.shards import Work, end_with, map_shards
 
 P = TypeVar("P", bound=Part)
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # of some network file systems
 CLIPS_FILE = "clips.json"  # in every output that comes from clips: the hash of their list
 
 
@@ -184,7 +185,7 @@ class Stage(Generic[P]):
         arguments: Sequence[str] | None = None,
         *,
         join: Callable[[StageContext[P]], None] | None = None,
-        status: Callable[[StageContext[P]], Mapping[str, Any]] | None = None,
+        views: Mapping[str, Callable[[StageContext[P]], Mapping[str, Any]]] | None = None,
         retry: Sequence[str] = (),
     ) -> None:
         """The command line: check everything, run `main`, print its closing line; a user's mistake prints one line.
@@ -193,16 +194,19 @@ class Stage(Generic[P]):
             main: the stage; returns the closing line.
             arguments: of the command line.
             join: what further processes run, for a stage that torchrun or EARSHOT_PROCESSES may start several times.
-            status: returns what `--status` prints, also during a run, for a stage that reports its progress.
+            views: functions by the option that prints what they return, and does nothing else: `status` is `--status`.
+                The first line of a function's docstring is the option's help.
             retry: the reasons that `--retry` accepts, for a stage that can work again on clips that it refused.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
-        options = self._parser(main, status, retry).parse_args(arguments)
+        views = views or {}
+        options = self._parser(main, views, retry).parse_args(arguments)
         warnings.formatwarning = lambda message, *_: f"{self.name}: {for_output(message)}\n"
         try:
-            if status and options.status:
-                _print_status(status(self._prepare(options)), options.json)
+            if options.view:
+                _print_view(views[options.view](self._prepare(options)), options.json)
                 return
+            check_settings(self.name)
             if join and settings().processes > 1 and not torchrun.is_started():
                 sys.exit(torchrun.launch(f"stages.{self.name}", arguments, settings().processes))
             with torchrun.report_first_error():
@@ -213,13 +217,23 @@ class Stage(Generic[P]):
             print(f"{self.name}: stopped; run again to continue", file=sys.stderr)
             sys.exit(130)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            of_disk = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+            if not of_disk and not self._is_in_scratch(error.filename, options):
                 raise
             path = error.filename or options.root
             message = f"{self.name}: {for_output(path)}: {error.strerror}; finished work is kept"
-            sys.exit(f"{message}: free space or correct the permissions, then run again")
+            advice = "free space or correct the permissions" if of_disk else "set EARSHOT_SCRATCH to a usable folder"
+            sys.exit(f"{message}: {advice}, then run again")
 
-    def _parser(self, main: Callable, status: Callable | None, retry: Sequence[str]) -> argparse.ArgumentParser:
+    def _is_in_scratch(self, file: Any, options: Any) -> bool:
+        """Whether an error concerns the scratch folder or a folder above it."""
+        scratch = settings().scratch or options.root.resolve() / ".earshot"
+        if not isinstance(file, str | Path):
+            return False
+        path = Path(os.path.abspath(file))
+        return path.is_relative_to(scratch) or (settings().scratch is not None and scratch.is_relative_to(path))
+
+    def _parser(self, main: Callable, views: Mapping[str, Callable], retry: Sequence[str]) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
@@ -236,9 +250,12 @@ class Stage(Generic[P]):
         add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
         add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
         add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
-        if status:
-            add("--status", action="store_true", help="only print the progress; works during a run too")
-            add("--json", action="store_true", help="with --status: as JSON")
+        parser.set_defaults(view=None)
+        for name, view in views.items():
+            meaning = f"only print: {(view.__doc__ or '').partition(chr(10))[0]}"
+            add(f"--{name}", dest="view", action="store_const", const=name, help=meaning)
+        if views:
+            add("--json", action="store_true", help=f"with --{' or --'.join(views)}: as JSON")
         if retry:
             meaning = f"work again on the clips refused for this reason; repeatable: {', '.join(retry)}"
             add("--retry", action="append", default=[], choices=retry, metavar="REASON", help=meaning)
@@ -316,17 +333,25 @@ def _locked(scratch: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EarshotError(f"{scratch}: another run is doing the same work; wait for it or stop it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            warnings.warn(
+                f"{scratch}: its file system has no locks ({error.strerror}); start no second run of the same work, or "
+                "set EARSHOT_SCRATCH to a local folder",
+                stacklevel=4,
+            )
         yield
 
 
-def _print_status(metadata: Mapping[str, Any], as_json: bool) -> None:
-    """Print the state of a stage: one line for each entry, or JSON."""
+def _print_view(metadata: Mapping[str, Any], as_json: bool) -> None:
+    """Print a view of a stage: one line for each entry, or JSON."""
     if as_json:
         print(json.dumps(metadata, indent=2))
         return
-    width = max(map(len, metadata))
+    width = max(map(len, metadata), default=0)
     for name, value in metadata.items():
-        print(for_output(f"{name.replace('_', ' '):<{width}}  {value if isinstance(value, str) else f'{value:,}'}"))
+        print(for_output(f"{name:<{width}}  {value if isinstance(value, str) else f'{value:,}'}"))
 
 
 def _remedy(name: str, values: Mapping[str, Any]) -> str:
