@@ -58,12 +58,12 @@ class TorchvisionTransformer(TokenNetwork):
         self, name: str, *, classes: int, width: float = 1.0, image_size: int = 224, dropout: float = 0.5
     ) -> None:
         super().__init__(name=name, classes=classes, width=width, image_size=image_size, dropout=dropout)
-        size: dict[str, Any] = {
+        sizes: dict[str, dict[str, Any]] = {
             "vit": {"image_size": image_size},
             "maxvit": {"input_size": (image_size, image_size)},
-        }.get(name.partition("_")[0], {})
+        }
         try:
-            self.body = build_body(name, **size)
+            self.body = build_body(name, **sizes.get(name.partition("_")[0], {}))
         except (AssertionError, ValueError) as error:
             raise _wrong_size(name, image_size, error) from None
         head = {"vit": "heads.head", "swin": "head", "maxvit": "classifier.5"}[name.partition("_")[0]]

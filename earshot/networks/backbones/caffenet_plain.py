@@ -19,7 +19,7 @@ from earshot.networks.network import ConvolutionalNetwork
 
 # Mean of ImageNet's pixels, red first, not scaled otherwise: 104, 117 and 123 of the prototxt, which are blue first.
 MEAN = (123.0, 117.0, 104.0)
-NORM = {"size": 5, "alpha": 1e-4, "beta": 0.75}  # of norm1 and norm2
+NORM_SIZE, NORM_ALPHA, NORM_BETA = 5, 1e-4, 0.75  # of norm1 and norm2
 CONVOLUTION_STD, HIDDEN_STD = 0.01, 0.005  # of the Gaussian initial weights
 
 
@@ -60,8 +60,8 @@ class PlainCaffeNet(ConvolutionalNetwork):
         convolutions = [module for module in self.body if isinstance(module, nn.Conv2d)]
         for layer, bias in zip(convolutions, self.biases, strict=True):
             _gaussian(layer, CONVOLUTION_STD, bias)
-        for layer in (self.fc6, self.fc7):
-            _gaussian(layer, HIDDEN_STD, self.hidden_bias)
+        for hidden_layer in (self.fc6, self.fc7):
+            _gaussian(hidden_layer, HIDDEN_STD, self.hidden_bias)
         self.renew_output(classes)
 
     @classmethod
@@ -107,7 +107,7 @@ class PlainCaffeNet(ConvolutionalNetwork):
             if pooled and number < len(self.plan):
                 after: list[tuple[str, nn.Module]] = [
                     (f"pool{number}", nn.MaxPool2d(POOL, POOL_STRIDE, ceil_mode=True)),
-                    (f"norm{number}", nn.LocalResponseNorm(**NORM)),
+                    (f"norm{number}", nn.LocalResponseNorm(NORM_SIZE, NORM_ALPHA, NORM_BETA)),
                 ]
                 layers.update(reversed(after) if self.norm_first else after)
         return layers
