@@ -62,9 +62,8 @@ class TorchvisionTransformer(TokenNetwork):
             "vit": {"image_size": image_size},
             "maxvit": {"input_size": (image_size, image_size)},
         }
-        size = sizes.get(name.partition("_")[0], {})
         try:
-            self.body = build_body(name, **size)
+            self.body = build_body(name, **sizes.get(name.partition("_")[0], {}))
         except (AssertionError, ValueError) as error:
             raise _wrong_size(name, image_size, error) from None
         head = {"vit": "heads.head", "swin": "head", "maxvit": "classifier.5"}[name.partition("_")[0]]

@@ -58,10 +58,10 @@ class PlainCaffeNet(ConvolutionalNetwork):
         self.fc8 = nn.Linear(hidden, 1)
         self.drop = nn.Dropout(dropout)
         convolutions = [module for module in self.body if isinstance(module, nn.Conv2d)]
-        for convolution, bias in zip(convolutions, self.biases, strict=True):
-            _gaussian(convolution, CONVOLUTION_STD, bias)
-        for layer in (self.fc6, self.fc7):
-            _gaussian(layer, HIDDEN_STD, self.hidden_bias)
+        for layer, bias in zip(convolutions, self.biases, strict=True):
+            _gaussian(layer, CONVOLUTION_STD, bias)
+        for hidden_layer in (self.fc6, self.fc7):
+            _gaussian(hidden_layer, HIDDEN_STD, self.hidden_bias)
         self.renew_output(classes)
 
     @classmethod
