@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from earshot.networks.device import get_device
+from earshot.networks.device import get_device, seed_generators
 
 GRID = tuple(0.5**k for k in range(4, 20))  # Owens 2016, section 4.2
 
@@ -188,7 +188,7 @@ def _preconditioner(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         values, vectors = values.clamp(min=0).to(rows.dtype), vectors.to(rows.dtype)
     else:
         with torch.random.fork_rng():
-            torch.manual_seed(0)
+            seed_generators(0)
             _, roots, vectors = torch.svd_lowrank(rows, q=min(EIGENVALUES, len(rows)))
         values = roots**2
     floor = values.min()

@@ -30,6 +30,15 @@ def on_device(network: N) -> N:
     return network.to(get_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def seed_generators(seed: int) -> None:
+    """Seed torch's generators of random numbers, of the CPU and of all GPUs.
+
+    torch.manual_seed does the same, but imports torch's compiler at its first call, which takes seconds.
+    """
+    torch.default_generator.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
 def used_precision(precision: str, device: torch.device) -> str:
     """The precision that `auto` stands for: `bf16` if the device is fast in bfloat16, else `float32`.
 

@@ -206,8 +206,11 @@ def require_convolutional(network: ImageEncoder) -> Convolutional:
 
 
 def initialize(module: nn.Module) -> None:
-    """Gaussian weights that keep the variance through a ReLU (He 2015, equation 10), biases zero; in place."""
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+    """Gaussian weights that keep the variance through a ReLU (He 2015, equation 10), biases zero; in place.
+
+    Weights on the device `meta` have no values; to draw them, torch would import its compiler, which takes seconds.
+    """
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) and not module.weight.is_meta:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

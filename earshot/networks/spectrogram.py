@@ -32,9 +32,10 @@ class Spectrogram(nn.Module):
         super().__init__()
         # Torch centers the window in each transform of 512, which thus begins 16 samples before the window: 16 zeros
         # before the sound align the first window with the first sample.
-        self.transform = torchaudio.transforms.Spectrogram(
-            n_fft=POINTS, win_length=WINDOW, hop_length=HOP, pad=(POINTS - WINDOW) // 2, center=False, power=None
-        )
+        with torch.device("cpu"):  # on the device `meta`, torch would import its compiler for the window
+            self.transform = torchaudio.transforms.Spectrogram(
+                n_fft=POINTS, win_length=WINDOW, hop_length=HOP, pad=(POINTS - WINDOW) // 2, center=False, power=None
+            )
 
     def forward(self, waveforms: Tensor) -> Tensor:
         if waveforms.dtype != torch.float32 or waveforms.dim() != 2 or waveforms.shape[1] != SAMPLES:

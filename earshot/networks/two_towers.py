@@ -59,7 +59,8 @@ class TwoTowers(Correspondence, Convolutional):
         self.audio_tower = Tower(1, width=width, stride=stride)
         self.build_head(self.image_tower.channels, scaled(EMBEDDING, width))
         self.apply(initialize)
-        self.init_head()
+        if not next(self.parameters()).is_meta:
+            self.init_head()
 
     @abstractmethod
     def build_head(self, channels: int, units: int) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from earshot.core.files import write_atomically
-from earshot.networks.device import on_device, used_precision
+from earshot.networks.device import on_device, seed_generators, used_precision
 from earshot.networks.files import save_architecture, save_weights
 from earshot.params.training import Training
 from earshot.pipeline import torchrun
@@ -140,7 +140,7 @@ def _training(run: StageContext[Any], kind: type[EncoderTraining[Any]]) -> Encod
 
 def write_beginning(training: EncoderTraining[Any]) -> None:
     """Write the random network, with its statistics of training data, and the network with the initial weights."""
-    torch.manual_seed(training.seed)
+    seed_generators(training.seed)
     network = training.build()
     batches = [training.inputs(batch) for batch in first_batches(training.task("encoder", network))]
     training.fit(network, batches)
