@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from filelock import FileLock
@@ -19,6 +20,9 @@ from earshot.pipeline.settings import settings
 
 REPOSITORY = Path(__file__).parent.parent
 STAGES = ["sample", "download", "extract", "describe", "label", "pretrain"]
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine fails no test
+hypothesis.settings.load_profile("any machine")
 
 
 def committed(name: str) -> str:

@@ -252,7 +252,7 @@ def test_a_box_that_overlaps_a_better_one_by_more_than_three_tenths_goes():
 
 
 def test_a_class_has_the_hundred_best_regions_of_an_image():
-    class Seen(torch.nn.Module):
+    class LinearScores(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))
@@ -264,7 +264,7 @@ def test_a_class_has_the_hundred_best_regions_of_an_image():
     lefts = torch.arange(150.0)
     proposals = torch.stack([lefts, lefts * 0, lefts + 10, lefts * 0 + 10], dim=1)
     objects = Objects(200, 100, boxes_of(), np.empty(0, int), np.empty(0, bool), np.empty(0, bool))
-    candidates = detect(Seen(), torch.zeros(3, 100, 200, dtype=torch.uint8), proposals, objects)
+    candidates = detect(LinearScores(), torch.zeros(3, 100, 200, dtype=torch.uint8), proposals, objects)
     assert candidates["boxes"][0, :, 0].tolist() == list(range(149, 49, -1))
     assert candidates["boxes"][1, :, 0].tolist() == list(range(100))
     assert (np.diff(candidates["scores"], axis=1) <= 0).all()

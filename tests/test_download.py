@@ -1038,8 +1038,8 @@ def test_refused_clips_are_requested_again_by_reason(refused_rows, run_here, tmp
     mend()
     run_here(tmp_path, rows)
     assert not server.requests, "a refused clip stays refused"
-    said = "no clip was refused" if not requested else f"{len(requested)} clips are requested again"
-    with pytest.warns(UserWarning, match=f"--retry {' '.join(reasons)}: {said}"):
+    message = "no clip was refused" if not requested else f"{len(requested)} clips are requested again"
+    with pytest.warns(UserWarning, match=f"--retry {' '.join(reasons)}: {message}"):
         run_here(tmp_path, rows, options=[f"--retry={reason}" for reason in reasons])
     assert (outcomes(tmp_path), set(server.requests)) == (after, requested)
 

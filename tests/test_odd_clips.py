@@ -153,8 +153,8 @@ def test_joined_parts_are_one_clip_in_step(tmp_path, suffix, clock):
     for number, at in enumerate((2.4, 1.4, 3.2)):
         inside = (times > 5 * number + 0.3) & (times < 5 * number + 4.7)
         flash = times[inside & bright][0]
-        heard = np.flatnonzero(loud) / decoded.audio_rate
-        beep = heard[(heard > 5 * number + 0.3) & (heard < 5 * number + 4.7)][0]
+        loud_times = np.flatnonzero(loud) / decoded.audio_rate
+        beep = loud_times[(loud_times > 5 * number + 0.3) & (loud_times < 5 * number + 4.7)][0]
         assert abs(flash - beep) < 2.5 / 25 and abs(flash - 5 * number - at) < 0.2
 
 

@@ -132,7 +132,7 @@ def test_decimal_numbers_are_read(text, value):
 @pytest.mark.parametrize("text", EMPTY)
 def test_an_empty_value_is_called_empty_and_gets_no_nearest_name(text):
     answers = {key: _answer(key, text) for key, _ in flatten(VALUES)}
-    said = {key: answer for key, answer in answers.items() if answer != "accepted"}
-    assert said["clusters"] == "params.yaml: clusters is empty, expected a valid integer"
-    assert {key for key, answer in said.items() if "nearest" in answer or "is empty, expected" not in answer} == set()
-    assert set(NUMBERS) <= set(said)
+    messages = {key: answer for key, answer in answers.items() if answer != "accepted"}
+    assert messages["clusters"] == "params.yaml: clusters is empty, expected a valid integer"
+    assert {key for key, answer in messages.items() if "nearest" in answer or "is empty, expected" not in answer} == set()
+    assert set(NUMBERS) <= set(messages)

@@ -178,10 +178,10 @@ def test_other_hosts_get_the_host_alone_as_referer(page, address, expected):
 def test_no_password_or_token_is_in_what_a_download_writes(tmp_path, monkeypatch, capsys):
     """Neither in clip ids, ledgers, tars and lists nor in messages; the site itself gets them."""
     monkeypatch.setenv("EARSHOT_WORKERS", "1")
-    heard = []
+    received = []
 
     def behave(handler):
-        heard.append((handler.headers.get("Authorization"), handler.path))
+        received.append((handler.headers.get("Authorization"), handler.path))
         status(404)(handler)
 
     with MediaServer(otherwise=behave) as server:
@@ -194,7 +194,7 @@ def test_no_password_or_token_is_in_what_a_download_writes(tmp_path, monkeypatch
             ["--root", str(tmp_path), "--params", str(PARAMS), "--set", "corpus.manifest=manifest.csv",
              "--set", "corpus.accept_pending=true", "--set", "download.timeout_s=20"],
         )  # fmt: skip
-    assert ("Basic dXNlcjpodW50ZXIy", "/?token=s3cret") in heard
+    assert ("Basic dXNlcjpodW50ZXIy", "/?token=s3cret") in received
     written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
     output = "".join(capsys.readouterr()).encode()
     assert b"token=..." in written and b"sig=...&n=1" in written

@@ -118,12 +118,12 @@ def nearest_names(name: str, names: Iterable[str]) -> str:
     Case does not matter. Empty without names.
     """
     by_case = {other.casefold(): other for other in sorted(names, reverse=True)}
-    wanted = name.casefold()
-    nearest = difflib.get_close_matches(wanted, by_case, 1, cutoff=CLOSE)
+    folded = name.casefold()
+    nearest = difflib.get_close_matches(folded, by_case, 1, cutoff=CLOSE)
     if not nearest:
-        close_words = {word: _is_close_word(word, wanted) for other in by_case for word in _words(other)}
+        close_words = {word: _is_close_word(word, folded) for other in by_case for word in _words(other)}
         nearest = [other for other in sorted(by_case) if any(close_words[word] for word in _words(other))]
-    nearest = nearest or difflib.get_close_matches(wanted, by_case, 1, cutoff=0)
+    nearest = nearest or difflib.get_close_matches(folded, by_case, 1, cutoff=0)
     quoted = [repr(by_case[other]) for other in nearest[:NEAREST_NAMES]]
     return f"the nearest {'is' if len(quoted) == 1 else 'are'} {', '.join(quoted)}" if quoted else ""
 

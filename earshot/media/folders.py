@@ -40,7 +40,7 @@ FILE_COLUMNS = ("file", "path", "filename", "file_name", "filepath")
 ANNOTATION_COLUMNS = ("annotations", "annotation", "labels", "label")
 DVC_CACHE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}")  # the end of a path in DVC's cache, after 2 and 30 digits of MD5
 NAMED = 3  # names in a message
-SHOWN = 200  # characters of a header in a message
+HEADER_LENGTH = 200  # characters of a header in a message
 TABLES = """
 create table files (name blob primary key, loose blob, stem blob, line integer, group_name text, annotations text);
 create index loose_names on files (loose);
@@ -274,7 +274,7 @@ class _Matching:
         columns = [name.strip().lower() for name in header]
         column = _file_column(header)
         if column is None:
-            names = printable(", ".join(header))[:SHOWN] or "none"
+            names = printable(", ".join(header))[:HEADER_LENGTH] or "none"
             raise EarshotError(
                 f"{self.path}: has the columns {names}, expected one named file or path; separate columns by commas, "
                 "semicolons or tabs"

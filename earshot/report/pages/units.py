@@ -118,8 +118,8 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
         if least and top
         else ""
     )
-    of_sounding = f" {own.audible} of these units are selective for objects that make sound."
-    audible = of_sounding if own.selective and "audible" in exhibit.metrics else ""
+    sentence = f" {own.audible} of these units are selective for objects that make sound."
+    audible = sentence if own.selective and "audible" in exhibit.metrics else ""
     boxes = ""
     if any(count.detectors for count in counts.values()):
         beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in CONTROLS if name in counts]
