@@ -134,5 +134,5 @@ def test_an_empty_value_is_called_empty_and_gets_no_nearest_name(text):
     answers = {key: _answer(key, text) for key, _ in flatten(VALUES)}
     messages = {key: answer for key, answer in answers.items() if answer != "accepted"}
     assert messages["clusters"] == "params.yaml: clusters is empty, expected a valid integer"
-    assert {key for key, answer in messages.items() if "nearest" in answer or "is empty, expected" not in answer} == set()
+    assert not [key for key, answer in messages.items() if "nearest" in answer or "is empty, expected" not in answer]
     assert set(NUMBERS) <= set(messages)
