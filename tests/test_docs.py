@@ -32,6 +32,8 @@ DVC = {  # the subcommands that the pages use, with their options
     "plots show": set(),
     "checkout": set(),
     "status": set(),
+    "push": set(),
+    "pull": set(),
 }
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
