@@ -241,9 +241,13 @@ def _request(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: f
         if proxy := settings().proxy:
             session.proxies.update(dict.fromkeys(("http", "https"), proxy))
         try:
-            how = {"headers": headers, "stream": True, "timeout": READ_TIMEOUT_SECONDS}
-            # Without a checksum nothing would show that a redirect led to another list.
-            with session.get(listed.address, allow_redirects=listed.sha256 is not None, **how) as response:
+            with session.get(
+                listed.address,
+                headers=headers,
+                stream=True,
+                timeout=READ_TIMEOUT_SECONDS,
+                allow_redirects=listed.sha256 is not None,  # only a checksum shows whether it leads to the same list
+            ) as response:
                 if response.status_code in (200, 416):  # the whole list; or the list is shorter than this file
                     temporary_path.truncate(0)
                 _check_status(file, listed, response)
