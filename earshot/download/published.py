@@ -244,10 +244,12 @@ def _request(file: Path, listed: ListFile, temporary_path: BinaryIO, deadline: f
         if proxy := settings().proxy:
             session.proxies.update(dict.fromkeys(("http", "https"), proxy))
         try:
-            redirects = listed.sha256 is not None  # without it nothing would show that one led to another list
-            seconds, address = READ_TIMEOUT_SECONDS, listed.address
             with session.get(
-                address, headers=headers, stream=True, timeout=seconds, allow_redirects=redirects
+                listed.address,
+                headers=headers,
+                stream=True,
+                timeout=READ_TIMEOUT_SECONDS,
+                allow_redirects=listed.sha256 is not None,  # only a checksum shows whether it leads to the same list
             ) as response:
                 if response.status_code in (200, 416):  # the whole list; or the list is shorter than this file
                     temporary_path.truncate(0)

@@ -47,16 +47,29 @@ def check_reachable(address: str, listed: Collection[str]) -> None:
 def guard(adapter: requests.adapters.HTTPAdapter, listed: Collection[str]) -> None:
     """Have an adapter check where names lead, before and after it connects; connections to a proxy are not checked."""
 
-    def connect(connection: Any) -> socket.socket:
-        name, port = connection.host.rstrip("."), connection.port
+    kinds: dict[str, Any] = {
+        "http": (HTTPConnectionPool, HTTPConnection),
+        "https": (HTTPSConnectionPool, HTTPSConnection),
+    }
+    adapter.poolmanager.pool_classes_by_scheme = {
+        scheme: type("Guarded", (pool,), {"ConnectionCls": _guarded(connection, listed)})
+        for scheme, (pool, connection) in kinds.items()
+    }
+
+
+def _guarded(kind: Any, listed: Collection[str]) -> type:
+    """A class of connections that checks to which address it connects."""
+
+    def connect(self: Any) -> socket.socket:
+        name, port = self.host.rstrip("."), self.port
         if _is_listed(name, port, listed):
-            return super(type(connection), connection)._new_conn()
+            return kind._new_conn(self)
         try:
             found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
         except OSError:
             found = set()  # connecting reports it
         _check_public(name, found)
-        connected = super(type(connection), connection)._new_conn()
+        connected = kind._new_conn(self)
         try:
             _check_public(name, {connected.getpeername()[0]})  # the name may have changed in between
         except Refusal:
@@ -64,14 +77,7 @@ def guard(adapter: requests.adapters.HTTPAdapter, listed: Collection[str]) -> No
             raise
         return connected
 
-    kinds: dict[str, Any] = {
-        "http": (HTTPConnectionPool, HTTPConnection),
-        "https": (HTTPSConnectionPool, HTTPSConnection),
-    }
-    adapter.poolmanager.pool_classes_by_scheme = {
-        scheme: type("Guarded", (pool,), {"ConnectionCls": type("Guarded", (connection,), {"_new_conn": connect})})
-        for scheme, (pool, connection) in kinds.items()
-    }
+    return type("Guarded", (kind,), {"_new_conn": connect})
 
 
 def is_public(text: str) -> bool:
