@@ -1,4 +1,4 @@
-"""The work in the tests of the cluster; a separate module, because workers import it."""
+"""What workers of the tests import: a module without the heavy imports of the tests themselves."""
 
 import os
 import signal
@@ -28,3 +28,8 @@ def fail_at(folder: Path, bad: int, number: int) -> dict[str, int]:
     if number == bad:
         raise EarshotError(f"shard {number} is bad")
     return work_on(folder, number)
+
+
+def an_hour_later() -> float:
+    """A clock that is an hour fast, Unix time in s."""
+    return time.time() + 3700

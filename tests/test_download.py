@@ -26,6 +26,7 @@ from hypothesis import assume, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from media_server import MediaServer, drip, endless, lie, send, serve, stall, status
+from shard_work import an_hour_later
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
 from earshot.core.errors import EarshotError
@@ -727,7 +728,7 @@ def test_an_outage_refuses_no_clip_and_stops_the_requests(media, tmp_path):
         assert counts == {"clips_requested": 10, "clips_kept": 1, "clips_pending": 9, "pending_unclear": 9}
         assert all(server.requests[f"{number}.mp4"] == 0 for number in range(6, 9)), "the site is left alone"
         server.behaviours |= {name: serve(media / "whole.mp4") for name in names}
-        later = limiter_in(tmp_path, now=_an_hour_later, **impatient)
+        later = limiter_in(tmp_path, now=an_hour_later, **impatient)
         counts, _ = run_shard(tmp_path, limiter=later)
     assert counts == {"clips_requested": 10, "clips_kept": 10}
 
@@ -742,10 +743,6 @@ def first_then(first, requests, then):
     return behave
 
 
-def _an_hour_later() -> float:
-    return time.time() + 3700
-
-
 @pytest.mark.slow
 def test_the_least_recently_requested_clips_come_first(media, tmp_path):
     with MediaServer({"limits.mp4": status(429), "b.mp4": serve(media / "whole.mp4")}) as server:
@@ -753,7 +750,7 @@ def test_the_least_recently_requested_clips_come_first(media, tmp_path):
         impatient = {"backoff": 3000.0, "patience": 0.1}
         counts, ledger = run_shard(manifest(tmp_path, rows), limiter=limiter_in(tmp_path, **impatient))
         assert counts["pending_rate-limited"] == 2 and server.requests["b.mp4"] == 0
-        counts, _ = run_shard(tmp_path, limiter=limiter_in(tmp_path, now=_an_hour_later, **impatient))
+        counts, _ = run_shard(tmp_path, limiter=limiter_in(tmp_path, now=an_hour_later, **impatient))
         assert counts["clips_kept"] == 1
 
 
