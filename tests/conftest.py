@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from earshot.commands.main import cli
 from earshot.commands.recipe import apply_recipes
+from earshot.core.subprocess_pool import ChildProcess
 from earshot.pipeline.settings import settings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -123,3 +124,11 @@ def run_stage(stage: str, root: Path, *more: str) -> str:
     done = subprocess.run([*command, *more], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@contextlib.contextmanager
+def without_children():
+    """The work of child processes is done in this process; starting them takes most of the time of many examples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChildProcess, "run", lambda child, item, seconds=None: child.work(item))
+        yield

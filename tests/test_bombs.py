@@ -539,3 +539,54 @@ def test_nothing_planted_beside_an_output_is_in_its_way(tmp_path):
     link_tree(elsewhere, target)
     assert (target / "a").read_text() == "elsewhere"
     assert not list(tmp_path.glob(".target.*.placing"))
+
+
+# Tables
+
+
+def test_released_proposals_that_unpack_without_measure_are_one_line(tmp_path, monkeypatch):
+    import numpy as np
+    import scipy.io
+
+    from earshot.evaluation.images import released_proposals
+
+    names = np.array([["000005"]], object)
+    boxes = np.empty((1, 1), object)
+    boxes[0, 0] = np.zeros((4_000_000, 4))  # 128 MB in 130 kB
+    scipy.io.savemat(tmp_path / "a.mat", {"images": names, "boxes": boxes}, do_compression=True)
+    assert (tmp_path / "a.mat").stat().st_size < 200_000
+    monkeypatch.setattr(
+        released_proposals, "READING", Limits(60.0, memory=160 << 20, file_size=0, starts_processes=False)
+    )
+    with pytest.raises(EarshotError, match="a.mat: cannot be read .needs more than .* MB of memory"):
+        list(released_proposals.read_released(tmp_path / "a.mat"))
+
+
+@pytest.mark.parametrize("length", [20_000, 10**6])
+def test_a_dictionary_of_parquet_is_not_multiplied(tmp_path, length):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from earshot.corpus.manifest import read_manifest
+
+    rows = 1000
+    table = pa.table({"path": ["a.mp4"] * rows, "start": [0] * rows, "end": [1] * rows, "group": ["g" * length] * rows})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 10_000
+    expected = f"a.parquet, row 1: group: a text of {length:,} characters, expected at most 10,000"
+    with pytest.raises(EarshotError, match=expected):
+        list(read_manifest(tmp_path / "a.parquet"))
+
+
+def test_a_parquet_that_needs_more_memory_than_a_list_may_take_is_one_line(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from earshot.corpus import manifest
+
+    rows = 3
+    table = pa.table({"path": ["a.mp4"] * rows, "start": [0] * rows, "end": [1] * rows, "group": ["g" * 10**8] * rows})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    monkeypatch.setattr(manifest, "PARQUET_READING", Limits(60.0, memory=150 << 20))
+    with pytest.raises(EarshotError, match=r"a.parquet: cannot be read as Parquet \(.*; write the file again"):
+        list(manifest.read_manifest(tmp_path / "a.parquet"))

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import PARAMS
+from conftest import PARAMS, without_children
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_media import render
@@ -18,7 +18,6 @@ from peak_memory import measured
 
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
-from earshot.core.subprocess_pool import ChildProcess
 from earshot.core.untrusted import open_without_links
 from earshot.media.clips import may_be_clip, read_listing
 from earshot.media.decoder_process import Decoder, Request, decode_request
@@ -38,9 +37,7 @@ def listed(folder: Path, size: int = 100) -> list[list]:
 
 @pytest.fixture
 def in_process():
-    """Tars are listed without a child process, whose start would take most of the time of many examples."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ChildProcess, "run", lambda child, item, _: child.work(item))
+    with without_children():
         yield
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import without_children
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,12 @@ AUDIOSET = """\
 --PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"
 0a_b-c3D4e5, 0.000, 7.500, "/m/012xff"
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_process():
+    with without_children():
+        yield
 
 
 def write(folder, text, name="list.csv"):

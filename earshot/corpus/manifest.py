@@ -30,7 +30,9 @@ from typing import Any, TextIO
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from earshot.core.errors import EarshotError
+from earshot.core.subprocess_pool import Failure, Limits, guarded_iter
 from earshot.core.text import SEPARATORS, encoding_of, separator_of
+from earshot.core.untrusted import check_text
 
 VGGSOUND_SECONDS = 10.0
 MAX_SECONDS = 1_000_000.0  # seconds into a source, more than eleven days: a larger value is not in seconds
@@ -54,7 +56,8 @@ KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end")
 AVE_COLUMNS = "category&videoid&quality&starttime&endtime"
 MAX_LINE_LENGTH = 1 << 20  # characters; a file without line ends is not a list
 PARQUET_MAGIC = b"PAR1"
-PARQUET_ROWS = 1000  # in memory at once, beside the compressed row group
+PARQUET_ROWS = 100  # in memory at once, beside the compressed row group
+PARQUET_READING = Limits(60.0, memory=1 << 30, file_size=0, starts_processes=False)
 NAMES = ("manifest.csv", "manifest.parquet")  # the manifest of a folder
 
 
@@ -241,31 +244,57 @@ def _by_name(fields: list[str], header: list[str], separator: str) -> dict[str, 
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
+    number = 0
+    for result in guarded_iter(_parquet_records, file, PARQUET_READING):
+        if isinstance(result, Failure):
+            reason = "it unpacks to more memory than a list may take"
+            if not result.out_of_memory:
+                reason = "it takes too long" if result.hung else f"its reader crashed: {result.ending}"
+            raise EarshotError(f"{file}: cannot be read as Parquet ({reason}); write the file again")
+        if isinstance(result, str):
+            raise EarshotError(f"{file}{result}")
+        for record in result:
+            number += 1
+            try:
+                yield number, _plain(record)
+            except BadField as error:
+                raise EarshotError(f"{file}, row {number}: {error}") from None
+    if not number:
+        raise EarshotError(f"{file}: holds no rows; expected a list of clips")
+
+
+def _parquet_records(file: Path) -> Iterator[list[dict[str, str]] | str]:
+    """The work of a child: records of texts by column, some at once; at a fault a message instead, without the file."""
     # Imported here, because every decoding process imports this module and does not need Arrow.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number, records = 0, list[dict[str, str]]()
     try:
         with pq.ParquetFile(file) as table:
             names = table.schema_arrow.names
             header = [name.strip().lower() for name in names]
             if "url" not in header and "path" not in header:
                 columns_found = ", ".join(names)[:200] or "none"
-                raise EarshotError(f"{file}: has the columns {columns_found}; expected url,start,end or path,start,end")
-            _check_columns(str(file), header, ("start", "end"))
+                yield f": has the columns {columns_found}; expected url,start,end or path,start,end"
+                return
+            try:
+                _check_columns("", header, ("start", "end"))
+            except EarshotError as error:
+                yield str(error)
+                return
             columns = [name for name, plain in zip(names, header, strict=True) if plain in PLAIN_COLUMNS]
-            batches = table.iter_batches(PARQUET_ROWS, columns=columns)
-            records = (record for batch in batches for record in batch.to_pylist())
-            number = 0
-            for number, record in enumerate(records, 1):
-                try:
-                    yield number, _plain({name.strip().lower(): _cell(name, record[name]) for name in record})
-                except BadField as error:
-                    raise EarshotError(f"{file}, row {number}: {error}") from None
-            if not number:
-                raise EarshotError(f"{file}: holds no rows; expected a list of clips")
+            for batch in table.iter_batches(PARQUET_ROWS, columns=columns, use_threads=False):
+                for record in batch.to_pylist():
+                    number += 1
+                    records.append({name.strip().lower(): _cell(name, record[name]) for name in record})
+                yield records
+                records = []
+    except BadField as error:
+        yield records
+        yield f", row {number}: {error}"
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise EarshotError(f"{file}: cannot be read as Parquet ({str(error)[:200]}); write the file again") from None
+        yield f": cannot be read as Parquet ({str(error)[:200]}); write the file again"
 
 
 def _cell(column: str, value: Any) -> str:
@@ -276,12 +305,19 @@ def _cell(column: str, value: Any) -> str:
         wrong = next((word for word in words if not isinstance(word, str) or ";" in word), None)
         if wrong is not None:
             raise BadField(f"{column} {wrong!r}: expected texts without semicolons")
-        return ";".join(words)
+        return _short(column, ";".join(words))
     if value is None or (_is_missing(value) and name not in ("start", "end")):
         return ""
     if not isinstance(value, str | int | float):
         raise BadField(f"{column} {str(value)[:60]!r}: expected a text or a number, found a {type(value).__name__}")
-    return str(value).strip()
+    return _short(column, str(value).strip())
+
+
+def _short(column: str, text: str) -> str:
+    try:
+        return check_text(text)
+    except ValueError as error:
+        raise BadField(f"{column}: {error}") from None
 
 
 def _is_missing(value: Any) -> bool:

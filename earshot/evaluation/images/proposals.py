@@ -6,14 +6,13 @@ R-CNN: selective_search_data/voc_2007_trainval.mat and voc_2007_test.mat.
 Boxes are edges in px: left, top, right, bottom.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-import scipy.io
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -21,13 +20,13 @@ from earshot.core.errors import EarshotError
 from earshot.core.files import shard_name, write_atomically
 from earshot.core.rng import generator
 from earshot.evaluation.image_files import read_whole_image
+from earshot.evaluation.images.released_proposals import read_released
 from earshot.pipeline.shards import map_shards
 
 SHARD_IMAGES = 50  # of one task
 # Larger images are scaled down to this side in px, VOC's, for which the segmentation is tuned. Time grows as its
 # square.
 LONGEST_SEARCHED = 500
-LAYOUT = "the cell arrays `images` (names) and `boxes` (rows of ymin, xmin, ymax, xmax from 1), in MATLAB 5"
 
 
 @dataclass(frozen=True)
@@ -107,27 +106,6 @@ def from_files(data_dir: Path, parts: Mapping[str, Sequence[Path]], kept: int, s
         _write_shard(folder, number, {file.stem: boxes[file.stem] for file in files})
         shards |= {file.stem: number for file in files}
     return Proposals(folder, shards, kept)
-
-
-def read_released(file: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The name of each image and its proposals, float32 (proposals, 4), in a released file.
-
-    Raises EarshotError for a file of another layout.
-    """
-    try:
-        arrays = scipy.io.loadmat(file, variable_names=["images", "boxes"])
-    # loadmat raises all kinds of errors for a file that is not MATLAB's.
-    except Exception as error:
-        raise EarshotError(f"{file}: cannot be read ({str(error)[:200]}); expected {LAYOUT}") from None
-    images, boxes = (arrays.get(name, np.empty(0)).ravel() for name in ("images", "boxes"))
-    if images.dtype != object or len(images) != len(boxes) or not len(images):
-        raise EarshotError(f"{file}: holds {len(images)} images and {len(boxes)} boxes in cells, expected {LAYOUT}")
-    for number, (name, rows) in enumerate(zip(images, boxes, strict=True), 1):
-        rows = np.asarray(rows)
-        if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf" or not np.isfinite(rows).all():
-            raise EarshotError(f"{file}: boxes {number} are {rows.dtype} {rows.shape}, expected {LAYOUT}")
-        top, left, bottom, right = rows.astype(np.float32).T
-        yield Path(str(np.asarray(name).ravel()[0])).stem, np.column_stack([left - 1, top - 1, right, bottom])
 
 
 def _search_shard(number: int, files: Sequence[Path], folder: Path) -> dict[str, int]:
