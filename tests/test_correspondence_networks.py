@@ -74,6 +74,7 @@ def on_meta(name: str, stride: int | None = None) -> tuple[Correspondence, torch
     """A network of the papers' size that takes no memory, with two pairs for it."""
     with torch.device("meta"):
         network = build_correspondence(name, width=1, image_size=224, stride=stride or PAPERS_STRIDE[name]).eval()
+        network.to("meta")  # the spectrogram's window, which is made on the CPU
         frames = [network.frames] if network.frames > 1 else []
         channels = [2] if network.audio_channels == 2 else []
         images = torch.zeros(2, *frames, 3, 224, 224, dtype=torch.uint8)

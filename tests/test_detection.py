@@ -302,7 +302,7 @@ ODD_ANNOTATIONS = [
     (lambda text: LAUGHS + text, "declares a document type"),
     (lambda text: text[:-20], "is not XML"),
     (lambda text: "", "is not XML"),
-    (lambda text: text + " " * (1 << 20), "bytes, expected at most"),
+    (lambda text: text + " " * (1 << 20), "expected at most 1,048,576 bytes"),
     (lambda text: text.replace("<xmax>96<", "<xmax>97<"), r"bndbox/xmax is '97', expected a number from 1 to 96"),
     (lambda text: text.replace("<xmin>1<", "<xmin>0<"), r"bndbox/xmin is '0'"),
     (lambda text: text.replace("<xmin>1<", "<xmin>nan<"), r"bndbox/xmin is 'nan'"),

@@ -70,7 +70,7 @@ def read_document(path: Path, most: int = MAX_DOCUMENT_BYTES) -> bytes:
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+        raise OSError(errno.EFBIG, f"larger, expected at most {most:,} bytes", str(path))
     return data
 
 
