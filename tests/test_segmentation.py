@@ -138,9 +138,8 @@ def test_the_head_alone_or_everything_but_batch_norm_trains(mode, make_context):
     assert not network(torch.zeros(1, 3, 80, 96, dtype=torch.uint8), (80, 96)).any()  # all classes are equally likely
     before = {name: values.clone() for name, values in network.state_dict().items()}
     work = segmentation.Segmentation(context, ["background", *CLASSES], listed(context), [], [])
-    plan = segmentation.Plan.of(
-        context.params, 0, epochs=1, precision="float32", optimizer="sgd", schedule="steps", checkpoint_selection="last"
-    )
+    fixed = {"epochs": 1, "precision": "float32", "optimizer": "sgd", "schedule": "steps"}
+    plan = segmentation.Plan.of(context.params, 0, **fixed, lr_step_epochs=1.0, checkpoint_selection="last")
     task = segmentation.SegmentationTask(network, work)
     segmentation.Trainer(task, plan, context.scratch / "checkpoint").train("test")
     changed = {name for name, values in network.state_dict().items() if not values.equal(before[name])}

@@ -17,6 +17,7 @@ selects anything: steps and rates are parameters, and all networks train on the 
 takes every px as background.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
@@ -38,6 +39,7 @@ from earshot.core.params import INDIFFERENT, Amount, Count, Decay, Pixels, Posit
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.core.text import read_lines
+from earshot.core.untrusted import MAX_IMAGE_PIXELS, read_document
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_image, read_whole_image, require_images
@@ -227,9 +229,11 @@ def read_mask(file: Path, classes: int) -> np.ndarray:
     Raises EarshotError for a file that is no image with a palette, and for a value that is no class.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(read_document(file)), formats=("PNG",)) as image:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels")
             mode, mask = image.mode, np.asarray(image)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise EarshotError(f"{file}: cannot be read as an image ({error}); restore the official file") from None
     if mode not in ("P", "L"):
         raise EarshotError(f"{file}: is an image of mode {mode}, expected a mask with a palette; restore it")
@@ -247,9 +251,10 @@ def segment(number: int, segmentation: Segmentation) -> dict[str, int]:
     torch.manual_seed(int(generator("segmentation head", seed).integers(2**63)))
     encoder = require_convolutional(load_encoder(segmentation.context.encoder, name))
     network = on_device(FullyConvolutional(encoder, len(segmentation.classes), mode))
-    fixed = {"epochs": 1, "precision": "auto", "optimizer": "sgd", "schedule": "steps", "checkpoint_selection": "last"}
+    fixed = {"epochs": 1, "precision": "auto", "optimizer": "sgd", "schedule": "steps"}
+    plan = Plan.of(p, seed, **fixed, lr_step_epochs=1 / (p.lr_steps + 1), checkpoint_selection="last")
     checkpoint = segmentation.path(name, mode, "checkpoint.safetensors")
-    trainer = Trainer(SegmentationTask(network, segmentation), Plan.of(p, seed, **fixed), checkpoint)
+    trainer = Trainer(SegmentationTask(network, segmentation), plan, checkpoint)
     progress = trainer.train(f"{name} {mode}".replace("_", " "), position=number + 1)
     counts = count_pixels(network, segmentation)
     with write_atomically(segmentation.path(name, mode, "npy")) as temporary_path, temporary_path.open("wb") as file:
