@@ -103,10 +103,11 @@ def write_dataset(root, boxes=True):
     year = root / "data_dir" / "VOCdevkit" / "VOC2007"
     for folder in ("JPEGImages", "ImageSets/Main", *(["Annotations"] if boxes else [])):
         (year / folder).mkdir(parents=True)
-    listed = {"train": [0, 9], "val": [0, 9], "test": list(range(10))}
-    for number in range(10):
+    listed = {"test": list(range(10)), "train": [10, 11], "val": [12, 13]}
+    fires = {*range(5), 10, 12}
+    for number in range(14):
         image(RED if number < 4 else None, 250).save(year / f"JPEGImages/{number:06d}.jpg", quality=100, subsampling=0)
-        name, corners = ("fire", (17, 9, 24, 16)) if number < 5 else ("night", (1, 25, 32, 32))
+        name, corners = ("fire", (17, 9, 24, 16)) if number in fires else ("night", (1, 25, 32, 32))
         tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
         entry = BOX.format(name, "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags))
         size = f"<size><width>{SIDE}</width><height>{SIDE}</height><depth>3</depth></size>"
@@ -114,7 +115,7 @@ def write_dataset(root, boxes=True):
             (year / f"Annotations/{number:06d}.xml").write_text(f"<annotation>{size}{entry}</annotation>")
     for split, numbers in listed.items():
         (year / f"ImageSets/Main/{split}.txt").write_text("".join(f"{n:06d}\n" for n in numbers))
-        for name, shows in (("fire", lambda n: n < 5), ("night", lambda n: n >= 5)):
+        for name, shows in (("fire", lambda n: n in fires), ("night", lambda n: n not in fires)):
             lines = "".join(f"{n:06d} {1 if shows(n) else -1:2d}\n" for n in numbers)
             (year / f"ImageSets/Main/{name}_{split}.txt").write_text(lines)
 
