@@ -14,10 +14,20 @@ from torchvision.io import decode_jpeg as torchvisions
 from earshot.networks.decoders import decode_file, decode_jpeg
 
 UNLOADED = """
-import sys
+import sys, torch
+from earshot.networks.backbones import build_network
+from earshot.networks.correspondence import build_correspondence
 from earshot.networks.decoders import decode_jpeg
+from earshot.networks.device import seed_generators
 print(tuple(decode_jpeg(sys.stdin.buffer.read()).shape))
-assert not {"torchvision", "torch._dynamo", "sympy"} & set(sys.modules)
+with torch.device("meta"):  # as networks are before their weights are read
+    build_network("alexnet", classes=5, width=0.25, image_size=112, dropout=0.2)
+    build_correspondence("ave", width=0.125, stride=2, image_size=64)
+seed_generators(7)
+drawn = torch.randn(3)
+assert not {"torchvision", "torch._dynamo"} & set(sys.modules)
+torch.manual_seed(7)
+assert torch.equal(drawn, torch.randn(3))
 """
 
 
@@ -52,7 +62,7 @@ def test_what_is_no_jpeg_raises(tmp_path):
         decode_file(tmp_path / "missing")
 
 
-def test_the_decoder_loads_neither_torchvision_nor_torchs_compiler():
+def test_decoding_loading_and_seeding_import_neither_torchvision_nor_torchs_compiler():
     command = [sys.executable, "-c", UNLOADED]
     done = subprocess.run(command, input=encoded("RGB", "JPEG"), capture_output=True, check=True)
     assert done.stdout == b"(3, 23, 31)\n"
