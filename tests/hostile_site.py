@@ -62,7 +62,7 @@ WAYS = {
     "private": Way(("refused", "private"), lambda *_: status(401), 0.03),
     "law": Way(("refused", "geo-blocked"), lambda *_: status(451), 0.02),
     "forbidden": Way(("refused", "forbidden"), lambda *_: status(403), 0.02),
-    "circle": Way(("refused", "unsupported"), lambda *_: _circle, 0.01),
+    "circle": Way(("refused", "no-media"), lambda *_: _circle, 0.01),
     "silent": Way(("refused", "no-sound"), lambda media, _: serve(media["silent"]), 0.03),
     "garbage": Way(("refused", "unreadable"), lambda media, _: serve(media["garbage"]), 0.03),
     "vanishes": Way(("refused", "removed"), _after(2, status(503), lambda _: status(410)), 0.03),
