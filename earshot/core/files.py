@@ -46,6 +46,11 @@ def run_again(path: Path) -> str:
     return f"run the stage {stage} again" if stage else "write it again"
 
 
+def real_path(path: Path) -> Path:
+    """The absolute path without links; a link to itself stays one (Path.resolve raises for it before Python 3.13)."""
+    return Path(os.path.realpath(path))
+
+
 def shard_paths(folder: Path, suffix: str) -> list[Path]:
     """The shards of a table, in order.
 

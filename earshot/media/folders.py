@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from earshot.core.errors import EarshotError
+from earshot.core.files import real_path
 from earshot.core.text import SEPARATORS, encoding_of, printable, separator_of
 from earshot.core.untrusted import check_text, open_without_links
 from earshot.media.clips import (
@@ -63,7 +64,7 @@ class Folder:
         """Whether a path is a link to a place to which no link may lead."""
         if not path.is_symlink():
             return False
-        target, inside = _real(path), (_real(self.root), *map(_real, self.follow_links))
+        target, inside = real_path(path), (real_path(self.root), *map(real_path, self.follow_links))
         return not any(map(target.is_relative_to, inside)) and not _in_dvc_cache(path)
 
     def refused_link(self, path: Path) -> tuple[str, str] | None:
@@ -80,14 +81,9 @@ class Folder:
         """
         if not entry.is_symlink():
             return entry.is_dir()
-        target = _real(Path(entry.path))
-        followed = any(target.is_relative_to(_real(link)) for link in self.follow_links)
-        return followed and target.is_dir() and not _real(above).is_relative_to(target)
-
-
-def _real(path: Path) -> Path:
-    """The path without links; of a link to itself, the link (Path.resolve raises for it before Python 3.13)."""
-    return Path(os.path.realpath(path))
+        target = real_path(Path(entry.path))
+        followed = any(target.is_relative_to(real_path(link)) for link in self.follow_links)
+        return followed and target.is_dir() and not real_path(above).is_relative_to(target)
 
 
 def walk(root: Path, follow_links: Sequence[Path] = ()) -> Iterator[str]:
@@ -183,7 +179,7 @@ def _clip(folder: Folder, source: str) -> MediaFile:
     clip = MediaFile(clip_name(source), "", path, 0, 0, source=source)
     if refused := folder.refused_link(path):
         return replace(clip, refusal=refused)
-    path = path.resolve()  # the decoder follows no link, so that nobody can exchange the file for one
+    path = real_path(path)  # the decoder follows no link, so that nobody can exchange the file for one
     if not path.is_file():
         return replace(clip, refusal=("unsupported", "not a regular file"))
     return replace(clip, path=path, size=path.stat().st_size)
@@ -197,7 +193,7 @@ def _with_sidecar(folder: Folder, clip: MediaFile, name: str) -> MediaFile:
     try:
         if path.stat().st_size > MAX_SIDECAR_BYTES:
             raise ValueError(f"not a file of at most {MAX_SIDECAR_BYTES} bytes")
-        with open_without_links(path.resolve()) as file:
+        with open_without_links(real_path(path)) as file:
             sidecar = annotations_of(read_json(file.read(MAX_SIDECAR_BYTES + 1)))
     except (OSError, ValueError) as error:
         return replace(clip, refusal=("unreadable", f"its .json: {error}"))
@@ -244,7 +240,7 @@ class _Matching:
 
     def _rows(self) -> Iterator[tuple[int, str, ClipAnnotations]]:
         """Line, file and values of each row, without empty rows."""
-        path = self.path.resolve()
+        path = real_path(self.path)
         encoding = encoding_of(path)
         errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"  # a file's name may be any bytes
         with io.TextIOWrapper(open_without_links(path), newline="", encoding=encoding, errors=errors) as file:
@@ -346,11 +342,11 @@ def _clean(name: str) -> str:
 
 def _within(name: str, root: Path) -> list[str]:
     """The names that a path of a manifest, absolute or not, may have below `root`."""
-    places = (os.path.abspath(root), str(root.resolve()))
+    places = (os.path.abspath(root), str(real_path(root)))
     whole = [(place, posixpath.normpath(posixpath.join(place, name))) for place in places]
     inner = [path[len(place) + 1 :] for place, path in whole if path.startswith(f"{place}/")]
     first, _, rest = name.partition("/")
-    return [name, *inner, rest] if rest and _loose(first) == _loose(root.resolve().name) else [name, *inner]
+    return [name, *inner, rest] if rest and _loose(first) == _loose(real_path(root).name) else [name, *inner]
 
 
 def _loose(name: str) -> str:

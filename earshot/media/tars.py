@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from earshot.core.files import real_path
 from earshot.core.untrusted import MAX_NAME_LENGTH, open_without_links
 from earshot.media.clips import LONE_SIDECAR, MediaFile, Skipped, clip_name, leftover, may_be_clip
 from earshot.media.sidecars import MAX_SIDECAR_BYTES, OtherFormat, annotations_of, failure, read_json
@@ -31,7 +32,7 @@ def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Ite
 
     A truncated shard yields a refusal of its own at the end. `skipped` counts the files that are no clips.
     """
-    path, whole = (root / source).resolve(), True
+    path, whole = real_path(root / source), True
     if problem := _problem(path, source):
         yield MediaFile(clip_name(source), "", path, 0, 0, (), source, problem)
         return

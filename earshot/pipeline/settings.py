@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from earshot.core.errors import EarshotError
+from earshot.core.files import real_path
 from earshot.core.processors import processors
 
 PREFIX = "EARSHOT_"
@@ -44,7 +45,7 @@ Runtime = Annotated[
     Field(pattern=r"^(deno|node|bun|quickjs)(:|$)"),
     Expected("deno, node, bun or quickjs, or one with its path"),
 ]
-FolderOrFile = Annotated[Path, AfterValidator(Path.resolve)]
+FolderOrFile = Annotated[Path, AfterValidator(real_path)]
 
 
 class Settings(BaseSettings):

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
-from earshot.core.files import link_tree, open_lock, run_again, write_atomically, writing_stage
+from earshot.core.files import link_tree, open_lock, real_path, run_again, write_atomically, writing_stage
 from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.core.json_files import parse_json
 from earshot.core.params import Part, declared_keys, is_present, load_params
@@ -227,7 +227,7 @@ class Stage(Generic[P]):
 
     def _is_in_scratch(self, file: Any, options: Any) -> bool:
         """Whether an error concerns the scratch folder or a folder above it."""
-        scratch = settings().scratch or options.root.resolve() / ".earshot"
+        scratch = settings().scratch or real_path(options.root) / ".earshot"
         if not isinstance(file, str | Path):
             return False
         path = Path(os.path.abspath(file))
@@ -288,7 +288,7 @@ class Stage(Generic[P]):
         choice = getattr(options, "choice", None)
         schema = self.schema(choice)
         params = load_params(schema, options.params, options.set)
-        root = options.root.resolve()
+        root = real_path(options.root)
         plain, names = params.model_dump(), self.inputs(params, choice)
         inputs = [root / name for name in names]
         if not root.exists():
