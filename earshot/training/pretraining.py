@@ -50,7 +50,7 @@ class Pretraining(EncoderTraining[Pretrain]):
             initialize_kmeans(network, torch.cat([images for (images,) in batches]), self.seed)
 
     def metadata(self, task: LabelTask) -> dict[str, Any]:
-        counts = {"majority": task.majority(), "moments_trained_on": task.training.items}
+        counts = {"majority": task.majority(task.validation), "moments_trained_on": task.training.items}
         return {"chance": task.kind.chance} | counts
 
     def names(self) -> list[str]:
