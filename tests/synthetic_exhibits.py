@@ -220,6 +220,7 @@ class Synthetic:
                     "network": network,
                     "unit": unit,
                     "maximum": float(self.rng.uniform(1, 20)),
+                    "position": 0.1,
                     "annotation": name,
                     "purity": own,
                     "boxed": name,
