@@ -12,6 +12,7 @@ from earshot.report.curves import class_charts, history_charts
 from earshot.report.site import Site
 from earshot.report.sources import Source
 from earshot.results.paper_tables import DO_NOT_COMPARE
+from earshot.results.verdicts import LEGEND
 
 START, REFUSALS = "index.html", "refusals"
 
@@ -61,7 +62,9 @@ def _overview(site: Site, source: Source) -> dict[str, Any]:
     beside = overview.beside_papers(source)
     return {
         "summary": overview.run_summary(source.params, source.labels),
-        "findings": overview.findings(source),
+        "verdicts": overview.verdicts(source),
+        "answer": overview.answer(source.findings.values()),
+        "legend": LEGEND,
         "scores": overview.scores_chart(site, source, "scores"),
         "tables": tables,
         "pretext": overview.pretext_scores(source),

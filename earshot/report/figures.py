@@ -54,11 +54,13 @@ class Curve:
     style: int = 0
 
 
-def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One row of marks per benchmark: its score and those of its controls, from 0 to 1."""
+def score_dots(rows: Mapping[str, Mapping[str, float]], errors: Mapping[str, float]) -> Figure:
+    """One row of marks per benchmark: its score, with the interval of its standard error, and those of its controls."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for place, scores in enumerate(rows.values()):
+    for place, (row, scores) in enumerate(rows.items()):
+        own = next(iter(scores.values()), 0)
+        axes.errorbar(own, place, xerr=1.96 * errors[row], color=BLUE, elinewidth=2.2, capsize=4, zorder=1.5)
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
         for name, score in reversed([*scores.items()]):
             color, marker, size = MARKS.get(name, OTHER_MARK)
