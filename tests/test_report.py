@@ -92,6 +92,15 @@ def test_the_start_page_opens_with_the_verdicts_the_worst_first_each_with_its_ta
     assert all("rendered" in title.lower() for title in re.findall(r'href="#table-\w+">([^<]*)<', verdicts))
 
 
+def test_rendered_scores_stand_beside_the_papers_only_behind_a_word_of_warning(root):
+    page = (root / "report" / "index.html").read_text()
+    beside = page[page.index("<h2>Beside the papers</h2>") :]
+    beside = beside[: beside.index("<h2>Provenance</h2>")]
+    assert beside.index("<details>") < beside.index("<summary>Not comparable") < beside.index("<table")
+    assert "<details open" not in beside and ">ours, rendered<" in beside and ">ours<" not in beside
+    assert re.search(r"(?<![Rr]endered )(VOC2007|SUN397|ESC-50)[^<]*<", page[: page.index("<h2>Beside")]) is None
+
+
 def test_every_column_of_a_table_of_scores_has_its_verdict(root):
     page = (root / "report" / "index.html").read_text()
     table = page[page.index('id="table-voc"') :]

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from earshot.evaluation.benchmark import rendered_name
 from earshot.results.paper_tables import Group, Section
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -57,7 +58,7 @@ def draw_sweep(section: Section, file: Path) -> None:
         for number, (name, points) in enumerate(curves.items()):
             _curve(axes, name, points, key, COLORS[number % len(COLORS)])
         _published_points(axes, section, [*columns].index(title))
-        _label_sweep(axes, section, f"{title}, mAP, %")
+        _label_sweep(axes, section, rendered_name(f"{title}, mAP, %", section.rendered))
     legend(figure, columns=4 if figure.get_figwidth() > 7 else 2)
     _save(figure, file)
 
