@@ -43,7 +43,6 @@ from earshot.networks.device import get_device, on_device, used_precision
 from earshot.params.explain import ExhibitParams
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
-DRAWN = ("", "random_")  # networks with galleries, by the prefix of their metrics
 COUNTS = (
     "selective",
     "selective_share",
@@ -114,8 +113,7 @@ def make(context: Context) -> ExhibitResult:
         prefix: UnitSelectivity(each.maxima, score_frames(each, evaluated, clips, annotations), *boxed[prefix])
         for prefix, each in top_frames.items()
     }
-    drawn = {prefix: layers[prefix] for prefix in DRAWN}
-    squares = draw_squares(drawn, pool, top_frames, fields, params.gallery, context.scratch / "galleries")
+    squares = draw_squares(layers, pool, top_frames, fields, params.gallery, context.scratch / "galleries")
     audible = {name.casefold() for name in params.audible_classes}
     rows = (
         row

@@ -13,13 +13,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
 from earshot.evaluation.significance import ABOVE, LEARNED, NOT_ABOVE, TOO_FEW, UNTESTED, WORSE
+from earshot.report import glossary
 from earshot.report.drawing import save_chart
 from earshot.report.figures import network_name
 
@@ -164,7 +167,19 @@ def _environment() -> Environment:
         "initial": initial,
     }
     environment.filters |= filters
+    environment.filters["term"] = term
     return environment
+
+
+@pass_context
+def term(context: Context, text: str) -> Markup:
+    """A word, as a link to its explanation if the glossary has it."""
+    found = glossary.explained(text)
+    if not found:
+        return escape(text)
+    word, explanation = found
+    link = '<a class="term" href="{}#{}" data-explanation="{}">{}</a>'
+    return Markup(link).format(f"{context['up']}{glossary.FILE}", glossary.anchor(word), explanation, text)
 
 
 def score(value: float | None) -> str:

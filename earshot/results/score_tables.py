@@ -89,8 +89,8 @@ def is_rendered(params: Mapping[str, Any], benchmark: str) -> bool:
 
 
 def _named(display: Display, rendered: bool) -> Display:
-    names = (rendered_name(name, rendered) for name in (display.title, display.brief))
-    return replace(display, **dict(zip(("title", "brief"), names, strict=True)))
+    title, brief = (rendered_name(name, rendered) for name in (display.title, display.brief))
+    return replace(display, title=title, brief=brief)
 
 
 def grid(display: Display, values: Mapping[str, Any]) -> Grid:

@@ -9,7 +9,7 @@ import numpy as np
 
 from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import CentroidCharts, sizes
-from earshot.report.site import Chart, Numbers, ReportImage, Site, share
+from earshot.report.site import Chart, Numbers, ReportImage, Site, score, share
 from earshot.report.sources import Exhibit, Source
 
 OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
@@ -36,6 +36,11 @@ class Cluster:
     page: str
     frame: ReportImage | None = None
 
+    @property
+    def purity(self) -> float:
+        """The share of its moments with its most frequent annotation; 0 without annotations."""
+        return self.tags[0][1] if self.tags else 0.0
+
 
 def column(site: Site, source: Source, prefix: str) -> Column:
     """The overview of a run's clusters; also writes the page of each."""
@@ -60,7 +65,8 @@ def column(site: Site, source: Source, prefix: str) -> Column:
             charts = CentroidCharts(np.array(row["frequencies"]), np.array(row["rates"]))
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}") if charts else []
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
-    view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix)}
+    classes = sorted({cluster.tags[0][0] for cluster in clusters if cluster.tags})
+    view = {"clusters": clusters, "classes": classes, "chart": _sizes_chart(site, clusters, prefix)}
     metadata = {name: value for name, value in exhibit.metadata.items() if name != CLUSTERS_OF}
     return Column(source.name, _lead(clusters, exhibit), "", metadata, exhibit.metrics, view)
 
@@ -129,7 +135,7 @@ def _centroid_charts(site: Site, charts: CentroidCharts, row: Mapping[str, Any],
 
 def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
     ranked = sorted(clusters, key=lambda cluster: (-cluster.moments, cluster.number))
-    shares, purities = [c.share for c in ranked], [c.tags[0][1] if c.tags else 0.0 for c in ranked]
+    shares, purities = [c.share for c in ranked], [c.purity for c in ranked]
     rows = [
         (c.number, c.moments, share(c.share), c.tags[0][0] if c.tags else "", share(p))
         for c, p in zip(ranked, purities, strict=True)
@@ -137,7 +143,7 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
     columns = ("cluster", "moments", "share", "first annotation", "share with it")
     return site.chart(
         f"clusters-{prefix}sizes",
-        lambda: sizes(shares, purities, "the first annotation"),
+        lambda: sizes([c.number for c in ranked], shares, purities, "the first annotation"),
         "Clusters by size",
         f"Bars: the share of moments of {len(ranked)} clusters, from {share(shares[0])} to {share(shares[-1])}, "
         "and the part of each that has its most frequent annotation",
@@ -149,13 +155,14 @@ def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
     what = exhibit.metadata.get(CLUSTERS_OF, "moments")
     text = f"{len(clusters)} clusters of {what} hold {moments:,} moments; the largest has {share(largest)} of them."
-    pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
+    pure = sum(c.purity >= 0.5 for c in clusters)
     text += (
         f" Clustering used no annotations. In {pure} clusters, at least half of the moments have the same annotation."
     )
     if {"purity", "chance"} <= exhibit.metrics.keys():
-        purity, chance = (share(exhibit.metrics[name]) for name in ("purity", "chance"))
-        text += f" {purity} of all moments have the most frequent annotation of their cluster; chance is {chance}."
+        purity, chance = (score(exhibit.metrics[name]) for name in ("purity", "chance"))
+        text += f" Purity, the share of moments with the most frequent annotation of their cluster, is {purity}; "
+        text += f"chance is {chance}."
     return text
 
 
