@@ -82,6 +82,12 @@ def video(number: int, seconds: float = 1.0) -> bytes:
     return data.getvalue()
 
 
+def write_csv_file(file: Path, names: list[str], rows: list[list[float]]) -> None:
+    """A table of numbers."""
+    lines = (",".join(f"{value:g}" for value in row) for row in rows)
+    file.write_text("\n".join([",".join(names), *lines]) + "\n")
+
+
 class Synthetic:
     """Writes a run below `root`.
 
@@ -184,6 +190,20 @@ class Synthetic:
             file = self.root / "data/predictions" / name / BENCHMARK_FILE
             file.parent.mkdir(parents=True)
             file.write_text(json.dumps(benchmark.describe()))
+        self._items()
+
+    def _items(self, items: int = 40) -> None:
+        """Scores of items and of resamples for two benchmarks: all networks are right as often as the metrics say."""
+        folder = self.root / "data/predictions"
+        for name, metric in (("correspondence", "accuracy"), ("voc", "map_pool5")):
+            values = json.loads((self.root / "metrics" / f"{name}.json").read_text())
+            (self.root / "metrics" / f"{name}.json").write_text(json.dumps(values | {"items": items}))
+            names = [f"{prefix}{metric}" for prefix in ("", "wrong_sound_", "random_")]
+            if name == "voc":
+                file, rows = "draws.csv", self.rng.normal([values[key] for key in names], 0.02, (100, 3))
+            else:
+                file, rows = "items.csv", np.arange(items)[:, None] < items * np.array([values[key] for key in names])
+            write_csv_file(folder / name / file, names, rows.astype(float).tolist())
 
     def _clusters(self, number: int, texture: bool) -> Iterator[dict]:
         for cluster in range(number):

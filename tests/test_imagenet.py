@@ -89,7 +89,15 @@ def test_accuracy_stands_beside_random_weights_and_chance(tmp_path, data_dir, en
     root.mkdir()
     STAGE.run(main, ["--benchmark", "imagenet", "--params", str(PARAMS), "--root", str(root), *sets])
     metrics = json.loads((root / "metrics/imagenet.json").read_text())
-    assert set(metrics) == {"accuracy", "random_accuracy", "chance", "images_train", "images_test", "items_hash"}
+    assert set(metrics) == {
+        "accuracy",
+        "random_accuracy",
+        "chance",
+        "images_train",
+        "images_test",
+        "items",
+        "items_hash",
+    }
     assert metrics["items_hash"] == list_hash(
         str(file.relative_to(data_dir)) for file in (data_dir / "val").rglob("*.JPEG")
     )

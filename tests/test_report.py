@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -71,12 +72,42 @@ def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root
         for value in [score for row in scores_grid.rows.values() for score in row.values()] + [
             *scores_grid.alike.values()
         ]:
-            assert f">{value:.3f}<" in page
+            assert f">{value:.3f}<" in page or f">{value:.3f} <span" in page
         for key in scores_grid.others:
             assert key in page
     for key in PARAMS:
         assert key in page
     assert json.loads((root / "metrics" / "extract.json").read_text())["clips_hash"] in page
+
+
+def test_the_start_page_opens_with_the_verdicts_the_worst_first_each_with_its_table_and_page(root):
+    page = (root / "report" / "index.html").read_text()
+    verdicts = page[page.index('<ol class="verdicts">') : page.index("</ol>")]
+    assert page.index("Did sound teach anything?") < page.index('<ol class="verdicts">') < page.index("<table")
+    kinds = re.findall(r'<li class="(\w+)">', verdicts)
+    assert kinds == sorted(kinds, key=["worse", "level", "unknown", "above", "learned"].index) and len(kinds) == 9
+    links = re.findall(r'href="#(table-\w+)"', verdicts)
+    assert {"table-voc", "table-nmi"} < {*links} and all(f'id="{link}"' in page for link in links)
+    assert 'href="retrieval.html"' in verdicts and "n = 40" in verdicts
+    assert all("rendered" in title.lower() for title in re.findall(r'href="#table-\w+">([^<]*)<', verdicts))
+
+
+def test_rendered_scores_stand_beside_the_papers_only_behind_a_word_of_warning(root):
+    page = (root / "report" / "index.html").read_text()
+    beside = page[page.index("<h2>Beside the papers</h2>") :]
+    beside = beside[: beside.index("<h2>Provenance</h2>")]
+    assert beside.index("<details>") < beside.index("<summary>Not comparable") < beside.index("<table")
+    assert "<details open" not in beside and ">ours, rendered<" in beside and ">ours<" not in beside
+    assert re.search(r"(?<![Rr]endered )(VOC2007|SUN397|ESC-50)[^<]*<", page[: page.index("<h2>Beside")]) is None
+
+
+def test_every_column_of_a_table_of_scores_has_its_verdict(root):
+    page = (root / "report" / "index.html").read_text()
+    table = page[page.index('id="table-voc"') :]
+    table = table[: table.index("</table>")]
+    judged = table[table.index('class="judged"') :]
+    assert judged.count("badge") == 4 * 2 - 4 and judged.count("not tested") == 3  # only pool5 has resamples
+    assert judged.count("learned") == 2  # the badge's class and its words
 
 
 def test_a_chart_is_an_svg_for_light_and_dark_and_a_png(root):

@@ -343,6 +343,7 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
     assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= found and "mahadev-1" not in found
     pool5 = [row for row in read_csv(tmp_path / "tables" / "owens-2a.csv") if row["kind"] == "ours"]
+    assert {row["data"] for row in pool5} == {"rendered"}
     assert [row["mean"] for row in pool5] == ["50"]  # VOC of models/correspond is no score of pretrain
     rows = {
         (row["method"], row["kind"]): row["mean"] for row in read_csv(tmp_path / "tables" / "kim-2-instruments.csv")
@@ -355,7 +356,7 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     ]
     retrieval = (tmp_path / "tables" / "kim-1-instruments.md").read_text()
     assert "Measured on the rendered world" in retrieval
-    assert "| random order | control | 1 | 40.0 | 40.0 | 40.0 | 40.0 |" in retrieval
+    assert "| random order | control, rendered | 1 | 40.0 | 40.0 | 40.0 | 40.0 |" in retrieval
     ideas = {row["run"].rpartition("/")[2]: row["idea"] for row in read_csv(tmp_path / "tables" / "runs.csv")}
     assert "correspond.network=ave" in ideas["ave"] and "clusters" not in ideas["ave"]
     assert "clusters=30" in ideas["pretrained"] and "correspond" not in ideas["pretrained"]

@@ -99,7 +99,8 @@ def _markdown_table(section: Section) -> Iterable[str]:
         seeds = {score.seeds for score in line.scores.values() if isinstance(score, Score)}
         counts = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)}-{max(seeds)}" if seeds else ""
         scores = " | ".join(_cell(line.scores[title]) for title in columns)
-        yield f"| {line.method if line.method != before else ''} | {line.kind} | {counts} | {scores} |"
+        kind = f"{line.kind}, rendered" if section.rendered and line.kind != "published" else line.kind
+        yield f"| {line.method if line.method != before else ''} | {kind} | {counts} | {scores} |"
         before = line.method
 
 
@@ -112,7 +113,7 @@ def _cell(score: Score | float | None) -> str:
 
 
 def as_csv(table_sections: Sequence[Section]) -> str:
-    """One row for each score: table, setting, method, kind, column, mean, spread, seeds."""
+    """One row for each score: table, setting, method, kind, column, mean, spread, seeds, and whether it is rendered."""
     rows = []
     for section in table_sections:
         where = {"table": section.table.name, "setting": section.number}
@@ -123,6 +124,7 @@ def as_csv(table_sections: Sequence[Section]) -> str:
                 value = score if isinstance(score, Score) else Score(score, None, 0)
                 spread = "" if value.spread is None else f"{value.spread:.6g}"
                 numbers = {"mean": f"{value.mean:.6g}", "spread": spread, "seeds": value.seeds or ""}
+                numbers["data"] = "rendered" if section.rendered and line.kind != "published" else "real"
                 rows.append({**where, "method": line.method, "kind": line.kind, "column": column, **numbers})
     return _csv(rows)
 

@@ -55,7 +55,6 @@ from earshot.params.explain import ExhibitParams
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
 AUDIBLE_TOP = 30  # clips of a unit whose sound counts (Owens 2016, section 4.1)
 POSITION_SHARE = 0.5  # of the variance of a unit's activations, at or above which it is selective for position (ours)
-DRAWN = ("", "random_")  # networks with galleries, by the prefix of their metrics
 COUNTS = (
     "selective",
     "selective_share",
@@ -137,12 +136,11 @@ def make(context: Context) -> ExhibitResult:
         )
         for prefix, each in frames.items()
     }
-    drawn = {prefix: layers[prefix] for prefix in DRAWN}
     if params.galleries == "frames":
-        displayed, names, again = frames, clips, partial(frames_again, drawn, pool)
+        displayed, names, again = frames, clips, partial(frames_again, layers, pool)
     else:
-        displayed, names, again = pictures, names_of(images), partial(images_again, drawn, images)
-    squares = draw_squares(again, displayed, drawn, fields, params.gallery, context.scratch / "galleries")
+        displayed, names, again = pictures, names_of(images), partial(images_again, layers, images)
+    squares = draw_squares(again, displayed, layers, fields, params.gallery, context.scratch / "galleries")
     audible = {name.casefold() for name in params.audible_classes}
     rows = (
         row

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from earshot.core.registry import find_all
-from earshot.report import generic, overview, refusals
+from earshot.report import generic, glossary, overview, refusals
 from earshot.report.columns import Column, Page
 from earshot.report.comparison import compared
 from earshot.report.curves import class_charts, history_charts
 from earshot.report.site import Site
 from earshot.report.sources import Source
 from earshot.results.paper_tables import DO_NOT_COMPARE
+from earshot.results.verdicts import LEGEND
 
 START, REFUSALS = "index.html", "refusals"
 
@@ -24,6 +25,7 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
     pages = pages_of(sources)
     titles = {name: title_of(name, sources) for name in pages} | {REFUSALS: "Refusals"}
     navigation = {START: "Overview"} | {f"{name}.html": title for name, title in titles.items()}
+    navigation |= {glossary.FILE: "Words"}
     site = Site(folder, " | ".join(source.name for source in sources), navigation)
     prefixes = [""] if len(sources) == 1 else [f"{number}-" for number in range(1, len(sources) + 1)]
     cards = []
@@ -33,6 +35,7 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
         site.write_page(f"{name}.html", page.template, **values)
         leads = [Column(column.run, column.lead, column.skipped) for column in columns]
         cards.append({"file": f"{name}.html", "title": titles[name], "columns": leads})
+    site.write_page(glossary.FILE, "glossary.html", title="Words", terms=glossary.TERMS, anchor=glossary.anchor)
     if len(sources) == 1:
         site.write_page(START, "index.html", title="Overview", cards=cards, **_overview(site, sources[0]))
         for name, rows in overview.plot_tables(sources[0]).items():
@@ -61,7 +64,9 @@ def _overview(site: Site, source: Source) -> dict[str, Any]:
     beside = overview.beside_papers(source)
     return {
         "summary": overview.run_summary(source.params, source.labels),
-        "findings": overview.findings(source),
+        "verdicts": overview.verdicts(source),
+        "answer": overview.answer(source.findings.values()),
+        "legend": LEGEND,
         "scores": overview.scores_chart(site, source, "scores"),
         "tables": tables,
         "pretext": overview.pretext_scores(source),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from earshot.report.curves import history_charts
-from earshot.report.overview import findings, in_yaml, run_summary, scores_chart
+from earshot.report.overview import in_yaml, run_summary, scores_chart, verdicts
 from earshot.report.site import Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import Display, Grid
@@ -43,7 +43,7 @@ def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
     return {
         "runs": [source.name for source in sources],
         "summaries": [run_summary(source.params, source.labels) for source in sources],
-        "findings": [findings(source) for source in sources],
+        "verdicts": [verdicts(source) for source in sources],
         "absent": [f"{source.name}: {source.absent}" for source in sources if source.absent],
         "warnings": other_lists(sources),
         "changed": changed_parameters(sources),

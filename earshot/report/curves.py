@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from earshot.report.figures import Curve, class_bars, curves
+from earshot.report.drawing import BLUE, MUTED, VERMILION
+from earshot.report.figures import RUN_COLORS, Curve, class_bars, curves
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import CHANCE, leading_column
@@ -15,14 +16,14 @@ HISTORIES = {
     "pretrain": ("history", "Predicting the label"),
     "correspond": ("correspond_history", "Predicting whether image and audio match"),
 }
-# By chart: the columns and their labels.
+# By chart: the columns, their labels, and their colors and line styles in the chart of one run.
 DRAWN = {
     "accuracy": {
-        "val_accuracy": "validation",
-        "train_accuracy": "training",
-        "wrong_sound_val_accuracy": "validation, wrong sound",
+        "val_accuracy": ("validation", BLUE, "-"),
+        "train_accuracy": ("training", MUTED, "--"),
+        "wrong_sound_val_accuracy": ("validation, wrong sound", VERMILION, "-."),
     },
-    "loss": {"val_loss": "validation", "train_loss": "training"},
+    "loss": {"val_loss": ("validation", BLUE, "-"), "train_loss": ("training", MUTED, "--")},
 }
 
 
@@ -46,12 +47,12 @@ def _history_curves(sources: Sequence[Source], file: str, what: str) -> list[Cur
     many, result = len(sources) > 1, []
     for number, source in enumerate(sources):
         table = source.table(file)
-        for style, (key, word) in enumerate(DRAWN[what].items()):
+        for key, (word, color, style) in DRAWN[what].items():
             points = [(float(row["epoch"]), float(row[key])) for row in table if row.get(key)]
             if points:
                 x, y = zip(*points, strict=True)
-                name, color = (f"{source.name}, {word}", number) if many else (word, style)
-                result.append(Curve(name, x, y, color, style))
+                name = f"{source.name}, {word}" if many else word
+                result.append(Curve(name, x, y, RUN_COLORS[number % len(RUN_COLORS)] if many else color, style))
     return result
 
 

@@ -38,27 +38,30 @@ MARKS = {
 OTHER_CONTROLS = "other controls"
 OTHER_MARK = (PURPLE, "^", 6)
 LINES = ("-", "--", "-.", ":")
-COLORS = (BLUE, VERMILION, GREEN, PURPLE)
+RUN_COLORS = (BLUE, "#b07d00", PURPLE, "#8a5a44")  # of runs side by side; none is that of a control
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # both suit color-blind readers
+MOST_NUMBERS = 40  # bars that have room for their numbers
 POINTS_AS_SHAPES = 1500  # more points are rasterized within the SVG
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart: its name, its points, and the indices of its color and line style."""
+    """A line of a chart: its name, its points, its color and its line style."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    color: int = 0
-    style: int = 0
+    color: str = BLUE
+    style: str = "-"
 
 
-def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One row of marks per benchmark: its score and those of its controls, from 0 to 1."""
+def score_dots(rows: Mapping[str, Mapping[str, float]], errors: Mapping[str, float]) -> Figure:
+    """One row of marks per benchmark: its score, with the interval of its standard error, and those of its controls."""
     figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for place, scores in enumerate(rows.values()):
+    for place, (row, scores) in enumerate(rows.items()):
+        own = next(iter(scores.values()), 0)
+        axes.errorbar(own, place, xerr=1.96 * errors[row], color=BLUE, elinewidth=2.2, capsize=4, zorder=1.5)
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
         for name, score in reversed([*scores.items()]):
             color, marker, size = MARKS.get(name, OTHER_MARK)
@@ -85,10 +88,7 @@ def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str,
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     for line in lines:
-        look: dict[str, Any] = {
-            "color": COLORS[line.color % len(COLORS)],
-            "linestyle": LINES[line.style % len(LINES)],
-        }
+        look: dict[str, Any] = {"color": line.color, "linestyle": line.style}
         marker = "o" if len(line.x) < 2 else None
         axes.plot(line.x, line.y, label=label(line.name), linewidth=1.8, marker=marker, **look)
     for name, level in (levels or {}).items():
@@ -130,15 +130,22 @@ def class_bars(
     return figure
 
 
-def sizes(shares: Sequence[float], purities: Sequence[float], chance_of: str) -> Figure:
-    """Bars of the shares of clusters, the largest first, and the part of each that has its first annotation."""
+def sizes(numbers: Sequence[int], shares: Sequence[float], purities: Sequence[float], chance_of: str) -> Figure:
+    """Bars of the shares of clusters, the largest first, and the part of each that has its first annotation.
+
+    `numbers` are those of the clusters, which name the bars if there is room.
+    """
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     places = range(len(shares))
-    axes.bar(places, shares, color=BLUE, width=0.8 if len(shares) < 100 else 1, label="of all moments")
+    axes.bar(places, shares, color=MUTED, width=0.8 if len(shares) < 100 else 1, label="of all moments")
     annotated = [share * purity for share, purity in zip(shares, purities, strict=True)]
-    axes.bar(places, annotated, color=VERMILION, width=0.4, label=f"with {chance_of}")
-    axes.set(xlabel="clusters, the largest first", ylabel="share of moments")
+    axes.bar(places, annotated, color=BLUE, width=0.4, label=f"with {chance_of}")
+    axes.set(xlabel="number of the cluster, the largest first", ylabel="share of moments")
+    if len(numbers) <= MOST_NUMBERS:
+        axes.set_xticks(places, [str(number) for number in numbers], fontsize=7)
+    else:
+        axes.set_xticks([])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     plain(axes)
     legend(figure, 2, "outside upper left")

@@ -13,18 +13,31 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
+from earshot.evaluation.significance import ABOVE, LEARNED, NOT_ABOVE, TOO_FEW, UNTESTED, WORSE
+from earshot.report import glossary
 from earshot.report.drawing import save_chart
 from earshot.report.figures import network_name
 
 STATIC = ("report.css", "report.js", "icon.svg")
 CAPTION_LENGTH = 120  # characters displayed of an annotation
 DIGITS = 20  # hexadecimal digits in a file name
+# By rank of a verdict: the class of its badge in the style sheet, and its sign.
+BADGES = {
+    WORSE: ("worse", "✗"),
+    NOT_ABOVE: ("level", "="),
+    TOO_FEW: ("unknown", "?"),
+    UNTESTED: ("unknown", "?"),
+    ABOVE: ("above", "▲"),
+    LEARNED: ("learned", "✓"),
+}
 FORMATS = {"JPEG": "jpg", "PNG": "png"}
 
 
@@ -81,7 +94,7 @@ class Site:
             (folder / name).write_bytes((resources.files(__package__) / "static" / name).read_bytes())
         self._written: set[str] = set()
         self._environment = _environment()
-        self._environment.globals |= {"site": title, "pages": pages, "network_name": network_name}
+        self._environment.globals |= {"site": title, "pages": pages, "network_name": network_name, "badges": BADGES}
 
     def __str__(self) -> str:
         return f"{self.pages:,} pages, {self.charts:,} charts, {len(self._written):,} images and sounds"
@@ -151,9 +164,22 @@ def _environment() -> Environment:
         "count": count,
         "display": display,
         "brief": brief,
+        "initial": initial,
     }
     environment.filters |= filters
+    environment.filters["term"] = term
     return environment
+
+
+@pass_context
+def term(context: Context, text: str) -> Markup:
+    """A word, as a link to its explanation if the glossary has it."""
+    found = glossary.explained(text)
+    if not found:
+        return escape(text)
+    word, explanation = found
+    link = '<a class="term" href="{}#{}" data-explanation="{}">{}</a>'
+    return Markup(link).format(f"{context['up']}{glossary.FILE}", glossary.anchor(word), explanation, text)
 
 
 def score(value: float | None) -> str:
@@ -173,6 +199,11 @@ def share(value: float | None) -> str:
 def brief(text: str) -> str:
     """Untrusted text, truncated to the length of a caption."""
     return text if len(text) <= CAPTION_LENGTH else f"{text[: CAPTION_LENGTH - 1]}…"
+
+
+def initial(text: str) -> str:
+    """A heading with a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def count(value: int) -> str:

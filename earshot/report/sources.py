@@ -13,10 +13,11 @@ from earshot.core.json_files import parse_json, read_json
 from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
 from earshot.results.runs import FinishedRun, folder_files, read_metrics, read_run
 from earshot.results.score_tables import Display, Grid, displays_of, grid, written_displays
+from earshot.results.verdicts import PREDICTIONS, Finding, Items, finding
 
 OF_THE_STAGE = ("exhibit", "title", "encoder", "data_dir", SKIPPED)  # metadata written by the stage explain itself
 LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
-LABELS, PREDICTIONS = "data/labels/labels.json", "data/predictions"
+LABELS = "data/labels/labels.json"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,15 @@ class Source:
         """The grids of all benchmarks that the run has."""
         grids = {name: grid(display, self.metrics(name)) for name, display in self.displays.items()}
         return {name: each for name, each in grids.items() if each.columns}
+
+    @cached_property
+    def findings(self) -> dict[str, Finding]:
+        """What each benchmark says on whether sound taught anything, by name."""
+        return {name: finding(name, self.displays[name], each, self.items(name)) for name, each in self.grids.items()}
+
+    def items(self, name: str) -> Items:
+        """The scores of a benchmark on single items and in resamples of them."""
+        return Items.read(self.root, name, self.metrics(name))
 
     def metrics(self, name: str) -> dict[str, Any]:
         """The metrics of a stage or benchmark; empty without its file."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import CentroidCharts, sizes
-from earshot.report.site import Chart, Numbers, ReportImage, Site, share
+from earshot.report.site import Chart, Numbers, ReportImage, Site, score, share
 from earshot.report.sources import Exhibit, Source
 
 OVERVIEW = ["cluster", "moments", "trained_on", "split_moments", "annotations", "shares"]
@@ -38,6 +38,11 @@ class Cluster:
     page: str
     frame: ReportImage | None = None
 
+    @property
+    def purity(self) -> float:
+        """The share of its moments with its most frequent annotation; 0 without annotations."""
+        return self.tags[0][1] if self.tags else 0.0
+
 
 def column(site: Site, source: Source, prefix: str) -> Column:
     """The overview of a run's clusters; also writes the page of each."""
@@ -63,7 +68,9 @@ def column(site: Site, source: Source, prefix: str) -> Column:
             charts = CentroidCharts(np.array(row["frequencies"]), np.array(row["rates"]))
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}") if charts else []
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
-    view = {"clusters": clusters, "chart": _sizes_chart(site, clusters, prefix, split), "split": split}
+    classes = sorted({cluster.tags[0][0] for cluster in clusters if cluster.tags})
+    chart = _sizes_chart(site, clusters, prefix, split)
+    view = {"clusters": clusters, "classes": classes, "chart": chart, "split": split}
     metadata = {name: value for name, value in exhibit.metadata.items() if name != CLUSTERS_OF}
     return Column(source.name, _lead(clusters, exhibit), "", metadata, exhibit.metrics, view)
 
@@ -137,7 +144,7 @@ def _centroid_charts(site: Site, charts: CentroidCharts, row: Mapping[str, Any],
 
 def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str, split: str) -> Chart:
     ranked = sorted(clusters, key=lambda cluster: (-cluster.moments, cluster.number))
-    shares, purities = [c.share for c in ranked], [c.tags[0][1] if c.tags else 0.0 for c in ranked]
+    shares, purities = [c.share for c in ranked], [c.purity for c in ranked]
     rows = [
         (c.number, c.moments, share(c.share), c.tags[0][0] if c.tags else "", share(p))
         for c, p in zip(ranked, purities, strict=True)
@@ -145,7 +152,7 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str, split: st
     columns = ("cluster", "moments", "share", "first annotation", f"share with it, split {split}")
     return site.chart(
         f"clusters-{prefix}sizes",
-        lambda: sizes(shares, purities, "the first annotation"),
+        lambda: sizes([c.number for c in ranked], shares, purities, "the first annotation"),
         "Clusters by size",
         f"Bars: the share of moments of {len(ranked)} clusters, from {share(shares[0])} to {share(shares[-1])}, "
         f"and the part of each that has its most frequent annotation, by the split {split}",
@@ -157,13 +164,14 @@ def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
     what = exhibit.metadata.get(CLUSTERS_OF, "moments")
     text = f"{len(clusters)} clusters of {what} hold {moments:,} moments; the largest has {share(largest)} of them."
-    pure = sum(bool(c.tags) and c.tags[0][1] >= 0.5 for c in clusters)
+    pure = sum(c.purity >= 0.5 for c in clusters)
     split = f"the split {_split_of(exhibit)}"
     text += " Clustering used no annotations."
     text += f" In {pure} clusters, at least half of the moments of {split} have the same annotation."
     if {"purity", "chance"} <= exhibit.metrics.keys():
-        purity, chance = (share(exhibit.metrics[name]) for name in ("purity", "chance"))
-        text += f" {purity} of these moments have the most frequent annotation of their cluster; chance is {chance}."
+        purity, chance = (score(exhibit.metrics[name]) for name in ("purity", "chance"))
+        text += f" Purity, the share of these moments with the most frequent annotation of their cluster, is {purity}; "
+        text += f"chance is {chance}."
     return text
 
 

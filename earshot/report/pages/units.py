@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from earshot.report.columns import Column, Page, skipped_column
+from earshot.report.drawing import NETWORKS, OTHERS
 from earshot.report.figures import Curve, class_counts, curves, network_name, network_rank
 from earshot.report.site import Chart, Numbers, ReportImage, Site, share
 from earshot.report.sources import Exhibit, Source
@@ -168,8 +169,9 @@ def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
         return None
     of = {network: [row for row in rows if row["network"] == network] for network in networks}
     lines = [
-        Curve(network_name(n), [r["threshold"] for r in of[n]], [r["share"] for r in of[n]], number, number)
-        for number, n in enumerate(networks)
+        Curve(network_name(n), [r["threshold"] for r in of[n]], [r["share"] for r in of[n]], color, style)
+        for n in networks
+        for color, _, style in (NETWORKS.get(n, OTHERS),)
     ]
     heads = ("network", "threshold", "units", "share", "by annotated images")
     table = [
