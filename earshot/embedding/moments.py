@@ -60,7 +60,7 @@ class MomentStream:
         self._windows: Windows | None = None
         self._resampler: Any = None
         self._cut: list[np.ndarray] = []  # windows that wait for others
-        self._shown: list[np.ndarray] = []  # images that wait, and at how many moments each is displayed
+        self._displayed: list[np.ndarray] = []  # images that wait, and at how many moments each is displayed
         self._counts: list[int] = []
         self._audio_rows: deque[tuple[np.ndarray, bool]] = deque()
         self._image_rows: deque[np.ndarray] = deque()
@@ -97,7 +97,7 @@ class MomentStream:
         """Embed images of the model's size, uint8, of which each is displayed at that many moments."""
         size = self.model.image_size
         self.has_images = True
-        self._shown += list(images.reshape(-1, size, size, 3))
+        self._displayed += list(images.reshape(-1, size, size, 3))
         self._counts += counts
         self._embed(AT_ONCE)
 
@@ -139,8 +139,8 @@ class MomentStream:
             batch, self._cut = self._cut[:AT_ONCE], self._cut[AT_ONCE:]
             assert self._windows
             self._audio_rows.extend(zip(*self._embed_windows(np.stack(batch), self._windows.rate), strict=True))
-        while len(self._shown) >= least:
-            batch, self._shown = self._shown[:AT_ONCE], self._shown[AT_ONCE:]
+        while len(self._displayed) >= least:
+            batch, self._displayed = self._displayed[:AT_ONCE], self._displayed[AT_ONCE:]
             counts, self._counts = self._counts[:AT_ONCE], self._counts[AT_ONCE:]
             for row, count in zip(self.model.embed_frames(np.stack(batch)), counts, strict=True):
                 self._image_rows.extend([row] * count)
