@@ -20,6 +20,7 @@ COMMANDS = {
     "subsets": "Write a corpus of the papers as a manifest.",
     "status": "Print how far a download is.",
     "caffemodel": "Convert weights of Caffe to safetensors.",
+    "embed": "Embed the sounds and images of files.",
     "merge": "Join the parts of a list that several machines have downloaded.",
 }
 EXTRAS = {
