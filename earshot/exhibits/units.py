@@ -122,24 +122,24 @@ def make(context: Context) -> ExhibitResult:
     annotations = read_all_annotations(context.annotations)
     counted = count_pool(pool, annotations)
     evaluated, boxed_evaluated = (count_evaluated(params.top, size) for size in (counted.groups, len(images.files)))
-    frames = look_at_frames(layers, pool, max(evaluated, params.gallery), params.rank_by)
-    clips = clips_of_frames(pool, (each.top for each in frames.values()))
-    pictures, thresholds = look_at_images(layers, images, max(boxed_evaluated, params.gallery), params.rank_by)
+    frame_responses = look_at_frames(layers, pool, max(evaluated, params.gallery), params.rank_by)
+    clips = clips_of_frames(pool, (each.top for each in frame_responses.values()))
+    image_responses, thresholds = look_at_images(layers, images, max(boxed_evaluated, params.gallery), params.rank_by)
     covered = cover_boxes(layers, images, fields, thresholds) if images.boxed else {}
     selectivity = {
         prefix: UnitSelectivity(
             each.maxima,
             each.positions.share,
             score_frames(each.top, evaluated, clips, annotations),
-            score_images(pictures[prefix].top, images, boxed_evaluated),
+            score_images(image_responses[prefix].top, images, boxed_evaluated),
             covered.get(prefix, [("", np.nan)] * len(each.maxima)),
         )
-        for prefix, each in frames.items()
+        for prefix, each in frame_responses.items()
     }
     if params.galleries == "frames":
-        displayed, names, again = frames, clips, partial(frames_again, layers, pool)
+        displayed, names, again = frame_responses, clips, partial(frames_again, layers, pool)
     else:
-        displayed, names, again = pictures, names_of(images), partial(images_again, layers, images)
+        displayed, names, again = image_responses, names_of(images), partial(images_again, layers, images)
     squares = draw_squares(again, displayed, layers, fields, params.gallery, context.scratch / "galleries")
     audible = {name.casefold() for name in params.audible_classes}
     rows = (
@@ -160,7 +160,7 @@ def make(context: Context) -> ExhibitResult:
     }
     for prefix, each in selectivity.items():
         classes = audible_objects(each, params.selective, audible)
-        share = share_audible(frames[prefix].top, classes, min(AUDIBLE_TOP, evaluated), clips, annotations)
+        share = share_audible(frame_responses[prefix].top, classes, min(AUDIBLE_TOP, evaluated), clips, annotations)
         metrics |= {} if share is None else {f"{prefix}audible_videos": share}
     metrics |= {
         "frames": len(pool),

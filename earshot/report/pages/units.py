@@ -132,8 +132,8 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
         beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in CONTROLS if name in counts]
         boxes = f" By boxes, {own.detectors} detect a class ({', '.join(beside_boxes)})."
     if "audible_videos" in exhibit.metrics:
-        heard = share(exhibit.metrics["audible_videos"])
-        audible += f" In {heard} of their top clips, such an object, by the units' top images, is audible."
+        audible_share = share(exhibit.metrics["audible_videos"])
+        audible += f" In {audible_share} of their top clips, such an object, by the units' top images, is audible."
     return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{audible}{boxes}"
 
 
