@@ -1,5 +1,6 @@
 """The report says what metrics and tables hold, in the same bytes for the same run, and what is wrong in one line."""
 
+import csv
 import hashlib
 import json
 import re
@@ -21,18 +22,20 @@ from earshot.core.registry import find_all
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.explanation.tables import write_table
-from earshot.report import generic, refusals
+from earshot.media.quality import Measured
+from earshot.report import clips, generic
 from earshot.report.build import write_report
 from earshot.report.comparison import changed_parameters, other_lists
 from earshot.report.drawing import label, save_chart
 from earshot.report.figures import class_bars
 from earshot.report.overview import beside_papers, run_summary
 from earshot.report.pages import embeddings, localization, units
-from earshot.report.refusals import MOST_ROWS
 from earshot.report.revisions import folder_source, revision_source
 from earshot.report.site import Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import grid
+from earshot.scenes.annotations import write_annotations
+from earshot.scenes.writing import Scene, write_scenes
 
 PARAMS = dict(flatten(read_yaml(conftest.PARAMS)))
 DISPLAYS = find_all("earshot.benchmarks", "BENCHMARK")
@@ -181,21 +184,55 @@ def test_an_exhibit_that_is_not_there_is_told_with_its_reason(root, tmp_path):
     assert Source("x", root, PARAMS).exhibit("units").skipped == ""
 
 
-def test_refusals_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path):
-    rows = [LedgerRow(f"lost{n}", "a.mp4", "refused", "unreadable", "why") for n in range(MOST_ROWS + 5)]
+def test_clips_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "MOST_ROWS", 20)
+    rows = [LedgerRow(f"lost{n}", "a.mp4", "refused", "unreadable", "why") for n in range(25)]
     write_ledger(tmp_path / "data/scenes/ledger/00000.csv", [LedgerRow("there", "b.mp4", "kept"), *rows[:9]])
     write_ledger(tmp_path / "data/scenes/ledger/00001.csv", rows[9:])
     site = Site(tmp_path / "report", "x", {})
-    column = refusals.column(site, Source("x", tmp_path, PARAMS), "")
-    assert column.lead == f"{MOST_ROWS + 5:,} of {MOST_ROWS + 6:,} clips were left out; each has a reason."
-    site.write_page("refusals.html", "refusals.html", title="x", about="", columns=[column], prefixes=[""])
-    page = (tmp_path / "report/refusals.html").read_text()
-    assert (
-        f"The table lists the first {MOST_ROWS:,}; all {MOST_ROWS + 5:,} are in <code>data/scenes/ledger</code>" in page
-    )
-    assert page.count("lost") == MOST_ROWS
-    elsewhere = refusals.column(site, Source("x", tmp_path / "none", PARAMS), "")
+    column = clips.column(site, Source("x", tmp_path, PARAMS), "")
+    assert column.lead == "25 of 26 clips were left out; each has a reason."
+    site.write_page("clips.html", "clips.html", title="x", about="", columns=[column], prefixes=[""])
+    page = (tmp_path / "report/clips.html").read_text()
+    assert "The table lists the first 20; <code>earshot completeness --csv</code> writes all" in page
+    assert page.count("lost") == 20 and "there" not in page.split("<tbody")[2]
+    elsewhere = clips.column(site, Source("x", tmp_path / "none", PARAMS), "")
     assert "no ledger" in elsewhere.skipped
+
+
+def test_flagged_clips_have_measurements_and_an_image_and_the_csv_has_the_same_rows(tmp_path, capsys):
+    scenes, ledgers = tmp_path / "data/scenes", tmp_path / "data/scenes/ledger"
+    media = {"frames": [photograph(1)], "times": [0.5], "sound": bytes(16), "audio_rate": 8000, "audio_channels": 1}
+    measured = Measured(peak=0.5, clipped=0.0, change=0.25)
+    both = {"quiet": ["silent", "still"], "fine": list[str]()}
+    rows = [Scene(name, "g", 1.0, **media, measured=measured, flags=flags) for name, flags in both.items()]
+    write_scenes(scenes / "00000.parquet", rows)
+    (tmp_path / "data/annotations").mkdir()
+    write_annotations(tmp_path / "data/annotations/00000.parquet", {"quiet": ["bell"], "fine": []})
+    refused = LedgerRow("twin", "c.mp4", "refused", "duplicate", "of fine")
+    write_ledger(ledgers / "00000.csv", [*(LedgerRow(n, f"{n}.mp4", "kept") for n in ("quiet", "fine")), refused])
+    (tmp_path / "params.yaml").write_text("corpus: {clips: my-videos}\n")
+    source = Source("x", tmp_path, {"corpus.clips": "my-videos"})
+    view = clips.column(Site(tmp_path / "report", "x", {}), source, "").view
+    quiet, twin = view["rows"]
+    assert (quiet.status, quiet.reason, quiet.classes) == ("flagged", "silent, still", "bell")
+    assert (quiet.peak, quiet.motion) == (0.5, 0.25) and quiet.split in ("train", "val", "test")
+    assert (twin.status, twin.reason, twin.detail, twin.peak) == ("refused", "duplicate", "of fine", None)
+    assert [*view["images"]] == ["quiet"]
+    earshot("completeness", "--csv", "--root", tmp_path)
+    written = [*csv.DictReader(capsys.readouterr().out.splitlines())]
+    assert [row["clip_id"] for row in written] == ["quiet", "fine", "twin"]
+    assert written[0]["status"] == "flagged" and written[0]["peak"] == "0.5" and written[2]["detail"] == "of fine"
+    assert written[1]["status"] == "kept"
+
+
+def test_a_report_is_made_of_whatever_stages_have_run(tmp_path):
+    Synthetic(tmp_path)._ledgers()
+    shutil.copy(conftest.PARAMS, tmp_path / "params.yaml")
+    run_stage("report", tmp_path)
+    page = (tmp_path / "report/index.html").read_text()
+    assert "This run has no benchmark results" in page
+    assert "4 of " in (tmp_path / "report/clips.html").read_text()
 
 
 def test_what_is_broken_is_one_line_that_names_it(tmp_path):

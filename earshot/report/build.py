@@ -1,11 +1,11 @@
-"""Write a report: an overview of one run or several, a page per exhibit, and the refusals."""
+"""Write a report: an overview of one run or several, a page per exhibit, and the clips."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from earshot.core.registry import find_all
-from earshot.report import generic, glossary, overview, refusals
+from earshot.report import clips, generic, glossary, overview
 from earshot.report.columns import Column, Page
 from earshot.report.comparison import compared
 from earshot.report.curves import class_charts, history_charts
@@ -14,7 +14,7 @@ from earshot.report.sources import Source
 from earshot.results.paper_tables import DO_NOT_COMPARE
 from earshot.results.verdicts import LEGEND
 
-START, REFUSALS = "index.html", "refusals"
+START, CLIPS = "index.html", "clips"
 
 
 def write_report(sources: Sequence[Source], folder: Path) -> Site:
@@ -23,13 +23,13 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
     Raises EarshotError for metrics, tables or images that cannot be read.
     """
     pages = pages_of(sources)
-    titles = {name: title_of(name, sources) for name in pages} | {REFUSALS: "Refusals"}
+    titles = {name: title_of(name, sources) for name in pages} | {CLIPS: "Clips"}
     navigation = {START: "Overview"} | {f"{name}.html": title for name, title in titles.items()}
     navigation |= {glossary.FILE: "Words"}
     site = Site(folder, " | ".join(source.name for source in sources), navigation)
     prefixes = [""] if len(sources) == 1 else [f"{number}-" for number in range(1, len(sources) + 1)]
     cards = []
-    for name, page in (pages | {REFUSALS: refusals.PAGE}).items():
+    for name, page in (pages | {CLIPS: clips.PAGE}).items():
         columns = [page.column(site, source, prefix) for source, prefix in zip(sources, prefixes, strict=True)]
         values = {"title": titles[name], "about": page.about, "columns": columns, "prefixes": prefixes}
         site.write_page(f"{name}.html", page.template, **values)
