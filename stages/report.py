@@ -19,6 +19,7 @@ from earshot.pipeline.stage import Stage, StageContext
 from earshot.report.build import START, write_report
 from earshot.report.sources import LABELS, Source
 from earshot.results.clip_outcomes import ANNOTATIONS, CLIPS, LEDGERS, SCENES
+from earshot.results.provenance import provenance
 from earshot.results.verdicts import PREDICTIONS
 
 
@@ -32,7 +33,8 @@ STAGE = Stage(name="report", params=Params, reads=inputs, writes=("report",), re
 
 
 def main(run: StageContext[Params]) -> str:
-    source = Source("this run", run.root, dict(flatten(run.params.model_dump())))
+    origin = provenance(run.root)
+    source = Source(origin.name, run.root, dict(flatten(run.params.model_dump())), provenance=origin)
     site = write_report([source], run.out("report"))
     run.publish("report")
     return f"report/{START}: {site}"

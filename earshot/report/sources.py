@@ -12,6 +12,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json, read_json
 from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
 from earshot.results.clip_outcomes import CLIPS, ClipOutcome, clip_outcomes, ledger_shards
+from earshot.results.provenance import Provenance
 from earshot.results.runs import FinishedRun, folder_files, read_metrics, read_run
 from earshot.results.score_tables import Display, Grid, displays_of, grid, written_displays
 from earshot.results.verdicts import PREDICTIONS, Finding, Items, finding
@@ -53,6 +54,7 @@ class Source:
         params: by dotted name.
         absent: the reason why `root` lacks its exhibits and ledgers, else empty.
         known: how to display benchmarks, by name; by default as the stage evaluate wrote it in `root`.
+        provenance: the commit that it started from.
     """
 
     name: str
@@ -60,6 +62,12 @@ class Source:
     params: Mapping[str, Any]
     absent: str = ""
     known: Mapping[str, Display] | None = None
+    provenance: Provenance | None = None
+
+    @property
+    def title(self) -> str:
+        """The name of the run, with its date and commit if they are known."""
+        return str(self.provenance or self.name)
 
     @cached_property
     def run(self) -> FinishedRun:
