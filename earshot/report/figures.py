@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from earshot.report.drawing import (
     BLUE,
+    COLUMN,
     GREEN,
     INK,
     MUTED,
@@ -55,9 +56,10 @@ class Curve:
     style: str = "-"
 
 
-def score_dots(rows: Mapping[str, Mapping[str, float]], errors: Mapping[str, float]) -> Figure:
+def score_dots(rows: Mapping[str, Mapping[str, float]], errors: Mapping[str, float], width: float = WIDTH) -> Figure:
     """One row of marks per benchmark: its score, with the interval of its standard error, and those of its controls."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
+    scale = width / WIDTH
+    figure = Figure(figsize=(width, 0.9 + 0.36 * (0.5 + scale / 2) * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, (row, scores) in enumerate(rows.items()):
         own = next(iter(scores.values()), 0)
@@ -68,7 +70,7 @@ def score_dots(rows: Mapping[str, Mapping[str, float]], errors: Mapping[str, flo
             look: dict[str, Any] = {
                 "color": color,
                 "marker": marker,
-                "markersize": size,
+                "markersize": size * (0.4 + 0.6 * scale),
                 "markeredgewidth": 1.6 if marker == "|" else 0,
             }
             look["clip_on"] = False
@@ -103,11 +105,36 @@ def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str,
     return figure
 
 
+def against(lines: Mapping[str, tuple[list[float], list[float], list[float]]], across: str) -> Figure:
+    """Scores with their intervals against a parameter of the runs, at column width.
+
+    `lines` has the values of the parameter, the scores and their standard errors by the name of the line.
+    """
+    figure = Figure(figsize=(COLUMN, 0.8 * COLUMN), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, (x, y, errors)) in enumerate(lines.items()):
+        look: dict[str, Any] = {"color": RUN_COLORS[number % len(RUN_COLORS)], "linestyle": LINES[number % len(LINES)]}
+        axes.errorbar(x, y, 1.96 * np.array(errors), marker="o", markersize=4, capsize=2, label=label(name), **look)
+    ticks = sorted({value for x, _, _ in lines.values() for value in x})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel=across, ylabel="score")
+    plain(axes)
+    legend(figure, 1, "outside upper left")
+    return figure
+
+
 def class_bars(
-    names: Sequence[str], scores: Mapping[str, Sequence[float]], title: str, *, whole: bool = False
+    names: Sequence[str],
+    scores: Mapping[str, Sequence[float]],
+    title: str,
+    *,
+    whole: bool = False,
+    width: float = WIDTH,
 ) -> Figure:
     """One bar per class for the first entry of `scores`, the trained network; marks for the others, its controls."""
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * len(names)), layout="constrained")
+    figure = Figure(figsize=(width, 1.1 + 0.24 * (0.5 + width / WIDTH / 2) * len(names)), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(scores.items()):
         color, marker, size = MARKS.get(name, OTHER_MARK)
@@ -311,6 +338,6 @@ def _sorted_legend(figure: Figure, order: Sequence[str]) -> None:
     handles, names = figure.axes[0].get_legend_handles_labels()
     by_name = dict(zip(names, handles, strict=True))
     ranked = sorted(by_name, key=lambda name: order.index(name) if name in order else len(order))
-    columns = 3 if len(ranked) > 4 else len(ranked)
-    place: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False, "fontsize": 9}
+    columns = min(3 if figure.get_figwidth() > COLUMN else 2, len(ranked))
+    place: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False}
     figure.legend([by_name[name] for name in ranked], ranked, **place)

@@ -14,7 +14,7 @@ from earshot.report.sources import Source
 from earshot.results.charts import BACKBONES
 from earshot.results.paper_tables import Group, Line, Score, Section, has_scores, lines
 from earshot.results.published import published_tables
-from earshot.results.score_tables import Grid, leading_column
+from earshot.results.score_tables import Grid, is_rendered, leading_column
 from earshot.results.verdicts import Finding, ranked
 
 PACKAGES = (
@@ -107,6 +107,11 @@ def verdicts(source: Source) -> list[dict[str, Any]]:
     return rows
 
 
+def is_rendered_run(source: Source) -> bool:
+    """Whether any score of a run comes from the rendered world."""
+    return any(is_rendered(source.params, name) for name in (*source.grids, "pretrain"))
+
+
 def answer(findings: Iterable[Finding]) -> list[str]:
     """What sound taught, in a sentence for each kind of verdict, the worst first."""
     titles: dict[str, list[str]] = {"not": [], "learned": [], "unknown": []}
@@ -150,15 +155,22 @@ def pretext_scores(source: Source) -> list[Numbers]:
     return tables
 
 
+def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """The leading score of each benchmark with its controls, and its standard error, both by the benchmark's title."""
+    rows: dict[str, dict[str, float]] = {}
+    errors: dict[str, float] = {}
+    for name, grid in source.grids.items():
+        display = source.displays[name]
+        key = leading_column(display, grid)
+        title = display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")
+        rows[title] = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
+        errors[title] = source.findings[name].leading.error or 0.0
+    return rows, errors
+
+
 def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
     """One row per benchmark: its leading column with its controls."""
-    rows, errors = {}, {}
-    for benchmark, grid in source.grids.items():
-        display = source.displays[benchmark]
-        key = leading_column(display, grid)
-        scores = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
-        row = display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")
-        rows[row], errors[row] = scores, source.findings[benchmark].leading.error or 0.0
+    rows, errors = score_rows(source)
     if not rows:
         return None
     summary = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)

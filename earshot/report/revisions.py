@@ -5,7 +5,8 @@ from pathlib import Path
 
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
-from earshot.report.sources import LABELS, LEDGERS, PREDICTIONS, Source
+from earshot.report.sources import LABELS, PREDICTIONS, Source
+from earshot.results.clip_outcomes import LEDGERS
 from earshot.results.runs import experiment_commits, folder_files, revision_files
 
 NOT_CACHED = "its exhibits are not in DVC's cache ({reason}); run dvc fetch, or dvc exp apply and dvc repro"

@@ -23,7 +23,7 @@ from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
 from earshot.evaluation.significance import ABOVE, LEARNED, NOT_ABOVE, TOO_FEW, UNTESTED, WORSE
 from earshot.report import glossary
-from earshot.report.drawing import save_chart
+from earshot.report.drawing import save_chart, save_paper_chart
 from earshot.report.figures import network_name
 
 STATIC = ("report.css", "report.js", "icon.svg")
@@ -66,7 +66,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in the report: figures/<name>.svg, its size, its description, and its numbers."""
+    """A chart in the report: figures/<name>.svg, its size, its description, its numbers, and what made it."""
 
     name: str
     width: int
@@ -74,6 +74,7 @@ class Chart:
     caption: str
     alt: str
     numbers: Numbers | None = None
+    made_by: str = ""
 
 
 class Site:
@@ -141,6 +142,19 @@ class Site:
         width, height = save_chart(draw, self.folder / "figures" / name)
         self.charts += 1
         return Chart(name, width, height, caption, alt, numbers)
+
+    def paper_chart(self, name: str, draw: Callable[[], Figure], caption: str, alt: str, made_by: str) -> Chart:
+        """Draw a chart at column width as PDF, SVG and PNG, with a text file of its caption and what made it."""
+        width, height = save_paper_chart(draw, self.folder / "figures" / name)
+        self.write_text(f"figures/{name}.txt", f"{caption}\n{made_by}\n")
+        self.charts += 1
+        return Chart(name, width, height, caption, alt, made_by=made_by)
+
+    def write_text(self, file: str, text: str) -> str:
+        """Write a text file of the report; its name."""
+        (self.folder / file).parent.mkdir(exist_ok=True)
+        (self.folder / file).write_text(text, encoding="utf-8")
+        return file
 
     def _write(self, data: bytes, kind: str) -> str:
         name = f"media/{hashlib.sha256(data).hexdigest()[:DIGITS]}.{kind}"

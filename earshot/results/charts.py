@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -159,7 +160,6 @@ def plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
 
 
 def legend(figure: Figure, columns: int, place: str = "outside upper center") -> None:
@@ -175,4 +175,7 @@ def legend(figure: Figure, columns: int, place: str = "outside upper center") ->
 
 def _save(figure: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150, metadata={"Software": None})
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "earshot"}):
+        figure.savefig(file, dpi=150, metadata={"Software": None})
+        figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
+        figure.savefig(file.with_suffix(".svg"), metadata={"Date": None})

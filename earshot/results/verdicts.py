@@ -44,8 +44,10 @@ class Judged:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The interval that holds the score with 95 % confidence, if the benchmark gives items."""
-        return None if self.error is None else (self.score - 1.96 * self.error, self.score + 1.96 * self.error)
+        """The interval that holds the score, at least 0, with 95 % confidence, if the benchmark gives items."""
+        if self.error is None:
+            return None
+        return max(self.score - 1.96 * self.error, 0.0), self.score + 1.96 * self.error
 
 
 @dataclass(frozen=True)
