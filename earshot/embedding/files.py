@@ -237,7 +237,7 @@ def _listed(inputs: Sequence[Path], scratch: Path) -> Iterator[MediaFile]:
             for shard in range(shards):
                 yield from read_listing(folder / f"{shard_name(shard)}.json")
         elif path.suffix == ".tar":
-            with TarLister() as lister:
+            with TarLister([path]) as lister:
                 yield from lister.clips(real_path(path.parent), path.name, Skipped())
         else:
             real = real_path(path)
