@@ -268,7 +268,8 @@ class Model(ABC):
         """
         from earshot.embedding.hub import HubModel  # needs huggingface_hub
 
-        return HubModel.from_pretrained(source, **options)
+        published: Any = HubModel.from_pretrained(source, **options)
+        return published
 
     def _hub_model(self, run: Path | None, license: str) -> Any:
         from earshot.embedding.hub import HubModel  # needs huggingface_hub

@@ -5,8 +5,10 @@ The metadata of a file hold the fingerprint of the model and the rate of the wav
 
 import copy
 import math
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -29,6 +31,8 @@ OPSET = 18
 class RealSpectrogram(nn.Module):
     """`Spectrogram` in real numbers: a convolution with the cosines and sines of each frequency, under the window."""
 
+    waves: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         angles = 2 * math.pi * torch.arange(FREQUENCIES)[:, None] * torch.arange(WINDOW).double() / POINTS
@@ -48,7 +52,7 @@ class AudioEmbedding(nn.Module):
     def __init__(self, network: TwoTowers) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).cpu()
-        self.network.spectrogram = RealSpectrogram()
+        self.network.spectrogram = cast(Any, RealSpectrogram())
 
     def forward(self, waveforms: Tensor) -> Tensor:
         return self.network.embed_audio(waveforms)
@@ -86,7 +90,7 @@ def write_onnx(model: NetworkModel, folder: Path) -> dict[Path, float]:
     sound = torch.from_numpy(np.stack([probe_sound()[:SAMPLES], probe_sound()[-SAMPLES:]]))
     image = torch.from_numpy(model.fit_image(probe_image())).permute(2, 0, 1)
     images = torch.stack([image, 255 - image]).contiguous()
-    written = {}
+    written: dict[Path, tuple[nn.Module, Tensor, str, Callable | None]] = {}
     if isinstance(model.network, TwoTowers):
         written[folder / "audio.onnx"] = (AudioEmbedding(model.network), sound, "waveforms", model.network.embed_audio)
     written[folder / "images.onnx"] = (ImageEmbedding(model), images, "images", None)
@@ -95,7 +99,9 @@ def write_onnx(model: NetworkModel, folder: Path) -> dict[Path, float]:
     return {file: _write(file, model, *what) for file, what in written.items()}
 
 
-def _write(file: Path, model: NetworkModel, module: nn.Module, inputs: Tensor, name: str, embed) -> float:
+def _write(
+    file: Path, model: NetworkModel, module: nn.Module, inputs: Tensor, name: str, embed: Callable | None
+) -> float:
     """Write one file and compare it with `embed`, by default with the module; the largest difference."""
     output = "scores" if isinstance(module, Scores) else "embeddings"
     with write_atomically(file) as temporary:
@@ -109,6 +115,7 @@ def _write(file: Path, model: NetworkModel, module: nn.Module, inputs: Tensor, n
             dynamo=True,
             verbose=False,
         )
+        assert program
         proto = program.model_proto
         properties = {"earshot": metadata.version("earshot"), "fingerprint": model.fingerprint, "rate": str(PROBE_RATE)}
         onnx.helper.set_model_props(proto, properties)
