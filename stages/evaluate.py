@@ -9,6 +9,7 @@ writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; also clips_ha
         data/predictions/<benchmark>/confusion.csv, each item with its class and the predicted one, for sun (on pool5),
         esc50 and dcase; empty for the others, which do not predict one class
         data/predictions/<benchmark>/items.csv, the scores of single items, a column per metric, if it is their mean
+        data/predictions/<benchmark>/draws.csv, for a score that is no mean of items, the scores in resamples of them
         data/predictions/<benchmark>/benchmark.json, how the scores are displayed
 
     python -m stages.evaluate --benchmark voc
@@ -21,7 +22,15 @@ import torch
 
 from earshot.core.hashing import list_hash
 from earshot.core.registry import find, names
-from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result, write_predictions
+from earshot.evaluation.benchmark import (
+    Benchmark,
+    Context,
+    NotApplicable,
+    Result,
+    is_sample,
+    rendered_name,
+    write_predictions,
+)
 from earshot.params.evaluate import BenchmarkParams, Params, params_of
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Stage, StageContext
@@ -68,11 +77,13 @@ def main(run: StageContext[Params]) -> str:
         result = Result({"clips": 0}, [], f"{name} is not measured", str(reason), [])
     if not result.learned:
         run.clips_hash = None
-    run.write_metrics(name, result.metrics | {"items_hash": list_hash(result.items)})
+    rendered = is_sample(group.data_dir)
+    data = {"dataset": rendered_name(benchmark.title, rendered)} if rendered else {}
+    run.write_metrics(name, data | result.metrics | {"items": len(result.items), "items_hash": list_hash(result.items)})
     run.write_plot(f"{name}_classes", result.classes)
     write_predictions(run.out(f"data/predictions/{name}"), benchmark, result)
     run.publish(f"data/predictions/{name}")
-    return f"{result.protocol}: {result.scores}"
+    return f"{rendered_name(result.protocol, rendered)}: {result.scores}"
 
 
 if __name__ == "__main__":

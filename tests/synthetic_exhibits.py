@@ -82,6 +82,21 @@ def video(number: int, seconds: float = 1.0) -> bytes:
     return data.getvalue()
 
 
+def empty_chart(draw: object, place: Path) -> tuple[int, int]:
+    """In place of `save_chart`: an image with nothing in it; returns its size."""
+    for name in (f"{place.name}.svg", f"{place.name}-dark.svg"):
+        place.with_name(name).write_text('<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"></svg>')
+    for kind in (".png", ".pdf"):
+        place.with_suffix(kind).write_bytes(b"")
+    return 20, 10
+
+
+def write_csv_file(file: Path, names: list[str], rows: list[list[float]]) -> None:
+    """A table of numbers."""
+    lines = (",".join(f"{value:g}" for value in row) for row in rows)
+    file.write_text("\n".join([",".join(names), *lines]) + "\n")
+
+
 class Synthetic:
     """Writes a run below `root`.
 
@@ -138,7 +153,7 @@ class Synthetic:
             if exhibit in without:
                 metadata["skipped"] = "the network has no map of where a sound comes from"
             else:
-                metadata |= {"layer": "conv5", "frames": 73}
+                metadata |= {"layer": "conv5", "frames": 73, "split": "test"}
                 for name, rows in parts.items():
                     write_table(folder, KINDS[exhibit].tables, name, rows)
             (folder / METADATA_FILE).write_text(json.dumps(metadata))
@@ -184,6 +199,20 @@ class Synthetic:
             file = self.root / "data/predictions" / name / BENCHMARK_FILE
             file.parent.mkdir(parents=True)
             file.write_text(json.dumps(benchmark.describe()))
+        self._items()
+
+    def _items(self, items: int = 40) -> None:
+        """Scores of items and of resamples for two benchmarks: all networks are right as often as the metrics say."""
+        folder = self.root / "data/predictions"
+        for name, metric in (("correspondence", "accuracy"), ("voc", "map_pool5")):
+            values = json.loads((self.root / "metrics" / f"{name}.json").read_text())
+            (self.root / "metrics" / f"{name}.json").write_text(json.dumps(values | {"items": items}))
+            names = [f"{prefix}{metric}" for prefix in ("", "wrong_sound_", "random_")]
+            if name == "voc":
+                file, rows = "draws.csv", self.rng.normal([values[key] for key in names], 0.02, (100, 3))
+            else:
+                file, rows = "items.csv", np.arange(items)[:, None] < items * np.array([values[key] for key in names])
+            write_csv_file(folder / name / file, names, rows.astype(float).tolist())
 
     def _clusters(self, number: int, texture: bool) -> Iterator[dict]:
         for cluster in range(number):
@@ -195,6 +224,7 @@ class Synthetic:
                 "cluster": cluster,
                 "moments": int(self.rng.integers(10, 200)),
                 "trained_on": 9,
+                "split_moments": 5,
                 "annotations": [self.annotations[place] for place in ranked],
                 "shares": sorted(self.rng.uniform(0.02, 0.8, len(ranked)), reverse=True),
                 **charts,
@@ -219,6 +249,7 @@ class Synthetic:
                     "network": network,
                     "unit": unit,
                     "maximum": float(self.rng.uniform(1, 20)),
+                    "position": 0.1,
                     "annotation": name,
                     "purity": own,
                     "boxed": name,

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from earshot.evaluation.metrics import accuracy, average_precision, average_precisions, mean_average_precision
+from earshot.evaluation.metrics import (
+    accuracy,
+    average_precision,
+    average_precisions,
+    has_all_classes,
+    mean_average_precision,
+    resampled_average_precision,
+    resampled_map,
+)
+from earshot.evaluation.significance import resampled_counts
 
 
 def _precision_of(ranked: list[int]) -> float:
@@ -90,3 +99,23 @@ def test_accuracy_is_the_share_of_rows_whose_highest_score_is_their_class():
     scores = np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 0.5], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
     labels = 2 * np.eye(3)[[0, 2, 0, 1]] - 1  # the ties of the last two rows go to the first class
     assert accuracy(scores, labels) == 0.5
+
+
+@pytest.mark.parametrize("rule", ["11-point", "area", "steps"])
+def test_average_precision_in_resamples_is_that_of_the_repeated_images(rule):
+    rng = np.random.default_rng(0)
+    scores = rng.integers(12, size=40) / 3  # with equal ones
+    labels = rng.choice([1, -1, -1, 0], size=40)
+    counts = resampled_counts(40, draws=30)
+    drawn = resampled_average_precision(scores, labels, counts, rule)
+    for count, precision in zip(counts, drawn, strict=True):
+        repeated = average_precision(np.repeat(scores, count), np.repeat(labels, count), rule=rule)
+        assert precision == pytest.approx(repeated)
+
+
+def test_resamples_without_a_positive_of_each_class_are_drawn_again():
+    labels = np.full((6, 2), -1)
+    labels[[0, 1], [0, 1]] = 1
+    counts = resampled_counts(6, lambda drawn: has_all_classes(labels, drawn), draws=50)
+    assert counts.shape == (50, 6) and (counts[:, :2] > 0).all() and (counts.sum(1) == 6).all()
+    assert resampled_map(np.zeros((6, 2)), labels, counts) == pytest.approx(counts[:, :2].mean(1) / 6)

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
+from sklearn.metrics import normalized_mutual_info_score
 
-from earshot.benchmarks.nmi import cluster, evaluate, largest_share, random_nmi
+from earshot.benchmarks.nmi import cluster, evaluate, largest_share, random_clusters, resampled_nmi
 from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips import annotated_moments as moments
+from earshot.evaluation.significance import resampled_counts
 
 
 def test_clusters_are_those_of_the_embeddings():
@@ -29,8 +31,23 @@ def test_random_clusters_score_as_theory_has_it():
     # For n clips, the bias of the mutual information of r classes and c clusters is (r - 1)(c - 1) / 2n nats.
     classes = np.arange(20_000) % 5
     expected = (5 - 1) * (8 - 1) / (2 * 20_000) / ((np.log(5) + np.log(8)) / 2)
-    assert random_nmi(classes, 8, seed=0) == pytest.approx(expected, rel=0.25)
-    assert random_nmi(classes[:40], 8, seed=0) > 0.1  # few clips: high
+
+    def score(count: int) -> float:
+        drawn = random_clusters(8, count, seed=0)
+        return float(np.mean([normalized_mutual_info_score(classes[:count], labels) for labels in drawn]))
+
+    assert score(20_000) == pytest.approx(expected, rel=0.25)
+    assert score(40) > 0.1  # few clips: high
+
+
+def test_scores_in_resamples_are_those_of_the_repeated_clips():
+    rng = np.random.default_rng(0)
+    classes, labels = rng.integers(4, size=30), rng.integers(3, size=30)
+    counts = resampled_counts(30, draws=20)
+    drawn = resampled_nmi(classes, labels, counts)
+    for count, score in zip(counts, drawn, strict=True):
+        assert score == pytest.approx(normalized_mutual_info_score(np.repeat(classes, count), np.repeat(labels, count)))
+    assert resampled_nmi(np.zeros(5, int), np.zeros(5, int), np.ones((1, 5), int)) == 1  # as scikit-learn has it
 
 
 def test_the_largest_share_of_a_class_is_that_of_one_cluster():

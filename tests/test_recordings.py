@@ -219,7 +219,7 @@ def test_esc50_scores_an_audio_tower_beside_its_controls(tmp_path, encoder, caps
         csv.writer(file).writerows([("filename", "fold", "target", "category"), *rows])
     metrics, classes = run_stage(tmp_path / "root", "esc50", data_dir, encoder=encoder)
     names = ["accuracy", "accuracy_std", "wrong_sound_accuracy", "random_accuracy", "chance"]
-    assert set(metrics) == {*names, "items_hash"}
+    assert set(metrics) == {*names, "items", "items_hash"}
     assert metrics["items_hash"] == list_hash(f"audio/{name}" for name, *_ in rows)
     assert metrics["accuracy"] == metrics["random_accuracy"] == metrics["wrong_sound_accuracy"] > 0.8
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)

@@ -1,7 +1,9 @@
 """The report says what metrics and tables hold, in the same bytes for the same run, and what is wrong in one line."""
 
+import csv
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,10 +11,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import conftest
+import numpy as np
 import pytest
 from conftest import REPOSITORY, earshot, run_stage
 from peak_memory import measured
-from synthetic_exhibits import KINDS, Synthetic, photograph
+from synthetic_exhibits import KINDS, Synthetic, empty_chart, photograph
 
 from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
@@ -20,18 +23,21 @@ from earshot.core.registry import find_all
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.explanation.tables import write_table
-from earshot.report import generic, refusals
+from earshot.media.quality import Measured
+from earshot.report import clips, generic
 from earshot.report.build import write_report
 from earshot.report.comparison import changed_parameters, other_lists
-from earshot.report.drawing import label, save_chart
+from earshot.report.drawing import COLUMN, label, save_chart, save_paper_chart
 from earshot.report.figures import class_bars
 from earshot.report.overview import beside_papers, run_summary
 from earshot.report.pages import embeddings, localization, units
-from earshot.report.refusals import MOST_ROWS
+from earshot.report.paper import confusion_matrix
 from earshot.report.revisions import folder_source, revision_source
 from earshot.report.site import Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import grid
+from earshot.scenes.annotations import write_annotations
+from earshot.scenes.writing import Scene, write_scenes
 
 PARAMS = dict(flatten(read_yaml(conftest.PARAMS)))
 DISPLAYS = find_all("earshot.benchmarks", "BENCHMARK")
@@ -43,8 +49,14 @@ def root(tmp_path_factory) -> Path:
     """A made-up run with its report, written by the stage."""
     folder = Synthetic(tmp_path_factory.mktemp("run")).write(clusters=2, units=4, points=20)
     closing = run_stage("report", folder)
-    assert closing.startswith("report/index.html: 10 pages, ") and closing.count("\n") == 1
+    assert closing.startswith("report/index.html: 14 pages, ") and closing.count("\n") == 1
     return folder
+
+
+def without_charts(monkeypatch) -> None:
+    """Write charts as empty files, for tests of all else: to draw takes longest."""
+    for name in ("save_chart", "save_paper_chart"):
+        monkeypatch.setattr(f"earshot.report.site.{name}", empty_chart)
 
 
 def bytes_of(folder: Path) -> dict[str, str]:
@@ -55,12 +67,41 @@ def bytes_of(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_run_gives_the_same_bytes_and_the_same_bytes_are_one_file(root, tmp_path):
+def test_the_same_run_gives_the_same_bytes_and_the_same_bytes_are_one_file(root, tmp_path, monkeypatch):
+    without_charts(monkeypatch)
     write_report([Source("this run", root, PARAMS)], tmp_path / "again")
     once, again = bytes_of(root / "report"), bytes_of(tmp_path / "again")
-    assert once == again
+    names = {name for name in once if not name.endswith((".svg", ".png", ".pdf")) or name.startswith("media/")}
+    assert {name: once[name] for name in names} == {name: again[name] for name in names} and len(names) > 100
     media = [digest for name, digest in once.items() if name.startswith("media/")]
     assert len(media) == len(set(media)) > 50
+
+
+def test_the_same_chart_gives_the_same_bytes_and_a_pdf_holds_its_fonts(tmp_path):
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        save_chart(lambda: class_bars(["a", "b"], {"sound": [0.5, 0.2]}, "x"), tmp_path / str(number) / "chart")
+        draw = lambda: confusion_matrix(["a", "b"], np.array([[3, 1], [0, 2]]))  # noqa: E731
+        save_paper_chart(draw, tmp_path / str(number) / "paper")
+    once, again = (bytes_of(tmp_path / str(number)) for number in range(2))
+    assert once == again and len(once) == 6
+    pdf = (tmp_path / "0/paper.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"FontFile2" in pdf and b"/Type3" not in pdf
+    width = ElementTree.parse(tmp_path / "0/paper.svg").getroot().get("width")
+    assert width == f"{72 * COLUMN:g}pt"
+
+
+def test_figures_and_tables_for_a_paper_say_what_made_them(root):
+    report = root / "report"
+    page = (report / "figures.html").read_text()
+    for name in ("scores", "layers-voc", "layers-sun", "classes-voc"):
+        assert all((report / f"figures/paper-{name}.{kind}").exists() for kind in ("pdf", "svg", "png"))
+        text = (report / f"figures/paper-{name}.txt").read_text()
+        assert "Command: " in text and "clusters=30" in text and "clips_hash " in text and f"paper-{name}.pdf" in page
+    assert r"\toprule" in (report / "tables/voc.tex").read_text()
+    assert "| sound |" in (report / "tables/voc.md").read_text()
+    summary = (report / "summary.html").read_text()
+    assert summary.count('class="badge') == 9 and "paper-scores.svg" in summary
 
 
 def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root):
@@ -71,7 +112,7 @@ def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root
         for value in [score for row in scores_grid.rows.values() for score in row.values()] + [
             *scores_grid.alike.values()
         ]:
-            assert f">{value:.3f}<" in page
+            assert f">{value:.3f}<" in page or f">{value:.3f} <span" in page
         for key in scores_grid.others:
             assert key in page
     for key in PARAMS:
@@ -79,8 +120,38 @@ def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root
     assert json.loads((root / "metrics" / "extract.json").read_text())["clips_hash"] in page
 
 
+def test_the_start_page_opens_with_the_verdicts_the_worst_first_each_with_its_table_and_page(root):
+    page = (root / "report" / "index.html").read_text()
+    verdicts = page[page.index('<ol class="verdicts">') : page.index("</ol>")]
+    assert page.index("Did sound teach anything?") < page.index('<ol class="verdicts">') < page.index("<table")
+    kinds = re.findall(r'<li class="(\w+)">', verdicts)
+    assert kinds == sorted(kinds, key=["worse", "level", "unknown", "above", "learned"].index) and len(kinds) == 9
+    links = re.findall(r'href="#(table-\w+)"', verdicts)
+    assert {"table-voc", "table-nmi"} < {*links} and all(f'id="{link}"' in page for link in links)
+    assert 'href="retrieval.html"' in verdicts and "n = 40" in verdicts
+    assert all("rendered" in title.lower() for title in re.findall(r'href="#table-\w+">([^<]*)<', verdicts))
+
+
+def test_rendered_scores_stand_beside_the_papers_only_behind_a_word_of_warning(root):
+    page = (root / "report" / "index.html").read_text()
+    beside = page[page.index("<h2>Beside the papers</h2>") :]
+    beside = beside[: beside.index("<h2>Provenance</h2>")]
+    assert beside.index("<details>") < beside.index("<summary>Not comparable") < beside.index("<table")
+    assert "<details open" not in beside and ">ours, rendered<" in beside and ">ours<" not in beside
+    assert re.search(r"(?<![Rr]endered )(VOC2007|SUN397|ESC-50)[^<]*<", page[: page.index("<h2>Beside")]) is None
+
+
+def test_every_column_of_a_table_of_scores_has_its_verdict(root):
+    page = (root / "report" / "index.html").read_text()
+    table = page[page.index('id="table-voc"') :]
+    table = table[: table.index("</table>")]
+    judged = table[table.index('class="judged"') :]
+    assert judged.count("badge") == 4 * 2 - 4 and judged.count("not tested") == 3  # only pool5 has resamples
+    assert judged.count("learned") == 2  # the badge's class and its words
+
+
 def test_a_chart_is_an_svg_for_light_and_dark_and_a_png(root):
-    charts = {file.name for file in (root / "report" / "figures").iterdir()}
+    charts = {file.name for file in (root / "report" / "figures").iterdir() if not file.name.startswith("paper-")}
     names = {name.removesuffix(".png") for name in charts if name.endswith(".png")}
     assert charts == {f"{name}{kind}" for name in names for kind in (".png", ".svg", "-dark.svg")} and len(names) > 15
     for name in names:
@@ -101,8 +172,8 @@ def test_the_shares_of_neighbors_are_those_that_the_exhibit_measured(tmp_path):
     folder = Synthetic(tmp_path / "run").write(clusters=1, units=1, points=21)
     page = embeddings.column(Site(tmp_path / "report", "x", {}), Source("x", folder, PARAMS), "")
     assert [f"{each['knn_precision']:.2f}" for each in page.view["maps"]] == ["0.90", "0.20", "0.90", "0.20"]
-    assert {row[2:] for row in page.view["table"].rows} == {("90\N{NO-BREAK SPACE}%", "20\N{NO-BREAK SPACE}%") * 2}
-    assert "images 90\N{NO-BREAK SPACE}% (random weights 20\N{NO-BREAK SPACE}%)" in page.lead
+    assert {row[2:] for row in page.view["table"].rows} == {("0.900", "0.200") * 2}
+    assert "images 0.900 (random weights 0.200)" in page.lead
 
 
 def test_an_exhibit_without_a_page_is_shown_as_it_is(root, tmp_path):
@@ -150,21 +221,55 @@ def test_an_exhibit_that_is_not_there_is_told_with_its_reason(root, tmp_path):
     assert Source("x", root, PARAMS).exhibit("units").skipped == ""
 
 
-def test_refusals_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path):
-    rows = [LedgerRow(f"lost{n}", "a.mp4", "refused", "unreadable", "why") for n in range(MOST_ROWS + 5)]
+def test_clips_are_listed_up_to_a_number_and_the_rest_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "MOST_ROWS", 20)
+    rows = [LedgerRow(f"lost{n}", "a.mp4", "refused", "unreadable", "why") for n in range(25)]
     write_ledger(tmp_path / "data/scenes/ledger/00000.csv", [LedgerRow("there", "b.mp4", "kept"), *rows[:9]])
     write_ledger(tmp_path / "data/scenes/ledger/00001.csv", rows[9:])
     site = Site(tmp_path / "report", "x", {})
-    column = refusals.column(site, Source("x", tmp_path, PARAMS), "")
-    assert column.lead == f"{MOST_ROWS + 5:,} of {MOST_ROWS + 6:,} clips were left out; each has a reason."
-    site.write_page("refusals.html", "refusals.html", title="x", about="", columns=[column], prefixes=[""])
-    page = (tmp_path / "report/refusals.html").read_text()
-    assert (
-        f"The table lists the first {MOST_ROWS:,}; all {MOST_ROWS + 5:,} are in <code>data/scenes/ledger</code>" in page
-    )
-    assert page.count("lost") == MOST_ROWS
-    elsewhere = refusals.column(site, Source("x", tmp_path / "none", PARAMS), "")
+    column = clips.column(site, Source("x", tmp_path, PARAMS), "")
+    assert column.lead == "25 of 26 clips were left out; each has a reason."
+    site.write_page("clips.html", "clips.html", title="x", about="", columns=[column], prefixes=[""])
+    page = (tmp_path / "report/clips.html").read_text()
+    assert "The table lists the first 20; <code>earshot completeness --csv</code> writes all" in page
+    assert page.count("lost") == 20 and "there" not in page.split("<tbody")[2]
+    elsewhere = clips.column(site, Source("x", tmp_path / "none", PARAMS), "")
     assert "no ledger" in elsewhere.skipped
+
+
+def test_flagged_clips_have_measurements_and_an_image_and_the_csv_has_the_same_rows(tmp_path, capsys):
+    scenes, ledgers = tmp_path / "data/scenes", tmp_path / "data/scenes/ledger"
+    media = {"frames": [photograph(1)], "times": [0.5], "sound": bytes(16), "audio_rate": 8000, "audio_channels": 1}
+    measured = Measured(peak=0.5, clipped=0.0, change=0.25)
+    both = {"quiet": ["silent", "still"], "fine": list[str]()}
+    rows = [Scene(name, "g", 1.0, **media, measured=measured, flags=flags) for name, flags in both.items()]
+    write_scenes(scenes / "00000.parquet", rows)
+    (tmp_path / "data/annotations").mkdir()
+    write_annotations(tmp_path / "data/annotations/00000.parquet", {"quiet": ["bell"], "fine": []})
+    refused = LedgerRow("twin", "c.mp4", "refused", "duplicate", "of fine")
+    write_ledger(ledgers / "00000.csv", [*(LedgerRow(n, f"{n}.mp4", "kept") for n in ("quiet", "fine")), refused])
+    (tmp_path / "params.yaml").write_text("corpus: {clips: my-videos}\n")
+    source = Source("x", tmp_path, {"corpus.clips": "my-videos"})
+    view = clips.column(Site(tmp_path / "report", "x", {}), source, "").view
+    quiet, twin = view["rows"]
+    assert (quiet.status, quiet.reason, quiet.classes) == ("flagged", "silent, still", "bell")
+    assert (quiet.peak, quiet.motion) == (0.5, 0.25) and quiet.split in ("train", "val", "test")
+    assert (twin.status, twin.reason, twin.detail, twin.peak) == ("refused", "duplicate", "of fine", None)
+    assert [*view["images"]] == ["quiet"]
+    earshot("completeness", "--csv", "--root", tmp_path)
+    written = [*csv.DictReader(capsys.readouterr().out.splitlines())]
+    assert [row["clip_id"] for row in written] == ["quiet", "fine", "twin"]
+    assert written[0]["status"] == "flagged" and written[0]["peak"] == "0.5" and written[2]["detail"] == "of fine"
+    assert written[1]["status"] == "kept"
+
+
+def test_a_report_is_made_of_whatever_stages_have_run(tmp_path):
+    Synthetic(tmp_path)._ledgers()
+    shutil.copy(conftest.PARAMS, tmp_path / "params.yaml")
+    run_stage("report", tmp_path)
+    page = (tmp_path / "report/index.html").read_text()
+    assert "This run has no benchmark results" in page
+    assert "4 of " in (tmp_path / "report/clips.html").read_text()
 
 
 def test_what_is_broken_is_one_line_that_names_it(tmp_path):
@@ -186,7 +291,8 @@ def test_what_is_broken_is_one_line_that_names_it(tmp_path):
         localization.column(site, source, "")
 
 
-def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(root, tmp_path):
+def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(root, tmp_path, monkeypatch):
+    without_charts(monkeypatch)
     other = tmp_path / "other"
     shutil.copytree(root, other, ignore=shutil.ignore_patterns("report"))
     apply_recipes([], (root / "params.yaml").read_text(), other / "params.yaml", ["clusters=15"])
@@ -199,6 +305,9 @@ def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(r
     assert "different lists of clips for voc" in warning and f"fifteen {'0' * 16}" in warning
     earshot("compare", "--folder", root, "--folder", other, "--output", tmp_path / "report")
     page = (tmp_path / "report/index.html").read_text()
+    assert page.index("<h2>Changed parameters") < page.index("<h2>Scores") < page.index("<h2>What sound taught")
+    assert "−0.125" in page and "+0.000 (" in page and "no difference" in page
+    assert (tmp_path / "report/figures/clusters.txt").exists()
     assert "−0.125" in page and "+0.000" in page and "different lists of clips for voc" in page
     clusters = (tmp_path / "report/clusters.html").read_text()
     assert 'href="clusters/1-0.html"' in clusters and 'href="clusters/2-0.html"' in clusters

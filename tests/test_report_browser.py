@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
-from synthetic_exhibits import EXHIBITS, Synthetic
+from synthetic_exhibits import EXHIBITS, Synthetic, empty_chart
 
 from earshot.report.build import write_report
 from earshot.report.revisions import folder_source
@@ -19,6 +19,17 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 HOW = "no Chromium on PATH, which these tests drive: apt-get install chromium, or any Chrome"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=HOW)
 PHONE, NARROW, DESK = 390, 360, 1440
+WIDTHS = (360, 768, 1280, 1920)
+# Elements that reach beyond the page, but for those in a box that scrolls by itself.
+TOO_WIDE = """() => {
+  const scrolls = (one) =>
+    one && (/(auto|scroll|hidden|clip)/.test(getComputedStyle(one).overflowX) || scrolls(one.parentElement));
+  const wide = document.documentElement.clientWidth;
+  return [...document.body.querySelectorAll("*")].filter((one) => {
+    const box = one.getBoundingClientRect();
+    return box.width && (box.right > wide + 1 || box.left < -1) && !scrolls(one.parentElement);
+  }).map((one) => `${one.tagName}.${one.className}`).slice(0, 5);
+}"""
 FIRST_VIEW_MS = 1000
 HOSTILE = (
     "<script>window.hacked = 1</script>",
@@ -255,14 +266,71 @@ def test_a_map_tells_its_points_by_mouse_and_by_keys(visit):
     assert "clip000" in page.locator(".tip:visible").inner_text() and visit.troubles == []
 
 
-def test_no_page_scrolls_sideways_on_a_narrow_phone(browser, report):
-    visitor = Visitor(browser, report, NARROW)
+def too_wide(browser: Browser, report: Path, width: int, scheme: str = "light") -> list[tuple[str, list[str]]]:
+    """The elements of each page that are wider than the page, all details open."""
+    visitor = Visitor(browser, report, width, scheme)
+    wide = []
     for file in pages_of(report):
-        assert visitor.open(file).evaluate("document.documentElement.scrollWidth") <= NARROW, file
+        page = visitor.open(file)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        wide.append((file.name, page.evaluate(TOO_WIDE)))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, file
     visitor.close()
+    return [(name, elements) for name, elements in wide if elements]
 
 
-def test_a_strangers_text_runs_nothing_and_breaks_nothing(browser, tmp_path):
+def test_nothing_is_wider_than_a_narrow_phone(browser, report):
+    assert too_wide(browser, report, NARROW) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_wider_than_its_page(browser, report, width):
+    assert too_wide(browser, report, width, "light" if width < DESK else "dark") == []
+
+
+def test_an_image_opens_large_and_the_arrow_keys_lead_on(visit):
+    page = visit.open(visit.report / "units.html")
+    first = page.locator("a.zoom").first
+    first.focus()
+    first.press("Enter")
+    large = page.locator("dialog.large")
+    assert large.is_visible()
+    before = large.locator("img").get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    assert large.locator("img").get_attribute("src") != before
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Escape")
+    assert not large.is_visible() and first.evaluate("one => one === document.activeElement")
+    assert visit.troubles == []
+
+
+def test_a_word_is_explained_while_the_focus_is_on_it(visit):
+    page = visit.open(visit.report / "index.html")
+    word = page.locator(".term", has_text="wrong sound").first
+    word.focus()
+    assert "sound of another video" in page.locator("[role=tooltip]").inner_text()
+    word.press("Escape")
+    assert page.locator("[role=tooltip]").count() == 0
+    page.locator(".term", has_text="cIoU").first.hover()
+    assert "intersection over union" in page.locator("[role=tooltip]").inner_text()
+    assert word.get_attribute("href").startswith("glossary.html#")
+
+
+def test_clusters_are_sifted_and_ordered(visit):
+    page = visit.open(visit.report / "clusters.html")
+    page.locator("[name=order]").select_option("moments")
+    sizes = page.locator(".clusters > li").evaluate_all("rows => rows.map((row) => Number(row.dataset.moments))")
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) == 3
+    name = page.locator("[name=annotation] option").nth(1).get_attribute("value")
+    page.locator("[name=annotation]").select_option(name)
+    kept = page.locator(".clusters > li").evaluate_all("rows => rows.map((row) => row.dataset.annotation)")
+    assert {*kept} == {name}
+
+
+def test_a_strangers_text_runs_nothing_and_breaks_nothing(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("earshot.report.site.save_chart", empty_chart)  # tests/test_report.py has hostile charts
+    monkeypatch.setattr("earshot.report.site.save_paper_chart", empty_chart)
     folder = report_of(tmp_path, clusters=1, units=8, points=20, annotations=HOSTILE)
     visitor = Visitor(browser, folder, NARROW)
     for file in pages_of(folder):
@@ -279,7 +347,9 @@ def test_a_strangers_text_runs_nothing_and_breaks_nothing(browser, tmp_path):
     assert not any("script" in name or "long" in name for name in names)
 
 
-def test_exhibits_with_nothing_to_show_have_pages_that_say_why(browser, tmp_path):
+def test_exhibits_with_nothing_to_show_have_pages_that_say_why(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("earshot.report.site.save_chart", empty_chart)
+    monkeypatch.setattr("earshot.report.site.save_paper_chart", empty_chart)
     folder = report_of(tmp_path, clusters=1, units=1, points=10, without=EXHIBITS)
     shutil.rmtree(tmp_path / "data" / "scenes")
     visitor = Visitor(browser, folder)

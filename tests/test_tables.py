@@ -89,6 +89,20 @@ def test_a_file_of_weights_fills_the_row_of_its_name():
     assert TABLES["owens-2a"].row_of(params | {"pretrain.epochs": 5}) is None
 
 
+def test_units_are_in_their_table_in_percent_beside_random_weights(tmp_path):
+    run = write_run(tmp_path / "run")
+    scores = {"selective_share": 0.25, "random_selective_share": 0.125, "audible_share": 0.5, "audible_videos": 0.4}
+    (run / "metrics/explain_units.json").write_text(json.dumps(scores))
+    (section,) = sections(TABLES["owens-1"], collected(run))
+    assert section.rendered and any(key.startswith("explain.units.") for key in section.setting)
+    (group,) = section.groups
+    assert group.name == "Sound (cluster)" and group.score("explain_units.selective_share").mean == 25
+    assert group.score("explain_units.random_selective_share").mean == 12.5
+    other = write_run(tmp_path / "other", 0.5, "explain.units.encoder=models/correspond")
+    (other / "metrics/explain_units.json").write_text(json.dumps(scores))
+    assert sections(TABLES["owens-1"], collected(other)) == []
+
+
 def test_a_run_under_its_recipe_stands_in_the_papers_own_setting(tmp_path):
     for recipe in ("owens-cluster", "owens-binary", "owens-textons", "owens-kmeans"):
         write_run(tmp_path / recipe, size=recipe)
@@ -329,6 +343,7 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
     assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= found and "mahadev-1" not in found
     pool5 = [row for row in read_csv(tmp_path / "tables" / "owens-2a.csv") if row["kind"] == "ours"]
+    assert {row["data"] for row in pool5} == {"rendered"}
     assert [row["mean"] for row in pool5] == ["50"]  # VOC of models/correspond is no score of pretrain
     rows = {
         (row["method"], row["kind"]): row["mean"] for row in read_csv(tmp_path / "tables" / "kim-2-instruments.csv")
@@ -341,7 +356,7 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     ]
     retrieval = (tmp_path / "tables" / "kim-1-instruments.md").read_text()
     assert "Measured on the rendered world" in retrieval
-    assert "| random order | control | 1 | 40.0 | 40.0 | 40.0 | 40.0 |" in retrieval
+    assert "| random order | control, rendered | 1 | 40.0 | 40.0 | 40.0 | 40.0 |" in retrieval
     ideas = {row["run"].rpartition("/")[2]: row["idea"] for row in read_csv(tmp_path / "tables" / "runs.csv")}
     assert "correspond.network=ave" in ideas["ave"] and "clusters" not in ideas["ave"]
     assert "clusters=30" in ideas["pretrained"] and "correspond" not in ideas["pretrained"]

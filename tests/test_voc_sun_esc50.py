@@ -197,7 +197,7 @@ def test_sun_scores_the_mean_of_three_splits_beside_its_controls(tmp_path, sun_w
     changes |= {"evaluate__sun__layers": "[pool5]", "evaluate__sun__images_per_class": 4}
     metrics, classes = run_stage(tmp_path / "root", "sun", **changes)
     names = ["accuracy_pool5", "wrong_sound_accuracy_pool5", "random_accuracy_pool5"]
-    assert set(metrics) == {*names, "color_histogram_accuracy", "svm_c_pool5", "chance", "items_hash"}
+    assert set(metrics) == {*names, "color_histogram_accuracy", "svm_c_pool5", "chance", "items", "items_hash"}
     requested = [
         f"{split}/SUN397{name}"
         for split in range(1, 4)
@@ -283,7 +283,7 @@ def test_esc50_scores_the_descriptor_beside_the_spectrum_and_chance(tmp_path, es
     metrics, classes = run_stage(tmp_path / "root", "esc50", **changes)
     requested = list_hash(f"audio/{file.name}" for file in (esc50_whole / "audio").iterdir())
     scores = {"accuracy": 1, "accuracy_std": 0, "spectrum_accuracy": 1, "chance": 0.5}
-    assert metrics == scores | {"items_hash": requested}  # the descriptor was trained on no clips
+    assert metrics == scores | {"items": 20, "items_hash": requested}  # the descriptor was trained on no clips
     assert [row["class"] for row in classes] == ["dog", "chainsaw"]  # by number, not by name
     assert "mfcc 1.000, spectrum 1.000; chance 0.500" in capsys.readouterr().out
     assert share_correct(tmp_path / "root", "esc50", items=len([*(esc50_whole / "audio").iterdir()])) == 1

@@ -314,5 +314,6 @@ BENCHMARK = Benchmark(
     leading="accuracy",
     not_scores=("accuracy_error",),
     controls=NETWORK_CONTROLS | {"supervised direct": "direct_", "supervised pretraining": "supervised_"},
+    references=("supervised direct", "supervised pretraining"),
     at_a_glance=True,
 )

@@ -14,6 +14,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
+from earshot.evaluation.significance import resampled_counts
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 
 PROTOCOL = "normalized mutual information of k-means clusters and classes"
@@ -41,20 +42,26 @@ def evaluate(context: Context[Params]) -> Result:
             f"{context.data_dir}: {actual}, expected one per cluster, {clusters} or more; give more clips"
         )
     names, classes = np.unique([of_clip[0] for of_clip in moments.annotations], return_inverse=True)
+    counts = resampled_counts(len(classes))
     metrics: dict[str, Any] = {}
+    drawn: dict[str, np.ndarray] = {}
     rows = [{"class": name, "clips": int((classes == number).sum())} for number, name in enumerate(names.tolist())]
     for prefix in moments.images:
         for modality, embeddings in (("image", moments.images[prefix]), ("audio", moments.sounds[prefix])):
             labels = cluster(embeddings, clusters, seed)
             metrics[f"{prefix}nmi_{modality}"] = float(normalized_mutual_info_score(classes, labels))
+            drawn[f"{prefix}nmi_{modality}"] = resampled_nmi(classes, labels, counts)
             for number, row in enumerate(rows):
                 row[f"{prefix}share_{modality}"] = largest_share(labels[classes == number])
-    metrics["chance"] = random_nmi(classes, clusters, seed)
+    random_labels = random_clusters(clusters, len(classes), seed)
+    metrics["chance"] = float(np.mean([normalized_mutual_info_score(classes, labels) for labels in random_labels]))
+    drawn["chance"] = np.mean([resampled_nmi(classes, labels, counts) for labels in random_labels], axis=0)
     metrics |= {"clusters": clusters, "clips": len(classes), "clips_left_out": moments.left_out}
     summary = [f"{modality} {metrics[f'nmi_{modality}']:.3f} (random network {metrics[f'random_nmi_{modality}']:.3f})"
                for modality in ("image", "audio")]  # fmt: skip
     scores = f"{', '.join(summary)}; random clusters {metrics['chance']:.3f}"
-    return Result(metrics, rows, f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips", scores, moments.clips)
+    protocol = f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips"
+    return Result(metrics, rows, protocol, scores, moments.clips, drawn=drawn)
 
 
 def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
@@ -67,10 +74,29 @@ def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     return nearest_centroids(rows, centroids)[0]
 
 
-def random_nmi(classes: np.ndarray, clusters: int, seed: int) -> float:
-    """The mean score of random clusters; classes: (clips,)."""
-    drawn = np.random.default_rng(seed).integers(clusters, size=(PERMUTATIONS, len(classes)))
-    return float(np.mean([normalized_mutual_info_score(classes, labels) for labels in drawn]))
+def random_clusters(clusters: int, clips: int, seed: int) -> np.ndarray:
+    """Random assignments of the clips to clusters, int (PERMUTATIONS, clips)."""
+    return np.random.default_rng(seed).integers(clusters, size=(PERMUTATIONS, clips))
+
+
+def resampled_nmi(classes: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The score in resamples of the clips, (draws,), by the mean of the two entropies.
+
+    Args:
+        classes, labels: the class and the cluster of each clip, (clips,).
+        counts: how often each clip occurs in each resample, (draws, clips).
+    """
+    cells, cell = np.unique(np.stack([classes, labels]), axis=1, return_inverse=True)
+    joint = (counts @ np.eye(cells.shape[1])[cell.ravel()]) / counts.sum(1, keepdims=True)  # (draws, cells)
+    of_class, of_label = (joint @ (side[:, None] == np.unique(side)) for side in cells)
+    by_class, by_label, both = (entropy(part) for part in (of_class, of_label, joint))
+    mean = (by_class + by_label) / 2
+    return np.where(mean > 0, (by_class + by_label - both) / np.where(mean > 0, mean, 1), 1.0)
+
+
+def entropy(shares: np.ndarray) -> np.ndarray:
+    """The entropy of distributions in nats, (draws,), from shares (draws, cells)."""
+    return -(shares * np.log(np.where(shares > 0, shares, 1))).sum(1)
 
 
 def largest_share(labels: np.ndarray) -> float:

@@ -16,7 +16,13 @@ from earshot.evaluation.encoders import load_encoders
 from earshot.evaluation.images.image_features import ProbeParams, color_features, layer_features
 from earshot.evaluation.images.voc_lists import SPLITS, read_dataset
 from earshot.evaluation.linear import validated_probe
-from earshot.evaluation.metrics import average_precisions, mean_average_precision
+from earshot.evaluation.metrics import (
+    average_precisions,
+    has_all_classes,
+    mean_average_precision,
+    resampled_map,
+)
+from earshot.evaluation.significance import resampled_counts
 
 PROTOCOL = "VOC2007 linear SVM, 11-point mAP"
 
@@ -28,12 +34,16 @@ def evaluate(context: Context[ProbeParams]) -> Result:
     files = [file for split in SPLITS for file in splits[split][0]]
     labels = [splits[split][1] for split in SPLITS]
     resize = context.params.resize
+    counts = resampled_counts(len(labels[2]), lambda drawn: has_all_classes(labels[2], drawn))
     metrics: dict[str, Any] = {}
+    drawn: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in classes]
 
     def probe(features: Tensor, name: str, metric: str) -> float:
-        cost, precisions = probe_splits(features, labels, name)
+        cost, scores = probe_splits(features, labels, name)
+        precisions = average_precisions(scores, labels[2])
         metrics[metric] = float(precisions.mean())
+        drawn[metric] = resampled_map(scores, labels[2], counts)
         for row, precision in zip(rows, precisions, strict=True):
             row[metric.replace("map", "ap", 1)] = float(precision)
         return cost
@@ -46,16 +56,18 @@ def evaluate(context: Context[ProbeParams]) -> Result:
                 metrics[f"svm_c_{layer}"] = cost
     probe(color_features(files, resize, encoders[""].image_size), "voc colors", "color_histogram_map")
     metrics["chance"] = mean_average_precision(np.zeros_like(labels[2]), labels[2])
+    drawn["chance"] = resampled_map(np.zeros_like(labels[2]), labels[2], counts)
     items = [file.stem for file in splits["test"][0]]
-    return Result(metrics, rows, PROTOCOL, beside_random(metrics, "map", context.params.layers), items)
+    scored = beside_random(metrics, "map", context.params.layers)
+    return Result(metrics, rows, PROTOCOL, scored, items, drawn=drawn)
 
 
 def probe_splits(features: Tensor, labels: Sequence[np.ndarray], name: str) -> tuple[float, np.ndarray]:
-    """The selected C and the average precision of each class on the test rows, from the rows of train, val and test."""
+    """The selected C and the scores of the test rows, (rows, classes), from the rows of train, val and test."""
     parts = torch.split(features, [len(part) for part in labels])
     train, val = ((rows, torch.from_numpy(part)) for rows, part in zip(parts[:2], labels[:2], strict=True))
     probe = validated_probe(train, val, parts[2], mean_average_precision, name=name)
-    return probe.cost, average_precisions(probe.scores, labels[2])
+    return probe.cost, probe.scores
 
 
 BENCHMARK = Benchmark(

@@ -1,16 +1,21 @@
 """How many of the requested clips exist at the end, by split and class, the worst first, and why the others do not."""
 
 import csv
+import io
+from dataclasses import astuple
 from pathlib import Path
 
 import click
 
 from earshot.commands import options
 from earshot.commands.output import echo
-from earshot.core.csv_files import read_csv
+from earshot.core.csv_files import read_csv, write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.text import for_output
+from earshot.core.yaml_files import flatten, read_yaml
 from earshot.corpus.completeness import ALL, EVERY_CLIP
+from earshot.results.clip_outcomes import CLIPS, SCENES, clip_outcomes
+from earshot.results.clip_outcomes import COLUMNS as COLUMNS_OF_CLIPS
 from earshot.results.runs import read_metrics
 
 COLUMNS = ("split", "class", "requested", "kept", "share_kept", "pending", "refused")
@@ -52,6 +57,21 @@ def report(root: Path, worst: int) -> str:
     return "\n".join([*lines, *(["", f"The list of clips: {name}"] if name else [])])
 
 
+def clips_csv(root: Path) -> str:
+    """A CSV file with a row for every clip: the rows of the report's page of clips, and those of the kept clips.
+
+    Raises EarshotError if no stage has written a ledger.
+    """
+    params = root / "params.yaml"
+    corpus = dict(flatten(read_yaml(params))).get("corpus.clips", CLIPS) if params.exists() else CLIPS
+    rows = [*clip_outcomes(root, corpus == CLIPS)]
+    if not rows:
+        raise EarshotError(f"{root / SCENES}: holds no ledger of clips; run the stage extract")
+    text = io.StringIO()
+    write_csv(text, COLUMNS_OF_CLIPS, (astuple(row) for row in rows))
+    return text.getvalue().rstrip()
+
+
 def _line(name: str, row: dict[str, str]) -> str:
     """A name, its kept and requested clips, and the reasons for the others, most frequent first."""
     counts = {key.removeprefix(REFUSED): int(value) for key, value in row.items() if key.startswith(REFUSED)}
@@ -63,8 +83,9 @@ def _line(name: str, row: dict[str, str]) -> str:
 
 @click.command()
 @options.root
+@click.option("--csv", "as_csv", is_flag=True, help="Write a row for every clip instead: status, reason, measurements.")
 @click.option("--worst", type=int, default=20, metavar="N", help="How many classes are printed (default: 20).")
-def command(root: Path, worst: int) -> None:
+def command(root: Path, as_csv: bool, worst: int) -> None:
     """Print how many of the requested clips exist, by split and class, the worst class first, and why others do not.
 
     Reads metrics/completeness.csv and metrics/extract.json, which the stage extract writes.
@@ -73,5 +94,6 @@ def command(root: Path, worst: int) -> None:
     Examples:
       earshot completeness
       earshot completeness --worst 100
+      earshot completeness --csv > clips.csv
     """
-    echo(report(root, worst))
+    echo(clips_csv(root) if as_csv else report(root, worst))

@@ -1,5 +1,6 @@
 """The scores of a run as a small table, every one beside its controls, and where to look next."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,10 +10,9 @@ from earshot.commands import options
 from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
-from earshot.evaluation.benchmark import ITEMS_FILE, read_item_scores
-from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
 from earshot.results.score_tables import Display, displays_of, grid, registered_displays
+from earshot.results.verdicts import LEGEND, PREDICTIONS, Finding, Items, finding, ranked
 
 
 def benchmark_lines(display: Display, values: Mapping[str, float]) -> list[str]:
@@ -23,6 +23,31 @@ def benchmark_lines(display: Display, values: Mapping[str, float]) -> list[str]:
     for row, values_of_row in scores.rows.items():
         lines.append(f"  {row:<28}" + "".join(_score(values_of_row.get(key)) for key in scores.columns))
     return lines + [f"  {row:<28}{_score(score)}" for row, score in scores.alike.items()]
+
+
+def read_findings(root: Path) -> list[Finding]:
+    """The findings of all benchmarks of a run, in the order of the parameters."""
+    params = root / "params.yaml"
+    names = dict(flatten(read_yaml(params))) if params.exists() else {}
+    result = []
+    for name, display in displays_of(registered_displays(), names).items():
+        values = read_metrics(root, name)
+        scores = grid(display, values)
+        if scores.columns:
+            result.append(finding(name, display, scores, Items.read(root, name, values)))
+    return result
+
+
+def verdict_lines(findings: list[Finding]) -> list[str]:
+    """What every benchmark says, the worst first: its leading score, n, the verdict, and those on its other scores."""
+    lines = ["What sound taught, the worst first:"]
+    for each in ranked(findings):
+        leading = each.leading
+        column = f", {leading.title}" if len(each.scores) > 1 else ""
+        count = f"n = {leading.n:,}" if leading.n else "no items"
+        text = f"{each.title}{column} {leading.score:.3f} ({count}): {leading.verdict.words}. {each.others_in_words}"
+        lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="      ")
+    return [*lines, *textwrap.wrap(LEGEND, WIDTH)]
 
 
 def table(root: Path) -> str:
@@ -36,48 +61,43 @@ def table(root: Path) -> str:
         name: display for name, display in displays_of(registered_displays(), names).items() if display.on_console
     }
     measured = {name: values for name in displays if (values := read_metrics(root, name))}
-    if not measured:
+    findings = read_findings(root)
+    if not measured and not findings:
         raise EarshotError(f"{root / 'metrics'}: no scores; run `dvc repro` first")
     pretrain, extract = (read_metrics(root, name) for name in ("pretrain", "extract"))
     lines = [""]
     for name, values in measured.items():
         lines += [*benchmark_lines(displays[name], values), ""]
-    if pretrain.get("val_accuracy") is not None:
-        beside = "(majority {majority:.3f}, chance {chance:.3f})".format_map(pretrain)
-        lines.append(
-            f"Accuracy of the sound label, predicted from a held-out frame: {pretrain['val_accuracy']:.3f} {beside}"
-        )
+    lines += [*verdict_lines(findings), ""] if findings else []
+    if pretrain.get("test_accuracy") is not None:
+        beside = "{test_accuracy:.3f} (majority {test_majority:.3f}, chance {chance:.3f})".format_map(pretrain)
+        lines.append(f"Accuracy of the sound label, predicted from a frame of the test split: {beside}")
     if extract:
         lines.append(f"Clips: {extract['clips_kept']} kept of {extract['clips_in']}; moments: {extract['moments']}")
     return "\n".join([*lines, "", *NEXT])
 
 
 def margins(root: Path) -> str:
-    """The margin of the trained network above each control in every benchmark whose scores are means of items.
+    """The margin of the trained network above each control in every benchmark that gives items.
 
     Raises EarshotError if no benchmark has scores of items.
     """
-    params = root / "params.yaml"
-    names = dict(flatten(read_yaml(params))) if params.exists() else {}
-    lines: list[str] = []
-    for name, display in displays_of(registered_displays(), names).items():
-        folder = root / "data" / "predictions" / name
-        items = read_item_scores(folder) if (folder / ITEMS_FILE).exists() else {}
-        scores = grid(display, read_metrics(root, name)) if items else None
-        for key, title in scores.columns.items() if scores else ():
-            for control, prefix in {**display.controls, **display.alike}.items():
-                other = items.get(prefix + key)
-                if key in items and other is not None:
-                    heading = f"{display.title}, {title}"
-                    lines.append(f"{heading:<48}above {control:<24}{margin(items[key], other)}")
+    lines = [
+        f"{each.title + ', ' + score.title:<48}above {control:<24}{above}"
+        for each in read_findings(root)
+        for score in each.scores.values()
+        for control, above in score.margins.items()
+    ]
     if not lines:
-        raise EarshotError(f"{root / 'data/predictions'}: no scores of single items; run `dvc repro` first")
+        raise EarshotError(f"{root / PREDICTIONS}: no scores of single items; run `dvc repro` first")
     return "\n".join([*lines, "", MARGINS])
 
 
 MARGINS = (
-    "Difference ± its standard error, over n items of the benchmark; p of Student's paired test. Seeds are not in it."
+    "Difference ± its standard error, over n items of the benchmark; p of Student's paired test, or of the bootstrap. "
+    "Seeds are not in it."
 )
+WIDTH = 110  # characters of a line
 NEXT = [
     "Where to look next: open report/index.html in a browser; all numbers are in metrics/, the networks in models/.",
     "Try an idea:        dvc exp run -S clusters=15   then   dvc exp show   (activate .venv first)",

@@ -25,7 +25,7 @@ from earshot.results.published import Published, Row, published_tables
 from earshot.results.recipes import recipe_params
 from earshot.results.run_settings import agree, format_params, idea, setting, steps
 from earshot.results.runs import Collection, FinishedRun, collect
-from earshot.results.trainings import TRAININGS, Params
+from earshot.results.trainings import TRAININGS, Params, group_of
 
 
 def sections(table: Published, runs: Sequence[FinishedRun]) -> list[Section]:
@@ -99,7 +99,8 @@ def _markdown_table(section: Section) -> Iterable[str]:
         seeds = {score.seeds for score in line.scores.values() if isinstance(score, Score)}
         counts = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)}-{max(seeds)}" if seeds else ""
         scores = " | ".join(_cell(line.scores[title]) for title in columns)
-        yield f"| {line.method if line.method != before else ''} | {line.kind} | {counts} | {scores} |"
+        kind = f"{line.kind}, rendered" if section.rendered and line.kind != "published" else line.kind
+        yield f"| {line.method if line.method != before else ''} | {kind} | {counts} | {scores} |"
         before = line.method
 
 
@@ -112,7 +113,7 @@ def _cell(score: Score | float | None) -> str:
 
 
 def as_csv(table_sections: Sequence[Section]) -> str:
-    """One row for each score: table, setting, method, kind, column, mean, spread, seeds."""
+    """One row for each score: table, setting, method, kind, column, mean, spread, seeds, and whether it is rendered."""
     rows = []
     for section in table_sections:
         where = {"table": section.table.name, "setting": section.number}
@@ -123,6 +124,7 @@ def as_csv(table_sections: Sequence[Section]) -> str:
                 value = score if isinstance(score, Score) else Score(score, None, 0)
                 spread = "" if value.spread is None else f"{value.spread:.6g}"
                 numbers = {"mean": f"{value.mean:.6g}", "spread": spread, "seeds": value.seeds or ""}
+                numbers["data"] = "rendered" if section.rendered and line.kind != "published" else "real"
                 rows.append({**where, "method": line.method, "kind": line.kind, "column": column, **numbers})
     return _csv(rows)
 
@@ -148,7 +150,7 @@ def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) ->
 def ideas(run: FinishedRun) -> dict[str, Any]:
     """The ideas of the trainings whose networks the run measured."""
     measured = {key.partition(".")[0] for key in run.scores}
-    encoders = {run.params.get(f"evaluate.{name}.encoder", f"models/{name}") for name in measured}
+    encoders = {run.params.get(f"{group_of(name)}.encoder", f"models/{name}") for name in measured}
     trainings = [training for name, training in TRAININGS.items() if f"models/{name}" in encoders]
     return {key: value for training in trainings for key, value in idea(training, run.params).items()}
 

@@ -22,6 +22,8 @@ from earshot.core.params import Group
 
 BENCHMARK_FILE = "benchmark.json"  # beside the predictions: what `Benchmark.describe` returns
 ITEMS_FILE = "items.csv"  # beside the predictions: the scores of single items, a column per metric
+DRAWS_FILE = "draws.csv"  # the same for scores that are no means of items: the scores in resamples of the items
+SAMPLE = "data/sample/"  # the folder of the rendered corpus and datasets
 # Rows of a table of scores, and the prefixes of their metrics.
 NETWORK_CONTROLS = {"wrong sound": "wrong_sound_", "random weights": "random_"}
 
@@ -70,6 +72,8 @@ class Result:
         item_scores: the scores of single items, (items,), by the metric that is their mean, if it is one; the order of
             the items is the same for the trained network and its controls.
         learned: whether the encoder was trained on clips; a descriptor was not.
+        drawn: the scores in resamples of the items, (draws,), by metric, of scores that are no means of items; the
+            resamples are the same for the trained network and its controls (`resampled_counts`).
     """
 
     metrics: dict[str, Any]
@@ -80,6 +84,7 @@ class Result:
     confusion: Sequence[tuple[str, str]] = ()
     item_scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     learned: bool = True
+    drawn: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class NotApplicable(EarshotError):
@@ -107,6 +112,7 @@ class Display:
         controls: rows below the trained network, and the prefixes of their metrics.
         alike: rows with a single score for all columns, and the prefix of its metric.
         own_beside: by control, the name of the encoder's row if that control is measured; by default `sound`.
+        references: rows that a trained network need not exceed, such as supervised training.
         not_scores: metrics that match `scores` but are no scores.
         class_score: the name of the leading score of a single class without its column; empty for no chart by class.
         at_a_glance: whether the report's first lines display it.
@@ -123,6 +129,7 @@ class Display:
     controls: Mapping[str, str] = field(default_factory=lambda: dict(NETWORK_CONTROLS))
     alike: Mapping[str, str] = field(default_factory=dict)
     own_beside: Mapping[str, str] = field(default_factory=dict)
+    references: Sequence[str] = ()
     not_scores: Sequence[str] = ()
     class_score: str = ""
     at_a_glance: bool = False
@@ -151,25 +158,42 @@ class Benchmark(Display, Generic[P]):
     evaluate: Callable[[Context[P]], Result]
 
 
+def is_sample(data_dir: str) -> bool:
+    """Whether a folder of data lies in the rendered sample."""
+    return data_dir.startswith(SAMPLE)
+
+
+def rendered_name(name: str, rendered: bool) -> str:
+    """The name of a benchmark, which says so if its data are rendered."""
+    if not (rendered and name):
+        return name
+    is_word = name[1:].islower()  # and no proper name such as SUN397 or ImageNet
+    return f"rendered {name[:1].lower() if is_word else name[:1]}{name[1:]}"
+
+
 def write_predictions(folder: Path, benchmark: Display, result: Result) -> None:
-    """Write the display of the scores, the scores of single items, and the classes as `dvc plots` reads them.
+    """Write the display of the scores, the scores of items and resamples, and the classes as `dvc plots` reads them.
 
     Raises:
         ValueError: metrics have scores of different numbers of items.
     """
     _write_table(folder / "confusion.csv", ("actual", "predicted"), result.confusion)
-    columns = [[f"{value:.6g}" for value in values.tolist()] for values in result.item_scores.values()]
-    _write_table(folder / ITEMS_FILE, tuple(result.item_scores), zip(*columns, strict=True))
+    for file, scores in ((ITEMS_FILE, result.item_scores), (DRAWS_FILE, result.drawn)):
+        columns = [[f"{value:.6g}" for value in values.tolist()] for values in scores.values()]
+        _write_table(folder / file, tuple(scores), zip(*columns, strict=True))
     with write_atomically(folder / BENCHMARK_FILE) as path:
         path.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
 
 
-def read_item_scores(folder: Path) -> dict[str, np.ndarray]:
+def read_item_scores(folder: Path, name: str = ITEMS_FILE) -> dict[str, np.ndarray]:
     """The scores of single items by metric, (items,) each, from the folder of predictions of a benchmark.
 
-    The folder is data/predictions/<benchmark>. Raises EarshotError for a missing or damaged file.
+    The folder is data/predictions/<benchmark>; with the name `DRAWS_FILE`, the scores in resamples, (draws,). Empty
+    without the file. Raises EarshotError for a damaged file.
     """
-    file = folder / ITEMS_FILE
+    file = folder / name
+    if not file.exists():
+        return {}
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             names, *rows = list(csv.reader(lines)) or [[]]

@@ -90,6 +90,44 @@ def average_precisions(scores: np.ndarray, labels: np.ndarray, rule: Rule = "11-
     return np.array([average_precision(of_class, truth, rule=rule) for of_class, truth in columns])
 
 
+def resampled_average_precision(
+    scores: np.ndarray, labels: np.ndarray, counts: np.ndarray, rule: Rule = "11-point"
+) -> np.ndarray:
+    """The average precision of a class in resamples of its images, (draws,), as `average_precision` defines it.
+
+    Args:
+        scores, labels: (images,), as for `average_precision`.
+        counts: how often each image occurs in each resample, (draws, images); each has a positive.
+        rule: the definition.
+    """
+    counted = labels != 0
+    order = np.argsort(-scores[counted], kind="stable")
+    ranked, right = scores[counted][order], labels[counted][order] == 1
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])  # of each run of equal scores
+    occurring = counts[:, counted][:, order]
+    true_positives = np.cumsum(occurring * right, axis=1)[:, ends]
+    precision = true_positives / np.maximum(np.cumsum(occurring, axis=1)[:, ends], 1)
+    recall = true_positives / true_positives[:, -1:]
+    if rule == "steps":
+        return np.einsum("di,di->d", np.diff(recall, axis=1, prepend=0), precision)
+    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    if rule == "area":
+        return np.einsum("di,di->d", np.diff(recall, axis=1, prepend=0), highest)
+    first = np.stack([(recall < level - 1e-12).sum(1) for level in RECALL_LEVELS], axis=1)
+    return np.take_along_axis(highest, first, axis=1).mean(1)
+
+
+def resampled_map(scores: np.ndarray, labels: np.ndarray, counts: np.ndarray, rule: Rule = "11-point") -> np.ndarray:
+    """The mean average precision in resamples of the images, (draws,), of scores and labels (images, classes)."""
+    columns = zip(scores.T, labels.T, strict=True)
+    return np.mean([resampled_average_precision(one, truth, counts, rule) for one, truth in columns], axis=0)
+
+
+def has_all_classes(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which resamples, counts (draws, images), have a positive image of every class of labels (images, classes)."""
+    return ((counts @ (labels == 1)) > 0).all(1)
+
+
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray, rule: Rule = "11-point") -> float:
     """The mean average precision over the classes of scores and labels (images, classes)."""
     return float(average_precisions(scores, labels, rule).mean())

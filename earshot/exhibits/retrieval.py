@@ -34,8 +34,6 @@ from earshot.params.explain import ExhibitParams
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import InputSpec
 
-COMPARED = ("", "random_")  # networks, by the prefix of their metrics
-
 Annotations = Mapping[str, Sequence[str]]  # annotations by clip
 TABLES = {
     "retrieval_results": pa.schema({  # by network, direction, query and rank
@@ -69,8 +67,7 @@ def make(context: Context) -> ExhibitResult:
     """The tables retrieval_results and retrieval_clips."""
     if reason := why_no_towers(context.encoder):
         return skipped(reason)
-    loaded = load_correspondences(context.encoder)
-    networks, annotations = {prefix: loaded[prefix] for prefix in COMPARED}, read_all_annotations(context.annotations)
+    networks, annotations = load_correspondences(context.encoder), read_all_annotations(context.annotations)
     spec = InputSpec.by(networks[""])
     names, embeddings = embed(context, networks, spec, annotations)
     if len({group for _, group in names}) < 2:
@@ -132,7 +129,7 @@ def retrieve(
     groups = np.unique([group for _, group in names], return_inverse=True)[1]
     database = groups[queries][:, None] != groups  # (queries, entries)
     results = min(results, int(database.sum(1).min()))
-    for prefix, (query_modality, result_modality) in product(COMPARED, DIRECTIONS):
+    for prefix, (query_modality, result_modality) in product(embeddings["image"], DIRECTIONS):
         ranked = rank(
             embeddings[query_modality][prefix][queries], embeddings[result_modality][prefix], database, results
         )

@@ -148,6 +148,7 @@ class Stage(Generic[P]):
         uses_cluster: whether the workers of a cluster may process its shards.
         format_version: for a stage whose unfinished work does not depend on the code (download): the scratch folder is
             named by inputs, parameters and this number, and survives an edit of the code.
+        reads_all: whether all inputs must exist; else the stage works with those that do (report).
     """
 
     name: str
@@ -161,6 +162,7 @@ class Stage(Generic[P]):
     choices: tuple[str, Sequence[str]] | None = None
     uses_cluster: bool = False
     format_version: int | None = None
+    reads_all: bool = True
 
     def metric_files(self, choice: str | None) -> list[str]:
         """The files under metrics/ that this stage writes."""
@@ -294,8 +296,9 @@ class Stage(Generic[P]):
         if not root.exists():
             raise EarshotError(f"{root}: no such file or folder; give an existing folder with --root")
         for path, name in zip(inputs, names, strict=True):
-            if not path.exists():
+            if self.reads_all and not path.exists():
                 raise EarshotError(f"{path}: no such file or folder; {_remedy(name, plain)}")
+        inputs = [path for path in inputs if path.exists()]
         values = {key: _lookup(plain, key) for key in declared_keys(schema) if key not in self.unhashed}
         label = f"{self.name}-{choice}" if choice else self.name
         values["root"] = str(root)  # unfinished work may contain absolute paths

@@ -1,19 +1,20 @@
-"""Write a report: an overview of one run or several, a page per exhibit, and the refusals."""
+"""Write a report: an overview of one run or several, a page per exhibit, and the clips."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from earshot.core.registry import find_all
-from earshot.report import generic, overview, refusals
+from earshot.report import clips, generic, glossary, overview, paper
 from earshot.report.columns import Column, Page
 from earshot.report.comparison import compared
 from earshot.report.curves import class_charts, history_charts
 from earshot.report.site import Site
 from earshot.report.sources import Source
 from earshot.results.paper_tables import DO_NOT_COMPARE
+from earshot.results.verdicts import LEGEND
 
-START, REFUSALS = "index.html", "refusals"
+START, SUMMARY, CLIPS = "index.html", "summary.html", "clips"
 
 
 def write_report(sources: Sequence[Source], folder: Path) -> Site:
@@ -22,19 +23,26 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
     Raises EarshotError for metrics, tables or images that cannot be read.
     """
     pages = pages_of(sources)
-    titles = {name: title_of(name, sources) for name in pages} | {REFUSALS: "Refusals"}
+    titles = {name: title_of(name, sources) for name in pages} | {CLIPS: "Clips"}
     navigation = {START: "Overview"} | {f"{name}.html": title for name, title in titles.items()}
-    site = Site(folder, " | ".join(source.name for source in sources), navigation)
+    navigation |= {glossary.FILE: "Words"}
+    if len(sources) == 1:
+        navigation |= {paper.FILE: "Figures", SUMMARY: "Summary"}
+    site = Site(folder, " | ".join(source.title for source in sources), navigation)
     prefixes = [""] if len(sources) == 1 else [f"{number}-" for number in range(1, len(sources) + 1)]
     cards = []
-    for name, page in (pages | {REFUSALS: refusals.PAGE}).items():
+    for name, page in (pages | {CLIPS: clips.PAGE}).items():
         columns = [page.column(site, source, prefix) for source, prefix in zip(sources, prefixes, strict=True)]
         values = {"title": titles[name], "about": page.about, "columns": columns, "prefixes": prefixes}
         site.write_page(f"{name}.html", page.template, **values)
         leads = [Column(column.run, column.lead, column.skipped) for column in columns]
         cards.append({"file": f"{name}.html", "title": titles[name], "columns": leads})
+    site.write_page(glossary.FILE, "glossary.html", title="Words", terms=glossary.TERMS, anchor=glossary.anchor)
     if len(sources) == 1:
         site.write_page(START, "index.html", title="Overview", cards=cards, **_overview(site, sources[0]))
+        site.write_page(SUMMARY, "summary.html", title="Summary", **_summary(site, sources[0]))
+        figures, tables = paper.paper_figures(site, sources[0]), paper.paper_tables(site, sources[0])
+        site.write_page(paper.FILE, "figures.html", title="Figures", figures=figures, tables=tables)
         for name, rows in overview.plot_tables(sources[0]).items():
             site.write_table(name, rows)
     else:
@@ -56,18 +64,35 @@ def title_of(name: str, sources: Sequence[Source]) -> str:
     return next(filter(None, titles), name.capitalize())
 
 
+def _summary(site: Site, source: Source) -> dict[str, Any]:
+    """The values of the page for a meeting."""
+    return {
+        "run": source.title,
+        "summary": overview.run_summary(source.params, source.labels),
+        "verdicts": overview.verdicts(source),
+        "answer": overview.answer(source.findings.values()),
+        "legend": LEGEND,
+        "made_by": paper.made_by(source),
+        "drawn": bool(source.grids),
+        "rendered": overview.is_rendered_run(source),
+        "do_not_compare": DO_NOT_COMPARE,
+    }
+
+
 def _overview(site: Site, source: Source) -> dict[str, Any]:
     tables = overview.score_tables(source)
     beside = overview.beside_papers(source)
     return {
         "summary": overview.run_summary(source.params, source.labels),
-        "findings": overview.findings(source),
+        "verdicts": overview.verdicts(source),
+        "answer": overview.answer(source.findings.values()),
+        "legend": LEGEND,
         "scores": overview.scores_chart(site, source, "scores"),
         "tables": tables,
         "pretext": overview.pretext_scores(source),
         "beside": beside,
-        "rendered": any(each.rendered for each in beside)
-        or overview.corpus_in_words(source.params) == "the rendered world",
+        "rendered": overview.is_rendered_run(source),
+        "run": source.title,
         "do_not_compare": DO_NOT_COMPARE,
         "cell": overview.cell,
         "corpus": overview.corpus_metadata(source),

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from earshot.evaluation.significance import Margin
 from earshot.report.curves import history_charts
-from earshot.report.overview import findings, in_yaml, run_summary, scores_chart
-from earshot.report.site import Numbers, Site
+from earshot.report.figures import against
+from earshot.report.overview import in_yaml, run_summary, scores_chart, verdicts
+from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import Display, Grid
 
@@ -15,17 +17,44 @@ LISTS = {"clips_hash": "lists of clips", "items_hash": "lists of items"}
 
 
 @dataclass(frozen=True)
+class Difference:
+    """By how much a run's score is above that of the first run.
+
+    Args:
+        value: the difference.
+        margin: its paired test over the test items; None if the runs have other items, or none.
+    """
+
+    value: float
+    margin: Margin | None = None
+
+    @property
+    def words(self) -> str:
+        """The difference with its 95 % interval, and what the test says."""
+        text = f"{self.value:+.3f}"
+        if self.margin is None:
+            return text.replace("-", "−")
+        width = 1.96 * self.margin.standard_error
+        verdict = "above" if self.margin.is_above else "below" if self.margin.is_below else "no difference"
+        return f"{text} ({self.value - width:+.3f} to {self.value + width:+.3f}), {verdict}".replace("-", "−")
+
+
+@dataclass(frozen=True)
 class Row:
     """A score in all runs, and the differences from the first run."""
 
     title: str
     scores: Sequence[float | None]
+    margins: Sequence[Margin | None]
     own: bool
 
     @property
-    def differences(self) -> list[float | None]:
-        first = self.scores[0]
-        return [None if first is None or score is None else score - first for score in self.scores[1:]]
+    def differences(self) -> list[Difference | None]:
+        first, *others = self.scores
+        return [
+            None if first is None or score is None else Difference(score - first, margin)
+            for score, margin in zip(others, self.margins, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -43,17 +72,18 @@ def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
     return {
         "runs": [source.name for source in sources],
         "summaries": [run_summary(source.params, source.labels) for source in sources],
-        "findings": [findings(source) for source in sources],
+        "verdicts": [verdicts(source) for source in sources],
         "absent": [f"{source.name}: {source.absent}" for source in sources if source.absent],
         "warnings": other_lists(sources),
         "changed": changed_parameters(sources),
         "tables": [
-            _table(name, display, [source.grids.get(name) for source in sources])
+            _table(name, display, sources)
             for name, display in displays.items()
             if any(name in source.grids for source in sources)
         ],
         "charts": [scores_chart(site, source, f"scores-{n}") for n, source in enumerate(sources, 1)],
         "history": history_charts(site, sources),
+        "clusters": clusters_chart(site, sources),
     }
 
 
@@ -81,8 +111,9 @@ def changed_parameters(sources: Sequence[Source]) -> Numbers:
     return Numbers("Changed parameters", ("parameter", *(source.name for source in sources)), rows, "params.yaml")
 
 
-def _table(name: str, display: Display, grids: Sequence[Grid | None]) -> Table:
+def _table(name: str, display: Display, sources: Sequence[Source]) -> Table:
     """The scores of one benchmark: every column of the trained network, then every control."""
+    grids = [source.grids.get(name) for source in sources]
     keys: dict[tuple[str, str], str] = {}
     for each in filter(None, grids):
         many = len(each.columns) > 1
@@ -92,11 +123,49 @@ def _table(name: str, display: Display, grids: Sequence[Grid | None]) -> Table:
             }
         keys |= {(row, ""): row for row in each.alike}
     own = {each.own for each in grids if each}
-    rows = [Row(title, [_score(each, *key) for each in grids], key[0] in own) for key, title in keys.items()]
+    rows = [
+        Row(title, [_score(each, *key) for each in grids], _margins(name, key, sources), key[0] in own)
+        for key, title in keys.items()
+    ]
     return Table(display.heading, rows, f"metrics/{name}.json")
+
+
+def _margins(name: str, key: tuple[str, str], sources: Sequence[Source]) -> list[Margin | None]:
+    """The margin of each further run above the first one, if both have the same test items."""
+    first, *others = sources
+    row, column = key
+    result: list[Margin | None] = []
+    for other in others:
+        grids = [source.grids.get(name) for source in (other, first)]
+        metrics = [each.metrics.get(column, {}).get(row) if each else None for each in grids]
+        same = other.run.lists.get(f"{name}.items_hash") == first.run.lists.get(f"{name}.items_hash")
+        tested = same and metrics[0] and metrics[1]
+        result.append(other.items(name).margin(metrics[0], metrics[1], first.items(name)) if tested else None)
+    return result
 
 
 def _score(scores_grid: Grid | None, row: str, key: str) -> float | None:
     if scores_grid is None:
         return None
     return scores_grid.rows.get(row, {}).get(key) if key else scores_grid.alike.get(row)
+
+
+def clusters_chart(site: Site, sources: Sequence[Source]) -> Chart | None:
+    """The leading score of each benchmark against the number of clusters; None if all runs have as many."""
+    runs = sorted(
+        (source for source in sources if source.params.get("clusters")), key=lambda each: each.params["clusters"]
+    )
+    if len({source.params["clusters"] for source in runs}) < 2:
+        return None
+    lines: dict[str, tuple[list[float], list[float], list[float]]] = {}
+    for source in runs:
+        for name, found in source.findings.items():
+            if source.params.get(f"evaluate.{name}.encoder") != "models/pretrain":
+                continue  # only these networks learn from clusters
+            x, y, errors = lines.setdefault(f"{found.title}, {found.leading.title}", ([], [], []))
+            x.append(source.params["clusters"])
+            y.append(found.leading.score)
+            errors.append(found.leading.error or 0.0)
+    caption = "Scores against the number of clusters; bars: 95 % intervals over the test items"
+    made_by = "; ".join(f"Run: {source.title}, clusters={source.params['clusters']}" for source in runs)
+    return site.paper_chart("clusters", lambda: against(lines, "clusters"), caption, "A line per benchmark", made_by)

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from earshot.report.figures import Curve, class_bars, curves
+from earshot.report.drawing import BLUE, MUTED, VERMILION
+from earshot.report.figures import RUN_COLORS, Curve, class_bars, curves
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import CHANCE, leading_column
@@ -15,14 +17,14 @@ HISTORIES = {
     "pretrain": ("history", "Predicting the label"),
     "correspond": ("correspond_history", "Predicting whether image and audio match"),
 }
-# By chart: the columns and their labels.
+# By chart: the columns, their labels, and their colors and line styles in the chart of one run.
 DRAWN = {
     "accuracy": {
-        "val_accuracy": "validation",
-        "train_accuracy": "training",
-        "wrong_sound_val_accuracy": "validation, wrong sound",
+        "val_accuracy": ("validation", BLUE, "-"),
+        "train_accuracy": ("training", MUTED, "--"),
+        "wrong_sound_val_accuracy": ("validation, wrong sound", VERMILION, "-."),
     },
-    "loss": {"val_loss": "validation", "train_loss": "training"},
+    "loss": {"val_loss": ("validation", BLUE, "-"), "train_loss": ("training", MUTED, "--")},
 }
 
 
@@ -46,12 +48,12 @@ def _history_curves(sources: Sequence[Source], file: str, what: str) -> list[Cur
     many, result = len(sources) > 1, []
     for number, source in enumerate(sources):
         table = source.table(file)
-        for style, (key, word) in enumerate(DRAWN[what].items()):
+        for key, (word, color, style) in DRAWN[what].items():
             points = [(float(row["epoch"]), float(row[key])) for row in table if row.get(key)]
             if points:
                 x, y = zip(*points, strict=True)
-                name, color = (f"{source.name}, {word}", number) if many else (word, style)
-                result.append(Curve(name, x, y, color, style))
+                name = f"{source.name}, {word}" if many else word
+                result.append(Curve(name, x, y, RUN_COLORS[number % len(RUN_COLORS)] if many else color, style))
     return result
 
 
@@ -66,27 +68,35 @@ def _history_chart(site: Site, file: str, title: str, drawn: list[Curve], levels
     return site.chart(f"{file}-{what}", draw, title, f"Lines by epoch. Last values: {last}", numbers)
 
 
-def class_charts(site: Site, source: Source) -> list[Chart]:
-    """The scores of each class for the benchmarks that have them, in the benchmark's leading column."""
-    charts = []
-    for name, grid in source.grids.items():
-        display, table = source.displays[name], source.table(f"{name}_classes")
-        key, metric = leading_column(display, grid), display.class_score
-        own = "_".join([metric, *str(key).split("_")[1:]])
-        if not metric or not table or own not in table[0]:
-            continue
-        columns = {grid.own: own} | {row: f"{prefix}{own}" for row, prefix in display.controls.items()}
-        columns |= {row: f"{prefix}{metric}" for row, prefix in display.alike.items()} | {CHANCE: CHANCE}
-        available = {row: column for row, column in columns.items() if column in table[0]}
-        layer = f", {grid.columns[key]}" if key and len(grid.columns) > 1 else ""
-        charts.append(_class_chart(site, name, f"{display.title} by class{layer}", table, available))
-    return charts
+@dataclass(frozen=True)
+class ClassTable:
+    """The scores of each class in a benchmark's leading column, for a chart.
+
+    Args:
+        title: with the number of classes if only some are displayed.
+        metric: the scores in words.
+        names: of the displayed classes, the best first.
+        scores: those of the displayed classes, of the trained network first, then of its controls.
+        rows: of all classes: the name, then a score per network.
+    """
+
+    title: str
+    metric: str
+    names: Sequence[str]
+    scores: Mapping[str, Sequence[float]]
+    rows: Sequence[tuple[Any, ...]]
 
 
-def _class_chart(
-    site: Site, name: str, title: str, table: Sequence[Mapping[str, str]], columns: Mapping[str, str]
-) -> Chart:
-    first, *_ = columns.values()
+def class_table(source: Source, name: str) -> ClassTable | None:
+    """The scores of each class of a benchmark; None if it has none."""
+    grid, display, table = source.grids[name], source.displays[name], source.table(f"{name}_classes")
+    key, metric = leading_column(display, grid), display.class_score
+    own = "_".join([metric, *str(key).split("_")[1:]])
+    if not metric or not table or own not in table[0]:
+        return None
+    columns = {grid.own: own} | {row: f"{prefix}{own}" for row, prefix in display.controls.items()}
+    columns |= {row: f"{prefix}{metric}" for row, prefix in display.alike.items()} | {CHANCE: CHANCE}
+    columns = {row: column for row, column in columns.items() if column in table[0]}
     rows: list[tuple[Any, ...]] = [
         (row["class"], *(_number(row[column]) for column in columns.values())) for row in table
     ]
@@ -94,13 +104,26 @@ def _class_chart(
     displayed = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
     rest = f" ({MOST_CLASSES // 2} best and worst of {len(rows)})" if len(displayed) < len(rows) else ""
     names, *scores = zip(*displayed, strict=True)
-    what = "average precision" if first.startswith("ap") else "accuracy"
+    layer = f", {grid.columns[key]}" if key and len(grid.columns) > 1 else ""
+    what = "average precision" if metric == "ap" else "IoU" if metric == "iou" else "accuracy"
+    title = f"{display.title} by class{layer}{rest}"
+    return ClassTable(title, what, names, dict(zip(columns, scores, strict=True)), rows)
+
+
+def class_charts(site: Site, source: Source) -> list[Chart]:
+    """The scores of each class for the benchmarks that have them, in the benchmark's leading column."""
+    tables = {name: class_table(source, name) for name in source.grids}
+    return [_class_chart(site, name, table) for name, table in tables.items() if table]
+
+
+def _class_chart(site: Site, name: str, table: ClassTable) -> Chart:
+    best, worst = table.rows[0], table.rows[-1]
     return site.chart(
         f"classes-{name}",
-        lambda: class_bars(names, dict(zip(columns, scores, strict=True)), what),
-        title + rest,
-        f"Bars: best {rows[0][0]} {rows[0][1]:.3f}, worst {rows[-1][0]} {rows[-1][1]:.3f}",
-        Numbers(title, ("class", *columns), rows, f"metrics/{name}_classes.csv"),
+        lambda: class_bars(table.names, table.scores, table.metric),
+        table.title,
+        f"Bars: best {best[0]} {best[1]:.3f}, worst {worst[0]} {worst[1]:.3f}",
+        Numbers(table.title, ("class", *table.scores), table.rows, f"metrics/{name}_classes.csv"),
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from earshot.report.drawing import (
     BLUE,
+    COLUMN,
     GREEN,
     INK,
     MUTED,
@@ -38,34 +39,38 @@ MARKS = {
 OTHER_CONTROLS = "other controls"
 OTHER_MARK = (PURPLE, "^", 6)
 LINES = ("-", "--", "-.", ":")
-COLORS = (BLUE, VERMILION, GREEN, PURPLE)
+RUN_COLORS = (BLUE, "#b07d00", PURPLE, "#8a5a44")  # of runs side by side; none is that of a control
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # both suit color-blind readers
+MOST_NUMBERS = 40  # bars that have room for their numbers
 POINTS_AS_SHAPES = 1500  # more points are rasterized within the SVG
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart: its name, its points, and the indices of its color and line style."""
+    """A line of a chart: its name, its points, its color and its line style."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    color: int = 0
-    style: int = 0
+    color: str = BLUE
+    style: str = "-"
 
 
-def score_dots(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One row of marks per benchmark: its score and those of its controls, from 0 to 1."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(rows)), layout="constrained")
+def score_dots(rows: Mapping[str, Mapping[str, float]], errors: Mapping[str, float], width: float = WIDTH) -> Figure:
+    """One row of marks per benchmark: its score, with the interval of its standard error, and those of its controls."""
+    scale = width / WIDTH
+    figure = Figure(figsize=(width, 0.9 + 0.36 * (0.5 + scale / 2) * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for place, scores in enumerate(rows.values()):
+    for place, (row, scores) in enumerate(rows.items()):
+        own = next(iter(scores.values()), 0)
+        axes.errorbar(own, place, xerr=1.96 * errors[row], color=BLUE, elinewidth=2.2, capsize=4, zorder=1.5)
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
         for name, score in reversed([*scores.items()]):
             color, marker, size = MARKS.get(name, OTHER_MARK)
             look: dict[str, Any] = {
                 "color": color,
                 "marker": marker,
-                "markersize": size,
+                "markersize": size * (0.4 + 0.6 * scale),
                 "markeredgewidth": 1.6 if marker == "|" else 0,
             }
             look["clip_on"] = False
@@ -85,10 +90,7 @@ def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str,
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     for line in lines:
-        look: dict[str, Any] = {
-            "color": COLORS[line.color % len(COLORS)],
-            "linestyle": LINES[line.style % len(LINES)],
-        }
+        look: dict[str, Any] = {"color": line.color, "linestyle": line.style}
         marker = "o" if len(line.x) < 2 else None
         axes.plot(line.x, line.y, label=label(line.name), linewidth=1.8, marker=marker, **look)
     for name, level in (levels or {}).items():
@@ -103,11 +105,36 @@ def curves(lines: Sequence[Curve], across: str, up: str, *, levels: Mapping[str,
     return figure
 
 
+def against(lines: Mapping[str, tuple[list[float], list[float], list[float]]], across: str) -> Figure:
+    """Scores with their intervals against a parameter of the runs, at column width.
+
+    `lines` has the values of the parameter, the scores and their standard errors by the name of the line.
+    """
+    figure = Figure(figsize=(COLUMN, 0.8 * COLUMN), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, (x, y, errors)) in enumerate(lines.items()):
+        look: dict[str, Any] = {"color": RUN_COLORS[number % len(RUN_COLORS)], "linestyle": LINES[number % len(LINES)]}
+        axes.errorbar(x, y, 1.96 * np.array(errors), marker="o", markersize=4, capsize=2, label=label(name), **look)
+    ticks = sorted({value for x, _, _ in lines.values() for value in x})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel=across, ylabel="score")
+    plain(axes)
+    legend(figure, 1, "outside upper left")
+    return figure
+
+
 def class_bars(
-    names: Sequence[str], scores: Mapping[str, Sequence[float]], title: str, *, whole: bool = False
+    names: Sequence[str],
+    scores: Mapping[str, Sequence[float]],
+    title: str,
+    *,
+    whole: bool = False,
+    width: float = WIDTH,
 ) -> Figure:
     """One bar per class for the first entry of `scores`, the trained network; marks for the others, its controls."""
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.24 * len(names)), layout="constrained")
+    figure = Figure(figsize=(width, 1.1 + 0.24 * (0.5 + width / WIDTH / 2) * len(names)), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(scores.items()):
         color, marker, size = MARKS.get(name, OTHER_MARK)
@@ -130,15 +157,22 @@ def class_bars(
     return figure
 
 
-def sizes(shares: Sequence[float], purities: Sequence[float], chance_of: str) -> Figure:
-    """Bars of the shares of clusters, the largest first, and the part of each that has its first annotation."""
+def sizes(numbers: Sequence[int], shares: Sequence[float], purities: Sequence[float], chance_of: str) -> Figure:
+    """Bars of the shares of clusters, the largest first, and the part of each that has its first annotation.
+
+    `numbers` are those of the clusters, which name the bars if there is room.
+    """
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     places = range(len(shares))
-    axes.bar(places, shares, color=BLUE, width=0.8 if len(shares) < 100 else 1, label="of all moments")
+    axes.bar(places, shares, color=MUTED, width=0.8 if len(shares) < 100 else 1, label="of all moments")
     annotated = [share * purity for share, purity in zip(shares, purities, strict=True)]
-    axes.bar(places, annotated, color=VERMILION, width=0.4, label=f"with {chance_of}")
-    axes.set(xlabel="clusters, the largest first", ylabel="share of moments")
+    axes.bar(places, annotated, color=BLUE, width=0.4, label=f"with {chance_of}")
+    axes.set(xlabel="number of the cluster, the largest first", ylabel="share of moments")
+    if len(numbers) <= MOST_NUMBERS:
+        axes.set_xticks(places, [str(number) for number in numbers], fontsize=7)
+    else:
+        axes.set_xticks([])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     plain(axes)
     legend(figure, 2, "outside upper left")
@@ -304,6 +338,6 @@ def _sorted_legend(figure: Figure, order: Sequence[str]) -> None:
     handles, names = figure.axes[0].get_legend_handles_labels()
     by_name = dict(zip(names, handles, strict=True))
     ranked = sorted(by_name, key=lambda name: order.index(name) if name in order else len(order))
-    columns = 3 if len(ranked) > 4 else len(ranked)
-    place: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False, "fontsize": 9}
+    columns = min(3 if figure.get_figwidth() > COLUMN else 2, len(ranked))
+    place: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "frameon": False}
     figure.legend([by_name[name] for name in ranked], ranked, **place)

@@ -1,18 +1,21 @@
 """The start page: a summary, the corpus, every score with its controls, curves, classes, and all parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from earshot.corpus.completeness import ALL, EVERY_CLIP
+from earshot.evaluation.benchmark import is_sample
+from earshot.evaluation.significance import LEARNED, NOT_ABOVE
 from earshot.report.figures import score_dots
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.charts import BACKBONES
 from earshot.results.paper_tables import Group, Line, Score, Section, has_scores, lines
 from earshot.results.published import published_tables
-from earshot.results.score_tables import OWN, SAMPLE, Grid, leading_column
+from earshot.results.score_tables import Grid, is_rendered, leading_column
+from earshot.results.verdicts import Finding, ranked
 
 PACKAGES = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av"),
@@ -23,12 +26,20 @@ CORRESPONDENCE = {"ave": "AVE-Net", "l3": "L3-Net", "avol": "AVOL-Net", "multise
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The grid of a benchmark for the page."""
+    """The grid of a benchmark for the page, with the verdicts on its columns."""
 
+    name: str
     title: str
     metric: str
     grid: Grid
+    finding: Finding
     source: str
+
+    @property
+    def counts(self) -> str:
+        """The numbers of items of the columns in words; empty without items."""
+        counts = sorted({each.n for each in self.finding.scores.values() if each.n})
+        return f"n = {' or '.join(f'{count:,}' for count in counts)}" if counts else ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def corpus_in_words(params: Mapping[str, Any]) -> str:
     if params.get("corpus.clips") != "data/clips":
         return f"the videos in {params.get('corpus.clips')}"
     manifest = str(params.get("corpus.manifest"))
-    return "the rendered world" if manifest.startswith(SAMPLE) else f"the clips of {manifest}"
+    return "the rendered world" if is_sample(manifest) else f"the clips of {manifest}"
 
 
 def _size(params: Mapping[str, Any], stage: str) -> str:
@@ -73,72 +84,101 @@ def _size(params: Mapping[str, Any], stage: str) -> str:
     return ", ".join(filter(None, [wide, f"{params.get(f'{stage}.image_size')} px"]))
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The leading score of a benchmark, and its controls."""
+# Pages of exhibits that show what a benchmark measures, by benchmark; others have the exhibit of their name, if any.
+EXHIBIT_OF = {
+    "voc": "units",
+    "sun": "units",
+    "finetune": "units",
+    "detection": "units",
+    "segmentation": "units",
+    "nmi": "embeddings",
+    "units": "heatmaps",
+    "correspondence": "retrieval",
+}
 
-    title: str
-    score: float
-    controls: list[tuple[str, float]]
+
+def verdicts(source: Source) -> list[dict[str, Any]]:
+    """What each benchmark says, the worst first, with the exhibit that shows it."""
+    rows = []
+    for each in ranked(source.findings.values()):
+        exhibit = EXHIBIT_OF.get(each.name, each.name)
+        displayed = "" if source.exhibit(exhibit).skipped else exhibit
+        rows.append({"finding": each, "exhibit": displayed, "title": source.exhibit(exhibit).title})
+    return rows
 
 
-def findings(source: Source) -> list[Finding]:
-    """The scores of the benchmarks marked for the top of the page."""
-    result = []
-    for name, grid in source.grids.items():
-        display = source.displays[name]
-        key = leading_column(display, grid)
-        if display.at_a_glance and key in grid.rows.get(OWN, {}):
-            scores = grid.beside(key)
-            layer = f"{grid.columns[key]}, " if len(grid.columns) > 1 else ""
-            title = f"{display.title}, {layer}{display.metric or grid.columns[key]}"
-            result.append(Finding(title, scores.pop(OWN), [*scores.items()]))
-    return result
+def is_rendered_run(source: Source) -> bool:
+    """Whether any score of a run comes from the rendered world."""
+    return any(is_rendered(source.params, name) for name in (*source.grids, "pretrain"))
+
+
+def answer(findings: Iterable[Finding]) -> list[str]:
+    """What sound taught, in a sentence for each kind of verdict, the worst first."""
+    titles: dict[str, list[str]] = {"not": [], "learned": [], "unknown": []}
+    for each in ranked(findings):
+        rank = each.leading.verdict.rank
+        titles["learned" if rank == LEARNED else "not" if rank <= NOT_ABOVE else "unknown"].append(each.title)
+    words = {
+        "not": "No sign that sound taught anything in",
+        "learned": "Sound taught the network something in",
+        "unknown": "No test of what sound taught in",
+    }
+    total = sum(map(len, titles.values()))
+    return [f"{words[key]} {len(of)} of {total} benchmarks: {'; '.join(of)}." for key, of in titles.items() if of]
 
 
 def score_tables(source: Source) -> list[ScoreTable]:
     """The scores of every benchmark with its controls."""
     return [
-        ScoreTable(source.displays[name].title, source.displays[name].metric, each, f"metrics/{name}.json")
+        ScoreTable(name, display.title, display.metric, each, source.findings[name], f"metrics/{name}.json")
         for name, each in source.grids.items()
+        for display in (source.displays[name],)
     ]
 
 
 def pretext_scores(source: Source) -> list[Numbers]:
-    """The validation accuracies of the two trainings."""
-    titles = {
-        "pretrain": "Accuracy of the label predicted from a frame (validation clips)",
-        "correspond": "Accuracy of image and audio matches (validation clips)",
-    }
-    rows = {
-        "val_accuracy": "sound",
-        "wrong_sound_val_accuracy": "wrong sound",
-        "majority": "majority",
-        "chance": "chance",
-    }
+    """The accuracies of the two trainings on held-out clips."""
+    validation = {"val_accuracy": "sound", "wrong_sound_val_accuracy": "wrong sound", "majority": "majority"}
+    test = {"test_accuracy": "sound", "wrong_sound_test_accuracy": "wrong sound", "test_majority": "majority"}
+    listed = [
+        ("pretrain", "Accuracy of the label predicted from a frame (test clips)", test),
+        ("pretrain", "Accuracy of the label predicted from a frame (validation clips)", validation),
+        ("correspond", "Accuracy of image and audio matches (validation clips)", validation),
+    ]
     tables = []
-    for stage, title in titles.items():
+    for stage, title, own in listed:
         values = source.metrics(stage)
-        scores = [(name, f"{values[key]:.3f}") for key, name in rows.items() if values.get(key) is not None]
-        tables += [Numbers(title, ("", "accuracy"), scores, f"metrics/{stage}.json")] if scores else []
+        scores = [(name, f"{values[key]:.3f}") for key, name in own.items() if values.get(key) is not None]
+        if scores:
+            scores.append(("chance", f"{values['chance']:.3f}"))
+            tables.append(Numbers(title, ("", "accuracy"), scores, f"metrics/{stage}.json"))
     return tables
+
+
+def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """The leading score of each benchmark with its controls, and its standard error, both by the benchmark's title."""
+    rows: dict[str, dict[str, float]] = {}
+    errors: dict[str, float] = {}
+    for name, grid in source.grids.items():
+        display = source.displays[name]
+        key = leading_column(display, grid)
+        title = display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")
+        rows[title] = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
+        errors[title] = source.findings[name].leading.error or 0.0
+    return rows, errors
 
 
 def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
     """One row per benchmark: its leading column with its controls."""
-    rows = {}
-    for benchmark, grid in source.grids.items():
-        display = source.displays[benchmark]
-        key = leading_column(display, grid)
-        scores = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
-        rows[display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")] = (
-            scores
-        )
+    rows, errors = score_rows(source)
     if not rows:
         return None
     summary = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
     return site.chart(
-        name, lambda: score_dots(rows), "Scores and their controls", f"One row of marks per benchmark: {summary}"
+        name,
+        lambda: score_dots(rows, errors),
+        "Scores and their controls; bars: 95 % intervals over the test items",
+        f"One row of marks per benchmark: {summary}",
     )
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from earshot.core.errors import EarshotError
 from earshot.core.yaml_files import flatten, read_yaml
-from earshot.report.sources import LABELS, LEDGERS, Source
+from earshot.report.sources import LABELS, PREDICTIONS, Source
+from earshot.results.clip_outcomes import LEDGERS
 from earshot.results.runs import experiment_commits, folder_files, revision_files
 
 NOT_CACHED = "its exhibits are not in DVC's cache ({reason}); run dvc fetch, or dvc exp apply and dvc repro"
@@ -61,7 +62,7 @@ def _fetch(root: Path, revision: str, folder: Path) -> str:
     reason = ""
     try:
         files = DVCFileSystem(str(root.resolve()), rev=revision)
-        for path in ("data/explain", LABELS, *LEDGERS.values()):
+        for path in ("data/explain", LABELS, PREDICTIONS, *LEDGERS.values()):
             if files.exists(path):
                 files.get(path, str(folder / path), recursive=True)
             elif path == "data/explain":

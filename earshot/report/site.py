@@ -13,18 +13,31 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
-from earshot.report.drawing import save_chart
+from earshot.evaluation.significance import ABOVE, LEARNED, NOT_ABOVE, TOO_FEW, UNTESTED, WORSE
+from earshot.report import glossary
+from earshot.report.drawing import save_chart, save_paper_chart
 from earshot.report.figures import network_name
 
 STATIC = ("report.css", "report.js", "icon.svg")
 CAPTION_LENGTH = 120  # characters displayed of an annotation
 DIGITS = 20  # hexadecimal digits in a file name
+# By rank of a verdict: the class of its badge in the style sheet, and its sign.
+BADGES = {
+    WORSE: ("worse", "✗"),
+    NOT_ABOVE: ("level", "="),
+    TOO_FEW: ("unknown", "?"),
+    UNTESTED: ("unknown", "?"),
+    ABOVE: ("above", "▲"),
+    LEARNED: ("learned", "✓"),
+}
 FORMATS = {"JPEG": "jpg", "PNG": "png"}
 
 
@@ -53,7 +66,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in the report: figures/<name>.svg, its size, its description, and its numbers."""
+    """A chart in the report: figures/<name>.svg, its size, its description, its numbers, and what made it."""
 
     name: str
     width: int
@@ -61,6 +74,7 @@ class Chart:
     caption: str
     alt: str
     numbers: Numbers | None = None
+    made_by: str = ""
 
 
 class Site:
@@ -81,7 +95,7 @@ class Site:
             (folder / name).write_bytes((resources.files(__package__) / "static" / name).read_bytes())
         self._written: set[str] = set()
         self._environment = _environment()
-        self._environment.globals |= {"site": title, "pages": pages, "network_name": network_name}
+        self._environment.globals |= {"site": title, "pages": pages, "network_name": network_name, "badges": BADGES}
 
     def __str__(self) -> str:
         return f"{self.pages:,} pages, {self.charts:,} charts, {len(self._written):,} images and sounds"
@@ -129,6 +143,19 @@ class Site:
         self.charts += 1
         return Chart(name, width, height, caption, alt, numbers)
 
+    def paper_chart(self, name: str, draw: Callable[[], Figure], caption: str, alt: str, made_by: str) -> Chart:
+        """Draw a chart at column width as PDF, SVG and PNG, with a text file of its caption and what made it."""
+        width, height = save_paper_chart(draw, self.folder / "figures" / name)
+        self.write_text(f"figures/{name}.txt", f"{caption}\n{made_by}\n")
+        self.charts += 1
+        return Chart(name, width, height, caption, alt, made_by=made_by)
+
+    def write_text(self, file: str, text: str) -> str:
+        """Write a text file of the report; its name."""
+        (self.folder / file).parent.mkdir(exist_ok=True)
+        (self.folder / file).write_text(text, encoding="utf-8")
+        return file
+
     def _write(self, data: bytes, kind: str) -> str:
         name = f"media/{hashlib.sha256(data).hexdigest()[:DIGITS]}.{kind}"
         if name not in self._written:
@@ -151,9 +178,22 @@ def _environment() -> Environment:
         "count": count,
         "display": display,
         "brief": brief,
+        "initial": initial,
     }
     environment.filters |= filters
+    environment.filters["term"] = term
     return environment
+
+
+@pass_context
+def term(context: Context, text: str) -> Markup:
+    """A word, as a link to its explanation if the glossary has it."""
+    found = glossary.explained(text)
+    if not found:
+        return escape(text)
+    word, explanation = found
+    link = '<a class="term" href="{}#{}" data-explanation="{}">{}</a>'
+    return Markup(link).format(f"{context['up']}{glossary.FILE}", glossary.anchor(word), explanation, text)
 
 
 def score(value: float | None) -> str:
@@ -173,6 +213,11 @@ def share(value: float | None) -> str:
 def brief(text: str) -> str:
     """Untrusted text, truncated to the length of a caption."""
     return text if len(text) <= CAPTION_LENGTH else f"{text[: CAPTION_LENGTH - 1]}…"
+
+
+def initial(text: str) -> str:
+    """A heading with a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def count(value: int) -> str:

@@ -1,7 +1,7 @@
 """The inputs of a report: parameters, metrics, exhibits and ledgers of a run, all in one folder."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,14 @@ from earshot.core.csv_files import read_csv
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json, read_json
 from earshot.explanation.tables import METADATA_FILE, SKIPPED, read_table
+from earshot.results.clip_outcomes import CLIPS, ClipOutcome, clip_outcomes, ledger_shards
+from earshot.results.provenance import Provenance
 from earshot.results.runs import FinishedRun, folder_files, read_metrics, read_run
 from earshot.results.score_tables import Display, Grid, displays_of, grid, written_displays
+from earshot.results.verdicts import PREDICTIONS, Finding, Items, finding
 
 OF_THE_STAGE = ("exhibit", "title", "encoder", "data_dir", SKIPPED)  # metadata written by the stage explain itself
-LEDGERS = {"download": "data/clips/ledger", "extract": "data/scenes/ledger"}  # by stage
-LABELS, PREDICTIONS = "data/labels/labels.json", "data/predictions"
+LABELS = "data/labels/labels.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Source:
         params: by dotted name.
         absent: the reason why `root` lacks its exhibits and ledgers, else empty.
         known: how to display benchmarks, by name; by default as the stage evaluate wrote it in `root`.
+        provenance: the commit that it started from.
     """
 
     name: str
@@ -59,6 +62,12 @@ class Source:
     params: Mapping[str, Any]
     absent: str = ""
     known: Mapping[str, Display] | None = None
+    provenance: Provenance | None = None
+
+    @property
+    def title(self) -> str:
+        """The name of the run, with its date and commit if they are known."""
+        return str(self.provenance or self.name)
 
     @cached_property
     def run(self) -> FinishedRun:
@@ -84,6 +93,15 @@ class Source:
         """The grids of all benchmarks that the run has."""
         grids = {name: grid(display, self.metrics(name)) for name, display in self.displays.items()}
         return {name: each for name, each in grids.items() if each.columns}
+
+    @cached_property
+    def findings(self) -> dict[str, Finding]:
+        """What each benchmark says on whether sound taught anything, by name."""
+        return {name: finding(name, self.displays[name], each, self.items(name)) for name, each in self.grids.items()}
+
+    def items(self, name: str) -> Items:
+        """The scores of a benchmark on single items and in resamples of them."""
+        return Items.read(self.root, name, self.metrics(name))
 
     def metrics(self, name: str) -> dict[str, Any]:
         """The metrics of a stage or benchmark; empty without its file."""
@@ -123,8 +141,15 @@ class Source:
         except (OSError, ValueError, AttributeError) as error:
             raise EarshotError(f"{file}: cannot be read ({error}); run the stage explain again") from None
 
+    @property
+    def downloaded(self) -> bool:
+        """Whether the corpus is that of the stage download."""
+        return self.params.get("corpus.clips") == CLIPS
+
     def ledger_shards(self, stage: str) -> list[Path]:
         """The ledgers of a stage, one CSV file per shard; none for the download of another corpus."""
-        if stage == "download" and self.params.get("corpus.clips") != "data/clips":
-            return []
-        return sorted((self.root / LEDGERS[stage]).glob("*.csv"))
+        return ledger_shards(self.root, stage, self.downloaded)
+
+    def clip_outcomes(self, wanted: Callable[[str], bool]) -> Iterator[ClipOutcome]:
+        """What became of the clips with a status that is wanted."""
+        return clip_outcomes(self.root, self.downloaded, wanted)

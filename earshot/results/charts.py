@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from earshot.evaluation.benchmark import rendered_name
 from earshot.results.paper_tables import Group, Section
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRID = "#dddddd"
 BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
-CONTROLS = {"random_": ("random weights", "--"), "wrong_sound_": ("wrong sound", ":")}
+# By control: its name, and the color and line style that it has in every chart.
+CONTROLS = {"random_": ("random weights", COLORS[2], "--"), "wrong_sound_": ("wrong sound", COLORS[1], "-.")}
+CURVE_MARKS = ("o", "^", "v", "D")  # of the networks of a sweep
 # By control: its offset from the middle of the bar, and its mark.
 MARKS: dict[str, tuple[float, dict[str, Any]]] = {
-    "random_": (-0.17, {"color": COLORS[4], "marker": "_", "markersize": 8, "markeredgewidth": 2.5}),
-    "wrong_sound_": (0.17, {"color": COLORS[4], "marker": "x", "markersize": 5, "markeredgewidth": 2}),
+    "random_": (-0.17, {"color": COLORS[2], "marker": "s", "markersize": 5, "markeredgecolor": "white"}),
+    "wrong_sound_": (0.17, {"color": COLORS[1], "marker": "X", "markersize": 6, "markeredgecolor": "white"}),
 }
 PUBLISHED: dict[str, Any] = {
     "color": "black",
@@ -55,9 +59,9 @@ def draw_sweep(section: Section, file: Path) -> None:
     figure = Figure(figsize=(1.6 + 4.6 * len(columns), 4.2), layout="constrained")
     for axes, (title, key) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
         for number, (name, points) in enumerate(curves.items()):
-            _curve(axes, name, points, key, COLORS[number % len(COLORS)])
+            _curve(axes, name, points, key, number)
         _published_points(axes, section, [*columns].index(title))
-        _label_sweep(axes, section, f"{title}, mAP, %")
+        _label_sweep(axes, section, rendered_name(f"{title}, mAP, %", section.rendered))
     legend(figure, columns=4 if figure.get_figwidth() > 7 else 2)
     _save(figure, file)
 
@@ -72,19 +76,17 @@ def _curves(section: Section) -> dict[str, list[tuple[Any, Group]]]:
     return curves
 
 
-def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, color: str) -> None:
+def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, number: int) -> None:
     """A curve with error bars, and those of its controls."""
     place, _, metric = key.rpartition(".")
-    for prefix, (control, style) in {"": ("sound", "-"), **CONTROLS}.items():
+    for prefix, (control, color, style) in {"": ("sound", COLORS[0], "-"), **CONTROLS}.items():
         values = ((x, group.score(f"{place}.{prefix}{metric}")) for x, group in points)
         scores = [(x, score) for x, score in values if score]
         if not scores:
             continue
         x, means = [x for x, _ in scores], [score.mean for _, score in scores]
         errors = [score.spread or 0 for _, score in scores]
-        look: dict[str, Any] = (
-            {"linewidth": 2, "marker": "o"} if not prefix else {"linewidth": 1.3, "marker": ".", "alpha": 0.8}
-        )
+        look: dict[str, Any] = {"linewidth": 1.3 if prefix else 2, "marker": CURVE_MARKS[number % len(CURVE_MARKS)]}
         axes.errorbar(x, means, errors, color=color, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
 
 
@@ -140,7 +142,7 @@ def _bars(axes: Axes, group: Group, columns: dict[str, str]) -> None:
     errors = [(score and score.spread) or 0 for score in scores]
     bars: dict[str, Any] = {"color": COLORS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
     axes.bar(range(len(columns)), means, yerr=errors, label="ours", **bars)
-    for prefix, (name, _) in CONTROLS.items():
+    for prefix, (name, *_) in CONTROLS.items():
         keys = [f"{key.rpartition('.')[0]}.{prefix}{key.rpartition('.')[2]}" for key in columns.values()]
         aside, look = MARKS[prefix]
         points = [(place + aside, score.mean) for place, key in enumerate(keys) if (score := group.score(key))]
@@ -158,7 +160,6 @@ def plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
 
 
 def legend(figure: Figure, columns: int, place: str = "outside upper center") -> None:
@@ -174,4 +175,7 @@ def legend(figure: Figure, columns: int, place: str = "outside upper center") ->
 
 def _save(figure: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150, metadata={"Software": None})
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "earshot"}):
+        figure.savefig(file, dpi=150, metadata={"Software": None})
+        figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
+        figure.savefig(file.with_suffix(".svg"), metadata={"Date": None})

@@ -13,10 +13,11 @@ from typing import Any
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
 from earshot.core.registry import find_all
-from earshot.evaluation.benchmark import BENCHMARK_FILE, Display
+from earshot.evaluation.benchmark import BENCHMARK_FILE, Display, is_sample, rendered_name
+from earshot.results.trainings import group_of
 
 OWN, CHANCE = "sound", "chance"  # rows
-SAMPLE, SCENES = "data/sample/", "data/scenes"
+SCENES = "data/scenes"
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Grid:
         rows: scores by key, by the row's name; the first row is the trained network.
         alike: the rows with one score for all columns.
         others: metrics that are not scores, such as the number of test items.
+        metrics: the names of the metrics of a column's scores, by the column's key and the row's name.
     """
 
     columns: dict[str, str]
     rows: dict[str, dict[str, float]]
     alike: dict[str, float]
     others: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def own(self) -> str:
@@ -80,17 +83,15 @@ def is_rendered(params: Mapping[str, Any], benchmark: str) -> bool:
 
     `params` are all parameters of a run, by dotted name. A training (pretrain) counts as a benchmark on clips.
     """
-    data = str(params.get(f"evaluate.{benchmark}.data_dir", SCENES))
+    data = str(params.get(f"{group_of(benchmark)}.data_dir", SCENES))
     if data == SCENES and params.get("corpus.clips") == "data/clips":
         data = str(params.get("corpus.manifest"))
-    return data.startswith(SAMPLE)
+    return is_sample(data)
 
 
 def _named(display: Display, rendered: bool) -> Display:
-    if not rendered:
-        return display
-    brief = f"rendered {display.brief}" if display.brief else ""
-    return replace(display, title=f"rendered {display.title}", brief=brief)
+    title, brief = (rendered_name(name, rendered) for name in (display.title, display.brief))
+    return replace(display, title=title, brief=brief)
 
 
 def grid(display: Display, values: Mapping[str, Any]) -> Grid:
@@ -109,10 +110,16 @@ def grid(display: Display, values: Mapping[str, Any]) -> Grid:
     own = next((name for control, name in display.own_beside.items() if control in controls), OWN)
     alike = {row: values[p + stem] for row, p in display.alike.items() for stem in stems.values() if p + stem in values}
     alike |= {CHANCE: values[CHANCE]} if CHANCE in values else {}
-    score_keys = {CHANCE, *(f"{p}{key}" for p in ("", *display.controls.values()) for key in stems)}
-    score_keys |= {p + stem for p in display.alike.values() for stem in stems.values()}
+    metrics = {
+        key: {own: key}
+        | {row: display.controls[row] + key for row in controls if key in controls[row]}
+        | {row: prefix + stem for row, prefix in display.alike.items() if prefix + stem in values}
+        | ({CHANCE: CHANCE} if CHANCE in values else {})
+        for key, stem in stems.items()
+    }
+    score_keys = {name for of_column in metrics.values() for name in of_column.values()} | {CHANCE}
     rows = {own: {key: values[key] for key in stems}} | controls
-    return Grid(columns, rows, alike, {key: value for key, value in values.items() if key not in score_keys})
+    return Grid(columns, rows, alike, {key: value for key, value in values.items() if key not in score_keys}, metrics)
 
 
 def leading_column(display: Display, scores: Grid) -> str | None:

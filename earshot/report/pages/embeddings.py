@@ -8,7 +8,7 @@ import numpy as np
 
 from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import MOST_ANNOTATIONS, network_name, network_rank, point_look, scatter
-from earshot.report.site import Chart, Numbers, Site, share
+from earshot.report.site import Chart, Numbers, Site, score
 from earshot.report.sources import Exhibit, Source
 
 OTHERS, NO_ANNOTATION = "others", "no annotation"
@@ -72,7 +72,7 @@ def _map(
         lambda: scatter([p[0] for p in points], [p[1] for p in points], marks, names),
         title[:1].upper() + title[1:],
         f"Map of {len(points)} points with {len(used)} annotations; "
-        f"{share(mean)} of the nearest neighbors share an annotation",
+        f"{score(mean)} of the nearest neighbors share an annotation",
     )
     return {"id": f"{prefix}{modality}-{_rank(network)}", "chart": chart, "knn_precision": mean, "points": len(points)}
 
@@ -138,7 +138,7 @@ def _table(keys: Sequence, points: Mapping, names: list[str], knn_precision: Map
         count = max((int(np.sum(annotations_of[key] == number)) for key in keys), default=0)
         if count:
             rows.append(
-                (name, count, *(share(_mean(knn_precision[key][annotations_of[key] == number])) for key in keys))
+                (name, count, *(score(_mean(knn_precision[key][annotations_of[key] == number])) for key in keys))
             )
     heads = (
         "annotation",
@@ -157,13 +157,13 @@ def _mean(values: np.ndarray) -> float | None:
 def _lead(knn_precision: Mapping[Key, np.ndarray], metrics: Mapping[str, Any]) -> str:
     texts = []
     for modality in dict.fromkeys(modality for _, modality in knn_precision):
-        own, random = (knn_precision.get((network, modality)) for network in ("encoder", "random"))
-        if own is not None:
-            beside = f" (random weights {share(_mean(random))})" if random is not None else ""
-            texts.append(f"{PLURALS.get(modality, modality)} {share(_mean(own))}{beside}")
+        networks = [network for network, of in knn_precision if of == modality]
+        own, *others = (f"{score(_mean(knn_precision[name, modality]))}" for name in networks)
+        beside = ", ".join(f"{network_name(name)} {each}" for name, each in zip(networks[1:], others, strict=True))
+        texts.append(f"{PLURALS.get(modality, modality)} {own}{f' ({beside})' if beside else ''}")
     if not texts:
         return "There are no points."
-    nearest, chance = metrics.get("nearest", "few"), share(metrics.get("chance"))
+    nearest, chance = metrics.get("nearest", "few"), score(metrics.get("chance"))
     return f"Share of the {nearest} nearest neighbors that share an annotation: {', '.join(texts)}; chance {chance}."
 
 

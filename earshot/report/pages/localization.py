@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from earshot.report.columns import Column, Page, skipped_column
-from earshot.report.site import Site, share
+from earshot.report.site import Site, score
 from earshot.report.sources import Source
 
 
@@ -38,8 +38,8 @@ def _lead(images: list[dict[str, Any]], source: Source) -> str:
     text += f"with a random network in {control}."
     metrics = source.metrics("localization")
     if {"peak", "center_peak"} <= metrics.keys():
-        text += f" Over all images of the benchmark: {share(metrics['peak'])}; "
-        text += f"the center of the image scores {share(metrics['center_peak'])}."
+        text += f" Over all images of the benchmark, the share is {score(metrics['peak'])}; "
+        text += f"the center of the image has {score(metrics['center_peak'])}."
     return text
 
 

@@ -65,12 +65,13 @@ def _lead(gains: Mapping[tuple[str, str], list[float]], directions: list[str]) -
     across = [name for name in directions if name.partition("-to-")[0] != name.partition("-to-")[2]]
     texts = []
     for direction in across:
-        own, random = gains.get((direction, "encoder")), gains.get((direction, "random"))
-        if own and random:
-            words = direction.replace("-", " ")
-            texts.append(f"{words} {statistics.mean(own):.2f} (random weights {statistics.mean(random):.2f})")
+        means = {n: statistics.mean(of) for (where, n), of in gains.items() if where == direction}
+        if "encoder" in means:
+            own = means.pop("encoder")
+            beside = ", ".join(f"{network_name(n)} {means[n]:.3f}" for n in sorted(means, key=network_rank))
+            texts.append(f"{direction.replace('-', ' ')} {own:.3f}{f' ({beside})' if beside else ''}")
     return (
-        f"Mean gain of the results, where 1 is the query's own class: {'; '.join(texts)}."
+        f"Mean gain of the results below, where 1 is the query's own class: {'; '.join(texts)}."
         if texts
         else "Nearest clips."
     )

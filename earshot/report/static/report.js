@@ -1,4 +1,4 @@
-// Sounds with a playhead, filters for units, and interactive maps. All other content works without this script.
+// Sounds with a playhead, images that open large, explained words, filters, and interactive maps. All other content works without this script.
 "use strict";
 
 // --- Sounds: one plays at a time; its playhead moves over the image above the button. ---------------------------
@@ -63,24 +63,92 @@ document.addEventListener("click", (event) => {
   audio.play().catch(() => {});
 });
 
-// --- Units: filters and sort order. ---------------------------------------------------------------------------------
+// --- Images that open large, and lead to the next ones by the arrow keys. ---------------------------------------
+const large = document.createElement("dialog");
+large.className = "large";
+large.setAttribute("aria-label", "Image");
+let displayed = null; // the link whose image is large
+
+function open(link) {
+  const inside = link.querySelector("img");
+  const image = new Image();
+  image.src = link.href;
+  image.alt = inside.alt;
+  image.style.aspectRatio = `${inside.width} / ${inside.height}`;
+  const caption = document.createElement("p");
+  const close = document.createElement("button");
+  close.type = "button";
+  close.textContent = "Close";
+  close.addEventListener("click", () => large.close());
+  caption.textContent = `${inside.alt} (← and → lead to the other images)`;
+  large.replaceChildren(image, caption, close);
+  displayed = link;
+  if (!large.open) large.showModal();
+  close.focus();
+}
+
+large.addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const links = [...document.querySelectorAll("a.zoom")];
+  open(links[(links.indexOf(displayed) + step + links.length) % links.length]);
+});
+large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
+large.addEventListener("close", () => displayed.focus());
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a.zoom");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  if (!large.isConnected) document.body.append(large);
+  open(link);
+});
+
+// --- Words of the glossary: explained while the mouse or the focus is on them. -----------------------------------
+const note = document.createElement("div");
+note.className = "note";
+note.setAttribute("role", "tooltip");
+note.id = "note";
+
+function explain(word) {
+  note.textContent = word.dataset.explanation;
+  document.body.append(note);
+  word.setAttribute("aria-describedby", "note");
+  const place = word.getBoundingClientRect();
+  const room = document.documentElement.clientWidth - note.offsetWidth - 8;
+  note.style.left = `${Math.max(8, Math.min(place.left, room))}px`;
+  const below = place.bottom + 6;
+  note.style.top = `${below + note.offsetHeight > innerHeight ? Math.max(place.top - note.offsetHeight - 6, 0) : below}px`;
+}
+
+function hush() {
+  document.querySelector("[aria-describedby=note]")?.removeAttribute("aria-describedby");
+  note.remove();
+}
+
+for (const [name, act] of [["mouseover", explain], ["focusin", explain], ["mouseout", hush], ["focusout", hush]]) {
+  document.addEventListener(name, (event) => { const word = event.target.closest?.(".term"); if (word) act(word); });
+}
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
+document.addEventListener("scroll", hush, { capture: true, passive: true });
+
+// --- Lists of units and clusters: filters and sort order. ----------------------------------------------------------
+// A select or a checkbox filters by the data of its name; "order" names the data to sort by, falling unless the option
+// has data-rising; "frames" displays the first five squares of a strip.
 function addFilters(form, list) {
-  const units = [...list.children];
+  const items = [...list.children];
   const output = form.querySelector("output");
   const update = () => {
-    const filters = Object.fromEntries(new FormData(form));
-    const keep = (unit) =>
-      (!filters.network || unit.dataset.network === filters.network) &&
-      (!filters.annotation || unit.dataset.annotation === filters.annotation) &&
-      (!filters.selective || "selective" in unit.dataset) &&
-      (!filters.audible || "audible" in unit.dataset);
-    const value = (unit) => { const number = Number(unit.dataset[filters.order]); return Number.isNaN(number) ? -1 : number; };
-    const rising = filters.order === "unit";
-    const kept = units.filter(keep).map((unit) => [value(unit), unit]);
+    const { order, frames, ...filters } = Object.fromEntries(new FormData(form));
+    const keep = (item) => Object.entries(filters).every(([name, value]) =>
+      form.elements[name].type === "checkbox" ? name in item.dataset : !value || item.dataset[name] === value);
+    const number = (item) => { const value = Number(item.dataset[order]); return Number.isNaN(value) ? -1 : value; };
+    const rising = "rising" in form.elements.order.selectedOptions[0].dataset;
+    const kept = items.filter(keep).map((item) => [number(item), item]);
     kept.sort((one, other) => (rising ? one[0] - other[0] : other[0] - one[0]));
     list.replaceChildren(...kept.map((pair) => pair[1]));
-    list.classList.toggle("top5", filters.frames === "5");
-    output.textContent = `${kept.length.toLocaleString("en")} of ${units.length.toLocaleString("en")} units`;
+    list.classList.toggle("top5", frames === "5");
+    output.textContent = `${kept.length.toLocaleString("en")} of ${items.length.toLocaleString("en")} ${form.dataset.list}`;
   };
   form.hidden = false;
   if (form.elements.frames && matchMedia("(max-width: 40rem)").matches) {
@@ -237,7 +305,7 @@ function legend(data, selected, redraw) {
 
 for (const run of document.querySelectorAll(".run")) {
   const form = run.querySelector(".filters");
-  if (form) addFilters(form, run.querySelector(".units"));
+  if (form) addFilters(form, run.querySelector(`.${form.dataset.list}`));
   const script = run.querySelector("script.points");
   if (!script) continue;
   const data = JSON.parse(script.textContent);

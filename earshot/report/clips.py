@@ -1,65 +1,76 @@
-"""Refusals: the clips that were left out, by stage and reason, and the completeness of each split and class."""
+"""Clips that were left out or flagged, with reason and measurements, and the completeness of each split and class.
+
+The page needs no exhibit, only what the stages download and extract wrote.
+"""
 
 from collections import Counter
+from itertools import islice
 from typing import Any
 
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.corpus.ledger import MEDIA_REASONS, PENDING_REASONS, QUALITY_REASONS, read_ledger
 from earshot.report.columns import Column, Page
 from earshot.report.site import Numbers, Site, share
-from earshot.report.sources import LEDGERS, Source
+from earshot.report.sources import Source
+from earshot.results.clip_outcomes import FLAGGED, LEDGERS, ClipOutcome, thumbnails
 
-MOST_ROWS = 1000  # refusals listed per stage
+MOST_ROWS = 1000  # clips listed
+MOST_IMAGES = 200
 MOST_CLASSES = 200
 STAGES = {"download": "Downloading", "extract": "Extracting"}
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
-    """The refusals of a run."""
+    """The clips of a run that were left out or flagged."""
     stages = [_stage(source, stage) for stage in LEDGERS]
     requested = max((stage["clips"] for stage in stages), default=0)
     if not requested:
         why = source.absent or "there is no ledger in data/clips and data/scenes"
         return Column(source.name, f"Skipped because {why}.", why)
-    view = {"stages": stages, "reasons": _reasons(stages), "splits": _completeness(source)}
+    listed = (row for row in source.clip_outcomes(lambda status: status != "kept"))
+    rows = [*islice(listed, MOST_ROWS)]
+    rest = sum(1 for _ in listed)
+    flagged = {row.clip_id for row in rows if row.status == FLAGGED}
+    images = dict(islice(thumbnails(source.root, flagged), MOST_IMAGES)) if flagged else {}
+    view = {
+        "stages": stages,
+        "reasons": _reasons(stages, rows),
+        "splits": _completeness(source),
+        "rows": rows,
+        "total": len(rows) + rest,
+        "images": {name: site.image(frame, f"the frame of {name}") for name, frame in images.items()},
+        "classes": sorted({name for row in rows for name in row.classes.split("; ") if name})[:MOST_CLASSES],
+        "kinds": sorted({row.reason for row in rows if row.reason}),
+    }
     left_out = sum(stage["left_out"] for stage in stages)
     lead = (
         f"{left_out:,} of {requested:,} clips were left out; each has a reason."
         if left_out
         else f"None of the {requested:,} clips was left out."
     )
-    return Column(source.name, lead, view=view)
+    return Column(source.name, lead + (f" {len(flagged):,} are flagged." if flagged else ""), view=view)
 
 
 def _stage(source: Source, stage: str) -> dict[str, Any]:
-    """The counts of a stage's ledger and its first refusals; one shard in memory at a time."""
+    """The counts of a stage's ledger; one shard in memory at a time."""
     counts: Counter[tuple[str, str]] = Counter()
-    listed: list[Any] = []
     for shard in source.ledger_shards(stage):
-        for row in read_ledger(shard):
-            counts[row.status, row.reason] += 1
-            if row.status != "kept" and len(listed) < MOST_ROWS:
-                listed.append(row)
+        counts.update((row.status, row.reason) for row in read_ledger(shard))
     kept = counts["kept", ""]
-    return {
-        "name": STAGES[stage],
-        "ledger": LEDGERS[stage],
-        "clips": counts.total(),
-        "kept": kept,
-        "left_out": counts.total() - kept,
-        "counts": counts,
-        "rows": listed,
-    }
+    left_out = counts.total() - kept
+    return {"name": STAGES[stage], "clips": counts.total(), "kept": kept, "left_out": left_out, "counts": counts}
 
 
-def _reasons(stages: list[dict[str, Any]]) -> Numbers:
+def _reasons(stages: list[dict[str, Any]], listed: list[ClipOutcome]) -> Numbers:
     rows = [
         (stage["name"], status, reason, _kind(reason), number)
         for stage in stages
         for (status, reason), number in sorted(stage["counts"].items(), key=lambda item: (-item[1], item[0]))
         if reason
     ]
-    return Numbers("Left out, by stage and reason", ("stage", "status", "reason", "concerns", "clips"), rows)
+    flags = Counter(flag for row in listed if row.status == FLAGGED for flag in row.reason.split(", "))
+    rows += [(STAGES["extract"], FLAGGED, flag, _kind(flag), number) for flag, number in flags.most_common()]
+    return Numbers("Left out or flagged, by stage and reason", ("stage", "status", "reason", "concerns", "clips"), rows)
 
 
 def _kind(reason: str) -> str:
@@ -92,7 +103,8 @@ def _counts(row: dict[str, str]) -> tuple[int, int, str, int, int]:
 
 
 PAGE = Page(
-    "The clips that were left out, with the stage and the reason. Every missing clip has a row.",
+    "The clips that were left out or flagged, with the reason and what was measured. Every missing clip has a row; "
+    "`earshot completeness --csv` writes the same rows, and those of the kept clips.",
     column,
-    "refusals.html",
+    "clips.html",
 )
