@@ -161,13 +161,13 @@ def _header(chance: np.random.Generator, name: bytes, kind: int, size: int) -> b
 # Benchmark trees.
 
 
-def spoil(number: int, tree: Path, elsewhere: Path) -> str:
-    """Damage one file of a benchmark's tree, or put something else in its place; what was done.
+def spoil(number: int, dataset: Path, elsewhere: Path) -> str:
+    """Damage one file of a benchmark's dataset, or put something else in its place; what was done.
 
-    `elsewhere` is a file outside that nothing may read as a part of the tree's.
+    `elsewhere` is a file outside that nothing may read as a part of the dataset's.
     """
     chance = np.random.default_rng(number)
-    files = sorted(file for file in tree.rglob("*") if file.is_file())
+    files = sorted(file for file in dataset.rglob("*") if file.is_file())
     lists = [file for file in files if file.suffix in (".txt", ".csv", ".xml", ".json", ".mat")]
     chosen = lists if lists and chance.random() < 0.5 else files
     file = chosen[int(chance.integers(len(chosen)))]

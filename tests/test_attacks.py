@@ -441,14 +441,14 @@ def trees(tmp_path_factory) -> SimpleNamespace:
 
 @pytest.mark.parametrize(("benchmark", "count"), [("voc", 70), ("sun", 60), ("esc50", 80)])
 def test_trees(attacked, tmp_path, trees, benchmark, count):
-    """A tree with one damaged or exchanged file."""
+    """A dataset with one damaged or exchanged file."""
     whole, encoder, changes = getattr(trees, benchmark)
     jobs, spoiled = [], []
     for number in range(count):
-        tree, root = shutil.copytree(whole, tmp_path / "root" / f"tree{number}"), tmp_path / "root" / str(number)
+        dataset, root = shutil.copytree(whole, tmp_path / "root" / f"dataset{number}"), tmp_path / "root" / str(number)
         root.mkdir()
-        spoiled.append(spoil(number, tree, attacked.secret) if number else "nothing")
-        sets = [f"data_dir={tree}", f"encoder={encoder}", *changes]
+        spoiled.append(spoil(number, dataset, attacked.secret) if number else "nothing")
+        sets = [f"data_dir={dataset}", f"encoder={encoder}", *changes]
         arguments = options(root, [f"evaluate.{benchmark}.{change}" for change in sets])
         jobs.append(["--benchmark", benchmark, *arguments])
     results = attacked.stages("evaluate", jobs, tmp_path / "root", 90)
