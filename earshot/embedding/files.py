@@ -188,7 +188,6 @@ def _add_rows(tables: Iterator[pa.Table], beside: Path, origin: Origin, writer: 
         with pq.ParquetFile(temporary) as opened:
             for number in range(opened.num_row_groups):
                 writer.write_table(opened.read_row_group(number).replace_schema_metadata(origin.schema.metadata))
-        temporary.touch()
 
 
 def _write_npz(task: EmbedTask, model: Model, clip: MediaFile) -> None:
