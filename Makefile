@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 INSTALLED := .venv/installed
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" DVC_NO_ANALYTICS=1
-TESTS := $(RUN) python -m pytest -n auto --dist loadfile
+TESTS := $(RUN) python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: repro test test-long lint docs install pin clean
 

@@ -1,6 +1,7 @@
 """Earshot learns to see from what can be heard.
 
 `earshot.textures(samples, sample_rate)` gives the sound textures of a recording, float32 (windows, 502).
+`earshot.load("models/correspond")` gives a trained network that embeds sounds, images and videos.
 """
 
 import importlib
@@ -11,8 +12,9 @@ from typing import Any
 # tensors was 15 times slower, and training three times.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-__all__ = ["textures"]
-_PUBLIC = {"textures": "earshot.sound.recording"}  # imported when they are first used: this import stays light
+__all__ = ["load", "textures"]
+# Imported when they are first used: this import stays light.
+_PUBLIC = {"load": "earshot.embedding.loading", "textures": "earshot.sound.recording"}
 
 
 def __getattr__(name: str) -> Any:

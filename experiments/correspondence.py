@@ -1,6 +1,7 @@
 """The correspondence networks on the rendered world, one size for all: their scores in several worlds.
 
     python -m experiments.correspondence --seeds 3        # world and training seeds 0, 1, 2; three hours on two cores
+    python -m experiments.correspondence --seeds 5 --controls ave,l3,avol,avol-128,multisensory    # twice the time
     python -m experiments.correspondence --rows ave --seeds 1 --set correspond.epochs=5 --folder elsewhere
 
 A seed is another world and another training. Its world is rendered once; every row then runs the very stages of the
@@ -9,14 +10,15 @@ metrics/. What is there is not run again. All are tested on the same pairs, whos
 that AVE and AVOL are trained on; L3 is trained on sounds that overlap it anywhere, as its paper has it.
 
 Writes correspondence.csv into the folder, a line a seed and network (trained, on wrong sounds, with random weights),
-prints means and deviations over the seeds, and reports the result for every claim.
+prints means, deviations and 95 % intervals over the seeds, and reports the result for every claim. A row in
+`--controls` trains its wrong-sound control too; a finished row is not trained again for it, so remove its folder first.
 """
 
 import argparse
 import csv
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,21 +27,20 @@ import numpy as np
 
 from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
-from experiments.worlds import REPOSITORY, link, mean_and_std, render, stage, write_params
+from experiments.worlds import REPOSITORY, WIDTH, link, mean_std_interval, render, stage, write_params
 
 RECIPE = "sample-correspond"
 ENCODER = "models/correspond"
 LAYER = "pool5"
-# What makes a row. The wrong-sound control is trained beside one of them: it takes as long as the network itself.
-ONE = "correspond.control=false"
+# What makes a row.
 MATCH = "correspond.objective=match"
 ROWS = {
     "ave": ("correspond.network=ave", MATCH),
-    "l3": ("correspond.network=l3", MATCH, "correspond.positives=overlapping", ONE),
-    "avol": ("correspond.network=avol", MATCH, ONE),
+    "l3": ("correspond.network=l3", MATCH, "correspond.positives=overlapping"),
+    "avol": ("correspond.network=avol", MATCH),
     # At 64 px AVOL's map has 4 x 4 positions; at 128 px it has 8 x 8. The best of them alone learns from a pair, which
     # takes three times as long: after 25 epochs the map still misses.
-    "avol-128": ("correspond.network=avol", MATCH, "correspond.image_size=128", "correspond.epochs=75", ONE),
+    "avol-128": ("correspond.network=avol", MATCH, "correspond.image_size=128", "correspond.epochs=75"),
     "multisensory": (
         "correspond.network=multisensory",
         MATCH,
@@ -50,9 +51,9 @@ ROWS = {
         "correspond.batch_size=64",
         "correspond.epochs=70",
         "correspond.learning_rate=0.0003",
-        ONE,
     ),
 }
+CONTROLLED = ("ave",)  # rows with a wrong-sound control, which takes as long as the network itself
 SEQUENCES = ("extract.sequence_rate=5", "extract.sequence_size=64")  # for multisensory, in the scenes of all
 # Rows of which not all scores are measured; multisensory embeds no modality alone.
 PARTIAL = {"avol-128": ("correspondence", "retrieval", "localization"), "multisensory": ("correspondence",)}
@@ -78,11 +79,30 @@ CLAIMS = (
         for row in ROWS
     ),
     *(
+        (
+            f"{row}: pairs predicted above the wrong sound",
+            ("correspondence", "accuracy"),
+            (row, ""),
+            (row, "wrong_sound_"),
+        )
+        for row in ROWS
+    ),
+    *(
         (f"AVE above L3, {key.removeprefix('ndcg30_')}", ("retrieval", key), ("ave", ""), ("l3", ""))
         for key in RETRIEVAL[:2]
     ),
     *(
         (f"{row}: {key.removeprefix('ndcg30_')} above its floor", ("retrieval", key), (row, ""), (row, BESIDE))
+        for row in (*TOWERS, "avol-128")
+        for key in RETRIEVAL
+    ),
+    *(
+        (
+            f"{row}: {key.removeprefix('ndcg30_')} above the wrong sound",
+            ("retrieval", key),
+            (row, ""),
+            (row, "wrong_sound_"),
+        )
         for row in (*TOWERS, "avol-128")
         for key in RETRIEVAL
     ),
@@ -99,20 +119,26 @@ CLAIMS = (
         for benchmark, key in (("voc", f"map_{LAYER}"), ("sun", f"accuracy_{LAYER}"))
         for control in ("random_", "wrong_sound_")
     ),
+    *(
+        (f"{row}: wrong sound above random, {benchmark}", (benchmark, key), (row, "wrong_sound_"), (row, "random_"))
+        for row in TOWERS
+        for benchmark, key in (("voc", f"map_{LAYER}"), ("sun", f"accuracy_{LAYER}"))
+    ),
 )
 
 
-def settings_of(row: str | None, changes: Iterable[str]) -> list[str]:
-    """The settings of a row, or of the world of all rows."""
+def settings_of(row: str | None, changes: Iterable[str], controls: Collection[str] = CONTROLLED) -> list[str]:
+    """The settings of a row, or of the world of all rows; a row in `controls` trains its control."""
     encoders = [f"evaluate.{benchmark}.encoder={ENCODER}" for benchmark in SCORES]
     layers = [f"evaluate.{benchmark}.layers=[{LAYER}]" for benchmark in ("voc", "sun")]
-    return [*encoders, *layers, *SEQUENCES, *changes, *(ROWS[row] if row else ())]
+    own = (*ROWS[row], f"correspond.control={str(row in controls).lower()}") if row else ()
+    return [*encoders, *layers, *SEQUENCES, *changes, *own]
 
 
-def run_row(row: str, world: Path, seed: int, changes: Sequence[str]) -> str:
+def run_row(row: str, world: Path, seed: int, changes: Sequence[str], controls: Collection[str]) -> str:
     """The stages of one row that are not done yet, on the scenes of the world; how long they took."""
     root, started = world.parent / row, time.monotonic()
-    write_params(root, RECIPE, seed, settings_of(row, changes))
+    write_params(root, RECIPE, seed, settings_of(row, changes, controls))
     for table in ("scenes", "sample", "annotations"):
         link(root / "data" / table, world / "data" / table)
     if not (root / "metrics" / "correspond.json").exists():
@@ -142,16 +168,16 @@ def collect(folder: Path, seeds: Iterable[int], rows: Iterable[str]) -> list[dic
 
 
 def report(lines: list[dict[str, Any]]) -> None:
-    """Mean and deviation of every score over the seeds, and every claim, paired by seed."""
+    """Mean, deviation and interval of every score over the seeds, and every claim, paired by seed."""
     by_network: dict[tuple[str, str], dict[int, dict]] = {}
     for each in lines:
         by_network.setdefault((each["row"], each["network"]), {})[each["seed"]] = each
     names = [*by_network]
-    print(f"{'':<32}" + "".join(f"{row + ', ' + network:>19}" for row, network in names))
+    print(f"{'':<32}" + "".join(f"{row + ', ' + network:>{WIDTH}}" for row, network in names))
     for key in (f"{benchmark} {key}" for benchmark, keys in SCORES.items() for key in keys):
         values = [[each[key] for each in by_network[name].values() if each[key] is not None] for name in names]
-        texts = [mean_and_std(each) if each else "-" for each in values]
-        print(f"{key:<32}" + "".join(f"{text:>19}" for text in texts))
+        texts = [mean_std_interval(each) if each else "-" for each in values]
+        print(f"{key:<32}" + "".join(f"{text:>{WIDTH}}" for text in texts))
     print()
     networks = NETWORKS | {BESIDE: BESIDE}
     for title, (benchmark, key), (upper, of_upper), (lower, of_lower) in CLAIMS:
@@ -175,12 +201,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
+    parser.add_argument("--controls", default=",".join(CONTROLLED), help="rows with a wrong-sound control")
     parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--folder", type=Path, default=REPOSITORY / ".earshot" / "correspondence")
     options = parser.parse_args()
-    rows, folder = options.rows.split(","), options.folder.resolve()
-    if unknown := sorted(set(rows) - set(ROWS)):
+    rows, controls, folder = options.rows.split(","), options.controls.split(","), options.folder.resolve()
+    if unknown := sorted({*rows, *filter(None, controls)} - {*ROWS}):
         sys.exit(f"correspondence: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
     seeds = range(options.first, options.first + options.seeds)
     worlds = {seed: folder / f"seed-{seed}" / "world" for seed in seeds}
@@ -188,7 +215,9 @@ def main() -> None:
         write_params(world, RECIPE, seed, settings_of(None, options.set))
         render(world, options.workers)
     with ThreadPoolExecutor(options.workers) as pool:
-        waiting = [pool.submit(run_row, row, worlds[seed], seed, options.set) for seed in seeds for row in rows]
+        waiting = [
+            pool.submit(run_row, row, worlds[seed], seed, options.set, controls) for seed in seeds for row in rows
+        ]
         for done in waiting:
             print(done.result(), flush=True)
     lines = collect(folder, seeds, rows)

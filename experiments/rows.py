@@ -31,7 +31,7 @@ from earshot.labels.table import write_table
 from earshot.results.runs import read_metrics
 from earshot.scenes.annotations import read_annotations
 from earshot.world.sources import KINDS
-from experiments.worlds import REPOSITORY, link, mean_and_std, render, stage, write_params
+from experiments.worlds import REPOSITORY, WIDTH, link, mean_std_interval, render, stage, write_params
 
 RECIPE = "sample-large"
 LAYER = "pool5"  # no other is computed
@@ -157,19 +157,21 @@ def collect(folder: Path, seeds: Iterable[int], names: Sequence[str]) -> list[di
 def line(seed: int, row: str, prefix: str, values: dict, pretrain: dict) -> dict:
     """The scores of a row, or of one of its controls."""
     scores = {b: values[b].get(f"{prefix}{metric}_{LAYER}") for b, metric in SCORES.items()}
-    keys = {"": ("val_accuracy", "majority", "chance"), "wrong_sound_": ("wrong_sound_val_accuracy",)}.get(prefix, ())
+    keys = {"": ("test_accuracy", "test_majority", "chance"), "wrong_sound_": ("wrong_sound_test_accuracy",)}.get(
+        prefix, ()
+    )
     return {"seed": seed, "row": row} | scores | {key.removeprefix("wrong_sound_"): pretrain.get(key) for key in keys}
 
 
 def report(lines: list[dict]) -> None:
-    """Mean and deviation of every row over its seeds, and every ordering, paired by seed."""
+    """Mean, deviation and interval of every row over its seeds, and every ordering, paired by seed."""
     scores: dict[str, dict[int, dict]] = {}
     for each in lines:
         scores.setdefault(each["row"], {})[each["seed"]] = each
-    print(f"{'row':<18}{'seeds':>6}" + "".join(f"{benchmark + ' ' + LAYER:>20}" for benchmark in SCORES))
+    print(f"{'row':<18}{'seeds':>6}" + "".join(f"{benchmark + ' ' + LAYER:>{WIDTH}}" for benchmark in SCORES))
     for row, by_seed in scores.items():
-        texts = [mean_and_std([each[b] for each in by_seed.values()]) for b in SCORES]
-        print(f"{row:<18}{len(by_seed):>6}" + "".join(f"{text:>20}" for text in texts))
+        texts = [mean_std_interval([each[b] for each in by_seed.values()]) for b in SCORES]
+        print(f"{row:<18}{len(by_seed):>6}" + "".join(f"{text:>{WIDTH}}" for text in texts))
     print()
     for title, upper, lower in ORDERINGS:
         seeds = sorted(set(scores.get(upper, {})) & set(scores.get(lower, {})))

@@ -8,6 +8,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from scipy.stats import t as student
+
+from earshot.evaluation.significance import standard_error
+
+WIDTH = 32  # characters of a column with `mean_std_interval`
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -46,7 +52,10 @@ def link(path: Path, target: Path) -> None:
         path.symlink_to(target)
 
 
-def mean_and_std(values: Sequence[float]) -> str:
-    """Mean and standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+def mean_std_interval(values: Sequence[float]) -> str:
+    """Mean, standard deviation, and Student's 95 % interval of the mean over seeds; of one value, itself."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    half = float(student.ppf(0.975, len(values) - 1)) * standard_error(np.array(values))
+    return f"{mean:.3f} ± {statistics.stdev(values):.3f} [{mean - half:.3f}, {mean + half:.3f}]"

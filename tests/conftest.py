@@ -26,6 +26,15 @@ hypothesis.settings.register_profile("any machine", deadline=None)  # a busy mac
 hypothesis.settings.load_profile("any machine")
 
 
+# The files that take longest begin first, so that no processor waits for them at the end.
+LONGEST = ["test_dvc.py", "test_faults.py", "test_download.py", "test_report_browser.py", "test_explain_stage.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 def committed(name: str) -> str:
     """The text of a file as it was last added to Git: what a user tries in params.yaml must not matter to a test."""
     done = subprocess.run(["git", "show", f":./{name}"], cwd=REPOSITORY, capture_output=True, text=True)

@@ -153,7 +153,7 @@ class Synthetic:
             if exhibit in without:
                 metadata["skipped"] = "the network has no map of where a sound comes from"
             else:
-                metadata |= {"layer": "conv5", "frames": 73}
+                metadata |= {"layer": "conv5", "frames": 73, "split": "test"}
                 for name, rows in parts.items():
                     write_table(folder, KINDS[exhibit].tables, name, rows)
             (folder / METADATA_FILE).write_text(json.dumps(metadata))
@@ -224,6 +224,7 @@ class Synthetic:
                 "cluster": cluster,
                 "moments": int(self.rng.integers(10, 200)),
                 "trained_on": 9,
+                "split_moments": 5,
                 "annotations": [self.annotations[place] for place in ranked],
                 "shares": sorted(self.rng.uniform(0.02, 0.8, len(ranked)), reverse=True),
                 **charts,
@@ -248,6 +249,7 @@ class Synthetic:
                     "network": network,
                     "unit": unit,
                     "maximum": float(self.rng.uniform(1, 20)),
+                    "position": 0.1,
                     "annotation": name,
                     "purity": own,
                     "boxed": name,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from earshot.core.errors import EarshotError
-from earshot.explanation.activations import NONE, STEPS, Distribution, TopActivations
+from earshot.explanation.activations import NONE, STEPS, Distribution, PositionVariance, TopActivations
 
 
 def sorted_at_once(values, groups, keys, count):
@@ -66,3 +66,14 @@ def test_quantiles_are_numpys_and_too_low_by_less_than_a_bin():
         exact = np.maximum(np.quantile(flat, 1 - share, axis=1, method="higher"), 0)
         assert ((result <= exact) & (exact < result * (1 + 1 / STEPS) + 1e-12)).all()
     assert result[3] == 0 and whole.quantile(0.01)[2] == 0
+
+
+def test_the_variance_that_position_explains():
+    """Units of two images at two positions: place alone, image alone, one of both images at one place, and none."""
+    first, second = [[1, 0], [1, 1], [1, 0], [0, 0]], [[1, 0], [0, 0], [0, 0], [-1, -2]]
+    maps = torch.tensor([first, second], dtype=torch.float32)[:, :, None]  # (images, units, 1, positions)
+    position = PositionVariance(4)
+    for image in maps.split(1):
+        position.add(image)
+    # The third has means 1/2 and 0: variance 1/16 of 1/4 - 1/16.
+    np.testing.assert_allclose(position.share, [1, 0, 1 / 3, 0])

@@ -89,6 +89,7 @@ def test_it_writes_both_trainings_their_beginning_and_the_history(done):
     assert load_correspondence(done / "models/correspond").architecture["name"] == "ave"
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(done, world, tmp_path):
     root = rooted(world, tmp_path / "root")
     command = [sys.executable, "-c", KILLED, *arguments(root, "correspond.control=false")]

@@ -154,7 +154,8 @@ if sys.argv[2] == "dies" and os.environ["RANK"] == "1":
 
 
 @pytest.mark.parametrize(
-    ("end", "outcome"), [("ends", "0"), ("fails", "3"), ("dies", "process 1 was killed by signal 9")]
+    ("end", "outcome"),
+    [("ends", "0"), pytest.param("fails", "3", marks=pytest.mark.slow), ("dies", "process 1 was killed by signal 9")],
 )
 def test_our_own_processes_listen_on_loopback_alone(tmp_path, end, outcome):
     (tmp_path / "meeting.py").write_text(MEETING)

@@ -310,8 +310,8 @@ def server(media):
         ("files.m3u8", "unsupported"),
         ("empty.mp4", "network"),
         ("stalled.mp4", "network"),
-        ("halfway.mp4", "network"),
-        ("torn.mp4", "network"),
+        pytest.param("halfway.mp4", "network", marks=pytest.mark.slow),  # they wait, and are asked for again
+        pytest.param("torn.mp4", "network", marks=pytest.mark.slow),
         ("endless.mp4", "too-large"),
         ("large.mp4", "too-large"),
     ],

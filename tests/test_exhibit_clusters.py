@@ -77,14 +77,17 @@ def run_exhibit(tmp_path):
     write_annotated(tmp_path, [40, 60, 90, 120, 200], [0.1, 0.2, 0.3, 0.4, 0.5], ANNOTATIONS, GROUPS)
     write_labels(tmp_path)
 
-    def run(used_labeler=None, examples=2, audio_examples=1, **changes):
+    def run(used_labeler=None, examples=2, audio_examples=1, split="train", **changes):
         used_labeler = used_labeler or labeler()
         save_labeler(tmp_path / "models/labeler", used_labeler)
         descriptor = used_labeler.metadata["descriptor"] if used_labeler.metadata["descriptor"] in SIZES else "texture"
         description(descriptor).save(tmp_path / "models/labeler", [])
         data = tmp_path / "data"
         values = {"data_dir": data / "labels", "encoder": tmp_path / "models/labeler", "seed": 0}
-        values |= {"params": SimpleNamespace(examples=examples, audio_examples=audio_examples), "window_s": 3.75}
+        values |= {
+            "params": SimpleNamespace(split=split, examples=examples, audio_examples=audio_examples),
+            "window_s": 3.75,
+        }
         values |= {"scenes": data / "scenes", "annotations": data / "annotations", "folder": tmp_path / "result"}
         rest = dict.fromkeys(("clips", "scratch"), tmp_path)
         result = make(Context(**values | rest | changes))
@@ -99,14 +102,16 @@ def test_clusters_are_counted_and_told_by_their_most_frequent_annotations(run_ex
     result, clusters, _ = run_exhibit()
     assert [row["moments"] for row in clusters] == [9, 5, 0]
     assert [row["trained_on"] for row in clusters] == [5, 2, 0]  # first and second moments of the training split
-    assert [row["annotations"] for row in clusters] == [["surf", "rain", "bird"], ["rain", "surf"], []]
-    np.testing.assert_allclose(clusters[0]["shares"], [5 / 9, 4 / 9, 3 / 9])
+    assert [row["split_moments"] for row in clusters] == [6, 5, 0]  # without the three of the test clip
+    assert [row["annotations"] for row in clusters] == [["surf", "bird", "rain"], ["rain", "surf"], []]
+    np.testing.assert_allclose(clusters[0]["shares"], [5 / 6, 3 / 6, 1 / 6])
     np.testing.assert_allclose(clusters[1]["shares"], [1 / 5, 1 / 5])
     metrics = result.metrics
     assert (metrics["clusters"], metrics["empty_clusters"], metrics["moments"]) == (3, 1, 14)
     assert (metrics["smallest_share"], metrics["largest_share"]) == (0, 9 / 14)
-    assert metrics["purity"] == pytest.approx((5 + 1) / (9 + 2))  # of the moments of annotated clips
+    assert metrics["purity"] == pytest.approx((5 + 1) / (6 + 2))  # of the moments of annotated clips
     assert 0 < metrics["chance"] < 1
+    assert metrics["test_purity"] == 1 and "val_purity" not in metrics  # one test clip, and no clip for validation
     assert result.metadata["silent"] == 1
 
 
@@ -117,6 +122,14 @@ def test_the_nearest_moments_are_one_a_group_and_the_nearest_first(run_exhibit):
     np.testing.assert_allclose([row["distance"] for row in moments], [0.2, 0.4, 0.1, 0.2])
     assert moments[0]["clip_id"] == f"{A}_1" and moments[0]["annotations"] == ["surf", "bird"]
     assert moments[3]["annotations"] == []
+
+
+def test_of_the_test_split_only_its_moments_are_displayed(run_exhibit):
+    result, clusters, moments = run_exhibit(split="test", examples=9)
+    assert [(row["cluster"], row["group"], row["moment"]) for row in moments] == [(0, D, 1)]  # one a group
+    assert [row["moments"] for row in clusters] == [9, 5, 0] and [row["split_moments"] for row in clusters] == [3, 0, 0]
+    assert [row["annotations"] for row in clusters] == [["rain"], [], []]
+    assert result.metrics["purity"] == 1 and result.metrics["train_purity"] == pytest.approx(6 / 8)
 
 
 def test_a_moment_is_shown_by_its_frame_its_cochleagram_and_where_heard_its_sound(run_exhibit):
@@ -154,8 +167,8 @@ def test_chance_is_the_purity_of_what_is_dealt(run_exhibit):
         drawn |= draw_annotations(dict(zip(names[part], ANNOTATIONS[part], strict=True)), frequent, [0, shard])
     purities = []
     for number in range(PERMUTATIONS):
-        annotations = [[drawn[name][number] for name in names if name in drawn for label in LABELED[names.index(name)]
-                 if label == cluster] for cluster in (0, 1)]  # fmt: skip
+        annotations = [[drawn[name][number] for name in names[:4] if name in drawn  # without the test clip
+                 for label in LABELED[names.index(name)] if label == cluster] for cluster in (0, 1)]  # fmt: skip
         most = [max(Counter(word for each in sets for word in each).values()) for sets in annotations]
         purities.append(sum(most) / sum(map(len, annotations)))
     assert metrics["chance"] == pytest.approx(np.mean(purities))

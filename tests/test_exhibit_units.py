@@ -128,6 +128,7 @@ def run_exhibit(tmp_path, monkeypatch):
 
     def run(root=tmp_path, **changed):
         params = {"layer": "conv5", "frames": 1000, "top": 60, "gallery": 3, "selective": 0.6, "iou": 0.04}
+        params |= {"rank_by": "maximum", "galleries": "frames"}
         return make(context(root, SimpleNamespace(**params | {"audible_classes": ()} | changed)))
 
     return run
@@ -264,7 +265,7 @@ def test_a_tree_of_another_layout_and_a_layer_that_is_none_are_refused(run_exhib
         run_exhibit(layer="conv9")
     (world / "data_dir").rename(world / "elsewhere")
     (world / "data_dir").mkdir()
-    with pytest.raises(EarshotError, match="data_dir: holds no VOC2007"):
+    with pytest.raises(EarshotError, match="data_dir: holds no image, expected VOCdevkit/VOC2007"):
         run_exhibit()
 
 
@@ -274,6 +275,54 @@ def test_a_named_layer_is_shown_as_conv5_is(run_exhibit, world):
     run_exhibit()
     for name in ("clips", "purity", "boxed_purity", "iou"):
         assert [row[name] for row in before] == [row[name] for row in rows_of(world)]
+
+
+def test_frames_are_ranked_by_the_mean_of_the_map_where_requested(run_exhibit, tmp_path, monkeypatch):
+    """A few pixels at full strength have the largest activation, four weaker cells the larger mean."""
+    displayed = [[(RED, 250, 8, 28), ()], [(RED, 180), ()], *DISPLAYED[10:], *DISPLAYED[5:15]]
+    monkeypatch.setitem(globals(), "DISPLAYED", displayed[:15])
+    write_corpus(tmp_path)
+    write_dataset(tmp_path)
+    run_exhibit()
+    assert rows_of(tmp_path)[RED]["clips"] == clips(0, 1)
+    run_exhibit(rank_by="mean")
+    red = rows_of(tmp_path)[RED]
+    assert red["clips"] == clips(1, 0)
+    # Four of 64 positions respond.
+    np.testing.assert_allclose(red["activations"][0], 4 / 64 * (180 / 255 - 0.1), rtol=0.05)
+    assert red["maximum"] == pytest.approx(250 / 255 - 0.1, abs=0.02)  # of the map, which galleries are cut by
+
+
+def test_position_is_what_a_unit_prefers_whatever_the_image(run_exhibit, world):
+    metrics = run_exhibit().metrics
+    red, _, dead = rows_of(world)
+    assert 0.1 < red["position"] < 0.5 and dead["position"] == 0  # red is always at one place, in 6 of 30 frames
+    assert metrics["position_selective"] == 0 and metrics["random_position_share"] == 0
+
+
+def test_videos_with_the_objects_sound_are_the_clips_annotated_with_what_images_show(run_exhibit, world):
+    metrics = run_exhibit(audible_classes=("fire",)).metrics
+    assert metrics["audible_videos"] == pytest.approx(2 / 3)  # of the three clips of red: fire, fire, rain
+    assert "random_audible_videos" not in metrics
+    assert "audible_videos" not in run_exhibit(audible_classes=("night",)).metrics
+
+
+def test_images_of_any_folder_are_of_the_classes_that_their_folders_name(run_exhibit, tmp_path):
+    write_corpus(tmp_path)
+    for number in range(10):
+        folder = tmp_path / "data_dir" / ("n/fire" if number < 4 else "o/night" if number < 9 else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        image(RED if number < 4 else None, 250 - number).save(folder / f"{number}.JPEG", quality=100, subsampling=0)
+    (tmp_path / "data_dir/notes.txt").touch()
+    metrics = run_exhibit(galleries="images").metrics
+    assert (metrics["images"], metrics["boxed_judged"], metrics["boxed_most_frequent"]) == (10, 2, 0.5)
+    red, green, _ = rows_of(tmp_path)
+    assert (red["boxed"], red["boxed_purity"], green["boxed"]) == ("fire", 1, "")
+    assert red["clips"] == ["n/fire/0.JPEG", "n/fire/1.JPEG", "n/fire/2.JPEG"] and green["gallery"] == b""
+    strip = np.asarray(Image.open(io.BytesIO(red["gallery"]))).astype(int)
+    assert strip.shape == (SQUARE, 3 * SQUARE, 3)
+    np.testing.assert_allclose(strip[35, 2 * SQUARE + 77], [248, 0, 0], atol=20)
+    np.testing.assert_allclose(strip[3, 3], GRAY * DIMMED, atol=8)
 
 
 def test_a_network_without_layers_for_single_images_shows_nothing(tmp_path):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from bad_media import BadInput, bad_input, seed_files
 from conftest import PARAMS, REPOSITORY
@@ -24,6 +25,9 @@ from media_server import MediaServer
 
 from earshot.core.text import printable
 from earshot.corpus.ledger import LedgerRow, read_ledger
+from earshot.media.clips import may_be_clip
+from earshot.networks.correspondence import build_correspondence
+from earshot.networks.files import save_architecture, save_weights
 
 CLIP_SECONDS = 10  # the limit of one clip
 # A generous limit for a stage.
@@ -36,7 +40,7 @@ SMALL = (
     "extract.window_s=1.5",
     "extract.min_duration_s=1.5",
 )
-COUNTS = [100, pytest.param(2000, marks=pytest.mark.slow)]
+COUNTS = [40, pytest.param(2000, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +252,9 @@ def plain(seeds, tmp_path_factory) -> tuple[Path, list[str]]:
     return root, changes
 
 
-@pytest.mark.parametrize("name", ["download", "extract", pytest.param("describe", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["extract", *(pytest.param(name, marks=pytest.mark.slow) for name in ("download", "describe"))]
+)
 def test_a_full_disk_stops_a_stage_with_a_reason_and_no_work_is_lost(plain, tmp_path, name):
     space = ["unshare", "--mount", "--map-root-user"]
     if not shutil.which("unshare") or subprocess.run([*space, "true"], capture_output=True).returncode:
@@ -277,3 +283,32 @@ def test_a_full_disk_stops_a_stage_with_a_reason_and_no_work_is_lost(plain, tmp_
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(1000, marks=pytest.mark.slow)])
+def test_embed_gives_every_bad_input_its_rows_or_a_reason(tmp_path, seeds, count):
+    with Elsewhere(tmp_path) as elsewhere:
+        inputs = inputs_of(count, seeds, elsewhere.targets)
+        root = tmp_path / "run"
+        with elsewhere.untouched(root):
+            (root / "corpus").mkdir()
+            write_files(root / "corpus", inputs)
+            words = [root / "corpus", "--model", network(root / "network"), "--output", root / "emb.parquet"]
+            command = [sys.executable, "-m", "earshot", "embed", *map(str, words), "--hop", "1", "--max-hours", "0.02"]
+            limit = 3 * SECONDS_TO_START + count * SECONDS_AN_INPUT
+            one = os.environ | {"EARSHOT_WORKERS": "1", "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=limit, env=one)
+            assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        rows = ledger(root)
+        assert len(rows) == len([each for each in inputs if may_be_clip(Path(each.name).name)])
+        embedded = pq.read_table(root / "emb.parquet", columns=["clip_id"])["clip_id"].unique().to_pylist()
+        assert sorted(embedded) == sorted(row.clip_id for row in rows if row.status == "kept")
+        assert len(embedded) > count / 10
+
+
+def network(folder: Path) -> Path:
+    """A small network of correspond."""
+    built = build_correspondence("ave", width=1 / 64, image_size=32, stride=2)
+    save_architecture(folder, built)
+    save_weights(folder, "encoder", built)
+    return folder

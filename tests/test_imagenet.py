@@ -24,6 +24,7 @@ from stages.evaluate import STAGE, main
 
 CLASSES = {"n01440764": 0, "n02102040": 1, "n03394916": 2}
 SETTINGS = {"inputs": "images", "annotations": "none"}
+SETTINGS |= {"pool": "maximum", "crops": 1, "optimizer": "adam"}
 SETTINGS |= {"resize": 48, "epochs": 15, "batch_size": 8, "learning_rate": 0.01, "weight_decay": 0.0}
 
 
@@ -116,7 +117,7 @@ def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4
     context, images = make_context(resize=128), imagenet.read_dataset(data_dir)
     place = tmp_path / "features"
     place.mkdir()
-    (place / "00000.json").write_text(json.dumps(images.files[:3]))
+    (place / "00000.json").write_text(json.dumps({"files": images.files[:3], "crops": 1}))
     imagenet.describe_shard(0, "encoder", context, place)
     network = load_encoder(encoder)
     batch = torch.stack([read_image(Path(file), 128, 128) for file in images.files[:3]])
@@ -125,7 +126,7 @@ def test_features_are_the_last_map_after_the_relu_of_the_whole_image_pooled_to_4
     expected = torch.nn.functional.max_pool2d(maps, 2).flatten(1)
     actual = imagenet.Features([place / "00000.npy"])
     assert actual.dimensions == 64 * 16
-    np.testing.assert_allclose(actual[np.array([2, 0])], expected[[2, 0]], rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(actual[np.array([2, 0])][:, 0], expected[[2, 0]], rtol=2e-3, atol=1e-3)
 
 
 def test_rows_come_from_the_right_file_whatever_their_order(make_context, data_dir, monkeypatch):
@@ -163,18 +164,46 @@ def test_a_layer_learns_what_is_linearly_separable_and_no_more(tmp_path):
     labels = drawn.integers(0, 3, 400)
     rows = drawn.standard_normal((400, 20)) * 5
     rows[np.arange(400), labels] += 30
-    np.save(tmp_path / "00000.npy", rows.astype(np.float16))
-    features = imagenet.Features([tmp_path / "00000.npy"])
+    for name, part in (("train", rows[:300]), ("test", rows[300:])):
+        np.save(tmp_path / f"{name}.npy", part[:, None].astype(np.float16))
+    train, test = (imagenet.Features([tmp_path / f"{name}.npy"]) for name in ("train", "test"))
     params = imagenet.Params(
         data_dir="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch_size": 32, "learning_rate": 0.03}
     )
     context = Context(tmp_path, tmp_path, params, 0, tmp_path)
     for inputs, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
         images = imagenet.Images([""] * 400, ["a", "b", "c"], inputs, train=300)
-        layer, scale = imagenet.train_linear(features, images, context)
-        correct = imagenet.classify(layer, scale, features, images)
+        layer, scale = imagenet.train_linear(train, images, context)
+        correct = imagenet.classify(layer, scale, test, images)
         assert correct.shape == (100,)
         assert lowest <= correct.mean() <= highest
+
+
+def test_average_pooling_sgd_and_ten_crops_as_published(make_context, data_dir, encoder, tmp_path):
+    changes = {"pool": "average", "crops": 10, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0001}
+    context, images = make_context(**changes, epochs=30), imagenet.read_dataset(data_dir)
+    place = tmp_path / "features"
+    place.mkdir()
+    (place / "00000.json").write_text(json.dumps({"files": images.files[:2], "crops": 10}))
+    imagenet.describe_shard(0, "encoder", context, place)
+    network = load_encoder(encoder)
+    # An image of 60 x 80 px is 48 x 64 px. The third crop of 32 px is at the bottom on the left, the fourth on the
+    # right; the eighth is at the bottom on the left of the mirror image.
+    crops, expected = imagenet.read_crops(Path(images.files[1]), 48, 32, 10), []
+    assert torch.equal(crops[7], crops[3].flip(-1)) and torch.equal(crops[9], crops[4].flip(-1))
+    for crop in crops[[2, 7]]:
+        with torch.inference_mode():
+            maps = torch.relu(network.image_tower((crop[None] - network.channel_mean) / network.channel_deviation))
+        assert maps.shape == (1, 64, 2, 2)
+        expected.append(maps.mean((2, 3))[0])
+    actual = imagenet.Features([place / "00000.npy"])[np.array([1])][0]
+    assert actual.shape == (10, 64)
+    np.testing.assert_allclose(actual[[2, 7]], torch.stack(expected), rtol=2e-3, atol=1e-3)
+    assert imagenet.rate_at(10_000, context.params, 30) == pytest.approx((1 + 0.01 * 0.0001 * 10_000) ** -0.5)
+    assert imagenet.measure("encoder", context, images).shape == (12,)
+    with pytest.raises(EarshotError, match="resize is 31 px, expected at least the encoder's 32"):
+        context.params.__dict__["resize"] = 31
+        imagenet.describe_shard(0, "encoder", context, place)
 
 
 def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):

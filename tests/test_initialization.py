@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from earshot.networks.initialization import BIAS, initialize_kmeans
+from earshot.networks.initialization import BIAS, equalize_gradients, initialize_kmeans
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +190,69 @@ def test_torchvisions_networks(name):
     assert changed == set(after) - set(last) - gains
     for values in outputs(network, images, nn.Conv2d):
         assert values.std(1, correction=0) == pytest.approx(torch.ones(len(values)), abs=1e-2)
+
+
+def ratios(network: nn.Module, images: torch.Tensor) -> list[float]:
+    """The root mean square of each layer's gradients over that of its weights, for random gradients of the outputs."""
+    outputs = network.eval()(images)
+    outputs.backward(torch.randn(outputs.shape, generator=torch.Generator().manual_seed(9)))
+    weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return [float((weight.grad.square().mean() / weight.detach().square().mean()).sqrt()) for weight in weights]
+
+
+def test_two_numbers_in_a_row_become_equal_and_their_product_unit():
+    """y = a b x with one weight each: the ratios are |b x| / |a| and |a x| / |b|, which agree where a = b."""
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        network[0].weight.fill_(8)
+        network[1].weight.fill_(-0.125 * 4)
+    images = torch.randn(150, 1, generator=torch.Generator().manual_seed(0))
+    equalize_gradients(network, images, seed=0)
+    first, second = network[0].weight.item(), network[1].weight.item()
+    assert first == pytest.approx(-second, rel=0.05)
+    assert first * -second * images.std(correction=0).item() == pytest.approx(1, abs=0.05)
+
+
+def test_all_layers_learn_equally_fast_relative_to_their_weights():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 20), nn.ReLU(), nn.Linear(20, 5)
+    )
+    images = noisy_images().float() / 64 - 2
+    with torch.no_grad():
+        network[0].weight.mul_(20)
+        network[3].weight.mul_(0.2)
+    before = ratios(network, images)
+    network.zero_grad()
+    outputs_before = network(images)
+    equalize_gradients(network, images, seed=0)
+    after = ratios(network, images)
+    assert max(before) / min(before) > 10
+    assert max(after) / min(after) < 1.3  # of other gradients than those that were equalized
+    # Rectified layers without biases would give the outputs times a number; these biases follow the scale.
+    outputs_after = network(images)
+    assert torch.corrcoef(torch.stack([outputs_before.flatten(), outputs_after.flatten()]))[0, 1] > 0.999
+    assert outputs_after.std(0, correction=0).mean().item() == pytest.approx(1, abs=0.1)
+
+
+def test_before_batch_norm_the_output_stays_and_statistics_are_not_touched():
+    network, images = small_network(), noisy_images()
+    initialize_kmeans(network, images, seed=0)
+    statistics = network[1].running_var.clone()
+    equalize_gradients(network.train(), images, seed=0)
+    assert network.training and network[1].momentum == 0.1
+    assert torch.equal(network[1].running_var, statistics)
+    assert torch.isfinite(weights(network)).all()
+    again, other = small_network(), small_network()
+    for each in (again, other):
+        initialize_kmeans(each, images, seed=0)
+        equalize_gradients(each, images, seed=0)
+    assert torch.equal(weights(again), weights(other))
+
+
+def test_layers_without_gradients_stay():
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        network[2].weight.zero_()
+    before = [values.clone() for values in network.parameters()]
+    equalize_gradients(network, torch.ones(8, 4), seed=0)
+    assert all(torch.equal(values, first) for values, first in zip(network.parameters(), before, strict=True))

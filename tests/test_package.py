@@ -114,7 +114,7 @@ def test_textures_of_a_recording_are_those_of_its_windows():
     sound = np.random.default_rng(1).uniform(-0.5, 0.5, (100_000, 2)).astype(np.float32)
     windows = np.stack([sound[start : start + 30_000].mean(axis=1) for start in (0, 30_000, 60_000)])
     np.testing.assert_array_equal(textures(sound, 8_000), sound_textures(windows, 8_000))
-    assert textures(sound, 8_000, hop_s=1.0).shape == (9, 502)
+    assert textures(sound, 8_000, hop=1.0).shape == (9, 502)
     with pytest.raises(ValueError, match="too short"):
         textures(sound[:8_000], 8_000)
 

@@ -79,6 +79,13 @@ def test_it_writes_the_networks_their_history_and_accuracy_beside_what_it_must_b
     kept = [row["label"] for row in rows_of(root, "train") if row["kept"]]
     validated = [row["label"] for row in rows_of(root, "val") if row["kept"]]
     assert metrics["majority"] == pytest.approx(np.mean(np.array(validated) == np.bincount(kept).argmax()), abs=1e-6)
+    tested = [row["label"] for row in rows_of(root, "test") if row["kept"]]
+    frequent = np.mean(np.array(tested) == np.bincount(kept).argmax())
+    assert metrics["test_majority"] == pytest.approx(frequent, abs=1e-6)
+    assert metrics["moments_tested"] == len(tested)
+    assert metrics["test_accuracy"] * len(tested) == pytest.approx(
+        round(metrics["test_accuracy"] * len(tested)), abs=1e-3
+    )
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-6)
     assert metrics["moments_trained_on"] == len(kept)
     assert metrics["epochs"] == 3
@@ -100,6 +107,8 @@ def test_stripes_are_learned_and_the_wrong_sounds_stripes_are_not(root):
     metrics = pretrain(root, "pretrain.epochs=12", "pretrain.width=0.25")
     assert metrics["val_accuracy"] > metrics["majority"] + 0.2
     assert metrics["val_accuracy"] > metrics["wrong_sound_val_accuracy"] + 0.2
+    assert metrics["test_accuracy"] > metrics["test_majority"] + 0.2
+    assert metrics["test_accuracy"] > metrics["wrong_sound_test_accuracy"] + 0.2
 
 
 def test_trained_networks_start_from_the_random_one(root):

@@ -43,11 +43,17 @@ def test_modes_of_training_on_have_columns_and_a_single_score_has_one(tmp_path):
     assert rows[1 : 1 + len(expected)] == expected
 
 
-def test_a_run_without_validation_frames_has_no_accuracy_to_show(tmp_path):
+def test_the_accuracy_of_labels_is_that_of_the_test_split(tmp_path):
     write(tmp_path, "esc50", {"accuracy": 0.5, "accuracy_std": 0.1, "spectrum_accuracy": 0.25, "chance": 0.1})
-    write(tmp_path, "pretrain", {"val_accuracy": None, "majority": None, "chance": 0.5})
+    write(tmp_path, "pretrain", {"val_accuracy": 0.5, "test_accuracy": 0.375, "test_majority": 0.25, "chance": 0.125})
+    assert "from a frame of the test split: 0.375 (majority 0.250, chance 0.125)" in table(tmp_path)
+
+
+def test_a_run_without_test_frames_has_no_accuracy_to_show(tmp_path):
+    write(tmp_path, "esc50", {"accuracy": 0.5, "accuracy_std": 0.1, "spectrum_accuracy": 0.25, "chance": 0.1})
+    write(tmp_path, "pretrain", {"test_accuracy": None, "test_majority": None, "chance": 0.5})
     text = table(tmp_path)
-    assert "held-out" not in text and "0.250" in text
+    assert "test split" not in text and "0.250" in text
 
 
 @pytest.mark.parametrize("content", [None, "[1]", "{"])

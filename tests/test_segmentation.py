@@ -126,6 +126,18 @@ def test_controls_are_measured_alike_and_a_resumed_evaluation_is_the_same(make_c
     assert segmentation.evaluate(make_context("again")) == result
 
 
+def test_with_validation_scored_training_takes_train_alone_and_no_test_image_is_scored(make_context, monkeypatch):
+    works = []
+    monkeypatch.setattr(
+        segmentation, "map_shards", lambda work, *rest, **how: works.append(work.keywords["segmentation"])
+    )
+    for split in ("val", "test"):
+        with pytest.raises(FileNotFoundError):  # no counts, since nothing has trained
+            segmentation.evaluate(make_context(split=split))
+    images = [[int(file.stem) for file in files] for work in works for files in (work.train, work.test)]
+    assert images == [[*SPLITS["train"]], [*SPLITS["val"]], [*SPLITS["train"], *SPLITS["val"]], [*SPLITS["test"]]]
+
+
 def listed(context: Context) -> list[Path]:
     return segmentation.read_list(context.data_dir / "VOCdevkit/VOC2007", "test")
 

@@ -89,6 +89,20 @@ def test_a_file_of_weights_fills_the_row_of_its_name():
     assert TABLES["owens-2a"].row_of(params | {"pretrain.epochs": 5}) is None
 
 
+def test_units_are_in_their_table_in_percent_beside_random_weights(tmp_path):
+    run = write_run(tmp_path / "run")
+    scores = {"selective_share": 0.25, "random_selective_share": 0.125, "audible_share": 0.5, "audible_videos": 0.4}
+    (run / "metrics/explain_units.json").write_text(json.dumps(scores))
+    (section,) = sections(TABLES["owens-1"], collected(run))
+    assert section.rendered and any(key.startswith("explain.units.") for key in section.setting)
+    (group,) = section.groups
+    assert group.name == "Sound (cluster)" and group.score("explain_units.selective_share").mean == 25
+    assert group.score("explain_units.random_selective_share").mean == 12.5
+    other = write_run(tmp_path / "other", 0.5, "explain.units.encoder=models/correspond")
+    (other / "metrics/explain_units.json").write_text(json.dumps(scores))
+    assert sections(TABLES["owens-1"], collected(other)) == []
+
+
 def test_a_run_under_its_recipe_stands_in_the_papers_own_setting(tmp_path):
     for recipe in ("owens-cluster", "owens-binary", "owens-textons", "owens-kmeans"):
         write_run(tmp_path / recipe, size=recipe)
@@ -148,6 +162,7 @@ def test_settings_agree_where_both_have_a_value():
     assert idea(PRETRAIN, kmeans) == {
         "pretrain.initialization": "kmeans",
         "pretrain.weights": "none",
+        "pretrain.equalize_gradients": False,
         "pretrain.epochs": 0,
     }
 

@@ -57,6 +57,7 @@ def test_units_and_the_classes_they_prefer_are_counted(run_benchmark):
     metrics = result.metrics
     assert metrics["classes4_image"] == 3  # bright by the first unit; dark and all by the second
     assert metrics["units4_image"] == pytest.approx(2 / 3)
+    assert metrics["class_share4_image"] == 3 / metrics["classes"]
     assert metrics["units4_audio"] == metrics["classes4_audio"] == 0  # all sounds are as loud
     assert metrics["random_classes4_image"] == 3
     assert (metrics["classes"], metrics["clips"]) == (3, 12)

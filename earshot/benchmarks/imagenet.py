@@ -1,12 +1,22 @@
 """A linear layer on the features of an encoder, for ImageNet or any data_dir with a folder of images per class.
 
-Images are resized to 256 x 256 without cropping. conv4_2 after its ReLU (conv5 of other encoders) is max-pooled to at
-most 4 x 4, 8192 dimensions of a tower of width 1, and one linear layer is trained on it by cross-entropy and Adam
-(Arandjelovic & Zisserman 2017, section 3.4). Our changes: there is no augmentation and no label smoothing, the rate
-falls linearly to zero, and one factor scales the mean norm of features to the root of their dimensions.
+Two published probes differ in three parameters. Both train one linear layer by cross-entropy on the last map, after its
+ReLU: conv4_2 of L3's tower, conv5 of other encoders.
 
-Features of all images are computed once, in half precision, in files of the scratch folder: 16 kB per image at width 1,
-and 21 GB for ImageNet, one encoder at a time. Memory holds only the names of all images.
+- Arandjelovic & Zisserman (2017, section 3.4): images are resized to 256 x 256 without cropping, the map is max-pooled
+  to at most 4 x 4 (`pool` maximum), 8192 dimensions of a tower of width 1, and the optimizer is Adam. Our changes:
+  there is no augmentation and no label smoothing, the rate falls linearly to zero, and one factor scales the mean norm
+  of features to the root of their dimensions.
+- Mahadev & Lu (2020), by the published code (rowhanm/ambient-sound-self-supervision, downstream_evaluation/
+  linear_imagenet_classifier.py, which follows DeepCluster's): the shorter side is resized to 256 px, the map is
+  averaged over windows of 2 x 2 (`pool` average), the optimizer is SGD with momentum .9 whose rate falls as
+  rate / sqrt(1 + rate * decay * step), and scores are the mean of the softmax over ten crops (`crops` 10). Our
+  changes: training sees the center crop, not random ones, since features are computed once; and the test images are
+  ImageNet's own instead of a fifth of the training images.
+
+Features of all images are computed once, in half precision, in files of the scratch folder: 16 kB per image for a tower
+of width 1, and 21 GB for ImageNet, one encoder at a time (ResNet-50 with ten crops: 37 kB per crop, 66 GB). Memory
+holds only the names of all images.
 """
 
 import json
@@ -21,6 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.transforms.functional import center_crop, ten_crop
+from torchvision.transforms.functional import resize as resized
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
@@ -30,7 +42,7 @@ from earshot.core.rng import generator
 from earshot.corpus.split import split_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import read_image
+from earshot.evaluation.image_files import read_image, read_whole_image
 from earshot.evaluation.linear import feature_scale
 from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_encoder
@@ -44,6 +56,7 @@ PROTOCOL = "linear layer on pooled conv features, accuracy"
 IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 PARTS = ("train", "val")
 LAYOUT = "train and val with a folder of images per class in each, or only such folders"
+MOMENTUM = 0.9  # of SGD
 SIDE = 4  # positions per side after pooling
 AT_ONCE = 32  # images per batch
 SHARD = 4096  # images with features in one file, 64 MB at width 1
@@ -52,10 +65,13 @@ SAMPLED = 1024  # training images that define the scale of features
 
 
 class Params(BenchmarkParams):
-    """An image is resized to `resize` px without cropping; the rate falls linearly to zero."""
+    """An image is resized to `resize` px, whole for one of `crops`, and by its shorter side for ten."""
 
     inputs: Literal["images"]
     resize: Pixels
+    pool: Literal["maximum", "average"]
+    crops: Literal[1, 10]
+    optimizer: Literal["adam", "sgd"]
     epochs: Positive
     batch_size: Positive
     learning_rate: Amount
@@ -107,15 +123,18 @@ def measure(name: str, context: Context[Params], images: Images) -> np.ndarray:
     finished = context.scratch / f"{name}_correct.json"
     if not finished.exists():
         folder = context.scratch / f"{name}_features"
-        shards = range(-(-len(images.files) // SHARD))
-        for shard in shards:
+        train, test = images.files[: images.train], images.files[images.train :]
+        parts = [(part[first : first + SHARD], crops) for part, crops in ((train, 1), (test, context.params.crops))
+                 for first in range(0, len(part), SHARD)]  # fmt: skip
+        for shard, (files, crops) in enumerate(parts):
             with write_atomically(_shard(folder, shard).with_suffix(".json")) as temporary_path:
-                temporary_path.write_text(json.dumps(images.files[shard * SHARD : (shard + 1) * SHARD]))
+                temporary_path.write_text(json.dumps({"files": files, "crops": crops}))
         work = partial(describe_shard, name=name, context=context, folder=folder)
-        map_shards(work, shards, folder / "finished", title=f"imagenet {name}")
-        features = Features([_shard(folder, shard) for shard in shards])
-        layer, scale = train_linear(features, images, context)
-        correct = classify(layer, scale, features, images)
+        map_shards(work, range(len(parts)), folder / "finished", title=f"imagenet {name}")
+        written = [_shard(folder, shard) for shard in range(len(parts))]
+        of_train = -(-len(train) // SHARD)
+        layer, scale = train_linear(Features(written[:of_train]), images, context)
+        correct = classify(layer, scale, Features(written[of_train:]), images)
         with write_atomically(finished) as temporary_path:
             temporary_path.write_text(json.dumps(correct.tolist()))
         shutil.rmtree(folder)
@@ -124,16 +143,24 @@ def measure(name: str, context: Context[Params], images: Images) -> np.ndarray:
 
 @torch.inference_mode()
 def describe_shard(shard: int, name: str, context: Context[Params], folder: Path) -> dict[str, int]:
-    """Write the features of up to SHARD images, float16 (images, dimensions), beside the list of their names."""
+    """Write the features of up to SHARD images, float16 (images, crops, dimensions), beside the list of their names.
+
+    Raises EarshotError if the crops are larger than the resized images.
+    """
     torch.set_num_threads(1)  # sums, and so features, depend on their number
     device = get_device()
     encoder = on_device(require_convolutional(load_encoder(context.encoder, name)))
-    files = json.loads(_shard(folder, shard).with_suffix(".json").read_text())
-    read = partial(_read, files=files, side=context.params.resize)
+    p, listed = context.params, json.loads(_shard(folder, shard).with_suffix(".json").read_text())
+    files, crops = listed["files"], listed["crops"]
+    side = encoder.image_size if p.crops > 1 else 0
+    if side > p.resize:
+        raise EarshotError(f"resize is {p.resize} px, expected at least the encoder's {side}; set it in params.yaml")
+    read = partial(_read, files=files, resize=p.resize, side=side, crops=crops)
     rows = []
     for batch in prefetch(read, range(0, len(files), AT_ONCE), settings().threads):
         maps = encoder.convolve(encoder.normalize(batch.to(device)))
-        rows.append(pooled(maps, SIDE, SIDE).half().cpu().numpy())
+        flat = pooled(maps, SIDE, SIDE) if p.pool == "maximum" else average_pooled(maps)
+        rows.append(flat.unflatten(0, (-1, crops)).half().cpu().numpy())
     with write_atomically(_shard(folder, shard)) as temporary_path, temporary_path.open("wb") as file:
         np.save(file, np.concatenate(rows))
     return {"images": len(files)}
@@ -145,29 +172,32 @@ class Features:
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
         self.opened = [np.load(file, mmap_mode="r") for file in files]
-        self.dimensions = self.opened[0].shape[1]
+        self.dimensions = self.opened[0].shape[2]
 
     def __getitem__(self, indices: np.ndarray) -> Tensor:
-        """float32 (indices, dimensions)."""
+        """float32 (indices, crops, dimensions)."""
         rows = np.stack([self.opened[index // SHARD][index % SHARD] for index in indices.tolist()])
         return torch.from_numpy(rows).float()
 
 
 def train_linear(features: Features, images: Images, context: Context[Params]) -> tuple[nn.Linear, float]:
-    """A linear layer trained on the first `images.train` rows times a scale, and that scale."""
+    """A linear layer trained on the features of the training images times a scale, and that scale; 1 for SGD."""
     p, device = context.params, get_device()
     drawn = generator("linear layer's scale", context.seed).permutation(images.train)[:SAMPLED]
-    scale = feature_scale(features[drawn])
+    scale = feature_scale(features[drawn][:, 0]) if p.optimizer == "adam" else 1.0
     layer = nn.Linear(features.dimensions, len(images.classes), device=device)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.Adam(layer.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay)
-    steps = p.epochs * -(-images.train // p.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    optimizer: torch.optim.Optimizer
+    if p.optimizer == "adam":
+        optimizer = torch.optim.Adam(layer.parameters(), lr=p.learning_rate, weight_decay=p.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(layer.parameters(), p.learning_rate, MOMENTUM, weight_decay=p.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, params=p, images=images.train))
     batches = (
         batch for epoch in range(p.epochs) for batch in _shuffled(images.train, p.batch_size, context.seed, epoch)
     )
-    for batch, rows in prefetch(lambda batch: (batch, features[batch]), batches, settings().threads):
+    for batch, rows in prefetch(lambda batch: (batch, features[batch][:, 0]), batches, settings().threads):
         labels = torch.from_numpy(images.labels[batch]).to(device)
         loss = functional.cross_entropy(layer(rows.to(device) * scale), labels)
         optimizer.zero_grad()
@@ -177,12 +207,24 @@ def train_linear(features: Features, images: Images, context: Context[Params]) -
     return layer, scale
 
 
+def rate_at(step: int, params: Params, images: int) -> float:
+    """The learning rate of a step as a share of the first one: Adam's falls to zero, SGD's as its code has it."""
+    if params.optimizer == "sgd":
+        return float((1 + params.learning_rate * params.weight_decay * step) ** -0.5)
+    return 1 - step / (params.epochs * -(-images // params.batch_size))
+
+
+def average_pooled(maps: Tensor) -> Tensor:
+    """Maps (n, channels, h, w) averaged over windows of 2 x 2, flat: (n, channels * (h // 2) * (w // 2))."""
+    return functional.avg_pool2d(maps, min(2, maps.shape[2], maps.shape[3])).flatten(1)
+
+
 @torch.inference_mode()
 def classify(layer: nn.Linear, scale: float, features: Features, images: Images) -> np.ndarray:
-    """Which of the test images the layer classifies correctly: bool."""
-    indices, device = np.arange(images.train, len(images.files)), layer.weight.device
+    """Which of the test images the layer classifies correctly, by the mean softmax of their crops: bool."""
+    indices, device = np.arange(len(images.files) - images.train), layer.weight.device
     parts = [indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]
-    predicted = [layer(features[part].to(device) * scale).argmax(1).cpu().numpy() for part in parts]
+    predicted = [layer(features[part].to(device) * scale).softmax(2).mean(1).argmax(1).cpu().numpy() for part in parts]
     return np.concatenate(predicted) == images.labels[images.train :]
 
 
@@ -219,8 +261,20 @@ def _listed(folder: Path) -> Iterator[tuple[str, str]]:
                 yield inner.name, str(file)
 
 
-def _read(first: int, files: Sequence[str], side: int) -> Tensor:
-    return torch.stack([read_image(Path(file), side, side) for file in files[first : first + AT_ONCE]])
+def _read(first: int, files: Sequence[str], resize: int, side: int, crops: int) -> Tensor:
+    """Some images, each whole, or `crops` crops of it if `side` is theirs: uint8 (images * crops, 3, ...)."""
+    return torch.cat([read_crops(Path(file), resize, side, crops) for file in files[first : first + AT_ONCE]])
+
+
+def read_crops(file: Path, resize: int, side: int, crops: int) -> Tensor:
+    """An image squeezed to a square if `side` is 0; or its center, or the corners and the center, mirrored too.
+
+    Returns uint8 (crops, 3, resize, resize), or of `side` px. Raises EarshotError for a file that is no image.
+    """
+    if not side:
+        return read_image(file, resize, resize)[None]
+    scaled = resized(read_whole_image(file), [resize], antialias=True)  # the shorter side
+    return torch.stack(ten_crop(scaled, [side])) if crops > 1 else center_crop(scaled, [side])[None]
 
 
 def _shard(folder: Path, shard: int) -> Path:

@@ -12,9 +12,10 @@ compare self-supervised networks:
 - The score is the mean over the background and all classes of intersection over union, summed over the px of all test
   images at their own size (Long, section 5). Px of value 255, which VOC puts around objects, count nowhere.
 
-In mode head the encoder is frozen, in mode all it trains too. In both, its batch norm keeps its statistics. No score
-selects anything: steps and rates are parameters, and all networks train on the same images in the same order. Chance
-takes every px as background.
+In mode head the encoder is frozen, in mode all it trains too. In both, its batch norm keeps its statistics. No test
+score selects anything: steps and rates are parameters, and all networks train on the same images in the same order.
+With `split` val, training takes train alone and val is scored; choose the rate by that. Chance takes every px as
+background.
 """
 
 import io
@@ -61,12 +62,15 @@ BACKGROUND = "background"
 class Params(BenchmarkParams):
     """In mode `head` the new head trains, in mode `all` everything.
 
+    Training takes train + val and `split` test is scored; or `split` val is, after training on train alone.
+
     Images are squeezed to `resize` x `resize` px. The rate is multiplied by `lr_gamma`, `lr_steps` times, evenly over
     the steps.
     """
 
     inputs: Literal["images"]
     modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False), INDIFFERENT]
+    split: Literal["test", "val"]
     resize: Pixels
     steps: Positive
     batch_size: Annotated[int, Field(ge=2)]
@@ -84,7 +88,7 @@ class Segmentation:
     Args:
         context: the data_dir, the encoders, the parameters, the seed and the scratch folder.
         classes: the background and the classes, by the values of a mask's px.
-        train, test: the images of train + val and of test.
+        train, test: the images that are trained on, and those that are scored.
         trainings: the encoder's name and the mode of each.
     """
 
@@ -184,8 +188,9 @@ def evaluate(context: Context[Params]) -> Result:
     modes = context.params.modes
     # Mode all takes longest, so it comes first.
     trainings = [(name, mode) for mode in sorted(modes) for name in names]
-    train = [*files["train"], *files["val"]]
-    segmentation = Segmentation(context, [BACKGROUND, *classes], train, files["test"], trainings)
+    scored = context.params.split
+    train = [*files["train"], *(files["val"] if scored == "test" else ())]
+    segmentation = Segmentation(context, [BACKGROUND, *classes], train, files[scored], trainings)
     work = partial(segment, segmentation=segmentation)
     map_shards(work, range(len(trainings)), context.scratch / "finished", title="segmenting")
 
@@ -202,8 +207,8 @@ def evaluate(context: Context[Params]) -> Result:
     background[:, 0] = counts.sum(1)
     metrics["chance"] = mean_iou(background)
     metrics["steps"] = context.params.steps
-    protocol = f"{PROTOCOL} after {context.params.steps} steps"
-    return Result(metrics, rows, protocol, beside_random(metrics, "miou", modes), [file.stem for file in files["test"]])
+    protocol = f"{PROTOCOL} of the split {scored} after {context.params.steps} steps"
+    return Result(metrics, rows, protocol, beside_random(metrics, "miou", modes), [file.stem for file in files[scored]])
 
 
 def read_list(root: Path, split: str) -> list[Path]:

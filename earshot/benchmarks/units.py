@@ -3,8 +3,8 @@
 For every unit of conv4_2 in each tower, the benchmark finds the five clips with the largest activation anywhere in the
 image or spectrogram, at one moment of each annotated clip of the split. A unit prefers a class if at least four (or
 three) of the five clips have that annotation; a clip counts for each of its annotations. The paper counts the classes
-that some unit prefers. The items of a test are the units: those of two networks do not correspond, so the test takes
-them for two independent samples.
+that some unit prefers, of 34; `class_share` is their share. The items of a test are the units: those of two networks
+do not correspond, so the test takes them for two independent samples.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ MAJORITIES = (4, 3)  # of the TOP
 
 
 def evaluate(context: Context[ClipParams]) -> Result:
-    """The number of classes that units of each tower prefer, and the share of units that prefer one, with controls."""
+    """The number and share of classes that units of each tower prefer, and the share of units that prefer one."""
     moments = describe_moments(
         context,
         lambda network, images: network.image_maps(images).amax((2, 3)),
@@ -41,6 +41,7 @@ def evaluate(context: Context[ClipParams]) -> Result:
             for majority in MAJORITIES:
                 preferred = counts >= majority
                 metrics[f"{prefix}classes{majority}_{modality}"] = int(preferred.any(0).sum())
+                metrics[f"{prefix}class_share{majority}_{modality}"] = float(preferred.any(0).mean())
                 metrics[f"{prefix}units{majority}_{modality}"] = float(preferred.any(1).mean())
                 of_units[f"{prefix}units{majority}_{modality}"] = preferred.any(1)
                 for row, units in zip(rows, preferred.sum(0), strict=True):

@@ -25,7 +25,7 @@ from earshot.results.published import Published, Row, published_tables
 from earshot.results.recipes import recipe_params
 from earshot.results.run_settings import agree, format_params, idea, setting, steps
 from earshot.results.runs import Collection, FinishedRun, collect
-from earshot.results.trainings import TRAININGS, Params
+from earshot.results.trainings import TRAININGS, Params, group_of
 
 
 def sections(table: Published, runs: Sequence[FinishedRun]) -> list[Section]:
@@ -150,7 +150,7 @@ def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) ->
 def ideas(run: FinishedRun) -> dict[str, Any]:
     """The ideas of the trainings whose networks the run measured."""
     measured = {key.partition(".")[0] for key in run.scores}
-    encoders = {run.params.get(f"evaluate.{name}.encoder", f"models/{name}") for name in measured}
+    encoders = {run.params.get(f"{group_of(name)}.encoder", f"models/{name}") for name in measured}
     trainings = [training for name, training in TRAININGS.items() if f"models/{name}" in encoders]
     return {key: value for training in trainings for key, value in idea(training, run.params).items()}
 

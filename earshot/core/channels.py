@@ -14,13 +14,22 @@ def mix_channels(sound: np.ndarray) -> np.ndarray:
     Returns (samples,).
     """
     channel = channel_if_canceled(sound)
-    return sound.mean(axis=1) if channel is None else np.ascontiguousarray(sound[:, channel])
+    return _total(sound) / sound.dtype.type(sound.shape[1]) if channel is None else sound[:, channel].copy()
 
 
 def channel_if_canceled(sound: np.ndarray) -> int | None:
     """The loudest channel of a sound, floats (samples, channels), if its channels cancel in their mean, else None."""
     with np.errstate(all="ignore"):  # a sound that is not finite keeps its mean, which is not finite either
         energies = np.einsum("sc,sc->c", sound, sound)
-        total = sound.sum(axis=1)
+        total = _total(sound)
         canceled = np.dot(total, total) < CANCELED * energies.sum()
     return int(energies.argmax()) if canceled else None
+
+
+def _total(sound: np.ndarray) -> np.ndarray:
+    """The sum of the channels, (samples,): column by column, several times faster than a sum of two by rows."""
+    with np.errstate(all="ignore"):
+        total = sound[:, 0].copy()
+        for channel in range(1, sound.shape[1]):
+            total += sound[:, channel]
+    return total

@@ -1,11 +1,13 @@
 """Clusters: the moments nearest to the centroid of each label, and the centroid as a sound texture.
 
-One pass over the labels counts moments and keeps the nearest ones of each cluster, one per group (Owens et al. 2016
-show one per video). One pass over the scenes then draws them. Memory holds the clusters and their displayed moments.
+One pass over the labels counts moments and keeps the nearest ones of each cluster, one per group (Owens et al. 2016,
+Figure 2, show one per video, of the test set). One pass over the scenes then draws them. Memory holds the clusters and
+their displayed moments.
 
 Purity is the share of moments whose clip has the most frequent annotation of their cluster. Its chance level uses
 clusters of the same sizes, with the annotations of a randomly drawn clip in place of each clip's own. All moments of a
-clip get the same draw.
+clip get the same draw. Each split has its own purity: clustering is fitted to the training moments. Only moments of
+`split` are displayed, and only their annotations describe a cluster.
 """
 
 from collections import Counter, defaultdict
@@ -20,8 +22,9 @@ import pyarrow.compute as pc
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
-from earshot.core.params import Count, Positive
+from earshot.core.params import Count, Positive, SplitName
 from earshot.core.parquet import open_parquet
+from earshot.corpus.split import SPLITS
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.media import cochleagram_png, mp3_of, smaller_jpeg
 from earshot.explanation.tables import BYTES, INT, MOMENT, NUMBERS, REAL, TEXTS, write_table
@@ -45,10 +48,11 @@ Annotations = Mapping[str, Sequence[str]]  # annotations by clip
 TABLES = {
     "clusters": pa.schema({
         "cluster": INT,
-        "moments": INT,
+        "moments": INT,  # of all splits
         "trained_on": INT,  # moments of the training split that were kept
-        "annotations": TEXTS,  # the most frequent ones of its clips
-        "shares": NUMBERS,  # of its moments, for each annotation
+        "split_moments": INT,  # of the exhibit's split
+        "annotations": TEXTS,  # the most frequent ones of the split's clips
+        "shares": NUMBERS,  # of the split's moments, for each annotation
         "mean": NUMBERS,  # 32, of the centroid's envelopes by channel; this and the next five: empty unless a texture
         "spread": NUMBERS,  # relative
         "correlation": NUMBERS,  # 32 x 32, row by row, NaN where a texture has none
@@ -71,8 +75,9 @@ TABLES = {
 
 
 class Params(ExhibitParams):
-    """How many moments to display of each cluster."""
+    """The split of the displayed moments, and how many to display of each cluster."""
 
+    split: SplitName
     examples: Positive
     audio_examples: Count
 
@@ -90,7 +95,7 @@ class Neighbor:
 
 @dataclass
 class Cluster:
-    """What a pass over the labels counts for one cluster; `annotated` counts moments of annotated clips."""
+    """What a pass over the labels counts for one cluster in one split; `annotated`: moments of annotated clips."""
 
     moments: int = 0
     trained_on: int = 0
@@ -117,6 +122,9 @@ class Cluster:
         return sorted(self.nearest.values())
 
 
+Splits = Mapping[str, Sequence[Cluster]]  # the clusters in each split
+
+
 def make(context: Context) -> ExhibitResult:
     """The tables clusters and cluster_moments."""
     labeler, description = load_labeler(context.encoder), load_description(context.encoder)
@@ -127,13 +135,14 @@ def make(context: Context) -> ExhibitResult:
         return skipped("the labels come from the sounds of other groups (label.control), so no centroid describes them")
     clusters, silent = count(context, labeler.values)
     sound_description = description if metadata["descriptor"] == description.name else None
-    write_table(context.folder, TABLES, "clusters", cluster_rows(clusters, centroids, sound_description))
-    write_table(context.folder, TABLES, "cluster_moments", moment_rows(clusters, context, description))
-    metrics = measure(clusters)
-    closing = f"{len(clusters)} clusters of {metadata['descriptor']}, {metrics['empty_clusters']} of them empty"
+    split = context.params.split
+    write_table(context.folder, TABLES, "clusters", cluster_rows(clusters, split, centroids, sound_description))
+    write_table(context.folder, TABLES, "cluster_moments", moment_rows(clusters[split], context, description))
+    metrics = measure(clusters, split)
+    closing = f"{labeler.values} clusters of {metadata['descriptor']}, {metrics['empty_clusters']} of them empty"
     if "purity" in metrics:
-        closing += f"; purity {metrics['purity']:.3f} (chance {metrics['chance']:.3f})"
-    summary = {"labels": metadata["model"], "clusters_of": labeler.label_model.clusters_of}
+        closing += f"; purity of the split {split} {metrics['purity']:.3f} (chance {metrics['chance']:.3f})"
+    summary = {"labels": metadata["model"], "clusters_of": labeler.label_model.clusters_of, "split": split}
     summary |= {"descriptor": metadata["descriptor"], "silent": silent, "cochleagram": COCHLEAGRAM}
     return ExhibitResult(summary, metrics, closing)
 
@@ -147,12 +156,12 @@ def is_deranged(data_dir: Path) -> bool:
     )
 
 
-def count(context: Context, clusters: int) -> tuple[list[Cluster], int]:
-    """All clusters, and the number of silent moments, which are in no cluster.
+def count(context: Context, clusters: int) -> tuple[Splits, int]:
+    """All clusters in each split, and the number of silent moments, which are in no cluster.
 
     Raises EarshotError if labels, labeler and annotations come from different runs.
     """
-    counted, silent = [Cluster() for _ in range(clusters)], 0
+    counted, silent = {split: [Cluster() for _ in range(clusters)] for split in SPLITS}, 0
     shards, annotation_shards = (shard_paths(folder, ".parquet") for folder in (context.data_dir, context.annotations))
     if len(shards) != len(annotation_shards):
         message = f"has {len(shards)} shards, but {context.annotations} has {len(annotation_shards)}"
@@ -170,7 +179,7 @@ def count(context: Context, clusters: int) -> tuple[list[Cluster], int]:
                     raise EarshotError(f"{shard}: {message}; run the stage label again")
                 neighbor = Neighbor(distance, clip_id, moment, group, annotations.get(clip_id, ()))
                 trained_on = kept and split == TRAINING
-                counted[label].add(neighbor, trained_on, drawn.get(clip_id, ()), context.params.examples)
+                counted[split][label].add(neighbor, trained_on, drawn.get(clip_id, ()), context.params.examples)
     return counted, silent
 
 
@@ -205,23 +214,31 @@ def draw_annotations(
     return {clip: [sets[number] for number in row] for clip, row in zip(clips, drawn.tolist(), strict=True)}
 
 
-def measure(clusters: Sequence[Cluster]) -> dict[str, Any]:
-    """The sizes of the clusters and, if clips are annotated, their purity."""
-    sizes = np.array([cluster.moments for cluster in clusters])
+def measure(clusters: Splits, split: str) -> dict[str, Any]:
+    """The sizes of the clusters and, if clips are annotated, their purity: that of `split` without a prefix."""
+    sizes = np.sum([[cluster.moments for cluster in each] for each in clusters.values()], axis=0)
     shares = sizes / max(sizes.sum(), 1)
     metrics = {
-        "clusters": len(clusters),
+        "clusters": len(sizes),
         "empty_clusters": int((sizes == 0).sum()),
         "moments": int(sizes.sum()),
         "smallest_share": float(shares.min()),
         "largest_share": float(shares.max()),
     }
+    for name, each in clusters.items():
+        prefix = "" if name == split else f"{name}_"
+        metrics |= {f"{prefix}{metric}": value for metric, value in purity(each).items()}
+    return metrics
+
+
+def purity(clusters: Sequence[Cluster]) -> dict[str, float]:
+    """The purity of clusters in one split and its chance level; nothing if no clip is annotated."""
     annotated = sum(cluster.annotated for cluster in clusters)
     if not annotated:
-        return metrics
+        return {}
     own = _most([cluster.annotations for cluster in clusters])
     drawn = [_most(counts) for counts in zip(*(cluster.drawn for cluster in clusters), strict=True)]
-    return metrics | {"purity": own / annotated, "chance": float(np.mean(drawn)) / annotated}
+    return {"purity": own / annotated, "chance": float(np.mean(drawn)) / annotated}
 
 
 def _most(counts: Sequence[Counter[str]]) -> int:
@@ -229,16 +246,17 @@ def _most(counts: Sequence[Counter[str]]) -> int:
 
 
 def cluster_rows(
-    clusters: Sequence[Cluster], centroids: np.ndarray, description: Description | None
+    clusters: Splits, split: str, centroids: np.ndarray, description: Description | None
 ) -> Iterator[dict[str, Any]]:
     """One row per cluster, with its centroid and, if that is a sound texture, its charts."""
-    for number, (cluster, centroid) in enumerate(zip(clusters, centroids, strict=True)):
+    for number, (cluster, centroid) in enumerate(zip(clusters[split], centroids, strict=True)):
         # Ties are ordered by name.
         frequent = sorted(cluster.annotations.items(), key=lambda pair: (-pair[1], pair[0]))[:FREQUENT]
         yield {
             "cluster": number,
-            "moments": cluster.moments,
-            "trained_on": cluster.trained_on,
+            "moments": sum(each[number].moments for each in clusters.values()),
+            "trained_on": clusters[TRAINING][number].trained_on,
+            "split_moments": cluster.moments,
             "annotations": [name for name, _ in frequent],
             "shares": [moments / cluster.moments for _, moments in frequent],
             "centroid": centroid,
@@ -301,7 +319,6 @@ EXHIBIT = Exhibit(
         "moments",
         "smallest_share",
         "largest_share",
-        "purity",
-        "chance",
+        *(f"{prefix}{name}" for prefix in ("", *(f"{split}_" for split in SPLITS)) for name in ("purity", "chance")),
     ),
 )

@@ -1,11 +1,16 @@
 """Units: the frames that activate each unit of a layer most, and the classes that it is selective for.
 
-The top frames of a unit are the `top` frames of the test split that activate it most, one per source video. In Owens
-(2016, section 4.1), human annotators decide whether at least 60 % of a unit's top 60 frames (of 200,000) show one
-object. Here a frame counts as showing the annotations of its clip. The purity of a unit is the largest share of top
-frames with the same annotation; the unit is selective if its purity reaches the threshold. The same is measured on
-whole annotated images, where boxes also measure how well a unit covers a class (IoU). At most a fifth of the source
-videos, or of the images, count as top: with few frames, all of them would be.
+The top frames of a unit are the `top` frames of the test split that activate it most (`rank_by`), one per source
+video. In Owens (2016, section 4.1), human annotators decide whether at least 60 % of a unit's top 60 frames (of
+200,000) show one object. Here a frame counts as showing the annotations of its clip. The purity of a unit is the
+largest share of top frames with the same annotation; the unit is selective if its purity reaches the threshold. The
+same is measured on whole annotated images, where boxes also measure how well a unit covers a class (IoU). They are the
+test images of VOC2007, or any folder of images whose inner folders name the classes (section A2: SUN and ImageNet). At
+most a fifth of the source videos, or of the images, count as top: with few frames, all of them would be.
+
+Images show what is visible and the corpus is annotated with what is audible, so their agreement measures row 3 of Table
+1: the share of clips, among a unit's top 30, that sound like the class that its top images show, for the classes in
+`audible_classes`. Row 4 counts only activations by that object; no annotation says so of a frame, and it is left out.
 
 Every count is also measured with random weights and with the wrong sound: if classes are few or frequent, some units
 seem selective by chance.
@@ -13,7 +18,8 @@ seem selective by chance.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,24 +31,30 @@ from earshot.explanation.activations import TopActivations
 from earshot.explanation.encoders import NETWORKS, why_no_maps
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.frames import FramePool
-from earshot.explanation.galleries import draw_squares, gallery
+from earshot.explanation.galleries import draw_squares, frames_again, gallery, images_again
 from earshot.explanation.layers import Layer
-from earshot.explanation.network_dissection import read_annotated
+from earshot.explanation.network_dissection import AnnotatedImages, read_annotated
 from earshot.explanation.receptive_fields import Fields, measure_fields
 from earshot.explanation.selectivity import (
+    Rank,
     UnitSelectivity,
     clips_of_frames,
     count_evaluated,
     count_pool,
-    find_top_frames,
+    cover_boxes,
+    look_at_frames,
+    look_at_images,
     score_frames,
     score_images,
+    share_audible,
 )
 from earshot.explanation.tables import BYTES, FLAG, INT, NUMBERS, REAL, TEXT, TEXTS, write_table
 from earshot.networks.device import get_device, on_device, used_precision
 from earshot.params.explain import ExhibitParams
 
 SWEEP = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of purity (Owens 2016, Figure A1)
+AUDIBLE_TOP = 30  # clips of a unit whose sound counts (Owens 2016, section 4.1)
+POSITION_SHARE = 0.5  # of the variance of a unit's activations, at or above which it is selective for position (ours)
 COUNTS = (
     "selective",
     "selective_share",
@@ -51,15 +63,17 @@ COUNTS = (
     "audible_share",
 )  # of units, by frames or boxes
 PROTOCOL = (
-    "purity: share of a unit's top frames (one per source video, at most a fifth of them) whose clips have the "
-    "annotation; boxed purity: the same for annotated images; IoU: of the positions above the unit's top 1 % with the "
-    "boxes of a class, which stand in for masks"
+    "top frames by the {} activation; purity: share of a unit's top frames (one per source video, at most a fifth of "
+    "them) whose clips have the annotation; boxed purity: the same for annotated images; IoU: of the positions above "
+    "the unit's top 1 % with the boxes of a class, which stand in for masks; selective for position: position explains "
+    "half of the variance"
 )
 TABLES = {
     "units": pa.schema({  # one row per network and unit
         "network": TEXT,
         "unit": INT,
         "maximum": REAL,  # over all frames; 0 for a unit that never responds, which has no gallery
+        "position": REAL,  # share of the variance of its activations to frames that the position explains
         "annotation": TEXT,  # the most frequent one of its top frames
         "purity": REAL,  # the share of top frames that have it
         "boxed": TEXT,  # the same for the annotated images of data_dir
@@ -68,9 +82,9 @@ TABLES = {
         "iou": REAL,  # NaN without boxes
         "selective": FLAG,  # the purity reaches the threshold
         "audible": FLAG,  # the class it is selective for, by frames or else by images, makes sound
-        "gallery": BYTES,  # JPEG: the top frames as squares side by side, dimmed outside the receptive fields
-        "clips": TEXTS,  # of the frames in the gallery
-        "activations": NUMBERS,
+        "gallery": BYTES,  # JPEG: the top frames or images as squares side by side, dimmed outside the receptive fields
+        "clips": TEXTS,  # of the frames in the gallery, or the names of the images
+        "activations": NUMBERS,  # by which they are ranked
     }),
     "unit_sweep": pa.schema({"network": TEXT, "threshold": REAL, "units": INT, "share": REAL, "boxed_units": INT}),
     "unit_classes": pa.schema({  # number of units of a network selective for a class
@@ -88,6 +102,8 @@ class Params(ExhibitParams):
     """The layer, and the thresholds for selective units."""
 
     layer: str
+    rank_by: Rank
+    galleries: Literal["frames", "images"]
     frames: Positive
     top: Positive
     gallery: Positive
@@ -106,19 +122,30 @@ def make(context: Context) -> ExhibitResult:
     annotations = read_all_annotations(context.annotations)
     counted = count_pool(pool, annotations)
     evaluated, boxed_evaluated = (count_evaluated(params.top, size) for size in (counted.groups, len(images.files)))
-    top_frames = find_top_frames(layers, pool, max(evaluated, params.gallery))
-    clips = clips_of_frames(pool, top_frames.values())
-    boxed = score_images(layers, images, fields, boxed_evaluated)
+    frame_responses = look_at_frames(layers, pool, max(evaluated, params.gallery), params.rank_by)
+    clips = clips_of_frames(pool, (each.top for each in frame_responses.values()))
+    image_responses, thresholds = look_at_images(layers, images, max(boxed_evaluated, params.gallery), params.rank_by)
+    covered = cover_boxes(layers, images, fields, thresholds) if images.boxed else {}
     selectivity = {
-        prefix: UnitSelectivity(each.maxima, score_frames(each, evaluated, clips, annotations), *boxed[prefix])
-        for prefix, each in top_frames.items()
+        prefix: UnitSelectivity(
+            each.maxima,
+            each.positions.share,
+            score_frames(each.top, evaluated, clips, annotations),
+            score_images(image_responses[prefix].top, images, boxed_evaluated),
+            covered.get(prefix, [("", np.nan)] * len(each.maxima)),
+        )
+        for prefix, each in frame_responses.items()
     }
-    squares = draw_squares(layers, pool, top_frames, fields, params.gallery, context.scratch / "galleries")
+    if params.galleries == "frames":
+        displayed, names, again = frame_responses, clips, partial(frames_again, layers, pool)
+    else:
+        displayed, names, again = image_responses, names_of(images), partial(images_again, layers, images)
+    squares = draw_squares(again, displayed, layers, fields, params.gallery, context.scratch / "galleries")
     audible = {name.casefold() for name in params.audible_classes}
     rows = (
         row
         for prefix, each in selectivity.items()
-        for row in unit_rows(prefix, each, top_frames[prefix], clips, squares.get(prefix), params, audible)
+        for row in unit_rows(prefix, each, displayed[prefix].top, names, squares.get(prefix), params, audible)
     )
     write_table(context.folder, TABLES, "units", rows)
     write_table(
@@ -131,6 +158,10 @@ def make(context: Context) -> ExhibitResult:
     metrics = {
         f"{p}{name}": n for p, each in selectivity.items() for name, n in count_units(each, params, audible).items()
     }
+    for prefix, each in selectivity.items():
+        classes = audible_objects(each, params.selective, audible)
+        share = share_audible(frame_responses[prefix].top, classes, min(AUDIBLE_TOP, evaluated), clips, annotations)
+        metrics |= {} if share is None else {f"{prefix}audible_videos": share}
     metrics |= {
         "frames": len(pool),
         "groups": counted.groups,
@@ -138,10 +169,11 @@ def make(context: Context) -> ExhibitResult:
         "most_frequent": max(counted.shares.values(), default=0.0),
         "images": len(images.files),
         "boxed_judged": boxed_evaluated,
-        "boxed_most_frequent": float(images.labels.mean(0).max()),
+        "boxed_most_frequent": images.most_frequent,
     }
     metadata = layer_metadata(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
-    return ExhibitResult(metadata | {"protocol": PROTOCOL}, metrics, closing_line(metrics, params.layer))
+    metadata |= {"displayed": params.galleries, "protocol": PROTOCOL.format(params.rank_by)}
+    return ExhibitResult(metadata, metrics, closing_line(metrics, params.layer))
 
 
 def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
@@ -157,9 +189,21 @@ def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Field
     return layers, fields
 
 
+def audible_objects(selectivity: UnitSelectivity, selective: float, audible: set[str]) -> list[str]:
+    """The class of each unit that is selective, by images, for a class that makes sound; "" for other units."""
+    return [name if name.casefold() in audible and share >= selective else "" for name, share in selectivity.by_images]
+
+
+def names_of(images: AnnotatedImages) -> dict[int, str]:
+    """The names of the images below their folder, by number."""
+    return {number: str(file.relative_to(images.root)) for number, file in enumerate(images.files)}
+
+
 def count_units(selectivity: UnitSelectivity, params: Any, audible: set[str]) -> dict[str, Any]:
     """The counts of one network."""
     metrics: dict[str, Any] = {"units": len(selectivity.maxima), "silent": int((selectivity.maxima == 0).sum())}
+    metrics["position_selective"] = int((selectivity.positions >= POSITION_SHARE).sum())
+    metrics["position_share"] = float(selectivity.positions.mean())
     for kind, purities in (("", selectivity.by_frames), ("boxed_", selectivity.by_images)):
         names = [name for name, share in purities if share >= params.selective]
         metrics[f"{kind}selective"] = len(names)
@@ -179,23 +223,24 @@ def count_units(selectivity: UnitSelectivity, params: Any, audible: set[str]) ->
 def unit_rows(
     prefix: str,
     selectivity: UnitSelectivity,
-    top_frames: TopActivations,
-    clips: Mapping[int, str],
+    displayed: TopActivations,
+    names: Mapping[int, str],
     squares: np.ndarray | None,
     params: Any,
     audible: set[str],
 ) -> Iterator[dict[str, Any]]:
-    """The rows of the table units of one network."""
+    """The rows of the table units of one network; `displayed` and `names` are the frames, or images, of galleries."""
     for unit, ((annotation, share), (boxed, boxed_share), (iou_class, iou)) in enumerate(
         zip(selectivity.by_frames, selectivity.by_images, selectivity.by_boxes, strict=True)
     ):
-        frames = top_frames.of(unit, params.gallery)
+        frames = displayed.of(unit, params.gallery)
         selective, boxed_selective = share >= params.selective, boxed_share >= params.selective
         preferred = annotation if selective else boxed if boxed_selective else ""
         yield {
             "network": NETWORKS[prefix],
             "unit": unit,
             "maximum": float(selectivity.maxima[unit]),
+            "position": float(selectivity.positions[unit]),
             "annotation": annotation,
             "purity": share,
             "boxed": boxed,
@@ -205,8 +250,8 @@ def unit_rows(
             "selective": selective,
             "audible": preferred.casefold() in audible,
             "gallery": b"" if squares is None else gallery(squares[unit, : len(frames)]),
-            "clips": [clips[number] for number in frames],
-            "activations": top_frames.values[unit, : len(frames)].tolist(),
+            "clips": [names[number] for number in frames],
+            "activations": displayed.values[unit, : len(frames)].tolist(),
         }
 
 
@@ -286,6 +331,9 @@ EXHIBIT = Exhibit(
     metrics=(
         "units",
         "silent",
+        "position_selective",
+        "position_share",
+        "audible_videos",
         *(f"{kind}{name}" for kind in ("", "boxed_") for name in COUNTS),
         "detectors",
         "detector_classes",

@@ -1,18 +1,23 @@
-"""Galleries of units: the frames that activate each unit most, side by side, dimmed where it does not respond."""
+"""Galleries of units: the frames or images that activate each unit most, side by side, dimmed outside its fields."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
-from earshot.explanation.activations import TopActivations
+from earshot.evaluation.image_files import read_image
 from earshot.explanation.frames import FramePool
 from earshot.explanation.layers import Layer, look_through
 from earshot.explanation.media import jpeg_of
+from earshot.explanation.network_dissection import AnnotatedImages
 from earshot.explanation.receptive_fields import Fields
+from earshot.explanation.selectivity import UnitResponses, read_images
 from earshot.networks.crops import crop_frames
 
 SQUARE = 112  # px of a frame in a gallery
@@ -43,10 +48,39 @@ def lit(responding: np.ndarray, fields: tuple[Fields, Fields], side: int) -> np.
     return square > 0
 
 
+@dataclass(frozen=True)
+class Look:
+    """Frames or images with their maps.
+
+    Args:
+        numbers: of each.
+        squares: each as uint8 (SQUARE, SQUARE, 3): (frames, SQUARE, SQUARE, 3).
+        maps: by the networks' prefixes, (frames, units, height, width).
+    """
+
+    numbers: Sequence[int]
+    squares: np.ndarray
+    maps: Mapping[str, Tensor]
+
+
+def frames_again(layers: Mapping[str, Layer], pool: FramePool, requested: Container[int]) -> Iterator[Look]:
+    """The frames of these numbers."""
+    for frames, maps in look_through(layers, pool.batches(requested), pool.scenes, "galleries"):
+        squares = crop_frames([frame.jpeg for frame in frames], SQUARE).permute(0, 2, 3, 1).numpy()
+        yield Look([frame.number for frame in frames], squares, maps)
+
+
+def images_again(layers: Mapping[str, Layer], images: AnnotatedImages, requested: Collection[int]) -> Iterator[Look]:
+    """The annotated images of these numbers."""
+    for rows, maps in read_images(layers, images, np.array(sorted(requested), np.int64), "galleries"):
+        small = [read_image(images.files[row], SQUARE, SQUARE).permute(1, 2, 0) for row in rows.tolist()]
+        yield Look(rows.tolist(), torch.stack(small).numpy(), maps)
+
+
 def draw_squares(
+    again: Callable[[set[int]], Iterable[Look]],
+    responses: Mapping[str, UnitResponses],
     layers: Mapping[str, Layer],
-    pool: FramePool,
-    top_frames: Mapping[str, TopActivations],
     fields: tuple[Fields, Fields],
     frames_per_unit: int,
     scratch: Path,
@@ -55,6 +89,10 @@ def draw_squares(
 
     A position responds if it reaches half of the unit's maximum over all frames (Owens 2016, section 4.1). A circle
     around it, as wide as its empirical receptive field, keeps its brightness; the rest of the frame is dimmed.
+
+    Args:
+        again: reads the frames, or images, of some numbers again.
+        responses: of each network.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     squares: dict[str, np.ndarray] = {}
@@ -64,20 +102,19 @@ def draw_squares(
         squares[prefix] = np.memmap(file, np.uint8, "w+", shape=(layer.units, frames_per_unit, SQUARE, SQUARE, 3))
         places[prefix] = defaultdict(list)
         for unit in range(layer.units):
-            for rank, number in enumerate(top_frames[prefix].of(unit, frames_per_unit)):
+            for rank, number in enumerate(responses[prefix].top.of(unit, frames_per_unit)):
                 places[prefix][number].append((unit, rank))
-    requested = {number for each in places.values() for number in each}
     side = next(iter(layers.values())).network.image_size
-    for frames, maps in look_through(layers, pool.batches(requested), pool.scenes, "galleries"):
-        small = crop_frames([frame.jpeg for frame in frames], SQUARE).permute(0, 2, 3, 1).numpy()
-        for prefix, values in maps.items():
-            units = sorted({unit for frame in frames for unit, _ in places[prefix].get(frame.number, ())})
+    for look in again({number for each in places.values() for number in each}):
+        for prefix, values in look.maps.items():
+            units = sorted({unit for number in look.numbers for unit, _ in places[prefix].get(number, ())})
             unit_maps = dict(zip(units, values[:, units].float().cpu().numpy().swapaxes(0, 1), strict=True))
-            for place, frame in enumerate(frames):
-                for unit, rank in places[prefix].get(frame.number, ()):
-                    responding = unit_maps[unit][place] >= top_frames[prefix].maxima[unit] / 2
+            for place, number in enumerate(look.numbers):
+                for unit, rank in places[prefix].get(number, ()):
+                    responding = unit_maps[unit][place] >= responses[prefix].maxima[unit] / 2
                     bright = lit(responding, fields, side)[..., None]
-                    squares[prefix][unit, rank] = np.where(bright, small[place], small[place] * DIMMED)
+                    square = look.squares[place]
+                    squares[prefix][unit, rank] = np.where(bright, square, square * DIMMED)
     return squares
 
 

@@ -5,6 +5,8 @@ class is the intersection over the union of these px and the px of the class, ea
 in for the masks of the paper, so a unit that covers an object exactly covers only a part of its box.
 """
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,31 +15,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from earshot.core.errors import EarshotError
 from earshot.evaluation.image_files import require_images
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
-from earshot.evaluation.images.voc_lists import read_dataset
+from earshot.evaluation.images.voc_lists import LAYOUT, has_voc2007, read_dataset
 from earshot.explanation.receptive_fields import scaled
 
 RASTER = 112  # px per side of scaled maps and drawn boxes; half of 224, as in Bau's release
 UNITS_AT_ONCE = 256
+IMAGES = (".jpg", ".jpeg", ".png")
 ROUNDING = np.float32(1e-5)  # tolerance for interpolation between two equal values of a map
 
 
 @dataclass(frozen=True)
 class AnnotatedImages:
-    """The images of the test split of a VOC data_dir.
+    """The images of the test split of a VOC data_dir, or those of any folder.
 
     Args:
+        root: the folder.
         classes: in order.
         files: of the images.
-        labels: the classes in each image, without difficult objects, bool (images, classes).
+        displayed: the classes in each image, without difficult objects.
         boxed: whether annotations with boxes exist.
     """
 
+    root: Path
     classes: list[str]
     files: list[Path]
-    labels: np.ndarray
+    displayed: list[list[str]]
     boxed: bool
+
+    @property
+    def most_frequent(self) -> float:
+        """The share of images with the most frequent class."""
+        counts = Counter(name for names in self.displayed for name in names)
+        return max(counts.values(), default=0) / len(self.files)
 
     def objects(self, number: int) -> Objects:
         """The objects of an image, including difficult ones. Raises EarshotError as `read_objects` does."""
@@ -45,11 +57,33 @@ class AnnotatedImages:
 
 
 def read_annotated(data_dir: Path) -> AnnotatedImages:
-    """The images of a folder. Raises EarshotError if the layout is not that of VOC2007 or an image is missing."""
+    """The test images of VOC2007 in a folder, or else all JPEG and PNG images below it, whose folders name the classes.
+
+    Owens (2016, section A2) takes images of SUN and ImageNet. Images in the folder itself have no class. Links are not
+    followed.
+
+    Raises EarshotError if an image of VOC2007 is missing, or the folder has no image.
+    """
+    if not has_voc2007(data_dir):
+        return _images_below(data_dir)
     classes, splits = read_dataset(data_dir)
     files, labels = splits["test"]
     require_images(files)
-    return AnnotatedImages(classes, files, labels == 1, annotation_of(files[0]).parent.is_dir())
+    displayed = [[name for name, label in zip(classes, row, strict=True) if label == 1] for row in labels.tolist()]
+    return AnnotatedImages(data_dir, classes, files, displayed, annotation_of(files[0]).parent.is_dir())
+
+
+def _images_below(folder: Path) -> AnnotatedImages:
+    files = [
+        Path(inner) / name
+        for inner, _, names in sorted(os.walk(folder))
+        for name in sorted(names)
+        if name.lower().endswith(IMAGES) and not (Path(inner) / name).is_symlink()
+    ]
+    if not files:
+        raise EarshotError(f"{folder}: holds no image, expected {LAYOUT}, or JPEG or PNG images in a folder per class")
+    displayed = [[] if file.parent == folder else [file.parent.name] for file in files]
+    return AnnotatedImages(folder, sorted({name for names in displayed for name in names}), files, displayed, False)
 
 
 def draw_boxes(objects: Objects) -> tuple[np.ndarray, Tensor]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from earshot.core.hashing import stable_hash
 from earshot.core.prefetch import prefetch
 from earshot.evaluation.image_files import read_image
-from earshot.explanation.activations import Distribution, TopActivations
+from earshot.explanation.activations import Distribution, PositionVariance, TopActivations
 from earshot.explanation.frames import Frame, FramePool
 from earshot.explanation.layers import Layer, look_through, maps_of
 from earshot.explanation.network_dissection import RASTER, AnnotatedImages, Overlap, best_classes, draw_boxes
@@ -25,6 +26,7 @@ IMAGES = 32  # in a batch
 
 Layers = Mapping[str, Layer]  # by the networks' prefixes
 UnitPurities = list[tuple[str, float]]  # of every unit, a class and its share
+Rank = Literal["maximum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,44 @@ class UnitSelectivity:
 
     Args:
         maxima: the largest activation of each over all frames, (units,).
+        positions: the share of the variance of its activations that the position explains, (units,).
         by_frames, by_images: the most frequent class of its top frames, or of its top images, and its share.
         by_boxes: the class whose boxes it covers best, and the IoU; NaN without boxes.
     """
 
     maxima: np.ndarray
+    positions: np.ndarray
     by_frames: UnitPurities
     by_images: UnitPurities
     by_boxes: UnitPurities
+
+
+class UnitResponses:
+    """What one pass over frames or images keeps of the units of a network.
+
+    Args:
+        units: the number of units.
+        count: the number of top frames to keep for each.
+        rank_by: what ranks frames: the largest activation (Owens 2016, section 4.1), or the mean after the ReLU over
+            all positions (Mahadev 2020, Figure 2, by the published code).
+
+    Attributes:
+        top: the top frames.
+        maxima: the largest activation of each unit, 0 for a unit that never responds, float32 (units,).
+        positions: the variance that positions explain.
+    """
+
+    def __init__(self, units: int, count: int, rank_by: Rank) -> None:
+        self.top, self.rank_by = TopActivations(units, count), rank_by
+        self.maxima, self.positions = np.zeros(units, np.float32), PositionVariance(units)
+
+    def add(self, maps: Tensor, numbers: np.ndarray, groups: np.ndarray, keys: np.ndarray) -> None:
+        """Add the maps of frames, (frames, units, height, width); the rest as in `TopActivations.add`."""
+        largest = maps.amax((2, 3)).float().cpu().numpy()
+        ranked = largest if self.rank_by == "maximum" else maps.float().clamp(min=0).mean((2, 3)).cpu().numpy()
+        self.top.add(ranked, numbers, groups, keys)
+        self.maxima = np.maximum(self.maxima, largest.max(0))
+        self.positions.add(maps)
 
 
 @dataclass(frozen=True)
@@ -72,15 +104,15 @@ def count_evaluated(top: int, pool: int) -> int:
     return max(min(top, pool // EVALUATED_SHARE), 1)
 
 
-def find_top_frames(layers: Layers, pool: FramePool, count: int) -> dict[str, TopActivations]:
-    """The top frames of all units, one per group, by the networks' prefixes."""
-    top_frames = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
+def look_at_frames(layers: Layers, pool: FramePool, count: int, rank_by: Rank) -> dict[str, UnitResponses]:
+    """The responses of all units to frames, with the top frames of each, one per group, by the networks' prefixes."""
+    responses = {prefix: UnitResponses(layer.units, count, rank_by) for prefix, layer in layers.items()}
     for frames, maps in look_through(layers, pool.batches(), pool.scenes, "units"):
         numbers = np.array([frame.number for frame in frames])
         groups, keys = hashes([frame.group for frame in frames]), hashes([_name(frame) for frame in frames])
         for prefix, values in maps.items():
-            top_frames[prefix].add(values.amax((2, 3)).float().cpu().numpy(), numbers, groups, keys)
-    return top_frames
+            responses[prefix].add(values, numbers, groups, keys)
+    return responses
 
 
 def score_frames(
@@ -104,24 +136,49 @@ def clips_of_frames(pool: FramePool, top_frames: Iterable[TopActivations]) -> di
     return {frame.number: frame.clip_id for batch in pool.batches(requested, images=False) for frame in batch}
 
 
-def score_images(
-    layers: Layers, images: AnnotatedImages, fields: tuple[Fields, Fields], count: int
-) -> dict[str, tuple[UnitPurities, UnitPurities]]:
-    """`by_images` and `by_boxes` of `UnitSelectivity`, from the `count` top images of each unit and the boxes."""
-    top_images = {prefix: TopActivations(layer.units, count) for prefix, layer in layers.items()}
+def look_at_images(
+    layers: Layers, images: AnnotatedImages, count: int, rank_by: Rank
+) -> tuple[dict[str, UnitResponses], dict[str, np.ndarray]]:
+    """The responses of all units to annotated images, and the activations that QUANTILE of all positions exceed."""
+    responses = {prefix: UnitResponses(layer.units, count, rank_by) for prefix, layer in layers.items()}
     distributions = {prefix: Distribution(layer.units) for prefix, layer in layers.items()}
-    keys = hashes([file.stem for file in images.files])
-    for rows, maps in _look_at_images(layers, images, "annotated images"):
+    keys = hashes([str(file.relative_to(images.root)) for file in images.files])
+    for rows, maps in read_images(layers, images, np.arange(len(images.files)), "annotated images"):
         for prefix, values in maps.items():
-            top_images[prefix].add(values.amax((2, 3)).float().cpu().numpy(), rows, keys[rows], keys[rows])
+            responses[prefix].add(values, rows, keys[rows], keys[rows])
             distributions[prefix].add(values)
-    by_images = {}
-    for prefix, each in top_images.items():
-        tops = ([_classes_of(images, n) for n in each.of(unit, count)] for unit in range(len(each.values)))
-        by_images[prefix] = [purity(top, count) for top in tops]
-    thresholds = {prefix: each.quantile(QUANTILE) for prefix, each in distributions.items()}
-    by_boxes = cover_boxes(layers, images, fields, thresholds) if images.boxed else {}
-    return {prefix: (each, by_boxes.get(prefix, [("", np.nan)] * len(each))) for prefix, each in by_images.items()}
+    return responses, {prefix: each.quantile(QUANTILE) for prefix, each in distributions.items()}
+
+
+def score_images(top_images: TopActivations, images: AnnotatedImages, count: int) -> UnitPurities:
+    """The most frequent class of the `count` top images of each unit, and its share."""
+    tops = ([images.displayed[n] for n in top_images.of(unit, count)] for unit in range(len(top_images.values)))
+    return [purity(top, count) for top in tops]
+
+
+def share_audible(
+    top_frames: TopActivations,
+    classes: Sequence[str],
+    count: int,
+    clips: Mapping[int, str],
+    annotations: Mapping[str, Sequence[str]],
+) -> float | None:
+    """The share of clips, among the `count` top ones of each unit, whose annotations hold the unit's class.
+
+    None without a class or a clip (Owens 2016, Table 1, row 3, where humans listened to the top 30 clips).
+
+    Args:
+        classes: of each unit, by what its top images show; "" leaves the unit out.
+        clips: by the frames' numbers.
+        annotations: what is audible, by clip.
+    """
+    found = [
+        name.casefold() in {word.casefold() for word in annotations.get(clips[number], ())}
+        for unit, name in enumerate(classes)
+        if name
+        for number in top_frames.of(unit, count)
+    ]
+    return float(np.mean(found)) if found else None
 
 
 def cover_boxes(
@@ -129,7 +186,7 @@ def cover_boxes(
 ) -> dict[str, UnitPurities]:
     """The class whose boxes each unit covers best, and the IoU, by the networks' prefixes."""
     overlaps: dict[str, Overlap] = {}
-    for rows, maps in _look_at_images(layers, images, "boxes"):
+    for rows, maps in read_images(layers, images, np.arange(len(images.files)), "boxes"):
         boxes = [draw_boxes(images.objects(row)) for row in rows.tolist()]
         for prefix, values in maps.items():
             side = layers[prefix].network.image_size
@@ -146,12 +203,12 @@ def hashes(names: Sequence[str]) -> np.ndarray:
     return np.array([stable_hash(name) for name in names], np.uint64)
 
 
-def _look_at_images(
-    layers: Layers, images: AnnotatedImages, title: str
+def read_images(
+    layers: Layers, images: AnnotatedImages, numbers: np.ndarray, title: str
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
     """Batches of image numbers and the maps of every layer; whole images are scaled to the networks' size."""
-    size = layers[""].network.image_size
-    batches = np.split(np.arange(len(images.files)), range(IMAGES, len(images.files), IMAGES))
+    size = layers[next(iter(layers))].network.image_size
+    batches = [numbers[first : first + IMAGES] for first in range(0, len(numbers), IMAGES)]
 
     def decode(rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
         return rows, torch.stack([read_image(images.files[row], size, size) for row in rows.tolist()])
@@ -172,10 +229,6 @@ def purity(labels: Sequence[Iterable[str]], total: int) -> tuple[str, float]:
         return "", 0.0
     name = min(counts, key=lambda each: (-counts[each], each))
     return name, counts[name] / total
-
-
-def _classes_of(images: AnnotatedImages, number: int) -> list[str]:
-    return [name for name, present in zip(images.classes, images.labels[number], strict=True) if present]
 
 
 def _name(frame: Frame) -> str:

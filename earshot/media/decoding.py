@@ -14,6 +14,7 @@ reveal goes unnoticed.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,7 +103,7 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
 
     Raises Refusal, with the decoder's message where there is one.
     """
-    with _faults_as_refusals() as log, _open(file, options, log) as container:
+    with faults_as_refusals() as log, open_container(file, options.max_pixels, log) as container:
         video, audio = _streams(container, options)
         packets = _packets(container, video, audio)
         sound = _soundtrack(audio, packets.pop(audio.index), options)
@@ -110,7 +111,7 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
         start, end = max(sound.start, clock.start), clock.end_with(sound)
         _check_duration(end - start, options)
         samples = sound.between(start, end)
-        crop = _crop(file, container, video)
+        crop = crop_of(file, container, video)
         images = _images(video, crop, clock, start, end, options)
         first, last = moment_span(options.window_s, end - start)
         return Decoded(
@@ -135,7 +136,7 @@ def _images(
     An image that stands, as in a slide show or after the end of the video, has the requested times: each with a sound
     of its own.
     """
-    aspect = _pixel_aspect(video)
+    aspect = pixel_aspect(video)
     paint = {
         "moment": Painter(options.frame_size, options.jpeg_quality, aspect, squeeze=options.squeeze).jpeg,
         "sequence": Painter(options.sequence_size, options.jpeg_quality, aspect, squeeze=options.squeeze).jpeg,
@@ -167,7 +168,7 @@ def moment_span(window_s: float, duration: float) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def _faults_as_refusals() -> Iterator[list]:
+def faults_as_refusals() -> Iterator[list]:
     """Turn the exceptions of PyAV into refusals; the list collects its messages (level, component, text)."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
@@ -193,9 +194,9 @@ def _message(error: Exception, log: list) -> str:
     return f"{message} ({log[-1][2].strip()})" if log else message
 
 
-def _open(file: BinaryIO, options: DecodeOptions, log: list) -> InputContainer:
+def open_container(file: BinaryIO, max_pixels: int, log: list) -> InputContainer:
     """Open without any protocol, and only formats that refer to nothing outside themselves."""
-    settings = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(options.max_pixels)}
+    settings = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(max_pixels)}
     try:
         return av.open(file, "r", options=settings, metadata_errors="replace", buffer_size=READ_SIZE)
     except (av.error.ArgumentError, av.error.InvalidDataError) as error:
@@ -208,30 +209,51 @@ def _open(file: BinaryIO, options: DecodeOptions, log: list) -> InputContainer:
 
 def _streams(container: InputContainer, options: DecodeOptions) -> tuple[av.VideoStream, av.AudioStream]:
     """The streams of video and sound that a player would choose, with their decoders set up."""
-    if not container.streams:
-        raise Refusal("unreadable", f"{container.format.name} without any stream")
-    images = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not images:
+    check_streams(container)
+    video, audio = best_video(container), best_audio(container)
+    if video is None:
         raise Refusal("no-video", f"{container.format.name} with {len(container.streams)} streams, none of them video")
-    sounds = container.streams.audio
-    if not sounds:
+    if audio is None:
         raise Refusal("no-sound", f"{container.format.name} with {len(container.streams)} streams, none of them sound")
-    best_video, best_audio = container.streams.best("video"), container.streams.best("audio")
-    video = next((stream for stream in images if stream == best_video), images[0])
-    audio = next((stream for stream in sounds if stream == best_audio), sounds[0])
     for stream in (video, audio):
-        if stream.codec_context is None:
-            raise Refusal("unsupported", f"no decoder for the {stream.type}")
-        stream.codec_context.thread_count = 1  # the workers already use all processors
-        stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(options.max_pixels)}
-    _check_image(video, options)
+        set_up_decoder(stream, options.max_pixels)
+    check_image(video, options.max_pixels)
     return video, audio
 
 
-def _check_image(video: av.VideoStream, options: DecodeOptions) -> None:
+def check_streams(container: InputContainer) -> None:
+    """Raise Refusal for a file without streams."""
+    if not container.streams:
+        raise Refusal("unreadable", f"{container.format.name} without any stream")
+
+
+def best_video(container: InputContainer) -> av.VideoStream | None:
+    """The video that a player would choose; the cover of a recording is none."""
+    images = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    return next((stream for stream in images if stream == best), images[0] if images else None)
+
+
+def best_audio(container: InputContainer) -> av.AudioStream | None:
+    """The sound that a player would choose."""
+    sounds = container.streams.audio
+    best = container.streams.best("audio")
+    return next((stream for stream in sounds if stream == best), sounds[0] if sounds else None)
+
+
+def set_up_decoder(stream: av.VideoStream | av.AudioStream, max_pixels: int) -> None:
+    """One thread, and errors instead of guesses. Raises Refusal for a stream without a decoder."""
+    if stream.codec_context is None:
+        raise Refusal("unsupported", f"no decoder for the {stream.type}")
+    stream.codec_context.thread_count = 1  # the workers already use all processors
+    stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
+
+
+def check_image(video: av.VideoStream, max_pixels: int) -> None:
+    """Raise Refusal for a video whose header states images of more than `max_pixels`."""
     width, height = video.codec_context.width, video.codec_context.height
-    if width * height > options.max_pixels:
-        raise Refusal("too-large", f"an image of {width} x {height}, more than {options.max_pixels / 1e6:g} megapixels")
+    if width * height > max_pixels:
+        raise Refusal("too-large", f"an image of {width} x {height}, more than {max_pixels / 1e6:g} megapixels")
 
 
 def _packets(container: InputContainer, video: Stream, audio: Stream) -> dict[int, list[av.Packet]]:
@@ -250,25 +272,26 @@ def _packets(container: InputContainer, video: Stream, audio: Stream) -> dict[in
                 if is_video and seam:
                     seam = 0 if packet.is_keyframe else seam - 1
                     if not seam and not packet.is_keyframe:
-                        raise _damaged(len(packets[video.index]))
+                        raise damaged(len(packets[video.index]))
                 if packet.is_corrupt:
                     if not (is_video and joined):
-                        raise _damaged(len(packets[video.index]))
+                        raise damaged(len(packets[video.index]))
                     seam = SEAM
                 packets[packet.stream_index].append(packet)
-            ends[packet.stream_index] = max(ends[packet.stream_index], _stamp(packet) + (packet.duration or 0))
+            ends[packet.stream_index] = max(ends[packet.stream_index], stamp_of(packet) + (packet.duration or 0))
     if seam:
-        raise _damaged(len(packets[video.index]))
+        raise damaged(len(packets[video.index]))
     if joined:
-        _put_on_one_clock([(packets[stream.index], _tick(stream)) for stream in (video, audio)])
-    end = max(_seconds(ends[stream.index], _tick(stream)) for stream in container.streams)
+        _put_on_one_clock([(packets[stream.index], tick_of(stream)) for stream in (video, audio)])
+    end = max(seconds_of(ends[stream.index], tick_of(stream)) for stream in container.streams)
     # In AVI a tick of the clock is a frame.
     frames = max(len(packets[video.index]), ends[video.index])
-    _check_complete(container, video, frames, end - (container.start_time or 0) / av.time_base)
+    check_complete(container, video, frames, end - (container.start_time or 0) / av.time_base)
     return packets
 
 
-def _damaged(frames: int) -> Refusal:
+def damaged(frames: int) -> Refusal:
+    """The refusal of a file whose packets are marked as damaged."""
     return Refusal("unreadable", f"damaged or cut off after {frames} frames")
 
 
@@ -288,12 +311,12 @@ def _put_on_one_clock(streams: list[tuple[list[av.Packet], Fraction]]) -> None:
     end = 0.0
     for number, both in enumerate(zip(*parts, strict=True)):
         part = [(packet, tick) for packets, (_, tick) in zip(both, streams, strict=True) for packet in packets]
-        start = min((_seconds(_stamp(packet), tick) for packet, tick in part), default=end)
+        start = min((seconds_of(stamp_of(packet), tick) for packet, tick in part), default=end)
         for packet, tick in part if number else ():
             shift = round((end - start) / tick)
             packet.pts = None if packet.pts is None else packet.pts + shift
             packet.dts = None if packet.dts is None else packet.dts + shift
-        end = max((_seconds(_stamp(packet) + (packet.duration or 0), tick) for packet, tick in part), default=end)
+        end = max((seconds_of(stamp_of(packet) + (packet.duration or 0), tick) for packet, tick in part), default=end)
 
 
 def _parts(packets: list[av.Packet], tick: Fraction) -> list[list[av.Packet]]:
@@ -302,14 +325,14 @@ def _parts(packets: list[av.Packet], tick: Fraction) -> list[list[av.Packet]]:
     last = None
     for packet in packets:
         if packet.dts is not None:
-            if last is not None and _seconds(last - packet.dts, tick) > CLOCK_RESET:
+            if last is not None and seconds_of(last - packet.dts, tick) > CLOCK_RESET:
                 parts.append([])
             last = packet.dts
         parts[-1].append(packet)
     return parts
 
 
-def _check_complete(container: InputContainer, video: Stream, frames: int, end: float) -> None:
+def check_complete(container: InputContainer, video: Stream, frames: int, end: float) -> None:
     """Raise Refusal where a file ends earlier, at `end` seconds or after that many frames, than its header states."""
     if container.duration and container.format.name in STATES_LENGTH:
         stated = container.duration / av.time_base
@@ -320,16 +343,18 @@ def _check_complete(container: InputContainer, video: Stream, frames: int, end: 
         raise Refusal("unreadable", f"cut off: {frames} frames, its header says {video.frames}")
 
 
-def _stamp(packet: av.Packet) -> int:
+def stamp_of(packet: av.Packet) -> int:
     """The presentation time of a packet, or its decoding time, in ticks of its stream's clock."""
     return (packet.dts if packet.pts is None else packet.pts) or 0
 
 
-def _seconds(ticks: int, time_base: Fraction) -> float:
+def seconds_of(ticks: int, time_base: Fraction) -> float:
+    """Ticks of a clock in seconds."""
     return ticks * time_base.numerator / time_base.denominator  # several times faster than with Fraction
 
 
-def _tick(stream: Stream) -> Fraction:
+def tick_of(stream: Stream) -> Fraction:
+    """Seconds of a tick of a stream's clock. Raises Refusal for a stream without one."""
     if stream.time_base is None:
         raise Refusal("unreadable", f"the {stream.type} has no clock")
     return stream.time_base
@@ -337,35 +362,40 @@ def _tick(stream: Stream) -> Fraction:
 
 def _soundtrack(audio: av.AudioStream, packets: list[av.Packet], options: DecodeOptions) -> Soundtrack:
     try:
-        frames = _decode(audio.codec_context.decode, packets, forgive_start=True)
-        sound = assemble(frames, _tick(audio), options.max_duration_s)
+        frames = decode_packets(audio.codec_context.decode, packets, forgive_start=True)
+        sound = assemble(frames, tick_of(audio), options.max_duration_s)
     except OverflowError as error:
         raise Refusal("too-large", str(error)) from error
     if sound is None:
         raise Refusal("unreadable" if packets else "no-sound", f"{len(packets)} packets of sound, none can be decoded")
-    if sound.rate not in SOUND_RATES:
-        expected = f"expected {SOUND_RATES[0]} to {SOUND_RATES[-1]}"
-        raise Refusal("unsupported", f"sound of {sound.rate} samples a second, {expected}")
+    check_rate(sound.rate)
     return sound
+
+
+def check_rate(rate: int) -> None:
+    """Raise Refusal for a sample rate that no sound for us has."""
+    if rate not in SOUND_RATES:
+        expected = f"expected {SOUND_RATES[0]} to {SOUND_RATES[-1]}"
+        raise Refusal("unsupported", f"sound of {rate} samples a second, {expected}")
 
 
 def _frames(video: av.VideoStream, packets: list[av.Packet]) -> Iterator[tuple[float, av.VideoFrame]]:
     """All frames with the times at which they appear, on the file's clock."""
-    time_base = _tick(video)
-    appears = _seconds(_stamp(packets[0]), time_base)
-    for frame in _decode(video.codec_context.decode, packets):
+    time_base = tick_of(video)
+    appears = seconds_of(stamp_of(packets[0]), time_base)
+    for frame in decode_packets(video.codec_context.decode, packets):
         if frame.is_corrupt:
             raise Refusal("unreadable", f"a damaged frame at {appears:.2f} s")
-        appears = appears if frame.pts is None else _seconds(frame.pts, time_base)
+        appears = appears if frame.pts is None else seconds_of(frame.pts, time_base)
         yield appears, frame
 
 
-def _decode(
+def decode_packets(
     decode: Callable[[av.Packet | None], list[Frame]], packets: Iterable[av.Packet], forgive_start: bool = False
 ) -> Iterator[Frame]:
     """All frames that `decode` returns; with `forgive_start`, packets that fail before the first frame are skipped."""
     begun = False
-    for packet in (*packets, None):
+    for packet in itertools.chain(packets, [None]):
         try:
             frames = decode(packet)
         except av.error.InvalidDataError:
@@ -381,13 +411,13 @@ class _Clock:
 
     def __init__(self, video: av.VideoStream, packets: list[av.Packet]) -> None:
         self.packets = _from_first_key(packets)
-        stamps = sorted((_stamp(packet), packet.duration or 0) for packet in self.packets if not packet.is_discard)
+        stamps = sorted((stamp_of(packet), packet.duration or 0) for packet in self.packets if not packet.is_discard)
         if not stamps:
             raise Refusal("no-video", "a video stream without frames")
         (first, _), (last, lasting) = stamps[0], stamps[-1]
         gaps = [later - earlier for (earlier, _), (later, _) in zip(stamps, stamps[1:], strict=False)]
-        self.start = _seconds(first, _tick(video))
-        self.end = _seconds(last + (lasting or (round(median(gaps)) if gaps else 0)), _tick(video))
+        self.start = seconds_of(first, tick_of(video))
+        self.end = seconds_of(last + (lasting or (round(median(gaps)) if gaps else 0)), tick_of(video))
 
     def end_with(self, sound: Soundtrack) -> float:
         """The end of a clip with this sound, in seconds."""
@@ -409,7 +439,7 @@ def _check_duration(duration: float, options: DecodeOptions) -> None:
         raise Refusal("too-large", f"{duration:.0f} s, more than {options.max_duration_s:g} s")
 
 
-def _crop(file: BinaryIO, container: InputContainer, video: av.VideoStream) -> Crop:
+def crop_of(file: BinaryIO, container: InputContainer, video: av.VideoStream) -> Crop:
     """The part of the stored images that the container leaves out."""
     if container.format.name not in (MOV, MATROSKA):
         return Crop()
@@ -417,7 +447,8 @@ def _crop(file: BinaryIO, container: InputContainer, video: av.VideoStream) -> C
     return container_crop(file, container.format.name, place, video.codec_context.width, video.codec_context.height)
 
 
-def _pixel_aspect(video: av.VideoStream) -> float:
+def pixel_aspect(video: av.VideoStream) -> float:
+    """Width to height of a stored pixel."""
     aspect = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio
     return float(aspect) if aspect and aspect > 0 else 1.0
 

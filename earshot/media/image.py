@@ -20,24 +20,27 @@ PLANES, RGB_PLANES = "gbrp", (2, 0, 1)
 
 
 class Painter:
-    """Converts frames of one video to JPEG images whose short side has `short_side` pixels.
+    """Converts frames of one video to images whose short side has `short_side` pixels.
 
     `pixel_aspect` is the ratio of width to height of one stored pixel; 1 if pixels are square. With `squeeze` both
     sides have `short_side` pixels (objects-that-sound, utils/extractor.py, resizes whole frames so).
     """
 
-    def __init__(self, short_side: int, quality: int, pixel_aspect: float = 1.0, *, squeeze: bool = False) -> None:
+    def __init__(self, short_side: int, quality: int = 0, pixel_aspect: float = 1.0, *, squeeze: bool = False) -> None:
         self.short_side, self.quality, self.pixel_aspect, self.squeeze = short_side, quality, pixel_aspect, squeeze
         self._scaler = VideoReformatter()
 
     def jpeg(self, frame: av.VideoFrame) -> bytes:
         """The frame as JPEG. Raises ValueError if one side is over eight times as long as the other."""
+        file = io.BytesIO()
+        self.image(frame).save(file, "JPEG", quality=self.quality)
+        return file.getvalue()
+
+    def image(self, frame: av.VideoFrame) -> Image.Image:
+        """The frame as an image. Raises ValueError if one side is over eight times as long as the other."""
         width, height = self._size(frame)
         scaled = self._scaler.reformat(_progressive(frame), width, height, PLANES, interpolation="BICUBIC", threads=1)
-        image = _upright(_image(scaled), _display_matrix(frame))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=self.quality)
-        return file.getvalue()
+        return _upright(_image(scaled), _display_matrix(frame))
 
     def _size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """Width and height of the image in px, before it is turned upright."""

@@ -1,7 +1,7 @@
 """The soundtrack of a clip: decoded frames on one time axis, as 16-bit mono or stereo at their own sample rate."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -39,13 +39,24 @@ class Soundtrack:
         return self.samples[first : first + round((end - start) * self.rate)]
 
 
-def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_s: float) -> Soundtrack | None:
+@dataclass(frozen=True)
+class Block:
+    """Samples int16 (samples, channels) at the place of its first one; the track begins at `start`, in seconds."""
+
+    start: float
+    rate: int
+    place: int
+    samples: np.ndarray
+
+
+def blocks(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_s: float) -> Iterator[Block]:
     """Place decoded frames at their time stamps; more than two channels are mixed down to stereo.
 
-    Returns None if there are no frames. Raises OverflowError if the stamps span more than `max_duration_s`, or if
-    there are more samples than so many seconds of 48 kHz stereo have.
+    The places are those of time stamps where these jump; blocks may then overlap or leave gaps.
+
+    Raises OverflowError if the stamps span more than `max_duration_s`, or if there are more samples than so many
+    seconds of 48 kHz stereo have.
     """
-    blocks: list[tuple[int, np.ndarray]] = []
     run: list[av.AudioFrame] = []
     rate = channels = cursor = run_start = 0
     start, tick = 0.0, float(time_base)
@@ -56,7 +67,7 @@ def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_
         place = cursor if stamp is None else max(0, round((stamp - start) * rate))
         jumps = abs(place - cursor) > JITTER * rate
         if run and (jumps or len(run) == BLOCK or not _alike(run[0], frame)):
-            blocks.append((run_start, _samples(run, rate, channels)))
+            yield Block(start, rate, run_start, _samples(run, rate, channels))
             run = []
         cursor = place if jumps else cursor
         if cursor > max_duration_s * rate:
@@ -67,10 +78,19 @@ def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_
         run_start = run_start if run else cursor
         run.append(frame)
         cursor += round(frame.samples * rate / frame.sample_rate)
-    if not run:
+    if run:
+        yield Block(start, rate, run_start, _samples(run, rate, channels))
+
+
+def assemble(frames: Iterable[av.AudioFrame], time_base: Fraction, max_duration_s: float) -> Soundtrack | None:
+    """The whole soundtrack of decoded frames, or None without frames. Raises OverflowError as `blocks` does."""
+    placed = list(blocks(frames, time_base, max_duration_s))
+    if not placed:
         return None
-    blocks.append((run_start, _samples(run, rate, channels)))
-    return Soundtrack(start, rate, _join(blocks, channels))
+    whole = np.zeros((max(each.place + len(each.samples) for each in placed), placed[0].samples.shape[1]), np.int16)
+    for each in placed:
+        whole[each.place : each.place + len(each.samples)] = each.samples
+    return Soundtrack(placed[0].start, placed[0].rate, whole)
 
 
 def encode_flac(samples: np.ndarray, rate: int) -> bytes:
@@ -86,13 +106,6 @@ def _alike(one: av.AudioFrame, other: av.AudioFrame) -> bool:
         other.format.name,
         other.layout.name,
     )
-
-
-def _join(blocks: Sequence[tuple[int, np.ndarray]], channels: int) -> np.ndarray:
-    whole = np.zeros((max(place + len(block) for place, block in blocks), channels), np.int16)
-    for place, block in blocks:
-        whole[place : place + len(block)] = block
-    return whole
 
 
 def _samples(frames: Sequence[av.AudioFrame], rate: int, channels: int) -> np.ndarray:

@@ -18,10 +18,12 @@ Our choices, where the paper gives no detail:
   Gaussian weights, scaled like the others.
 - The last layer, which gives the scores, does not change.
 
-The paper's rescaling between layers, which equalizes their gradients, is left out: before a batch norm, the scale of a
-layer's weights does not change the output.
+`equalize_gradients` is the paper's rescaling between layers (section 3.2), by the published code (philkr/magic_init,
+calibrateGradientRatio). It suits any initial weights; Table 2b of Owens (2016) has it as "Calib." of other networks.
 """
 
+import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
@@ -40,6 +42,10 @@ ROWS = 50  # inputs that are clustered, for each centroid
 ITERATIONS = 15
 # Values of the largest map of all images together, 2 GB: 1,700 images for AlexNet at 227 px, 160 for VGG-16.
 LARGEST_MAP = 2**29
+GRADIENT_IMAGES = 160  # whose gradients are compared; the published code takes ten batches of 16
+LARGEST_GRADIENT_MAP = 2**26  # values of the largest map of these together
+GRADIENT_STEPS = 10  # at most, as there
+TOLERANCE = 0.01  # of the logarithm of the ratio, as there
 FLAT = 1e-5  # deviation of an output, as a share of its size, below which it is rounding
 
 Layer = nn.Conv2d | nn.Linear
@@ -82,6 +88,81 @@ def initialize_kmeans(network: nn.Module, images: Tensor, seed: int) -> None:
                 hooks.enter_context(module.register_forward_hook(scale))
         network(images[sample].to(device))
     network.train(training)
+
+
+def equalize_gradients(network: nn.Module, images: Tensor, seed: int) -> None:
+    """Scale the layers so that all learn equally fast relative to their weights, in place (Kraehenbuehl 2016, 3.2).
+
+    A layer's ratio is the root mean square of its weights' gradients over that of its weights, for random gradients of
+    the outputs. Each layer is scaled by the root of its ratio over the target, the geometric mean of all, until they
+    agree. A bias follows the scale of its layer's inputs too. Without batch norm, the outputs end with a deviation
+    near 1. Dropout is off, batch norms normalize by these images and keep their statistics, and the network returns to
+    its previous mode; so take the statistics again.
+
+    Args:
+        network: as in `initialize_kmeans`; all layers take part, the last one too.
+        images: training frames, uint8 (images, 3, size, size), two or more; the first ones are used.
+        seed: of the random gradients.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device, training = next(network.parameters()).device, network.training
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    with torch.no_grad():
+        layers, largest = _called(network, images[:1].to(device))
+    images = images[: max(2, min(GRADIENT_IMAGES, LARGEST_GRADIENT_MAP // largest))].to(device)
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0
+    layers = [*dict.fromkeys(layers)]
+    sizes: dict[Layer, Tensor] = {}  # mean absolute input of each layer
+    outputs = _scaled_pass(network, images, sizes, dict.fromkeys(layers, 1.0))
+    for _ in range(GRADIENT_STEPS):
+        drawn = torch.randn(outputs.shape, generator=generator).to(device)
+        gradients = torch.autograd.grad(outputs, [layer.weight for layer in layers], drawn)
+        with torch.no_grad():
+            squares = [
+                float(gradient.square().mean() / layer.weight.square().mean())
+                for layer, gradient in zip(layers, gradients, strict=True)
+            ]
+            logs = {
+                layer: math.log(ratio) / 2 for layer, ratio in zip(layers, squares, strict=True) if 0 < ratio < math.inf
+            }
+            deviation = float(outputs.std(0, correction=0).mean())
+        if not logs or not 0 < deviation < math.inf:
+            break
+        target = (sum(logs.values()) + math.log(deviation)) / len(logs)
+        if all(abs(each - target) <= TOLERANCE * abs(target) for each in logs.values()):
+            break
+        outputs = _scaled_pass(
+            network, images, sizes, {layer: math.exp((each - target) / 2) for layer, each in logs.items()}
+        )
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(training)
+
+
+def _scaled_pass(
+    network: nn.Module, images: Tensor, sizes: dict[Layer, Tensor], scales: Mapping[Layer, float]
+) -> Tensor:
+    """The outputs, with every layer scaled just before it runs, and its bias by its inputs' growth; updates `sizes`."""
+    pending = set(scales)
+
+    def scale(layer: Layer, inputs: tuple[Tensor]) -> None:
+        if layer not in pending:
+            return
+        pending.remove(layer)
+        size = inputs[0].detach().abs().mean()
+        layer.weight.data.mul_(scales[layer])
+        if layer.bias is not None:
+            layer.bias.data.mul_(scales[layer] * size / sizes.get(layer, size))
+        sizes[layer] = size
+
+    with ExitStack() as hooks:
+        for layer in scales:
+            hooks.enter_context(layer.register_forward_pre_hook(scale))
+        return network(images)
 
 
 def _called(network: nn.Module, image: Tensor) -> tuple[list[Layer], int]:

@@ -17,6 +17,7 @@ class Pretrain(Training):
 
     backbone: Annotated[str, INITIAL]
     initialization: Annotated[Literal["random", "kmeans"], IDEA, INITIAL]
+    equalize_gradients: Annotated[bool, IDEA, INITIAL]
     width: Annotated[Width, INITIAL, OWN]
     image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
     batch_size: Annotated[int, Field(ge=2)]

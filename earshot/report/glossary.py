@@ -37,6 +37,7 @@ TERMS: Mapping[str, str] = {
     "3 of 5": "A unit prefers a class if at least 3 of the 5 clips that activate it most have that class.",
     "by images": "Units selective by their top annotated images: these images come from the benchmark, not from clips.",
     "by boxes": "Units that cover the boxes of a class with an overlap (IoU) above the exhibit's threshold.",
+    "for position": "Units whose activation depends on where in the image something is, at least half of its variance.",
     "IoU": "Intersection over union: the area that two regions share, divided by the area that they cover together.",
     "selective": "A unit is selective if at least a given share of the frames that activate it most show one object.",
     "purity": "The share of items that have the most frequent annotation of their group.",

@@ -137,22 +137,21 @@ def score_tables(source: Source) -> list[ScoreTable]:
 
 
 def pretext_scores(source: Source) -> list[Numbers]:
-    """The validation accuracies of the two trainings."""
-    titles = {
-        "pretrain": "Accuracy of the label predicted from a frame (validation clips)",
-        "correspond": "Accuracy of image and audio matches (validation clips)",
-    }
-    rows = {
-        "val_accuracy": "sound",
-        "wrong_sound_val_accuracy": "wrong sound",
-        "majority": "majority",
-        "chance": "chance",
-    }
+    """The accuracies of the two trainings on held-out clips."""
+    validation = {"val_accuracy": "sound", "wrong_sound_val_accuracy": "wrong sound", "majority": "majority"}
+    test = {"test_accuracy": "sound", "wrong_sound_test_accuracy": "wrong sound", "test_majority": "majority"}
+    listed = [
+        ("pretrain", "Accuracy of the label predicted from a frame (test clips)", test),
+        ("pretrain", "Accuracy of the label predicted from a frame (validation clips)", validation),
+        ("correspond", "Accuracy of image and audio matches (validation clips)", validation),
+    ]
     tables = []
-    for stage, title in titles.items():
+    for stage, title, own in listed:
         values = source.metrics(stage)
-        scores = [(name, f"{values[key]:.3f}") for key, name in rows.items() if values.get(key) is not None]
-        tables += [Numbers(title, ("", "accuracy"), scores, f"metrics/{stage}.json")] if scores else []
+        scores = [(name, f"{values[key]:.3f}") for key, name in own.items() if values.get(key) is not None]
+        if scores:
+            scores.append(("chance", f"{values['chance']:.3f}"))
+            tables.append(Numbers(title, ("", "accuracy"), scores, f"metrics/{stage}.json"))
     return tables
 
 

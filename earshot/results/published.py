@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from earshot.core.yaml_files import read_yaml
-from earshot.results.trainings import TRAININGS, Params, Training
+from earshot.results.trainings import TRAININGS, Params, Training, group_of
 
 FOLDER = Path(__file__).parent / "published"
 
@@ -73,7 +73,7 @@ class Published:
 
     def admits(self, params: Params) -> bool:
         """Whether a run with these parameters may be in the table, which has networks of one stage."""
-        if any(params.get(f"evaluate.{name}.encoder", self.encoder) != self.encoder for name in self.benchmarks):
+        if any(params.get(f"{group_of(name)}.encoder", self.encoder) != self.encoder for name in self.benchmarks):
             return False
         required = {**self.training.plain, **self.among} if self.among else {}
         trained = not self.among or params.get(self.training.untrained) != 0

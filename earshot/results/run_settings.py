@@ -11,7 +11,7 @@ from typing import Any
 
 from earshot.core.params import IDEA, INDIFFERENT, Initial, Role, UnusedIf, UsedIf, declared_marks
 from earshot.params.schema import Pipeline
-from earshot.results.trainings import LABELS, SEEDS, TRAININGS, Params, Training, among
+from earshot.results.trainings import LABELS, SEEDS, TRAININGS, Params, Training, among, group_of
 
 STEPS = "steps, as epochs of half the moments"  # kept by a filter: comparable between rows with and without it
 MEASURED, DISPLAYED = "evaluate", "explain"  # groups that change no weights
@@ -46,7 +46,7 @@ def setting(
         excluded.add(training.untrained)
     own = {key: value for key, value in used(training, params).items() if key not in excluded}
     own = {key: value for key, value in own.items() if role_of(key) != INDIFFERENT.of}
-    measured = tuple(f"{MEASURED}.{name}" for name in benchmarks)
+    measured = tuple(map(group_of, benchmarks))
     return {
         **epochs,
         **{key: value for key, value in own.items() if not among(key, (MEASURED, DISPLAYED))},

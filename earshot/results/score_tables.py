@@ -14,6 +14,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
 from earshot.core.registry import find_all
 from earshot.evaluation.benchmark import BENCHMARK_FILE, Display, is_sample, rendered_name
+from earshot.results.trainings import group_of
 
 OWN, CHANCE = "sound", "chance"  # rows
 SCENES = "data/scenes"
@@ -82,7 +83,7 @@ def is_rendered(params: Mapping[str, Any], benchmark: str) -> bool:
 
     `params` are all parameters of a run, by dotted name. A training (pretrain) counts as a benchmark on clips.
     """
-    data = str(params.get(f"evaluate.{benchmark}.data_dir", SCENES))
+    data = str(params.get(f"{group_of(benchmark)}.data_dir", SCENES))
     if data == SCENES and params.get("corpus.clips") == "data/clips":
         data = str(params.get("corpus.manifest"))
     return is_sample(data)

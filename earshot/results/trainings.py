@@ -46,6 +46,12 @@ CORRESPOND = Training("correspond", plain={"correspond.weights": ABSENT})
 TRAININGS = {training.stage: training for training in (PRETRAIN, CORRESPOND)}
 
 
+def group_of(place: str) -> str:
+    """The group of parameters behind metrics/<place>.json: that of a benchmark, `evaluate.voc`, or of an exhibit."""
+    exhibit = place.removeprefix("explain_")
+    return f"evaluate.{place}" if exhibit == place else f"explain.{exhibit}"
+
+
 def among(key: str, names: tuple[str, ...]) -> bool:
     """Whether a parameter is one of `names`, or in one of these groups."""
     return any(key == name or key.startswith(f"{name}.") for name in names)

@@ -9,13 +9,13 @@ from earshot.sound.texture import sound_textures
 from earshot.sound.windows import WINDOW_SECONDS, UnfitSound, as_float32, samples_of
 
 
-def textures(samples: np.ndarray, sample_rate: int, *, hop_s: float = WINDOW_SECONDS, **options: Any) -> np.ndarray:
+def textures(samples: np.ndarray, sample_rate: int, *, hop: float = WINDOW_SECONDS, **options: Any) -> np.ndarray:
     """The sound textures of windows of 3.75 s of a recording: float32 (windows, 502), unscaled.
 
     Args:
         samples: (samples,) or (samples, channels), which `mix_channels` mixes; floats in [-1, 1] or int16.
         sample_rate: Hz, any: the analysis resamples to 20 kHz.
-        hop_s: seconds from the start of one window to the start of the next. The windows lie inside the recording: a
+        hop: seconds from the start of one window to the start of the next. The windows lie inside the recording: a
             rest at the end that fills no window is left out. A recording of 1.5 to 3.75 s is one window.
         options: those of `sound_textures`.
 
@@ -26,11 +26,11 @@ def textures(samples: np.ndarray, sample_rate: int, *, hop_s: float = WINDOW_SEC
     sound = as_float32(np.asarray(samples))
     if sound.ndim not in (1, 2):
         raise UnfitSound(f"samples have the shape {sound.shape}: expected (samples,) or (samples, channels)")
-    if sample_rate <= 0 or not hop_s > 0:
-        raise UnfitSound(f"sample_rate is {sample_rate} Hz and hop_s {hop_s} s: expected numbers above 0")
+    if sample_rate <= 0 or not hop > 0:
+        raise UnfitSound(f"sample_rate is {sample_rate} Hz and hop {hop} s: expected numbers above 0")
     mono = sound if sound.ndim == 1 else mix_channels(sound)
     length = samples_of(WINDOW_SECONDS, sample_rate)
     if mono.size <= length:
         return sound_textures(mono[None], sample_rate, **options)
-    views = np.lib.stride_tricks.sliding_window_view(mono, length)[:: max(samples_of(hop_s, sample_rate), 1)]
+    views = np.lib.stride_tricks.sliding_window_view(mono, length)[:: max(samples_of(hop, sample_rate), 1)]
     return sound_textures(views, sample_rate, **options)

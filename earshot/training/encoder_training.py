@@ -27,6 +27,7 @@ from earshot.training.trainer import Plan, Task, Trainer
 
 BEGINNING = "beginning"  # folder of the initial weights in the scratch folder
 COMPARED = ("chance", "majority", "wrong_sound_val_accuracy")  # metrics beside the accuracy in the closing line
+HELD_OUT = ("val_accuracy", "test_accuracy")  # metrics of the control beside those of the encoder
 
 P = TypeVar("P", bound=Training)
 
@@ -171,12 +172,14 @@ def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> 
     progress = trainer.train(title=name.replace("_", " "), position=number + 1)
     kept = trainer.epoch_kept()
     final = progress.history[kept - 1] if kept else {"epoch": 0, **trainer.validate()}
+    tested = trainer.test()
     if processes.rank():
         return {}
     save_weights(training.models, name, task.network)
     metrics = {
         "val_accuracy": final["val_accuracy"],
         **training.metadata(task),
+        **tested,
         "train_accuracy": final.get("train_accuracy"),
         "epochs": training.params.epochs,
         "epoch_kept": kept,
@@ -194,7 +197,8 @@ def write_results(run: StageContext[Any], training: EncoderTraining[Any], result
     """Write the encoder's metrics with the control's accuracy, and a row per epoch of both; return the closing line."""
     metrics, rows, speed = (results["encoder"][key] for key in ("metrics", "history", "speed"))
     if "wrong_sound" in results:
-        metrics["wrong_sound_val_accuracy"] = results["wrong_sound"]["metrics"]["val_accuracy"]
+        measured = results["wrong_sound"]["metrics"]
+        metrics |= {f"wrong_sound_{key}": measured[key] for key in HELD_OUT if key in measured}
         for row, control in zip(rows, results["wrong_sound"]["history"], strict=False):
             row |= {f"wrong_sound_{key}": control[key] for key in ("train_loss", "train_accuracy", "val_accuracy")}
     run.write_plot(run.stage.plots[0], rows)

@@ -6,7 +6,7 @@ A label is a cluster, or a binary code whose bits are predicted independently (s
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,8 +38,8 @@ class Labels(Protocol):
     def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy, scalars, of scores (images, outputs) and int64 labels (images,)."""
 
-    def majority(self, training: np.ndarray, validation: np.ndarray) -> float:
-        """Accuracy of the most frequent `training` label on the `validation` labels; both int64."""
+    def majority(self, training: np.ndarray, held_out: np.ndarray) -> float:
+        """Accuracy of the most frequent `training` label on the `held_out` labels; both int64."""
 
 
 class Clusters:
@@ -52,8 +52,8 @@ class Clusters:
     def loss(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return functional.cross_entropy(scores, labels), (scores.argmax(1) == labels).float().mean()
 
-    def majority(self, training: np.ndarray, validation: np.ndarray) -> float:
-        return float((validation == np.bincount(training).argmax()).mean())
+    def majority(self, training: np.ndarray, held_out: np.ndarray) -> float:
+        return float((held_out == np.bincount(training).argmax()).mean())
 
 
 class BinaryCodes:
@@ -75,9 +75,9 @@ class BinaryCodes:
         costs = functional.binary_cross_entropy_with_logits(scores, bits.to(scores.dtype), reduction="none")
         return costs.sum(1).mean(), right
 
-    def majority(self, training: np.ndarray, validation: np.ndarray) -> float:
+    def majority(self, training: np.ndarray, held_out: np.ndarray) -> float:
         ones = [(training >> bit & 1).mean() > 0.5 for bit in range(self.outputs)]
-        return float(np.mean([((validation >> bit & 1) == one).mean() for bit, one in enumerate(ones)]))
+        return float(np.mean([((held_out >> bit & 1) == one).mean() for bit, one in enumerate(ones)]))
 
 
 def kind_of_labels(folder: Path) -> Labels:
@@ -109,7 +109,7 @@ class LabeledScenes:
     kind: Labels
 
     def split(self, name: str) -> list[LabeledRowGroup]:
-        """The row groups of a split's frames, `train` or `val`, with their labels."""
+        """The row groups of a split's frames, with their labels."""
         return labeled_frames(self.scenes, self.labels, split=name, label=self.column, values=self.kind.values)
 
 
@@ -124,9 +124,9 @@ class LabelTask:
         self, network: ImageEncoder, table: LabeledScenes, augmentation: Augmentation, *, batch_size: int, seed: int
     ) -> None:
         self.network, self.augmentation, self.seed = network, augmentation, seed
-        self.scenes, self.kind = table.scenes, table.kind
+        self.table, self.scenes, self.kind = table, table.scenes, table.kind
         self.training = Frames(table.split("train"), batch_size=batch_size, seed=seed)
-        self.validation = Frames(table.split("val"), batch_size=batch_size, seed=None)
+        self.validation = self._held_out("val")
         if self.training.items < 2:
             actual = f"{self.training.items} training moments in column {table.column}"
             raise EarshotError(f"{table.labels}: {actual}, expected 2 or more; give more clips with sound")
@@ -145,28 +145,38 @@ class LabelTask:
 
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the middle squares of all labeled frames of the validation split."""
+        loss, accuracy = self._measure(self.validation)
+        return {"val_loss": loss, "val_accuracy": accuracy}
+
+    def test(self) -> dict[str, Any]:
+        """Accuracy on the test split, as in `validate`; the majority's beside it, and the number of frames."""
+        frames = self._held_out("test")
+        _, accuracy = self._measure(frames)
+        return {"test_accuracy": accuracy, "test_majority": self.majority(frames), "moments_tested": frames.items}
+
+    def majority(self, frames: Frames) -> float | None:
+        """Accuracy of the most frequent training label on these frames; None without frames."""
+        labels = frames.labels()
+        return self.kind.majority(self.training.labels(), labels) if len(labels) else None
+
+    def _held_out(self, split: str) -> Frames:
+        return Frames(self.table.split(split), batch_size=self.training.batch_size, seed=None)
+
+    def _measure(self, frames: Frames) -> tuple[float | None, float | None]:
+        """Mean loss and accuracy of held-out frames; None without frames."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        batches = self.validation.batches_per_epoch if self.validation.items else 0
-        numbers = range(processes.rank(), batches, processes.count())
-        for batch in prefetch(self._validation_batch, numbers, settings().threads):
+        numbers = range(processes.rank(), frames.batches_per_epoch if frames.items else 0, processes.count())
+        for batch in prefetch(lambda number: self._images(frames[number], None), numbers, settings().threads):
             sums += torch.stack(self.loss(batch)) * len(batch[1])
         processes.total(sums)
-        loss, right = (sums / self.validation.items).tolist() if self.validation.items else (None, None)
-        return {"val_loss": loss, "val_accuracy": right}
-
-    def majority(self) -> float | None:
-        """Accuracy of the most frequent training label on the validation frames."""
-        labels = self.validation.labels()
-        return self.kind.majority(self.training.labels(), labels) if len(labels) else None
+        loss, right = (sums / frames.items).tolist() if frames.items else (None, None)
+        return loss, right
 
     def _training_batch(self, number: int) -> Images:
         moments = self.training[number]
         changes = self.augmentation.draw(len(moments), generator("augmentation", self.seed, number))[self.part]
         images, labels = self._images(moments[self.part], changes)
         return recolor(images, changes), labels
-
-    def _validation_batch(self, number: int) -> Images:
-        return self._images(self.validation[number], None)
 
     def _images(self, moments: list[LabeledFrame], changes: Changes | None) -> Images:
         frames, labels = zip(*moments, strict=True)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from earshot.networks.backbones import build_network
 from earshot.networks.files import load_network, load_weights
-from earshot.networks.initialization import initialize_kmeans
+from earshot.networks.initialization import equalize_gradients, initialize_kmeans
 from earshot.networks.network import Network
 from earshot.params.pretrain import Pretrain
+from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.data import LabeledRowGroup
 from earshot.training.encoder_training import EncoderTraining
 from earshot.training.label_prediction import LabeledScenes, LabelTask, kind_of_labels
@@ -48,9 +49,12 @@ class Pretraining(EncoderTraining[Pretrain]):
             load_weights(network, self.weights)
         elif self.params.initialization == "kmeans":
             initialize_kmeans(network, torch.cat([images for (images,) in batches]), self.seed)
+        if self.params.equalize_gradients:
+            equalize_gradients(network, torch.cat([images for (images,) in batches]), self.seed)
+            estimate_batch_norm(network, batches)
 
     def metadata(self, task: LabelTask) -> dict[str, Any]:
-        counts = {"majority": task.majority(), "moments_trained_on": task.training.items}
+        counts = {"majority": task.majority(task.validation), "moments_trained_on": task.training.items}
         return {"chance": task.kind.chance} | counts
 
     def names(self) -> list[str]:

@@ -37,10 +37,10 @@ CHECK_STEPS = 50  # between reads of the loss: on a GPU each read waits for the 
 class Task(Protocol):
     """What a Trainer trains.
 
-    `network` holds all weights; those that require gradients are trained. A task may also define three methods:
+    `network` holds all weights; those that require gradients are trained. A task may also define four methods:
     `prepare()` runs whenever the network enters training mode, and may keep parts such as frozen batch norms in eval
-    mode; `validate()` runs in eval mode and returns the validation scores of the history; `watch(history)` runs after
-    every epoch and may warn.
+    mode; `validate()` runs in eval mode and returns the validation scores of the history; `test()` does so once, after
+    training; `watch(history)` runs after every epoch and may warn.
     """
 
     network: Any
@@ -181,10 +181,17 @@ class Trainer:
 
     def validate(self) -> dict[str, float | None]:
         """The task's validation scores, in eval mode."""
+        return self._measure("validate")
+
+    def test(self) -> dict[str, float | None]:
+        """The task's scores on its test split, in eval mode; nothing chooses by them."""
+        return self._measure("test")
+
+    def _measure(self, method: str) -> dict[str, float | None]:
         self.network.eval()
         processes.same_statistics(self.network)
         with torch.inference_mode(), self._autocast():
-            scores: dict[str, float | None] = getattr(self.task, "validate", dict)()
+            scores: dict[str, float | None] = getattr(self.task, method, dict)()
         self._train_mode()
         return scores
 

@@ -97,13 +97,11 @@ class Sketch:
         self.size = image.size
         self.place = place
         self.body, self.detail, self.edge = colors.body, colors.detail, colors.edge
-        self.low = np.array([np.inf, np.inf])
-        self.high = -self.low
+        self.drawn: list[np.ndarray] = []  # all points so far, (points, 2) each
 
     def _placed(self, points: ArrayLike) -> np.ndarray:
         placed = self.place.to_image(np.asarray(points, dtype=np.float64))
-        flat = placed.reshape(-1, 2)
-        self.low, self.high = np.minimum(self.low, flat.min(0)), np.maximum(self.high, flat.max(0))
+        self.drawn.append(placed.reshape(-1, 2))
         return placed
 
     def polygon(self, points: ArrayLike, fill: Color) -> None:
@@ -135,7 +133,8 @@ class Sketch:
 
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of the drawing, in pixels, beyond the image's borders if it is truncated."""
-        (left, top), (right, bottom) = self.low.tolist(), self.high.tolist()
+        drawn = np.concatenate(self.drawn)
+        (left, top), (right, bottom) = drawn.min(0).tolist(), drawn.max(0).tolist()
         return left, top, right, bottom
 
 

@@ -1,15 +1,13 @@
 """Writing rendered clips, images and sounds as mp4 (H.264 and AAC), jpg and wav."""
 
-import tempfile
+from fractions import Fraction
 from pathlib import Path
 
-import ffmpeg
-import imageio_ffmpeg
+import av
 import numpy as np
 import soundfile
 from PIL import Image
 
-from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.world.scenes import RenderedClip
 
@@ -17,28 +15,22 @@ JPEG_QUALITY = 90
 
 
 def write_video(path: Path, clip: RenderedClip) -> None:
-    """Write a clip as mp4, H.264 and AAC, by piping raw frames to ffmpeg; the bytes are the same on every run.
-
-    Raises EarshotError if ffmpeg fails.
-    """
-    height, width = clip.frames.shape[1:3]
-    with tempfile.NamedTemporaryFile(suffix=".s16") as sound, write_atomically(path) as temporary:
-        sound.write(sixteen_bits(clip.sound).tobytes())
-        sound.flush()
-        image = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=clip.frame_rate)
-        audio = ffmpeg.input(sound.name, format="s16le", ar=clip.audio_rate, ac=1)
-        command = ffmpeg.output(
-            image, audio, str(temporary), format="mp4",
-            vcodec="libx264", preset="veryfast", crf=24, pix_fmt="yuv420p", threads=1,
-            acodec="aac", audio_bitrate="64k", aac_coder="fast", fflags="+bitexact", movflags="+faststart",
-        )  # fmt: skip
-        try:
-            command.run(
-                cmd=imageio_ffmpeg.get_ffmpeg_exe(), input=clip.frames.tobytes(), quiet=True, overwrite_output=True
-            )
-        except ffmpeg.Error as error:
-            last = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise EarshotError(f"{path}: ffmpeg failed to write it: {' '.join(last)}") from None
+    """Write a clip as mp4, H.264 and AAC, in this process; the bytes are the same on every run."""
+    layout = {"movflags": "+faststart", "fflags": "+bitexact"}
+    with write_atomically(path) as temporary, av.open(str(temporary), "w", format="mp4", options=layout) as file:
+        rate = Fraction(clip.frame_rate).limit_denominator(1000)
+        video = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "24"})
+        video.height, video.width = clip.frames.shape[1:3]
+        video.pix_fmt, video.thread_count = "yuv420p", 1
+        audio = file.add_stream("aac", rate=clip.audio_rate, layout="mono", options={"aac_coder": "fast"})
+        audio.bit_rate = 64_000
+        sound = av.AudioFrame.from_ndarray(sixteen_bits(clip.sound)[None], format="s16", layout="mono")
+        # Without a time, the encoder's delay of 1024 samples would be heard.
+        sound.sample_rate, sound.pts, sound.time_base = clip.audio_rate, 0, Fraction(1, clip.audio_rate)
+        for image in clip.frames:
+            file.mux(video.encode(av.VideoFrame.from_ndarray(image)))
+        file.mux(video.encode())
+        file.mux([*audio.encode(sound), *audio.encode()])
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

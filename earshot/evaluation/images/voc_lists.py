@@ -13,14 +13,23 @@ LAYOUT = "VOCdevkit/VOC2007 with JPEGImages and ImageSets/Main"
 Split = tuple[list[Path], np.ndarray]
 
 
+def has_voc2007(data_dir: Path) -> bool:
+    """Whether a folder is VOC2007, or a folder of VOC2007 or VOCdevkit."""
+    return bool(_roots(data_dir))
+
+
+def _roots(data_dir: Path) -> list[Path]:
+    roots = [data_dir / "VOCdevkit" / "VOC2007", data_dir / "VOC2007", data_dir]
+    return [root for root in roots if (root / "ImageSets").is_dir()]
+
+
 def read_dataset(data_dir: Path) -> tuple[list[str], dict[str, Split]]:
     """The classes, and for train, val and test the images and their labels: float32 (images, classes), 1, -1 or 0.
 
     `data_dir` is VOC2007, or a folder of VOC2007 or VOCdevkit. Raises EarshotError for another layout, for an image
     that is listed twice or in two splits, and for a class without positive images in some split.
     """
-    roots = [data_dir / "VOCdevkit" / "VOC2007", data_dir / "VOC2007", data_dir]
-    roots = [root for root in roots if (root / "ImageSets").is_dir()]
+    roots = _roots(data_dir)
     if not roots:
         raise EarshotError(f"{data_dir}: holds no VOC2007, expected {LAYOUT}; correct the benchmark's data_dir")
     sets = roots[0] / "ImageSets" / "Main"

@@ -12,7 +12,7 @@ from earshot.report.figures import CentroidCharts, sizes
 from earshot.report.site import Chart, Numbers, ReportImage, Site, score, share
 from earshot.report.sources import Exhibit, Source
 
-OVERVIEW = ["cluster", "moments", "trained_on", "annotations", "shares"]
+OVERVIEW = ["cluster", "moments", "trained_on", "split_moments", "annotations", "shares"]
 CENTROID = ["cluster", "mean", "spread", "correlation", "modulation", "frequencies", "rates"]
 CLUSTERS_OF = "clusters_of"  # key of the metadata: what a cluster groups
 NEXT_TO = 2  # clusters before and after that a page links to
@@ -23,7 +23,8 @@ class Cluster:
     """A cluster on the overview.
 
     Args:
-        tags: its most frequent annotations and the shares of its moments that have them.
+        tags: its most frequent annotations in the exhibit's split, and the shares of its moments there that have them.
+        split_moments: its moments in that split.
         frame: of the moment nearest to its centroid.
         page: its file.
     """
@@ -31,6 +32,7 @@ class Cluster:
     number: int
     moments: int
     trained_on: int
+    split_moments: int
     share: float
     tags: list[tuple[str, float]]
     page: str
@@ -47,7 +49,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     exhibit = source.exhibit("clusters")
     if exhibit.skipped:
         return skipped_column(source.name, exhibit)
-    clusters = _overview(exhibit, prefix)
+    clusters, split = _overview(exhibit, prefix), _split_of(exhibit)
     charts: CentroidCharts | None = None
     for place, (row, moments) in enumerate(_with_moments(exhibit)):
         cluster = clusters[place]
@@ -59,6 +61,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
             "moments": displayed,
             "neighbors": neighbors,
             "run": source.name,
+            "split": split,
             "clusters": len(clusters),
         }
         if row["mean"] and charts is None:  # the same for all clusters
@@ -66,9 +69,14 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         drawn = _centroid_charts(site, charts, row, f"cluster-{prefix}{cluster.number}") if charts else []
         site.write_page(cluster.page, "cluster.html", title=f"Cluster {cluster.number}", charts=drawn, **values)
     classes = sorted({cluster.tags[0][0] for cluster in clusters if cluster.tags})
-    view = {"clusters": clusters, "classes": classes, "chart": _sizes_chart(site, clusters, prefix)}
+    chart = _sizes_chart(site, clusters, prefix, split)
+    view = {"clusters": clusters, "classes": classes, "chart": chart, "split": split}
     metadata = {name: value for name, value in exhibit.metadata.items() if name != CLUSTERS_OF}
     return Column(source.name, _lead(clusters, exhibit), "", metadata, exhibit.metrics, view)
+
+
+def _split_of(exhibit: Exhibit) -> str:
+    return str(exhibit.metadata.get("split", "test"))
 
 
 def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
@@ -79,6 +87,7 @@ def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
             number=row["cluster"],
             moments=row["moments"],
             trained_on=row["trained_on"],
+            split_moments=row["split_moments"],
             share=row["moments"] / total,
             tags=[*zip(row["annotations"] or (), row["shares"] or (), strict=True)],
             page=f"clusters/{prefix}{row['cluster']}.html",
@@ -133,20 +142,20 @@ def _centroid_charts(site: Site, charts: CentroidCharts, row: Mapping[str, Any],
     ]
 
 
-def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str) -> Chart:
+def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str, split: str) -> Chart:
     ranked = sorted(clusters, key=lambda cluster: (-cluster.moments, cluster.number))
     shares, purities = [c.share for c in ranked], [c.purity for c in ranked]
     rows = [
         (c.number, c.moments, share(c.share), c.tags[0][0] if c.tags else "", share(p))
         for c, p in zip(ranked, purities, strict=True)
     ]
-    columns = ("cluster", "moments", "share", "first annotation", "share with it")
+    columns = ("cluster", "moments", "share", "first annotation", f"share with it, split {split}")
     return site.chart(
         f"clusters-{prefix}sizes",
         lambda: sizes([c.number for c in ranked], shares, purities, "the first annotation"),
         "Clusters by size",
         f"Bars: the share of moments of {len(ranked)} clusters, from {share(shares[0])} to {share(shares[-1])}, "
-        "and the part of each that has its most frequent annotation",
+        f"and the part of each that has its most frequent annotation, by the split {split}",
         Numbers("Clusters by size", columns, rows, "data/explain/clusters/clusters.parquet"),
     )
 
@@ -156,12 +165,12 @@ def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     what = exhibit.metadata.get(CLUSTERS_OF, "moments")
     text = f"{len(clusters)} clusters of {what} hold {moments:,} moments; the largest has {share(largest)} of them."
     pure = sum(c.purity >= 0.5 for c in clusters)
-    text += (
-        f" Clustering used no annotations. In {pure} clusters, at least half of the moments have the same annotation."
-    )
+    split = f"the split {_split_of(exhibit)}"
+    text += " Clustering used no annotations."
+    text += f" In {pure} clusters, at least half of the moments of {split} have the same annotation."
     if {"purity", "chance"} <= exhibit.metrics.keys():
         purity, chance = (score(exhibit.metrics[name]) for name in ("purity", "chance"))
-        text += f" Purity, the share of moments with the most frequent annotation of their cluster, is {purity}; "
+        text += f" Purity, the share of these moments with the most frequent annotation of their cluster, is {purity}; "
         text += f"chance is {chance}."
     return text
 

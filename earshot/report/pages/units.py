@@ -14,6 +14,7 @@ from earshot.report.sources import Exhibit, Source
 
 CONTROLS = ("wrong_sound", "random")
 MOST_BARS = 40  # classes in one chart
+POSITION_SHARE = 0.5  # of a unit's variance, from which it is selective for position; as the exhibit counts
 # Ways to measure selectivity, by the column of unit_classes: in words, and the name of the chart.
 WAYS = {
     "units": ("by their top frames", "classes"),
@@ -21,7 +22,7 @@ WAYS = {
     "iou_units": ("by the boxes that they cover", "boxes"),
 }
 OF_A_UNIT = (
-    *("network", "unit", "maximum", "annotation", "purity", "boxed", "boxed_purity", "iou_class", "iou"),
+    *("network", "unit", "maximum", "position", "annotation", "purity", "boxed", "boxed_purity", "iou_class", "iou"),
     *("selective", "audible"),
 )
 Classes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of unit_classes, by network and class
@@ -29,7 +30,10 @@ Classes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of unit_classes,
 
 @dataclass
 class Count:
-    """Counts of the units of one network: all, selective, selective for a class that makes sound, and their classes."""
+    """Counts of the units of one network: all, selective, selective for a class that makes sound, and their classes.
+
+    `boxed` are selective by annotated images, `detectors` by boxes, `positional` for a position in the frame.
+    """
 
     units: int = 0
     selective: int = 0
@@ -37,6 +41,7 @@ class Count:
     classes: set[str] = field(default_factory=set)
     boxed: int = 0
     detectors: int = 0
+    positional: int = 0
 
     @property
     def share(self) -> float:
@@ -97,6 +102,7 @@ def _counts(units: Iterable[Unit], classes: Classes) -> dict[str, Count]:
     for values in (unit.values for unit in units):
         of = counts[values["network"]]
         of.units += 1
+        of.positional += values["position"] >= POSITION_SHARE
         if values["selective"]:
             of.selective += 1
             of.audible += bool(values["audible"])
@@ -125,6 +131,9 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
     if any(count.detectors for count in counts.values()):
         beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in CONTROLS if name in counts]
         boxes = f" By boxes, {own.detectors} detect a class ({', '.join(beside_boxes)})."
+    if "audible_videos" in exhibit.metrics:
+        audible_share = share(exhibit.metrics["audible_videos"])
+        audible += f" In {audible_share} of their top clips, such an object, by the units' top images, is audible."
     return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{audible}{boxes}"
 
 
