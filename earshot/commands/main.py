@@ -21,6 +21,8 @@ COMMANDS = {
     "status": "Print how far a download is.",
     "caffemodel": "Convert weights of Caffe to safetensors.",
     "embed": "Embed the sounds and images of files.",
+    "search": "Find the files nearest to a sound, an image or a video.",
+    "export": "Write a network, or the clips of a run, for other programs.",
     "merge": "Join the parts of a list that several machines have downloaded.",
 }
 EXTRAS = {
@@ -39,6 +41,10 @@ EXTRAS = {
     "dask": "cluster",
     "distributed": "cluster",
     "cloudpickle": "cluster",
+    "huggingface_hub": "hub",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
 }
 
 

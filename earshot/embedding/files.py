@@ -10,11 +10,11 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ from earshot.media.tar_process import TarLister
 from earshot.pipeline.shards import map_shards
 
 TABLE, LEDGER = ".parquet", ".ledger.csv"
+LISTED_AT_ONCE = 1000
 SHARD_FILES = 8  # that a worker embeds before it takes the next
 MOMENTS_AT_ONCE = 1024  # of one file that are in memory
 TIMEOUT_S = 60.0  # for a second of a file, about
@@ -193,10 +194,9 @@ def _add_rows(tables: Iterator[pa.Table], beside: Path, origin: Origin, writer: 
 def _write_npz(task: EmbedTask, model: Model, clip: MediaFile) -> None:
     """Write what openl3 writes, `embedding` and `timestamps`, and the fingerprint of the model."""
     file = task.output / f"{clip.clip_id}.npz"
-    with closing(_moments(task, model, clip, MOMENTS_AT_ONCE)) as generated:
-        parts = list(generated)
+    parts = list(_moments(task, model, clip, MOMENTS_AT_ONCE))
     audio, images = ([getattr(part, name) for part in parts] for name in ("audio", "images"))
-    arrays = {"timestamps": np.concatenate([part.times for part in parts])}
+    arrays: dict[str, Any] = {"timestamps": np.concatenate([part.times for part in parts])}
     rows = {"embedding": audio, "image_embedding": images}
     if model.audio_dimensions == 0:
         rows = {"embedding": images}
@@ -233,17 +233,21 @@ def _listed(inputs: Sequence[Path], scratch: Path) -> Iterator[MediaFile]:
             raise EarshotError(f"{path}: no such file or folder; give files, tars or folders")
         if path.is_dir():
             folder = scratch / f"listed-{number}"
-            shards = list_shards(path, 1000, lambda shard, folder=folder: folder / f"{shard_name(shard)}.json")
-            for shard in range(shards):
-                yield from read_listing(folder / f"{shard_name(shard)}.json")
+            listing = partial(_listing, folder)
+            for shard in range(list_shards(path, LISTED_AT_ONCE, listing)):
+                yield from read_listing(listing(shard))
         elif path.suffix == ".tar":
-            with TarLister() as lister:
+            with TarLister([path]) as lister:
                 yield from lister.clips(real_path(path.parent), path.name, Skipped())
         else:
             real = real_path(path)
             clip = MediaFile(clip_name(path.name), "", real, 0, 0, source=str(path))
             refusal = None if real.is_file() else ("unsupported", "not a regular file")
             yield replace(clip, size=real.stat().st_size, refusal=refusal)
+
+
+def _listing(folder: Path, shard: int) -> Path:
+    return folder / f"{shard_name(shard)}.json"
 
 
 def _renamed(clips: Iterable[MediaFile]) -> Iterator[MediaFile]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from earshot.core.errors import EarshotError
 from earshot.embedding.descriptor import TEXTURE, DescriptorModel
 from earshot.embedding.model import Model
+from earshot.embedding.published import CONFIG_FILE, check_published
 from earshot.sound.description import DESCRIPTION_FILE
 
 ARCHITECTURE_FILE, WEIGHTS = "encoder.json", ".safetensors"
@@ -26,7 +27,8 @@ def load(source: str | Path, *, weights: str = "encoder", layer: str | None = No
         layer: of the images' embedding; by default the one that the network compares with sounds, or fc7.
 
     Raises:
-        EarshotError: there is no model, it is damaged, or has no such weights or layer.
+        EarshotError: there is no model, it is damaged, or has no such weights or layer; or this version computes other
+            embeddings than were published.
     """
     path = Path(source)
     if path.suffix == WEIGHTS and path.is_file():
@@ -34,12 +36,15 @@ def load(source: str | Path, *, weights: str = "encoder", layer: str | None = No
     if (path / ARCHITECTURE_FILE).is_file():
         from earshot.embedding.network import NetworkModel  # imports torch
 
-        return NetworkModel.load(path, weights, layer)
+        network = NetworkModel.load(path, weights, layer)
+        if (path / CONFIG_FILE).is_file() and layer is None:
+            check_published(network, path / CONFIG_FILE)
+        return network
     if (path / DESCRIPTION_FILE).is_file() and not (path / LABELER_FILE).exists():
         return DescriptorModel.load(path)
     if str(source) == TEXTURE:
         return DescriptorModel.texture()
     if not path.exists() and REPOSITORY.fullmatch(str(source)):
-        raise EarshotError(f"{source}: no such folder")
+        return Model.from_pretrained(str(source))
     expected = f"expected {ARCHITECTURE_FILE} of the stage correspond or pretrain, or {DESCRIPTION_FILE} of describe"
     raise EarshotError(f"{source}: holds no model; {expected}, or give {TEXTURE}")

@@ -236,6 +236,46 @@ class Model(ABC):
         """What to read of a file for this model."""
         return StreamOptions(bool(self.audio_dimensions), self.image_size, hop, **options)
 
+    def save_pretrained(
+        self, folder: str | Path, *, run: Path | None = None, license: str = "", **options: Any
+    ) -> None:
+        """Write weights, architecture, configuration and model card as a published folder, which `load` reads.
+
+        Args:
+            folder: to write.
+            run: the folder with the params.yaml and metrics/ of the run, for the model card; by default the one in
+                which the model lies.
+            license: of the weights, an identifier such as `cc-by-4.0`.
+            options: of huggingface_hub's ModelHubMixin.save_pretrained.
+
+        Raises:
+            EarshotError: the model is no network.
+        """
+        self._hub_model(run, license).save_pretrained(folder, **options)
+
+    def push_to_hub(self, repo_id: str, *, run: Path | None = None, license: str = "", **options: Any) -> str:
+        """Publish in a Hugging Face repository, as huggingface_hub's ModelHubMixin.push_to_hub does; its address.
+
+        Other arguments and errors are those of `save_pretrained`.
+        """
+        return self._hub_model(run, license).push_to_hub(repo_id, **options)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> "Model":
+        """A published model, from a folder or a Hugging Face repository; `options` are those of ModelHubMixin.
+
+        Raises EarshotError as `load` does, and where this version computes other embeddings than were published.
+        """
+        from earshot.embedding.hub import HubModel  # needs huggingface_hub
+
+        published: Any = HubModel.from_pretrained(source, **options)
+        return published
+
+    def _hub_model(self, run: Path | None, license: str) -> Any:
+        from earshot.embedding.hub import HubModel  # needs huggingface_hub
+
+        return HubModel(self, run, license)
+
     def pool(self, embeddings: np.ndarray) -> np.ndarray:
         """One vector of a file: the mean of its embeddings (T, D), without rows of NaN: float32 (D,)."""
         rows = embeddings[np.isfinite(embeddings).all(axis=1)]

@@ -33,6 +33,7 @@ class NetworkModel(Model):
 
     Args:
         network: in eval mode.
+        source: the folder in which its files lie.
         layer: one of the network's `probe_layers`, for images; by default the embedding that the network compares with
             sounds, or fc7 of a network of the stage pretrain.
 
@@ -42,8 +43,8 @@ class NetworkModel(Model):
 
     shortest_s = SHORTEST_S
 
-    def __init__(self, network: ImageEncoder, layer: str | None = None) -> None:
-        self.network, self.name = on_device(network), network.architecture["name"]
+    def __init__(self, network: ImageEncoder, source: Path, layer: str | None = None) -> None:
+        self.network, self.name, self.source = on_device(network), network.architecture["name"], source
         self.image_size = network.image_size
         if not network.probe_layers:
             raise EarshotError(f"{self.name} embeds no single images or sounds, only both; use ave")
@@ -66,7 +67,7 @@ class NetworkModel(Model):
         """
         corresponds = is_correspondence(read_architecture(folder / ARCHITECTURE_FILE)["name"])
         load: Callable[[Path, str], ImageEncoder] = load_correspondence if corresponds else load_encoder
-        return cls(load(folder, weights), layer)
+        return cls(load(folder, weights), folder, layer)
 
     def _identity(self) -> Iterator[bytes]:
         yield json.dumps([self.network.architecture, self.layer], sort_keys=True).encode()
@@ -79,13 +80,14 @@ class NetworkModel(Model):
         return self._computed(self._towers.embed_audio, mono), silent
 
     def embed_frames(self, images: np.ndarray) -> np.ndarray:
-        return self._computed(self._embed_images, _planes(images))
+        return self._computed(lambda planes: self.embed_images(self.network, planes), _planes(images))
 
-    def _embed_images(self, images: Tensor) -> Tensor:
-        if isinstance(self.network, Correspondence) and self.layer is None:
-            return self.network.embed_images(images)
+    def embed_images(self, network: ImageEncoder, images: Tensor) -> Tensor:
+        """Embeddings of uint8 images (n, 3, size, size), by this network or a copy of it: (n, D)."""
+        if isinstance(network, Correspondence) and self.layer is None:
+            return network.embed_images(images)
         layer = self.layer or DEFAULT_LAYER
-        return self.network.features(images, [layer])[layer]
+        return network.features(images, [layer])[layer]
 
     def fit_image(self, image: np.ndarray) -> np.ndarray:
         top, left, height, width = crop_roi(image.shape[0], image.shape[1], None)
