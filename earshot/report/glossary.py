@@ -28,7 +28,7 @@ TERMS: Mapping[str, str] = {
     "peak": "The share of images in which the strongest point of the map lies inside a box of the sound's source.",
     "mAP": "Mean average precision: for each class, how far up the images of the class stand if images are sorted by "
     "its score; then the mean over classes. 1 is perfect.",
-    "11pt": "VOC2007's own average precision, read at 11 levels of recall.",
+    "11pt": "Average precision as VOC had it until 2009: read at 11 levels of recall.",
     "nDCG": "Normalized discounted cumulative gain: how relevant the first results are, the first counting most. 1 is "
     "the best order possible.",
     "NMI": "Normalized mutual information: how well clusters agree with annotated classes, from 0 to 1. Few clips "
