@@ -1,5 +1,6 @@
 """The crop that a container states: what it displays of each image."""
 
+import io
 import struct
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def test_an_aperture_that_makes_no_sense_crops_nothing(tmp_path, numbers):
         assert container_crop(file, MOV, 0, 64, 48) == Crop()
         assert file.tell() == 0
     assert images(decode(path)).shape == images(decode(plain)).shape
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack(">I4sQ", 1, b"moov", 2**64 - 1),  # leads to a place that no file has
+        struct.pack(">I4s", 3, b"moov"),  # smaller than itself
+        struct.pack(">I4s", 8, b"moov") * 5000,
+        b"".join(struct.pack(">I4s", 8 * depth, b"moov") for depth in range(5000, 0, -1)),
+    ],
+)
+def test_boxes_of_impossible_sizes_crop_nothing(header):
+    assert container_crop(io.BytesIO(header), MOV, 0, 64, 48) == Crop()
 
 
 @pytest.mark.parametrize("options", [MP4, LOSSLESS])

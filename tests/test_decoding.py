@@ -1,17 +1,18 @@
 """Decoding: of any video the images and the sound come out right and on one clock, or it is refused."""
 
-import ctypes
 import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_decoder import odd
 from odd_media import (
     BLEND,
     DAWN,
@@ -34,8 +35,7 @@ from odd_media import (
 from PIL import Image
 
 from earshot.corpus.ledger import Refusal
-from earshot.media import decoder_process, decoding
-from earshot.media.decoder_process import Decoder, Request, decode_request
+from earshot.media.decoder_process import Decoder
 
 EVERY_FRAME = tuple((i + 0.5) / (SECONDS * FRAME_RATE) for i in range(SECONDS * FRAME_RATE))
 FORMATS = {
@@ -309,17 +309,6 @@ def test_a_stream_that_begins_in_the_middle_of_a_group_of_images_is_cut_not_dama
 # The child process.
 
 
-def odd(prepare: str, request: Request) -> dict:
-    """The work of a child whose decoder runs the code `prepare` before it decodes."""
-
-    def decode_clip(file, options):
-        exec(prepare, {"file": file, "ctypes": ctypes, "os": os})
-        return decoding.decode_clip(file, options)
-
-    decoder_process.decode_clip = decode_clip
-    return decode_request(request)
-
-
 def through(decoder: Decoder, path: Path) -> list[float]:
     return decoder.decode(path, 0, path.stat().st_size, OPTIONS).times
 
@@ -330,7 +319,7 @@ def clip(tmp_path) -> Path:
 
 
 def test_the_child_returns_what_decoding_in_this_process_returns(clip):
-    with Decoder(20) as decoder:
+    with Decoder(20, [clip]) as decoder:
         assert decoder.decode(clip, 0, clip.stat().st_size, OPTIONS) == decode(clip)
         with pytest.raises(Refusal):
             decoder.decode(clip, 0, 100, OPTIONS)
@@ -342,7 +331,7 @@ def test_a_hang_in_native_code_costs_its_clip_and_no_more_than_its_time(tmp_path
     hanging.write_bytes(clip.read_bytes() + b"\0" * 8)
     # PyDLL keeps the interpreter's lock, so that no thread and no signal handler of the child can run.
     prepare = f"file.size == {hanging.stat().st_size} and ctypes.PyDLL(None).sleep(60)"
-    with Decoder(1.5, partial(odd, prepare)) as decoder:
+    with Decoder(1.5, [hanging, clip], partial(odd, prepare)) as decoder:
         started = time.monotonic()
         with pytest.raises(Refusal) as caught:
             through(decoder, hanging)
@@ -352,36 +341,34 @@ def test_a_hang_in_native_code_costs_its_clip_and_no_more_than_its_time(tmp_path
 
 @pytest.mark.parametrize("prepare", ["os.abort()", "ctypes.string_at(0)", "os._exit(3)"])
 def test_a_crash_makes_its_clip_unreadable(clip, prepare):
-    with Decoder(20, partial(odd, prepare)) as decoder, pytest.raises(Refusal) as caught:
+    with Decoder(20, [clip], partial(odd, prepare)) as decoder, pytest.raises(Refusal) as caught:
         through(decoder, clip)
     assert caught.value.reason == "unreadable"
 
 
-def test_a_child_that_was_killed_from_outside_costs_no_clip(tmp_path, clip):
-    once = tmp_path / "once"
-    prepare = f"os.path.exists({str(once)!r}) or (open({str(once)!r}, 'x'), os.kill(os.getpid(), 9))"
-    prepare = prepare.replace("open(", "os.mkdir(").replace(", 'x')", ")")  # a child may write no file
-    with Decoder(20, partial(odd, prepare)) as decoder:
+def test_a_child_that_was_killed_from_outside_costs_no_clip(clip):
+    with Decoder(20, [clip], partial(odd, "ctypes.PyDLL(None).usleep(500_000)")) as decoder:
+        threading.Timer(0.2, os.kill, (decoder.child.start(), signal.SIGKILL)).start()
         assert through(decoder, clip) == decode(clip).times
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's data")
 def test_a_clip_that_needs_all_the_memory_is_too_large(clip):
-    with Decoder(20, partial(odd, "bytearray(3 << 30)")) as decoder, pytest.raises(Refusal) as caught:
+    with Decoder(20, [clip], partial(odd, "bytearray(3 << 30)")) as decoder, pytest.raises(Refusal) as caught:
         through(decoder, clip)
     assert caught.value.reason == "too-large"
 
 
 def test_the_child_can_write_no_file(tmp_path, clip):
     prepare = f"open({str(tmp_path / 'written')!r}, 'w').write('x' * 9999)"
-    with Decoder(20, partial(odd, prepare)) as decoder, pytest.raises(Refusal):
+    with Decoder(20, [clip], partial(odd, prepare)) as decoder, pytest.raises(Refusal):
         through(decoder, clip)
     assert not (tmp_path / "written").exists() or not (tmp_path / "written").stat().st_size
 
 
 def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "fifo.mp4")
-    with Decoder(20) as decoder:
+    with Decoder(20, [tmp_path]) as decoder:
         for path, reason in ((tmp_path / "fifo.mp4", "unsupported"), (tmp_path / "nowhere.mp4", "unreadable")):
             with pytest.raises(Refusal) as caught:
                 decoder.decode(path, 0, 100, OPTIONS)
@@ -392,8 +379,8 @@ def test_only_regular_files_are_read(tmp_path):
 def test_the_child_does_not_outlive_its_parent(clip):
     code = (
         "from functools import partial\nfrom pathlib import Path\nfrom earshot.media.decoder_process import Decoder\n"
-        "from odd_media import OPTIONS\nfrom test_decoding import odd\n"
-        "decoder = Decoder(60, partial(odd, 'ctypes.PyDLL(None).sleep(60)'))\n"
+        "from odd_media import OPTIONS\nfrom odd_decoder import odd\n"
+        f"decoder = Decoder(60, [Path({str(clip)!r})], partial(odd, 'ctypes.PyDLL(None).sleep(60)'))\n"
         "print(decoder.child.start(), flush=True)\n"
         f"decoder.decode(Path({str(clip)!r}), 0, 9999, OPTIONS)"
     )

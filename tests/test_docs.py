@@ -119,6 +119,9 @@ def check_dvc(words: list[str]) -> None:
 
 
 def check_python(words: list[str]) -> None:
+    if words[0] == "-c":
+        exec(words[1], {})
+        return
     assert words[0] == "-m", words
     if not words[1].startswith(("stages.", "earshot.", "perf.", "experiments.")):
         assert words[1] in ("dask", "venv", "pip", "pytest"), words

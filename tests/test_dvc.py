@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
+from conftest import committed
 from repository import stages_run
+from ruamel.yaml import YAML
 
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
 OF_PAIRS = [f"evaluate@{name}" for name in ("correspondence", "retrieval", "nmi", "units", "localization")]
@@ -12,6 +14,15 @@ OF_IMAGES = ["evaluate@finetune", "evaluate@sun", "evaluate@voc"]
 EXHIBITS = ("clusters", "units", "heatmaps", "localization", "embeddings", "retrieval")
 EVERY_STAGE += [*OF_IMAGES, *OF_PAIRS, "evaluate@esc50", *(f"explain@{name}" for name in EXHIBITS), "report"]
 OF_CLUSTERS = [*OF_IMAGES, "explain@clusters", "explain@units", "label", "pretrain", "report"]
+
+
+def test_an_output_that_a_key_names_is_not_removed_by_dvc():
+    """DVC removes the others before it runs a command, so that a key of params.yaml such as ../../data removed data."""
+    stages = YAML(typ="safe").load(committed("dvc.yaml"))["stages"]
+    for stage in (stages["evaluate"]["do"], stages["explain"]["do"]):
+        for output in (*stage["outs"], *stage["metrics"], *stage.get("plots", ())):
+            ((path, options),) = output.items()
+            assert "${key}" in path and options["persist"]
 
 
 def test_repro_runs_every_stage_once_and_then_nothing(repository, reproduced):

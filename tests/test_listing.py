@@ -652,7 +652,7 @@ def test_containers_of_every_kind_are_decoded_where_they_lie(tmp_path):
     (clips,) = listed(tmp_path / "tars")
     params = load_params(Params, PARAMS, ["extract.frame_size=32", "extract.window_s=1.0"]).extract
     ledger = []
-    with Decoder(params.decode_timeout_s) as decoder:
+    with Decoder(params.decode_timeout_s, (clip.path for clip in clips)) as decoder:
         scenes = list(extract_clips(clips, decoder, params, 0, ledger))
     assert [(row.source, row.status) for row in ledger] == [(f"in/00005.tar/{name}", "kept") for name in files]
     assert [scene.group for scene in scenes] == ["--PJHxphWEs", "mkv", "avi"]

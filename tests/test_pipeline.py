@@ -36,7 +36,7 @@ EXHIBITS = {f"explain@{name}" for name in CHOICES["explain"]}
 OF_NETWORKS = {"pretrain", "correspond", *EXHIBITS, *(f"evaluate@{name}" for name in CHOICES["evaluate"])}
 SLOW = {
     "torch": OF_NETWORKS - {"explain@clusters"},
-    "torchvision": {"evaluate@detection", "evaluate@segmentation"},
+    "torchvision": {"evaluate@detection", "evaluate@imagenet", "evaluate@segmentation"},
     "sklearn": {"evaluate@correspondence", "evaluate@nmi", "explain@embeddings"},
     "matplotlib": EXHIBITS | {"report"},
 } | dict.fromkeys(("dask", "distributed", "dvc", "pandas", "sympy"), set[str]())

@@ -239,15 +239,3 @@ def test_a_scratch_folder_that_is_none_is_one_line(root, tmp_path, monkeypatch, 
             STAGE.run(_main, _arguments(root))
     finally:
         settings.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("error", "lines"),
-    [("KeyboardInterrupt", "stopped; run again to continue\n"), ("ValueError(3)", "ValueError: 3\n")],
-)
-def test_ctrl_c_while_packages_are_imported_is_one_line(error, lines):
-    done = subprocess.run(
-        [sys.executable, "-c", f"import stages; raise {error}"], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.returncode != 0 and done.stderr.endswith(lines)
-    assert ("Traceback" in done.stderr) == (error != "KeyboardInterrupt")

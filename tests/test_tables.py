@@ -162,6 +162,7 @@ def test_settings_agree_where_both_have_a_value():
     assert idea(PRETRAIN, kmeans) == {
         "pretrain.initialization": "kmeans",
         "pretrain.weights": "none",
+        "pretrain.equalize_gradients": False,
         "pretrain.epochs": 0,
     }
 

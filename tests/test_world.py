@@ -174,9 +174,9 @@ def test_a_video_is_h264_and_aac_of_the_requested_length_and_the_same_on_every_r
         assert container.duration / av.time_base == pytest.approx(4.0, abs=0.05)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(image)]
         container.seek(0)
-        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(sound)])[: len(clip.sound)]
-    later = [np.dot(heard[delay : delay + RATE], clip.sound[:RATE]) for delay in range(1100)]
-    assert np.argmax(later) == 0, "the encoder's delay is not heard"
+        audio = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(sound)])[: len(clip.sound)]
+    later = [np.dot(audio[delay : delay + RATE], clip.sound[:RATE]) for delay in range(1100)]
+    assert np.argmax(later) == 0, "the encoder's delay is cut off"
     assert np.shape(frames) == clip.frames.shape
     assert np.abs(np.array(frames, float) - clip.frames).mean() < 8
 

@@ -3,7 +3,8 @@
 A decoder that hangs in native code ignores signal handlers and exceptions, so it must run in a process that can be
 killed. A child processes one item after another. If an item exceeds its time or crashes the child, only that item
 fails, and a new child continues with the next. The child responds in JSON and plain bytes, so the parent never executes
-what it sends. The child and the processes that it starts end with the parent.
+what it sends. The child and the processes that it starts end with the parent. Where the kernel has Landlock, they open
+only the files that the work needs, and connect to nobody unless the work does.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from earshot.core import sandbox
 
 STARTING_SECONDS = 120.0  # for a new child to import its modules on a busy machine
 MAX_PAUSE_SECONDS = 86400.0  # total pause of one item: a compromised child could pause forever
@@ -46,12 +49,27 @@ class Limits:
         file_size: bytes of any file that it writes; None: no limit.
         starts_processes: whether the work starts processes. If not, the kernel kills the child with its parent,
             whatever native code is running.
+        reads: files and folders that it may read, and run if it starts processes, besides programs and the system's
+            own; None: no limit on what it opens and connects to.
+        writes: folders in which it may write; the first is for temporary files.
+        connects: whether it may connect to others.
     """
 
     seconds: float
     memory: int | None = None
     file_size: int | None = None
     starts_processes: bool = True
+    reads: tuple[Path, ...] | None = None
+    writes: tuple[Path, ...] = ()
+    connects: bool = False
+
+    @property
+    def rights(self) -> dict[str | Path, int] | None:
+        """The rights of the child (`sandbox.restrict`); None: no limit."""
+        if self.reads is None:
+            return None
+        right = sandbox.RUN if self.starts_processes else sandbox.READ
+        return sandbox.programs(right) | dict.fromkeys(self.reads, right) | dict.fromkeys(self.writes, sandbox.WRITE)
 
 
 @dataclass(frozen=True)
@@ -137,18 +155,21 @@ class ChildProcess:
         receiving, requests = os.pipe()
         paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        temporary = {"TMPDIR": str(self.limits.writes[0])} if self.limits.writes else {}
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(sending)],
             stdin=receiving,
             pass_fds=[sending],
             start_new_session=True,  # so that ffmpeg and other processes that it starts can be killed with it
-            env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | one_thread | temporary | {"PYTHONPATH": os.pathsep.join(paths)},
         )
         os.close(receiving)
         os.close(sending)
         self._running = _Running(process, os.fdopen(requests, "wb"), responses)
         with contextlib.suppress(EOFError, OSError, ValueError):
-            beginning = pickle.dumps((self.work, self.limits, os.getpid()))
+            # The rights come first: modules of the work may start threads, which would keep what they could do before.
+            beginning = pickle.dumps((self.limits.rights, self.limits.connects))
+            beginning += pickle.dumps((self.work, self.limits, os.getpid()))
             if _request(self._running, beginning, STARTING_SECONDS, 0) == {"result": "ready"}:
                 return self._running
         raise RuntimeError(f"a child process did not start (exit status {self._end()})")
@@ -263,6 +284,9 @@ def serve() -> None:
     global _stream
     os.set_inheritable(int(sys.argv[1]), False)
     _stream = os.fdopen(int(sys.argv[1]), "wb")
+    rights, connects = pickle.load(sys.stdin.buffer)
+    if rights is not None:
+        sandbox.restrict(rights, connects=connects)
     work, limits, parent = pickle.load(sys.stdin.buffer)
     _confine(limits, parent)
     _respond(_stream, {"result": "ready"})

@@ -24,7 +24,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -245,7 +245,7 @@ def _by_name(fields: list[str], header: list[str], separator: str) -> dict[str, 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[int, ManifestRow]]:
     number = 0
-    for result in guarded_iter(_parquet_records, file, PARQUET_READING):
+    for result in guarded_iter(_parquet_records, file, replace(PARQUET_READING, reads=(file,))):
         if isinstance(result, Failure):
             reason = "it unpacks to more memory than a list may take"
             if not result.out_of_memory:

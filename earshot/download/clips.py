@@ -16,15 +16,16 @@ import shutil
 import sqlite3
 import stat
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from earshot.core.errors import EarshotError
-from earshot.core.files import shard_name, write_atomically
+from earshot.core.files import real_path, shard_name, write_atomically
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map
 from earshot.core.text import first_line
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, read_ledger, write_ledger
@@ -34,7 +35,7 @@ from earshot.download.cutting import cut
 from earshot.download.earlier import Earlier, count_outcomes
 from earshot.download.partial_download import NoRanges, Section
 from earshot.download.rate_limit import FAILURE_KINDS, RateLimited, RateLimiter, Visit, clock, site_of
-from earshot.download.yt_dlp_client import check_address, fetch, fetch_section
+from earshot.download.yt_dlp_client import check_address, fetch, fetch_section, programs_and_settings
 
 Fetched = TypeVar("Fetched")
 JOURNAL = "journal.jsonl"
@@ -218,16 +219,28 @@ class _ShardDownload:
         """Request each row once."""
         work = partial(_download_clip, self.job, self.folder)
         items = [(row, self._failed_once.get(row.clip_id, "")) for row in rows]
-        for (row, failed_before), result in guarded_map(work, items, Limits(self.job.seconds, memory=MAX_MEMORY)):
-            status, reason, detail = _failure_row(result, self.job.seconds) if isinstance(result, Failure) else result
-            if status == "limited":
-                self._record_limited(row, reason, detail)
-                continue
-            if status == "refused" and reason in DOUBTED and not row.is_local and not failed_before:
-                self._failed_once[row.clip_id] = reason
-                detail = f"{detail}; {reason}: either the site refuses us or only this video is at fault"
-                status, reason = "pending", DOUBTED[reason]
-            self.outcomes[row.clip_id] = self.journal.add(row, status, reason, detail)
+        with tempfile.TemporaryDirectory(dir=self.job.clips, prefix=".") as temporary:
+            limits = Limits(
+                self.job.seconds,
+                memory=MAX_MEMORY,
+                reads=(*_local_files(self.job, rows), *programs_and_settings()),
+                writes=(Path(temporary), self.folder, self.job.limiter.file.parent),
+                connects=True,
+            )
+            for (row, failed_before), result in guarded_map(work, items, limits):
+                self._record(row, failed_before, result)
+
+    def _record(self, row: ManifestRow, failed_before: str, result: Any) -> None:
+        """Record the outcome of a request; a doubted reason is pending the first time."""
+        status, reason, detail = _failure_row(result, self.job.seconds) if isinstance(result, Failure) else result
+        if status == "limited":
+            self._record_limited(row, reason, detail)
+            return
+        if status == "refused" and reason in DOUBTED and not row.is_local and not failed_before:
+            self._failed_once[row.clip_id] = reason
+            detail = f"{detail}; {reason}: either the site refuses us or only this video is at fault"
+            status, reason = "pending", DOUBTED[reason]
+        self.outcomes[row.clip_id] = self.journal.add(row, status, reason, detail)
 
     def _record_limited(self, row: ManifestRow, reason: str, detail: str) -> None:
         if row.clip_id not in self.outcomes:  # a row that was requested in this run has its own reason
@@ -379,6 +392,13 @@ def _failure_row(failure: Failure, seconds: float) -> tuple[str, str, str]:
     if failure.out_of_memory:
         return "refused", "too-large", f"needs more than {MAX_MEMORY >> 20} MB of memory"
     return "refused", "unreadable", f"the process that read it crashed ({failure.ending})"
+
+
+def _local_files(job: Job, rows: Iterable[ManifestRow]) -> list[Path]:
+    """The files of the local rows that are below the manifest's folder."""
+    folder = real_path(job.media)
+    files = [real_path(job.media / row.source) for row in rows if row.is_local]
+    return [file for file in files if file.is_relative_to(folder)]
 
 
 def _local_file(job: Job, source: str) -> Path:

@@ -106,7 +106,7 @@ class RateLimiter:
     def shared(cls, folder: Path) -> "RateLimiter":
         """The rate limiter of all runs with this scratch folder, from the settings."""
         own = settings()
-        return cls(folder / "pace.sqlite", own.requests_per_hour, own.backoff, own.patience)
+        return cls(folder / "pace" / "pace.sqlite", own.requests_per_hour, own.backoff, own.patience)
 
     def check(self) -> None:
         """Raise EarshotError if the file is damaged, as after a power cut."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import imageio_ffmpeg
 import requests
 
 from earshot.core.errors import EarshotError
@@ -40,6 +41,8 @@ from yt_dlp.networking import exceptions as network
 from yt_dlp.networking._requests import RequestsRH
 
 SHORT_SIDE = 360  # px; the papers' frames have 256
+# Variables that name files or folders of certificates, for OpenSSL and requests.
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 READ_TIMEOUT_SECONDS = 20.0  # without a byte from the server
 RETRIES = 2
 MAX_REDIRECTS = 10
@@ -316,6 +319,13 @@ def _js_runtime() -> dict[str, dict]:
     """The JavaScript runtime of the setting, `name` or `name:path`, in yt-dlp's form."""
     name, _, path = (settings().js_runtime or "deno").partition(":")
     return {name: {"path": path} if path else {}}
+
+
+def programs_and_settings() -> list[Path]:
+    """The files that a download may need beside its modules: ffmpeg, a JavaScript runtime, cookies, certificates."""
+    ((name, options),) = _js_runtime().items()
+    names = [imageio_ffmpeg.get_ffmpeg_exe(), shutil.which(options.get("path", name)), settings().cookies]
+    return [Path(name) for name in (*names, *map(os.environ.get, CERTIFICATES)) if name]
 
 
 def check_js_runtime(addresses: Iterable[str]) -> None:

@@ -236,7 +236,7 @@ def _listed(inputs: Sequence[Path], scratch: Path) -> Iterator[MediaFile]:
             for shard in range(list_shards(path, LISTED_AT_ONCE, listing)):
                 yield from read_listing(listing(shard))
         elif path.suffix == ".tar":
-            with TarLister() as lister:
+            with TarLister([path]) as lister:
                 yield from lister.clips(real_path(path.parent), path.name, Skipped())
         else:
             real = real_path(path)

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from earshot.core.errors import EarshotError
 from earshot.core.untrusted import MAX_IMAGE_PIXELS, read_document
-from earshot.networks.decoders import decode_image
+from earshot.networks.decoders import decode_jpeg, decode_png
 
 FORMATS = ("JPEG", "PNG")
 
@@ -49,14 +49,14 @@ def require_images(files: Sequence[Path]) -> None:
 
 
 def _decode(data: bytes) -> Tensor:
-    """uint8 (3, height, width); Pillow reads what torchvision cannot, such as CMYK JPEGs."""
+    """uint8 (3, height, width); Pillow reads what the others cannot, such as CMYK JPEGs."""
     # Pillow reads the header alone. Its other formats would start programs (EPS) or decoders that nobody has asked for.
     with Image.open(io.BytesIO(data), formats=FORMATS) as header:
         if header.width * header.height > MAX_IMAGE_PIXELS:
             size = f"{header.width} x {header.height}"
             raise ValueError(f"{size} pixels, expected at most {MAX_IMAGE_PIXELS / 1e6:g} megapixels")
         try:
-            image = decode_image(data)
+            image = decode_png(data) if header.format == "PNG" else decode_jpeg(data)
             return image if image.dtype == torch.uint8 else _eight_bits(image)
         except RuntimeError:
             return torch.from_numpy(np.array(header.convert("RGB"))).permute(2, 0, 1)

@@ -48,7 +48,7 @@ def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, 
     if not drawn:
         return
     listed, written = find_clips(context.clips, set(drawn), context.scratch, context.follow_links), 0
-    with Decoder(DECODE_SECONDS) as decoder:
+    with Decoder(DECODE_SECONDS, (clip.path for clip in listed.values() if not clip.refusal)) as decoder:
         for name in drawn:
             if name not in listed:
                 raise EarshotError(

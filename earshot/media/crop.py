@@ -65,7 +65,7 @@ def container_crop(file: BinaryIO, kind: str, place: int, width: int, height: in
     position = file.tell()
     try:
         crops = list(_mov_crops(file, width, height) if kind == MOV else _matroska_crops(file))
-    except (struct.error, IndexError, ZeroDivisionError, OverflowError):
+    except (struct.error, IndexError, ZeroDivisionError, OverflowError, OSError, RecursionError):
         return Crop()
     finally:
         file.seek(position)
@@ -81,9 +81,11 @@ def _mov_crops(file: BinaryIO, width: int, height: int) -> Iterator[Crop]:
         read = 8
         if size == 1:
             (size,), read = struct.unpack(">Q", file.read(8)), 16
+        if 0 < size < read:
+            return
         if kind == b"moov":
-            yield from _crops_in(file.read(min(size - read, MAX_MOOV)), width, height)
-        if size < read:
+            yield from _crops_in(file.read(min(size - read, MAX_MOOV) if size else MAX_MOOV), width, height)
+        if not size:  # to the end of the file
             return
         file.seek(size - read if kind != b"moov" else max(size - read - MAX_MOOV, 0), 1)
 

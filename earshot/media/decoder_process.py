@@ -1,10 +1,11 @@
 """Decoding in a child process, so that a file that hangs or crashes the decoder harms no other clip.
 
-The child runs decoders written in C on untrusted files. Its memory is limited, and it cannot write files.
+The child runs decoders written in C on untrusted files. Its memory is limited, it cannot write files, and where the
+kernel has Landlock it can read only the files that it is to decode.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -67,11 +68,15 @@ def decode_request(request: Request) -> dict[str, Any]:
 class Decoder:
     """A child process that decodes clips one after another; it starts with the first clip.
 
-    Decoding one clip may take `timeout_s`. `work` is the function that the child applies to each `Request`.
+    Decoding one clip may take `timeout_s`. The child can read `files` alone. `work` is the function that it applies to
+    each `Request`.
     """
 
-    def __init__(self, timeout_s: float, work: Callable[[Request], dict[str, Any]] = decode_request) -> None:
-        limits = Limits(timeout_s, memory=MAX_MEMORY, file_size=0, starts_processes=False)
+    def __init__(
+        self, timeout_s: float, files: Iterable[Path], work: Callable[[Request], dict[str, Any]] = decode_request
+    ) -> None:
+        reads = tuple(dict.fromkeys(files))
+        limits = Limits(timeout_s, memory=MAX_MEMORY, file_size=0, starts_processes=False, reads=reads)
         self.child = ChildProcess(work, limits)
 
     def __enter__(self) -> "Decoder":

@@ -89,9 +89,10 @@ def _tars(root: Path, follow_links: Sequence[Path]) -> list[str]:
 
 def _list_tars(folder: Folder, tars: Sequence[str], skipped: Skipped) -> Iterator[list[MediaFile]]:
     """The clips of each tar, or its refusal if it is a link out of the folder."""
-    with TarLister() as lister:
+    refusals = {tar: folder.refused_link(folder.root / tar) for tar in tars}
+    with TarLister(folder.root / tar for tar in tars if not refusals[tar]) as lister:
         for tar in tars:
-            if refused := folder.refused_link(folder.root / tar):
+            if refused := refusals[tar]:
                 yield [refused_shard(folder.root, tar, *refused)]
             else:
                 yield lister.clips(folder.root, tar, skipped)

@@ -62,11 +62,12 @@ def _pieces(request: StreamRequest) -> Iterator[Piece]:
 class MediaReader:
     """A child process that reads files one after another; it starts with the first.
 
-    The work on a piece may take `timeout_s`.
+    The work on a piece may take `timeout_s`. The child can read any file, since it serves whatever comes, but it writes
+    none and connects to nobody.
     """
 
     def __init__(self, timeout_s: float = 60.0) -> None:
-        limits = Limits(timeout_s, memory=MAX_MEMORY, file_size=0, starts_processes=False)
+        limits = Limits(timeout_s, memory=MAX_MEMORY, file_size=0, starts_processes=False, reads=(Path("/"),))
         self.child = ChildProcess(StreamSteps(), limits)
 
     def __enter__(self) -> "MediaReader":

@@ -1,8 +1,10 @@
 """Listing tars in a child process, so that a tar whose headers hang or fill its reader harms no other."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from earshot.core.files import real_path
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
 from earshot.core.text import first_line
 from earshot.media.clips import MediaFile, Skipped, clip_name, from_json, to_json
@@ -26,10 +28,12 @@ def list_tar(item: tuple[Path, str]) -> dict[str, Any]:
 
 
 class TarLister:
-    """A child process that lists tars one after another; it starts with the first."""
+    """A child process that lists `tars` one after another, and can read no others; it starts with the first."""
 
-    def __init__(self) -> None:
-        self.child = ChildProcess(list_tar, Limits(MIN_SECONDS, memory=MAX_MEMORY, file_size=0, starts_processes=False))
+    def __init__(self, tars: Iterable[Path]) -> None:
+        reads = tuple(map(real_path, tars))
+        limits = Limits(MIN_SECONDS, memory=MAX_MEMORY, file_size=0, starts_processes=False, reads=reads)
+        self.child = ChildProcess(list_tar, limits)
 
     def __enter__(self) -> "TarLister":
         return self

@@ -150,6 +150,6 @@ class Source:
         """The ledgers of a stage, one CSV file per shard; none for the download of another corpus."""
         return ledger_shards(self.root, stage, self.downloaded)
 
-    def clip_outcomes(self, wanted: Callable[[str], bool]) -> Iterator[ClipOutcome]:
-        """What became of the clips with a status that is wanted."""
-        return clip_outcomes(self.root, self.downloaded, wanted)
+    def clip_outcomes(self, selected: Callable[[str], bool]) -> Iterator[ClipOutcome]:
+        """What became of the clips with a selected status."""
+        return clip_outcomes(self.root, self.downloaded, selected)

@@ -61,27 +61,27 @@ def ledger_shards(root: Path, stage: str, downloaded: bool = True) -> list[Path]
 
 
 def clip_outcomes(
-    root: Path, downloaded: bool = True, wanted: Callable[[str], bool] = lambda status: True
+    root: Path, downloaded: bool = True, selected: Callable[[str], bool] = lambda status: True
 ) -> Iterator[ClipOutcome]:
     """What became of each clip, by stage and shard; one shard in memory at a time.
 
     Args:
         root: of the run.
         downloaded: whether the corpus is that of the stage download.
-        wanted: which clips to return, by their status.
+        selected: whether to return a clip, by its status.
 
     Raises EarshotError for a ledger or a table that cannot be read.
     """
     for shard in ledger_shards(root, "download", downloaded):
         known = _requested(root / CLIPS, shard.stem)
         for row in read_ledger(shard):
-            if row.status != "kept" and wanted(row.status):
+            if row.status != "kept" and selected(row.status):
                 yield _refused(row, "download", *known.get(row.clip_id, ("", "")))
     for shard in ledger_shards(root, "extract"):
-        yield from _extracted(root, shard, wanted)
+        yield from _extracted(root, shard, selected)
 
 
-def _extracted(root: Path, shard: Path, wanted: Callable[[str], bool]) -> Iterator[ClipOutcome]:
+def _extracted(root: Path, shard: Path, selected: Callable[[str], bool]) -> Iterator[ClipOutcome]:
     name = f"{shard.stem}.parquet"
     scenes = _scenes(root / SCENES / name)
     classes = _annotations(root / ANNOTATIONS / name)
@@ -89,7 +89,7 @@ def _extracted(root: Path, shard: Path, wanted: Callable[[str], bool]) -> Iterat
     for row in read_ledger(shard):
         scene = scenes.get(row.clip_id)
         status = FLAGGED if scene and scene["flags"] else row.status
-        if not wanted(status):
+        if not selected(status):
             continue
         if scene is None:
             yield _refused(row, "extract", *requested.get(row.clip_id, ("", "")))

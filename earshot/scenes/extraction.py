@@ -95,7 +95,7 @@ def extract_shard(extraction: Extraction, number: int) -> dict[str, int]:
     params, tables = extraction.params, extraction.extracted
     clips = read_listing(extraction.listing(number))
     ledger: list[LedgerRow] = []
-    with Decoder(params.decode_timeout_s) as decoder:
+    with Decoder(params.decode_timeout_s, (clip.path for clip in clips if not clip.refusal)) as decoder:
         rows = extract_clips(clips, decoder, params, extraction.seed, ledger)
         write_scenes(tables.table(number), rows)
     write_ledger(tables.ledger(number), ledger)

@@ -4,6 +4,7 @@ A child process reads them, because a few kB of such a file unpack to gigabytes.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def read_released(file: Path) -> Iterator[tuple[str, np.ndarray]]:
 
     Raises EarshotError for a file of another layout.
     """
-    for result in guarded_iter(_released, file, READING):
+    for result in guarded_iter(_released, file, replace(READING, reads=(file,))):
         if isinstance(result, Failure):
             reason = f"not within {READING.seconds:g} s" if result.hung else f"its reader ended: {result.ending}"
             reason = f"needs more than {(READING.memory or 0) >> 20} MB of memory" if result.out_of_memory else reason
