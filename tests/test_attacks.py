@@ -257,12 +257,8 @@ def test_scenes_that_were_exchanged(attacked, tmp_path):
 
 def exchanged(number: int, content: bytes, attacked: Attacked) -> bytes:
     """A table with a hostile sound or time."""
-    import soundfile
-
     table = pq.read_table(io.BytesIO(content))
-    long = io.BytesIO()
-    soundfile.write(long, np.zeros(655_350 * 20, np.int16), 655_350, format="FLAC", subtype="PCM_16")
-    sounds = [long.getvalue(), b"", b"fLaC" + bytes(100), attacked.clip, mutated(number, table["sound"][0].as_py())]
+    sounds = [b"", b"fLaC" + bytes(100), attacked.clip, mutated(number, table["sound"][0].as_py())]
     times = [[float("nan")], [-1e300, 1.0], [], [1e9, 2e9]]
     name = ("sound", "times")[number % 4 // 2]
     value = (sounds if name == "sound" else times)[number % len(sounds if name == "sound" else times)]

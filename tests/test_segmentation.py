@@ -219,7 +219,7 @@ def test_the_stage_writes_scores_and_a_row_a_class(tmp_path, whole, encoders, ca
     with (tmp_path / "root/metrics/segmentation_classes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["background", *CLASSES]
-    assert "VOC2007 segmentation, mean IoU after 2 steps: head " in capsys.readouterr().out
+    assert "VOC2007 segmentation, mean IoU of the split test after 2 steps: head " in capsys.readouterr().out
 
 
 # The rendered masks

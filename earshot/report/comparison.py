@@ -136,10 +136,12 @@ def _margins(name: str, key: tuple[str, str], sources: Sequence[Source]) -> list
     row, column = key
     result: list[Margin | None] = []
     for other in others:
-        grids = [source.grids.get(name) for source in (other, first)]
-        metrics = [each.metrics.get(column, {}).get(row) if each else None for each in grids]
+        metrics = [
+            source.grids[name].metrics.get(column, {}).get(row, "") if name in source.grids else ""
+            for source in (other, first)
+        ]
         same = other.run.lists.get(f"{name}.items_hash") == first.run.lists.get(f"{name}.items_hash")
-        tested = same and metrics[0] and metrics[1]
+        tested = same and all(metrics)
         result.append(other.items(name).margin(metrics[0], metrics[1], first.items(name)) if tested else None)
     return result
 

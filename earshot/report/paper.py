@@ -29,7 +29,7 @@ INTERVALS = "Error bars: 95 % intervals over the test items of one training."
 
 def paper_figures(site: Site, source: Source) -> list[Chart]:
     """The figures of a run."""
-    charts = [_scores(site, source)] if source.grids else []
+    charts: list[Chart | None] = [_scores(site, source)] if source.grids else []
     for name, grid in source.grids.items():
         display = source.displays[name]
         charts += [_layers(site, source, name, display, grid), _classes(site, source, name)]
