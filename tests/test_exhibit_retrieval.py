@@ -30,7 +30,7 @@ def run_exhibit(tmp_path, ontology, monkeypatch):  # noqa: F811
     def run(queries=5, results=2, annotations=ANNOTATIONS, groups=GROUPS, split="test"):
         write_annotated(tmp_path, GRAYS[: len(annotations)], LEVELS[: len(annotations)], annotations, groups)
         save_architecture(tmp_path / "models", build_correspondence("ave", width=1 / 16, image_size=32))
-        networks = {"": Telling(), "wrong_sound_": None, "random_": Telling({0: [1.0]}, {0: [1.0]})}
+        networks = {"": Telling(), "random_": Telling({0: [1.0]}, {0: [1.0]})}
         monkeypatch.setattr(retrieval, "load_correspondences", lambda folder: networks)
         data, params = tmp_path / "data", SimpleNamespace(split=split, queries=queries, results=results)
         folders = {"data_dir": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}

@@ -248,7 +248,8 @@ def test_a_killed_evaluation_resumes_and_ends_with_the_same_scores(make_context,
     with pytest.raises(KeyboardInterrupt):
         evaluate(make_context("killed"))
     steps.append(None)
-    assert evaluate(make_context("killed")) == expected
+    result = evaluate(make_context("killed"))
+    assert (result.metrics, result.classes) == (expected.metrics, expected.classes)
     assert steps[10:] == [3, 4, 5, *range(6), *range(6), *range(6), *range(6)]
     assert not list(make_context("killed").scratch.glob("*checkpoint*"))
 
@@ -296,7 +297,7 @@ def test_the_stage_writes_scores_and_a_row_a_class(tiny_root, tmp_path):
     few = {"steps": 2, "batch_size": 4, "crops": 1}
     sets = [word for key, value in few.items() for word in ("--set", f"evaluate.finetune.{key}={value}")]
     closing = run_stage("evaluate", root, "--benchmark", "finetune", *sets)
-    assert closing.startswith("VOC2007 fine-tuning, mAP after 2 steps: head 0.")
+    assert closing.startswith("rendered VOC2007 fine-tuning, mAP after 2 steps: head 0.")
     metrics = json.loads((root / "metrics/finetune.json").read_text())
     with (root / "metrics/finetune_classes.csv").open() as file:
         rows = list(csv.DictReader(file))

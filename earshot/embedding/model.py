@@ -5,6 +5,7 @@ process, as the stage extract does.
 """
 
 import hashlib
+import importlib
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -266,15 +267,11 @@ class Model(ABC):
 
         Raises EarshotError as `load` does, and where this version computes other embeddings than were published.
         """
-        from earshot.embedding.hub import HubModel  # needs huggingface_hub
-
-        published: Any = HubModel.from_pretrained(source, **options)
+        published: Model = _hub().HubModel.from_pretrained(source, **options)
         return published
 
     def _hub_model(self, run: Path | None, license: str) -> Any:
-        from earshot.embedding.hub import HubModel  # needs huggingface_hub
-
-        return HubModel(self, run, license)
+        return _hub().HubModel(self, run, license)
 
     def pool(self, embeddings: np.ndarray) -> np.ndarray:
         """One vector of a file: the mean of its embeddings (T, D), without rows of NaN: float32 (D,)."""
@@ -339,6 +336,11 @@ class Model(ABC):
 
     def _lacks(self, what: str, instead: str) -> EarshotError:
         return EarshotError(f"{self.name} embeds no {what}; use {instead}")
+
+
+def _hub() -> Any:
+    """The module that needs huggingface_hub; it loads models itself."""
+    return importlib.import_module("earshot.embedding.hub")
 
 
 def _samples(sound: Any, sample_rate: int | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import soxr
@@ -12,13 +12,28 @@ from earshot.embedding.windows import Windows
 from earshot.media.streaming import Piece
 from earshot.sound.windows import samples_of
 
-if TYPE_CHECKING:
-    from earshot.embedding.model import Model
-
 AT_ONCE = 32  # windows or images that a network embeds together
 # From windows, float32 (windows, samples, channels), and their rate to rows of any shape and which are silent.
 EmbedWindows = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 FULL_SCALE = np.float32(32768)
+
+
+class Embeds(Protocol):
+    """What a stream of moments uses of a model."""
+
+    window_s: float
+    pads_with_silence: bool
+    audio_rate: int
+    image_size: int
+
+    def embed_windows(self, windows: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of windows of sound, and which are silent."""
+
+    def embed_frames(self, images: np.ndarray) -> np.ndarray:
+        """Rows of images."""
+
+    def fit_image(self, image: np.ndarray) -> np.ndarray:
+        """An image of the model's size."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ class MomentStream:
         has_audio, has_images: whether the file has sound and images that the model embeds.
     """
 
-    def __init__(self, model: "Model", hop_s: float, center: bool, embed_windows: EmbedWindows | None = None) -> None:
+    def __init__(self, model: Embeds, hop_s: float, center: bool, embed_windows: EmbedWindows | None = None) -> None:
         self.model, self.hop_s, self.center = model, hop_s, center
         self._embed_windows = embed_windows or model.embed_windows
         self.samples = self.rate = self._taken = 0
