@@ -83,7 +83,7 @@ def margins(root: Path) -> str:
     Raises EarshotError if no benchmark has scores of items.
     """
     lines = [
-        f"{each.title + ', ' + score.title:<48}above {control:<24}{above}"
+        f"{each.title + ', ' + score.title:<55} above {control:<24}{above}"
         for each in read_findings(root)
         for score in each.scores.values()
         for control, above in score.margins.items()
