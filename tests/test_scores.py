@@ -9,6 +9,9 @@ import pytest
 from conftest import PARAMS, earshot
 
 from earshot.commands.scores import margins, table
+from earshot.evaluation.significance import LEARNED, NOT_ABOVE, WORSE, Verdict
+from earshot.report.overview import answer
+from earshot.results.verdicts import Finding, Judged
 
 VOC = {"map_pool5": 0.5, "svm_c_pool5": 0.01, "random_map_pool5": 0.25, "color_histogram_map": 0.125, "chance": 0.1}
 
@@ -103,3 +106,18 @@ def test_the_table_closes_with_n_and_verdict_of_every_benchmark_the_worst_first(
 def test_a_run_without_scores_of_items_has_no_margins(tmp_path):
     with pytest.raises(SystemExit, match="no scores of single items"):
         earshot("scores", "--margins", "--root", tmp_path)
+
+
+def test_a_benchmark_of_which_only_a_further_score_was_learned_is_learned_in_part():
+    def judged(rank: int) -> Judged:
+        return Judged("score", 0.5, 0.1, 10, {}, Verdict(rank, "words"))
+
+    def finding(title: str, leading: int, other: int) -> Finding:
+        return Finding(title, title, judged(leading), {"a": judged(leading), "b": judged(other)}, {})
+
+    findings = [finding("x", NOT_ABOVE, LEARNED), finding("y", LEARNED, WORSE), finding("z", WORSE, NOT_ABOVE)]
+    assert answer(findings) == [
+        "No sign that sound taught anything in 1 of 3 benchmarks: z.",
+        "Sound taught something by some scores, not by the first, in 1 of 3 benchmarks: x.",
+        "Sound taught the network something in 1 of 3 benchmarks: y.",
+    ]

@@ -114,12 +114,15 @@ def is_rendered_run(source: Source) -> bool:
 
 def answer(findings: Iterable[Finding]) -> list[str]:
     """What sound taught, in a sentence for each kind of verdict, the worst first."""
-    titles: dict[str, list[str]] = {"not": [], "learned": [], "unknown": []}
+    titles: dict[str, list[str]] = {"not": [], "part": [], "learned": [], "unknown": []}
     for each in ranked(findings):
         rank = each.leading.verdict.rank
-        titles["learned" if rank == LEARNED else "not" if rank <= NOT_ABOVE else "unknown"].append(each.title)
+        some = any(score.verdict.rank == LEARNED for score in each.scores.values())
+        kind = "learned" if rank == LEARNED else "unknown" if rank > NOT_ABOVE else "part" if some else "not"
+        titles[kind].append(each.title)
     words = {
         "not": "No sign that sound taught anything in",
+        "part": "Sound taught something by some scores, not by the first, in",
         "learned": "Sound taught the network something in",
         "unknown": "No test of what sound taught in",
     }
