@@ -104,7 +104,7 @@ def _counts(row: dict[str, str]) -> tuple[int, int, str, int, int]:
 
 PAGE = Page(
     "The clips that were left out or flagged, with the reason and what was measured. Every missing clip has a row; "
-    "`earshot completeness --csv` writes the same rows, and those of the kept clips.",
+    "the command earshot completeness --csv writes the same rows, and those of the kept clips.",
     column,
     "clips.html",
 )
