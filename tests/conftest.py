@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("any machine")
 
 
 # The files that take longest begin first, so that no processor waits for them at the end.
-LONGEST = ["test_dvc.py", "test_faults.py", "test_download.py", "test_report_browser.py", "test_explain_stage.py"]
+LONGEST = ["test_dvc.py", "test_faults.py", "test_download.py", "test_report_browser.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

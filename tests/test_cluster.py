@@ -151,6 +151,7 @@ def test_a_killed_worker_costs_only_its_shard(running, tmp_path):
     assert not [path for path in (tmp_path / "markers").iterdir() if path.suffix != ".json"]
 
 
+@pytest.mark.slow
 def test_a_shard_that_kills_its_workers_is_named_and_the_others_are_kept(running, tmp_path):
     with pytest.raises(EarshotError, match=r"^shards 00002: their workers died repeatedly"):
         map_over(running, tmp_path, partial(die_at, tmp_path, 2))
@@ -177,6 +178,7 @@ def test_a_worker_with_other_code_or_other_files_is_refused_by_name(running, tmp
     assert not started(tmp_path)
 
 
+@pytest.mark.slow
 def test_other_versions_are_warned_of(running, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_versions", lambda: dict.fromkeys(cluster.PACKAGES, "0.1"))
     with pytest.warns(UserWarning, match=r"worker .* has av \d.*, here 0\.1; .*: results may differ between machines"):

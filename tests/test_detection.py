@@ -510,6 +510,7 @@ def test_controls_are_measured_alike_and_a_killed_evaluation_goes_on(make_contex
     assert steps == [0, 1, 2, 3] * 3
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_number_of_workers(make_context, monkeypatch):
     alone = evaluate(make_context("alone"))
     monkeypatch.setenv("EARSHOT_WORKERS", "2")

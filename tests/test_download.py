@@ -1053,6 +1053,7 @@ def test_a_retry_that_is_interrupted_continues_without_the_option(refused_rows, 
     assert (outcomes(tmp_path), set(server.requests)) == ("kksk", {"b.mp4"})
 
 
+@pytest.mark.slow
 def test_clips_of_an_unfinished_run_are_requested_again_too(refused_rows, run_here, tmp_path):
     """One shard is finished, its clips only in its tar file; another has a pending clip."""
     server, rows, mend = refused_rows
@@ -1128,6 +1129,7 @@ def test_a_stage_refuses_a_setting_that_it_does_not_read(monkeypatch, stage, var
     check_settings(stage)
 
 
+@pytest.mark.slow
 def test_a_manifest_that_is_written_anew_with_the_same_content_is_the_same_work(rows_of, run_here, media, tmp_path):
     """As `dvc exp run` writes edited files."""
     server, rows = rows_of

@@ -20,7 +20,8 @@ TABLES = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("one_process")
+# test_dvc.py runs every exhibit too.
+pytestmark = [pytest.mark.usefixtures("one_process"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ class OneBatch:
 # The trainer
 
 
-@pytest.mark.parametrize("precision", ["bf16", "float32"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=pytest.mark.slow), "float32"])
 def test_one_batch_can_be_overfitted(tmp_path, precision):
     progress = Trainer(OneBatch(), replace(PLAN, epochs=6, precision=precision), tmp_path / "c").train("")
     assert progress.history[-1]["train_loss"] < progress.history[0]["train_loss"] / 5
