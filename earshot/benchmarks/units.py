@@ -43,7 +43,7 @@ def evaluate(context: Context[ClipParams]) -> Result:
                 metrics[f"{prefix}classes{majority}_{modality}"] = int(preferred.any(0).sum())
                 metrics[f"{prefix}class_share{majority}_{modality}"] = float(preferred.any(0).mean())
                 metrics[f"{prefix}units{majority}_{modality}"] = float(preferred.any(1).mean())
-                of_units[f"{prefix}units{majority}_{modality}"] = preferred.any(1)
+                of_units[f"{prefix}units{majority}_{modality}"] = np.asarray(preferred.any(1))
                 for row, units in zip(rows, preferred.sum(0), strict=True):
                     row[f"{prefix}units{majority}_{modality}"] = int(units)
     metrics |= {"classes": len(names), "clips": len(moments.clips), "clips_left_out": moments.left_out}
