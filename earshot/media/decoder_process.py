@@ -4,7 +4,6 @@ The child runs decoders written in C on untrusted files. Its memory is limited, 
 kernel has Landlock it can read only the files that it is to decode.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,35 +11,12 @@ from typing import Any, BinaryIO, cast
 
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
 from earshot.core.text import first_line
-from earshot.core.untrusted import NotRegular, open_without_links
 from earshot.corpus.ledger import Refusal
 from earshot.media.decoding import Decoded, DecodeOptions, decode_clip
+from earshot.media.file_section import FileSection, open_or_refuse
 from earshot.media.quality import Measured
 
 MAX_MEMORY = 5 << 28  # bytes; ten minutes of 48 kHz stereo take 320 MB, H.264 of 40 megapixels 350 MB
-
-
-class FileSection:
-    """A part of an open file, read and sought like a file of its own."""
-
-    def __init__(self, descriptor: int, offset: int, size: int) -> None:
-        self.descriptor, self.offset, self.size, self.position = descriptor, offset, size, 0
-
-    def read(self, count: int = -1) -> bytes:
-        left = max(self.size - self.position, 0)
-        data = os.pread(self.descriptor, left if count < 0 else min(count, left), self.offset + self.position)
-        self.position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
-        if base + offset < 0:
-            raise OSError("seek before the start")
-        self.position = base + offset
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
 
 
 @dataclass(frozen=True)
@@ -111,13 +87,7 @@ class Decoder:
 
 
 def _decode(request: Request) -> Decoded:
-    try:
-        file = open_without_links(request.path)
-    except NotRegular as error:
-        raise Refusal("unsupported", str(error.strerror)) from error
-    except OSError as error:
-        raise Refusal("unreadable", error.strerror or "cannot be opened") from error
-    with file:
+    with open_or_refuse(request.path) as file:
         # FFmpeg calls no other methods.
         section = cast(BinaryIO, FileSection(file.fileno(), request.offset, request.size))
         return decode_clip(section, request.options)

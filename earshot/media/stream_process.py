@@ -7,9 +7,9 @@ from typing import Any, BinaryIO, cast
 
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
 from earshot.core.text import first_line
-from earshot.core.untrusted import NotRegular, open_without_links
 from earshot.corpus.ledger import Refusal
-from earshot.media.decoder_process import MAX_MEMORY, FileSection
+from earshot.media.decoder_process import MAX_MEMORY
+from earshot.media.file_section import FileSection, open_or_refuse
 from earshot.media.streaming import Piece, StreamOptions, stream_media
 
 
@@ -44,13 +44,7 @@ class StreamSteps:
 
 
 def _pieces(request: StreamRequest) -> Iterator[Piece]:
-    try:
-        file = open_without_links(request.path)
-    except NotRegular as error:
-        raise Refusal("unsupported", str(error.strerror)) from error
-    except OSError as error:
-        raise Refusal("unreadable", error.strerror or "cannot be opened") from error
-    with file:
+    with open_or_refuse(request.path) as file:
         size = request.size or file.seek(0, 2)
 
         def section() -> BinaryIO:
