@@ -36,10 +36,8 @@ EXHIBITS = {f"explain@{name}" for name in CHOICES["explain"]}
 OF_NETWORKS = {"pretrain", "correspond", *EXHIBITS, *(f"evaluate@{name}" for name in CHOICES["evaluate"])}
 SLOW = {
     "torch": OF_NETWORKS - {"explain@clusters"},
-    "torchvision": {"evaluate@detection", "evaluate@imagenet", "evaluate@segmentation"},
-    "sklearn": {"evaluate@correspondence", "evaluate@nmi", "explain@embeddings"},
     "matplotlib": EXHIBITS | {"report"},
-} | dict.fromkeys(("dask", "distributed", "dvc", "pandas", "sympy"), set[str]())
+} | dict.fromkeys(("dask", "distributed", "dvc", "pandas", "sklearn", "sympy", "torchvision"), set[str]())
 SPEED = "earshot/__init__.py"  # sets how torch allocates memory; changes no result
 
 

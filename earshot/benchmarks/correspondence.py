@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -73,6 +72,8 @@ class Params(BenchmarkParams):
 
 def evaluate(context: Context[Params]) -> Result:
     """The accuracy on the pairs of the network and its controls, and of the baselines if requested."""
+    from sklearn.metrics import roc_auc_score  # takes as long to import as torch
+
     p = context.params
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
     encoders = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]

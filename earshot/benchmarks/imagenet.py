@@ -31,8 +31,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms.functional import center_crop, ten_crop
-from torchvision.transforms.functional import resize as resized
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
@@ -273,8 +271,12 @@ def read_crops(file: Path, resize: int, side: int, crops: int) -> Tensor:
     """
     if not side:
         return read_image(file, resize, resize)[None]
-    scaled = resized(read_whole_image(file), [resize], antialias=True)  # the shorter side
-    return torch.stack(ten_crop(scaled, [side])) if crops > 1 else center_crop(scaled, [side])[None]
+    from torchvision.transforms import functional as transforms  # takes as long to import as torch
+
+    scaled = transforms.resize(read_whole_image(file), [resize], antialias=True)  # the shorter side
+    if crops > 1:
+        return torch.stack(transforms.ten_crop(scaled, [side]))
+    return transforms.center_crop(scaled, [side])[None]
 
 
 def _shard(folder: Path, shard: int) -> Path:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from sklearn.metrics import normalized_mutual_info_score
 
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
@@ -41,6 +40,8 @@ def evaluate(context: Context[Params]) -> Result:
         raise NotApplicable(
             f"{context.data_dir}: {actual}, expected one per cluster, {clusters} or more; give more clips"
         )
+    from sklearn.metrics import normalized_mutual_info_score  # takes as long to import as torch
+
     names, classes = np.unique([of_clip[0] for of_clip in moments.annotations], return_inverse=True)
     counts = resampled_counts(len(classes))
     metrics: dict[str, Any] = {}

@@ -32,7 +32,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models.segmentation.fcn import FCNHead
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
@@ -113,6 +112,8 @@ class FullyConvolutional(nn.Module):
     """
 
     def __init__(self, encoder: Convolutional, classes: int, mode: str) -> None:
+        from torchvision.models.segmentation.fcn import FCNHead  # takes as long to import as torch
+
         super().__init__()
         self.encoder = encoder.requires_grad_(mode == "all")
         conv5 = encoder.convolve(torch.zeros(1, 3, encoder.image_size, encoder.image_size))

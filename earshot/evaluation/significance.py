@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 DRAWS = 1000  # of the bootstrap
 LEVEL = 0.05  # of every test, two-sided
@@ -117,7 +117,7 @@ def margin(one: np.ndarray, other: np.ndarray) -> Margin:
     mean, error = float(differences.mean()), standard_error(differences)
     if error == 0:
         return Margin(len(one), mean, 0.0, 1.0 if mean == 0 else 0.0)
-    return Margin(len(one), mean, error, float(2 * student.sf(abs(mean) / error, len(one) - 1)))
+    return Margin(len(one), mean, error, float(2 * stdtr(len(one) - 1, -abs(mean) / error)))
 
 
 def resampled_counts(

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import Field
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from earshot.core.params import Amount, SplitName
@@ -218,6 +217,8 @@ def project(embeddings: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
 
     t-SNE starts from PCA, or from random positions if the embeddings span fewer than two dimensions.
     """
+    from sklearn.manifold import TSNE  # takes as long to import as torch
+
     rows = embeddings.astype(np.float64)
     flat = rows.shape[1] < 2 or np.linalg.matrix_rank(rows - rows.mean(0)) < 2
     tsne = TSNE(perplexity=perplexity, init="random" if flat else "pca", random_state=seed, n_jobs=1)

@@ -222,6 +222,8 @@ def _zero_output(old: Any, classes: int) -> nn.Module:
         new: nn.Module = nn.Conv2d(old.in_channels, classes, 1, device="meta")
     else:
         new = nn.Linear(old.in_features, classes, device="meta")
+    if old.weight.is_meta:  # nothing to fill, and torch would import its compiler for it
+        return new
     new = new.to_empty(device=old.weight.device)
     for values in new.parameters():
         nn.init.zeros_(values)

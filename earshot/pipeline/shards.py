@@ -80,9 +80,10 @@ def _run_here(work: Work, numbers: Sequence[int], markers: Path, title: str, bar
 
 def _run_parallel(work: Work, numbers: Sequence[int], markers: Path, workers: int, bar: tqdm) -> None:
     tasks: Iterable = (joblib.delayed(_do_here)(work, number, markers, os.getpid()) for number in numbers)
-    with joblib.parallel_config("loky", n_jobs=min(workers, max(len(numbers), 1)), inner_max_num_threads=1):
+    processes = min(workers, max(len(numbers), 1))
+    with joblib.parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
         # A batch of one: otherwise joblib may reserve several shards for one worker while another is idle.
-        with _interrupts_wait():
+        with _interrupts_wait() if processes > 1 else contextlib.nullcontext():  # one works in this process
             finished = joblib.Parallel(batch_size=1, return_as="generator_unordered")(tasks)
         for _ in finished:
             bar.update()

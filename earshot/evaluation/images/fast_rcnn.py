@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.ops import clip_boxes_to_image, nms, roi_pool
 
 from earshot.core.rng import generator
 from earshot.evaluation.images.voc_annotations import Objects
@@ -71,6 +70,8 @@ class FastRcnn(nn.Module):
         Positions of conv5 divide the image evenly, whatever the network's padding; a region includes all positions
         that it touches.
         """
+        from torchvision.ops import roi_pool  # takes as long to import as torch, as do the other two
+
         conv5 = self.network.convolve(self.network.normalize(image[None]))  # (1, channels, height, width)
         height, width = conv5.shape[2:]
         edges = rois * rois.new_tensor([width, height, width, height])
@@ -90,6 +91,8 @@ def detect(detector: FastRcnn, image: Tensor, proposals: Tensor, objects: Object
         proposals: (proposals, 4) in px of the annotated image.
         objects: give the size of the annotated image.
     """
+    from torchvision.ops import clip_boxes_to_image
+
     device = next(detector.parameters()).device
     scores, offsets = detector([image.to(device)], [(proposals / size_of(objects)).to(device)])
     shares = scores.softmax(1)[:, 1:].T.cpu()  # (classes, proposals)
@@ -106,6 +109,8 @@ def select(candidates: Sequence[Detections]) -> list[Detections]:
     If there are more candidates than MEAN_CANDIDATES an image, only those above the last of the best so many remain.
     Then a box goes that overlaps a better one of its image.
     """
+    from torchvision.ops import nms
+
     scores, most = np.concatenate([each.scores for each in candidates]), MEAN_CANDIDATES * len(candidates)
     least = np.sort(scores)[-most] if len(scores) > most else -np.inf
     above = [Detections(each.boxes[each.scores > least], each.scores[each.scores > least]) for each in candidates]
