@@ -10,13 +10,13 @@ quality checks.
 A file is unreadable if no demuxer recognizes it, if the demuxer or decoder marks a packet as damaged or fails on it, or
 if it ends before the length in its header. Data before the first key frame, or before the first sound that decodes,
 comes from a cut and is no damage, and neither is the seam of joined transport streams. Damage that the format cannot
-reveal goes unnoticed.
+reveal goes unnoticed, and so does damage of images that are not decoded (`DecodeOptions.all_images`).
 """
 
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
 from typing import Any, BinaryIO, TypeVar
@@ -30,6 +30,7 @@ from earshot.corpus.ledger import Refusal
 from earshot.media.crop import MATROSKA, MOV, Crop, container_crop
 from earshot.media.image import Painter, Thumbnailer
 from earshot.media.quality import THUMBNAIL_SIDE, Measured, measure, thumbnail_places
+from earshot.media.skipping import plan
 from earshot.media.soundtrack import Soundtrack, assemble, encode_flac
 
 # Containers that hold their own video and sound. Formats that open other files or addresses (hls, dash, concat, image2,
@@ -69,6 +70,8 @@ class DecodeOptions:
         sequence_rate: frames a second of the sequence, which covers the whole clip; 0 for none.
         sequence_size: short side of a frame of the sequence, px.
         squeeze: make every frame a square, whole, instead of keeping its shape.
+        all_images: decode all images, which finds damage in any of them; otherwise those that the requested ones need
+            (`earshot.media.skipping`). The results of a file without damage are the same.
     """
 
     places: tuple[float, ...]
@@ -81,6 +84,11 @@ class DecodeOptions:
     sequence_rate: float = 0.0
     sequence_size: int = 0
     squeeze: bool = False
+    all_images: bool = True
+
+
+class _NotAsPlanned(Exception):
+    """Some of the images do not decode as planned: all must be decoded."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,14 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
 
     Raises Refusal, with the decoder's message where there is one.
     """
+    try:
+        return _decode(file, options)
+    except _NotAsPlanned:
+        file.seek(0)
+        return _decode(file, replace(options, all_images=True))
+
+
+def _decode(file: BinaryIO, options: DecodeOptions) -> Decoded:
     with faults_as_refusals() as log, open_container(file, options.max_pixels, log) as container:
         video, audio = _streams(container, options)
         packets = _packets(container, video, audio)
@@ -112,7 +128,7 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
         _check_duration(end - start, options)
         samples = sound.between(start, end)
         crop = crop_of(file, container, video)
-        images = _images(video, crop, clock, start, end, options)
+        images = _images(video, crop, clock, start, end, options, log)
         first, last = moment_span(options.window_s, end - start)
         return Decoded(
             duration=end - start,
@@ -129,7 +145,7 @@ def decode_clip(file: BinaryIO, options: DecodeOptions) -> Decoded:
 
 
 def _images(
-    video: av.VideoStream, crop: Crop, clock: "_Clock", start: float, end: float, options: DecodeOptions
+    video: av.VideoStream, crop: Crop, clock: "_Clock", start: float, end: float, options: DecodeOptions, log: list
 ) -> dict[str, list[tuple[float, Any]]]:
     """The images of a clip by kind, each with the time when it appeared; all times are on the file's clock.
 
@@ -150,11 +166,33 @@ def _images(
     }
     requested = sorted((start + time, kind) for kind in times for time in times[kind])
     images: dict[str, list[tuple[float, Any]]] = {kind: [] for kind in paint}
-    displayed = _displayed(_frames(video, clock.packets), [time for time, _ in requested])
+    displayed = _requested(video, clock.packets, [time for time, _ in requested], options, log)
     for (appeared, frame), (time, kind) in zip(displayed, requested, strict=True):
         stands = time >= clock.end or time - appeared > STILL
         images[kind].append((time if stands else appeared, paint[kind](crop.apply(frame))))
     return images
+
+
+def _requested(
+    video: av.VideoStream, packets: list[av.Packet], times: list[float], options: DecodeOptions, log: list
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """For each of `times`, ascending, the frame displayed then, with the time at which it appeared.
+
+    Raises _NotAsPlanned where some of the images do not decode as planned.
+    """
+    planned = None if options.all_images else plan(video, packets, times)
+    if planned is None:
+        yield from _displayed(_frames(video, packets, packets[0]), times)
+        return
+    messages = len(log)
+    try:
+        frames = _displayed(_frames(video, planned.decoded_by(video.codec_context), packets[0]), times)
+        for expected, (appeared, frame) in zip(planned.appears, frames, strict=True):
+            if appeared != expected or len(log) > messages:
+                raise _NotAsPlanned
+            yield appeared, frame
+    except (Refusal, av.error.FFmpegError, ValueError) as error:
+        raise _NotAsPlanned from error
 
 
 def sequence_times(options: DecodeOptions, duration: float) -> list[float]:
@@ -176,7 +214,7 @@ def faults_as_refusals() -> Iterator[list]:
     with av.logging.Capture() as log:
         try:
             yield log
-        except (Refusal, MemoryError):
+        except (Refusal, MemoryError, _NotAsPlanned):
             raise
         except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
             raise Refusal("unsupported", _message(error, log)) from error
@@ -379,10 +417,12 @@ def check_rate(rate: int) -> None:
         raise Refusal("unsupported", f"sound of {rate} samples a second, {expected}")
 
 
-def _frames(video: av.VideoStream, packets: list[av.Packet]) -> Iterator[tuple[float, av.VideoFrame]]:
-    """All frames with the times at which they appear, on the file's clock."""
+def _frames(
+    video: av.VideoStream, packets: Iterable[av.Packet], first: av.Packet
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """All frames with the times at which they appear, on the file's clock; `first` is the first packet of all."""
     time_base = tick_of(video)
-    appears = seconds_of(stamp_of(packets[0]), time_base)
+    appears = seconds_of(stamp_of(first), time_base)
     for frame in decode_packets(video.codec_context.decode, packets):
         if frame.is_corrupt:
             raise Refusal("unreadable", f"a damaged frame at {appears:.2f} s")

@@ -41,6 +41,7 @@ class Extract(Group):
     times: Annotated[Literal["random", "even"], STILLS]
     frame_size: Annotated[Pixels, STILLS]
     fit: Literal["crop", "squeeze"]
+    decode: Annotated[Literal["all", "needed"], INDIFFERENT]
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     sequence_rate: Annotated[float, Field(ge=0, le=60), SEQUENCES]
     sequence_size: Annotated[Pixels, SEQUENCES]

@@ -207,6 +207,7 @@ def decode_options(params: Extract, places: tuple[float, ...]) -> DecodeOptions:
         places=places,
         frame_size=params.frame_size,
         squeeze=params.fit == "squeeze",
+        all_images=params.decode == "all",
         jpeg_quality=params.jpeg_quality,
         window_s=params.window_s,
         min_duration_s=params.min_duration_s,
