@@ -52,10 +52,10 @@ def plan(video: av.VideoStream, packets: Sequence[av.Packet], times: Sequence[fl
     stamps = [packet.pts for packet in packets if packet.pts is not None]
     if codec not in IDR or tick is None or not times or len(set(stamps)) < len(packets):
         return None
-    shown = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
-    seconds = [stamp * tick.numerator / tick.denominator for stamp in shown]
+    ticks = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+    seconds = [stamp * tick.numerator / tick.denominator for stamp in ticks]
     displayed = [max(bisect_right(seconds, time) - 1, 0) for time in times]
-    needed = frozenset(shown[index] for index in displayed)
+    needed = frozenset(ticks[index] for index in displayed)
     starts = [0, *(index for index in range(1, len(packets)) if _is_idr(video, packets[index])), len(packets)]
     groups = [packets[start:end] for start, end in pairwise(starts)]
     kept = [packet for group in groups for packet in _up_to_last(group, needed)]
