@@ -82,7 +82,7 @@ def make_corpus(folder: Path, real: Path, seed: int, keep: Callable[[dict], bool
         writer.writeheader()
         writer.writerows(rows)
     names = sorted({name.strip() for row in rows for name in row["annotations"].split(";") if name.strip()})
-    classes = [{"id": name, "name": name, "child_ids": [], "restrictions": []} for name in names]
+    classes: list[dict[str, Any]] = [{"id": name, "name": name, "child_ids": [], "restrictions": []} for name in names]
     (folder.parent / "ontology.json").write_text(json.dumps(classes))
 
 
@@ -201,7 +201,7 @@ def report(lines: list[dict[str, Any]]) -> None:
 
 def paired(upper: dict[int, float], lower: dict[int, float], seeds: Sequence[int]) -> str:
     """The margin over the seeds with its paired test."""
-    return margin(np.array([upper[seed] for seed in seeds]), np.array([lower[seed] for seed in seeds]))
+    return str(margin(np.array([upper[seed] for seed in seeds]), np.array([lower[seed] for seed in seeds])))
 
 
 def main() -> None:
