@@ -89,7 +89,6 @@ def make_corpus(folder: Path, real: Path, seed: int, keep: Callable[[dict], bool
 def inputs_of(data: Path, corpus: Path) -> list[str]:
     """The settings that name the clips and the benchmarks' data."""
     return [
-        f"corpus.manifest={corpus}",
         f"corpus.clips={corpus}",
         f"corpus.follow_links=[{(data / 'real' / 'clips').resolve()}]",
         f"corpus.ontology={corpus.parent / 'ontology.json'}",
@@ -107,7 +106,7 @@ def make_scenes(root: Path, data: Path, seed: int, changes: Sequence[str], worke
         return
     make_corpus(corpus, real, seed, within_largest(real) if within else lambda row: True)
     write_params(root, RECIPE, seed, [*inputs_of(data, corpus), *changes])
-    for name in ("download", "extract") if within else ("download", "extract", "describe"):
+    for name in ("extract",) if within else ("extract", "describe"):
         stage(name, root, workers)
     (root / "done").touch()
 
