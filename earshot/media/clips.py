@@ -30,7 +30,7 @@ class MediaFile:
     """A clip and where its bytes are: `size` bytes of `path` from `offset` on.
 
     `source` is its name within the corpus. An unusable clip has a `refusal`: reason and detail. `group` is empty where
-    the source video is unknown; the clip is then a group of its own.
+    the source video is unknown; the clip is then a group of its own. `split` is empty where the group decides it.
     """
 
     clip_id: str
@@ -41,6 +41,7 @@ class MediaFile:
     annotations: tuple[str, ...] = ()
     source: str = ""
     refusal: tuple[str, str] | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True)

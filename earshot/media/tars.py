@@ -20,21 +20,20 @@ from earshot.media.clips import LONE_SIDECAR, MediaFile, Skipped, clip_name, lef
 from earshot.media.sidecars import MAX_SIDECAR_BYTES, OtherFormat, annotations_of, failure, read_json
 
 SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # beside a video it belongs to the sample
-PACKED = re.compile(r"\.(tar\.(bz2|gz|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
 BESIDE = (".txt", ".cls")  # a caption, a class
 BYTES_AT_ONCE = 1 << 20  # a multiple of the size of a block
 MAX_READ = MAX_SIDECAR_BYTES  # bytes that a header or a sidecar may have
 MAX_EMPTY_READS = 8
 
 
-def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Iterator[MediaFile]:
-    """The clips of one tar file below `root`, and of the tars appended to it.
+def clips_in_tar(path: Path, source: str, skipped: Skipped | None = None) -> Iterator[MediaFile]:
+    """The clips of one tar file, whose name in the corpus is `source`, and of the tars appended to it.
 
     A truncated shard yields a refusal of its own at the end. `skipped` counts the files that are no clips.
     """
-    path, whole = real_path(root / source), True
-    if problem := _problem(path, source):
-        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, problem)
+    path, whole = real_path(path), True
+    if not path.is_file():  # a link to nowhere, a pipe
+        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, ("unreadable", "the shard is not a file"))
         return
     with open_without_links(path) as opened:
         file = _Bounded(opened)
@@ -53,15 +52,6 @@ def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Ite
     if not whole:
         refusal = ("unreadable", "the shard is damaged or truncated")
         yield MediaFile(clip_name(source), "", path, 0, 0, (), source, refusal)
-
-
-def _problem(path: Path, source: str) -> tuple[str, str] | None:
-    """Reason and detail where a file cannot be opened as a tar."""
-    if not path.is_file():  # a link to nowhere, a pipe
-        return "unreadable", "the shard is not a file"
-    if PACKED.search(source):
-        return "unsupported", "the shard is compressed; decompress it to .tar"
-    return None
 
 
 def _next_block(file: "_Bounded") -> int | None:

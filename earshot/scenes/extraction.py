@@ -5,7 +5,7 @@ A first pass extracts all scenes; a second pass refuses or flags duplicates.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,12 @@ from pathlib import Path
 from earshot.core.files import link_file, shard_name, shard_paths
 from earshot.corpus.completeness import missing_clips, read_outcomes, requested_shard, write_outcomes
 from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
+from earshot.corpus.split import split_of
 from earshot.media.clips import MediaFile, read_listing
 from earshot.media.decoder_process import Decoder
 from earshot.media.decoding import DecodeOptions
 from earshot.media.quality import quality_flags
+from earshot.media.unpacking import Unpacked
 from earshot.params.extract import Extract
 from earshot.scenes.annotations import read_annotations, write_annotations
 from earshot.scenes.duplicates import read_duplicates, write_duplicates
@@ -64,6 +66,11 @@ class Extraction:
         """The listing of a shard's clips, for its worker."""
         return self.scratch / "clips" / f"{shard_name(number)}.json"
 
+    @property
+    def unpacked(self) -> Path:
+        """The folder of the unpacked tars."""
+        return self.scratch / "unpacked"
+
     def outcomes(self, name: str) -> Path:
         """The file of outcomes of clips, by split and class."""
         return self.scratch / "outcomes" / f"{name}.json"
@@ -88,6 +95,12 @@ class Extraction:
         """
         names = [*map(shard_name, shards), *(shard_name(number) + MISSING for number in requested)]
         return read_outcomes(map(self.outcomes, names)).rows()
+
+
+def unpack_shard(packed: Sequence[Unpacked], number: int) -> dict[str, int]:
+    """Unpack a compressed tar."""
+    packed[number].unpack()
+    return {}
 
 
 def extract_shard(extraction: Extraction, number: int) -> dict[str, int]:
@@ -135,7 +148,7 @@ def finish_shard(extraction: Extraction, number: int) -> dict[str, int]:
     ledger = read_ledger(after.ledger(number))
     outcomes = {row.clip_id: outcome(row) for row in ledger}
     clips = read_listing(extraction.listing(number))
-    of_clips = ((clip.group or clip.clip_id, clip.annotations, outcomes[clip.clip_id]) for clip in clips)
+    of_clips = ((split_of_clip(clip), clip.annotations, outcomes[clip.clip_id]) for clip in clips)
     write_outcomes(extraction.outcomes(shard_name(number)), of_clips)
     counts = count(ledger)
     return counts | flags(after.table(number)) | {"moments": counts["clips_kept"] * extraction.params.frames}
@@ -184,7 +197,13 @@ def extract_clips(
         else:
             ledger.append(LedgerRow(clip.clip_id, clip.source, "kept"))
             group = clip.group or clip.clip_id
-            yield Scene(clip_id=clip.clip_id, group=group, flags=flags, **vars(decoded))
+            split = split_of_clip(clip)
+            yield Scene(clip_id=clip.clip_id, group=group, split=split, flags=flags, **vars(decoded))
+
+
+def split_of_clip(clip: MediaFile) -> str:
+    """The split of a clip: that of a published list, else that of its group."""
+    return clip.split or split_of(clip.group or clip.clip_id)
 
 
 def places(clip_id: str, frames: int, times: str, seed: int) -> tuple[float, ...]:
