@@ -21,6 +21,7 @@ from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
 from earshot.core.registry import find_all
 from earshot.core.yaml_files import flatten, read_yaml
+from earshot.corpus.ignored import write_ignored
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.explanation.tables import write_table
 from earshot.media.quality import Measured
@@ -247,21 +248,30 @@ def test_flagged_clips_have_measurements_and_an_image_and_the_csv_has_the_same_r
     write_scenes(scenes / "00000.parquet", rows)
     (tmp_path / "data/annotations").mkdir()
     write_annotations(tmp_path / "data/annotations/00000.parquet", {"quiet": ["bell"], "fine": []})
-    refused = LedgerRow("twin", "c.mp4", "refused", "duplicate", "of fine")
+    refused = LedgerRow("twin", "c.mp4", "refused", "duplicate", "the same as fine (bits that differ: sound 1.0%)")
     write_ledger(ledgers / "00000.csv", [*(LedgerRow(n, f"{n}.mp4", "kept") for n in ("quiet", "fine")), refused])
+    write_ignored(scenes, {".jpg": (1, "in/b.jpg"), ".txt": (1200, "a.txt")})
     (tmp_path / "params.yaml").write_text("corpus: {clips: my-videos}\n")
     source = Source("x", tmp_path, {"corpus.clips": "my-videos"})
     view = clips.column(Site(tmp_path / "report", "x", {}), source, "").view
     quiet, twin = view["rows"]
     assert (quiet.status, quiet.reason, quiet.classes) == ("flagged", "silent, still", "bell")
     assert (quiet.peak, quiet.motion) == (0.5, 0.25) and quiet.split in ("train", "val", "test")
-    assert (twin.status, twin.reason, twin.detail, twin.peak) == ("refused", "duplicate", "of fine", None)
-    assert [*view["images"]] == ["quiet"]
+    assert (twin.status, twin.reason, twin.detail, twin.peak) == ("refused", "duplicate", refused.detail, None)
+    assert view["shown"] == {"quiet": "quiet", "twin": "fine"} and {*view["images"]} == {"quiet", "fine"}
+    assert view["ignored"].rows == [(".txt", 1200, "a.txt"), (".jpg", 1, "in/b.jpg")]
     earshot("completeness", "--csv", "--root", tmp_path)
     written = [*csv.DictReader(capsys.readouterr().out.splitlines())]
-    assert [row["clip_id"] for row in written] == ["quiet", "fine", "twin"]
-    assert written[0]["status"] == "flagged" and written[0]["peak"] == "0.5" and written[2]["detail"] == "of fine"
+    assert [row["clip_id"] for row in written] == ["quiet", "fine", "twin", "", ""]
+    assert written[0]["status"] == "flagged" and written[0]["peak"] == "0.5" and written[2]["detail"] == refused.detail
     assert written[1]["status"] == "kept"
+    ignored = [written[3][name] for name in ("source", "status", "reason", "detail")]
+    assert ignored == ["a.txt", "ignored", ".txt", "1200 files"]
+    (tmp_path / "metrics").mkdir()
+    columns = "split,class,requested,kept,share_kept,pending,refused"
+    (tmp_path / "metrics/completeness.csv").write_text(f"{columns}\nall,,3,2,0.666667,0,1\n")
+    earshot("completeness", "--root", tmp_path)
+    assert re.search(r"files that are no clips\n  \.txt +1,200  the first is a.txt\n", capsys.readouterr().out)
 
 
 def test_a_report_is_made_of_whatever_stages_have_run(tmp_path):

@@ -18,7 +18,8 @@ import numpy as np
 
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
-from earshot.media.clips import MediaFile, Skipped, may_be_clip, read_listing, write_listing
+from earshot.corpus.completeness import REQUESTED
+from earshot.media.clips import MediaFile, Skipped, ignored_kind, may_be_clip, read_listing, write_listing
 from earshot.media.folders import MANIFEST, Folder, clips_in_folder, walk
 from earshot.media.joining import JoinedLists
 from earshot.media.tar_process import TarLister, refused_shard
@@ -38,6 +39,7 @@ def list_shards(
     follow_links: Sequence[Path] = (),
     unmatched: Literal["stop", "warn"] = "warn",
     lists: JoinedLists | None = None,
+    skipped: Skipped | None = None,
 ) -> int:
     """Write the listing of each shard of `root` to the path that `listing` returns; return the number of shards.
 
@@ -54,12 +56,14 @@ def list_shards(
         follow_links: folders outside to which links in the folder may lead.
         unmatched: whether rows of a folder's manifest without a file, and files without a row, stop or warn.
         lists: lists that give groups and annotations; their rows without a file become refusals in further shards.
+        skipped: counts the files that are no clips.
 
     Raises EarshotError if there are no clips, if tar files and videos are mixed, and for an invalid manifest.
     """
     if not root.is_dir():
         raise EarshotError(f"{root}: no such folder; set corpus.clips to a folder of videos or of tar shards")
-    tars, skipped = _tars(root, follow_links), Skipped()
+    skipped = Skipped() if skipped is None else skipped
+    tars = _tars(root, follow_links, skipped)
     shards: Iterator[list[MediaFile]]
     if tars:
         shards = _list_tars(Folder(root, follow_links), tars, scratch, skipped)
@@ -90,7 +94,7 @@ def packed_tars(root: Path, follow_links: Sequence[Path], scratch: Path) -> list
     """
     if not root.is_dir():
         return []
-    return [*_packed(Folder(root, follow_links), _tars(root, follow_links), scratch).values()]
+    return [*_packed(Folder(root, follow_links), _tars(root, follow_links, Skipped()), scratch).values()]
 
 
 def _packed(folder: Folder, tars: Sequence[str], scratch: Path | None) -> dict[str, Unpacked]:
@@ -100,12 +104,13 @@ def _packed(folder: Folder, tars: Sequence[str], scratch: Path | None) -> dict[s
     return {tar: Unpacked(folder.root / tar, tar, scratch) for tar in packed}
 
 
-def _tars(root: Path, follow_links: Sequence[Path]) -> list[str]:
-    """The relative names of the tar files below `root`, compressed ones too.
+def _tars(root: Path, follow_links: Sequence[Path], skipped: Skipped) -> list[str]:
+    """The relative names of the tar files below `root`, compressed ones too; `skipped` counts the files beside them.
 
     Beside videos, a compressed one is no shard. Raises EarshotError if the folder holds videos and plain tars.
     """
-    loose, plain, gzipped, others = None, [], [], []
+    loose, plain, gzipped, others, beside = None, [], [], [], Skipped()
+    downloaded = (root / REQUESTED).is_dir()  # by the stage download, whose ledgers lie beside the tars
     for name in walk(root, follow_links):
         if name.lower().endswith(".tar"):
             plain.append(name)
@@ -115,9 +120,15 @@ def _tars(root: Path, follow_links: Sequence[Path]) -> list[str]:
             others.append(name)
         elif loose is None and may_be_clip(PurePosixPath(name).name):
             loose = name
+        elif not downloaded and name.lower() != MANIFEST:
+            beside.add(ignored_kind(name), name)
         if plain and loose:
             raise EarshotError(f"{root}: holds tar shards and also {loose}; keep only one kind in the folder")
-    return sorted(plain + gzipped + others) if plain or (gzipped and not loose) else []
+    if not plain and (loose or not gzipped):
+        return []
+    for kind, (count, first) in beside.kinds.items():
+        skipped.add(kind, first, count)
+    return sorted(plain + gzipped + others)
 
 
 def _list_tars(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from earshot.corpus.completeness import requested_shards
+from earshot.corpus.ignored import IgnoredFiles, read_ignored
 from earshot.corpus.ledger import LedgerRow, read_ledger
 from earshot.corpus.requested import read_requested
 from earshot.corpus.split import split_of
@@ -79,6 +80,11 @@ def clip_outcomes(
                 yield _refused(row, "download", *known.get(row.clip_id, ("", "")))
     for shard in ledger_shards(root, "extract"):
         yield from _extracted(root, shard, selected)
+
+
+def ignored_files(root: Path) -> list[IgnoredFiles]:
+    """The files of the corpus that are no clips, by suffix."""
+    return read_ignored(root / SCENES)
 
 
 def _extracted(root: Path, shard: Path, selected: Callable[[str], bool]) -> Iterator[ClipOutcome]:
