@@ -5,16 +5,25 @@ import io
 import tarfile
 from pathlib import Path
 
+import conftest
 import pytest
-from conftest import without_children
+from conftest import run_stage, without_children
+from odd_media import MP4, TONE, render
 
+from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
+from earshot.corpus.ignored import read_ignored
+from earshot.corpus.ledger import read_ledger
 from earshot.corpus.split import split_of
 from earshot.media import unpacking
 from earshot.media.clips import MediaFile, read_listing
 from earshot.media.joining import JoinedLists
 from earshot.media.listing import list_shards
 from earshot.media.unpacking import Unpacked
+from earshot.pipeline.settings import settings
+from earshot.scenes.annotations import read_annotations
+from earshot.scenes.table import read_scenes
+from stages.extract import STAGE, main
 
 VGGSOUND = """\
 --PJHxphWEs,30,"dog, barking",train
@@ -136,6 +145,50 @@ def test_a_tar_that_is_no_file_is_a_refusal(tmp_path):
 def test_compressed_tars_beside_videos_are_no_shards(tmp_path):
     folder = mirror(tmp_path / "m", {"0.tar.gz": tar({"a.mp4": b"a"}), "b.mp4": b"b"})
     assert [clip.source for clip in listed(folder)] == ["b.mp4"]
+
+
+def test_extract_keeps_the_clips_of_a_mirror_with_their_labels_and_splits_and_the_report_shows_the_rest(
+    tmp_path, monkeypatch, with_children
+):
+    monkeypatch.setenv("EARSHOT_WORKERS", "1")
+    settings.cache_clear()
+    for number, name in enumerate(("--PJHxphWEs_000030", "---g-f_I2yQ_000001")):
+        render(tmp_path / f"{name}.mp4", *MP4, "-t", 2, sound=TONE.replace("440", str(300 + 200 * number)))
+    dog, march = (path.read_bytes() for path in sorted(tmp_path.glob("*.mp4"), reverse=True))
+    names = ("video/--PJHxphWEs_000030.mp4", "video/---g-f_I2yQ_000001.mp4")
+    folder = mirror(tmp_path / "m", {"0.tar.gz": tar(dict(zip(names, (dog, march), strict=True)) | {"a.txt": b"note"})})
+    # A second tar with one of them again, cut off before its end.
+    (folder / "1.tgz").write_bytes(gzip.compress(tar({names[1]: march}), compresslevel=0)[: len(march) + 1400])
+    (folder / "README.md").write_text("a mirror")
+    (tmp_path / "vggsound.csv").write_text(VGGSOUND)
+    changes = {"clips": folder, "clips_manifest": tmp_path / "vggsound.csv", "split": "manifest", "ontology": "none"}
+    options = [f"corpus.{key}={value}" for key, value in changes.items()]
+    options += ["extract.frame_size=32", "extract.window_s=1.0", "extract.quality.duplicate_image=0"]
+    root = tmp_path / "root"
+    root.mkdir()
+    arguments = ["--params", str(conftest.PARAMS), "--root", str(root)]
+    STAGE.run(main, arguments + [word for change in options for word in ("--set", change)])
+    rows = [row for part in read_scenes(root / "data/scenes/00000.parquet") for row in part.to_pylist()]
+    assert {row["clip_id"]: (row["group"], row["split"]) for row in rows} == {
+        "video_--PJHxphWEs_000030": ("--PJHxphWEs", "val" if split_of("--PJHxphWEs") == "val" else "train"),
+        rows[1]["clip_id"]: ("---g-f_I2yQ", "test"),
+    }
+    assert read_annotations(root / "data/annotations/00000.parquet")[rows[1]["clip_id"]] == ["people marching"]
+    refused = [row for path in sorted((root / "data/scenes/ledger").glob("*.csv")) for row in read_ledger(path)]
+    reasons = {row.source: row.reason for row in refused if row.status == "refused"}
+    address = "https://www.youtube.com/watch?v="
+    assert reasons == {
+        f"1.tgz/{names[1]}": "duplicate",
+        "1.tgz": "unreadable",
+        f"{address}--i-y1v8Hy8": "not-found",
+        f"{address}glLQrEijrKg": "not-found",
+    }
+    assert [(each.kind, each.files) for each in read_ignored(root / "data/scenes")] == [(".md", 1), (".txt", 1)]
+    apply_recipes([], conftest.PARAMS.read_text(), root / "params.yaml", options)
+    run_stage("report", root)
+    page = (root / "report/clips.html").read_text()
+    assert "4 of 6 clips were left out" in page and "README.md" in page and "not-found" in page
+    assert "This run has no benchmark results" in (root / "report/index.html").read_text()
 
 
 def lists(folder: Path, splits: str = "group", **texts: str) -> JoinedLists:
