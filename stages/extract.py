@@ -12,10 +12,11 @@ sets; duplicates are found by fingerprints after all clips are extracted. Reads 
 annotations.
 
 Writes data/scenes (a row a clip: frames with their times, sound, group, split, flags), data/scenes/ledger (a row for
-every clip, kept or refused), data/scenes/ignored.csv (files that are no clips, by suffix, if there are any),
-data/scenes/clips.json (the hash of the list of clips, which every metric carries from here on), data/annotations (of
-the clips, which training never reads, and ontology.json), metrics/extract.json, and metrics/completeness.csv: of the
-clips requested, by split and class, how many were kept and why the others were not.
+every clip, kept or refused), data/scenes/refused (first frames of some clips that decoded and were refused),
+data/scenes/ignored.csv (files that are no clips, by suffix, if there are any), data/scenes/clips.json (the hash of the
+list of clips, which every metric carries from here on), data/annotations (of the clips, which training never reads, and
+ontology.json), metrics/extract.json, and metrics/completeness.csv: of the clips requested, by split and class, how many
+were kept and why the others were not.
 
     python -m stages.extract
     python -m stages.extract --set corpus.clips=/path/to/videos --set extract.frames=10 --set extract.frame_size=256

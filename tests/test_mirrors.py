@@ -22,6 +22,7 @@ from earshot.media.listing import list_shards
 from earshot.media.unpacking import Unpacked
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
+from earshot.scenes.refused import read_refused_images
 from earshot.scenes.table import read_scenes
 from stages.extract import STAGE, main
 
@@ -58,6 +59,15 @@ def in_process(request):
 @pytest.fixture
 def with_children():
     """Child processes do the work of this test."""
+
+
+@pytest.fixture
+def one_worker(monkeypatch):
+    """Corpora this small are extracted fastest in one process."""
+    monkeypatch.setenv("EARSHOT_WORKERS", "1")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
 
 
 def tar(files: dict[str, bytes]) -> bytes:
@@ -148,46 +158,51 @@ def test_compressed_tars_beside_videos_are_no_shards(tmp_path):
 
 
 def test_extract_keeps_the_clips_of_a_mirror_with_their_labels_and_splits_and_the_report_shows_the_rest(
-    tmp_path, monkeypatch, with_children
+    tmp_path, one_worker, with_children
 ):
-    monkeypatch.setenv("EARSHOT_WORKERS", "1")
-    settings.cache_clear()
     for number, name in enumerate(("--PJHxphWEs_000030", "---g-f_I2yQ_000001")):
         render(tmp_path / f"{name}.mp4", *MP4, "-t", 2, sound=TONE.replace("440", str(300 + 200 * number)))
-    dog, march = (path.read_bytes() for path in sorted(tmp_path.glob("*.mp4"), reverse=True))
-    names = ("video/--PJHxphWEs_000030.mp4", "video/---g-f_I2yQ_000001.mp4")
-    folder = mirror(tmp_path / "m", {"0.tar.gz": tar(dict(zip(names, (dog, march), strict=True)) | {"a.txt": b"note"})})
+    render(tmp_path / "--i-y1v8Hy8_000000.mp4", *MP4, "-t", 2, sound="anullsrc=r=44100:cl=mono")
+    names = [f"video/{path.name}" for path in sorted(tmp_path.glob("*.mp4"))]
+    march, dog, mute = (path.read_bytes() for path in sorted(tmp_path.glob("*.mp4")))
+    members = dict(zip(names, (march, dog, mute), strict=True)) | {"a.txt": b"note"}
+    folder = mirror(tmp_path / "m", {"0.tar.gz": tar(members)})
     # A second tar with one of them again, cut off before its end.
-    (folder / "1.tgz").write_bytes(gzip.compress(tar({names[1]: march}), compresslevel=0)[: len(march) + 1400])
+    (folder / "1.tgz").write_bytes(gzip.compress(tar({names[0]: march}), compresslevel=0)[: len(march) + 1400])
     (folder / "README.md").write_text("a mirror")
     (tmp_path / "vggsound.csv").write_text(VGGSOUND)
     changes = {"clips": folder, "clips_manifest": tmp_path / "vggsound.csv", "split": "manifest", "ontology": "none"}
     options = [f"corpus.{key}={value}" for key, value in changes.items()]
-    options += ["extract.frame_size=32", "extract.window_s=1.0", "extract.quality.duplicate_image=0"]
+    options += ["extract.frame_size=32", "extract.window_s=1.0", "extract.quality.silent=refuse"]
+    options += ["extract.quality.duplicate_image=0"]
     root = tmp_path / "root"
     root.mkdir()
     arguments = ["--params", str(conftest.PARAMS), "--root", str(root)]
     STAGE.run(main, arguments + [word for change in options for word in ("--set", change)])
-    rows = [row for part in read_scenes(root / "data/scenes/00000.parquet") for row in part.to_pylist()]
-    assert {row["clip_id"]: (row["group"], row["split"]) for row in rows} == {
-        "video_--PJHxphWEs_000030": ("--PJHxphWEs", "val" if split_of("--PJHxphWEs") == "val" else "train"),
-        rows[1]["clip_id"]: ("---g-f_I2yQ", "test"),
-    }
-    assert read_annotations(root / "data/annotations/00000.parquet")[rows[1]["clip_id"]] == ["people marching"]
+    shards = sorted((root / "data/scenes").glob("*.parquet"))
+    rows = {row["group"]: row for shard in shards for part in read_scenes(shard) for row in part.to_pylist()}
+    of_hash = "val" if split_of("--PJHxphWEs") == "val" else "train"
+    assert {group: row["split"] for group, row in rows.items()} == {"--PJHxphWEs": of_hash, "---g-f_I2yQ": "test"}
+    annotations = [read_annotations(root / "data/annotations" / shard.name) for shard in shards]
+    known = {name: words for table in annotations for name, words in table.items()}
+    assert known[rows["---g-f_I2yQ"]["clip_id"]] == ["people marching"] and len(known) == 2
     refused = [row for path in sorted((root / "data/scenes/ledger").glob("*.csv")) for row in read_ledger(path)]
     reasons = {row.source: row.reason for row in refused if row.status == "refused"}
     address = "https://www.youtube.com/watch?v="
+    twins = {f"0.tar.gz/{names[0]}", f"1.tgz/{names[0]}"}
+    assert [reasons.pop(name) for name in twins & reasons.keys()] == ["duplicate"]
     assert reasons == {
-        f"1.tgz/{names[1]}": "duplicate",
+        f"0.tar.gz/{names[2]}": "silent",
         "1.tgz": "unreadable",
-        f"{address}--i-y1v8Hy8": "not-found",
         f"{address}glLQrEijrKg": "not-found",
     }
+    assert [name for name, _ in read_refused_images(root / "data/scenes")] == ["video_--i-y1v8Hy8_000000"]
     assert [(each.kind, each.files) for each in read_ignored(root / "data/scenes")] == [(".md", 1), (".txt", 1)]
     apply_recipes([], conftest.PARAMS.read_text(), root / "params.yaml", options)
     run_stage("report", root)
     page = (root / "report/clips.html").read_text()
     assert "4 of 6 clips were left out" in page and "README.md" in page and "not-found" in page
+    assert page.count("First frame of") == 2  # the silent one's own, and that of the clip that the duplicate repeats
     assert "This run has no benchmark results" in (root / "report/index.html").read_text()
 
 

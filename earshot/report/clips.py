@@ -33,7 +33,8 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     rows = [*islice(listed, MOST_ROWS)]
     rest = sum(1 for _ in listed)
     flagged = {row.clip_id for row in rows if row.status == FLAGGED}
-    shown = {name: name for name in flagged} | _originals(rows)
+    decoded = flagged | {row.clip_id for row in rows if row.stage == "extract" and row.reason in QUALITY_REASONS}
+    shown = {name: name for name in decoded} | _originals(rows)
     frames = dict(islice(thumbnails(source.root, {*shown.values()}), MOST_IMAGES)) if shown else {}
     images = {name: site.image(frame, f"the frame of {name}") for name, frame in frames.items()}
     view = {
