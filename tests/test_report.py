@@ -260,7 +260,7 @@ def test_flagged_clips_have_measurements_and_an_image_and_the_csv_has_the_same_r
     assert (quiet.status, quiet.reason, quiet.classes) == ("flagged", "silent, still", "bell")
     assert (quiet.peak, quiet.motion) == (0.5, 0.25) and quiet.split in ("train", "val", "test")
     assert (twin.status, twin.reason, twin.detail, twin.peak) == ("refused", "duplicate", refused.detail, None)
-    assert view["shown"] == {"quiet": "quiet", "twin": "fine"} and {*view["images"]} == {"quiet", "fine"}
+    assert view["displayed"] == {"quiet": "quiet", "twin": "fine"} and {*view["images"]} == {"quiet", "fine"}
     assert view["ignored"].rows == [(".txt", 1200, "a.txt"), (".jpg", 1, "in/b.jpg")]
     earshot("completeness", "--csv", "--root", tmp_path)
     written = [*csv.DictReader(capsys.readouterr().out.splitlines())]

@@ -34,8 +34,8 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     rest = sum(1 for _ in listed)
     flagged = {row.clip_id for row in rows if row.status == FLAGGED}
     decoded = flagged | {row.clip_id for row in rows if row.stage == "extract" and row.reason in QUALITY_REASONS}
-    shown = {name: name for name in decoded} | _originals(rows)
-    frames = dict(islice(thumbnails(source.root, {*shown.values()}), MOST_IMAGES)) if shown else {}
+    displayed = {name: name for name in decoded} | _originals(rows)
+    frames = dict(islice(thumbnails(source.root, {*displayed.values()}), MOST_IMAGES)) if displayed else {}
     images = {name: site.image(frame, f"the frame of {name}") for name, frame in frames.items()}
     view = {
         "stages": stages,
@@ -44,7 +44,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "ignored": _ignored(source),
         "rows": rows,
         "total": len(rows) + rest,
-        "shown": {name: original for name, original in shown.items() if original in images},
+        "displayed": {name: original for name, original in displayed.items() if original in images},
         "images": images,
         "classes": sorted({name for row in rows for name in row.classes.split("; ") if name})[:MOST_CLASSES],
         "kinds": sorted({row.reason for row in rows if row.reason}),

@@ -61,10 +61,10 @@ class _Figures:
             grid = self.first.grids[name]
             key = leading_column(self.first.displays[name], grid)
             scores = {row: self._score(name, row, key) for row in grid.beside(key)}
-            shown = {row: score for row, score in scores.items() if score and 0 <= score.mean <= 100}
+            displayed = {row: score for row, score in scores.items() if score and 0 <= score.mean <= 100}
             title = score_title(self.first, name)
-            rows[title] = {row: score.mean / 100 for row, score in shown.items()}
-            bars[title] = {row: (score.spread or 0) / 100 for row, score in shown.items()}
+            rows[title] = {row: score.mean / 100 for row, score in displayed.items()}
+            bars[title] = {row: (score.spread or 0) / 100 for row, score in displayed.items()}
         caption = f"Scores of the trained networks and their controls. {self.words}"
         return self._chart("scores", lambda: score_dots(rows, bars, COLUMN), caption, "One row of marks per benchmark")
 
