@@ -92,7 +92,7 @@ def read_tar(file: Path) -> None:
     from earshot.media.clips import from_json
     from earshot.media.tar_process import list_tar
 
-    from_json(list_tar((file.parent, file.name))["clips"])
+    from_json(list_tar((file, file.name))["clips"])
 
 
 def read_sidecar(file: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tracemalloc
+from dataclasses import replace
 from itertools import islice
 from urllib.parse import quote
 
@@ -53,6 +54,33 @@ def test_vggsound_rows_last_ten_seconds_and_keep_a_label_with_a_comma(tmp_path):
     first, second = rows(tmp_path, '---g-f_I2yQ,1,people marching,test\n--0PQM4-hqg,30,"waterfall, burbling",train\n')
     assert (first.clip_id, first.start, first.end) == ("---g-f_I2yQ_1000", 1.0, 11.0)
     assert second.annotations == ("waterfall, burbling",)
+
+
+def test_vggsounder_has_a_row_a_label_and_the_name_of_vggsounds_file(tmp_path):
+    header = "video_id,label,modality,background_music,static_image,voice_over\n"
+    speech = '--i-y1v8Hy8_000107,"child speech, kid speaking",AV,False,False,True\n'
+    wind = "--i-y1v8Hy8_000107,wind noise,A,False,False,True\n"
+    first, second = rows(tmp_path, header + speech + wind)
+    assert first.clip_id == second.clip_id == "--i-y1v8Hy8_107000" and (first.start, first.end) == (107.0, 117.0)
+    assert (first.annotations, second.annotations) == (("child speech, kid speaking",), ("wind noise",))
+    with pytest.raises(EarshotError, match="line 2: video_id 'x': expected one such as --PJHxphWEs_000030"):
+        rows(tmp_path, f"{header}x,wind noise,A,False,False,True\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("---g-f_I2yQ,1,people marching,test\n", "test"),
+        ("---g-f_I2yQ,1,people marching\n", ""),
+        ("label,youtube_id,time_start,time_end,split\nclapping,---g-f_I2yQ,1,11,validate\n", "val"),
+        ("url,start,end,split\nhttps://youtu.be/---g-f_I2yQ,1,11,Train\n", "train"),
+        ("path,start,end,split\na.mp4,1,11,fold 3\n", ""),
+        (AUDIOSET, ""),
+    ],
+)
+def test_a_row_has_the_split_that_its_list_names_which_is_no_part_of_the_request(tmp_path, text, expected):
+    row = rows(tmp_path, text)[0]
+    assert row.split == expected and row == replace(row, split="other")
 
 
 def test_vggsounds_list_of_files_has_the_start_in_the_name(tmp_path):

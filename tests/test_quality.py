@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +21,7 @@ from earshot.core.params import load_params
 from earshot.corpus.completeness import MAX_CLASSES, OTHERS, Completeness
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
+from earshot.corpus.requested import row_text
 from earshot.corpus.split import split_of
 from earshot.media.quality import Measured, audio_print, measure, quality_flags
 from earshot.params.extract import Params
@@ -312,7 +313,7 @@ def test_requested_clips_that_were_not_downloaded_are_counted_by_split_and_class
     rows.append(("z", "group2", ["bell", "a\nbell"], "kept", ""))  # kept: extract counts it
     requested = [ManifestRow(name, name, 0.0, 1.0, group, words, is_local=True) for name, group, words, *_ in rows]
     (clips / "requested").mkdir()
-    (clips / "requested/00000.jsonl").write_text("".join(json.dumps(astuple(row)) + "\n" for row in requested))
+    (clips / "requested/00000.jsonl").write_bytes(b"".join(map(row_text, requested)))
     write_ledger(clips / "ledger/00000.csv", [LedgerRow(name, name, *became) for name, _, _, *became in rows])
     extract(tmp_path, clips)
     with open(tmp_path / "metrics/completeness.csv", newline="") as file:

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,10 +23,11 @@ from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
 from earshot.core.registry import find_all
 from earshot.core.yaml_files import flatten, read_yaml
+from earshot.corpus.ignored import write_ignored
 from earshot.corpus.ledger import LedgerRow, write_ledger
 from earshot.explanation.tables import write_table
 from earshot.media.quality import Measured
-from earshot.report import clips, generic
+from earshot.report import clips, generic, seeds
 from earshot.report.build import write_report
 from earshot.report.comparison import changed_parameters, other_lists
 from earshot.report.drawing import COLUMN, label, save_chart, save_paper_chart
@@ -247,21 +250,30 @@ def test_flagged_clips_have_measurements_and_an_image_and_the_csv_has_the_same_r
     write_scenes(scenes / "00000.parquet", rows)
     (tmp_path / "data/annotations").mkdir()
     write_annotations(tmp_path / "data/annotations/00000.parquet", {"quiet": ["bell"], "fine": []})
-    refused = LedgerRow("twin", "c.mp4", "refused", "duplicate", "of fine")
+    refused = LedgerRow("twin", "c.mp4", "refused", "duplicate", "the same as fine (bits that differ: sound 1.0%)")
     write_ledger(ledgers / "00000.csv", [*(LedgerRow(n, f"{n}.mp4", "kept") for n in ("quiet", "fine")), refused])
+    write_ignored(scenes, {".jpg": (1, "in/b.jpg"), ".txt": (1200, "a.txt")})
     (tmp_path / "params.yaml").write_text("corpus: {clips: my-videos}\n")
     source = Source("x", tmp_path, {"corpus.clips": "my-videos"})
     view = clips.column(Site(tmp_path / "report", "x", {}), source, "").view
     quiet, twin = view["rows"]
     assert (quiet.status, quiet.reason, quiet.classes) == ("flagged", "silent, still", "bell")
     assert (quiet.peak, quiet.motion) == (0.5, 0.25) and quiet.split in ("train", "val", "test")
-    assert (twin.status, twin.reason, twin.detail, twin.peak) == ("refused", "duplicate", "of fine", None)
-    assert [*view["images"]] == ["quiet"]
+    assert (twin.status, twin.reason, twin.detail, twin.peak) == ("refused", "duplicate", refused.detail, None)
+    assert view["displayed"] == {"quiet": "quiet", "twin": "fine"} and {*view["images"]} == {"quiet", "fine"}
+    assert view["ignored"].rows == [(".txt", 1200, "a.txt"), (".jpg", 1, "in/b.jpg")]
     earshot("completeness", "--csv", "--root", tmp_path)
     written = [*csv.DictReader(capsys.readouterr().out.splitlines())]
-    assert [row["clip_id"] for row in written] == ["quiet", "fine", "twin"]
-    assert written[0]["status"] == "flagged" and written[0]["peak"] == "0.5" and written[2]["detail"] == "of fine"
+    assert [row["clip_id"] for row in written] == ["quiet", "fine", "twin", "", ""]
+    assert written[0]["status"] == "flagged" and written[0]["peak"] == "0.5" and written[2]["detail"] == refused.detail
     assert written[1]["status"] == "kept"
+    ignored = [written[3][name] for name in ("source", "status", "reason", "detail")]
+    assert ignored == ["a.txt", "ignored", ".txt", "1200 files"]
+    (tmp_path / "metrics").mkdir()
+    columns = "split,class,requested,kept,share_kept,pending,refused"
+    (tmp_path / "metrics/completeness.csv").write_text(f"{columns}\nall,,3,2,0.666667,0,1\n")
+    earshot("completeness", "--root", tmp_path)
+    assert re.search(r"files that are no clips\n  \.txt +1,200  the first is a.txt\n", capsys.readouterr().out)
 
 
 def test_a_report_is_made_of_whatever_stages_have_run(tmp_path):
@@ -312,6 +324,47 @@ def test_runs_side_by_side_show_differences_changed_parameters_and_other_lists(r
     assert "−0.125" in page and "+0.000" in page and "different lists of clips for voc" in page
     clusters = (tmp_path / "report/clusters.html").read_text()
     assert 'href="clusters/1-0.html"' in clusters and 'href="clusters/2-0.html"' in clusters
+
+
+def test_runs_that_differ_in_seeds_alone_have_figures_with_their_mean_and_spread(root, tmp_path, monkeypatch):
+    runs = [folder_source(root, "0")]
+    for seed in (1, 2):
+        other = tmp_path / str(seed)
+        shutil.copytree(root, other, ignore=shutil.ignore_patterns("report"))
+        apply_recipes([], (root / "params.yaml").read_text(), other / "params.yaml", [f"seed={seed}"])
+        voc = json.loads((other / "metrics/voc.json").read_text())
+        voc |= {"map_pool5": voc["map_pool5"] + 0.03 * seed}
+        (other / "metrics/voc.json").write_text(json.dumps(voc))
+        runs.append(folder_source(other, str(seed)))
+    again, clusters = folder_source(root, "again"), folder_source(root, "fifteen")
+    changed = replace(clusters, params=clusters.params | {"clusters": 15})
+    runs += [again, changed]
+    (group,) = seeds.seed_groups(runs)  # the second run of a seed, and other parameters, do not count
+    assert [source.name for source in group] == ["0", "1", "2"]
+    drawn: dict[str, tuple] = {}
+    for name in ("score_dots", "layer_lines", "class_bars"):
+        record = partial(lambda name, *values, **named: drawn.setdefault(name, (values, named)), name)
+        monkeypatch.setattr(seeds, name, record)
+    made: dict[str, str] = {}
+
+    class Recorder:
+        def paper_chart(self, name, draw, caption, alt, made_by):
+            draw()
+            made[name] = f"{caption} {made_by}"
+            return name
+
+    charts = seeds.seed_figures(Recorder(), runs)
+    assert "seeds-1-scores" in charts and any(name.startswith("seeds-1-classes-") for name in charts)
+    first = json.loads((root / "metrics/voc.json").read_text())["map_pool5"]
+    (rows, bars, _), _ = drawn["score_dots"]
+    (title,) = (title for title in rows if "VOC" in title and "pool5" in title)
+    # Of x, x + .03 and x + .06, the mean is x + .03 and the standard deviation .03.
+    assert rows[title]["sound"] == pytest.approx(first + 0.03) and bars[title]["sound"] == pytest.approx(0.03)
+    assert bars[title]["random weights"] == pytest.approx(0)
+    (_, scores, _), named = drawn["class_bars"]
+    assert {*named["bars"]} == {*scores} and max(map(max, named["bars"].values())) == pytest.approx(0)
+    assert "Mean of 3 seeds" in made["seeds-1-scores"] and "seed=2 sample.seed=0" in made["seeds-1-scores"]
+    assert not seeds.seed_figures(Recorder(), runs[2:])
 
 
 @pytest.mark.parametrize(

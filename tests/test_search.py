@@ -1,6 +1,7 @@
 """Search finds the nearest file of either modality, and writes a page; the boards get the shapes they require."""
 
 import inspect
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,9 @@ from earshot.boards.hear import get_scene_embeddings, get_timestamp_embeddings, 
 from earshot.boards.mteb import EarshotModel
 from earshot.boards.xares import EarshotEncoder
 from earshot.corpus.ledger import LedgerRow, write_ledger
+from earshot.embedding.moments import Moments
+from earshot.embedding.table import Origin
+from earshot.media.clips import MediaFile
 from earshot.networks.correspondence import build_correspondence
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -107,13 +111,41 @@ def test_mteb_gets_a_vector_for_each_sound_and_each_image(network):
     assert {"inputs", "task_metadata", "hf_split", "hf_subset", "prompt_type"} <= set(parameters)
 
 
-def test_the_clips_of_a_run_are_one_table(tmp_path):
+@pytest.fixture
+def clips_of_a_run(tmp_path):
+    """A run with two kept clips and a refused one, and embeddings of one of them."""
     write_annotated(tmp_path, [10, 200], [0.1, 0.2], [["dog"], []], ["a", "b"])
     ledger = [LedgerRow("a_0", "a.mp4", "kept"), LedgerRow("x", "x", "refused", "no-sound", "none")]
     write_ledger(tmp_path / "data/scenes/ledger/00000.csv", [*ledger, LedgerRow("b_1", "b.mp4", "kept")])
-    run("export", "--to", "parquet", "--root", tmp_path, "--output", tmp_path / "clips.parquet")
-    rows = pq.read_table(tmp_path / "clips.parquet").to_pylist()
+    origin = Origin("m", "m", "f", "0", 2, 3, True, 0.5, True, False)
+    audio = np.array([[1, 2], [3, 6], [9, 9]], np.float32)
+    moments = Moments(np.arange(3) / 2, audio, None, np.array([False, False, True]))  # silence has no embedding
+    rows = origin.rows(MediaFile("a_0", "", tmp_path, 0, 1), moments, "")
+    pq.write_table(rows, tmp_path / "emb.parquet")
+    return tmp_path
+
+
+def test_the_clips_of_a_run_are_one_table(clips_of_a_run):
+    table, embeddings = clips_of_a_run / "clips.parquet", clips_of_a_run / "emb.parquet"
+    run("export", "--to", "parquet", "--root", clips_of_a_run, "--embeddings", embeddings, "--output", table)
+    rows = pq.read_table(table).to_pylist()
     listed = [(row["clip_id"], row["status"], row["reason"]) for row in rows]
     assert listed == [("a_0", "kept", ""), ("b_1", "kept", ""), ("x", "refused", "no-sound")]
     assert rows[0]["annotations"] == ["dog"] and rows[0]["image_time"] == 1.1 and rows[0]["sound"][:4] == b"fLaC"
-    assert rows[2]["image"] is None
+    assert rows[0]["image"] in rows[0]["frames"] and len(rows[0]["frames"]) == len(rows[0]["times"])
+    assert [row["audio_embedding"] for row in rows] == [[2.0, 4.0], None, None]
+    assert {row["image_embedding"] for row in rows} == {None} and rows[2]["image"] is None
+
+
+def test_the_clips_of_a_run_are_a_recording_for_rerun(clips_of_a_run):
+    chunks = pytest.importorskip("rerun.chunk")
+    recording, embeddings = clips_of_a_run / "clips.rrd", clips_of_a_run / "emb.parquet"
+    run("export", "--to", "rerun", "--root", clips_of_a_run, "--embeddings", embeddings, "--output", recording)
+    paths = {str(chunk.entity_path) for chunk in chunks.RrdReader(recording).stream()}
+    assert {"/clip/about", "/clip/sound", "/clip/frame", "/clip/embedding/audio", "/refused"} <= paths
+
+
+def test_without_rerun_the_error_names_the_package(clips_of_a_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(SystemExit, match="requires rerun-sdk; run pip install"):
+        run("export", "--to", "rerun", "--root", clips_of_a_run, "--output", clips_of_a_run / "clips.rrd")

@@ -14,12 +14,13 @@ from earshot.core.errors import EarshotError
 from earshot.core.text import for_output
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.corpus.completeness import ALL, EVERY_CLIP
-from earshot.results.clip_outcomes import CLIPS, SCENES, clip_outcomes
+from earshot.results.clip_outcomes import CLIPS, SCENES, ClipOutcome, clip_outcomes, ignored_files
 from earshot.results.clip_outcomes import COLUMNS as COLUMNS_OF_CLIPS
 from earshot.results.runs import read_metrics
 
 COLUMNS = ("split", "class", "requested", "kept", "share_kept", "pending", "refused")
 REFUSED = "refused_"
+IGNORED = "ignored"  # the status of files that are no clips
 
 
 def read_completeness(file: Path) -> list[dict[str, str]]:
@@ -53,6 +54,9 @@ def report(root: Path, worst: int) -> str:
     if classes:
         lines += ["", f"class ({min(worst, len(classes))} of {len(classes)})"]
         lines += [_line(row["class"], row) for row in classes[:worst]]
+    if ignored := ignored_files(root):
+        lines += ["", "files that are no clips"]
+        lines += [f"  {each.kind:<28.28}{each.files:>24,}  the first is {each.first}" for each in ignored]
     name = read_metrics(root, "extract").get("clips_hash")
     return "\n".join([*lines, *(["", f"The list of clips: {name}"] if name else [])])
 
@@ -60,11 +64,15 @@ def report(root: Path, worst: int) -> str:
 def clips_csv(root: Path) -> str:
     """A CSV file with a row for every clip: the rows of the report's page of clips, and those of the kept clips.
 
+    Below them is a row for each kind of files that are no clips: its reason is the suffix, its source the first file.
+
     Raises EarshotError if no stage has written a ledger.
     """
     params = root / "params.yaml"
     corpus = dict(flatten(read_yaml(params))).get("corpus.clips", CLIPS) if params.exists() else CLIPS
     rows = [*clip_outcomes(root, corpus == CLIPS)]
+    for each in ignored_files(root):
+        rows.append(ClipOutcome("", each.first, "extract", IGNORED, each.kind, f"{each.files} files"))
     if not rows:
         raise EarshotError(f"{root / SCENES}: holds no ledger of clips; run the stage extract")
     text = io.StringIO()

@@ -1,6 +1,7 @@
 """Exports models and runs for other programs."""
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,52 @@ from earshot.core.errors import EarshotError
 from earshot.embedding.loading import load
 
 
-def onnx(model: str | None, root: Path, output: Path) -> None:
+@dataclass(frozen=True)
+class Export:
+    """What to export.
+
+    Args:
+        model: the folder of a network, of onnx and hub.
+        root: of the run.
+        embeddings: a table of `earshot embed`, of parquet and rerun.
+        output: what to write.
+    """
+
+    model: str | None
+    root: Path
+    embeddings: Path | None
+    output: Path
+
+
+def onnx(export: Export) -> None:
     """Networks as ONNX."""
     module = importlib.import_module("earshot.embedding.onnx_files")
-    for file, difference in module.write_onnx(_network(model), output).items():
+    for file, difference in module.write_onnx(_network(export.model), export.output).items():
         echo(f"{file}: differs from PyTorch by {difference:.1e} of the largest value")
 
 
-def hub(model: str | None, root: Path, output: Path) -> None:
+def hub(export: Export) -> None:
     """A published folder: safetensors, configuration and model card."""
-    network = _network(model)
-    network.save_pretrained(output, run=root if (root / "params.yaml").is_file() else None)
-    echo(f"{output}: {network.name}, fingerprint {network.fingerprint}; correct the license in README.md")
+    network, run = _network(export.model), export.root
+    network.save_pretrained(export.output, run=run if (run / "params.yaml").is_file() else None)
+    echo(f"{export.output}: {network.name}, fingerprint {network.fingerprint}; correct the license in README.md")
 
 
-def parquet(model: str | None, root: Path, output: Path) -> None:
+def parquet(export: Export) -> None:
     """The clips of a run as a plain table."""
     module = importlib.import_module("earshot.embedding.clip_export")
-    echo(f"{output}: {module.write_parquet(root, output):,} clips, kept and refused")
+    embeddings = module.ClipEmbeddings(export.embeddings) if export.embeddings else None
+    echo(f"{export.output}: {module.write_parquet(export.root, export.output, embeddings):,} clips, kept and refused")
 
 
-FORMATS = {"onnx": onnx, "hub": hub, "parquet": parquet}
+def rerun(export: Export) -> None:
+    """The clips of a run as a recording for the Rerun viewer."""
+    clips, module = map(importlib.import_module, ("earshot.embedding.clip_export", "earshot.embedding.rerun_export"))
+    embeddings = clips.ClipEmbeddings(export.embeddings) if export.embeddings else None
+    echo(f"{export.output}: {module.write_rerun(export.root, export.output, embeddings):,} clips, kept and refused")
+
+
+FORMATS = {"onnx": onnx, "hub": hub, "parquet": parquet, "rerun": rerun}
 
 
 def _network(source: str | None) -> Any:
@@ -48,18 +74,23 @@ def _network(source: str | None) -> Any:
 @click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="The format.")
 @click.option("--model", default=None, help="Of onnx and hub: the folder of a network, such as models/correspond.")
 @options.root
+@click.option(
+    "--embeddings", type=options.FILE, metavar="FILE", help="Of parquet and rerun: a table that earshot embed wrote."
+)
 @click.option("--output", type=click.Path(path_type=Path), required=True, metavar="PATH", help="What to write.")
-def command(to: str, model: str | None, root: Path, output: Path) -> None:
+def command(to: str, model: str | None, root: Path, embeddings: Path | None, output: Path) -> None:
     """Write a network, or the clips of a run, in a format of other programs.
 
     \b
     onnx     audio.onnx, images.onnx (and labels.onnx of pretrain), checked against PyTorch
     hub      a folder to publish: safetensors, configuration, model card
-    parquet  one row a clip: annotations, flags, refusals, image and sound
+    parquet  one row a clip: annotations, flags, refusals, frames, sound, embeddings
+    rerun    the same as a recording (.rrd) for the Rerun viewer; requires rerun-sdk
 
     \b
     Examples:
       earshot export --to onnx --model models/correspond --output onnx
       earshot export --to parquet --output clips.parquet
+      earshot export --to rerun --embeddings emb.parquet --output clips.rrd
     """
-    FORMATS[to](model, root, output)
+    FORMATS[to](Export(model, root, embeddings, output))

@@ -58,11 +58,11 @@ def _row(split: str, class_name: str, counts: Counter[str], reasons: list[str]) 
 
 
 def write_outcomes(path: Path, clips: Iterable[tuple[str, Iterable[str], str]]) -> None:
-    """Count clips, each with its group, annotations and outcome, and write the counts of a shard."""
+    """Count clips, each with its split, annotations and outcome, and write the counts of a shard."""
     counts: Counter[tuple[str, str, str]] = Counter()
-    for group, annotations, became in clips:
+    for split, annotations, became in clips:
         for class_name in {EVERY_CLIP, *(text[:CLASS_LENGTH] for text in annotations if text)}:
-            counts[split_of(group), class_name, became] += 1
+            counts[split, class_name, became] += 1
     with write_atomically(path) as temporary_path:
         temporary_path.write_text(json.dumps([[*key, number] for key, number in sorted(counts.items())]))
 
@@ -87,7 +87,7 @@ def requested_shard(clips: Path, number: int) -> tuple[Path, Path]:
 
 
 def missing_clips(requested: Path, ledger: Path) -> Iterator[tuple[str, Iterable[str], str]]:
-    """The requested clips that were not kept: group, annotations and outcome of each.
+    """The requested clips that were not kept: split, annotations and outcome of each.
 
     Raises EarshotError if the list or the ledger is not one of the stage download.
     """
@@ -96,7 +96,7 @@ def missing_clips(requested: Path, ledger: Path) -> Iterator[tuple[str, Iterable
         for row in read_requested(requested):
             became = outcome(rows[row.clip_id])
             if became != "kept":
-                yield row.group, row.annotations, became
+                yield split_of(row.group), row.annotations, became
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EarshotError(
             f"{requested}: cannot be read beside {ledger} ({error!r:.100}); run the stage download again"

@@ -6,8 +6,9 @@ The first row of a CSV file decides its kind:
 - VGGSound's table: `YTID,start,label,split`, no header, 10 s a clip;
 - VGGSound's list of files: `YTID_000030.mp4,label`, the start in the name, 10 s a clip;
 - Kinetics' table: `label,youtube_id,time_start,time_end,split` and maybe `is_cc`; lists of test clips have no label;
+- VGGSounder's table: `video_id,label,modality,...`, a row a label, the start in `YTID_000030`, 10 s a clip;
 - a plain table with a header: `url,start,end` or `path,start,end`, and optionally `group` and `annotations`
-  (or `label`; semicolons separate several). Other columns are ignored.
+  (or `label`; semicolons separate several) and `split`. Other columns are ignored.
 
 Columns are separated by commas, semicolons or tabs; the text is UTF-8 or UTF-16. Comment lines, which begin with `#`,
 may stand above the first row only.
@@ -24,7 +25,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -49,9 +50,17 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 PERCENT_CODE = re.compile("%[0-9a-fA-F]{2}")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 SPREADSHEET_ERROR = re.compile(r"#([A-Z0-9/_]+[!?]|N/A)")  # what a spreadsheet puts in place of a value
-VGGSOUND_FILE = re.compile(r"([\w-]{11})_(\d{6})\.mp4", re.ASCII)
+VGGSOUND_NAME = re.compile(r"([\w-]{11})_(\d{6})", re.ASCII)
+VGGSOUND_FILE = re.compile(rf"{VGGSOUND_NAME.pattern}\.mp4", re.ASCII)
+VGGSOUNDER_COLUMNS = ("video_id", "label")
+# What lists call the splits.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
 TEXT_COLUMNS = ("annotations", "labels", "label")
-PLAIN_COLUMNS = ("url", "path", "start", "end", "group", *TEXT_COLUMNS)
+PLAIN_COLUMNS = ("url", "path", "start", "end", "group", "split", *TEXT_COLUMNS)
 KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end")
 AVE_COLUMNS = "category&videoid&quality&starttime&endtime"
 MAX_LINE_LENGTH = 1 << 20  # characters; a file without line ends is not a list
@@ -66,7 +75,8 @@ class ManifestRow:
     """One requested clip: seconds `start` to `end` of `source`.
 
     `source` is an address, or, if `is_local`, a path below the manifest's folder. `clip_id` is the name of the source
-    and the start in milliseconds, safe as a file name; `group` is the source video.
+    and the start in milliseconds, safe as a file name; `group` is the source video. `split` is the list's own: "train",
+    "val", "test" or empty; downloads ignore it.
     """
 
     clip_id: str
@@ -76,6 +86,7 @@ class ManifestRow:
     group: str
     annotations: tuple[str, ...]
     is_local: bool
+    split: str = field(default="", compare=False)  # no reason to fetch a clip again
 
 
 class BadField(ValueError):
@@ -191,7 +202,7 @@ def _checked(fields: list[str]) -> list[str]:
 
 
 def _is_header(header: list[str]) -> bool:
-    return "url" in header or "path" in header or "youtube_id" in header
+    return any(name in header for name in ("url", "path", "youtube_id")) or set(VGGSOUNDER_COLUMNS) <= {*header}
 
 
 def _is_known(first: list[str]) -> bool:
@@ -207,9 +218,12 @@ def _recognize(
 ) -> Callable[[list[str]], ManifestRow]:
     """The parser of this kind of manifest."""
     if _is_header(header):
-        plain = "youtube_id" not in header
-        _check_columns(f"{file}, line {line}", header, ("start", "end") if plain else KINETICS_COLUMNS)
-        parse = _plain if plain else _kinetics
+        parse, needed = _plain, ("start", "end")
+        if "youtube_id" in header:
+            parse, needed = _kinetics, KINETICS_COLUMNS
+        elif "url" not in header and "path" not in header:
+            parse, needed = _vggsounder, VGGSOUNDER_COLUMNS
+        _check_columns(f"{file}, line {line}", header, needed)
         return lambda fields: parse(_by_name(fields, header, separator))
     if VGGSOUND_FILE.fullmatch(first[0].strip()):
         return _vggsound_file
@@ -334,11 +348,12 @@ def _audioset(fields: list[str]) -> ManifestRow:
 
 
 def _vggsound(fields: list[str]) -> ManifestRow:
-    """`YTID,start,label,split`; its split is ignored, because groups are split by their hash."""
+    """`YTID,start,label,split`."""
     if len(fields) not in (3, 4):
         raise BadField(f"{len(fields)} fields, expected 4: YTID,start,label,split")
     start = _seconds("start", fields[1])
-    return _youtube(fields[0], start, start + VGGSOUND_SECONDS, (fields[2],))
+    row = _youtube(fields[0], start, start + VGGSOUND_SECONDS, (fields[2],))
+    return replace(row, split=_split(fields[3] if len(fields) > 3 else ""))
 
 
 def _vggsound_file(fields: list[str]) -> ManifestRow:
@@ -348,6 +363,14 @@ def _vggsound_file(fields: list[str]) -> ManifestRow:
         raise BadField(f"file {fields[0]!r}: expected two fields, such as --PJHxphWEs_000030.mp4,label")
     start = float(match[2])
     return _youtube(match[1], start, start + VGGSOUND_SECONDS, (fields[1],))
+
+
+def _vggsounder(values: dict[str, str]) -> ManifestRow:
+    """`video_id,label,...`: a row a label; the video_id is that of VGGSound's files, without a suffix."""
+    match = VGGSOUND_NAME.fullmatch(values["video_id"])
+    if not match:
+        raise BadField(f"video_id {values['video_id']!r}: expected one such as --PJHxphWEs_000030")
+    return _vggsound([match[1], match[2], values["label"]])
 
 
 def youtube_address(video: str) -> str:
@@ -362,10 +385,11 @@ def _youtube(video: str, start: float, end: float, annotations: tuple[str, ...],
 
 
 def _kinetics(values: dict[str, str]) -> ManifestRow:
-    """`label,youtube_id,time_start,time_end,split`; its split is ignored, because groups are split by their hash."""
+    """`label,youtube_id,time_start,time_end,split`."""
     start, end = _seconds("time_start", values["time_start"]), _seconds("time_end", values["time_end"])
     label = values.get("label", "")
-    return _youtube(values["youtube_id"], start, end, (label,) if label else (), field="youtube_id")
+    row = _youtube(values["youtube_id"], start, end, (label,) if label else (), field="youtube_id")
+    return replace(row, split=_split(values.get("split", "")))
 
 
 def _plain(values: dict[str, str]) -> ManifestRow:
@@ -379,7 +403,13 @@ def _plain(values: dict[str, str]) -> ManifestRow:
     annotations = tuple(part.strip() for part in text.split(";") if part.strip())
     start, end = _seconds("start", values["start"]), _seconds("end", values["end"])
     group = unicodedata.normalize("NFC", values.get("group", "")) or name
-    return _row(source, name, start, end, group, annotations, is_local=bool(path))
+    row = _row(source, name, start, end, group, annotations, is_local=bool(path))
+    return replace(row, split=_split(values.get("split", "")))
+
+
+def _split(text: str) -> str:
+    """The split that a list names; empty for none, and for a name that is not known."""
+    return SPLIT_NAMES.get(text.lower(), "")
 
 
 def source_name(row: ManifestRow) -> str:

@@ -1,7 +1,7 @@
 """The split of a group of clips: training, validation or test.
 
-It depends only on the name of the group, never on other groups, their order, a seed or the machine. Clips of one source
-video share a group, so that training and test never share an image.
+It depends only on the name of the group, never on other groups, their order, a seed or the machine, unless a published
+list decides it. Clips of one source video share a group, so that training and test never share an image.
 """
 
 import hashlib

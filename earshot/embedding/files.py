@@ -237,7 +237,7 @@ def _listed(inputs: Sequence[Path], scratch: Path) -> Iterator[MediaFile]:
                 yield from read_listing(listing(shard))
         elif path.suffix == ".tar":
             with TarLister([path]) as lister:
-                yield from lister.clips(real_path(path.parent), path.name, Skipped())
+                yield from lister.clips(real_path(path), path.name, Skipped())
         else:
             real = real_path(path)
             clip = MediaFile(clip_name(path.name), "", real, 0, 0, source=str(path))

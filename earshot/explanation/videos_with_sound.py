@@ -73,7 +73,7 @@ def find_clips(
     def listing(number: int) -> Path:
         return scratch / "listing" / f"{shard_name(number)}.json"
 
-    shards = range(list_shards(corpus, LISTED, listing, follow_links=follow_links))
+    shards = range(list_shards(corpus, LISTED, listing, scratch=scratch / "unpacked", follow_links=follow_links))
     listed = (clip for number in shards for clip in read_listing(listing(number)))
     return {clip.clip_id: clip for clip in listed if clip.clip_id in names}
 

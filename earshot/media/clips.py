@@ -22,6 +22,7 @@ LEFTOVER = re.compile(
     r"\.(tmp|temp|bak|swp|nfo|sfv|db|ini|lnk|url|torrent|crdownload|download|aria2|!qb|filepart|exe|dll|.*~)",
     re.IGNORECASE,
 )
+MAX_KIND = 20  # characters of a suffix
 LONE_SIDECAR = ".json without a clip"
 
 
@@ -30,7 +31,7 @@ class MediaFile:
     """A clip and where its bytes are: `size` bytes of `path` from `offset` on.
 
     `source` is its name within the corpus. An unusable clip has a `refusal`: reason and detail. `group` is empty where
-    the source video is unknown; the clip is then a group of its own.
+    the source video is unknown; the clip is then a group of its own. `split` is empty where the group decides it.
     """
 
     clip_id: str
@@ -41,6 +42,7 @@ class MediaFile:
     annotations: tuple[str, ...] = ()
     source: str = ""
     refusal: tuple[str, str] | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ClipAnnotations:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Files that are no clips although a user may take them for one: of each kind their number and the first name."""
+    """Files that are no clips: of each kind, a suffix or words, their number and the first name."""
 
     kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -63,9 +65,11 @@ class Skipped:
         self.kinds[kind] = count + number, first
 
     def warn(self, root: Path) -> None:
-        """Print one line that counts the files of each kind, if there are any."""
-        if self.kinds:
-            counts = (f"{count:,} {kind} (the first is {first})" for kind, (count, first) in sorted(self.kinds.items()))
+        """Print one line that counts the files of each kind, if there are any that a user may take for clips."""
+        kinds = [kind for kind in sorted(self.kinds) if " " in kind or LEFTOVER.fullmatch(kind)]
+        if kinds:
+            named = ((kind, *self.kinds[kind]) for kind in kinds)
+            counts = (f"{count:,} {kind} (the first is {first})" for kind, count, first in named)
             text = f"{root}: skipped {', '.join(counts)}; rename those that belong to the clips"
             warnings.warn(printable(text), stacklevel=2)
 
@@ -76,10 +80,9 @@ def may_be_clip(name: str) -> bool:
     return not (name.startswith(".") or NOT_CLIPS.fullmatch(suffix) or LEFTOVER.fullmatch(suffix))
 
 
-def leftover(name: str) -> str:
-    """The kind of file that systems and programs leave beside videos, by its suffix; empty for any other file."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix if LEFTOVER.fullmatch(suffix) and not PurePosixPath(name).name.startswith(".") else ""
+def ignored_kind(name: str) -> str:
+    """The kind of a file that is no clip: its suffix."""
+    return "hidden" if PurePosixPath(name).name.startswith(".") else PurePosixPath(name).suffix.lower()[:MAX_KIND]
 
 
 def clip_name(name: str) -> str:

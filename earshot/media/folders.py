@@ -30,7 +30,7 @@ from earshot.media.clips import (
     MediaFile,
     Skipped,
     clip_name,
-    leftover,
+    ignored_kind,
     may_be_clip,
     one_line,
 )
@@ -160,7 +160,7 @@ def clips_in_folder(
 
 
 def _load_names(folder: Folder, index: sqlite3.Connection, skipped: Skipped) -> None:
-    """Load the names of clips and of .json files, and count the files that are neither."""
+    """Load the names of clips and of .json files, and count the files that are neither, nor the manifest."""
     for name in walk(folder.root, folder.follow_links):
         stem = _key(_composed(posixpath.splitext(name)[0]))
         if may_be_clip(PurePosixPath(name).name):
@@ -168,8 +168,8 @@ def _load_names(folder: Folder, index: sqlite3.Connection, skipped: Skipped) -> 
             index.execute("insert into files (name, loose, stem) values (?, ?, ?)", row)
         elif name.lower().endswith(".json"):
             index.execute("insert or replace into sidecars values (?, ?)", (stem, _key(name)))
-        elif kind := leftover(name):
-            skipped.add(kind, name)
+        elif name.lower() != MANIFEST:
+            skipped.add(ignored_kind(name), name)
     for (name,) in index.execute("select name from sidecars where stem not in (select stem from files) order by name"):
         skipped.add(LONE_SIDECAR, _text(name))
 

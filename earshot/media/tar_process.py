@@ -17,13 +17,13 @@ MIN_SECONDS, BYTES_PER_SECOND = 30.0, 1_000_000
 
 def list_tar(item: tuple[Path, str]) -> dict[str, Any]:
     """The work of the child: the clips of a tar as JSON, and the files that are none."""
-    (root, source), skipped = item, Skipped()
+    (path, source), skipped = item, Skipped()
     try:
-        clips = list(clips_in_tar(root, source, skipped))
+        clips = list(clips_in_tar(path, source, skipped))
     except MemoryError:
         raise
     except Exception as error:  # an unforeseen fault of the file
-        clips = [refused_shard(root, source, "unreadable", f"the shard cannot be listed: {first_line(error)}")]
+        clips = [refused_shard(path, source, "unreadable", f"the shard cannot be listed: {first_line(error)}")]
     return {"clips": to_json(clips).encode(), "skipped": skipped.kinds}
 
 
@@ -41,23 +41,25 @@ class TarLister:
     def __exit__(self, *raised: object) -> None:
         self.child.__exit__(*raised)
 
-    def clips(self, root: Path, source: str, skipped: Skipped) -> list[MediaFile]:
-        """The clips of a tar below `root`, or one refusal if it cannot be listed; `skipped` counts what is no clip."""
-        path = root / source
+    def clips(self, path: Path, source: str, skipped: Skipped) -> list[MediaFile]:
+        """The clips of a tar, whose name in the corpus is `source`, or one refusal if it cannot be listed.
+
+        `skipped` counts what is no clip.
+        """
         seconds = MIN_SECONDS + (path.stat().st_size / BYTES_PER_SECOND if path.is_file() else 0)
-        result = self.child.run((root, source), seconds)
+        result = self.child.run((path, source), seconds)
         if isinstance(result, Failure) and not (result.hung or result.out_of_memory):
-            result = self.child.run((root, source), seconds)  # something else may have killed the child
+            result = self.child.run((path, source), seconds)  # something else may have killed the child
         if isinstance(result, Failure):
-            return [refused_shard(root, source, *_problem(result, seconds))]
+            return [refused_shard(path, source, *_problem(result, seconds))]
         for kind, (count, first) in result["skipped"].items():
             skipped.add(kind, first, count)
         return from_json(result["clips"])
 
 
-def refused_shard(root: Path, source: str, reason: str, detail: str) -> MediaFile:
+def refused_shard(path: Path, source: str, reason: str, detail: str) -> MediaFile:
     """The refusal of a whole tar."""
-    return MediaFile(clip_name(source), "", root / source, 0, 0, (), source, (reason, detail))
+    return MediaFile(clip_name(source), "", path, 0, 0, (), source, (reason, detail))
 
 
 def _problem(failure: Failure, seconds: float) -> tuple[str, str]:

@@ -16,25 +16,24 @@ from typing import Any, BinaryIO, cast
 
 from earshot.core.files import real_path
 from earshot.core.untrusted import MAX_NAME_LENGTH, open_without_links
-from earshot.media.clips import LONE_SIDECAR, MediaFile, Skipped, clip_name, leftover, may_be_clip
+from earshot.media.clips import LONE_SIDECAR, MediaFile, Skipped, clip_name, ignored_kind, may_be_clip
 from earshot.media.sidecars import MAX_SIDECAR_BYTES, OtherFormat, annotations_of, failure, read_json
 
 SOUND = re.compile(r"\.(aac|flac|m4a|mp3|ogg|opus|wav)", re.IGNORECASE)  # beside a video it belongs to the sample
-PACKED = re.compile(r"\.(tar\.(bz2|gz|xz|zst)|tgz|tbz2?|txz)$", re.IGNORECASE)
 BESIDE = (".txt", ".cls")  # a caption, a class
 BYTES_AT_ONCE = 1 << 20  # a multiple of the size of a block
 MAX_READ = MAX_SIDECAR_BYTES  # bytes that a header or a sidecar may have
 MAX_EMPTY_READS = 8
 
 
-def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Iterator[MediaFile]:
-    """The clips of one tar file below `root`, and of the tars appended to it.
+def clips_in_tar(path: Path, source: str, skipped: Skipped | None = None) -> Iterator[MediaFile]:
+    """The clips of one tar file, whose name in the corpus is `source`, and of the tars appended to it.
 
     A truncated shard yields a refusal of its own at the end. `skipped` counts the files that are no clips.
     """
-    path, whole = real_path(root / source), True
-    if problem := _problem(path, source):
-        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, problem)
+    path, whole = real_path(path), True
+    if not path.is_file():  # a link to nowhere, a pipe
+        yield MediaFile(clip_name(source), "", path, 0, 0, (), source, ("unreadable", "the shard is not a file"))
         return
     with open_without_links(path) as opened:
         file = _Bounded(opened)
@@ -53,15 +52,6 @@ def clips_in_tar(root: Path, source: str, skipped: Skipped | None = None) -> Ite
     if not whole:
         refusal = ("unreadable", "the shard is damaged or truncated")
         yield MediaFile(clip_name(source), "", path, 0, 0, (), source, refusal)
-
-
-def _problem(path: Path, source: str) -> tuple[str, str] | None:
-    """Reason and detail where a file cannot be opened as a tar."""
-    if not path.is_file():  # a link to nowhere, a pipe
-        return "unreadable", "the shard is not a file"
-    if PACKED.search(source):
-        return "unsupported", "the shard is compressed; decompress it to .tar"
-    return None
 
 
 def _next_block(file: "_Bounded") -> int | None:
@@ -131,6 +121,7 @@ class _Shard:
         self.stems: dict[str, set[str]] = {}  # of the clips, by sample
         for member in self.clip_members:
             self.stems.setdefault(_sample(member.name), set()).add(_stem(member.name))
+        self.clip_stems = set().union(*self.stems.values())
         self.sidecars: dict[str, list[tarfile.TarInfo]] = {}  # by stem of the clip
         self.lone: list[tarfile.TarInfo] = []
         self._sort_sidecars()
@@ -157,13 +148,14 @@ class _Shard:
 
     def clips(self) -> Iterator[MediaFile]:
         clips, lone = set(map(id, self.clip_members)), set(map(id, self.lone))
+        used = {id(sidecar) for sidecars in self.sidecars.values() for sidecar in sidecars}
         for member in self.members:
             if id(member) in clips:
                 yield self._clip(member)
             elif id(member) in lone:
                 yield from self._lone(member)
-            elif kind := leftover(member.name):
-                self.skipped.add(kind, f"{self.source}/{member.name[:MAX_NAME_LENGTH]}")
+            elif not (member.isdir() or id(member) in used or self._is_beside(member.name)):
+                self.skipped.add(ignored_kind(member.name), f"{self.source}/{member.name[:MAX_NAME_LENGTH]}")
 
     def _clip(self, member: tarfile.TarInfo) -> MediaFile:
         source, data = f"{self.source}/{member.name}", self._target(member)
@@ -237,6 +229,11 @@ class _Shard:
             except (ValueError, tarfile.TarError):
                 continue
         return ""
+
+    def _is_beside(self, name: str) -> bool:
+        """Whether a member holds the caption or class of a clip."""
+        is_text = PurePosixPath(name).suffix in BESIDE
+        return is_text and any(key in self.stems or key in self.clip_stems for key in (_sample(name), _stem(name)))
 
     def _read(self, member: tarfile.TarInfo) -> bytes:
         data = self._target(member)

@@ -15,6 +15,8 @@ class CorpusClips(Part):
     """Where clips come from, and the ontology of their annotations."""
 
     clips: str
+    clips_manifest: str
+    split: Literal["group", "manifest"]
     follow_links: Annotated[Names, INDIFFERENT]
     unmatched: Annotated[Literal["stop", "warn"], INDIFFERENT]
     ontology: Annotated[str, INDIFFERENT]

@@ -3,6 +3,7 @@
 The page needs no exhibit, only what the stages download and extract wrote.
 """
 
+import re
 from collections import Counter
 from itertools import islice
 from typing import Any
@@ -12,11 +13,12 @@ from earshot.corpus.ledger import MEDIA_REASONS, PENDING_REASONS, QUALITY_REASON
 from earshot.report.columns import Column, Page
 from earshot.report.site import Numbers, Site, share
 from earshot.report.sources import Source
-from earshot.results.clip_outcomes import FLAGGED, LEDGERS, ClipOutcome, thumbnails
+from earshot.results.clip_outcomes import FLAGGED, LEDGERS, ClipOutcome, ignored_files, thumbnails
 
 MOST_ROWS = 1000  # clips listed
 MOST_IMAGES = 200
 MOST_CLASSES = 200
+SAME_AS = re.compile(r"the same as (\S+)")  # how the detail of a duplicate begins
 STAGES = {"download": "Downloading", "extract": "Extracting"}
 
 
@@ -31,14 +33,19 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     rows = [*islice(listed, MOST_ROWS)]
     rest = sum(1 for _ in listed)
     flagged = {row.clip_id for row in rows if row.status == FLAGGED}
-    images = dict(islice(thumbnails(source.root, flagged), MOST_IMAGES)) if flagged else {}
+    decoded = flagged | {row.clip_id for row in rows if row.stage == "extract" and row.reason in QUALITY_REASONS}
+    displayed = {name: name for name in decoded} | _originals(rows)
+    frames = dict(islice(thumbnails(source.root, {*displayed.values()}), MOST_IMAGES)) if displayed else {}
+    images = {name: site.image(frame, f"the frame of {name}") for name, frame in frames.items()}
     view = {
         "stages": stages,
         "reasons": _reasons(stages, rows),
         "splits": _completeness(source),
+        "ignored": _ignored(source),
         "rows": rows,
         "total": len(rows) + rest,
-        "images": {name: site.image(frame, f"the frame of {name}") for name, frame in images.items()},
+        "displayed": {name: original for name, original in displayed.items() if original in images},
+        "images": images,
         "classes": sorted({name for row in rows for name in row.classes.split("; ") if name})[:MOST_CLASSES],
         "kinds": sorted({row.reason for row in rows if row.reason}),
     }
@@ -71,6 +78,18 @@ def _reasons(stages: list[dict[str, Any]], listed: list[ClipOutcome]) -> Numbers
     flags = Counter(flag for row in listed if row.status == FLAGGED for flag in row.reason.split(", "))
     rows += [(STAGES["extract"], FLAGGED, flag, _kind(flag), number) for flag, number in flags.most_common()]
     return Numbers("Left out or flagged, by stage and reason", ("stage", "status", "reason", "concerns", "clips"), rows)
+
+
+def _originals(rows: list[ClipOutcome]) -> dict[str, str]:
+    """By the name of a refused duplicate, the clip whose sound or images it has."""
+    matches = {row.clip_id: SAME_AS.match(row.detail) for row in rows if row.reason == "duplicate"}
+    return {name: match[1] for name, match in matches.items() if match}
+
+
+def _ignored(source: Source) -> Numbers | None:
+    rows = [(each.kind, each.files, each.first) for each in ignored_files(source.root)]
+    columns, where = ("suffix", "files", "the first"), "data/scenes/ignored.csv"
+    return Numbers("Files that are no clips, by suffix", columns, rows, where) if rows else None
 
 
 def _kind(reason: str) -> str:

@@ -8,6 +8,7 @@ from earshot.evaluation.significance import Margin
 from earshot.report.curves import history_charts
 from earshot.report.figures import against
 from earshot.report.overview import in_yaml, run_summary, scores_chart, verdicts
+from earshot.report.seeds import seed_figures
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.score_tables import Display, Grid
@@ -84,6 +85,7 @@ def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
         "charts": [scores_chart(site, source, f"scores-{n}") for n, source in enumerate(sources, 1)],
         "history": history_charts(site, sources),
         "clusters": clusters_chart(site, sources),
+        "seeds": seed_figures(site, sources),
     }
 
 

@@ -56,14 +56,23 @@ class Curve:
     style: str = "-"
 
 
-def score_dots(rows: Mapping[str, Mapping[str, float]], errors: Mapping[str, float], width: float = WIDTH) -> Figure:
-    """One row of marks per benchmark: its score, with the interval of its standard error, and those of its controls."""
+def score_dots(
+    rows: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping[str, float]], width: float = WIDTH
+) -> Figure:
+    """One row of marks per benchmark: its score first, and those of its controls.
+
+    `bars` has half the lengths of the error bars, by row and name.
+    """
     scale = width / WIDTH
     figure = Figure(figsize=(width, 0.9 + 0.36 * (0.5 + scale / 2) * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, (row, scores) in enumerate(rows.items()):
-        own = next(iter(scores.values()), 0)
-        axes.errorbar(own, place, xerr=1.96 * errors[row], color=BLUE, elinewidth=2.2, capsize=4, zorder=1.5)
+        for number, (name, score) in enumerate(scores.items()):
+            if name in bars[row]:
+                color = MARKS.get(name, OTHER_MARK)[0] if number else BLUE
+                line_width, cap = (1.2, 2) if number else (2.2, 4)
+                xerr = bars[row][name]
+                axes.errorbar(score, place, xerr=xerr, color=color, elinewidth=line_width, capsize=cap, zorder=1.5)
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
         for name, score in reversed([*scores.items()]):
             color, marker, size = MARKS.get(name, OTHER_MARK)
@@ -132,8 +141,12 @@ def class_bars(
     *,
     whole: bool = False,
     width: float = WIDTH,
+    bars: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
-    """One bar per class for the first entry of `scores`, the trained network; marks for the others, its controls."""
+    """One bar per class for the first entry of `scores`, the trained network; marks for the others, its controls.
+
+    `bars` has half the lengths of the error bars.
+    """
     figure = Figure(figsize=(width, 1.1 + 0.24 * (0.5 + width / WIDTH / 2) * len(names)), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(scores.items()):
@@ -146,6 +159,9 @@ def class_bars(
             if marker == "|":
                 look["markeredgecolor"] = INK
             axes.plot(values, range(len(names)), linestyle="none", label=label(name), **look)
+        if bars:
+            places, ink = range(len(names)), color if number else INK
+            axes.errorbar(values, places, xerr=bars[name], linestyle="none", ecolor=ink, elinewidth=1, capsize=2)
     axes.set_yticks(range(len(names)), [label(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(left=0)

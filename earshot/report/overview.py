@@ -158,28 +158,33 @@ def pretext_scores(source: Source) -> list[Numbers]:
     return tables
 
 
-def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """The leading score of each benchmark with its controls, and its standard error, both by the benchmark's title."""
+def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """The leading score of each benchmark with its controls, and half of its 95 % interval, by benchmark."""
     rows: dict[str, dict[str, float]] = {}
-    errors: dict[str, float] = {}
+    bars: dict[str, dict[str, float]] = {}
     for name, grid in source.grids.items():
-        display = source.displays[name]
-        key = leading_column(display, grid)
-        title = display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")
+        title, key = score_title(source, name), leading_column(source.displays[name], grid)
         rows[title] = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
-        errors[title] = source.findings[name].leading.error or 0.0
-    return rows, errors
+        bars[title] = {grid.own: 1.96 * (source.findings[name].leading.error or 0.0)}
+    return rows, bars
+
+
+def score_title(source: Source, name: str) -> str:
+    """The title of a benchmark's leading score."""
+    display, grid = source.displays[name], source.grids[name]
+    key = leading_column(display, grid)
+    return display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")
 
 
 def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
     """One row per benchmark: its leading column with its controls."""
-    rows, errors = score_rows(source)
+    rows, bars = score_rows(source)
     if not rows:
         return None
     summary = "; ".join(f"{title} {next(iter(scores.values())):.3f}" for title, scores in rows.items() if scores)
     return site.chart(
         name,
-        lambda: score_dots(rows, errors),
+        lambda: score_dots(rows, bars),
         "Scores and their controls; bars: 95 % intervals over the test items",
         f"One row of marks per benchmark: {summary}",
     )

@@ -1,9 +1,9 @@
 """Figures and tables for a paper: at column width as PDF, SVG and PNG, each with a caption and what made it.
 
-Error bars are 95 % intervals over the test items of one run. `earshot tables` draws those over seeds.
+Error bars are 95 % intervals over the test items of one run. `earshot compare` draws those over seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,14 +58,19 @@ def paper_tables(site: Site, source: Source) -> list[tuple[str, dict[str, str]]]
 
 def made_by(source: Source, benchmark: str = "") -> str:
     """What made a figure: command, commit, parameters and hashes."""
-    keys = [key for key in source.params if key in USED or key.startswith(f"evaluate.{benchmark}.")]
-    parameters = ", ".join(f"{key}={source.params[key]}" for key in keys)
+    parameters = used_parameters(source, benchmark)
     values = source.metrics(benchmark) if benchmark else source.metrics("extract")
     hashes = ", ".join(f"{key} {values[key]}" for key in ("clips_hash", "items_hash") if values.get(key))
     command = f"python -m stages.evaluate --benchmark {benchmark}" if benchmark else "dvc repro"
     return (
         f"Run: {source.title}. Command: {command}. Parameters: {parameters}. {hashes and f'Lists: {hashes}.'}".strip()
     )
+
+
+def used_parameters(source: Source, benchmark: str = "", without: Collection[str] = ()) -> str:
+    """The parameters that a figure names."""
+    named = [key for key in source.params if key in USED or (benchmark and key.startswith(f"evaluate.{benchmark}."))]
+    return ", ".join(f"{key}={source.params[key]}" for key in named if key not in without)
 
 
 def _cell(score: float | None, judged: Judged | None) -> str:
@@ -75,20 +80,20 @@ def _cell(score: float | None, judged: Judged | None) -> str:
 
 
 def _scores(site: Site, source: Source) -> Chart:
-    rows, errors = score_rows(source)
+    rows, bars = score_rows(source)
     caption = f"Scores of the trained network and its controls. {INTERVALS}"
-    draw = lambda: score_dots(rows, errors, COLUMN)  # noqa: E731
+    draw = lambda: score_dots(rows, bars, COLUMN)  # noqa: E731
     return _chart(site, source, "paper-scores", draw, caption, "", "One row of marks per benchmark")
 
 
 def _layers(site: Site, source: Source, name: str, display: Display, grid: Grid) -> Chart | None:
     """The scores of each layer, for a benchmark whose columns are layers."""
-    layers = [key for key, title in grid.columns.items() if title in ("max5", "pool5", "conv5", "fc6", "fc7")]
+    layers = layer_keys(grid)
     if len(layers) < 2:
         return None
     items = source.items(name)
     lines = {
-        row: [(scores[key], items.error(grid.metrics[key][row]) or 0.0) for key in layers]
+        row: [(scores[key], 1.96 * (items.error(grid.metrics[key][row]) or 0.0)) for key in layers]
         for row, scores in grid.rows.items()
         if all(key in scores for key in layers)
     }
@@ -98,14 +103,19 @@ def _layers(site: Site, source: Source, name: str, display: Display, grid: Grid)
     return _chart(site, source, f"paper-layers-{name}", draw, caption, name, "A line per network")
 
 
+def layer_keys(grid: Grid) -> list[str]:
+    """The columns of a grid that are layers of a network."""
+    return [key for key, title in grid.columns.items() if title in ("max5", "pool5", "conv5", "fc6", "fc7")]
+
+
 def layer_lines(
     layers: Sequence[str], lines: dict[str, list[tuple[float, float]]], levels: dict[str, float], title: str
 ) -> Figure:
-    """Scores by layer with their intervals, a line per network, and horizontal levels such as chance.
+    """Scores by layer with error bars, a line per network, and horizontal levels such as chance.
 
     Args:
         layers: their names.
-        lines: by network, the score and its standard error of each layer.
+        lines: by network, the score of each layer and half the length of its error bar.
         levels: by name.
         title: of the y axis.
     """
@@ -114,9 +124,9 @@ def layer_lines(
     for number, (name, points) in enumerate(lines.items()):
         color, marker, size = MARKS.get(name, OTHER_MARK)
         places = np.arange(len(layers)) + 0.04 * (number - (len(lines) - 1) / 2)
-        means, errors = np.array(points).T
+        means, bars = np.array(points).T
         look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 0.6 * size, "linewidth": 1.3}
-        axes.errorbar(places, means, 1.96 * errors, capsize=2, label=name, **look)
+        axes.errorbar(places, means, bars, capsize=2, label=name, **look)
     for name, level in levels.items():
         axes.axhline(level, color=MARKS.get(name, (MUTED,))[0], linewidth=0.9, linestyle=(0, (1, 2)), label=name)
     axes.set_xticks(range(len(layers)), list(layers))

@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from earshot.corpus.completeness import requested_shards
+from earshot.corpus.ignored import IgnoredFiles, read_ignored
 from earshot.corpus.ledger import LedgerRow, read_ledger
 from earshot.corpus.requested import read_requested
 from earshot.corpus.split import split_of
 from earshot.scenes.annotations import read_annotations
+from earshot.scenes.refused import read_refused_images
 from earshot.scenes.table import read_scenes
 
 CLIPS, SCENES, ANNOTATIONS = "data/clips", "data/scenes", "data/annotations"
@@ -81,6 +83,11 @@ def clip_outcomes(
         yield from _extracted(root, shard, selected)
 
 
+def ignored_files(root: Path) -> list[IgnoredFiles]:
+    """The files of the corpus that are no clips, by suffix."""
+    return read_ignored(root / SCENES)
+
+
 def _extracted(root: Path, shard: Path, selected: Callable[[str], bool]) -> Iterator[ClipOutcome]:
     name = f"{shard.stem}.parquet"
     scenes = _scenes(root / SCENES / name)
@@ -123,7 +130,8 @@ def _annotations(table: Path) -> dict[str, Sequence[str]]:
 
 
 def thumbnails(root: Path, clip_ids: set[str]) -> Iterator[tuple[str, bytes]]:
-    """The first frame, JPEG, of those clips that extract kept."""
+    """The first frame, JPEG, of those clips that extract kept, and of some of those that it decoded and refused."""
+    yield from ((name, image) for name, image in read_refused_images(root / SCENES) if name in clip_ids)
     for table in sorted((root / SCENES).glob("*.parquet")):
         if not clip_ids.isdisjoint(_scenes(table)):
             for group in read_scenes(table, ["clip_id", "frames"]):

@@ -5,7 +5,7 @@ A first pass extracts all scenes; a second pass refuses or flags duplicates.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,20 @@ from pathlib import Path
 from earshot.core.files import link_file, shard_name, shard_paths
 from earshot.corpus.completeness import missing_clips, read_outcomes, requested_shard, write_outcomes
 from earshot.corpus.ledger import LedgerRow, Refusal, count, outcome, read_ledger, write_ledger
+from earshot.corpus.split import split_of
 from earshot.media.clips import MediaFile, read_listing
 from earshot.media.decoder_process import Decoder
-from earshot.media.decoding import DecodeOptions
+from earshot.media.decoding import Decoded, DecodeOptions
 from earshot.media.quality import quality_flags
+from earshot.media.unpacking import Unpacked
 from earshot.params.extract import Extract
 from earshot.scenes.annotations import read_annotations, write_annotations
 from earshot.scenes.duplicates import read_duplicates, write_duplicates
+from earshot.scenes.refused import REFUSED, write_refused_images
 from earshot.scenes.table import read_scenes
 from earshot.scenes.writing import Scene, with_flag, without, write_changed_scenes, write_scenes
 
+MOST_IMAGES = 50  # of refused clips of a shard
 MISSING = "-missing"  # in the names of outcomes: of requested clips that were not downloaded
 
 
@@ -40,6 +44,10 @@ class Tables:
     def ledger(self, number: int) -> Path:
         """The ledger of a shard."""
         return self.scenes / "ledger" / f"{shard_name(number)}.csv"
+
+    def refused_images(self, number: int) -> Path:
+        """The first frames of some clips of a shard that decoded and were refused; there is no file without any."""
+        return self.scenes / REFUSED / f"{shard_name(number)}.parquet"
 
     def annotation_shard(self, number: int) -> Path:
         """A shard of annotations."""
@@ -63,6 +71,11 @@ class Extraction:
     def listing(self, number: int) -> Path:
         """The listing of a shard's clips, for its worker."""
         return self.scratch / "clips" / f"{shard_name(number)}.json"
+
+    @property
+    def unpacked(self) -> Path:
+        """The folder of the unpacked tars."""
+        return self.scratch / "unpacked"
 
     def outcomes(self, name: str) -> Path:
         """The file of outcomes of clips, by split and class."""
@@ -90,15 +103,23 @@ class Extraction:
         return read_outcomes(map(self.outcomes, names)).rows()
 
 
+def unpack_shard(packed: Sequence[Unpacked], number: int) -> dict[str, int]:
+    """Unpack a compressed tar."""
+    packed[number].unpack()
+    return {}
+
+
 def extract_shard(extraction: Extraction, number: int) -> dict[str, int]:
     """Extract the clips of one shard and write its files; return the counts of its ledger."""
     params, tables = extraction.params, extraction.extracted
     clips = read_listing(extraction.listing(number))
     ledger: list[LedgerRow] = []
+    images: dict[str, bytes] = {}
     with Decoder(params.decode_timeout_s, (clip.path for clip in clips if not clip.refusal)) as decoder:
-        rows = extract_clips(clips, decoder, params, extraction.seed, ledger)
+        rows = extract_clips(clips, decoder, params, extraction.seed, ledger, images)
         write_scenes(tables.table(number), rows)
     write_ledger(tables.ledger(number), ledger)
+    write_refused_images(tables.refused_images(number), images)
     kept = {row.clip_id for row in ledger if row.status == "kept"}
     annotations = {clip.clip_id: clip.annotations for clip in clips if clip.clip_id in kept}
     write_annotations(tables.annotation_shard(number), annotations)
@@ -132,10 +153,12 @@ def finish_shard(extraction: Extraction, number: int) -> dict[str, int]:
             link_file(before.table(number), after.table(number))
         link_file(before.ledger(number), after.ledger(number))
         link_file(before.annotation_shard(number), after.annotation_shard(number))
+    if before.refused_images(number).exists():
+        link_file(before.refused_images(number), after.refused_images(number))
     ledger = read_ledger(after.ledger(number))
     outcomes = {row.clip_id: outcome(row) for row in ledger}
     clips = read_listing(extraction.listing(number))
-    of_clips = ((clip.group or clip.clip_id, clip.annotations, outcomes[clip.clip_id]) for clip in clips)
+    of_clips = ((split_of_clip(clip), clip.annotations, outcomes[clip.clip_id]) for clip in clips)
     write_outcomes(extraction.outcomes(shard_name(number)), of_clips)
     counts = count(ledger)
     return counts | flags(after.table(number)) | {"moments": counts["clips_kept"] * extraction.params.frames}
@@ -169,10 +192,19 @@ def miss_shard(extraction: Extraction, corpus: Path, number: int) -> dict[str, i
 
 
 def extract_clips(
-    clips: list[MediaFile], decoder: Decoder, params: Extract, seed: int, ledger: list[LedgerRow]
+    clips: list[MediaFile],
+    decoder: Decoder,
+    params: Extract,
+    seed: int,
+    ledger: list[LedgerRow],
+    images: dict[str, bytes] | None = None,
 ) -> Iterator[Scene]:
-    """The scenes of the clips that are kept; appends a row for every clip to `ledger`."""
+    """The scenes of the clips that are kept; appends a row for every clip to `ledger`.
+
+    `images` gets the first frames of some clips that decode and are refused, by name.
+    """
     for clip in clips:
+        decoded: Decoded | None = None
         try:
             if clip.refusal:
                 raise Refusal(*clip.refusal)
@@ -181,10 +213,18 @@ def extract_clips(
             flags = quality_flags(decoded.measured, params.quality)
         except Refusal as refusal:
             ledger.append(LedgerRow(clip.clip_id, clip.source, "refused", refusal.reason, refusal.detail))
+            if images is not None and decoded and decoded.frames and len(images) < MOST_IMAGES:
+                images[clip.clip_id] = decoded.frames[0]
         else:
             ledger.append(LedgerRow(clip.clip_id, clip.source, "kept"))
             group = clip.group or clip.clip_id
-            yield Scene(clip_id=clip.clip_id, group=group, flags=flags, **vars(decoded))
+            split = split_of_clip(clip)
+            yield Scene(clip_id=clip.clip_id, group=group, split=split, flags=flags, **vars(decoded))
+
+
+def split_of_clip(clip: MediaFile) -> str:
+    """The split of a clip: that of a published list, else that of its group."""
+    return clip.split or split_of(clip.group or clip.clip_id)
 
 
 def places(clip_id: str, frames: int, times: str, seed: int) -> tuple[float, ...]:

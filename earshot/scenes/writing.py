@@ -20,7 +20,7 @@ ROW_GROUP_BYTES = 64 << 20  # a group of long clips is smaller, because it is in
 
 @dataclass(frozen=True)
 class Scene:
-    """One extracted clip; its fields and those of `measured` are the columns; `split` follows from `group`."""
+    """One extracted clip; its fields and those of `measured` are the columns; an empty `split` follows from `group`."""
 
     clip_id: str
     group: str
@@ -34,6 +34,7 @@ class Scene:
     sequence_rate: float = 0.0
     measured: Measured = field(default_factory=Measured)
     flags: list[str] = field(default_factory=list)
+    split: str = ""
 
     @property
     def size(self) -> int:
@@ -93,7 +94,7 @@ def _table(group: list[Scene]) -> pa.Table:
     columns = {
         "clip_id": text_column([scene.clip_id for scene in group]),
         "group": text_column([scene.group for scene in group]),
-        "split": text_column([split_of(scene.group) for scene in group]),
+        "split": text_column([scene.split or split_of(scene.group) for scene in group]),
         "duration": number_column([scene.duration for scene in group], pa.float64()),
         "frames": _lists([scene.frames for scene in group], binary_column),
         "times": _lists([scene.times for scene in group], partial(number_column, kind=pa.float64())),
