@@ -219,3 +219,6 @@ def test_collapsed_embeddings_raise_an_alarm(tmp_path):
     messages = [str(warning.message) for warning in caught]
     assert any("2.0794" in message and "chance is 2.0794" in message for message in messages)
     assert any("the embeddings of one modality have collapsed" in message for message in messages)
+    expected = "collapsed after 4000 steps (image, spread 1.0e-06), expected 0.001 or more"
+    assert task.alarms([row])["collapsed"].endswith(expected)  # for the closing line
+    assert task.alarms([row | {"image_spread": 0.5, "train_loss": 1.0}]) == task.alarms([]) == {}

@@ -178,7 +178,7 @@ class CorrespondenceTask:
             actual = f"{self.training.items} training clips last the network's {self.spec.seconds:.2f} s"
             raise EarshotError(f"{scenes}: {actual}, expected 2 or more; give more or longer clips")
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
-        self.part = processes.part(self.training.batch_size)
+        self.part, self.validated = processes.part(self.training.batch_size), self.validation.items
         self._alarms: set[str] = set()
         # Losses of a random guess on the batches of the last epoch.
         self._chances: deque[float] = deque(maxlen=self.batches_per_epoch)
@@ -200,29 +200,36 @@ class CorrespondenceTask:
         spreads: dict[str, float] = {}
         for batch in prefetch(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.objective.loss(self.network, batch, shared=False)) * len(batch.is_match)
-            spreads = self._spreads(batch)
+            if len(batch.images) > 1:  # one embedding alone has no spread
+                spreads = self._spreads(batch)
         processes.total(sums)
         loss, right = (sums / (2 * self.validation.items)).tolist() if batches else (None, None)
         return {"val_loss": loss, "val_accuracy": right} | spreads
 
     def watch(self, history: Sequence[dict[str, Any]]) -> None:
         """Warn, once each, of a loss that stays at chance and of collapsed embeddings."""
-        row = history[-1]
-        steps = row["epoch"] * self.batches_per_epoch
-        chance = float(np.mean(self._chances))
-        alarms = {
-            "stuck": steps >= STUCK_STEPS and row["train_loss"] > chance - STUCK,
-            "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "audio")),
-        }
-        messages = {
-            "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {chance:.4f}",
-            "collapsed": f"the embeddings of one modality have collapsed after {steps} steps",
-        }
-        for name, alarm in alarms.items():
-            if alarm and name not in self._alarms:
+        for name, message in self.alarms(history).items():
+            if name not in self._alarms:
                 self._alarms.add(name)
                 advice = "the network has learned nothing so far: try another correspond.learning_rate, or more clips"
-                warnings.warn(f"{messages[name]}; {advice}", stacklevel=2)
+                warnings.warn(f"{message}; {advice}", stacklevel=2)
+
+    def alarms(self, history: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """A loss that stays at chance, and embeddings that have collapsed, after the last of these epochs."""
+        if not history:
+            return {}
+        row, alarms = history[-1], {}
+        steps = row["epoch"] * self.batches_per_epoch
+        chance = float(np.mean(self._chances)) if self._chances else math.inf
+        if steps >= STUCK_STEPS and row["train_loss"] > chance - STUCK:
+            loss = row["train_loss"]
+            alarms["stuck"] = f"the training loss is {loss:.4f} after {steps} steps, chance is {chance:.4f}"
+        spreads = {modality: row.get(f"{modality}_spread", 1.0) for modality in ("image", "audio")}
+        collapsed = [f"{modality}, spread {spread:.1e}" for modality, spread in spreads.items() if spread < COLLAPSED]
+        if collapsed:
+            actual = f"the embeddings of one modality have collapsed after {steps} steps ({'; '.join(collapsed)})"
+            alarms["collapsed"] = f"{actual}, expected {COLLAPSED:g} or more"
+        return alarms
 
     def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]]) -> float:
         """The loss of a random guess on a batch; raises EarshotError if the batch teaches nothing."""

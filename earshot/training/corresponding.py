@@ -23,6 +23,7 @@ class Corresponding(EncoderTraining[CorrespondBase]):
     """Training on pairs of images and sounds."""
 
     items, examples = "pairs", "clips"
+    advice = "give more source videos, or train for more correspond.epochs"
 
     def build(self) -> Correspondence:
         network = build_correspondence(self.params.network, **self.params.model_dump())

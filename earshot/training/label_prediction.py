@@ -3,7 +3,7 @@
 A label is a cluster, or a binary code whose bits are predicted independently (section 3.2).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -132,6 +132,7 @@ class LabelTask:
             raise EarshotError(f"{table.labels}: {actual}, expected 2 or more; give more clips with sound")
         self.batch_size, self.batches_per_epoch = self.training.batch_size, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch_size)
+        self.validated = sum(len(np.unique(group.clips)) for group in self.validation.groups)
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Images]:
@@ -147,6 +148,10 @@ class LabelTask:
         """Loss and accuracy on the middle squares of all labeled frames of the validation split."""
         loss, accuracy = self._measure(self.validation)
         return {"val_loss": loss, "val_accuracy": accuracy}
+
+    def alarms(self, history: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """None."""
+        return {}
 
     def test(self) -> dict[str, Any]:
         """Accuracy on the test split, as in `validate`; the majority's beside it, and the number of frames."""

@@ -25,6 +25,7 @@ class Pretraining(EncoderTraining[Pretrain]):
     """Training on frames and the labels of their sounds."""
 
     items, examples = "images", "moments"
+    advice = "give more source videos, or set fewer clusters or label.distance_filter=false"
 
     def table(self, name: str) -> LabeledScenes:
         labels = self.root / "data/labels"
