@@ -16,17 +16,18 @@ from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.objectives import build_objective
 from earshot.training.pairs import Pairs
+from earshot.training.trainer import Plan, Trainer
 
 CONTRASTIVE = build_objective("contrastive", temperature=0.2)
 SHARED = """
 import sys
 from pathlib import Path
 import torch
-from test_objectives import CONTRASTIVE, Cosines, batch_of
+from test_objectives import Cosines, batch_of, with_queue
 from earshot.training import distributed as processes
 with processes.together():
-    network = Cosines()
-    loss = processes.shared_loss(network, lambda batch: CONTRASTIVE.loss(network, batch, shared=True))
+    network, objective = Cosines(), with_queue()
+    loss = processes.shared_loss(network, lambda batch: objective.loss(network, batch, shared=True))
     value, right = loss(batch_of(processes.part(8)))
     value.backward()
     values = processes.mean(torch.stack([value.detach(), right]))
@@ -107,11 +108,70 @@ def test_the_last_layer_alone_learns_the_calibration():
     torch.testing.assert_close(other.image.weight.grad, network.image.weight.grad)
 
 
+def with_queue():
+    """The contrastive objective with a queue of 6 clips, which holds those of a batch before: groups 0 and 6 to 8."""
+    objective = build_objective("contrastive", temperature=0.2, queue=6)
+    features = torch.nn.functional.normalize(torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(2)), dim=2)
+    objective.restore({"images": features[0], "sounds": features[1], "groups": torch.tensor([0, 6, 6, 7, 8, 0])})
+    return objective
+
+
+def test_earlier_clips_of_the_queue_are_negatives_of_other_groups():
+    """As above, with the 6 clips of the queue behind the 8 of the batch; 0 is a group of both."""
+    network, batch, objective = Cosines(), batch_of(), with_queue()
+    queued = objective.state()
+    images, sounds = network.compared_images(batch.images), network.compared_audio(batch.sounds)
+    groups = [*batch.groups.tolist(), *queued["groups"].tolist()]
+    terms = []
+    for own, others in ((images, (sounds, queued["sounds"])), (sounds, (images, queued["images"]))):
+        matrix = (own @ torch.cat(others).T).tolist()
+        for row in range(8):
+            shares = [math.exp(matrix[row][c] / 0.2) for c in range(14) if groups[c] != groups[row] or c == row]
+            terms.append(-math.log(math.exp(matrix[row][row] / 0.2) / sum(shares)))
+    loss, _ = objective.loss(network, batch, shared=True)
+    assert loss.item() == pytest.approx(sum(terms) / 16, rel=1e-5)
+    kept = objective.state()  # the newest 6: the first of this batch
+    torch.testing.assert_close(kept["images"], images[:6])
+    assert kept["groups"].tolist() == batch.groups[:6].tolist() and not kept["sounds"].requires_grad
+    objective.loss(network, batch, shared=False)  # validation leaves the queue alone
+    assert torch.equal(objective.state()["images"], kept["images"])
+    assert build_objective("contrastive", temperature=0.2).state() == {}
+    assert objective.chance(["a", "a", "b", "c"]) == pytest.approx((2 * math.log(9) + 2 * math.log(10)) / 4)
+
+
+def test_a_checkpoint_keeps_the_queue(tmp_path):
+    """A killed training would otherwise go on without negatives."""
+    task = OneBatch(with_queue())
+    plan = {"learning_rate": 1e-3, "weight_decay": 0.0, "grad_clip_norm": 5.0, "precision": "float32", "seed": 0}
+    Trainer(task, Plan(epochs=1, **plan), tmp_path / "checkpoint").train("")
+    resumed = OneBatch(build_objective("contrastive", temperature=0.2, queue=6))
+    Trainer(resumed, Plan(epochs=2, **plan), tmp_path / "checkpoint")
+    assert len(task.state()) == 3
+    for name, values in task.state().items():
+        assert torch.equal(resumed.state()[name], values)
+
+
+class OneBatch:
+    """A task of one batch."""
+
+    batches_per_epoch = 1
+
+    def __init__(self, objective) -> None:
+        self.network, self.objective = Cosines(), objective
+        self.state, self.restore = objective.state, objective.restore
+
+    def batches(self, numbers):
+        return (batch_of() for _ in numbers)
+
+    def loss(self, batch):
+        return self.objective.loss(self.network, batch, shared=True)
+
+
 def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
     network, batch = Cosines(), batch_of()
     # Within each half the mismatched sound is the next one of that half.
     index = torch.cat([torch.arange(8), torch.tensor([1, 2, 3, 0, 5, 6, 7, 4])])
-    loss, right = CONTRASTIVE.loss(network, batch._replace(audio_index=index), shared=True)
+    loss, right = with_queue().loss(network, batch._replace(audio_index=index), shared=True)
     loss.backward()
     run_torchrun(tmp_path / "shared.py", SHARED, tmp_path / "result.pt")
     actual = torch.load(tmp_path / "result.pt", weights_only=True)

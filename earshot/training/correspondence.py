@@ -179,6 +179,7 @@ class CorrespondenceTask:
             raise EarshotError(f"{scenes}: {actual}, expected 2 or more; give more or longer clips")
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
         self.part, self.validated = processes.part(self.training.batch_size), self.validation.items
+        self.state, self.restore = objective.state, objective.restore
         self._alarms: set[str] = set()
         # Losses of a random guess on the batches of the last epoch.
         self._chances: deque[float] = deque(maxlen=self.batches_per_epoch)

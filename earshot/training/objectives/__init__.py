@@ -40,6 +40,14 @@ class Objective(ABC):
         """Set initial values of the random network from a batch of its inputs, in place."""
         network.calibrate_bias(*inputs)
 
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep of the steps before, by name."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from the `state` of a checkpoint, on the network's device."""
+        assert not state
+
     @abstractmethod
     def chance(self, groups: Sequence[str]) -> float:
         """The loss of a random guess on a batch of clips of these groups.
