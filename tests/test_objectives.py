@@ -246,9 +246,9 @@ class Plain(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
 
-@pytest.mark.parametrize("name", ["ave", "avol"])
+@pytest.mark.parametrize("name", ["ave", "avol", "dual_encoder"])
 def test_eight_clips_are_overfitted(name):
-    network = build(name, width=1 / 8, image_size=32).train()
+    network = build(name, width=1 / 8, image_size=32, backbone="resnet18").train()
     images, sounds = pairs_for(network, 8)
     network.fit_audio_scale(sounds)
     CONTRASTIVE.prepare(network, images, sounds)
@@ -262,7 +262,7 @@ def test_eight_clips_are_overfitted(name):
         loss.backward()
         optimizer.step()
     assert loss < 0.3 < math.log(8)
-    if name == "ave":  # AVOL's similarities have no bounds, so its bias has a longer way to go
+    if name != "avol":  # AVOL's similarities have no bounds, so its bias has a longer way to go
         assert right == 1
 
 

@@ -161,7 +161,7 @@ class Correspondence(ImageEncoder):
 
     def _lacks_similarities(self) -> EarshotError:
         lack = f"correspond.network={self.architecture['name']} compares single pairs, not all images with all sounds"
-        return EarshotError(f"{lack}; set correspond.objective=match, or use ave or avol")
+        return EarshotError(f"{lack}; set correspond.objective=match, or use ave, avol or dual_encoder")
 
     def _check_audio(self, waveforms: Tensor) -> None:
         expected = (self.audio_samples,) if self.audio_channels == 1 else (self.audio_channels, self.audio_samples)

@@ -1,7 +1,8 @@
 """The base classes of networks: uint8 images in, scores out, and named layers for probes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import torch
@@ -69,6 +70,13 @@ class ImageEncoder(nn.Module, ABC):
             if len(features) == len(set(layers)):
                 break
         return {layer: features[layer] for layer in layers}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """Also takes a plain dict of tensors: MNASNet requires a version that only a full state dict holds."""
+        versioned: Any = OrderedDict(state_dict)
+        own: Any = self.state_dict()
+        versioned._metadata = own._metadata
+        return super().load_state_dict(versioned, *args, **options)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize each channel of uint8 images of any size by ImageNet's mean and deviation."""
