@@ -150,11 +150,21 @@ class Network(ImageEncoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores of the classes, (images, classes), of uint8 images (images, 3, image_size, image_size)."""
-        return self.scores(self.penultimate(self.normalize(self._checked(images))))
+        return self.scores(self.penultimate_of(images))
+
+    def penultimate_of(self, images: Tensor) -> Tensor:
+        """The input of the output layer, (images, units), for uint8 images (images, 3, image_size, image_size)."""
+        return self.penultimate(self.normalize(self._checked(images)))
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Scores of the classes, (images, classes), from the output of `penultimate`."""
         return self.fully_connected[-1](hidden)
+
+    @property
+    def hidden_units(self) -> int:
+        """The number of units of the input of the output layer."""
+        output = self.get_submodule(self.fully_connected_names[-1])
+        return output.in_channels if isinstance(output, nn.Conv2d) else cast(nn.Linear, output).in_features
 
     @property
     def fully_connected(self) -> list[nn.Linear]:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
@@ -30,6 +29,7 @@ from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation, recolor
 from earshot.training.batches import Batches
+from earshot.training.collapse import collapse, spread
 from earshot.training.objectives import Objective
 from earshot.training.pairs import Pairs
 
@@ -37,7 +37,6 @@ from earshot.training.pairs import Pairs
 # pools are in memory at a time.
 POOL_CLIPS = 256
 STUCK_STEPS, STUCK = 500, 0.003  # a loss this close to chance after so many steps counts as stuck
-COLLAPSED = 1e-3  # spread below which embeddings count as collapsed
 
 
 class PairedClips(Batches[ClipRowGroup, tuple[SceneClip, SceneClip]]):
@@ -168,6 +167,7 @@ class CorrespondenceTask:
         wrong_sound: bool = False,
     ) -> None:
         self.network, self.objective, self.sampling, self.augmentation = network, objective, sampling, augmentation
+        self.encoder = network
         self.scenes, self.gain_jitter, self.seed = scenes, gain_jitter, seed
         self.spec = InputSpec.by(network)
         kind = {"wrong_sound": seed if wrong_sound else None}
@@ -226,11 +226,7 @@ class CorrespondenceTask:
             loss = row["train_loss"]
             alarms["stuck"] = f"the training loss is {loss:.4f} after {steps} steps, chance is {chance:.4f}"
         spreads = {modality: row.get(f"{modality}_spread", 1.0) for modality in ("image", "audio")}
-        collapsed = [f"{modality}, spread {spread:.1e}" for modality, spread in spreads.items() if spread < COLLAPSED]
-        if collapsed:
-            actual = f"the embeddings of one modality have collapsed after {steps} steps ({'; '.join(collapsed)})"
-            alarms["collapsed"] = f"{actual}, expected {COLLAPSED:g} or more"
-        return alarms
+        return alarms | collapse(spreads, steps)
 
     def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]]) -> float:
         """The loss of a random guess on a batch; raises EarshotError if the batch teaches nothing."""
@@ -247,8 +243,7 @@ class CorrespondenceTask:
             "image": self.network.embed_images(batch.images),
             "audio": self.network.embed_audio(batch.sounds),
         }
-        means = {modality: functional.normalize(rows.float(), dim=1).mean(0) for modality, rows in embeddings.items()}
-        return {f"{modality}_spread": 1 - float(mean.norm().detach()) for modality, mean in means.items()}
+        return {f"{modality}_spread": spread(rows) for modality, rows in embeddings.items()}
 
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]

@@ -38,10 +38,12 @@ class EncoderTask(Task, Protocol):
     """A task that trains an encoder.
 
     Attributes:
+        encoder: the part of the trained network to write.
         batch_size: items per batch.
         validated: clips of the validation split.
     """
 
+    encoder: Any
     batch_size: int
     validated: int
 
@@ -188,7 +190,7 @@ def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> 
     tested = trainer.test()
     if processes.rank():
         return {}
-    save_weights(training.models, name, task.network)
+    save_weights(training.models, name, task.encoder)
     metrics = {
         "val_accuracy": final["val_accuracy"],
         **training.metadata(task),

@@ -46,8 +46,7 @@ class DualEncoder(AVENet):
         except EarshotError as error:
             raise EarshotError(str(error).replace("pretrain.", "correspond.")) from None
         parent, _, last = tower.fully_connected_names[-1].rpartition(".")
-        output = tower.fully_connected[-1]
-        tower.channels = output.in_features if isinstance(output, nn.Linear) else output.in_channels
+        tower.channels = tower.hidden_units
         setattr(tower.get_submodule(parent), last, nn.Identity())
         self.image_tower, self.own_weights, self.probe_layers = tower, (tower,), tower.probe_layers
         self.channel_mean.copy_(tower.channel_mean)
