@@ -26,6 +26,7 @@ from earshot.networks.files import save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation, write_augmentation
+from earshot.training.sound_augmentation import SoundAugmentation
 
 KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: gray of the image, Hz of the tone
 PARAMS = {
@@ -76,7 +77,7 @@ def world(tmp_path_factory):
     for name in ("encoder", "random"):
         save_weights(root / "models", name, network)
     save_architecture(root / "models", network)
-    write_augmentation(root / "models", AUGMENTATION, 0.1)
+    write_augmentation(root / "models", AUGMENTATION, SoundAugmentation(gain_jitter=0.1))
     return root
 
 

@@ -23,6 +23,7 @@ from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
 from earshot.training.objectives import build_objective
+from earshot.training.sound_augmentation import SoundAugmentation
 
 RATE, SECONDS = 4000, 4.0
 SPEC = InputSpec(image_size=32, frames=1, audio_samples=4000, audio_rate=RATE, audio_channels=1)
@@ -248,7 +249,7 @@ def test_the_multisensory_network_overfits_the_shifts_of_eight_clips(tmp_path):
     torch.manual_seed(0)
     network = build_correspondence("multisensory", width=1 / 16, image_size=32, frames=5, audio_samples=21_000)
     task = CorrespondenceTask(
-        network, tmp_path, build_objective("match"), SHIFTED, Augmentation(), gain_jitter=0.0, batch_size=16, seed=0
+        network, tmp_path, build_objective("match"), SHIFTED, Augmentation(), batch_size=16, seed=0
     )
     batch = next(iter(task.batches(range(1))))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -282,7 +283,7 @@ class Comparing(nn.Module):
 
 
 def task_of(scenes, **how):
-    options = {"gain_jitter": 0.0, "batch_size": 32, "seed": 0} | how
+    options = {"batch_size": 32, "seed": 0} | how
     return CorrespondenceTask(Comparing(), scenes, build_objective("match"), CENTERED, Augmentation(), **options)
 
 
@@ -293,7 +294,7 @@ def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes)
 
 
 def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scenes):
-    quiet, loud = task_of(scenes), task_of(scenes, gain_jitter=0.5)
+    quiet, loud = task_of(scenes), task_of(scenes, sound=SoundAugmentation(gain_jitter=0.5))
     for one, other in zip(quiet.batches(range(3)), map(quiet._training_batch, range(3)), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     one, other = quiet._training_batch(0), loud._training_batch(0)

@@ -229,9 +229,7 @@ def test_a_network_of_single_pairs_is_refused(name):
 def test_a_batch_of_one_group_is_refused_by_name(tmp_path):
     names = [name for name in map(str, range(100)) if split_of(name) == "train"]
     write_clips(tmp_path, [names[0]] * 40 + [names[1]])
-    task = CorrespondenceTask(
-        Plain(), tmp_path, CONTRASTIVE, CENTERED, Augmentation(), gain_jitter=0.0, batch_size=4, seed=0
-    )
+    task = CorrespondenceTask(Plain(), tmp_path, CONTRASTIVE, CENTERED, Augmentation(), batch_size=4, seed=0)
     with pytest.raises(EarshotError, match=f"all 2 clips of a batch are of the group '{names[0]}', expected two"):
         list(task.batches(range(task.batches_per_epoch)))
 
@@ -269,9 +267,7 @@ def test_eight_clips_are_overfitted(name):
 def test_collapsed_embeddings_raise_an_alarm(tmp_path):
     """With one embedding for all, the loss is that of a random guess."""
     write_clips(tmp_path, [f"group_{number}" for number in range(40)])
-    task = CorrespondenceTask(
-        Plain(), tmp_path, CONTRASTIVE, CENTERED, Augmentation(), gain_jitter=0.0, batch_size=16, seed=0
-    )
+    task = CorrespondenceTask(Plain(), tmp_path, CONTRASTIVE, CENTERED, Augmentation(), batch_size=16, seed=0)
     task._training_batch(0)
     row = {"epoch": 1000, "train_loss": math.log(8), "image_spread": 1e-6, "audio_spread": 0.5}
     with pytest.warns(UserWarning) as caught:

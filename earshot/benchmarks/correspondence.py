@@ -140,7 +140,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
     annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
     sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
-    augmentation, gain_jitter = read_augmentation(context.encoder)  # that of the network's own training
+    augmentation, sound = read_augmentation(context.encoder)  # that of the network's own training
     network = cast(TwoTowers, on_device(build_correspondence("l3", **sizes)))
     task = CorrespondenceTask(
         network,
@@ -148,7 +148,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
         build_objective("match"),
         sampling,
         augmentation,
-        gain_jitter=gain_jitter,
+        sound=sound,
         batch_size=context.params.supervised_batch_size,
         seed=context.seed,
     )

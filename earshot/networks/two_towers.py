@@ -16,7 +16,7 @@ from torch.nn import functional
 from earshot.core.errors import EarshotError
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, gather
 from earshot.networks.network import Convolutional, initialize
-from earshot.networks.spectrogram import RATE, SAMPLES, Spectrogram
+from earshot.networks.spectrogram import RATE, SAMPLES, Masks, Spectrogram
 from earshot.networks.towers import EMBEDDING, Tower, global_max_pool, pooled, scaled
 
 POOL5_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
@@ -54,7 +54,7 @@ class TwoTowers(Correspondence, Convolutional):
 
     def __init__(self, *, width: float = 1.0, stride: int = 2, image_size: int = 224, **others: Any) -> None:
         super().__init__(image_size=image_size, width=width, stride=stride, **others)
-        self.spectrogram = Spectrogram()
+        self.spectrogram, self.masks = Spectrogram(), Masks()
         self.register_buffer("audio_mean", torch.zeros(()))
         self.register_buffer("audio_std", torch.ones(()))
         self.build_image_tower(width=width, stride=stride)
@@ -86,7 +86,10 @@ class TwoTowers(Correspondence, Convolutional):
 
     def audio_maps(self, sounds: Tensor) -> Tensor:
         spectrograms = (self.spectrogram(sounds) - self.audio_mean) / self.audio_std
-        return self.audio_tower(spectrograms)
+        return self.audio_tower(self.masks(spectrograms))
+
+    def mask_spectrograms(self, frequencies: float, windows: float) -> None:
+        self.masks.frequencies, self.masks.windows = frequencies, windows
 
     def forward(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None

@@ -41,6 +41,11 @@ class CorrespondBase(Training):
     grayscale_prob: Annotated[Share, IDEA]
     flip_prob: Annotated[Share, IDEA]
     gain_jitter: Annotated[float, Field(ge=0, lt=1), IDEA]
+    noise_level: Annotated[Decay, IDEA]
+    time_shift_s: Annotated[Decay, IDEA]
+    mix_share: Annotated[Share, IDEA]
+    frequency_mask: Annotated[Share, IDEA]
+    time_mask: Annotated[Share, IDEA]
 
 
 Correspond = create_model(

@@ -82,13 +82,17 @@ class Sampling:
 
     def start(self, clip: SceneClip, time: float, seconds: float, chance: float) -> float:
         """The start of a slice of `seconds` that matches the frame at `time`; `chance` in [0, 1) selects it."""
-        last = int((clip.duration - seconds) / self.grid_s + 1e-6)
         if self.positives == "centered":
-            number = round((time - seconds / 2) / self.grid_s)
-        else:
-            first = max(int(np.ceil((time - seconds) / self.grid_s - 1e-6)), 0)
-            number = first + int(chance * (max(min(int(time / self.grid_s), last) - first, 0) + 1))
+            return self.on_grid(clip, time - seconds / 2, seconds)
+        last = int((clip.duration - seconds) / self.grid_s + 1e-6)
+        first = max(int(np.ceil((time - seconds) / self.grid_s - 1e-6)), 0)
+        number = first + int(chance * (max(min(int(time / self.grid_s), last) - first, 0) + 1))
         return min(max(number, 0), max(last, 0)) * self.grid_s
+
+    def on_grid(self, clip: SceneClip, start: float, seconds: float) -> float:
+        """The start on the grid that is nearest to `start`, of a slice of `seconds` that lies in the clip."""
+        last = max(int((clip.duration - seconds) / self.grid_s + 1e-6), 0)
+        return min(max(round(start / self.grid_s), 0), last) * self.grid_s
 
     @property
     def shift(self) -> float:

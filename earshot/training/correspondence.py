@@ -32,10 +32,12 @@ from earshot.training.batches import Batches
 from earshot.training.collapse import collapse, spread
 from earshot.training.objectives import Objective
 from earshot.training.pairs import Pairs
+from earshot.training.sound_augmentation import SoundAugmentation
 
 # Clips that are shuffled together and swap sounds: some 300 MB at ten frames of 256 px and ten seconds of stereo. Two
 # pools are in memory at a time.
 POOL_CLIPS = 256
+UNCHANGED = SoundAugmentation()
 STUCK_STEPS, STUCK = 500, 0.003  # a loss this close to chance after so many steps counts as stuck
 
 
@@ -74,6 +76,7 @@ def make_pairs(
     chances: np.ndarray,
     changes: Changes | None = None,
     gains: np.ndarray | None = None,
+    shifts: np.ndarray | None = None,
 ) -> Pairs:
     """A matching pair of every clip, followed by a mismatched pair of every clip.
 
@@ -84,10 +87,12 @@ def make_pairs(
         chances: random numbers in [0, 1), (clips, 6).
         changes: of each clip's images; None takes their middle squares.
         gains: of each clip's sound, and of its mismatched sound if that is not another clip's matching one; (clips, 2).
+        shifts: of the same sounds in time, in seconds, (clips, 2).
     """
     places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
     numbers = {id(clip): number for number, (clip, _) in enumerate(clips)}
     cuts = [(clip, place.start) for (clip, _), place in zip(clips, places, strict=True)]
+    moves = list(np.zeros(len(clips)) if shifts is None else shifts[:, 0])
     volumes = list(np.ones(len(clips)) if gains is None else gains[:, 0])
     mismatched = []
     for number, (clip, other) in enumerate(clips):
@@ -100,7 +105,11 @@ def make_pairs(
             cut = other, _place(other, spec, sampling, chances[number, 3:]).start
         mismatched.append(len(cuts))
         cuts.append(cut)
+        moves.append(0.0 if shifts is None else shifts[number, 1])
         volumes.append(1.0 if gains is None else gains[number, 1])
+    if shifts is not None:
+        shifted = zip(cuts, moves, strict=True)
+        cuts = [(clip, sampling.on_grid(clip, start + move, spec.seconds)) for (clip, start), move in shifted]
     each = None if changes is None else changes[np.repeat(np.arange(len(clips)), spec.frames)]
     images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
     if each is not None:
@@ -161,15 +170,20 @@ class CorrespondenceTask:
         sampling: Sampling,
         augmentation: Augmentation,
         *,
-        gain_jitter: float,
+        sound: SoundAugmentation = UNCHANGED,
         batch_size: int,
         seed: int,
         wrong_sound: bool = False,
     ) -> None:
         self.network, self.objective, self.sampling, self.augmentation = network, objective, sampling, augmentation
         self.encoder = network
-        self.scenes, self.gain_jitter, self.seed = scenes, gain_jitter, seed
+        self.scenes, self.sound, self.seed = scenes, sound, seed
         self.spec = InputSpec.by(network)
+        if sound.time_shift_s and self.spec.frames > 1:
+            actual = f"correspond.time_shift_s is {sound.time_shift_s:g}, but a network of sequences learns synchrony"
+            raise EarshotError(f"{actual}; set it to 0, or use a network of single frames, such as ave")
+        if sound.frequency_mask or sound.time_mask:
+            network.mask_spectrograms(sound.frequency_mask, sound.time_mask)
         kind = {"wrong_sound": seed if wrong_sound else None}
         training, validation = (clips_of(scenes, self.spec, sampling, split=name, **kind) for name in ("train", "val"))
         self.training = PairedClips(training, batch_size=batch_size // 2, seed=seed)
@@ -251,14 +265,28 @@ class CorrespondenceTask:
         drawn = generator("pairs", self.seed, number)
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)
-        own, gains = self.part, 1 + self.gain_jitter * (2 * loudness - 1)
-        return self._pairs(clips[own], chances[own], changes[np.arange(len(clips))[own]], gains[own])
+        own, gains = self.part, self.sound.gains(loudness)
+        shifts = self.sound.shifts(gains.shape, generator("shifts", self.seed, number))
+        pairs = self._pairs(
+            clips[own],
+            chances[own],
+            changes[np.arange(len(clips))[own]],
+            gains[own],
+            None if shifts is None else shifts[own],
+        )
+        if not (self.sound.mix_share or self.sound.noise_level):
+            return self._on_device(pairs)
+        drawn = generator("sounds", self.seed, number, processes.rank())
+        changed = self.sound.change(pairs.sounds.numpy(), drawn)
+        return self._on_device(pairs._replace(sounds=torch.from_numpy(changed)))
 
     def _validation_batch(self, number: int) -> Pairs:
         clips = self.validation[number]
-        return self._pairs(clips, generator("held-out pairs", number).random((len(clips), 6)))
+        return self._on_device(self._pairs(clips, generator("held-out pairs", number).random((len(clips), 6))))
 
     def _pairs(self, clips: list, *draws: Any) -> Pairs:
         with decoding_frames(self.scenes):
-            pairs = make_pairs(clips, self.spec, self.sampling, *draws)
+            return make_pairs(clips, self.spec, self.sampling, *draws)
+
+    def _on_device(self, pairs: Pairs) -> Pairs:
         return Pairs(*(tensor.to(self.device) for tensor in pairs))

@@ -17,6 +17,7 @@ from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.encoder_training import EncoderTraining
 from earshot.training.objectives import Objective, build_objective
 from earshot.training.pairs import Pairs
+from earshot.training.sound_augmentation import sound_augmentation_of
 
 
 class Corresponding(EncoderTraining[CorrespondBase]):
@@ -42,14 +43,14 @@ class Corresponding(EncoderTraining[CorrespondBase]):
             self.objective(),
             Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s),
             self.augmentation(),
-            gain_jitter=p.gain_jitter,
+            sound=sound_augmentation_of(p),
             batch_size=p.batch_size,
             seed=self.seed,
             wrong_sound=name == "wrong_sound",
         )
 
     def describe(self) -> None:
-        write_augmentation(self.models, self.augmentation(), self.params.gain_jitter)
+        write_augmentation(self.models, self.augmentation(), sound_augmentation_of(self.params))
 
     def inputs(self, batch: Pairs) -> tuple[Tensor, ...]:
         return batch[:4]
