@@ -108,6 +108,30 @@ def test_the_last_layer_alone_learns_the_calibration():
     torch.testing.assert_close(other.image.weight.grad, network.image.weight.grad)
 
 
+def test_the_own_sound_at_another_time_is_a_further_negative_of_the_image():
+    """Clips 2 and 5 have a shifted sound (8 and 9); clip 3's further sound (10) is another group's, and no negative."""
+    network, batch = Cosines(), batch_of()
+    further = torch.randn(3, 7, generator=torch.Generator().manual_seed(3))
+    others = torch.tensor([1, 2, 8, 10, 5, 9, 7, 0])
+    groups = torch.cat([batch.groups, torch.tensor([2, 4, 9])])
+    index = torch.cat([torch.arange(8), others])
+    more = batch._replace(sounds=torch.cat([batch.sounds, further]), audio_index=index, groups=groups)
+    cosines = network.compared_images(batch.images) @ network.compared_audio(more.sounds).T
+    allowed = batch.groups[:, None] != batch.groups
+    allowed.fill_diagonal_(True)
+    total = 0.0
+    for clip in range(8):
+        row = [cosines[clip, other].item() for other in range(8) if allowed[clip, other]]
+        row += [cosines[clip, others[clip]].item()] if clip in (2, 5) else []
+        column = [cosines[other, clip].item() for other in range(8) if allowed[clip, other]]
+        for values in (row, column):
+            total -= math.log(math.exp(cosines[clip, clip].item() / 0.2) / sum(math.exp(v / 0.2) for v in values))
+    loss, _ = CONTRASTIVE.loss(network, more, shared=True)
+    assert loss.item() == pytest.approx(total / 16, rel=1e-5)
+    loss.backward()
+    assert all(torch.isfinite(weights.grad).all() for weights in network.parameters())
+
+
 def with_queue():
     """The contrastive objective with a queue of 6 clips, which holds those of a batch before: groups 0 and 6 to 8."""
     objective = build_objective("contrastive", temperature=0.2, queue=6)
@@ -136,7 +160,9 @@ def test_earlier_clips_of_the_queue_are_negatives_of_other_groups():
     objective.loss(network, batch, shared=False)  # validation leaves the queue alone
     assert torch.equal(objective.state()["images"], kept["images"])
     assert build_objective("contrastive", temperature=0.2).state() == {}
-    assert objective.chance(["a", "a", "b", "c"]) == pytest.approx((2 * math.log(9) + 2 * math.log(10)) / 4)
+    assert objective.chance(["a", "a", "b", "c"], [False] * 4) == pytest.approx(
+        (2 * math.log(9) + 2 * math.log(10)) / 4
+    )
 
 
 def test_a_checkpoint_keeps_the_queue(tmp_path):
@@ -183,8 +209,11 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
 def test_a_random_guess_among_the_other_groups():
     """Of 4 clips, 2 of one group: these choose among 3 sounds, the others among 4."""
     expected = (2 * math.log(3) + 2 * math.log(4)) / 4
-    assert CONTRASTIVE.chance(["a", "a", "b", "c"]) == pytest.approx(expected)
-    assert build_objective("match").chance(["a", "a"]) == pytest.approx(0.6931, abs=1e-4)
+    assert CONTRASTIVE.chance(["a", "a", "b", "c"], [False] * 4) == pytest.approx(expected)
+    # The first image has its own shifted sound as a fourth choice.
+    shifted = (math.log(4) - math.log(3)) / 8
+    assert CONTRASTIVE.chance(["a", "a", "b", "c"], [True, *[False] * 3]) == pytest.approx(expected + shifted)
+    assert build_objective("match").chance(["a", "a"], [False] * 2) == pytest.approx(0.6931, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["ave", "avol"])

@@ -77,6 +77,7 @@ def make_pairs(
     changes: Changes | None = None,
     gains: np.ndarray | None = None,
     shifts: np.ndarray | None = None,
+    shifted: np.ndarray | None = None,
 ) -> Pairs:
     """A matching pair of every clip, followed by a mismatched pair of every clip.
 
@@ -88,7 +89,10 @@ def make_pairs(
         changes: of each clip's images; None takes their middle squares.
         gains: of each clip's sound, and of its mismatched sound if that is not another clip's matching one; (clips, 2).
         shifts: of the same sounds in time, in seconds, (clips, 2).
+        shifted: which mismatched sounds are of the same clip (`Sampling.shifted`), bool (clips,); by default all or
+            none, as `sampling` says.
     """
+    shifted = sampling.shifted(len(clips)) if shifted is None else shifted
     places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
     numbers = {id(clip): number for number, (clip, _) in enumerate(clips)}
     cuts = [(clip, place.start) for (clip, _), place in zip(clips, places, strict=True)]
@@ -96,11 +100,11 @@ def make_pairs(
     volumes = list(np.ones(len(clips)) if gains is None else gains[:, 0])
     mismatched = []
     for number, (clip, other) in enumerate(clips):
-        if sampling.negatives == "other-group" and id(other) in numbers:
+        if shifted[number]:
+            cut = clip, places[number].shifted
+        elif id(other) in numbers:
             mismatched.append(numbers[id(other)])
             continue
-        if sampling.negatives == "shifted":
-            cut = clip, places[number].shifted
         else:
             cut = other, _place(other, spec, sampling, chances[number, 3:]).start
         mismatched.append(len(cuts))
@@ -108,8 +112,8 @@ def make_pairs(
         moves.append(0.0 if shifts is None else shifts[number, 1])
         volumes.append(1.0 if gains is None else gains[number, 1])
     if shifts is not None:
-        shifted = zip(cuts, moves, strict=True)
-        cuts = [(clip, sampling.on_grid(clip, start + move, spec.seconds)) for (clip, start), move in shifted]
+        moved = zip(cuts, moves, strict=True)
+        cuts = [(clip, sampling.on_grid(clip, start + move, spec.seconds)) for (clip, start), move in moved]
     each = None if changes is None else changes[np.repeat(np.arange(len(clips)), spec.frames)]
     images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
     if each is not None:
@@ -125,7 +129,7 @@ def make_pairs(
         image_index=own.repeat(2),
         audio_index=torch.cat([own, torch.tensor(mismatched)]),
         is_match=torch.tensor([1.0, 0.0]).repeat_interleave(len(clips)),
-        groups=torch.tensor([stable_hash(clip.group) >> 1 for clip, _ in clips]),
+        groups=torch.tensor([stable_hash(clip.group) >> 1 for clip, _ in cuts]),
     )
 
 
@@ -141,10 +145,12 @@ def _place(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.nda
     """A random place; the images of a sequence begin together with its sound."""
     if spec.frames == 1:
         frame = int(chances[0] * len(clip.frames))
-        return Place([clip.frames[frame]], sampling.start(clip, clip.times[frame], spec.seconds, chances[2]))
+        start = sampling.start(clip, clip.times[frame], spec.seconds, chances[2])
+        shifted = sampling.shifted_start(clip, start, spec.seconds, chances[1]) if sampling.shift else math.nan
+        return Place([clip.frames[frame]], start, shifted)
     rate = clip.sequence_rate
     end = min(len(clip.sequence) - spec.frames, int((clip.duration - spec.seconds) * rate + 1e-6))
-    if sampling.negatives == "shifted":
+    if sampling.shift:
         # Two starts at least a shift apart, in either order, so that both have the same distribution.
         shift = int(np.ceil(sampling.min_shift_s * rate))
         first = int(chances[0] * (end - shift + 1))
@@ -242,10 +248,10 @@ class CorrespondenceTask:
         spreads = {modality: row.get(f"{modality}_spread", 1.0) for modality in ("image", "audio")}
         return alarms | collapse(spreads, steps)
 
-    def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]]) -> float:
+    def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]], shifted: np.ndarray) -> float:
         """The loss of a random guess on a batch; raises EarshotError if the batch teaches nothing."""
         try:
-            return self.objective.chance([clip.group for clip, _ in clips])
+            return self.objective.chance([clip.group for clip, _ in clips], shifted)
         except EarshotError as error:
             raise EarshotError(f"{self.scenes}: {error}") from None
 
@@ -261,7 +267,8 @@ class CorrespondenceTask:
 
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]
-        self._chances.append(self._chance(clips))
+        shifted = self.sampling.shifted(len(clips), self.seed, number)
+        self._chances.append(self._chance(clips, shifted))
         drawn = generator("pairs", self.seed, number)
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)
@@ -273,6 +280,7 @@ class CorrespondenceTask:
             changes[np.arange(len(clips))[own]],
             gains[own],
             None if shifts is None else shifts[own],
+            shifted[own],
         )
         if not (self.sound.mix_share or self.sound.noise_level):
             return self._on_device(pairs)
@@ -282,7 +290,9 @@ class CorrespondenceTask:
 
     def _validation_batch(self, number: int) -> Pairs:
         clips = self.validation[number]
-        return self._on_device(self._pairs(clips, generator("held-out pairs", number).random((len(clips), 6))))
+        chances = generator("held-out pairs", number).random((len(clips), 6))
+        shifted = self.sampling.shifted(len(clips), "held-out", number)
+        return self._on_device(self._pairs(clips, chances, None, None, None, shifted))
 
     def _pairs(self, clips: list, *draws: Any) -> Pairs:
         with decoding_frames(self.scenes):

@@ -1,6 +1,7 @@
 """The training of the stage correspond: its network, its pairs and its control."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Corresponding(EncoderTraining[CorrespondBase]):
             self.ready(network),
             self.root / "data/scenes",
             self.objective(),
-            Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s),
+            Sampling(**{each.name: getattr(p, each.name) for each in fields(Sampling)}),
             self.augmentation(),
             sound=sound_augmentation_of(p),
             batch_size=p.batch_size,

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from earshot.core.params import Group
@@ -49,8 +50,11 @@ class Objective(ABC):
         assert not state
 
     @abstractmethod
-    def chance(self, groups: Sequence[str]) -> float:
+    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
         """The loss of a random guess on a batch of clips of these groups.
+
+        Args:
+            shifted: of each clip, whether its mismatched sound is its own at another time.
 
         Raises:
             EarshotError: such a batch teaches nothing.

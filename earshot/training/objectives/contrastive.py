@@ -5,11 +5,11 @@ The loss is InfoNCE (van den Oord et al. 2018, "Representation learning with con
 divided by a temperature (Radford et al. 2021, CLIP, figure 3).
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -35,7 +35,8 @@ QUEUED = ("images", "sounds", "groups")  # tensors of the queue in a checkpoint
 class Contrastive(Objective):
     """InfoNCE over the clips of the whole batch, on all processes.
 
-    The other clips are the negatives of a clip, except those of its own group: they may show the same thing.
+    The other clips are the negatives of a clip, except those of its own group: they may show the same thing. So is the
+    clip's own sound at another time, where pairs have one (`correspond.negatives`), for its image.
 
     InfoNCE ranks pairs and says nothing of where a match begins. So the network's last layer, which turns similarities
     into log-odds, learns the pairs of the batch by binary cross-entropy, without gradients for what comes before it.
@@ -57,19 +58,25 @@ class Contrastive(Objective):
     def loss(self, network: Correspondence, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
         own = len(batch.images)
         images, sounds = network.compared_images(batch.images), network.compared_audio(batch.sounds)
-        parts = [images, sounds[:own], batch.groups]
-        first = 0
+        groups, first = batch.groups[:own], 0
+        parts = [images, sounds[:own], groups]
         if shared:
             parts, first = [processes.gather(part) for part in parts], own * processes.rank()
             if self.queue:
                 parts = self._with_earlier(parts)
         all_images, all_sounds, all_groups = parts
         targets = torch.arange(first, first + own, device=images.device)
-        excluded = batch.groups[:, None] == all_groups
+        excluded = groups[:, None] == all_groups
         excluded[range(own), targets] = False
         by_image = self._logits(network, network.similarities(images, all_sounds))
         by_audio = self._logits(network, network.similarities(all_images, sounds[:own]).T)
         logits = torch.cat([by_image, by_audio]).masked_fill(excluded.repeat(2, 1), -torch.inf)
+        others = batch.audio_index[own:]  # the mismatched sound of each clip
+        shifted = (others >= own) & (batch.groups[others] == groups)
+        if shifted.any():
+            further = self._logits(network, network.similarities(images, sounds[others]).diagonal())
+            further = torch.cat([further.masked_fill(~shifted, -torch.inf), torch.full_like(further, -torch.inf)])
+            logits = torch.cat([logits, further[:, None]], dim=1)
         loss = cross_entropy(logits, targets.repeat(2))
         detached = network.similarities(images.detach(), sounds.detach())
         log_odds = network.log_odds(detached)[batch.image_index, batch.audio_index]
@@ -82,7 +89,7 @@ class Contrastive(Objective):
         network.center_features(*inputs[:2])
         super().prepare(network, *inputs)
 
-    def chance(self, groups: Sequence[str]) -> float:
+    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
         counts = Counter(groups)
         if len(counts) < 2:
             raise EarshotError(
@@ -90,8 +97,8 @@ class Contrastive(Objective):
                 "raise correspond.batch_size, give clips of other videos, or set correspond.objective=match"
             )
         # A full queue without clips of the own group, of which there are few.
-        choices = {count: 1 + len(groups) - count + self.queue for count in counts.values()}
-        return sum(count * math.log(choices[count]) for count in counts.values()) / len(groups)
+        others = np.array([len(groups) - counts[group] + self.queue for group in groups])
+        return float(np.mean([np.log1p(others + np.array(shifted, int)), np.log1p(others)]))
 
     def state(self) -> dict[str, Tensor]:
         return dict(zip(QUEUED, self._earlier, strict=False))  # empty at first
