@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
-from earshot.core.params import Amount, Count
+from earshot.core.params import INDIFFERENT, Amount, Count
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, NotApplicable, Result
@@ -66,7 +66,7 @@ class Params(BenchmarkParams):
     negatives: Literal["other-group", "shifted"]
     grid_s: Amount
     min_shift_s: Amount
-    synchrony: bool
+    synchrony: Annotated[bool, INDIFFERENT]
     supervised_epochs: Count
     supervised_batch_size: Annotated[int, Field(ge=4, multiple_of=2)]
     supervised_learning_rate: Amount
