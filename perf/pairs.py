@@ -31,6 +31,7 @@ from earshot.training.augmentation import augmentation_of
 from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.objectives import build_objective
 from earshot.training.pairs import Pairs
+from earshot.training.sound_augmentation import sound_augmentation_of
 from earshot.training.trainer import Plan, Trainer
 
 ROUNDS, STEPS, SOUNDS = 6, 20, 64
@@ -71,7 +72,7 @@ def steps_of(params: BaseParams, root: Path) -> Steps:
         build_objective(p.objective, **p.model_dump()),
         sampling,
         augmentation,
-        gain_jitter=p.gain_jitter,
+        sound=sound_augmentation_of(p),
         batch_size=p.batch_size,
         seed=params.seed,
     )

@@ -21,13 +21,16 @@ from functools import partial
 from operator import attrgetter
 
 import faiss
+import numpy as np
 
 from earshot.core.files import link_file, shard_paths
+from earshot.labels.advice import advice
 from earshot.labels.labeler import find_label_model, fitted_labeler
 from earshot.labels.model import DESCRIPTION_FILE, read_described
 from earshot.labels.table import (
     TrainingSounds,
     assign_shard,
+    codes,
     label_columns,
     read_moments,
     training_moments,
@@ -84,13 +87,17 @@ def main(run: StageContext[BaseParams]) -> str:
     run.publish("data/labels")
     run.publish("models/labeler")
     training = training_moments(moments)
-    trained_on = columns["label"][columns["kept"] & training]
+    kept = columns["kept"] & training
+    trained_on = columns["label"][kept]
     shares = {key: value for key, value in labeler.metadata.items() if key.startswith("share_")}
     metrics = {"moments": counts["moments"], "moments_trained_on": len(trained_on), **shares}
     run.write_metrics("label", metrics | {"label_entropy": labeler.entropy(trained_on)})
+    videos = len(np.unique(codes(moments, "group")[0][kept]))
+    few = advice(videos, values, distance_filter=distance_filter) if model.kind == "cluster" else ""
     return (
         f"{counts['moments']:,} moments, {counts['silent']:,} of them silent and without a label; {len(trained_on):,} "
         f"of the training split are kept, {int(training.sum()) - len(trained_on):,} left out; {labeler.in_words}"
+        + (f"; {few}" if few else "")
     )
 
 

@@ -138,7 +138,6 @@ def test_avol_begins_between_the_two_answers(world, tmp_path):
         build_objective("match"),
         sampling,
         Augmentation(),
-        gain_jitter=0.0,
         batch_size=16,
         seed=1,
     )

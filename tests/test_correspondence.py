@@ -1,6 +1,7 @@
 """The benchmark of correspondence: pairs of held-out clips, and the supervised baselines."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from test_correspondence_task import CENTERED, RATE, SECONDS, Comparing, flac, image
+from test_correspondence_task import CENTERED, RATE, SECONDS, Comparing, flac, image, write_clips
 
 from earshot.benchmarks.correspondence import (
     Annotations,
     best_threshold,
     evaluate,
     held_out_pairs,
+    in_sync,
     score_pairs,
 )
 from earshot.core.errors import EarshotError
@@ -26,6 +28,7 @@ from earshot.networks.files import save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation, write_augmentation
+from earshot.training.sound_augmentation import SoundAugmentation
 
 KINDS = {"dark": (40, 300.0), "light": (210, 1500.0)}  # of the small world: gray of the image, Hz of the tone
 PARAMS = {
@@ -33,6 +36,7 @@ PARAMS = {
     "negatives": "other-group",
     "grid_s": 0.04,
     "min_shift_s": 1.0,
+    "synchrony": False,
     "supervised_epochs": 0,
     "supervised_batch_size": 32,
     "supervised_learning_rate": 0.003,
@@ -76,7 +80,7 @@ def world(tmp_path_factory):
     for name in ("encoder", "random"):
         save_weights(root / "models", name, network)
     save_architecture(root / "models", network)
-    write_augmentation(root / "models", AUGMENTATION, 0.1)
+    write_augmentation(root / "models", AUGMENTATION, SoundAugmentation(gain_jitter=0.1))
     return root
 
 
@@ -129,6 +133,27 @@ def test_a_network_that_knows_scores_matching_pairs_higher(world):
     assert 0.3 < (scores[~is_match] > 0).mean() < 0.7
 
 
+def test_synchrony_is_how_often_the_sound_at_the_right_time_scores_higher(tmp_path):
+    """A network that reads the times of image and sound is right, one that knows nothing is right half of the time."""
+    groups = [name for name in map(str, range(200)) if split_of(name) == "test"]
+    write_clips(tmp_path, groups)  # frames at 1.0 and 2.5 s; the first channel of the sound says when it is
+
+    class Knowing(Comparing):
+        def forward(self, images, sounds, image_index, audio_index):
+            middles = sounds[:, 0].mean(1) * 10
+            return -(middles[:, None] - torch.tensor([1.0, 2.5])).abs().amin(1)[audio_index]
+
+    class Blind(Comparing):
+        def forward(self, images, sounds, image_index, audio_index):
+            return torch.zeros(len(image_index))
+
+    sampling = replace(CENTERED, min_shift_s=1.2)
+    blind = in_sync(Blind(), tmp_path, sampling, "random_")
+    assert blind == {"random_synchrony": 0.5, "random_synchrony_error": 0.0, "synchrony_clips": len(groups)}
+    knowing = in_sync(Knowing(), tmp_path, sampling, "")
+    assert knowing["synchrony"] > 0.8
+
+
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=60))
 def test_ranking_is_the_area_under_the_roc_curve(rows):
     scores, is_match = (np.array(column) for column in zip(*rows, strict=True))
@@ -157,5 +182,9 @@ def test_every_annotation_of_a_clip_counts_alike_and_one_kind_is_too_few(tmp_pat
 
 
 def test_metrics_are_plain_numbers(world, tmp_path):
-    metrics = evaluate(context(world, tmp_path)).metrics
+    result = evaluate(context(world, tmp_path, synchrony=True))
+    metrics = result.metrics
+    assert metrics["synchrony_clips"] == metrics["pairs"] / 2 and 0 <= metrics["random_synchrony"] <= 1
+    assert f"synchrony of {metrics['synchrony_clips']} clips trained {metrics['synchrony']:.3f}" in result.scores
+    assert "synchrony" not in evaluate(context(world, tmp_path)).metrics
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

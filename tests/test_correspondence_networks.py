@@ -25,7 +25,7 @@ TOWERS = ["l3", "ave", "avol"]
 LAYERS = TwoTowers.probe_layers
 PAPERS_STRIDE = {"l3": 1, "ave": 2, "avol": 2, "multisensory": 2}
 # An image of 64 px is 4 x 4 at conv4_2; 8 frames are 2 times after the 3-d strides; 16,800 samples are 0.8 s.
-SMALL = {"width": 1 / 16, "image_size": 64, "frames": 8, "audio_samples": 16_800}
+SMALL = {"width": 1 / 16, "image_size": 64, "frames": 8, "audio_samples": 16_800, "backbone": "alexnet"}
 COMPUTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 

@@ -23,6 +23,7 @@ from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
 from earshot.training.objectives import build_objective
+from earshot.training.sound_augmentation import SoundAugmentation
 
 RATE, SECONDS = 4000, 4.0
 SPEC = InputSpec(image_size=32, frames=1, audio_samples=4000, audio_rate=RATE, audio_channels=1)
@@ -185,6 +186,60 @@ def test_shifted_sounds_are_of_the_same_clip_at_least_a_shift_away(scenes):
     assert abs(apart[:, 0].mean() - apart[:, 1].mean()) < 0.3  # the time of neither modality separates the kinds
 
 
+@given(st.floats(3.0, 12.0), st.floats(0, 1), st.floats(0, 0.999), st.sampled_from([0.04, 0.1, 1 / 3]))
+def test_a_shifted_start_is_on_the_grid_in_the_clip_and_a_shift_away(duration, share, chance, grid):
+    sampling = replace(SHIFTED, grid_s=grid)
+    duration = max(duration, 1 + 2 * sampling.shift_steps * grid)  # as clips_of requires
+    clip = SceneClip("a", "g", duration, b"", [], [])
+    start = sampling.start(clip, share * duration, 1.0, 0.0)
+    other = sampling.shifted_start(clip, start, 1.0, chance)
+    assert abs(other - start) >= 1.0 - 1e-6 and -1e-9 <= other <= duration - 1.0 + 1e-6
+    assert abs(other / grid - round(other / grid)) < 1e-6
+
+
+def test_a_shifted_start_is_anywhere_a_shift_away():
+    """A slice of 1 s from 2.0 s on in 5 s, shifts of 1 s: starts from 0 to 1.0 and from 3.0 to 4.0 s, 26 each."""
+    clip = SceneClip("a", "g", 5.0, b"", [], [])
+    starts = [SHIFTED.shifted_start(clip, 2.0, 1.0, chance) for chance in np.linspace(0, 0.9999, 520)]
+    expected = np.concatenate([np.arange(26), np.arange(75, 101)]) * 0.04
+    values, counts = np.unique(np.round(starts, 6), return_counts=True)
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    assert counts.min() >= 9 and counts.max() <= 11
+
+
+def test_both_kinds_of_negatives_have_their_shares(scenes):
+    """A frame's sound is cut around it, its own sound elsewhere a shift away, and another clip's as a matching one."""
+    stereo, both = replace(SPEC, audio_channels=2), replace(CENTERED, negatives="both", shifted_share=0.3)
+    shares = []
+    groups = clips_of(scenes, stereo, both, split="train")
+    batches = PairedClips(groups, batch_size=16, seed=0)
+    for number in range(batches.batches_per_epoch):
+        clips, shifted = batches[number], both.shifted(16, 0, number)
+        assert (shifted == both.shifted(16, 0, number)).all()
+        pairs = make_pairs(clips, stereo, both, generator("t", number).random((16, 6)), shifted=shifted)
+        sounds = [decode_sound(sound)[:2] for sound in pairs.sounds.numpy()]
+        assert len(pairs.groups) == len(sounds) and len({number for number, _ in sounds}) == 16
+        for clip, (own, _) in enumerate(clips):
+            other, start = sounds[pairs.audio_index[16 + clip]]
+            assert sounds[clip][0] == int(own.clip_id.removeprefix("clip_"))
+            assert bool(shifted[clip]) == (other == sounds[clip][0])
+            if shifted[clip]:
+                assert abs(start - sounds[clip][1]) >= 0.99 and pairs.audio_index[16 + clip] >= 16
+                assert pairs.groups[pairs.audio_index[16 + clip]] == pairs.groups[clip]
+            else:
+                assert other // 2 != sounds[clip][0] // 2
+        shares += shifted.tolist()
+    assert 0.15 < np.mean(shares) < 0.45
+    assert both.shifted(4, 1).dtype == bool and SHIFTED.shifted(3).all() and not CENTERED.shifted(3).any()
+
+
+def test_clips_too_short_for_a_shift_give_no_shifted_pairs(scenes):
+    """4 s hold a slice of 1 s and 1.5 s before and after it, no more."""
+    for shift, enough in ((1.5, True), (1.6, False)):
+        sampling = replace(SHIFTED, min_shift_s=shift, grid_s=0.1)
+        assert bool(clips_of(scenes, SPEC, sampling, split="train")[0].rows.size) == enough
+
+
 def test_the_control_gets_one_fixed_clip_of_another_group(scenes):
     actual = []
     for seed in (0, 1):
@@ -248,7 +303,7 @@ def test_the_multisensory_network_overfits_the_shifts_of_eight_clips(tmp_path):
     torch.manual_seed(0)
     network = build_correspondence("multisensory", width=1 / 16, image_size=32, frames=5, audio_samples=21_000)
     task = CorrespondenceTask(
-        network, tmp_path, build_objective("match"), SHIFTED, Augmentation(), gain_jitter=0.0, batch_size=16, seed=0
+        network, tmp_path, build_objective("match"), SHIFTED, Augmentation(), batch_size=16, seed=0
     )
     batch = next(iter(task.batches(range(1))))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -282,7 +337,7 @@ class Comparing(nn.Module):
 
 
 def task_of(scenes, **how):
-    options = {"gain_jitter": 0.0, "batch_size": 32, "seed": 0} | how
+    options = {"batch_size": 32, "seed": 0} | how
     return CorrespondenceTask(Comparing(), scenes, build_objective("match"), CENTERED, Augmentation(), **options)
 
 
@@ -293,7 +348,7 @@ def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes)
 
 
 def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scenes):
-    quiet, loud = task_of(scenes), task_of(scenes, gain_jitter=0.5)
+    quiet, loud = task_of(scenes), task_of(scenes, sound=SoundAugmentation(gain_jitter=0.5))
     for one, other in zip(quiet.batches(range(3)), map(quiet._training_batch, range(3)), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     one, other = quiet._training_batch(0), loud._training_batch(0)

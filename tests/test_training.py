@@ -34,6 +34,7 @@ from earshot.training.augmentation import (
 from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.data import Frames, labeled_frames
 from earshot.training.label_prediction import BinaryCodes, Clusters, LabeledScenes, LabelTask
+from earshot.training.sound_augmentation import SoundAugmentation
 from earshot.training.trainer import Plan, Trainer, drops
 
 PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, grad_clip_norm=5.0, precision="auto", seed=7)
@@ -629,8 +630,9 @@ def test_a_fixed_square_is_cut_and_not_scaled():
 
 
 def test_the_changes_of_a_training_are_read_again(tmp_path):
-    write_augmentation(tmp_path, STRONG, 0.1)
-    assert read_augmentation(tmp_path) == (STRONG, 0.1)
+    for sound in (SoundAugmentation(), SoundAugmentation(gain_jitter=0.1, time_mask=0.3)):
+        write_augmentation(tmp_path, STRONG, sound)
+        assert read_augmentation(tmp_path) == (STRONG, sound)
     (tmp_path / "augmentation.json").write_text("{}")
     with pytest.raises(EarshotError, match="augmentation.json: does not hold the changes of a training"):
         read_augmentation(tmp_path)

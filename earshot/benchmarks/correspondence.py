@@ -13,7 +13,7 @@ All annotations of a clip have equal weight.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from earshot.core.errors import EarshotError
-from earshot.core.params import Amount, Count
+from earshot.core.params import INDIFFERENT, Amount, Count
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, NotApplicable, Result
@@ -57,7 +57,7 @@ MODALITIES = ("images", "sounds")
 class Params(BenchmarkParams):
     """How pairs are drawn, as in the stage correspond, and how the two supervised baselines are trained.
 
-    0 `supervised_epochs` skips the baselines; `supervised_batch_size` counts pairs.
+    `synchrony` measures `in_sync` too. 0 `supervised_epochs` skips the baselines; `supervised_batch_size` counts pairs.
     """
 
     inputs: Literal["clips"]
@@ -65,6 +65,7 @@ class Params(BenchmarkParams):
     negatives: Literal["other-group", "shifted"]
     grid_s: Amount
     min_shift_s: Amount
+    synchrony: Annotated[bool, INDIFFERENT]
     supervised_epochs: Count
     supervised_batch_size: Annotated[int, Field(ge=4, multiple_of=2)]
     supervised_learning_rate: Amount
@@ -84,23 +85,43 @@ def evaluate(context: Context[Params]) -> Result:
         scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
         right[f"{PREFIXES[name]}accuracy"] = (scores > 0) == is_match
         metrics[f"{PREFIXES[name]}roc_auc"] = float(roc_auc_score(is_match, scores))
+        if p.synchrony:
+            metrics |= in_sync(network, context.data_dir, sampling, PREFIXES[name])
     if p.supervised_epochs:
         right |= supervised(context, network.architecture, sampling)
     for metric, values in right.items():
         metrics |= {metric: float(values.mean()), f"{metric}_error": standard_error(values)}
     metrics |= {"chance": 0.5, "pairs": len(is_match)}
     names = [key.removesuffix("accuracy") for key in right]
+    columns = ("accuracy", "accuracy_error", *(("synchrony", "synchrony_error") if p.synchrony else ()))
     rows = [
-        {"network": name.strip("_") or "trained"} | {key: metrics[name + key] for key in ("accuracy", "accuracy_error")}
-        for name in names
+        {"network": name.strip("_") or "trained"} | {key: metrics.get(name + key) for key in columns} for name in names
     ]
     summary = [
         f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f} ± {row['accuracy_error']:.3f}" for row in rows
     ]
+    if p.synchrony:
+        shares = [f"{row['network'].replace('_', ' ')} {row['synchrony']:.3f}" for row in rows if row["synchrony"]]
+        summary[-1] += f"; synchrony of {metrics['synchrony_clips']} clips {', '.join(shares)}"
     groups = clips_of(context.data_dir, InputSpec.by(network), sampling, split="test")
     clips = [clip_id for group in groups for clip_id in group.clip_ids()]
     closing = f"{', '.join(summary)} (standard errors, {len(is_match)} pairs); chance 0.500"
     return Result(metrics, rows, PROTOCOL, closing, clips, item_scores=right)
+
+
+def in_sync(network: Correspondence, scenes: Path, sampling: Sampling, prefix: str) -> dict[str, Any]:
+    """How often the sound at the time of the image scores above the same clip's sound elsewhere; ties count half.
+
+    It is measured on test clips that have a sound at least `min_shift_s` away from every frame. Chance is one half.
+
+    Raises:
+        NotApplicable: there are fewer than two of them.
+    """
+    scores, is_match = score_pairs(network, scenes, replace(sampling, negatives="shifted"), "test")
+    right, elsewhere = scores[is_match], scores[~is_match]  # in the order of the clips, both
+    above = (right > elsewhere) + (right == elsewhere) / 2
+    shares = {"synchrony": float(above.mean()), "synchrony_error": standard_error(above)}
+    return {prefix + key: value for key, value in shares.items()} | {"synchrony_clips": len(above)}
 
 
 @torch.inference_mode()
@@ -141,7 +162,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
     annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
     sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
-    augmentation, gain_jitter = read_augmentation(context.encoder)  # that of the network's own training
+    augmentation, sound = read_augmentation(context.encoder)  # that of the network's own training
     network = cast(TwoTowers, on_device(build_correspondence("l3", **sizes)))
     task = CorrespondenceTask(
         network,
@@ -149,7 +170,7 @@ def supervised(context: Context[Params], architecture: Mapping[str, Any], sampli
         build_objective("match"),
         sampling,
         augmentation,
-        gain_jitter=gain_jitter,
+        sound=sound,
         batch_size=context.params.supervised_batch_size,
         seed=context.seed,
     )

@@ -25,7 +25,7 @@ from earshot.sound.windows import SILENT_RMS, root_mean_square
 
 SHORTEST_S = 0.1  # less is a click; the rest of its window would be silence
 DEFAULT_LAYER = "fc7"  # of a network of the stage pretrain: the input of its output layer
-ALIGNED = ("ave", "avol")  # networks that compare the embeddings of both modalities
+ALIGNED = ("ave", "avol", "dual_encoder")  # networks that compare the embeddings of both modalities
 
 
 class NetworkModel(Model):

@@ -141,6 +141,13 @@ class Correspondence(ImageEncoder):
         """
         raise self._lacks("localization map")
 
+    def mask_spectrograms(self, frequencies: float, windows: float) -> None:
+        """Mask random parts of spectrograms in training, up to these shares of the frequencies and of the windows.
+
+        Raises EarshotError if the network takes waveforms.
+        """
+        raise self._lacks("spectrogram to mask")
+
     def fit_audio_scale(self, waveforms: Tensor) -> None:
         """Set the scale of the audio input from training sounds, once, if the network has such a scale."""
         self._check_audio(waveforms)
@@ -161,7 +168,7 @@ class Correspondence(ImageEncoder):
 
     def _lacks_similarities(self) -> EarshotError:
         lack = f"correspond.network={self.architecture['name']} compares single pairs, not all images with all sounds"
-        return EarshotError(f"{lack}; set correspond.objective=match, or use ave or avol")
+        return EarshotError(f"{lack}; set correspond.objective=match, or use ave, avol or dual_encoder")
 
     def _check_audio(self, waveforms: Tensor) -> None:
         expected = (self.audio_samples,) if self.audio_channels == 1 else (self.audio_channels, self.audio_samples)

@@ -1,7 +1,8 @@
 """The base classes of networks: uint8 images in, scores out, and named layers for probes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import torch
@@ -69,6 +70,13 @@ class ImageEncoder(nn.Module, ABC):
             if len(features) == len(set(layers)):
                 break
         return {layer: features[layer] for layer in layers}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        """Also takes a plain dict of tensors: MNASNet requires a version that only a full state dict holds."""
+        versioned: Any = OrderedDict(state_dict)
+        own: Any = self.state_dict()
+        versioned._metadata = own._metadata
+        return super().load_state_dict(versioned, *args, **options)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize each channel of uint8 images of any size by ImageNet's mean and deviation."""
@@ -142,11 +150,21 @@ class Network(ImageEncoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores of the classes, (images, classes), of uint8 images (images, 3, image_size, image_size)."""
-        return self.scores(self.penultimate(self.normalize(self._checked(images))))
+        return self.scores(self.penultimate_of(images))
+
+    def penultimate_of(self, images: Tensor) -> Tensor:
+        """The input of the output layer, (images, units), for uint8 images (images, 3, image_size, image_size)."""
+        return self.penultimate(self.normalize(self._checked(images)))
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Scores of the classes, (images, classes), from the output of `penultimate`."""
         return self.fully_connected[-1](hidden)
+
+    @property
+    def hidden_units(self) -> int:
+        """The number of units of the input of the output layer."""
+        output = self.get_submodule(self.fully_connected_names[-1])
+        return output.in_channels if isinstance(output, nn.Conv2d) else cast(nn.Linear, output).in_features
 
     @property
     def fully_connected(self) -> list[nn.Linear]:

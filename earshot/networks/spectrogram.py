@@ -44,3 +44,35 @@ class Spectrogram(nn.Module):
         spectrum = self.transform(waveforms)  # complex (n, 257, 199)
         power = spectrum.real.square() + spectrum.imag.square()  # twice as fast as torchaudio's squared modulus
         return power.clamp(min=FLOOR).log()[:, None]  # (n, 1, 257, 199)
+
+
+class Masks(nn.Module):
+    """In training mode, sets a random band of frequencies and a random stretch of windows of each spectrogram to 0.
+
+    0 is the mean of normalized spectrograms. A mask's size is uniform from 0 to its largest, and so is its place (Park
+    et al. 2019, "SpecAugment", section 2, with one mask of each kind). Torch's generator draws them.
+
+    Attributes:
+        frequencies, windows: the largest share of the frequencies, and of the windows, in a mask; 0 for none.
+    """
+
+    frequencies = windows = 0.0
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        """Normalized spectrograms (n, 1, frequencies, windows), masked."""
+        if self.training:
+            for dim, share in ((2, self.frequencies), (3, self.windows)):
+                if share:
+                    spectrograms = spectrograms.masked_fill(_band(spectrograms, dim, share), 0)
+        return spectrograms
+
+
+def _band(spectrograms: Tensor, dim: int, share: float) -> Tensor:
+    """A random band of each spectrogram along a dimension, as bool (n, 1, ...) that broadcasts with them."""
+    size = spectrograms.shape[dim]
+    chances = torch.rand(2, len(spectrograms), 1, device=spectrograms.device)
+    widths = (chances[0] * (int(share * size) + 1)).floor()
+    starts = (chances[1] * (size - widths + 1)).floor()
+    places = torch.arange(size, device=spectrograms.device)
+    band = (places >= starts) & (places < starts + widths)  # (n, size)
+    return band[:, None, :, None] if dim == 2 else band[:, None, None, :]

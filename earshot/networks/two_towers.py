@@ -6,7 +6,7 @@ that sound" (ECCV 2018), and its account in Kim (2020), section 3.1.
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -16,7 +16,7 @@ from torch.nn import functional
 from earshot.core.errors import EarshotError
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, gather
 from earshot.networks.network import Convolutional, initialize
-from earshot.networks.spectrogram import RATE, SAMPLES, Spectrogram
+from earshot.networks.spectrogram import RATE, SAMPLES, Masks, Spectrogram
 from earshot.networks.towers import EMBEDDING, Tower, global_max_pool, pooled, scaled
 
 POOL5_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
@@ -42,6 +42,7 @@ class TwoTowers(Correspondence, Convolutional):
         width: factor on all channels and hidden units.
         stride: of the first convolution of both towers; the papers use 1 for L3 and 2 for AVE and AVOL.
         image_size: side of the images in px.
+        others: further arguments of a network, for its architecture.
     """
 
     arguments = TowerArguments
@@ -49,22 +50,29 @@ class TwoTowers(Correspondence, Convolutional):
     audio_mean: Tensor
     audio_std: Tensor
     audio_samples, audio_rate = SAMPLES, RATE
+    own_weights: tuple[nn.Module, ...] = ()  # parts that draw their initial weights themselves
 
-    def __init__(self, *, width: float = 1.0, stride: int = 2, image_size: int = 224) -> None:
-        super().__init__(image_size=image_size, width=width, stride=stride)
-        self.spectrogram = Spectrogram()
+    def __init__(self, *, width: float = 1.0, stride: int = 2, image_size: int = 224, **others: Any) -> None:
+        super().__init__(image_size=image_size, width=width, stride=stride, **others)
+        self.spectrogram, self.masks = Spectrogram(), Masks()
         self.register_buffer("audio_mean", torch.zeros(()))
         self.register_buffer("audio_std", torch.ones(()))
-        self.image_tower = Tower(3, width=width, stride=stride)
+        self.build_image_tower(width=width, stride=stride)
         self.audio_tower = Tower(1, width=width, stride=stride)
-        self.build_head(self.image_tower.channels, scaled(EMBEDDING, width))
-        self.apply(initialize)
+        self.build_head(scaled(EMBEDDING, width))
+        for part in self.children():
+            if part not in self.own_weights:
+                part.apply(initialize)
         if not next(self.parameters()).is_meta:
             self.init_head()
 
+    def build_image_tower(self, *, width: float, stride: int) -> None:
+        """Build the image tower, which has `channels`."""
+        self.image_tower = Tower(3, width=width, stride=stride)
+
     @abstractmethod
-    def build_head(self, channels: int, units: int) -> None:
-        """Build the layers after the towers of `channels`; `units` replaces the papers' 128."""
+    def build_head(self, units: int) -> None:
+        """Build the layers after the towers; `units` replaces the papers' 128."""
 
     @abstractmethod
     def init_head(self) -> None:
@@ -78,7 +86,10 @@ class TwoTowers(Correspondence, Convolutional):
 
     def audio_maps(self, sounds: Tensor) -> Tensor:
         spectrograms = (self.spectrogram(sounds) - self.audio_mean) / self.audio_std
-        return self.audio_tower(spectrograms)
+        return self.audio_tower(self.masks(spectrograms))
+
+    def mask_spectrograms(self, frequencies: float, windows: float) -> None:
+        self.masks.frequencies, self.masks.windows = frequencies, windows
 
     def forward(
         self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
@@ -87,10 +98,18 @@ class TwoTowers(Correspondence, Convolutional):
         return self.compare(gather(images, image_index), gather(sounds, audio_index))
 
     def compared_images(self, images: Tensor) -> Tensor:
-        return self.project_image(global_max_pool(self.image_maps(images)))
+        return self.project_image(self.pooled_images(images))
 
     def compared_audio(self, sounds: Tensor) -> Tensor:
-        return self.project_audio(global_max_pool(self.audio_maps(sounds)))
+        return self.project_audio(self.pooled_audio(sounds))
+
+    def pooled_images(self, images: Tensor) -> Tensor:
+        """What the image tower gives for whole images, (images, channels)."""
+        return global_max_pool(self.image_maps(images))
+
+    def pooled_audio(self, sounds: Tensor) -> Tensor:
+        """What the audio tower gives for whole sounds, (sounds, channels)."""
+        return global_max_pool(self.audio_maps(sounds))
 
     def localization_map(self, images: Tensor, sounds: Tensor) -> Tensor:
         """The match score at each position: float32 (pairs, height, width).

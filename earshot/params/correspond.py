@@ -26,9 +26,10 @@ class CorrespondBase(Training):
     image_size: Annotated[int, Field(ge=32, le=1024), INITIAL]
     positives: Annotated[Literal["centered", "overlapping"], IDEA]
     last_layer: Annotated[Literal["ours", "kim", "random"], IDEA, INITIAL, UsedIf("correspond.network", "ave")]
-    negatives: Annotated[Literal["other-group", "shifted"], IDEA]
+    negatives: Annotated[Literal["other-group", "shifted", "both"], IDEA]
+    shifted_share: Annotated[Share, IDEA, UsedIf("correspond.negatives", "both")]
     grid_s: Amount
-    min_shift_s: Annotated[Amount, UsedIf("correspond.negatives", "shifted")]
+    min_shift_s: Annotated[Amount, UsedIf("correspond.negatives", "shifted", "both")]
     batch_size: Annotated[int, Field(ge=4, multiple_of=2)]
     lr_step_epochs: Annotated[Decay, STEPS]
     lr_gamma: Annotated[Share, STEPS]
@@ -41,6 +42,11 @@ class CorrespondBase(Training):
     grayscale_prob: Annotated[Share, IDEA]
     flip_prob: Annotated[Share, IDEA]
     gain_jitter: Annotated[float, Field(ge=0, lt=1), IDEA]
+    noise_level: Annotated[Decay, IDEA]
+    time_shift_s: Annotated[Decay, IDEA]
+    mix_share: Annotated[Share, IDEA]
+    frequency_mask: Annotated[Share, IDEA]
+    time_mask: Annotated[Share, IDEA]
 
 
 Correspond = create_model(

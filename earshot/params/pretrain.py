@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from earshot.core.params import IDEA, INITIAL, CropShare, Part, Seed, UsedIf
+from earshot.core.params import IDEA, INITIAL, Amount, CropShare, Part, Seed, UsedIf
 from earshot.core.registry import names
 from earshot.networks.network import Width
 from earshot.params.training import Training
@@ -16,6 +16,8 @@ class Pretrain(Training):
     """Training a network to predict the label from a frame."""
 
     backbone: Annotated[str, INITIAL]
+    objective: Annotated[Literal["cross-entropy", "supervised-contrastive"], IDEA]
+    temperature: Annotated[Amount, IDEA, UsedIf("pretrain.objective", "supervised-contrastive")]
     initialization: Annotated[Literal["random", "kmeans"], IDEA, INITIAL]
     equalize_gradients: Annotated[bool, IDEA, INITIAL]
     width: Annotated[Width, INITIAL, OWN]

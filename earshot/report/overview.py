@@ -21,7 +21,13 @@ PACKAGES = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av"),
     *("pyarrow", "dvc", "matplotlib", "Jinja2"),
 )
-CORRESPONDENCE = {"ave": "AVE-Net", "l3": "L3-Net", "avol": "AVOL-Net", "multisensory": "the multisensory network"}
+CORRESPONDENCE = {
+    "ave": "AVE-Net",
+    "l3": "L3-Net",
+    "avol": "AVOL-Net",
+    "dual_encoder": "a dual encoder",
+    "multisensory": "the multisensory network",
+}
 
 
 @dataclass(frozen=True)

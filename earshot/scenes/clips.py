@@ -70,30 +70,62 @@ class Sampling:
     Args:
         positives: `overlapping`: any slice of sound around the frame's time (L3); `centered`: centered on it (AVE).
         negatives: `other-group`: the sound of another group; `shifted`: that of the same clip, at least `min_shift_s`
-            away (multisensory).
+            away (multisensory); `both`: a share of each.
         grid_s: seconds; every slice begins at a multiple of it.
         min_shift_s: seconds.
+        shifted_share: of `both`, the share of the mismatched sounds that are of the same clip.
     """
 
     positives: str
     negatives: str
     grid_s: float
     min_shift_s: float
+    shifted_share: float = 0.0
+
+    def shifted(self, clips: int, *key: int | str) -> np.ndarray:
+        """Which mismatched sounds of a batch of this many clips are of the same clip, bool (clips,).
+
+        Args:
+            key: of the random draws of `both`, such as the seed and the number of the batch.
+        """
+        if self.negatives == "both":
+            return generator("shifted pairs", *key).random(clips) < self.shifted_share
+        return np.full(clips, self.negatives == "shifted")
 
     def start(self, clip: SceneClip, time: float, seconds: float, chance: float) -> float:
         """The start of a slice of `seconds` that matches the frame at `time`; `chance` in [0, 1) selects it."""
-        last = int((clip.duration - seconds) / self.grid_s + 1e-6)
         if self.positives == "centered":
-            number = round((time - seconds / 2) / self.grid_s)
-        else:
-            first = max(int(np.ceil((time - seconds) / self.grid_s - 1e-6)), 0)
-            number = first + int(chance * (max(min(int(time / self.grid_s), last) - first, 0) + 1))
+            return self.on_grid(clip, time - seconds / 2, seconds)
+        last = int((clip.duration - seconds) / self.grid_s + 1e-6)
+        first = max(int(np.ceil((time - seconds) / self.grid_s - 1e-6)), 0)
+        number = first + int(chance * (max(min(int(time / self.grid_s), last) - first, 0) + 1))
         return min(max(number, 0), max(last, 0)) * self.grid_s
+
+    def on_grid(self, clip: SceneClip, start: float, seconds: float) -> float:
+        """The start on the grid that is nearest to `start`, of a slice of `seconds` that lies in the clip."""
+        last = max(int((clip.duration - seconds) / self.grid_s + 1e-6), 0)
+        return min(max(round(start / self.grid_s), 0), last) * self.grid_s
+
+    def shifted_start(self, clip: SceneClip, start: float, seconds: float, chance: float) -> float:
+        """Another start on the grid, at least a shift before or after `start`; `chance` in [0, 1) selects it.
+
+        The clip must last `seconds` and twice the shift, so that there is one.
+        """
+        last, own = (round(self.on_grid(clip, place, seconds) / self.grid_s) for place in (clip.duration, start))
+        before = max(own - self.shift_steps + 1, 0)
+        after = max(last - own - self.shift_steps + 1, 0)
+        number = int(chance * (before + after))
+        return (number if number < before else own + self.shift_steps + number - before) * self.grid_s
+
+    @property
+    def shift_steps(self) -> int:
+        """The least multiple of the grid that is a shift; 0 if no sound is shifted."""
+        return int(np.ceil(self.shift / self.grid_s - 1e-6))
 
     @property
     def shift(self) -> float:
         """Seconds between the two slices of sound that a clip must contain."""
-        return self.min_shift_s if self.negatives == "shifted" else 0.0
+        return 0.0 if self.negatives == "other-group" else self.min_shift_s
 
 
 @dataclass(frozen=True)
@@ -160,7 +192,7 @@ def clips_of(
     row_groups = []
     columns = ["group", "duration", *(["sequence_rate"] if spec.frames > 1 else [])]
     for group, rows, table in SceneTable(scenes).split(split, columns):
-        long_enough = _long_enough(group.shard, table, spec, sampling.shift)
+        long_enough = _long_enough(group.shard, table, spec, sampling)
         rows, deranged = rows[long_enough], None
         if wrong_sound is not None and len(rows):
             drawn = generator("wrong sound", wrong_sound, int(group.shard.stem), group.number)
@@ -170,12 +202,13 @@ def clips_of(
     return row_groups
 
 
-def _long_enough(shard: Path, table: pa.Table, spec: InputSpec, shift: float) -> np.ndarray:
+def _long_enough(shard: Path, table: pa.Table, spec: InputSpec, sampling: Sampling) -> np.ndarray:
     """Which clips are long enough, bool (clips,)."""
     durations = table["duration"].to_numpy()
     if spec.frames == 1:
-        return durations >= spec.seconds
-    rates = table["sequence_rate"].to_numpy()
+        # Of a frame in the middle, one of the sounds before and after it must be a shift away.
+        return durations >= spec.seconds + 2 * sampling.shift_steps * sampling.grid_s
+    rates, shift = table["sequence_rate"].to_numpy(), sampling.shift
     for rate in np.unique(rates).tolist():
         if abs(rate * spec.seconds - spec.frames) > 1:
             expected = f"{spec.frames} frames in {spec.seconds:.2f} s, so {spec.frames / spec.seconds:.2f} a second"

@@ -17,6 +17,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.json_files import read_json
 from earshot.networks.crops import Changes
+from earshot.training.sound_augmentation import SoundAugmentation
 
 AUGMENTATION_FILE = "augmentation.json"  # of a folder of correspondence networks
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
@@ -82,22 +83,23 @@ def augmentation_of(params: Any) -> Augmentation:
     )
 
 
-def write_augmentation(folder: Path, augmentation: Augmentation, gain_jitter: float) -> None:
+def write_augmentation(folder: Path, augmentation: Augmentation, sound: SoundAugmentation) -> None:
     """Write how a network's training changed images and sounds, beside its weights."""
     with write_atomically(folder / AUGMENTATION_FILE) as path:
-        path.write_text(json.dumps({**asdict(augmentation), "gain_jitter": gain_jitter}, indent=2) + "\n")
+        changes = {**asdict(augmentation), "gain_jitter": sound.gain_jitter, **sound.stated()}
+        path.write_text(json.dumps(changes, indent=2) + "\n")
 
 
-def read_augmentation(folder: Path) -> tuple[Augmentation, float]:
-    """The changes of images, and the strength of those of the volume, of the training that wrote the folder.
+def read_augmentation(folder: Path) -> tuple[Augmentation, SoundAugmentation]:
+    """The changes of images and of sounds of the training that wrote the folder.
 
     Raises:
         EarshotError: the file is missing or damaged.
     """
     values = read_json(folder / AUGMENTATION_FILE, "correspond")
     try:
-        gain_jitter = values.pop("gain_jitter")
-        return Augmentation(**values), gain_jitter
+        sound = {each.name: values.pop(each.name) for each in fields(SoundAugmentation) if each.name in values}
+        return Augmentation(**values), SoundAugmentation(gain_jitter=sound.pop("gain_jitter"), **sound)
     except (KeyError, TypeError) as error:
         actual = f"{folder / AUGMENTATION_FILE}: does not hold the changes of a training ({error})"
         raise EarshotError(f"{actual}; run the stage correspond again") from None

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
@@ -30,14 +29,16 @@ from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation, recolor
 from earshot.training.batches import Batches
+from earshot.training.collapse import collapse, spread
 from earshot.training.objectives import Objective
 from earshot.training.pairs import Pairs
+from earshot.training.sound_augmentation import SoundAugmentation
 
 # Clips that are shuffled together and swap sounds: some 300 MB at ten frames of 256 px and ten seconds of stereo. Two
 # pools are in memory at a time.
 POOL_CLIPS = 256
+UNCHANGED = SoundAugmentation()
 STUCK_STEPS, STUCK = 500, 0.003  # a loss this close to chance after so many steps counts as stuck
-COLLAPSED = 1e-3  # spread below which embeddings count as collapsed
 
 
 class PairedClips(Batches[ClipRowGroup, tuple[SceneClip, SceneClip]]):
@@ -75,6 +76,8 @@ def make_pairs(
     chances: np.ndarray,
     changes: Changes | None = None,
     gains: np.ndarray | None = None,
+    shifts: np.ndarray | None = None,
+    shifted: np.ndarray | None = None,
 ) -> Pairs:
     """A matching pair of every clip, followed by a mismatched pair of every clip.
 
@@ -85,23 +88,32 @@ def make_pairs(
         chances: random numbers in [0, 1), (clips, 6).
         changes: of each clip's images; None takes their middle squares.
         gains: of each clip's sound, and of its mismatched sound if that is not another clip's matching one; (clips, 2).
+        shifts: of the same sounds in time, in seconds, (clips, 2).
+        shifted: which mismatched sounds are of the same clip (`Sampling.shifted`), bool (clips,); by default all or
+            none, as `sampling` says.
     """
+    shifted = sampling.shifted(len(clips)) if shifted is None else shifted
     places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
     numbers = {id(clip): number for number, (clip, _) in enumerate(clips)}
     cuts = [(clip, place.start) for (clip, _), place in zip(clips, places, strict=True)]
+    moves = list(np.zeros(len(clips)) if shifts is None else shifts[:, 0])
     volumes = list(np.ones(len(clips)) if gains is None else gains[:, 0])
     mismatched = []
     for number, (clip, other) in enumerate(clips):
-        if sampling.negatives == "other-group" and id(other) in numbers:
+        if shifted[number]:
+            cut = clip, places[number].shifted
+        elif id(other) in numbers:
             mismatched.append(numbers[id(other)])
             continue
-        if sampling.negatives == "shifted":
-            cut = clip, places[number].shifted
         else:
             cut = other, _place(other, spec, sampling, chances[number, 3:]).start
         mismatched.append(len(cuts))
         cuts.append(cut)
+        moves.append(0.0 if shifts is None else shifts[number, 1])
         volumes.append(1.0 if gains is None else gains[number, 1])
+    if shifts is not None:
+        moved = zip(cuts, moves, strict=True)
+        cuts = [(clip, sampling.on_grid(clip, start + move, spec.seconds)) for (clip, start), move in moved]
     each = None if changes is None else changes[np.repeat(np.arange(len(clips)), spec.frames)]
     images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
     if each is not None:
@@ -117,7 +129,7 @@ def make_pairs(
         image_index=own.repeat(2),
         audio_index=torch.cat([own, torch.tensor(mismatched)]),
         is_match=torch.tensor([1.0, 0.0]).repeat_interleave(len(clips)),
-        groups=torch.tensor([stable_hash(clip.group) >> 1 for clip, _ in clips]),
+        groups=torch.tensor([stable_hash(clip.group) >> 1 for clip, _ in cuts]),
     )
 
 
@@ -133,10 +145,12 @@ def _place(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.nda
     """A random place; the images of a sequence begin together with its sound."""
     if spec.frames == 1:
         frame = int(chances[0] * len(clip.frames))
-        return Place([clip.frames[frame]], sampling.start(clip, clip.times[frame], spec.seconds, chances[2]))
+        start = sampling.start(clip, clip.times[frame], spec.seconds, chances[2])
+        shifted = sampling.shifted_start(clip, start, spec.seconds, chances[1]) if sampling.shift else math.nan
+        return Place([clip.frames[frame]], start, shifted)
     rate = clip.sequence_rate
     end = min(len(clip.sequence) - spec.frames, int((clip.duration - spec.seconds) * rate + 1e-6))
-    if sampling.negatives == "shifted":
+    if sampling.shift:
         # Two starts at least a shift apart, in either order, so that both have the same distribution.
         shift = int(np.ceil(sampling.min_shift_s * rate))
         first = int(chances[0] * (end - shift + 1))
@@ -162,14 +176,20 @@ class CorrespondenceTask:
         sampling: Sampling,
         augmentation: Augmentation,
         *,
-        gain_jitter: float,
+        sound: SoundAugmentation = UNCHANGED,
         batch_size: int,
         seed: int,
         wrong_sound: bool = False,
     ) -> None:
         self.network, self.objective, self.sampling, self.augmentation = network, objective, sampling, augmentation
-        self.scenes, self.gain_jitter, self.seed = scenes, gain_jitter, seed
+        self.encoder = network
+        self.scenes, self.sound, self.seed = scenes, sound, seed
         self.spec = InputSpec.by(network)
+        if sound.time_shift_s and self.spec.frames > 1:
+            actual = f"correspond.time_shift_s is {sound.time_shift_s:g}, but a network of sequences learns synchrony"
+            raise EarshotError(f"{actual}; set it to 0, or use a network of single frames, such as ave")
+        if sound.frequency_mask or sound.time_mask:
+            network.mask_spectrograms(sound.frequency_mask, sound.time_mask)
         kind = {"wrong_sound": seed if wrong_sound else None}
         training, validation = (clips_of(scenes, self.spec, sampling, split=name, **kind) for name in ("train", "val"))
         self.training = PairedClips(training, batch_size=batch_size // 2, seed=seed)
@@ -178,7 +198,8 @@ class CorrespondenceTask:
             actual = f"{self.training.items} training clips last the network's {self.spec.seconds:.2f} s"
             raise EarshotError(f"{scenes}: {actual}, expected 2 or more; give more or longer clips")
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
-        self.part = processes.part(self.training.batch_size)
+        self.part, self.validated = processes.part(self.training.batch_size), self.validation.items
+        self.state, self.restore = objective.state, objective.restore
         self._alarms: set[str] = set()
         # Losses of a random guess on the batches of the last epoch.
         self._chances: deque[float] = deque(maxlen=self.batches_per_epoch)
@@ -200,34 +221,37 @@ class CorrespondenceTask:
         spreads: dict[str, float] = {}
         for batch in prefetch(self._validation_batch, numbers, settings().threads):
             sums += torch.stack(self.objective.loss(self.network, batch, shared=False)) * len(batch.is_match)
-            spreads = self._spreads(batch)
+            if len(batch.images) > 1:  # one embedding alone has no spread
+                spreads = self._spreads(batch)
         processes.total(sums)
         loss, right = (sums / (2 * self.validation.items)).tolist() if batches else (None, None)
         return {"val_loss": loss, "val_accuracy": right} | spreads
 
     def watch(self, history: Sequence[dict[str, Any]]) -> None:
         """Warn, once each, of a loss that stays at chance and of collapsed embeddings."""
-        row = history[-1]
-        steps = row["epoch"] * self.batches_per_epoch
-        chance = float(np.mean(self._chances))
-        alarms = {
-            "stuck": steps >= STUCK_STEPS and row["train_loss"] > chance - STUCK,
-            "collapsed": any(row.get(f"{modality}_spread", 1) < COLLAPSED for modality in ("image", "audio")),
-        }
-        messages = {
-            "stuck": f"the training loss is {row['train_loss']:.4f} after {steps} steps, chance is {chance:.4f}",
-            "collapsed": f"the embeddings of one modality have collapsed after {steps} steps",
-        }
-        for name, alarm in alarms.items():
-            if alarm and name not in self._alarms:
+        for name, message in self.alarms(history).items():
+            if name not in self._alarms:
                 self._alarms.add(name)
                 advice = "the network has learned nothing so far: try another correspond.learning_rate, or more clips"
-                warnings.warn(f"{messages[name]}; {advice}", stacklevel=2)
+                warnings.warn(f"{message}; {advice}", stacklevel=2)
 
-    def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]]) -> float:
+    def alarms(self, history: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """A loss that stays at chance, and embeddings that have collapsed, after the last of these epochs."""
+        if not history:
+            return {}
+        row, alarms = history[-1], {}
+        steps = row["epoch"] * self.batches_per_epoch
+        chance = float(np.mean(self._chances)) if self._chances else math.inf
+        if steps >= STUCK_STEPS and row["train_loss"] > chance - STUCK:
+            loss = row["train_loss"]
+            alarms["stuck"] = f"the training loss is {loss:.4f} after {steps} steps, chance is {chance:.4f}"
+        spreads = {modality: row.get(f"{modality}_spread", 1.0) for modality in ("image", "audio")}
+        return alarms | collapse(spreads, steps)
+
+    def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]], shifted: np.ndarray) -> float:
         """The loss of a random guess on a batch; raises EarshotError if the batch teaches nothing."""
         try:
-            return self.objective.chance([clip.group for clip, _ in clips])
+            return self.objective.chance([clip.group for clip, _ in clips], shifted)
         except EarshotError as error:
             raise EarshotError(f"{self.scenes}: {error}") from None
 
@@ -239,23 +263,40 @@ class CorrespondenceTask:
             "image": self.network.embed_images(batch.images),
             "audio": self.network.embed_audio(batch.sounds),
         }
-        means = {modality: functional.normalize(rows.float(), dim=1).mean(0) for modality, rows in embeddings.items()}
-        return {f"{modality}_spread": 1 - float(mean.norm().detach()) for modality, mean in means.items()}
+        return {f"{modality}_spread": spread(rows) for modality, rows in embeddings.items()}
 
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]
-        self._chances.append(self._chance(clips))
+        shifted = self.sampling.shifted(len(clips), self.seed, number)
+        self._chances.append(self._chance(clips, shifted))
         drawn = generator("pairs", self.seed, number)
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)
-        own, gains = self.part, 1 + self.gain_jitter * (2 * loudness - 1)
-        return self._pairs(clips[own], chances[own], changes[np.arange(len(clips))[own]], gains[own])
+        own, gains = self.part, self.sound.gains(loudness)
+        shifts = self.sound.shifts(gains.shape, generator("shifts", self.seed, number))
+        pairs = self._pairs(
+            clips[own],
+            chances[own],
+            changes[np.arange(len(clips))[own]],
+            gains[own],
+            None if shifts is None else shifts[own],
+            shifted[own],
+        )
+        if not (self.sound.mix_share or self.sound.noise_level):
+            return self._on_device(pairs)
+        drawn = generator("sounds", self.seed, number, processes.rank())
+        changed = self.sound.change(pairs.sounds.numpy(), drawn)
+        return self._on_device(pairs._replace(sounds=torch.from_numpy(changed)))
 
     def _validation_batch(self, number: int) -> Pairs:
         clips = self.validation[number]
-        return self._pairs(clips, generator("held-out pairs", number).random((len(clips), 6)))
+        chances = generator("held-out pairs", number).random((len(clips), 6))
+        shifted = self.sampling.shifted(len(clips), "held-out", number)
+        return self._on_device(self._pairs(clips, chances, None, None, None, shifted))
 
     def _pairs(self, clips: list, *draws: Any) -> Pairs:
         with decoding_frames(self.scenes):
-            pairs = make_pairs(clips, self.spec, self.sampling, *draws)
+            return make_pairs(clips, self.spec, self.sampling, *draws)
+
+    def _on_device(self, pairs: Pairs) -> Pairs:
         return Pairs(*(tensor.to(self.device) for tensor in pairs))

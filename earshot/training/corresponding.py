@@ -1,6 +1,7 @@
 """The training of the stage correspond: its network, its pairs and its control."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.encoder_training import EncoderTraining
 from earshot.training.objectives import Objective, build_objective
 from earshot.training.pairs import Pairs
+from earshot.training.sound_augmentation import sound_augmentation_of
 
 
 class Corresponding(EncoderTraining[CorrespondBase]):
     """Training on pairs of images and sounds."""
 
     items, examples = "pairs", "clips"
+    advice = "give more source videos, or train for more correspond.epochs"
 
     def build(self) -> Correspondence:
         network = build_correspondence(self.params.network, **self.params.model_dump())
@@ -39,16 +42,16 @@ class Corresponding(EncoderTraining[CorrespondBase]):
             self.ready(network),
             self.root / "data/scenes",
             self.objective(),
-            Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s),
+            Sampling(**{each.name: getattr(p, each.name) for each in fields(Sampling)}),
             self.augmentation(),
-            gain_jitter=p.gain_jitter,
+            sound=sound_augmentation_of(p),
             batch_size=p.batch_size,
             seed=self.seed,
             wrong_sound=name == "wrong_sound",
         )
 
     def describe(self) -> None:
-        write_augmentation(self.models, self.augmentation(), self.params.gain_jitter)
+        write_augmentation(self.models, self.augmentation(), sound_augmentation_of(self.params))
 
     def inputs(self, batch: Pairs) -> tuple[Tensor, ...]:
         return batch[:4]

@@ -4,6 +4,7 @@ A stage that trains defines a subclass of EncoderTraining, and calls `train_enco
 """
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,15 +28,27 @@ from earshot.training.trainer import Plan, Task, Trainer
 
 BEGINNING = "beginning"  # folder of the initial weights in the scratch folder
 COMPARED = ("chance", "majority", "wrong_sound_val_accuracy")  # metrics beside the accuracy in the closing line
+LEARNED, WRONG_SOUND = "learned", "wrong sound"  # words of the closing line
 HELD_OUT = ("val_accuracy", "test_accuracy")  # metrics of the control beside those of the encoder
 
 P = TypeVar("P", bound=Training)
 
 
 class EncoderTask(Task, Protocol):
-    """A task with the number of items per batch."""
+    """A task that trains an encoder.
 
+    Attributes:
+        encoder: the part of the trained network to write.
+        batch_size: items per batch.
+        validated: clips of the validation split.
+    """
+
+    encoder: Any
     batch_size: int
+    validated: int
+
+    def alarms(self, history: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """What is wrong with a training after these epochs, in words, by a short name; empty if nothing is."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +66,12 @@ class EncoderTraining(ABC, Generic[P]):
     Attributes:
         items: the noun for a batch's items, for the speed.
         examples: the noun for an epoch's examples; the metric `<examples>_trained_on` counts them.
+        advice: what to try if the encoder has not learned.
     """
 
     items: ClassVar[str]
     examples: ClassVar[str]
+    advice: ClassVar[str]
 
     root: Path
     seed: int
@@ -175,7 +190,7 @@ def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> 
     tested = trainer.test()
     if processes.rank():
         return {}
-    save_weights(training.models, name, task.network)
+    save_weights(training.models, name, task.encoder)
     metrics = {
         "val_accuracy": final["val_accuracy"],
         **training.metadata(task),
@@ -186,10 +201,15 @@ def train(number: int, training: EncoderTraining[Any], names: Sequence[str]) -> 
         "precision": used_precision(training.params.precision, trainer.device),
     }
     speed = progress.step * task.batch_size / progress.seconds if progress.step else None
+    result = {
+        "metrics": metrics,
+        "history": progress.history or [final],
+        "speed": speed,
+        "validated": task.validated,
+        "alarms": list(task.alarms(progress.history[:kept]).values()),
+    }
     with write_atomically(training.result(name)) as temporary_path:
-        temporary_path.write_text(
-            json.dumps({"metrics": metrics, "history": progress.history or [final], "speed": speed})
-        )
+        temporary_path.write_text(json.dumps(result))
     return {"steps": progress.step}
 
 
@@ -205,16 +225,41 @@ def write_results(run: StageContext[Any], training: EncoderTraining[Any], result
     run.write_metrics(run.stage.metrics[0], metrics)
     with write_atomically(run.scratch_root / "timings" / f"{run.stage.name}.json") as temporary_path:
         temporary_path.write_text(json.dumps({f"{training.items}_per_second": speed}) + "\n")
-    return closing_line(metrics, training.items, training.examples, speed)
+    line = closing_line(metrics, training.items, training.examples, speed)
+    result = verdict(metrics, results["encoder"]["validated"])
+    if result and result != LEARNED:
+        result += f"; {training.advice}"
+    alarms = "".join(f"; ALARM: {alarm}" for alarm in results["encoder"]["alarms"])
+    return line + (f": {result}" if result else "") + alarms
+
+
+def verdict(metrics: dict[str, Any], clips: int) -> str:
+    """`learned` if the validation accuracy is more than two standard errors above each of its controls.
+
+    Otherwise the controls that it is not above; empty if nothing was trained or measured. Moments of one clip resemble
+    each other, so the standard errors are those of as many items as there are validation `clips`.
+    """
+    own = metrics["val_accuracy"]
+    if own is None or not metrics["epochs"]:
+        return ""
+    beside = {word: metrics[name] for name, word in _compared(metrics).items() if metrics[name] is not None}
+    variances = {word: value * (1 - value) if word == WRONG_SOUND else 0 for word, value in beside.items()}
+    margins = {word: 2 * math.sqrt((own * (1 - own) + variances[word]) / max(clips, 1)) for word in beside}
+    below = [word for word, value in beside.items() if own <= value + margins[word]]
+    return f"not above {', '.join(below)} by two standard errors ({clips:,} validation clips)" if below else LEARNED
 
 
 def closing_line(metrics: dict[str, Any], items: str, examples: str, speed: float | None) -> str:
     """The accuracy beside its controls, the amount of training, the precision and the speed."""
-    words = {name: name.removesuffix("_val_accuracy").replace("_", " ") for name in COMPARED if name in metrics}
-    compared = (f"{word} {_share(metrics[name])}" for name, word in words.items())
+    compared = (f"{word} {_share(metrics[name])}" for name, word in _compared(metrics).items())
     trained_on = f"{metrics['epochs']} epochs on {metrics[f'{examples}_trained_on']:,} {examples}"
     trained = f"{trained_on} in {metrics['precision']}" + (f", {speed:.0f} {items} a second" if speed else "")
     return f"validation accuracy {_share(metrics['val_accuracy'])} ({', '.join(compared)}) after {trained}"
+
+
+def _compared(metrics: dict[str, Any]) -> dict[str, str]:
+    """The metrics beside the accuracy, in words."""
+    return {name: name.removesuffix("_val_accuracy").replace("_", " ") for name in COMPARED if name in metrics}
 
 
 def _share(value: float | None) -> str:

@@ -3,7 +3,7 @@
 A label is a cluster, or a binary code whose bits are predicted independently (section 3.2).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from earshot.core.json_files import read_json
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.networks.crops import Changes, crop_frames
-from earshot.networks.network import ImageEncoder
+from earshot.networks.network import Network
 from earshot.pipeline.settings import settings
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
@@ -121,9 +121,10 @@ class LabelTask:
     """
 
     def __init__(
-        self, network: ImageEncoder, table: LabeledScenes, augmentation: Augmentation, *, batch_size: int, seed: int
+        self, network: Network, table: LabeledScenes, augmentation: Augmentation, *, batch_size: int, seed: int
     ) -> None:
-        self.network, self.augmentation, self.seed = network, augmentation, seed
+        self.network: Any = network
+        self.encoder, self.augmentation, self.seed = network, augmentation, seed
         self.table, self.scenes, self.kind = table, table.scenes, table.kind
         self.training = Frames(table.split("train"), batch_size=batch_size, seed=seed)
         self.validation = self._held_out("val")
@@ -132,6 +133,7 @@ class LabelTask:
             raise EarshotError(f"{table.labels}: {actual}, expected 2 or more; give more clips with sound")
         self.batch_size, self.batches_per_epoch = self.training.batch_size, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch_size)
+        self.validated = sum(len(np.unique(group.clips)) for group in self.validation.groups)
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Images]:
@@ -140,13 +142,21 @@ class LabelTask:
 
     def loss(self, batch: Images) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy."""
+        return self.measure(batch)
+
+    def measure(self, batch: Images) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy of the encoder's scores."""
         images, labels = batch
-        return self.kind.loss(self.network(images).float(), labels)
+        return self.kind.loss(self.encoder(images).float(), labels)
 
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the middle squares of all labeled frames of the validation split."""
         loss, accuracy = self._measure(self.validation)
         return {"val_loss": loss, "val_accuracy": accuracy}
+
+    def alarms(self, history: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """None."""
+        return {}
 
     def test(self) -> dict[str, Any]:
         """Accuracy on the test split, as in `validate`; the majority's beside it, and the number of frames."""
@@ -167,7 +177,7 @@ class LabelTask:
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         numbers = range(processes.rank(), frames.batches_per_epoch if frames.items else 0, processes.count())
         for batch in prefetch(lambda number: self._images(frames[number], None), numbers, settings().threads):
-            sums += torch.stack(self.loss(batch)) * len(batch[1])
+            sums += torch.stack(self.measure(batch)) * len(batch[1])
         processes.total(sums)
         loss, right = (sums / frames.items).tolist() if frames.items else (None, None)
         return loss, right
@@ -178,8 +188,9 @@ class LabelTask:
         images, labels = self._images(moments[self.part], changes)
         return recolor(images, changes), labels
 
-    def _images(self, moments: list[LabeledFrame], changes: Changes | None) -> Images:
+    def _images(self, moments: list[LabeledFrame], changes: Changes | None, views: int = 1) -> Images:
+        """The images of the moments and their labels, `views` of each, one after another."""
         frames, labels = zip(*moments, strict=True)
         with decoding_frames(self.scenes):
-            images = crop_frames(frames, self.network.image_size, changes)
-        return images.to(self.device), torch.tensor(labels).to(self.device)
+            images = crop_frames(frames, self.encoder.image_size, changes, views)
+        return images.to(self.device), torch.tensor(labels).repeat_interleave(views).to(self.device)

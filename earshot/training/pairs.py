@@ -14,7 +14,7 @@ class Pairs(NamedTuple):
             samples).
         image_index, audio_index: the index of each pair's image and sound, int64 (pairs,).
         is_match: 1 for matching pairs, which come first, 0 for the others; float32 (pairs,).
-        groups: a number for each clip's group, int64 (clips,).
+        groups: a number for the group of each sound's clip, int64 (sounds,); the first ones are those of the images.
     """
 
     images: Tensor

@@ -17,6 +17,7 @@ from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.data import LabeledRowGroup
 from earshot.training.encoder_training import EncoderTraining
 from earshot.training.label_prediction import LabeledScenes, LabelTask, kind_of_labels
+from earshot.training.supervised_contrastive import SupervisedContrastiveTask
 
 LABELS_OF = {"encoder": "label", "wrong_sound": "wrong_sound_label"}
 
@@ -25,6 +26,7 @@ class Pretraining(EncoderTraining[Pretrain]):
     """Training on frames and the labels of their sounds."""
 
     items, examples = "images", "moments"
+    advice = "give more source videos, or set fewer clusters or label.distance_filter=false"
 
     def table(self, name: str) -> LabeledScenes:
         labels = self.root / "data/labels"
@@ -35,8 +37,12 @@ class Pretraining(EncoderTraining[Pretrain]):
         return build_network(p.backbone, classes=classes, width=p.width, image_size=p.image_size, dropout=p.dropout)
 
     def task(self, name: str, network: Network) -> LabelTask:
-        table, augmentation = self.table(name), self.augmentation()
-        return LabelTask(self.ready(network), table, augmentation, batch_size=self.params.batch_size, seed=self.seed)
+        p, inputs = self.params, (self.ready(network), self.table(name), self.augmentation())
+        if p.objective == "supervised-contrastive":
+            return SupervisedContrastiveTask(
+                *inputs, temperature=p.temperature, batch_size=p.batch_size, seed=self.seed
+            )
+        return LabelTask(*inputs, batch_size=p.batch_size, seed=self.seed)
 
     def inputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
         return batch[:1]

@@ -37,10 +37,11 @@ CHECK_STEPS = 50  # between reads of the loss: on a GPU each read waits for the 
 class Task(Protocol):
     """What a Trainer trains.
 
-    `network` holds all weights; those that require gradients are trained. A task may also define four methods:
+    `network` holds all weights; those that require gradients are trained. A task may also define six methods:
     `prepare()` runs whenever the network enters training mode, and may keep parts such as frozen batch norms in eval
     mode; `validate()` runs in eval mode and returns the validation scores of the history; `test()` does so once, after
-    training; `watch(history)` runs after every epoch and may warn.
+    training; `watch(history)` runs after every epoch and may warn; `state()` returns further tensors for the
+    checkpoint, and `restore(state)` takes them back.
     """
 
     network: Any
@@ -259,15 +260,17 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "group": {key: group[key] for key in CHANGING & group.keys()},
         }
-        save_checkpoint(
-            self.checkpoint, {"network": self.network.state_dict(), "best": self.best}, self.optimizer, metadata
-        )
+        states = {"network": self.network.state_dict(), "best": self.best, "task": getattr(self.task, "state", dict)()}
+        save_checkpoint(self.checkpoint, states, self.optimizer, metadata)
         self._saved = self._mark = time.monotonic()
 
     def _resume(self) -> None:
-        states, metadata = load_checkpoint(self.checkpoint, ("network", "best"), self.optimizer)
+        states, metadata = load_checkpoint(self.checkpoint, ("network", "best", "task"), self.optimizer)
         self.network.load_state_dict(states["network"])
         self.best = states["best"]
+        if states["task"]:
+            task: Any = self.task
+            task.restore({name: tensor.to(self.device) for name, tensor in states["task"].items()})
         self.schedule.load_state_dict(metadata.pop("schedule"))
         self.optimizer.param_groups[0].update(metadata.pop("group"))
         self.progress = Progress(**metadata)

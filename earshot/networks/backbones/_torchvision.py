@@ -1,8 +1,6 @@
 """Any convolutional classifier of torchvision as one of our networks; `layer_taps` defines conv5, fc6 and fc7."""
 
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 from torch.fx import Graph, Interpreter
@@ -69,13 +67,6 @@ class TorchvisionNetwork(ConvolutionalNetwork):
         fc6 = self._run(first[0], pooled) if first else before
         yield "fc6", _averaged(fc6)
         yield "fc7", _averaged(self._run(last, fc6 if first else pooled))
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
-        """Also takes a plain dict of tensors: MNASNet requires a version that only a full state dict holds."""
-        versioned: Any = OrderedDict(state_dict)
-        own: Any = self.state_dict()
-        versioned._metadata = own._metadata
-        return super().load_state_dict(versioned, *args, **options)
 
     @property
     def _parts(self) -> Parts:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers, of_length_one, shift_output
 
 SMALLEST_SQUARE = 1e-6  # of a distance; the root has no gradient at 0
@@ -25,9 +24,10 @@ class AVENet(TwoTowers):
     matching pairs apart until the sign changes, and the loss would stay at chance for long.
     """
 
-    def build_head(self, channels: int, units: int) -> None:
+    def build_head(self, units: int) -> None:
         self.image_head, self.audio_head = (
-            nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
+            nn.Sequential(nn.Linear(tower.channels, units), nn.ReLU(inplace=True), nn.Linear(units, units))
+            for tower in (self.image_tower, self.audio_tower)
         )
         self.fc3 = nn.Linear(1, 2)
 
@@ -56,9 +56,9 @@ class AVENet(TwoTowers):
 
     @torch.no_grad()
     def center_features(self, images: Tensor, sounds: Tensor) -> None:
-        maps = (self.image_maps(images), self.audio_maps(sounds))
-        for head, values in zip((self.image_head, self.audio_head), maps, strict=True):
-            shift_output(head, -head(global_max_pool(values)).mean(0))
+        pooled = (self.pooled_images(images), self.pooled_audio(sounds))
+        for head, values in zip((self.image_head, self.audio_head), pooled, strict=True):
+            shift_output(head, -head(values).mean(0))
 
     def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Their cosines."""

@@ -16,9 +16,10 @@ class AVOLNet(TwoTowers):
     the maximum of every channel of the image's map, or the sound's units, scaled to length 1.
     """
 
-    def build_head(self, channels: int, units: int) -> None:
+    def build_head(self, units: int) -> None:
         self.position_head, self.audio_head = (
-            nn.Sequential(nn.Linear(channels, units), nn.ReLU(inplace=True), nn.Linear(units, units)) for _ in range(2)
+            nn.Sequential(nn.Linear(tower.channels, units), nn.ReLU(inplace=True), nn.Linear(units, units))
+            for tower in (self.image_tower, self.audio_tower)
         )
         self.units = units
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from earshot.networks.towers import global_max_pool
 from earshot.networks.two_towers import TwoTowers
 
 
@@ -13,8 +12,8 @@ class L3Net(TwoTowers):
     An embedding is the tower's pool4, 512 units; the network does not align the modalities (Kim 2020, section 4.2).
     """
 
-    def build_head(self, channels: int, units: int) -> None:
-        self.fc1 = nn.Linear(2 * channels, units)
+    def build_head(self, units: int) -> None:
+        self.fc1 = nn.Linear(self.image_tower.channels + self.audio_tower.channels, units)
         self.fc2 = nn.Linear(units, 2)
 
     def init_head(self) -> None:
@@ -31,10 +30,10 @@ class L3Net(TwoTowers):
         return self.fc2(torch.relu(self.fc1(both))).float().diff(dim=-1)[..., 0]
 
     def embed_images(self, images: Tensor) -> Tensor:
-        return global_max_pool(self.image_maps(images)).float()
+        return self.pooled_images(images).float()
 
     def embed_audio(self, sounds: Tensor) -> Tensor:
-        return global_max_pool(self.audio_maps(sounds)).float()
+        return self.pooled_audio(sounds).float()
 
 
 CORRESPONDENCE = L3Net

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from earshot.core.params import Group
@@ -40,9 +41,20 @@ class Objective(ABC):
         """Set initial values of the random network from a batch of its inputs, in place."""
         network.calibrate_bias(*inputs)
 
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep of the steps before, by name."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from the `state` of a checkpoint, on the network's device."""
+        assert not state
+
     @abstractmethod
-    def chance(self, groups: Sequence[str]) -> float:
+    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
         """The loss of a random guess on a batch of clips of these groups.
+
+        Args:
+            shifted: of each clip, whether its mismatched sound is its own at another time.
 
         Raises:
             EarshotError: such a batch teaches nothing.

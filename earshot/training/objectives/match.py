@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -18,7 +19,7 @@ class Match(Objective):
         log_odds = network(*batch[:4]).float()
         return binary_cross_entropy_with_logits(log_odds, batch.is_match), accuracy(log_odds, batch.is_match)
 
-    def chance(self, groups: Sequence[str]) -> float:
+    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
         return math.log(2)
 
 
