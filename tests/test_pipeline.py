@@ -108,6 +108,18 @@ def test_a_stage_declares_in_dvc_yaml_what_it_declares_in_its_script(project, re
     assert _dependencies(declared, of_code=False) - {ABSENT} == set(stage.inputs(params, choice))
 
 
+def test_a_network_of_correspond_may_describe_sounds_without_a_circle(tmp_path):
+    folder = "folder: none "
+    assert folder in PARAMS
+    (tmp_path / "params.yaml").write_text(PARAMS.replace(folder, "folder: models/correspond "))
+    for name in ("dvc.yaml", ABSENT):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        graph = repo.index.graph  # raises CyclicGraphError
+        names = {stage.addressing.rpartition(":")[2]: stage for stage in graph}
+        assert names["correspond"] in graph[names["describe"]]
+
+
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize(
