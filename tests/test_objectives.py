@@ -15,18 +15,22 @@ from earshot.networks.two_towers import of_length_one
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.objectives import build_objective
+from earshot.training.objectives.clusters import balanced
 from earshot.training.pairs import Pairs
 
 CONTRASTIVE = build_objective("contrastive", temperature=0.2)
+CLUSTERS = build_objective("clusters", centroids=6, balance="sinkhorn")
 SHARED = """
 import sys
 from pathlib import Path
 import torch
-from test_objectives import CONTRASTIVE, Cosines, batch_of
+import test_objectives
+from test_objectives import Cosines, batch_of
 from earshot.training import distributed as processes
 with processes.together():
     network = Cosines()
-    loss = processes.shared_loss(network, lambda batch: CONTRASTIVE.loss(network, batch, shared=True))
+    objective = getattr(test_objectives, sys.argv[2])
+    loss = processes.shared_loss(network, lambda batch: objective.loss(network, batch, shared=True))
     value, right = loss(batch_of(processes.part(8)))
     value.backward()
     values = processes.mean(torch.stack([value.detach(), right]))
@@ -107,13 +111,14 @@ def test_the_last_layer_alone_learns_the_calibration():
     torch.testing.assert_close(other.image.weight.grad, network.image.weight.grad)
 
 
-def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
+@pytest.mark.parametrize("name", ["CONTRASTIVE", "CLUSTERS"])
+def test_two_processes_have_the_loss_and_the_gradients_of_one(name, tmp_path):
     network, batch = Cosines(), batch_of()
     # Within each half the mismatched sound is the next one of that half.
     index = torch.cat([torch.arange(8), torch.tensor([1, 2, 3, 0, 5, 6, 7, 4])])
-    loss, right = CONTRASTIVE.loss(network, batch._replace(audio_index=index), shared=True)
+    loss, right = globals()[name].loss(network, batch._replace(audio_index=index), shared=True)
     loss.backward()
-    run_torchrun(tmp_path / "shared.py", SHARED, tmp_path / "result.pt")
+    run_torchrun(tmp_path / "shared.py", SHARED, tmp_path / "result.pt", name)
     actual = torch.load(tmp_path / "result.pt", weights_only=True)
     torch.testing.assert_close(actual.pop("values"), torch.stack([loss.detach(), right]))
     for name, weights in network.named_parameters():
@@ -219,3 +224,60 @@ def test_collapsed_embeddings_raise_an_alarm(tmp_path):
     messages = [str(warning.message) for warning in caught]
     assert any("2.0794" in message and "chance is 2.0794" in message for message in messages)
     assert any("the embeddings of one modality have collapsed" in message for message in messages)
+
+
+def test_balanced_labels_give_every_centroid_the_same_share():
+    """By hand for two clips that both prefer the first centroid, by a factor of e^2 and of e.
+
+    The balance divides out what they have in common; between them, the odds ratio of e stays. Labels with rows and
+    columns of one are [[p, 1 - p], [1 - p, p]] with (p / (1 - p))^2 = e.
+    """
+    share = 1 / (1 + math.exp(-0.5))
+    labels = balanced(torch.tensor([[0.1, 0.0], [0.05, 0.0]]))
+    torch.testing.assert_close(labels, torch.tensor([[share, 1 - share], [1 - share, share]]), atol=1e-3, rtol=0)
+    drawn = torch.rand(64, 8, generator=torch.Generator().manual_seed(0)) * 0.2 + torch.arange(8) * 0.1
+    labels = balanced(drawn)
+    torch.testing.assert_close(labels.sum(1), torch.ones(64))
+    assert labels.sum(0) == pytest.approx([8.0] * 8, rel=0.1)
+    assert torch.bincount(drawn.argmax(1), minlength=8).max() > 32  # without balance
+
+
+def test_clusters_of_one_modality_are_the_labels_of_the_other():
+    network, batch = Cosines(), batch_of()
+    objective = build_objective("clusters", centroids=6, balance="none")
+    directions = of_length_one(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)))
+    by_image, by_audio = (
+        features.detach() @ directions.T
+        for features in (network.compared_images(batch.images), network.compared_audio(batch.sounds))
+    )
+    terms = []
+    for predicted, labels in ((by_image, by_audio), (by_audio, by_image)):
+        for row, other in zip(predicted.tolist(), labels.tolist(), strict=True):
+            total = sum(math.exp(value / 0.1) for value in row)
+            terms.append(-math.log(math.exp(row[other.index(max(other))] / 0.1) / total))
+    loss, _ = objective.loss(network, batch, shared=False)
+    assert loss.item() == pytest.approx(sum(terms) / 16, rel=1e-4)
+    assert objective.chance(["a"]) == pytest.approx(math.log(6))
+
+
+@pytest.mark.parametrize("name", ["ave", "avol"])
+def test_clusters_of_eight_clips_are_learned(name):
+    network = build(name, width=1 / 8, image_size=32).train()
+    images, sounds = pairs_for(network, 8)
+    network.fit_audio_scale(sounds)
+    objective = build_objective("clusters", centroids=4, balance="sinkhorn")
+    objective.prepare(network, images, sounds)
+    own = torch.arange(8)
+    is_match = torch.tensor([1.0, 0.0]).repeat_interleave(8)
+    batch = Pairs(images, sounds, own.repeat(2), torch.cat([own, own.roll(-1)]), is_match, own)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss, _ = objective.loss(network, batch, shared=True)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.7 < objective.chance([])
+    with torch.no_grad():
+        heard = of_length_one(network.compared_audio(sounds))
+        clusters = objective.labels(objective._cosines(heard), shared=False).argmax(1)
+    assert len(clusters.unique()) > 2  # balanced: no cluster takes all
