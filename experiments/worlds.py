@@ -5,13 +5,15 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from scipy.stats import t as student
 
 from earshot.evaluation.significance import standard_error
+from earshot.pipeline.settings import settings_of
 
 WIDTH = 32  # characters of a column with `mean_std_interval`
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,16 +27,19 @@ def write_params(root: Path, recipe: str, seed: int, changes: Iterable[str]) -> 
     run([*command, "--output", str(root / "params.yaml"), *settings], root)
 
 
-def run(command: Sequence[str], root: Path, workers: int = 1) -> None:
-    """A command of the project, with so many processes; what it prints goes to log.txt in the folder."""
-    environment = os.environ | {"EARSHOT_WORKERS": str(workers), "EARSHOT_THREADS": str(workers)}
+def run(command: Sequence[str], root: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+    """A command of the project, with more variables; what it prints goes to log.txt in the folder."""
     with (root / "log.txt").open("a") as log:
-        subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=True, stdout=log, stderr=log, env=environment)
+        command = [sys.executable, *command]
+        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=log, stderr=log, env=os.environ | environment)
 
 
 def stage(words: str, root: Path, workers: int = 1) -> None:
-    """One stage under a root."""
-    run(["-m", *f"stages.{words}".split(), "--params", str(root / "params.yaml"), "--root", str(root)], root, workers)
+    """One stage under a root, with so many processes and threads, as far as it reads those settings."""
+    name, *others = words.split()
+    environment = {key: str(workers) for key in ("EARSHOT_WORKERS", "EARSHOT_THREADS") if key in settings_of(name)}
+    place = ["--params", str(root / "params.yaml"), "--root", str(root)]
+    run(["-m", f"stages.{name}", *others, *place], root, environment)
 
 
 def render(root: Path, workers: int) -> None:
