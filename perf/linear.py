@@ -27,10 +27,11 @@ from sklearn.svm import LinearSVC
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
-from earshot.evaluation.linear import GRID, feature_scale, validated_probe
 from earshot.evaluation.metrics import mean_average_precision
+from earshot.evaluation.probing import PROBES, feature_scale, validated_probe
 from earshot.networks.backbones.alexnet import AlexNet
 
+SVM = PROBES["svm"]
 PARTS = {"train": 2501, "val": 2510, "test": 2452}  # rows as VOC2007 has, of test half as many
 CLASSES = 20
 LAYERS = {"max5": 256, "fc6": 4096, "pool5": 9216}
@@ -89,7 +90,7 @@ def _ours(parts: dict[str, Part], compared: int) -> Outcome:
         return mean_average_precision(scores[:, :compared], labels[:, :compared])
 
     began = time.process_time()
-    probe = validated_probe(parts["train"], parts["val"], parts["test"][0], score, name="benchmark")
+    probe = validated_probe(SVM, parts["train"], parts["val"], parts["test"][0], score, name="benchmark")
     seconds = time.process_time() - began
     test = mean_average_precision(probe.scores[:, :compared], parts["test"][1][:, :compared].numpy())
     return Outcome(seconds, probe.choice, test)
@@ -104,9 +105,9 @@ def _theirs(parts: dict[str, Part], compared: int) -> Outcome:
     rows = {name: ((part[0] - mean) * scale).numpy() for name, part in parts.items()}
     choice = tuple(
         mean_average_precision(_fit_all(rows["train"], labels["train"], cost, rows["val"]), labels["val"])
-        for cost in GRID
+        for cost in SVM.grid
     )
-    cost = GRID[int(np.argmax(choice))]
+    cost = SVM.grid[int(np.argmax(choice))]
     both = np.concatenate([rows["train"], rows["val"]])
     mean = both.mean(0)
     scores = _fit_all(both - mean, np.concatenate([labels["train"], labels["val"]]), cost, rows["test"] - mean)

@@ -4,13 +4,15 @@ Silent moments stay in the table with a flag. Benchmarks of recordings compute t
 models/descriptor, which changes only if a descriptor in the table does.
 
 reads   data/scenes
+        encoder.folder     the network of the descriptor `encoder`, if set
 writes  data/sounds        one row for each moment (earshot/sound/table.py)
-        models/descriptor  the descriptor, its options, and a digest of all of data/sounds
+        models/descriptor  the descriptor, its options and files, and a digest of all of data/sounds
         metrics/describe.json
 
     python -m stages.describe
     python -m stages.describe --set descriptor=mfcc
     python -m stages.describe --set texture.order=resample-then-compress
+    python -m stages.describe --set descriptor=encoder --set encoder.folder=models/correspond
 """
 
 from functools import partial
@@ -24,7 +26,7 @@ from earshot.sound.table import check_lengths, describe_shard, read_digests
 STAGE = Stage(
     name="describe",
     params=Params,
-    reads=("data/scenes",),
+    reads=lambda params, _: ("data/scenes", params.encoder.folder),
     clips="data/scenes",
     writes=("data/sounds", "models/descriptor"),
     metrics=("describe",),
@@ -36,6 +38,8 @@ def main(run: StageContext[BaseParams]) -> str:
     p = run.params
     check_lengths(p.extract.window_s, p.extract.min_duration_s)
     description = Description.of(p.descriptor, p.model_dump())
+    if folder := run.optional_path(p.encoder.folder):
+        description = description.read_from(folder)
     scenes, digests = run.path("data/scenes"), run.scratch / "digests"
     shards = len(shard_paths(scenes, ".parquet"))
 

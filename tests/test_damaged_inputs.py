@@ -131,5 +131,5 @@ def test_damage_of_any_byte_of_a_shard_is_one_line_or_changes_a_value_only(tmp_p
     [("pool5,pool5", "pool5"), ("pool5,fc6,pool5", "pool5"), ("fc6,fc7,fc7", "fc7"), ("a,b,a,b", "a")],
 )
 def test_repeated_layers_are_refused(layers, repeated):
-    with pytest.raises(ValueError, match=f"each layer once; remove the second {repeated}"):
+    with pytest.raises(ValueError, match=f"each name once; remove the second {repeated}"):
         VOC.params(inputs="images", layers=tuple(layers.split(",")), resize=256)

@@ -1,18 +1,26 @@
-"""The linear probe equals scikit-learn's LinearSVC, selects one C, and never uses its test rows."""
+"""Linear classifiers equal scikit-learn's, near rows vote; a probe selects one value and never uses its test rows."""
 
 import warnings
+from functools import partial
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from earshot.evaluation import linear
-from earshot.evaluation.linear import GRID, cross_validated_probe, feature_scale, fit, validated_probe
+from earshot.evaluation import linear, probing
+from earshot.evaluation.linear import LOGISTIC, SQUARED_HINGE
 from earshot.evaluation.metrics import accuracy, mean_average_precision
+from earshot.evaluation.probing import PROBES, feature_scale
 
 CLASSES = 3
+SVM = PROBES["svm"]
+GRID = SVM.grid
+fit = partial(linear.fit, loss=SQUARED_HINGE)
+validated_probe = partial(probing.validated_probe, SVM)
+cross_validated_probe = partial(probing.cross_validated_probe, SVM)
 
 
 def _rows(rows: int, dimensions: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,6 +57,33 @@ def test_the_classifier_is_the_one_of_scikit_learn(shape):
             theirs = LinearSVC(C=GRID[place], dual=False, tol=1e-9, max_iter=100_000)
             theirs.fit(centered[counted], labels[counted, column])
             np.testing.assert_allclose(actual[place, :, column], theirs.decision_function(centered), atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (60, 700)], ids=["more rows than dimensions", "fewer"])
+def test_the_regression_is_the_one_of_scikit_learn(shape):
+    """Of liblinear, which has a cost on the intercept as well."""
+    features, labels = _rows(*shape)
+    scale, grid = feature_scale(features), PROBES["logistic"].grid
+    actual = linear.fit(features, labels, grid, scale, loss=LOGISTIC, tolerance=1e-11).scores(features)
+    centered = ((features - features.mean(0)) * scale).double().numpy()
+    for place in (0, 5, 10, 15):
+        for column in range(CLASSES):
+            counted = labels[:, column].numpy() != 0
+            theirs = LogisticRegression(C=grid[place], solver="liblinear", tol=1e-10, max_iter=100_000)
+            theirs.fit(centered[counted], labels[counted, column])
+            np.testing.assert_allclose(actual[place, :, column], theirs.decision_function(centered), atol=4e-3)
+
+
+@pytest.mark.parametrize("kind", ["svm", "logistic"])
+def test_separable_rows_and_a_large_c_are_solved(kind):
+    """Where a line search could step too far: almost no row is near the boundary."""
+    draw = torch.Generator().manual_seed(3)
+    features = torch.randn(400, 50, generator=draw) * torch.logspace(1, -2, 50)
+    labels = (features[:, :2] + 0.01 * torch.randn(400, 2, generator=draw)).sign()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = PROBES[kind].fit(features, labels, [1.0, 10.0], feature_scale(features), tolerance=1e-6)
+    assert ((fitted.scores(features) * labels.numpy()) > 0).mean() > 0.99
 
 
 def test_rows_that_collapsed_onto_a_line_are_still_separated():
@@ -94,7 +129,7 @@ def test_neither_the_scale_nor_the_origin_of_the_features_matters():
         validated_probe((rows[:40], labels[:40]), (rows[40:70], labels[40:70]), rows[70:], _mean_ap, name="x")
         for rows in (features, features * 1000)
     ]
-    assert probes[0].cost == probes[1].cost
+    assert probes[0].value == probes[1].value
     np.testing.assert_allclose(probes[0].scores, probes[1].scores, atol=1e-3)
     moved = fit(features + 5, labels, GRID).scores(features + 5)
     np.testing.assert_allclose(moved, fit(features, labels, GRID).scores(features), atol=1e-3)
@@ -124,7 +159,7 @@ def test_the_c_of_the_best_score_is_taken_for_all_classes_and_refitted_on_both_p
             (features[train], labels[train]), (features[validation], labels[validation]), features[test], _peak_at(6),
             name="x",
         )  # fmt: skip
-    assert probe.cost == GRID[6] == 0.5**10
+    assert probe.value == GRID[6] == 0.5**10
     assert probe.choice == tuple(-abs(place - 6) for place in range(16))
     both = fit(features[:90], labels[:90], [GRID[6]], feature_scale(features[train]))
     np.testing.assert_allclose(probe.scores, both.scores(features[test])[0], atol=1e-5)
@@ -143,7 +178,7 @@ def test_an_edge_that_is_no_better_than_the_rest_is_not_warned_of():
     parts = (features[:30], labels[:30]), (features[30:50], labels[30:50])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert validated_probe(*parts, features[50:], lambda *_: 1.0, name="x").cost == GRID[0]
+        assert validated_probe(*parts, features[50:], lambda *_: 1.0, name="x").value == GRID[0]
 
 
 def test_cross_validation_scores_only_rows_that_were_left_out():
@@ -166,3 +201,47 @@ def test_the_score_of_a_test_row_does_not_depend_on_the_other_test_rows():
     all_rows = validated_probe(*parts, features[70:], _peak_at(8), name="x").scores
     one_row = validated_probe(*parts, features[75:76], _peak_at(8), name="x").scores
     np.testing.assert_allclose(all_rows[5:6], one_row, atol=1e-5)
+
+
+# Cosines with (1, 0): 1, .8, .6, 0.
+NEIGHBORS = torch.tensor([[2.0, 0.0], [4.0, 3.0], [3.0, -4.0], [0.0, 5.0]])
+VOTES = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 0.0], [-1.0, 1.0]])  # the third is difficult for the second class
+
+
+def test_near_rows_vote_with_the_exponential_of_their_cosine():
+    one, two, three = np.exp(np.array([1.0, 0.8, 0.6]) / 0.07)
+    neighbors = PROBES["knn"].fit(NEIGHBORS, VOTES, [1, 2, 3], 9.0, tolerance=0)
+    scores = neighbors.scores(torch.tensor([[7.0, 0.0]]))
+    assert scores.shape == (3, 1, 2)
+    np.testing.assert_allclose(scores[0, 0], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(scores[1, 0], [one / (one + two), two / (one + two)], rtol=1e-4)
+    np.testing.assert_allclose(scores[2, 0], [(one + three) / (one + two + three), two / (one + two)], rtol=1e-4)
+
+
+def test_more_neighbors_than_rows_are_all_of_them_and_rows_of_zeros_get_a_score():
+    neighbors = PROBES["knn"].fit(NEIGHBORS, VOTES, [10, 4], 1.0, tolerance=0)
+    scores = neighbors.scores(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_allclose(scores[0, 1], [2 / 4, 2 / 3], rtol=1e-6)  # all cosines are 0
+
+
+def test_neighbors_in_parts_are_the_neighbors_together(monkeypatch):
+    features, labels = _rows(60, 10)
+    neighbors = PROBES["knn"].fit(features[:40], labels[:40], PROBES["knn"].grid, 1.0, tolerance=0)
+    together = neighbors.scores(features[40:])
+    monkeypatch.setattr("earshot.evaluation.probes.knn.AT_ONCE", 7)
+    np.testing.assert_allclose(neighbors.scores(features[40:]), together, atol=1e-6)
+
+
+def test_every_probe_selects_on_validation_and_names_its_scores():
+    features, labels = _rows(120, 12)
+    parts = (features[:60], labels[:60]), (features[60:90], labels[60:90])
+    for kind, probe in PROBES.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            probed = probing.validated_probe(probe, *parts, features[90:], mean_average_precision, name=kind)
+        assert probed.value == probe.grid[int(np.argmax(probed.choice))]
+        assert len(probed.choice) == len(probe.grid)
+        assert mean_average_precision(probed.scores, labels[90:].numpy()) > 0.4
+    assert [probing.scored_as("map_fc7", kind) for kind in ("svm", "knn")] == ["map_fc7", "map_fc7_knn"]
+    assert {probing.selected_as(kind) for kind in PROBES} == {"svm_c", "logistic_c", "knn_k"}

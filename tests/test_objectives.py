@@ -15,10 +15,12 @@ from earshot.networks.two_towers import of_length_one
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.objectives import build_objective
+from earshot.training.objectives.clusters import balanced
 from earshot.training.pairs import Pairs
 from earshot.training.trainer import Plan, Trainer
 
 CONTRASTIVE = build_objective("contrastive", temperature=0.2)
+CLUSTERS = build_objective("clusters", centroids=6, balance="sinkhorn")
 SHARED = """
 import sys
 from pathlib import Path
@@ -307,3 +309,76 @@ def test_collapsed_embeddings_raise_an_alarm(tmp_path):
     expected = "collapsed after 4000 steps (image, spread 1.0e-06), expected 0.001 or more"
     assert task.alarms([row])["collapsed"].endswith(expected)  # for the closing line
     assert task.alarms([row | {"image_spread": 0.5, "train_loss": 1.0}]) == task.alarms([]) == {}
+
+
+def test_balanced_labels_give_every_centroid_the_same_share():
+    """By hand for two clips that both prefer the first centroid, by a factor of e^2 and of e.
+
+    The balance divides out what they have in common; between them, the odds ratio of e stays. Labels with rows and
+    columns of one are [[p, 1 - p], [1 - p, p]] with (p / (1 - p))^2 = e.
+    """
+    share = 1 / (1 + math.exp(-0.5))
+    labels = balanced(torch.tensor([[0.1, 0.0], [0.05, 0.0]]))
+    torch.testing.assert_close(labels, torch.tensor([[share, 1 - share], [1 - share, share]]), atol=1e-3, rtol=0)
+    drawn = torch.rand(64, 8, generator=torch.Generator().manual_seed(0)) * 0.2 + torch.arange(8) * 0.1
+    labels = balanced(drawn)
+    torch.testing.assert_close(labels.sum(1), torch.ones(64))
+    assert labels.sum(0) == pytest.approx([8.0] * 8, rel=0.1)
+    assert torch.bincount(drawn.argmax(1), minlength=8).max() > 32  # without balance
+
+
+def test_clusters_of_one_modality_are_the_labels_of_the_other():
+    network, batch = Cosines(), batch_of()
+    objective = build_objective("clusters", centroids=6, balance="none")
+    directions = of_length_one(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)))
+    by_image, by_audio = (
+        features.detach() @ directions.T
+        for features in (network.compared_images(batch.images), network.compared_audio(batch.sounds))
+    )
+    terms = []
+    for predicted, labels in ((by_image, by_audio), (by_audio, by_image)):
+        for row, other in zip(predicted.tolist(), labels.tolist(), strict=True):
+            total = sum(math.exp(value / 0.1) for value in row)
+            terms.append(-math.log(math.exp(row[other.index(max(other))] / 0.1) / total))
+    loss, _ = objective.loss(network, batch, shared=False)
+    assert loss.item() == pytest.approx(sum(terms) / 16, rel=1e-4)
+    assert objective.chance(["a"], [False]) == pytest.approx(math.log(6))
+
+
+def test_each_process_takes_its_part_of_labels_that_are_balanced_over_all(monkeypatch):
+    cosines = torch.rand(8, 6, generator=torch.Generator().manual_seed(2))
+    together = CLUSTERS.labels(cosines, shared=True)
+    monkeypatch.setattr("earshot.training.distributed.gather", lambda rows: cosines)
+    for rank, part in enumerate((slice(0, 4), slice(4, 8))):
+        monkeypatch.setattr("earshot.training.distributed.rank", lambda rank=rank: rank)
+        torch.testing.assert_close(CLUSTERS.labels(cosines[part], shared=True), together[part])
+
+
+def test_clusters_are_learned_and_no_cluster_takes_all():
+    network, batch = Cosines(), batch_of()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
+    for _ in range(150):
+        loss, _ = CLUSTERS.loss(network, batch, shared=False)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.9 < CLUSTERS.chance([], []) / 1.5
+    with torch.no_grad():
+        labels = CLUSTERS.labels(CLUSTERS._cosines(network.compared_audio(batch.sounds)), shared=False)
+    assert len(labels.argmax(1).unique()) > 2
+
+
+@pytest.mark.parametrize("name", ["ave", "avol"])
+def test_networks_of_two_towers_have_clusters(name):
+    network = build(name, width=1 / 16, image_size=32).train()
+    images, sounds = pairs_for(network, 4)
+    network.fit_audio_scale(sounds)
+    CLUSTERS.prepare(network, images, sounds)
+    own = torch.arange(4)
+    batch = Pairs(images, sounds, own.repeat(2), torch.cat([own, own.roll(-1)]), own.repeat(2).sign().float(), own)
+    loss, right = CLUSTERS.loss(network, batch, shared=True)
+    loss.backward()
+    assert 0 < loss < 5 and 0 <= right <= 1
+    weights = dict(network.named_parameters())
+    for tower in ("image_tower", "audio_tower"):
+        assert any(weights[key].grad.abs().sum() > 0 for key in weights if key.startswith(tower))

@@ -16,15 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torchvision
 from conftest import PARAMS, REPOSITORY
 from labeled_scenes import write_striped_tables
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from earshot.core.errors import EarshotError
 from earshot.evaluation.images.image_features import layer_features
 from earshot.networks import backbones
 from earshot.networks.files import load_convolutional, load_encoder, load_network
 from earshot.networks.network import require_convolutional
+from earshot.results.recipes import recipe_values
 from stages.pretrain import STAGE, main
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -164,6 +166,27 @@ def test_weights_of_a_file_are_the_encoder_with_their_own_statistics(root):
     pretrain(root, "pretrain.epochs=0", "pretrain.weights=given.safetensors", "seed=1")
     actual = load_file(root / "models/pretrain/encoder.safetensors")
     assert all(torch.equal(actual[name], values) for name, values in begun.items())
+
+
+def test_a_network_of_torchvision_and_its_own_file_stand_as_a_row_that_nothing_trains(root):
+    """With recipes/benchmark-frozen.yaml; fc7 is what the network itself computes before its output layer."""
+    torch.manual_seed(5)
+    theirs = torchvision.models.shufflenet_v2_x0_5(num_classes=1000).eval()
+    save_file(theirs.state_dict(), root / "given.safetensors")
+    recipe = recipe_values([REPOSITORY / "recipes" / "benchmark-frozen.yaml"])
+    changes = [f"{key}={value}" for key, value in recipe.items() if key.startswith("pretrain.")]
+    changes += ["pretrain.backbone=shufflenet_v2_x0_5", "pretrain.image_size=64", "pretrain.weights=given.safetensors"]
+    with pytest.warns(UserWarning, match="1000 classes, expected .* keeps its own layer"):
+        metrics = pretrain(root, *changes)
+    assert metrics["epochs"] == 0 and "wrong_sound_val_accuracy" not in metrics
+    assert {file.name for file in (root / "models/pretrain").iterdir()} >= {"encoder.safetensors", "random.safetensors"}
+    assert not (root / "models/pretrain/wrong_sound.safetensors").exists()
+    network = load_encoder(root / "models/pretrain")
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    theirs.fc = torch.nn.Identity()
+    with torch.inference_mode():
+        expected = theirs(network.normalize(images))
+        assert torch.allclose(network.features(images, ["fc7"])["fc7"], expected, atol=1e-5)
 
 
 def test_a_file_of_weights_that_is_not_there_is_refused(root):

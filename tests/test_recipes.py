@@ -16,7 +16,7 @@ from earshot.results.recipes import read_recipe, recipe_values, with_foundation
 DEFAULTS = dict(flatten(read_yaml(PARAMS)))
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 SIZE = REPOSITORY / "recipes" / "sample-large.yaml"
-ROWS = [recipe for recipe in RECIPES if not recipe.stem.startswith(("sample-", "benchmark-", "real"))]
+ROWS = [recipe for recipe in RECIPES if not recipe.stem.startswith(("sample-", "benchmark-", "labels-", "real"))]
 each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 each_row = pytest.mark.parametrize("recipe", ROWS, ids=lambda path: path.stem)
 

@@ -116,7 +116,13 @@ def add_evaluation_set(data_dir: Path) -> None:
 def run_stage(root: Path, benchmark: str, data_dir: Path, **changes: object) -> tuple[dict, list[dict]]:
     """The metrics and the table of classes that the stage writes."""
     root.mkdir(exist_ok=True)
-    values = {"data_dir": data_dir, "windows": 2, "inputs": "recordings", "annotations": "none"} | changes
+    values = {
+        "data_dir": data_dir,
+        "windows": 2,
+        "inputs": "recordings",
+        "annotations": "none",
+        "probes": "[svm]",
+    } | changes
     sets = [word for key, value in values.items() for word in ("--set", f"evaluate.{benchmark}.{key}={value}")]
     STAGE.run(main, ["--benchmark", benchmark, "--params", str(PARAMS), "--root", str(root), *sets])
     with (root / "metrics" / f"{benchmark}_classes.csv").open() as file:
@@ -127,9 +133,9 @@ def test_no_split_shows_its_test_recordings_to_the_scale_or_the_choice_of_c(monk
     calls = []
     probe = recordings.cross_validated_probe
 
-    def watched(train, folds, test, *rest, **named):
+    def watched(kind, train, folds, test, *rest, **named):
         calls.append((len(train[0]), sorted(set(folds)), len(test), train[0].mean(0), train[0].std(0)))
-        return probe(train, folds, test, *rest, **named)
+        return probe(kind, train, folds, test, *rest, **named)
 
     monkeypatch.setattr(recordings, "cross_validated_probe", watched)
     targets, folds = np.arange(30) % 3, np.arange(30) // 3 % 5 + 1
@@ -137,7 +143,7 @@ def test_no_split_shows_its_test_recordings_to_the_scale_or_the_choice_of_c(monk
     features[:, :, 5] = 3  # a dimension that never changes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        predicted = classify(features, targets, esc50.folds_of(folds), "x")
+        predicted = classify("svm", features, targets, esc50.folds_of(folds), "x")
     assert [(rows, inner, test_rows) for rows, inner, test_rows, *_ in calls] == [
         (96, [each for each in range(1, 6) if each != fold], 24) for fold in range(1, 6)
     ]
@@ -153,7 +159,7 @@ def test_the_scores_of_a_recordings_windows_are_averaged():
     test_rows = torch.tensor([[-9.0, 2.0, 2.0], [1.0, 1.0, -1.0]])[:, :, None]  # of the first one window weighs most
     targets = np.array([0, 1] * 6 + [0, 1])
     split = Split(np.arange(12), np.arange(12, 14), np.arange(12) // 2 % 3)
-    assert classify(torch.cat([train, test_rows]), targets, [split], "x")[0].tolist() == [0, 1]
+    assert classify("svm", torch.cat([train, test_rows]), targets, [split], "x")[0].tolist() == [0, 1]
 
 
 def test_trailing_digital_zeros_of_a_recording_change_no_descriptor(tmp_path):

@@ -15,7 +15,7 @@ from descriptions import described_as
 from PIL import Image
 from striped_images import VOC_CLASSES, draw_image, write_voc_dataset
 
-from earshot.benchmarks import esc50, sun
+from earshot.benchmarks import esc50, sun, voc
 from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.encoders import load_encoders
@@ -25,6 +25,7 @@ from earshot.evaluation.images.image_features import color_features, layer_featu
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.files import load_encoder, save_architecture, save_weights
 from earshot.pipeline.settings import settings
+from earshot.results.score_tables import grid
 from stages.evaluate import STAGE, main
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*edge of the grid")
@@ -137,6 +138,43 @@ def test_voc_scores_every_layer_beside_its_controls(tmp_path, voc_whole, encoder
     closing = capsys.readouterr().out
     assert closing.startswith("VOC2007 linear SVM, 11-point mAP: max5 ")
     assert closing.count("(random ") == 4
+
+
+def test_every_probe_has_its_scores_and_controls(tmp_path, voc_whole, sun_whole, esc50_whole, encoder, capsys):
+    values = {"data_dir": voc_whole, "encoder": encoder, "resize": SIDE, "layers": "[pool5]", "probes": "[svm,knn]"}
+    metrics, classes = run_stage(tmp_path, "voc", **{f"evaluate__voc__{key}": value for key, value in values.items()})
+    closing = capsys.readouterr().out
+    assert "VOC2007 linear SVM and weighted kNN, 11-point mAP: pool5 " in closing and "pool5_knn" in closing
+    assert metrics["knn_k_pool5"] in (10, 20, 100, 200) and 0 < metrics["svm_c_pool5"] <= 0.0625
+    assert "ap_pool5_knn" in classes[0] and "color_histogram_ap_knn" in classes[0]
+    scores = grid(voc.BENCHMARK, metrics)
+    assert list(scores.columns.values()) == ["pool5", "pool5, knn"]
+    assert scores.metrics["map_pool5_knn"]["wrong sound"] == "wrong_sound_map_pool5_knn"
+    assert scores.beside("map_pool5_knn") == {
+        "sound": metrics["map_pool5_knn"],
+        "wrong sound": metrics["map_pool5_knn"],
+        "random weights": metrics["map_pool5_knn"],
+        "color histogram, knn": metrics["color_histogram_map_knn"],
+        "chance": metrics["chance"],
+    }
+    assert "color histogram, knn" not in scores.beside("map_pool5")
+
+    values |= {"data_dir": sun_whole, "images_per_class": 4, "probes": "[logistic,knn]"}
+    metrics, _ = run_stage(tmp_path, "sun", **{f"evaluate__sun__{key}": value for key, value in values.items()})
+    assert {"accuracy_pool5_logistic", "random_accuracy_pool5_knn", "logistic_c_pool5"} <= metrics.keys()
+    assert "accuracy_pool5" not in metrics
+    confusion = (tmp_path / "data" / "predictions" / "sun" / "confusion.csv").read_text().splitlines()
+    assert len(confusion) == 1 + metrics["items"]
+
+    values = {
+        "data_dir": esc50_whole,
+        "encoder": described_as("spectrum", tmp_path / "models"),
+        "windows": 2,
+        "probes": "[knn]",
+    }
+    metrics, _ = run_stage(tmp_path, "esc50", **{f"evaluate__esc50__{key}": value for key, value in values.items()})
+    assert metrics["accuracy_knn"] > 0.8  # a tone or a noise
+    assert list(grid(esc50.BENCHMARK, metrics).columns) == ["accuracy_knn"]
 
 
 def test_a_layer_that_the_network_does_not_have_is_refused_with_those_it_has(tmp_path, voc_whole, encoder):

@@ -57,7 +57,7 @@ def evaluate(context: Context[RecordingParams]) -> Result:
     scenes = read_dataset(context.data_dir)
     names, targets = np.unique(scenes.classes, return_inverse=True)
     result = evaluate_recordings(
-        context, scenes.files, names.tolist(), targets, scenes.splits, f"{scenes.protocol} linear SVM on windows"
+        context, scenes.files, names.tolist(), targets, scenes.splits, f"{scenes.protocol} {{}} on windows"
     )
     result.metrics["recordings_train"] = round(np.mean([len(split.train) for split in scenes.splits]))
     result.metrics["recordings_test"] = sum(len(split.test) for split in scenes.splits)

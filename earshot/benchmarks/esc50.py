@@ -1,7 +1,7 @@
 """ESC-50 sound classification with linear SVMs on an audio tower or on a descriptor.
 
 Each of the five official folds is the test set once. The SVMs train on the other four, over which cross-validation
-selects C. Ten windows per recording (Arandjelovic & Zisserman 2017, section 3.3).
+selects C; other probes likewise. Ten windows per recording (Arandjelovic & Zisserman 2017, section 3.3).
 """
 
 import csv
@@ -16,7 +16,7 @@ from earshot.core.text import encoding_of, separator_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.recordings.recordings import DISPLAY, RecordingParams, Split, evaluate_recordings
 
-PROTOCOL = "ESC-50 linear SVM on windows, {} folds"
+PROTOCOL = "ESC-50 {{}} on windows, {} folds"
 FOLDS = 5  # of the official table
 COLUMNS = ("filename", "fold", "target", "category")
 

@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.core.params import INDIFFERENT, Amount, Count, CropShare, Decay, Positive, Share
+from earshot.core.params import INDIFFERENT, ONCE, Amount, Count, CropShare, Decay, Positive, Share
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.core.text import first_line
@@ -77,7 +77,7 @@ class Params(BenchmarkParams):
     """
 
     inputs: Literal["images"]
-    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False), INDIFFERENT]
+    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False), ONCE, INDIFFERENT]
     first_weights: Literal["published", "he"]
     steps: Positive
     batch_size: Annotated[int, Field(ge=2)]

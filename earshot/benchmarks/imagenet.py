@@ -41,7 +41,7 @@ from earshot.corpus.split import split_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_image, read_whole_image
-from earshot.evaluation.linear import feature_scale
+from earshot.evaluation.probing import feature_scale
 from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_encoder
 from earshot.networks.network import require_convolutional

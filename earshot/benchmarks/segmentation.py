@@ -35,7 +35,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.core.params import INDIFFERENT, Amount, Count, Decay, Pixels, Positive, Share
+from earshot.core.params import INDIFFERENT, ONCE, Amount, Count, Decay, Pixels, Positive, Share
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.core.text import read_lines
@@ -68,7 +68,7 @@ class Params(BenchmarkParams):
     """
 
     inputs: Literal["images"]
-    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False), INDIFFERENT]
+    modes: Annotated[tuple[Literal["head", "all"], ...], Field(min_length=1, strict=False), ONCE, INDIFFERENT]
     split: Literal["test", "val"]
     resize: Pixels
     steps: Positive

@@ -1,7 +1,8 @@
 """SUN397 scene classification with linear SVMs on the layers of an encoder (Owens 2016, section 4.2).
 
 Each split has 20 training and 20 test images per category, drawn by the seed from the official 50. The one-vs-rest SVMs
-have C from 3-fold cross-validation on the training images. The score is the accuracy averaged over the splits.
+have C from 3-fold cross-validation on the training images. The score is the accuracy averaged over the splits. Other
+probes take the place of the SVMs.
 """
 
 from collections import defaultdict
@@ -17,11 +18,19 @@ from earshot.core.text import read_lines
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import load_encoders
 from earshot.evaluation.images.image_features import ProbeParams, color_features, layer_features
-from earshot.evaluation.linear import Probe, cross_validated_probe, one_vs_rest
 from earshot.evaluation.metrics import accuracy
+from earshot.evaluation.probing import (
+    PROBES,
+    Probed,
+    cross_validated_probe,
+    in_words,
+    one_vs_rest,
+    scored_as,
+    selected_as,
+)
 from earshot.networks.network import ImageEncoder
 
-PROTOCOL = "SUN397 linear SVM, accuracy"
+PROTOCOL = "SUN397 {}, accuracy"
 SPLITS = 3
 FOLDS = 3
 LAYOUT = "Partitions/Training_01.txt, Testing_01.txt and so on, with the images below SUN397"
@@ -36,37 +45,45 @@ class Params(ProbeParams):
 
 
 def evaluate(context: Context[Params]) -> Result:
-    """The mean scores over the splits of every layer of the trained network and its controls, and of colors."""
+    """The mean scores over the splits of every layer and probe of the trained network, its controls and colors."""
     encoders = load_encoders(context.encoder)
     scores: dict[str, list[float]] = defaultdict(list)
-    costs: dict[str, list[float]] = defaultdict(list)
+    values: dict[str, list[float]] = defaultdict(list)  # that cross-validation selected
     right: dict[str, list[np.ndarray]] = defaultdict(list)  # shares of correct images by class
     of_items: dict[str, list[np.ndarray]] = defaultdict(list)  # which images are classified correctly
     items: list[str] = []
     confusion: list[tuple[str, str]] = []
-    confused = f"accuracy_{'pool5' if 'pool5' in context.params.layers else context.params.layers[0]}"
+    layers, probes = context.params.layers, context.params.probes
+    confused = scored_as(f"accuracy_{'pool5' if 'pool5' in layers else layers[0]}", probes[0])
     for split in range(1, SPLITS + 1):
         classes, train, test = read_split(context.data_dir, split, context.params.images_per_class, context.seed)
         items += [f"{split}/{file.relative_to(context.data_dir)}" for file in test[0]]
-        for metric, features in split_features(encoders, train[0] + test[0], context, split):
-            probe = probe_split(features, train[1], f"sun split {split} {metric}")
-            predicted = probe.scores.argmax(1)
-            correct = predicted == test[1]
-            if metric == confused:
-                confusion += [(classes[true], classes[number]) for true, number in zip(test[1], predicted, strict=True)]
-            scores[metric].append(float(correct.mean()))
-            of_items[metric].append(correct)
-            right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
-            costs[metric].append(probe.cost)
-    metrics = {metric: float(np.mean(values)) for metric, values in scores.items()}
-    layers = context.params.layers
-    metrics |= {f"svm_c_{layer}": float(np.median(costs[f"accuracy_{layer}"])) for layer in layers}
+        for plain, features in split_features(encoders, train[0] + test[0], context, split):
+            for kind in probes:
+                metric = scored_as(plain, kind)
+                probed = probe_split(kind, features, train[1], f"sun split {split} {metric}")
+                predicted = probed.scores.argmax(1)
+                correct = predicted == test[1]
+                if metric == confused:
+                    pairs = zip(test[1], predicted, strict=True)
+                    confusion += [(classes[true], classes[number]) for true, number in pairs]
+                scores[metric].append(float(correct.mean()))
+                of_items[metric].append(correct)
+                right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
+                values[metric].append(probed.value)
+    metrics = {metric: float(np.mean(of_splits)) for metric, of_splits in scores.items()}
+    columns = {(kind, layer): scored_as(layer, kind) for kind in probes for layer in layers}
+    metrics |= {
+        f"{selected_as(kind)}_{layer}": float(np.median(values[f"accuracy_{column}"]))
+        for (kind, layer), column in columns.items()
+    }
     metrics["chance"] = 1 / len(classes)
-    by_class = {metric: np.mean(values, axis=0) for metric, values in right.items()}
+    by_class = {metric: np.mean(of_splits, axis=0) for metric, of_splits in right.items()}
     rows = [{"class": name} | {m: float(v[number]) for m, v in by_class.items()} for number, name in enumerate(classes)]
-    scored = beside_random(metrics, "accuracy", layers)
+    scored = beside_random(metrics, "accuracy", list(columns.values()))
     item_scores = {metric: np.concatenate(parts) for metric, parts in of_items.items()}
-    return Result(metrics, rows, f"{PROTOCOL} over {SPLITS} splits", scored, items, confusion, item_scores)
+    protocol = f"{PROTOCOL.format(in_words(probes))} over {SPLITS} splits"
+    return Result(metrics, rows, protocol, scored, items, confusion, item_scores)
 
 
 def split_features(
@@ -81,15 +98,14 @@ def split_features(
     yield "color_histogram_accuracy", color_features(files, resize, encoders[""].image_size)
 
 
-def probe_split(features: Tensor, train: np.ndarray, name: str) -> Probe:
+def probe_split(kind: str, features: Tensor, train: np.ndarray, name: str) -> Probed:
     """The probe of one split, with its scores of the test images.
 
     `features` holds the training rows, then the test rows; `train` has the category indices of the training rows.
     """
     folds = np.arange(len(train)) % FOLDS  # images are sorted by category, so each fold has its share
-    return cross_validated_probe(
-        (features[: len(train)], one_vs_rest(train)), folds, features[len(train) :], accuracy, name=name
-    )
+    labeled = features[: len(train)], one_vs_rest(train)
+    return cross_validated_probe(PROBES[kind], labeled, folds, features[len(train) :], accuracy, name=name)
 
 
 def read_split(data_dir: Path, split: int, images_per_class: int, seed: int) -> tuple[list[str], Part, Part]:

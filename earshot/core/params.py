@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml.error import YAMLError
 
 from earshot.core.errors import EarshotError
@@ -28,6 +29,14 @@ Pixels = Annotated[int, Field(ge=32, le=4096)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 SplitName = Literal["train", "val", "test"]
 
+
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
+        raise PydanticCustomError("repeated", "each name once; remove the second {name}", {"name": repeated[0]})
+    return values
+
+
+ONCE = AfterValidator(_each_once)  # of a list of names
 ABSENT = "none"  # the value of a path that names no file; DVC requires a path and finds the empty file `none`
 
 

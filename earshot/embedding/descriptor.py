@@ -30,7 +30,7 @@ class DescriptorModel(Model):
 
     def __init__(self, description: Description) -> None:
         self.description, self.name = description, description.name
-        self.audio_dimensions = description.descriptor.dimensions
+        self.audio_dimensions = description.dimensions
 
     @classmethod
     def texture(cls) -> "DescriptorModel":
@@ -46,6 +46,8 @@ class DescriptorModel(Model):
         return self.description.describe(np.stack([mix_channels(window) for window in windows]), rate)
 
     def _identity(self) -> Iterator[bytes]:
-        own = self.description.own
+        own = self.description.read_from(Path()).own  # the same wherever its files are
         options = [self.name, self.description.texture.model_dump(), own.model_dump() if own else {}]
         yield json.dumps(options, sort_keys=True).encode()
+        for file in self.description.files:
+            yield file.read_bytes()

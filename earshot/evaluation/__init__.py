@@ -1,1 +1,1 @@
-"""What benchmarks share: linear probes, metrics, and the features of images, recordings and clips."""
+"""What benchmarks share: probes, metrics, and the features of images, recordings and clips."""

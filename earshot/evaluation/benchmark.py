@@ -23,6 +23,8 @@ from earshot.core.params import Group
 BENCHMARK_FILE = "benchmark.json"  # beside the predictions: what `Benchmark.describe` returns
 ITEMS_FILE = "items.csv"  # beside the predictions: the scores of single items, a column per metric
 DRAWS_FILE = "draws.csv"  # the same for scores that are no means of items: the scores in resamples of the items
+PROBES = "earshot.evaluation.probes"
+PLAIN_PROBE = "svm"  # its scores have plain names, such as map_pool5; those of another end in its name: map_pool5_knn
 SAMPLE = "data/sample/"  # the folder of the rendered corpus and datasets
 # Rows of a table of scores, and the prefixes of their metrics.
 NETWORK_CONTROLS = {"wrong sound": "wrong_sound_", "random weights": "random_"}

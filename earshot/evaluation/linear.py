@@ -1,16 +1,17 @@
-"""The linear probe: one-vs-rest linear SVMs for all classes and all C at once, the choice of one C, and the refit.
+"""Linear classifiers: one-vs-rest for all classes and all C at once, by a squared hinge (SVM) or a logistic loss.
 
-Each class minimizes (Fan et al. 2008, LIBLINEAR, section 2, with the bias as one more feature)
+Each class minimizes, with the bias as one more feature (Fan et al. 2008, LIBLINEAR, section 2 and appendix),
 
-    1/2 (|w|^2 + b^2) + C sum_i max(0, 1 - y_i (w x_i + b))^2,        y_i in {1, -1},
+    1/2 (|w|^2 + b^2) + C sum_i loss(y_i (w x_i + b)),        y_i in {1, -1},
 
-where a row with y_i = 0 does not count, as in scikit-learn's LinearSVC. The rows x are centered on their mean first:
-otherwise the cost on b would favor classifiers that use the mean row as an intercept.
+where loss(m) is max(0, 1 - m)^2 or log(1 + exp(-m)), and a row with y_i = 0 does not count, as in scikit-learn's
+LinearSVC and LogisticRegression (liblinear). The rows x are centered on their mean first: otherwise the cost on b would
+favor classifiers that use the mean row as an intercept.
 
 The problems of all classes and C share their matrix products, which makes them fast:
 
 1. With fewer rows n than dimensions d, the rows are replaced by those of the Cholesky factor of their Gram matrix
-   (n, n): all inner products, and so the SVMs, stay the same.
+   (n, n): all inner products, and so the classifiers, stay the same.
 2. Conjugate gradients (Polak & Ribiere, restarted by themselves) with a line search along each problem's own direction.
    The preconditioner uses the largest eigenvalues of the covariance and takes all others as equal: on AlexNet features
    it needs half the steps of the complete inverse, without its n^3.
@@ -24,10 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from earshot.networks.device import get_device, seed_generators
-
-GRID = tuple(0.5**k for k in range(4, 20))  # Owens 2016, section 4.2
 
 # A problem is solved when one more preconditioned gradient step would gain less than this share of the objective. The
 # final classifier has a smaller tolerance than those that only select C.
@@ -36,18 +36,66 @@ CHOICE_TOLERANCE = 3e-5
 MOST_STEPS = 1000
 USUAL_STEPS = 40
 EIGENVALUES = 128
-LINE_STEPS = 3  # Newton steps on a convex, piecewise quadratic function of one variable
+LINE_STEPS = 3  # Newton steps on a convex function of one variable
 # Added to the diagonal of the Gram matrix, as a share of its mean: the first value above the rounding of float32, which
 # is larger if a few directions hold all the variance. All but the last are far below any 1 / C.
 JITTERS = 1e-5, 1e-4, 1e-3, 1e-2
 COLUMNS_AT_ONCE = 1024  # problems solved together: bounds the memory where there are hundreds of classes
 
-Score = Callable[[np.ndarray, np.ndarray], float]
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of scores, for labels y in 1, -1, or 0 for a row that does not count.
+
+    Args:
+        words: the name of the classifiers that minimize it.
+        ridge: of a C: the weight of |w|^2 / 2 beside the sum of the losses in `double` / 2.
+        curvature: the largest second derivative.
+        descent: of labels and scores (rows, problems): minus the derivative by the scores, in their shape.
+        double: of labels, scores and their descent: twice the sum over the rows, (problems,).
+        along: of labels, scores and a change of the scores: the first and the second derivative along it, (problems,).
+    """
+
+    words: str
+    ridge: Callable[[float], float]
+    curvature: float
+    descent: Callable[[Tensor, Tensor], Tensor]
+    double: Callable[[Tensor, Tensor, Tensor], Tensor]
+    along: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _hinge_along(signs: Tensor, scores: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    margin = 1 - signs * scores
+    active = torch.where(margin > 0, signs, 0) * change
+    return -(active * margin).sum(0), (active**2).sum(0)
+
+
+def _logistic_along(signs: Tensor, scores: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    wrong = torch.sigmoid(-signs * scores)  # the probability of the other class
+    return -(signs * wrong * change).sum(0), (signs.abs() * wrong * (1 - wrong) * change**2).sum(0)
+
+
+SQUARED_HINGE = Loss(
+    "linear SVMs",
+    ridge=lambda cost: 1 / (2 * cost),
+    curvature=1.0,
+    descent=lambda signs, scores: signs * (1 - signs * scores).relu(),
+    double=lambda signs, scores, descent: (descent**2).sum(0),
+    along=_hinge_along,
+)
+LOGISTIC = Loss(
+    "logistic regressions",
+    ridge=lambda cost: 1 / cost,
+    curvature=0.25,
+    descent=lambda signs, scores: signs * torch.sigmoid(-signs * scores),
+    double=lambda signs, scores, descent: 2 * (signs.abs() * softplus(-signs * scores)).sum(0),
+    along=_logistic_along,
+)
 
 
 @dataclass(frozen=True)
-class LinearSVMs:
-    """The SVMs of every class for every C: weights (costs, dimensions, classes), intercepts (costs, 1, classes)."""
+class LinearClassifiers:
+    """Those of every class for every C: weights (costs, dimensions, classes), intercepts (costs, 1, classes)."""
 
     weights: Tensor
     intercepts: Tensor
@@ -59,100 +107,42 @@ class LinearSVMs:
         return (flat.view(-1, costs, classes).transpose(0, 1) + self.intercepts).cpu().numpy()
 
 
-@dataclass(frozen=True)
-class Probe:
-    """The result of a linear probe: test scores (rows, classes), the selected C, and the mean scores of every C."""
-
-    scores: np.ndarray
-    cost: float
-    choice: tuple[float, ...]
-
-
-def feature_scale(rows: Tensor) -> float:
-    """The factor that scales the mean norm of rows (rows, dimensions) to the root of the number of dimensions.
-
-    With it the best C lies inside the papers' grid, whatever the scale of a layer's activations.
-    """
-    norm = rows.norm(dim=1).mean().item()
-    return rows.shape[1] ** 0.5 / norm if norm > 0 else 1.0
-
-
-def one_vs_rest(numbers: np.ndarray) -> Tensor:
-    """Labels float32 (rows, classes), 1 or -1, from the class indices (rows,)."""
-    signs = torch.full((len(numbers), int(numbers.max()) + 1), -1.0)
-    signs[torch.arange(len(numbers)), torch.from_numpy(numbers)] = 1
-    return signs
-
-
 def fit(
-    rows: Tensor, labels: Tensor, costs: Sequence[float], scale: float = 1.0, tolerance: float = TOLERANCE
-) -> LinearSVMs:
-    """Fit the SVMs of all classes for all `costs` to rows times `scale`; the result takes rows without the scale.
+    rows: Tensor,
+    labels: Tensor,
+    costs: Sequence[float],
+    scale: float = 1.0,
+    *,
+    loss: Loss,
+    tolerance: float = TOLERANCE,
+) -> LinearClassifiers:
+    """Fit the classifiers of all classes for all `costs` to rows times `scale`; they take rows without the scale.
 
     Args:
         rows: float32, (rows, dimensions).
         labels: float32, (rows, classes), 1, -1, or 0 for a row that a class ignores.
         costs: values of C.
+        loss: SQUARED_HINGE or LOGISTIC.
         tolerance: the smallest decrease of a step, as a share of the objective.
     """
     rows, labels = rows.to(get_device()), labels.to(get_device())
     mean = rows.mean(0)
     centered = (rows - mean) * scale
     (count, dimensions), classes = rows.shape, labels.shape[1]
-    ridges = torch.tensor([1 / (2 * cost) for cost in costs], device=rows.device).repeat_interleave(classes)
+    ridges = torch.tensor([loss.ridge(cost) for cost in costs], device=rows.device).repeat_interleave(classes)
     signs = labels.repeat(1, len(costs))  # (rows, costs * classes)
     # The Gram matrix costs n^2 d, and saves n (d - n) in each of two products a problem and step.
     if count < dimensions and count * dimensions < 2 * USUAL_STEPS * len(ridges) * (dimensions - count):
         factor = _gram_factor(centered)
-        reduced, intercepts = _solve(factor, signs, ridges, tolerance)
+        reduced, intercepts = _solve(factor, signs, ridges, loss, tolerance)
         weights = centered.T @ torch.linalg.solve_triangular(factor.T, reduced, upper=True)
     else:
-        weights, intercepts = _solve(centered, signs, ridges, tolerance)
+        weights, intercepts = _solve(centered, signs, ridges, loss, tolerance)
     weights *= scale
     intercepts = intercepts - mean @ weights
-    return LinearSVMs(
+    return LinearClassifiers(
         weights.view(dimensions, len(costs), classes).transpose(0, 1), intercepts.view(len(costs), 1, classes)
     )
-
-
-def validated_probe(
-    train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], test: Tensor, score: Score, *, name: str
-) -> Probe:
-    """Select one C for all classes by the score on the validation rows, refit on both parts, and score the test rows.
-
-    Args:
-        train, validation: rows (rows, dimensions) and labels (rows, classes) in 1, -1, 0.
-        test: rows (rows, dimensions).
-        score: of scores and labels (rows, classes), higher is better; the first C of the grid wins a tie.
-        name: of the probe, for warnings.
-    """
-    scale = feature_scale(train[0])
-    tried = fit(*train, GRID, scale, CHOICE_TOLERANCE).scores(validation[0])
-    choice = tuple(score(each, validation[1].numpy()) for each in tried)
-    both = torch.cat([train[0], validation[0]]), torch.cat([train[1], validation[1]])
-    return _refit(both, scale, choice, test, name)
-
-
-def cross_validated_probe(
-    train: tuple[Tensor, Tensor], folds: np.ndarray, test: Tensor, score: Score, *, name: str
-) -> Probe:
-    """As `validated_probe`, but select C by cross-validation over the `folds` (rows,) of the training rows."""
-    rows, labels = train
-    scale = feature_scale(rows)
-    choices = []
-    for fold in np.unique(folds):
-        kept, left_out = torch.from_numpy(folds != fold), torch.from_numpy(folds == fold)
-        tried = fit(rows[kept], labels[kept], GRID, scale, CHOICE_TOLERANCE).scores(rows[left_out])
-        choices.append([score(each, labels[left_out].numpy()) for each in tried])
-    return _refit(train, scale, tuple(np.mean(choices, axis=0).tolist()), test, name)
-
-
-def _refit(train: tuple[Tensor, Tensor], scale: float, choice: tuple[float, ...], test: Tensor, name: str) -> Probe:
-    best = int(np.argmax(choice))
-    if max(choice[1:-1]) < choice[best]:
-        warnings.warn(f"{name}: the best C, {GRID[best]:.3g}, is at the edge of the grid", stacklevel=3)
-    scores = fit(*train, GRID[best : best + 1], scale).scores(test)[0]
-    return Probe(scores, GRID[best], choice)
 
 
 def _gram_factor(rows: Tensor) -> Tensor:
@@ -168,12 +158,12 @@ def _gram_factor(rows: Tensor) -> Tensor:
     return factor.to(rows.dtype)
 
 
-def _solve(rows: Tensor, signs: Tensor, ridges: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+def _solve(rows: Tensor, signs: Tensor, ridges: Tensor, loss: Loss, tolerance: float) -> tuple[Tensor, Tensor]:
     """Weights (dimensions, problems) and intercepts (problems,) for centered rows, a block of problems at a time."""
     precondition = _preconditioner(rows)
     with_one = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)  # the intercept is the last weight
     blocks = zip(signs.split(COLUMNS_AT_ONCE, dim=1), ridges.split(COLUMNS_AT_ONCE), strict=True)
-    solutions = torch.cat([_minimize(with_one, y, ridge, precondition, tolerance) for y, ridge in blocks], dim=1)
+    solutions = torch.cat([_minimize(with_one, y, ridge, precondition, loss, tolerance) for y, ridge in blocks], dim=1)
     return solutions[:-1], solutions[-1]
 
 
@@ -203,9 +193,14 @@ def _preconditioner(rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _minimize(
-    rows: Tensor, signs: Tensor, ridges: Tensor, precondition: Callable[[Tensor, Tensor], Tensor], tolerance: float
+    rows: Tensor,
+    signs: Tensor,
+    ridges: Tensor,
+    precondition: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
+    tolerance: float,
 ) -> Tensor:
-    """Minimize ridge/2 |w|^2 + 1/2 sum max(0, 1 - y (rows w))^2 in each column.
+    """Minimize ridge/2 |w|^2 + 1/2 `loss.double` of the scores rows w in each column.
 
     Returns weights (dimensions, problems) of rows (rows, dimensions), signs (rows, problems) and ridges (problems,).
     """
@@ -213,11 +208,12 @@ def _minimize(
     left = torch.arange(signs.shape[1], device=rows.device)
     now = {"weights": solution.clone(), "scores": torch.zeros_like(signs), "signs": signs, "ridges": ridges}
     for _ in range(MOST_STEPS):
-        slack = now["signs"] * (1 - now["signs"] * now["scores"]).relu()
-        descent = rows.T @ slack - now["ridges"] * now["weights"]
-        step = precondition(descent, now["ridges"])
+        of_scores = loss.descent(now["signs"], now["scores"])
+        descent = rows.T @ of_scores - now["ridges"] * now["weights"]
+        step = precondition(descent, now["ridges"] / loss.curvature) / loss.curvature
         promise = (descent * step).sum(0)
-        objective = now["ridges"] * (now["weights"] ** 2).sum(0) + (slack**2).sum(0)
+        doubled = loss.double(now["signs"], now["scores"], of_scores)
+        objective = now["ridges"] * (now["weights"] ** 2).sum(0) + doubled
         if "direction" in now:
             turn = ((descent - now["descent"]) * step).sum(0) / now["promise"]
             step = step + turn.clamp(min=0) * now["direction"]
@@ -229,24 +225,21 @@ def _minimize(
             if not len(left):
                 return solution
         change = rows @ now["direction"]  # (rows, problems)
-        length = _line_search(now, change)
+        length = _line_search(now, change, loss)
         now["weights"] = now["weights"] + length * now["direction"]
         now["scores"] = now["scores"] + length * change
-    warnings.warn(f"{len(left)} linear SVMs are not solved after {MOST_STEPS} steps", stacklevel=2)
+    warnings.warn(f"{len(left)} {loss.words} are not solved after {MOST_STEPS} steps", stacklevel=2)
     solution[:, left] = now["weights"]
     return solution
 
 
-def _line_search(now: dict[str, Tensor], change: Tensor) -> Tensor:
+def _line_search(now: dict[str, Tensor], change: Tensor, loss: Loss) -> Tensor:
     """The step length to the minimum along each problem's direction, (problems,), by Newton's method."""
     ridges, direction = now["ridges"], now["direction"]
     slope = ridges * (direction * now["weights"]).sum(0)
     bend = ridges * (direction**2).sum(0)
     length = torch.zeros_like(ridges)
     for _ in range(LINE_STEPS):
-        margin = 1 - now["signs"] * (now["scores"] + length * change)
-        active = torch.where(margin > 0, now["signs"], 0) * change
-        first = slope + length * bend - (active * margin).sum(0)
-        second = bend + (active**2).sum(0)
-        length = length - first / second.clamp(min=1e-30)
+        first, second = loss.along(now["signs"], now["scores"] + length * change, change)
+        length = length - (slope + length * bend + first) / (bend + second).clamp(min=1e-30)
     return length

@@ -24,10 +24,17 @@ class Window(Part):
     min_duration_s: Amount
 
 
+class Encoder(Part):
+    """The network of the descriptor `encoder`."""
+
+    folder: str
+
+
 class BaseParams(Part):
     """What the stage describe reads, for any descriptor."""
 
     descriptor: str
+    encoder: Encoder
     extract: Window
 
 

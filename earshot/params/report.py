@@ -18,6 +18,7 @@ class Params(Part):
     download: Unchecked
     extract: Unchecked
     texture: Unchecked
+    encoder: Unchecked
     label: Unchecked
     pretrain: Unchecked
     correspond: Unchecked

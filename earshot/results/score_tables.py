@@ -12,12 +12,13 @@ from typing import Any
 
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
-from earshot.core.registry import find_all
-from earshot.evaluation.benchmark import BENCHMARK_FILE, Display, is_sample, rendered_name
+from earshot.core.registry import find_all, names
+from earshot.evaluation.benchmark import BENCHMARK_FILE, PLAIN_PROBE, PROBES, Display, is_sample, rendered_name
 from earshot.results.trainings import group_of
 
 OWN, CHANCE = "sound", "chance"  # rows
 SCENES = "data/scenes"
+OTHER_PROBES = tuple(name for name in names(PROBES) if name != PLAIN_PROBE)  # endings of their scores' names
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Grid:
     def beside(self, key: str | None) -> dict[str, float]:
         """The scores of all rows in one column."""
         scores = {name: row[key] for name, row in self.rows.items() if key and key in row}
-        return scores | self.alike
+        measured = self.metrics.get(key or "", self.alike)
+        return scores | {row: score for row, score in self.alike.items() if row in measured}
 
 
 def registered_displays() -> dict[str, Display]:
@@ -97,25 +99,35 @@ def _named(display: Display, rendered: bool) -> Display:
 def grid(display: Display, values: Mapping[str, Any]) -> Grid:
     """The metrics of a benchmark as a grid; without columns if it has no scores."""
     values = {key: value for key, value in values.items() if value is not None}
-    pattern = re.compile(f"({display.scores})(?:_(.+))?")
-    candidates = ((key, pattern.fullmatch(key)) for key in values if key not in display.not_scores)
+    ending = f"(?:_({'|'.join(OTHER_PROBES)}))?"
+    pattern = re.compile(f"({display.scores})(?:_(.+?))??{ending}")
+    others = re.compile(f"({'|'.join(display.not_scores)}){ending}")
+    candidates = ((key, pattern.fullmatch(key)) for key in values if not others.fullmatch(key))
     matches = {key: match for key, match in candidates if match}
-    stems = {key: match[1] for key, match in matches.items()}
-    columns = {key: _title(display, key, match[2]) for key, match in matches.items()}
+    probes = {key: match[3] or "" for key, match in matches.items()}
+    stems = {key: _joined("_", match[1], probes[key]) for key, match in matches.items()}
+    columns = {
+        key: _joined(", ", _title(display, key.removesuffix(f"_{probes[key]}"), match[2]), probes[key])
+        for key, match in matches.items()
+    }
     controls = {
         row: {key: values[prefix + key] for key in stems if prefix + key in values}
         for row, prefix in display.controls.items()
     }
     controls = {row: scores for row, scores in controls.items() if scores}
     own = next((name for control, name in display.own_beside.items() if control in controls), OWN)
-    alike = {row: values[p + stem] for row, p in display.alike.items() for stem in stems.values() if p + stem in values}
+    alike_metrics = {
+        key: {_joined(", ", row, probes[key]): p + stem for row, p in display.alike.items() if p + stem in values}
+        for key, stem in stems.items()
+    }
+    alike = {row: values[name] for of_column in alike_metrics.values() for row, name in of_column.items()}
     alike |= {CHANCE: values[CHANCE]} if CHANCE in values else {}
     metrics = {
         key: {own: key}
         | {row: display.controls[row] + key for row in controls if key in controls[row]}
-        | {row: prefix + stem for row, prefix in display.alike.items() if prefix + stem in values}
+        | alike_metrics[key]
         | ({CHANCE: CHANCE} if CHANCE in values else {})
-        for key, stem in stems.items()
+        for key in stems
     }
     score_keys = {name for of_column in metrics.values() for name in of_column.values()} | {CHANCE}
     rows = {own: {key: values[key] for key in stems}} | controls
@@ -125,6 +137,10 @@ def grid(display: Display, values: Mapping[str, Any]) -> Grid:
 def leading_column(display: Display, scores: Grid) -> str | None:
     """The column that represents a benchmark, fixed in advance and not by its score; else the first."""
     return display.leading if display.leading in scores.columns else next(iter(scores.columns), None)
+
+
+def _joined(separator: str, *parts: str) -> str:
+    return separator.join(filter(None, parts))
 
 
 def _title(display: Display, key: str, rest: str | None) -> str:

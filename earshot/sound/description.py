@@ -6,8 +6,9 @@ describe other sounds in the same way.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,20 @@ class Descriptor:
     """A way to summarize a window of sound as a vector.
 
     Args:
-        dimensions: of the vector.
+        dimensions: of the vector, or a function of the options that returns them.
         describe: function of a batch and the options that returns float32 (moments, dimensions).
         params: schema of its options, the group of its name in params.yaml. Without one `describe` gets the options of
             the texture, whose cochlea all descriptors share.
+        files: function of the options that returns names of files in `options.folder` that `describe` reads. The stage
+            describe copies them beside the description, and their folder is that of the description from then on.
         parts: groups of dimensions that are weighted separately in a distance; empty if all count alike.
         charts: function of a vector and the options that returns columns for the exhibit clusters; may be empty.
     """
 
-    dimensions: int
+    dimensions: int | Callable[[Any], int]
     describe: Callable[[Batch, Any], np.ndarray]
     params: type[Group] | None = None
+    files: Callable[[Any], Sequence[str]] = lambda options: ()
     parts: Mapping[str, slice] = field(default_factory=dict)
     charts: Callable[[np.ndarray, Any], dict[str, np.ndarray]] = lambda vector, options: {}
 
@@ -92,6 +96,23 @@ class Description:
         """The options that `describe` gets."""
         return self.own or self.texture
 
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector. Raises EarshotError if the descriptor's files do not give one."""
+        dimensions = self.descriptor.dimensions
+        return dimensions if isinstance(dimensions, int) else dimensions(self.options)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the descriptor reads."""
+        return [Path(getattr(self.options, "folder", "")) / name for name in self.descriptor.files(self.options)]
+
+    def read_from(self, folder: Path) -> "Description":
+        """The same description, whose files are in this folder."""
+        return (
+            replace(self, own=self.own and self.own.model_copy(update={"folder": str(folder)})) if self.files else self
+        )
+
     def describe(
         self, windows: np.ndarray, sample_rate: int, centers: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +132,7 @@ class Description:
         if centers is None:
             centers = np.full(len(windows), min(windows.shape[1] / sample_rate, WINDOW_SECONDS) / 2)
         windows = fitted_windows(windows, sample_rate)
-        described = np.empty((len(windows), descriptor.dimensions), np.float32)
+        described = np.empty((len(windows), self.dimensions), np.float32)
         levels = np.empty(len(windows), np.float32)
         for first in range(0, len(windows), BATCH):
             part = slice(first, first + BATCH)
@@ -130,12 +151,16 @@ class Description:
         return self.descriptor.charts(vector, self.options)
 
     def save(self, folder: Path, digests: Sequence[str]) -> None:
-        """Write descriptor.json; `digests` are the digests of the shards of data/sounds."""
-        parts = self.descriptor.parts or {self.name: slice(0, self.descriptor.dimensions)}
-        options = {"texture": self.texture.model_dump()} | ({self.name: self.own.model_dump()} if self.own else {})
+        """Write descriptor.json and the descriptor's files; `digests` are those of the shards of data/sounds."""
+        for file in self.files:
+            with write_atomically(folder / file.name) as temporary_path:
+                shutil.copyfile(file, temporary_path)
+        own = self.read_from(Path()).own  # the folder that holds the description, wherever it lies
+        parts = self.descriptor.parts or {self.name: slice(0, self.dimensions)}
+        options = {"texture": self.texture.model_dump()} | ({self.name: own.model_dump()} if own else {})
         values = {
             "descriptor": self.name,
-            "dimensions": self.descriptor.dimensions,
+            "dimensions": self.dimensions,
             "parts": {name: [part.start, part.stop] for name, part in parts.items()},
             "options": options,
             "digest": hashlib.sha256("".join(digests).encode()).hexdigest(),
@@ -153,4 +178,4 @@ def load_description(folder: Path) -> Description:
     values = read_json(file, "describe")
     if values.get("descriptor") not in names(DESCRIPTORS) or not isinstance(values.get("options"), dict):
         raise EarshotError(f"{file}: names no descriptor with its options; run the stage describe again")
-    return Description.of(values["descriptor"], values["options"], file)
+    return Description.of(values["descriptor"], values["options"], file).read_from(folder)

@@ -54,7 +54,7 @@ def describe_shard(
     counts, digest = {"moments": 0, "silent": 0}, hashlib.sha256()
     name = f"{shard_name(number)}.parquet"
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    schema = sounds_schema(description.descriptor.dimensions)
+    schema = sounds_schema(description.dimensions)
     with (
         write_atomically(sounds / name) as temporary_path,
         pq.ParquetWriter(temporary_path, schema, **options) as writer,
@@ -92,7 +92,7 @@ def sounds_schema(dimensions: int) -> pa.Schema:
 def describe_clips(clips: pa.Table, description: Description, window_s: float) -> pa.Table:
     """The table of the moments of these clips, in order."""
     moments = pc.list_value_length(clips["times"]).to_numpy()
-    size = description.descriptor.dimensions
+    size = description.dimensions
     descriptors, silent = np.empty((moments.sum(), size), np.float32), np.empty(moments.sum(), bool)
     for rows, windows, centers, sample_rate in window_batches(clips, window_s):
         descriptors[rows], silent[rows] = description.describe(windows, sample_rate, centers)

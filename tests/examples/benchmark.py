@@ -8,12 +8,12 @@ import numpy as np
 
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import load_encoders
-from earshot.evaluation.images.image_features import ProbeParams, layer_features
+from earshot.evaluation.images.image_features import LayerParams, layer_features
 from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.evaluation.metrics import average_precisions, mean_average_precision
 
 
-def evaluate(context: Context[ProbeParams]) -> Result:
+def evaluate(context: Context[LayerParams]) -> Result:
     classes, splits = read_dataset(context.data_dir)
     (known, labels), (files, truth) = splits["train"], splits["test"]
     metrics, rows, p = {}, [{"class": name} for name in classes], context.params
@@ -32,4 +32,4 @@ def evaluate(context: Context[ProbeParams]) -> Result:
     return Result(metrics, rows, "VOC2007 nearest mean, mAP", beside_random(metrics, "map", p.layers), names)
 
 
-BENCHMARK = Benchmark(params=ProbeParams, evaluate=evaluate, title="Nearest means", scores="map", metric="mAP")
+BENCHMARK = Benchmark(params=LayerParams, evaluate=evaluate, title="Nearest means", scores="map", metric="mAP")

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
 from earshot.core.errors import EarshotError
-from earshot.core.params import INDIFFERENT, Pixels
+from earshot.core.params import INDIFFERENT, ONCE, Pixels
 from earshot.core.prefetch import prefetch
 from earshot.evaluation.image_files import read_image, require_images
+from earshot.evaluation.probing import Probes
 from earshot.networks.device import on_device
 from earshot.networks.network import ImageEncoder
 from earshot.params.evaluate import BenchmarkParams
@@ -23,22 +23,21 @@ BATCH = 64
 COLOR_STEPS = 8  # of each of red, green and blue
 
 
-class ProbeParams(BenchmarkParams):
-    """The parameters of a benchmark that fits linear SVMs to layers.
+class LayerParams(BenchmarkParams):
+    """The parameters of a benchmark of layers.
 
     `layers` are names of the network's layers. An image is resized to `resize` px; the network takes the center crop.
     """
 
     inputs: Literal["images"]
-    layers: Annotated[tuple[str, ...], Field(min_length=1, strict=False), INDIFFERENT]
+    layers: Annotated[tuple[str, ...], Field(min_length=1, strict=False), ONCE, INDIFFERENT]
     resize: Pixels
 
-    @field_validator("layers")
-    @classmethod
-    def _each_once(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
-        if repeated := [layer for number, layer in enumerate(layers) if layer in layers[:number]]:
-            raise PydanticCustomError("repeated", "each layer once; remove the second {layer}", {"layer": repeated[0]})
-        return layers
+
+class ProbeParams(LayerParams):
+    """The parameters of a benchmark that fits probes to layers."""
+
+    probes: Probes
 
 
 def image_batches(files: Sequence[Path], resize: int, crop: int, title: str) -> Iterator[tuple[slice, Tensor]]:

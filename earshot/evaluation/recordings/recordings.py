@@ -1,8 +1,8 @@
 """Classification of recordings from their windows: the protocol of the sound benchmarks.
 
 Equally spaced windows of every recording become features; each dimension is z-scored on the training windows;
-one-vs-rest linear SVMs classify the windows, and the scores of a recording's windows are averaged (Arandjelovic &
-Zisserman 2017, section 3.3). The features come from one of two encoders:
+one-vs-rest linear SVMs, or another probe, classify the windows, and the scores of a recording's windows are averaged
+(Arandjelovic & Zisserman 2017, section 3.3). The features come from one of two encoders:
 
 - A network's audio tower: windows of 1 s, conv4_2 before its ReLU, max-pooled to 4 x 3 (6144 dimensions at width 1).
   Controls: the same tower with random weights, and trained on wrong sounds.
@@ -22,10 +22,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from earshot.core.params import Positive
-from earshot.evaluation.benchmark import NETWORK_CONTROLS, Context, Result
+from earshot.evaluation.benchmark import NETWORK_CONTROLS, PLAIN_PROBE, Context, Result
 from earshot.evaluation.encoders import load_encoders
-from earshot.evaluation.linear import cross_validated_probe, one_vs_rest
 from earshot.evaluation.metrics import accuracy
+from earshot.evaluation.probing import (
+    PROBES,
+    Probes,
+    cross_validated_probe,
+    in_words,
+    one_vs_rest,
+    scored_as,
+)
 from earshot.evaluation.recordings.windows import cut_recording, describe_recording
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.device import on_device
@@ -47,10 +54,11 @@ Describe = Callable[[Sequence[Path], str], Iterator[np.ndarray]]
 
 
 class RecordingParams(BenchmarkParams):
-    """The number of equally spaced windows of a recording."""
+    """The number of equally spaced windows of a recording, and what classifies them."""
 
     inputs: Literal["recordings"]
     windows: Positive
+    probes: Probes
 
 
 # How the scores of these benchmarks are displayed.
@@ -87,7 +95,7 @@ def evaluate_recordings(
     splits: Sequence[Split],
     protocol: str,
 ) -> Result:
-    """The mean accuracy over the splits of the encoder and its controls, and that of chance.
+    """The mean accuracy over the splits of the encoder and its controls by every probe, and that of chance.
 
     Args:
         context: its encoder and `params.windows` define the features.
@@ -95,7 +103,7 @@ def evaluate_recordings(
         classes: names of the classes.
         targets: the class index of each recording.
         splits: each gives an accuracy.
-        protocol: its name.
+        protocol: its name, with {} in the place of the probes.
     """
     metrics: dict[str, float] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in classes]
@@ -103,22 +111,26 @@ def evaluate_recordings(
     summary: list[str] = []
     item_scores: dict[str, np.ndarray] = {}  # which recordings are classified correctly
     confusion: list[tuple[str, str]] = []  # of the encoder, which comes first
-    for metric, (name, describe) in describers(context).items():
-        by_split = classify(_collect(describe(files, name), len(files)), targets, splits, name)
-        scores = [float(np.mean(part == targets[split.test])) for part, split in zip(by_split, splits, strict=True)]
-        metrics[metric] = float(np.mean(scores))
-        if metric == "accuracy" and len(splits) > 1:
-            metrics["accuracy_std"] = float(np.std(scores))
-        predicted = np.concatenate(by_split)
-        confusion = confusion or [(classes[a], classes[b]) for a, b in zip(actual, predicted, strict=True)]
-        right = item_scores[metric] = predicted == actual
-        for number, row in enumerate(rows):
-            row[metric] = float(right[actual == number].mean())
-        summary.append(f"{name} {metrics[metric]:.3f}")
+    for plain, (name, describe) in describers(context).items():
+        features = _collect(describe(files, name), len(files))
+        for kind in context.params.probes:
+            metric, title = scored_as(plain, kind), name if kind == PLAIN_PROBE else f"{name} by {PROBES[kind].title}"
+            by_split = classify(kind, features, targets, splits, title)
+            scores = [float(np.mean(part == targets[split.test])) for part, split in zip(by_split, splits, strict=True)]
+            metrics[metric] = float(np.mean(scores))
+            if plain == "accuracy" and len(splits) > 1:
+                metrics[scored_as("accuracy_std", kind)] = float(np.std(scores))
+            predicted = np.concatenate(by_split)
+            confusion = confusion or [(classes[a], classes[b]) for a, b in zip(actual, predicted, strict=True)]
+            right = item_scores[metric] = predicted == actual
+            for number, row in enumerate(rows):
+                row[metric] = float(right[actual == number].mean())
+            summary.append(f"{title} {metrics[metric]:.3f}")
     metrics["chance"] = 1 / len(classes)
     names = [str(files[index].relative_to(context.data_dir)) for split in splits for index in split.test]
     scored = f"{', '.join(summary)}; chance {metrics['chance']:.3f}"
     learned = not _is_descriptor(context.encoder)
+    protocol = protocol.format(in_words(context.params.probes))
     return Result(metrics, rows, protocol, scored, names, confusion, item_scores, learned)
 
 
@@ -149,8 +161,8 @@ def describers(context: Context[RecordingParams]) -> dict[str, tuple[str, Descri
     }
 
 
-def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], name: str) -> list[np.ndarray]:
-    """The predicted class index of each test recording, (recordings,) per split.
+def classify(kind: str, features: Tensor, targets: np.ndarray, splits: Sequence[Split], name: str) -> list[np.ndarray]:
+    """The class index of each test recording that a kind of probe predicts, (recordings,) per split.
 
     features: (recordings, windows, dimensions); targets: (recordings,).
     """
@@ -165,8 +177,9 @@ def classify(features: Tensor, targets: np.ndarray, splits: Sequence[Split], nam
         inner = np.repeat(split.folds, windows)
         test_rows = (features[test].reshape(-1, dimensions) - mean) / deviation
         labeled = (rows - mean) / deviation, signs[train].repeat_interleave(windows, 0)
-        probe = cross_validated_probe(labeled, inner, test_rows, accuracy, name=f"{name}, split {number}")
-        scores = probe.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
+        title = f"{name}, split {number}"
+        probed = cross_validated_probe(PROBES[kind], labeled, inner, test_rows, accuracy, name=title)
+        scores = probed.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
         predicted.append(scores.argmax(1))
     return predicted
 

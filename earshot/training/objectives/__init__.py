@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from earshot.core.params import Group
 from earshot.core.registry import find
@@ -74,3 +75,19 @@ def build_objective(name: str, **arguments: Any) -> Objective:
 def accuracy(log_odds: Tensor, is_match: Tensor) -> Tensor:
     """The share of pairs whose log-odds have the right sign, a scalar."""
     return ((log_odds > 0) == (is_match > 0)).float().mean()
+
+
+def calibrated(
+    loss: Tensor, network: Correspondence, images: Tensor, sounds: Tensor, batch: Pairs
+) -> tuple[Tensor, Tensor]:
+    """A loss of compared features by which the last layer learns its pairs too, and their accuracy.
+
+    Some losses rank pairs and say nothing of where a match begins. So the network's last layer, which turns
+    similarities into log-odds, learns the pairs of the batch by binary cross-entropy, without gradients for what comes
+    before it. Log-odds thus mean what they do after training by `match`. Only the gradient of this term counts: the
+    value of the loss stays.
+    """
+    detached = network.similarities(images.detach(), sounds.detach())
+    log_odds = network.log_odds(detached)[batch.image_index, batch.audio_index]
+    calibration = binary_cross_entropy_with_logits(log_odds, batch.is_match)
+    return loss + calibration - calibration.detach(), accuracy(log_odds, batch.is_match)

@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 
 from earshot.core.errors import EarshotError
 from earshot.core.params import IDEA, Amount, Count, Group
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.training import distributed as processes
-from earshot.training.objectives import Objective, accuracy
+from earshot.training.objectives import Objective, calibrated
 from earshot.training.pairs import Pairs
 
 
@@ -38,9 +38,7 @@ class Contrastive(Objective):
     The other clips are the negatives of a clip, except those of its own group: they may show the same thing. So is the
     clip's own sound at another time, where pairs have one (`correspond.negatives`), for its image.
 
-    InfoNCE ranks pairs and says nothing of where a match begins. So the network's last layer, which turns similarities
-    into log-odds, learns the pairs of the batch by binary cross-entropy, without gradients for what comes before it.
-    Log-odds thus mean what they do after training by `match`.
+    The last layer learns where a match begins (`calibrated`).
 
     Args:
         temperature: of the similarities; or `learned`: the softmax is over log-odds, whose scale the network learns.
@@ -78,11 +76,7 @@ class Contrastive(Objective):
             further = torch.cat([further.masked_fill(~shifted, -torch.inf), torch.full_like(further, -torch.inf)])
             logits = torch.cat([logits, further[:, None]], dim=1)
         loss = cross_entropy(logits, targets.repeat(2))
-        detached = network.similarities(images.detach(), sounds.detach())
-        log_odds = network.log_odds(detached)[batch.image_index, batch.audio_index]
-        calibration = binary_cross_entropy_with_logits(log_odds, batch.is_match)
-        # Only the gradient of the calibration counts, so that the loss is InfoNCE.
-        return loss + calibration - calibration.detach(), accuracy(log_odds, batch.is_match)
+        return calibrated(loss, network, images, sounds, batch)
 
     def prepare(self, network: Correspondence, *inputs: Tensor) -> None:
         # Features of a random network nearly coincide: similarities hardly differ, and the loss would stay at chance.
