@@ -218,7 +218,8 @@ def _recognize(
 ) -> Callable[[list[str]], ManifestRow]:
     """The parser of this kind of manifest."""
     if _is_header(header):
-        parse, needed = _plain, ("start", "end")
+        parse: Callable[[dict[str, str]], ManifestRow] = _plain
+        needed: tuple[str, ...] = ("start", "end")
         if "youtube_id" in header:
             parse, needed = _kinetics, KINETICS_COLUMNS
         elif "url" not in header and "path" not in header:

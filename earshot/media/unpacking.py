@@ -60,8 +60,8 @@ class Unpacked:
     @property
     def problem(self) -> tuple[str, str] | None:
         """Reason and detail where the file could not be unpacked to its end."""
-        reason = json.loads((self.folder / OUTCOME).read_text())
-        return tuple(reason) if reason else None
+        outcome = json.loads((self.folder / OUTCOME).read_text())
+        return (outcome[0], outcome[1]) if outcome else None
 
     def unpack(self) -> None:
         """Unpack the file, unless this was done.
@@ -72,14 +72,16 @@ class Unpacked:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        problem, whole = self._unpack() if self.packed.is_file() else (("unreadable", "the shard is not a file"), True)
-        if problem and whole:
+        problem, useless = self._unpack()
+        if useless:
             self.tar.unlink(missing_ok=True)
         with write_atomically(self.folder / OUTCOME) as temporary:
             temporary.write_text(json.dumps(problem))
 
     def _unpack(self) -> tuple[tuple[str, str] | None, bool]:
         """The problem, if there is one, and whether it makes all of the tar useless."""
+        if not self.packed.is_file():  # a link to nowhere, a pipe
+            return ("unreadable", "the shard is not a file"), True
         packed, size = real_path(self.packed), self.packed.stat().st_size
         limit, seconds = max(MIN_LIMIT, MAX_RATIO * size), MIN_SECONDS + size / BYTES_PER_SECOND
         limits = Limits(
