@@ -14,7 +14,7 @@ from test_correspondence_task import write_clips
 
 from earshot.networks.files import load_correspondence
 from earshot.scenes.clips import Sampling
-from earshot.training.augmentation import Augmentation
+from earshot.training.augmentation import Augmentation, read_augmentation
 from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.objectives import build_objective
 from stages.correspond import STAGE, main
@@ -87,6 +87,24 @@ def test_it_writes_both_trainings_their_beginning_and_the_history(done):
     assert not torch.equal(actual["encoder"][key], actual["wrong_sound"][key])
     assert torch.equal(actual["encoder"]["audio_mean"], actual["random"]["audio_mean"])
     assert load_correspondence(done / "models/correspond").architecture["name"] == "ave"
+
+
+OPTIONS = [
+    *("correspond.network=dual_encoder", "correspond.backbone=alexnet", "correspond.image_size=64"),
+    *("correspond.negatives=both", "correspond.min_shift_s=1.0", "correspond.queue=8", "correspond.noise_level=0.1"),
+    *("correspond.time_shift_s=0.2", "correspond.mix_share=0.2", "correspond.frequency_mask=0.3"),
+    *("correspond.time_mask=0.3", "correspond.epochs=1"),
+]
+
+
+def test_all_that_is_off_by_default_works_together(world, tmp_path, capsys):
+    root = rooted(world, tmp_path / "root")
+    assert 0 <= correspond(root, *OPTIONS)["val_accuracy"] <= 1
+    assert load_correspondence(root / "models/correspond").architecture["backbone"] == "alexnet"
+    _, sound = read_augmentation(root / "models/correspond")
+    assert (sound.noise_level, sound.time_shift_s, sound.frequency_mask) == (0.1, 0.2, 0.3)
+    closing = capsys.readouterr().out
+    assert ": learned" in closing or ": not above chance" in closing or ": not above wrong sound" in closing
 
 
 @pytest.mark.slow
