@@ -109,8 +109,11 @@ const note = document.createElement("div");
 note.className = "note";
 note.setAttribute("role", "tooltip");
 note.id = "note";
+let explained = null; // the word whose explanation is displayed
 
 function explain(word) {
+  hush();
+  explained = word;
   note.textContent = word.dataset.explanation;
   document.body.append(note);
   word.setAttribute("aria-describedby", "note");
@@ -122,7 +125,8 @@ function explain(word) {
 }
 
 function hush() {
-  document.querySelector("[aria-describedby=note]")?.removeAttribute("aria-describedby");
+  explained?.removeAttribute("aria-describedby");
+  explained = null;
   note.remove();
 }
 
@@ -130,7 +134,8 @@ for (const [name, act] of [["mouseover", explain], ["focusin", explain], ["mouse
   document.addEventListener(name, (event) => { const word = event.target.closest?.(".term"); if (word) act(word); });
 }
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
-document.addEventListener("scroll", hush, { capture: true, passive: true });
+// The browser itself scrolls to a word that gets the focus, so scrolling moves the explanation and does not remove it.
+document.addEventListener("scroll", () => { if (explained) explain(explained); }, { capture: true, passive: true });
 
 // --- Lists of units and clusters: filters and sort order. ----------------------------------------------------------
 // A select or a checkbox filters by the data of its name; "order" names the data to sort by, falling unless the option
