@@ -10,8 +10,10 @@ import pytest
 import soundfile
 from conftest import PARAMS
 from descriptions import description
+from sample_networks import save_correspondence_network
 
 from earshot.scenes.writing import Scene, write_scenes
+from earshot.sound.description import load_description
 from stages import describe
 
 RATE = 16_000
@@ -95,6 +97,19 @@ def test_descriptor_and_options_are_parameters(root, rows):
         assert [row["silent"] for row in described] == [row["silent"] for row in rows]
         if descriptor == "texture":
             assert np.abs(np.subtract(described[0]["descriptor"], rows[0]["descriptor"])).max() > 0.01
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_trained_network_describes_every_moment(root, rows):
+    save_correspondence_network(root / "models" / "correspond", "ave", seeds=(0, 1, 2))
+    changes = ("descriptor=encoder", "encoder.folder=models/correspond", "encoder.windows=1")
+    described = _describe(root, *changes)
+    assert {len(row["descriptor"]) for row in described} == {8}
+    assert [(row["clip_id"], row["silent"]) for row in described] == [(row["clip_id"], row["silent"]) for row in rows]
+    assert {file.name for file in (root / "models/descriptor").iterdir()} >= {"encoder.json", "encoder.safetensors"}
+    assert load_description(root / "models/descriptor").dimensions == 8
+    with pytest.raises(SystemExit, match="encoder.folder is none, expected a folder of encoders"):
+        _describe(root, "descriptor=encoder")
 
 
 def test_the_table_is_the_same_byte_for_byte_when_written_again(root, rows):

@@ -28,7 +28,7 @@ class Fit(Protocol):
     """
 
     def __call__(
-        self, rows: Tensor, labels: Tensor, values: Sequence[float], scale: float, *, tolerance: float
+        self, rows: Tensor, labels: Tensor, values: Sequence[float], scale: float, /, *, tolerance: float
     ) -> Classifiers:
         """The classifiers, which take rows without the scale."""
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from earshot.evaluation.linear import CHOICE_TOLERANCE, TOLERANCE
 from earshot.evaluation.probe import Probe
 
 PROBES: dict[str, Probe] = find_all(benchmark.PROBES, "PROBE")
-Kind: Any = Literal[*PROBES]
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[*PROBES]
 Probes = Annotated[tuple[Kind, ...], Field(min_length=1, strict=False), ONCE, INDIFFERENT]  # a benchmark's parameter
 
 Score = Callable[[np.ndarray, np.ndarray], float]

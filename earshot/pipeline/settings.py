@@ -104,7 +104,7 @@ READ_BY = {
     "cluster": {"extract", "describe", "label"},
     "threads": NETWORKS | {"label"},
     "processes": TRAININGS,
-    "device": NETWORKS,
+    "device": NETWORKS | {"describe"},  # whose descriptor may be a network
     "real_data": set[str](),
 } | dict.fromkeys(("requests_per_hour", "backoff", "patience", "js_runtime", "cookies", "proxy"), {"download"})
 
