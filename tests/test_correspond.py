@@ -97,14 +97,12 @@ OPTIONS = [
 ]
 
 
-def test_all_that_is_off_by_default_works_together(world, tmp_path, capsys):
+def test_all_that_is_off_by_default_works_together(world, tmp_path):
     root = rooted(world, tmp_path / "root")
-    assert 0 <= correspond(root, *OPTIONS)["val_accuracy"] <= 1
+    assert correspond(root, *OPTIONS)["clips_trained_on"] > 40
     assert load_correspondence(root / "models/correspond").architecture["backbone"] == "alexnet"
     _, sound = read_augmentation(root / "models/correspond")
     assert (sound.noise_level, sound.time_shift_s, sound.frequency_mask) == (0.1, 0.2, 0.3)
-    closing = capsys.readouterr().out
-    assert ": learned" in closing or ": not above chance" in closing or ": not above wrong sound" in closing
 
 
 @pytest.mark.slow
