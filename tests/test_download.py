@@ -1108,7 +1108,7 @@ def test_a_cluster_that_download_does_not_use_is_named(rows_of, run_here, tmp_pa
     ("stage", "variable", "value", "can"),
     [
         ("download", "PROCESSES", "2", "correspond, pretrain"),
-        ("download", "DEVICE", "cpu", "correspond, evaluate, explain, pretrain"),
+        ("download", "DEVICE", "cpu", "correspond, describe, evaluate, explain, pretrain"),
         ("extract", "PROXY", "http://a", "download"),
         ("extract", "THREADS", "2", "correspond, evaluate, explain, label, pretrain"),
         ("sample", "CLUSTER", "tcp://a:1", "describe, extract, label"),
