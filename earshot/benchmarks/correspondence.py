@@ -94,14 +94,17 @@ def evaluate(context: Context[Params]) -> Result:
     metrics |= {"chance": 0.5, "pairs": len(is_match)}
     names = [key.removesuffix("accuracy") for key in right]
     columns = ("accuracy", "accuracy_error", *(("synchrony", "synchrony_error") if p.synchrony else ()))
+    titles = [name.strip("_") or "trained" for name in names]
     rows = [
-        {"network": name.strip("_") or "trained"} | {key: metrics.get(name + key) for key in columns} for name in names
+        {"network": title} | {key: metrics.get(name + key) for key in columns}
+        for title, name in zip(titles, names, strict=True)
     ]
+    words = [title.replace("_", " ") for title in titles]
     summary = [
-        f"{row['network'].replace('_', ' ')} {row['accuracy']:.3f} ± {row['accuracy_error']:.3f}" for row in rows
+        f"{word} {row['accuracy']:.3f} ± {row['accuracy_error']:.3f}" for word, row in zip(words, rows, strict=True)
     ]
     if p.synchrony:
-        shares = [f"{row['network'].replace('_', ' ')} {row['synchrony']:.3f}" for row in rows if row["synchrony"]]
+        shares = [f"{word} {row['synchrony']:.3f}" for word, row in zip(words, rows, strict=True) if row["synchrony"]]
         summary[-1] += f"; synchrony of {metrics['synchrony_clips']} clips {', '.join(shares)}"
     groups = clips_of(context.data_dir, InputSpec.by(network), sampling, split="test")
     clips = [clip_id for group in groups for clip_id in group.clip_ids()]

@@ -45,7 +45,7 @@ class TwoTowers(Correspondence, Convolutional):
         others: further arguments of a network, for its architecture.
     """
 
-    arguments = TowerArguments
+    arguments: type[TowerArguments] = TowerArguments
     probe_layers = ("max5", "pool5", "fc6", "fc7")
     audio_mean: Tensor
     audio_std: Tensor

@@ -82,7 +82,7 @@ class Sampling:
     min_shift_s: float
     shifted_share: float = 0.0
 
-    def shifted(self, clips: int, *key: int | str) -> np.ndarray:
+    def shifted(self, clips: int, *key: int) -> np.ndarray:
         """Which mismatched sounds of a batch of this many clips are of the same clip, bool (clips,).
 
         Args:

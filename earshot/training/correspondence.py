@@ -291,7 +291,7 @@ class CorrespondenceTask:
     def _validation_batch(self, number: int) -> Pairs:
         clips = self.validation[number]
         chances = generator("held-out pairs", number).random((len(clips), 6))
-        shifted = self.sampling.shifted(len(clips), "held-out", number)
+        shifted = self.sampling.shifted(len(clips), number)
         return self._on_device(self._pairs(clips, chances, None, None, None, shifted))
 
     def _pairs(self, clips: list, *draws: Any) -> Pairs:
