@@ -272,9 +272,8 @@ def give_scores(network: Correspondence) -> None:
             nn.init.normal_(getattr(network, last).weight)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "ave" else pytest.mark.slow) for name in CORRESPONDENCES]
-)
+@pytest.mark.slow  # test_objectives.py has the fast ones
+@pytest.mark.parametrize("name", CORRESPONDENCES)
 def test_every_network_overfits_one_batch(name):
     network = build(name, width=1 / 8, image_size=32).train()
     images, sounds = pairs_for(network, 4)

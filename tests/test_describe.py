@@ -88,6 +88,7 @@ def test_a_moment_is_described_by_the_sound_around_its_frame(root, rows):
         np.testing.assert_allclose(row["descriptor"], expected[0], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_descriptor_and_options_are_parameters(root, rows):
     sizes = {"texture": 502, "mfcc": 3100, "spectrum": 32}
     for descriptor, size in sizes.items():

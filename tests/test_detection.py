@@ -547,6 +547,7 @@ def overfit(files: list[Path], classes: list[str], folder: Path, width: float, *
     return float(np.mean(precisions["map"]))
 
 
+@pytest.mark.slow
 def test_a_detector_overfits_four_images(whole, tmp_path):
     files = sorted((whole / YEAR / "JPEGImages").glob("*.jpg"))[:4]
     assert overfit(files, list(CLASSES), tmp_path, 0.1, steps=120, shorter_side=160, train_scales="[160]") > 0.9

@@ -209,6 +209,7 @@ def test_a_clip_whose_sound_begins_late_is_a_bad_cut_though_nothing_is_cut(flash
     assert flash_and_beep(tmp_path / "clip.mp4") == (pytest.approx(2, abs=0.05), pytest.approx(2, abs=0.03))
 
 
+@pytest.mark.slow
 def test_image_and_sound_of_real_clips_stay_together(real_data, tmp_path):
     """Sound and image in the middle of a real clip occur at the same time in its cut."""
     clips = sorted((real_data / "clips").glob("*.mp4"))[::8]
@@ -697,6 +698,7 @@ def test_a_server_that_drips_is_given_up_in_time(media, tmp_path):
     assert counts == {"clips_requested": 1, "clips_kept": 0, "refused_timeout": 1}
 
 
+@pytest.mark.slow
 def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path):
     behaviours = {f"{number}.mp4": status(503) for number in range(8)}
     behaviours |= {name: serve(media / "whole.mp4") for name in ("first.mp4", "last.mp4")}

@@ -174,6 +174,7 @@ def test_mirrored_images_keep_their_masks_and_void_stays_void(make_context):
     assert {bool(mask[:, : SIDE // 2].eq(1).any()) for mask in masks} == {True, False}  # some are mirrored
 
 
+@pytest.mark.slow
 def test_a_head_on_random_weights_learns_plain_rectangles(make_context):
     context = make_context(steps=120, learning_rate=0.1, modes="[all]", resize=128)
     assert segmentation.evaluate(context).metrics["miou_all"] > 0.6

@@ -230,6 +230,7 @@ BASELINES = {
 MOST = 0.6  # of the way from chance to perfect
 
 
+@pytest.mark.slow
 def test_neither_color_nor_random_features_reveal_the_objects_of_an_image():
     rng = np.random.default_rng(0)
     contents = [tuple(rng.choice(KINDS, rng.integers(1, 4)).tolist()) for _ in range(400)]
@@ -245,6 +246,7 @@ def test_neither_color_nor_random_features_reveal_the_objects_of_an_image():
         assert from_chance(score, np.mean(labels[200:] == 1)) < MOST, f"{name}: mean average precision {score:.3f}"
 
 
+@pytest.mark.slow
 def test_neither_color_nor_random_features_reveal_the_kind_of_a_scene():
     kinds = np.arange(400) % len(KINDS)
     images = np.stack([squared(render_image(8, "sun", n, image_size=128, kinds=(KINDS[kind],))[0])
