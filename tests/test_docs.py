@@ -224,9 +224,9 @@ def test_every_refusal_has_its_remedy_on_the_page():
 
 
 def literals() -> str:
-    """All literal text of earshot/, a line a literal, with `...` in the place of values."""
+    """All literal text of earshot/ and stages/, a line a literal, with `...` in the place of values."""
     found = [os.strerror(number) for number in (errno.ENOSPC, errno.EACCES, errno.EROFS)]
-    for file in (REPOSITORY / "earshot").rglob("*.py"):
+    for file in [*(REPOSITORY / "earshot").rglob("*.py"), *(REPOSITORY / "stages").glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.JoinedStr):
                 found.append("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))

@@ -41,7 +41,7 @@ def test_the_default_parameters_are_valid_and_every_one_is_in_the_file(tmp_path)
         ("label.distance_filter=1", "label.distance_filter is 1"),
         ("pretrain.learning_rate=.nan", "pretrain.learning_rate is nan"),
         ("pretrain.learning_rate=-1e-3", "pretrain.learning_rate is -0.001"),
-        ("descriptor=mfc", "expected 'mfcc', 'spectrum' or 'texture'; the nearest is mfcc"),
+        ("descriptor=mfc", "expected 'encoder', 'mfcc', 'spectrum' or 'texture'; the nearest is mfcc"),
         ("evaluate.finetune.modes=[hed]", "evaluate.finetune.modes.0 is 'hed'"),
         ("sample=3", "sample is a group"),
         ("clusters", "expected key=value"),

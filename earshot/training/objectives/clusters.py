@@ -52,7 +52,7 @@ class CrossModalClusters(Objective):
     def loss(self, network: Correspondence, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
         own = len(batch.images)
         images, sounds = network.compared_images(batch.images), network.compared_audio(batch.sounds)
-        embeddings = of_length_one(_strongest(images)), of_length_one(sounds[:own])
+        embeddings = of_length_one(_over_positions(images)), of_length_one(sounds[:own])
         by_image, by_audio = (self._cosines(each) for each in embeddings)
         loss = (
             _cross_entropy(by_image, self.labels(by_audio, shared=shared))
@@ -93,7 +93,7 @@ def balanced(cosines: Tensor) -> Tensor:
     return logs.exp()
 
 
-def _strongest(images: Tensor) -> Tensor:
+def _over_positions(images: Tensor) -> Tensor:
     """The maximum of each unit over the positions of an image, if the network compares positions: (images, units)."""
     return images.flatten(1, -2).amax(1) if images.dim() > 2 else images
 
