@@ -24,11 +24,10 @@ were kept and why the others were not.
 
 from functools import partial
 
-from earshot.core.errors import EarshotError
 from earshot.corpus.completeness import requested_shards
 from earshot.corpus.ignored import write_ignored
 from earshot.media.clips import Skipped
-from earshot.media.joining import JoinedLists
+from earshot.media.joining import joined_lists
 from earshot.media.listing import list_shards, packed_tars
 from earshot.params.extract import Params
 from earshot.pipeline.stage import Stage, StageContext
@@ -66,11 +65,8 @@ def main(run: StageContext[Params]) -> str:
         write_ontology(ontology, out.annotations)
     extraction = Extraction(run.scratch, out, run.params.extract, run.params.seed)
 
-    links, lists = [run.path(name) for name in run.params.corpus.follow_links], None
-    if manifest := run.optional_path(run.params.corpus.clips_manifest):
-        lists = JoinedLists(manifest, run.params.corpus.split)
-    elif run.params.corpus.split == "manifest":
-        raise EarshotError("corpus.split is manifest, but corpus.clips_manifest is none; name the list")
+    links = [run.path(name) for name in run.params.corpus.follow_links]
+    lists = joined_lists(run.optional_path(run.params.corpus.clips_manifest), run.params.corpus.split)
     skipped = Skipped()
     packed = packed_tars(corpus, links, extraction.unpacked)
     run.map_shards(partial(unpack_shard, packed), range(len(packed)), title="unpacking")

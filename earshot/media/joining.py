@@ -161,6 +161,16 @@ class JoinedLists:
             warnings.warn(f"{self.path}: {text}; all clips of each are in test, or else in val", stacklevel=3)
 
 
+def joined_lists(path: Path | None, splits: Literal["group", "manifest"]) -> JoinedLists | None:
+    """The lists of a path, if there is one.
+
+    Raises EarshotError as `JoinedLists` does, and if lists should decide the splits and there are none.
+    """
+    if path is None and splits == "manifest":
+        raise EarshotError("corpus.split is manifest, but corpus.clips_manifest is none; name the list")
+    return JoinedLists(path, splits) if path else None
+
+
 def _clip_ids(stem: str) -> Iterator[str]:
     """The names that the row of a file may have, the likeliest first."""
     yield stem
