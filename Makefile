@@ -6,13 +6,20 @@ INSTALLED := .venv/installed
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" DVC_NO_ANALYTICS=1
 TESTS := $(RUN) python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: repro test test-long lint docs install pin clean
+# make real DATA=folder: what sound teaches on real clips (experiments/real.py says what the folder holds).
+DATA ?= $(EARSHOT_REAL_DATA)
+
+.PHONY: repro real test test-long lint docs install pin clean
 
 repro: $(INSTALLED)
 	@echo "dvc repro: renders 800 clips, trains two networks and their controls, runs nine benchmarks and six exhibits and writes report/;" \
 		"tens of minutes on two cores, less if the processor has fast bf16; only what has changed runs again"
 	@$(RUN) dvc repro
 	@$(RUN) earshot scores
+
+real: $(INSTALLED)
+	@test -n "$(DATA)" || { echo "make real: needs DATA=folder with real/clips, voc2007_256 and esc10"; exit 1; }
+	@$(RUN) python -m experiments.real "$(DATA)"
 
 test: $(INSTALLED) lint
 	@$(TESTS)

@@ -522,7 +522,7 @@ def test_what_a_network_does_not_have_is_refused_with_one_that_does():
 
 
 def test_other_names_sizes_and_inputs_are_refused():
-    with pytest.raises(EarshotError, match="correspond.network is 'l2', expected one of ave, avol, l3, multi"):
+    with pytest.raises(EarshotError, match="correspond.network is 'l2', expected one of ave, avol, dual_encoder, l3, "):
         build("l2")
     with pytest.raises(EarshotError, match="correspond.image_size is 15; ave requires 16 px or more"):
         build("ave", image_size=15)

@@ -52,6 +52,13 @@ class DualEncoder(AVENet):
         self.channel_mean.copy_(tower.channel_mean)
         self.channel_deviation.copy_(tower.channel_deviation)
 
+    @torch.no_grad()
+    def calibrate_bias(
+        self, images: Tensor, sounds: Tensor, image_index: Tensor | None = None, audio_index: Tensor | None = None
+    ) -> None:
+        # Where the distances of random weights lie depends on the backbone, unlike in AVE-Net.
+        self.fc3.bias[1] -= self(images, sounds, image_index, audio_index).mean()
+
     def convolve(self, normalized: Tensor) -> Tensor:
         tower = self.image_tower
         return tower.convolve(normalized) if isinstance(tower, ConvolutionalNetwork) else tower.tokens(normalized)[0]
