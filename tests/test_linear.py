@@ -103,7 +103,7 @@ def test_every_objective_is_near_its_minimum(shape):
     scale = feature_scale(features)
     least = _objectives(features, labels, fit(features, labels, GRID, scale, tolerance=1e-11), scale)
     for tolerance, within in ((linear.TOLERANCE, 1e-3), (linear.CHOICE_TOLERANCE, 2e-2)):
-        reached = _objectives(features, labels, fit(features, labels, GRID, scale, tolerance), scale)
+        reached = _objectives(features, labels, fit(features, labels, GRID, scale, tolerance=tolerance), scale)
         assert ((reached - least) / least).max() < within
 
 
