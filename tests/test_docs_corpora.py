@@ -11,10 +11,12 @@ import os
 import re
 import shlex
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import PARAMS, REPOSITORY, run_stage
 from media_server import MediaServer, send, serve, status
@@ -38,7 +40,7 @@ def commands(page: str) -> list[list[str]]:
 
 
 # Every command of these pages is tried below: one that is added there belongs here too.
-A_FOLDER, COMPLETENESS, ODD_CLIPS, PAPERS_SIZE = commands("your-own-videos.md")
+A_FOLDER, MIRROR, COMPLETENESS, ODD_CLIPS, PAPERS_SIZE = commands("your-own-videos.md")
 PART, MERGE, BALANCED, VGGSOUND, UNBALANCED, STATUS, RETRY = commands("downloading.md")
 
 
@@ -161,6 +163,27 @@ def test_a_folder_goes_through_every_stage_that_its_clips_go_through(repository,
     assert "clips: ../my-videos" in params.read_text(), "-S changes params.yaml"
     repository.git("restore", "params.yaml")
     assert "clips: ../my-videos" not in params.read_text()
+
+
+def test_a_mirror_takes_labels_splits_and_what_is_missing_from_its_list(repository, videos):
+    folder, names = repository.folder.parent / "vggsound", [f"abcdefghi{number:02d}" for number in range(5)]
+    folder.mkdir()
+    with tarfile.open(folder / "part.tar.gz", "w:gz") as tar:
+        for name, path in zip(names[:4], videos, strict=False):
+            tar.add(path, f"clips/{name}_000000.mp4")
+    splits = ["train", "train", "test", "train", "test"]
+    rows = "".join(f"{name},0,dog barking,{split}\n" for name, split in zip(names, splits, strict=True))
+    (folder.parent / "vggsound.csv").write_text(rows)
+    output = repository.run(*MIRROR, "extract")
+    assert "4 of 5 clips kept" in output
+    assert refused(repository.metrics("extract")) == {"refused_not-found": 1}
+    tables = [pq.read_table(path) for path in sorted(repository.folder.glob("data/scenes/*.parquet"))]
+    kept = {
+        clip: split
+        for table in tables
+        for clip, split in zip(*(table[c].to_pylist() for c in ("clip_id", "split")), strict=True)
+    }
+    assert sorted(split == "test" for split in kept.values()) == [False, False, False, True]
 
 
 def test_what_becomes_of_odd_clips_is_a_parameter(repository, my_videos):
