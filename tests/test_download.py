@@ -438,6 +438,7 @@ def false_range(path):
     return lambda handler: handler.respond(206, path.read_bytes()[:100], Content_Range="bytes 7-106/50000")
 
 
+@pytest.mark.slow
 def test_sections_that_cannot_be_had_have_their_reasons(media, tmp_path):
     playlist = b"#EXTM3U\n#EXTINF:12,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
     concat = tmp_path / "concat"
@@ -713,6 +714,7 @@ def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path
 NO_VIDEO = send(b"<html><body>We are back soon</body></html>", "text/html")
 
 
+@pytest.mark.slow
 def test_a_page_without_a_video_refuses_its_clip_only_while_the_site_gives_others(media, tmp_path):
     with MediaServer({"a.mp4": serve(media / "whole.mp4"), "b.mp4": NO_VIDEO}) as server:
         rows = [f"{server.address(name)},0,12" for name in ("b.mp4", "a.mp4")]
@@ -870,6 +872,7 @@ def _commands_with(folder):
     return processes
 
 
+@pytest.mark.slow
 def test_a_site_that_never_succeeds_is_reported_and_its_clips_stay_pending(media, tmp_path, monkeypatch):
     monkeypatch.setitem(AT_ONCE, "EARSHOT_BACKOFF", "0.01")
     forbidding = {f"{number}.mp4": status(403) for number in range(8)}
@@ -1043,6 +1046,7 @@ def test_refused_clips_are_requested_again_by_reason(refused_rows, run_here, tmp
     assert (outcomes(tmp_path), set(server.requests)) == (after, requested)
 
 
+@pytest.mark.slow
 def test_a_retry_that_is_interrupted_continues_without_the_option(refused_rows, run_here, tmp_path):
     server, rows, mend = refused_rows
     run_here(tmp_path, rows)

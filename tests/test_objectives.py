@@ -275,7 +275,7 @@ class Plain(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
 
-@pytest.mark.parametrize("name", ["ave", "avol", "dual_encoder"])
+@pytest.mark.parametrize("name", ["ave", "avol", pytest.param("dual_encoder", marks=pytest.mark.slow)])
 def test_eight_clips_are_overfitted(name):
     network = build(name, width=1 / 8, image_size=32, backbone="resnet18").train()
     images, sounds = pairs_for(network, 8)

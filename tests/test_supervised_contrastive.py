@@ -72,6 +72,7 @@ def test_the_loss_is_equation_2_of_the_paper():
     assert supervised_contrastive(rows, LABELS, 0.2, shared=False).item() == pytest.approx(total / 8, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
     network = linear()
     inputs = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))
