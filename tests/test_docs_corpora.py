@@ -87,7 +87,7 @@ def repository(copy, server) -> Iterator[Repository]:
     behaviours = dict(server.behaviours)
     yield copy
     copy.git("reset", "--quiet", "--hard", "cloned")
-    for folder in ("data/clips", ".earshot/download"):  # what was fetched before is not requested again
+    for folder in ("data/clips", ".earshot"):  # what was fetched before is not requested again
         shutil.rmtree(copy.folder / folder, ignore_errors=True)
     server.behaviours = behaviours
     server.requests.clear()
