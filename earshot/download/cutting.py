@@ -221,7 +221,9 @@ def _run_ffmpeg(video: Source, audio: Source, seek_to: float, writing: dict, tar
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
         if "max_pixels" in message:
             raise Refusal("too-large", f"an image of more than {MAX_PIXELS / 1e6:.1f} megapixels")
-        if os.strerror(errno.ENOMEM) in message or "malloc" in message or done.returncode == -signal.SIGABRT:
+        # No memory for a thread's stack is EAGAIN.
+        no_memory = any(os.strerror(number) in message for number in (errno.ENOMEM, errno.EAGAIN))
+        if no_memory or "malloc" in message or done.returncode == -signal.SIGABRT:
             raise Refusal("too-large", "ffmpeg needs more memory than a process of the download may have")
         first = message.partition("\n")[0].replace(str(video.path), "the source")
         raise Refusal("unreadable", f"ffmpeg ended with {done.returncode}: {first}")
