@@ -27,7 +27,7 @@ import numpy as np
 
 from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
-from experiments.worlds import REPOSITORY, WIDTH, link, mean_std_interval, render, stage, write_params
+from experiments.worlds import REPOSITORY, WIDTH, evaluate, link, mean_std_interval, render, stage, write_params
 
 RECIPE = "sample-correspond"
 ENCODER = "models/correspond"
@@ -143,9 +143,7 @@ def run_row(row: str, world: Path, seed: int, changes: Sequence[str], controls: 
         link(root / "data" / table, world / "data" / table)
     if not (root / "metrics" / "correspond.json").exists():
         stage("correspond", root)
-    for benchmark in PARTIAL.get(row, SCORES):
-        if not (root / "metrics" / f"{benchmark}.json").exists():
-            stage(f"evaluate --benchmark {benchmark}", root)
+    evaluate(PARTIAL.get(row, SCORES), root)
     return f"seed {seed}, {row}: {(time.monotonic() - started) / 60:.1f} minutes"
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from earshot.corpus.split import split_of
 from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
-from experiments.worlds import REPOSITORY, WIDTH, link, mean_std_interval, stage, write_params
+from experiments.worlds import REPOSITORY, WIDTH, evaluate, link, mean_std_interval, stage, write_params
 
 RECIPE = "real"
 LAYER = "pool5"
@@ -136,18 +136,14 @@ def run_row(name: str, folder: Path, data: Path, seed: int, changes: Sequence[st
     for each in stages:
         if not (root / "metrics" / f"{each}.json").exists():
             stage(each, root)
-    for benchmark in benchmarks:
-        if not (root / "metrics" / f"{benchmark}.json").exists():
-            stage(f"evaluate --benchmark {benchmark}", root)
+    evaluate(benchmarks, root)
     if "correspond" in stages:
         inner = root / "within"
         write_params(inner, RECIPE, seed, [*inputs_of(data, within / "corpus"), *changes, *own])
         for table in ("data/scenes", "data/annotations"):
             link(inner / table, within / table)
         link(inner / "models" / "correspond", root / "models" / "correspond")
-        for benchmark in CLIP_BENCHMARKS:
-            if not (inner / "metrics" / f"{benchmark}.json").exists():
-                stage(f"evaluate --benchmark {benchmark}", inner)
+        evaluate(CLIP_BENCHMARKS, inner)
     return f"seed {seed}, {name}: {(time.monotonic() - started) / 60:.1f} minutes"
 
 

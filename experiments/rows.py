@@ -31,7 +31,7 @@ from earshot.labels.table import write_table
 from earshot.results.runs import read_metrics
 from earshot.scenes.annotations import read_annotations
 from earshot.world.sources import KINDS
-from experiments.worlds import REPOSITORY, WIDTH, link, mean_std_interval, render, stage, write_params
+from experiments.worlds import REPOSITORY, WIDTH, evaluate, link, mean_std_interval, render, stage, write_params
 
 RECIPE = "sample-large"
 LAYER = "pool5"  # no other is computed
@@ -114,9 +114,7 @@ def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmark
         if name == TRUE_KINDS:
             write_true_labels(root)
         stage("pretrain", root)
-    for benchmark in benchmarks:
-        if not (root / "metrics" / f"{benchmark}.json").exists():
-            stage(f"evaluate --benchmark {benchmark}", root)
+    evaluate(benchmarks, root)
     return f"seed {seed}, {name}: {(time.monotonic() - started) / 60:.1f} minutes"
 
 

@@ -42,6 +42,13 @@ def stage(words: str, root: Path, workers: int = 1) -> None:
     run(["-m", f"stages.{name}", *others, *place], root, environment)
 
 
+def evaluate(benchmarks: Iterable[str], root: Path) -> None:
+    """The benchmarks under a root that have no metrics yet."""
+    for benchmark in benchmarks:
+        if not (root / "metrics" / f"{benchmark}.json").exists():
+            stage(f"evaluate --benchmark {benchmark}", root)
+
+
 def render(root: Path, workers: int) -> None:
     """Write the datasets and the scenes of a world with params.yaml, unless they exist."""
     if not (root / "data" / "scenes").exists():
