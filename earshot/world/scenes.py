@@ -113,10 +113,9 @@ def visible_object(
 
 def reduced(mask: np.ndarray) -> np.ndarray:
     """A mask made FINE times smaller: the class of px that have one, and VOID for those that an outline divides."""
-    height, width = (side // FINE for side in mask.shape)
-    cells = mask.reshape(height, FINE, width, FINE)
-    lowest = cells.min((1, 3))
-    return np.where(lowest == cells.max((1, 3)), lowest, np.uint8(VOID))
+    layers = [mask[row::FINE, column::FINE] for row in range(FINE) for column in range(FINE)]
+    lowest = np.minimum.reduce(layers)
+    return np.where(lowest == np.maximum.reduce(layers), lowest, np.uint8(VOID))
 
 
 class View:
