@@ -215,25 +215,30 @@ IMAGES = {
     "a PNG of 30000 x 30000": (lambda: png(30_000, 30_000), "900000000 pixels"),
     "a JPEG of 20000 x 20000": (lambda: large_jpeg(20_000), "400000000 pixels"),
     "a PNG of 9000 x 9000": (lambda: png(9000, 9000), "9000 x 9000 pixels, expected at most 50 megapixels"),
-    "an EPS called .jpg": (lambda: EPS, "cannot identify"),
-    "a GIF called .jpg": (lambda: other_format("GIF"), "cannot identify"),
-    "a TIFF called .jpg": (lambda: other_format("TIFF"), "cannot identify"),
-    "a WebP called .jpg": (lambda: other_format("WEBP"), "cannot identify"),
-    "nothing": (lambda: b"", "cannot identify"),
+    "an EPS called .jpg": (lambda: EPS, "not a JPEG or PNG"),
+    "a GIF called .jpg": (lambda: other_format("GIF"), "not a JPEG or PNG"),
+    "a TIFF called .jpg": (lambda: other_format("TIFF"), "not a JPEG or PNG"),
+    "a WebP called .jpg": (lambda: other_format("WEBP"), "not a JPEG or PNG"),
+    "nothing": (lambda: b"", "not a JPEG or PNG"),
 }
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("attack", IMAGES)
 def test_an_image_is_a_jpeg_or_png_of_a_size_that_its_header_states(tmp_path, attack, monkeypatch):
+    from PIL import Image
+
     from earshot.evaluation.image_files import read_image
+    from earshot.media.guarded_files import decode_image
 
     data, reason = IMAGES[attack]
     (tmp_path / "a.jpg").write_bytes(data())
-    ran = []
-    monkeypatch.setattr("subprocess.check_call", lambda *arguments, **_: ran.append(arguments))
     with pytest.raises(EarshotError, match=f"a.jpg: cannot be read as an image .*{reason}"):
         read_image(tmp_path / "a.jpg", 64, 64)
+    ran = []
+    monkeypatch.setattr("subprocess.check_call", lambda *arguments, **_: ran.append(arguments))
+    with pytest.raises((OSError, ValueError, Image.DecompressionBombError), match=reason):
+        decode_image(data())  # in this process, where nothing hinders Pillow
     assert not ran
 
 
@@ -284,12 +289,12 @@ SOUNDS = {
 
 @pytest.mark.parametrize("attack", SOUNDS)
 def test_a_recording_is_refused_by_its_header(tmp_path, attack):
-    from earshot.scenes.audio_slices import read_sound
+    from earshot.media.guarded_files import read_sound_file
 
     data, reason = SOUNDS[attack]
     (tmp_path / "a.wav").write_bytes(data())
     with pytest.raises(EarshotError, match=reason):
-        read_sound(tmp_path / "a.wav")
+        read_sound_file(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize(("frames", "rate", "channels"), [(48_000 * 600, 48_000, 2), (192_000 * 300, 192_000, 1)])
@@ -315,14 +320,14 @@ def test_pipes_in_the_place_of_files_do_not_hang(tmp_path):
     from earshot.core.xml_files import parse_xml
     from earshot.corpus.ontology import read_ontology
     from earshot.evaluation.image_files import read_image
-    from earshot.scenes.audio_slices import read_sound
+    from earshot.media.guarded_files import read_sound_file
 
     (tmp_path / "meta").mkdir()
     pipe = tmp_path / "meta" / "esc50.csv"
     os.mkfifo(pipe)
     readers = (
         lambda: read_image(pipe, 8, 8),
-        lambda: read_sound(pipe),
+        lambda: read_sound_file(pipe),
         lambda: parse_xml(pipe),
         lambda: read_lines(pipe, "restore it"),
         lambda: read_ontology(pipe),

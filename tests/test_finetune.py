@@ -270,7 +270,7 @@ def spoil_image(data_dir: Path) -> None:
 SPOILED = [
     (lambda q: shutil.rmtree(q.data_dir / "VOCdevkit"), "holds no VOC2007, expected VOCdevkit/VOC"),
     (lambda q: (q.data_dir / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").unlink(), r"000003.jpg: no such image"),
-    (lambda q: spoil_image(q.data_dir), r"000003.jpg: cannot be read as a JPEG"),
+    (lambda q: spoil_image(q.data_dir), r"000003.jpg: cannot be read as an image"),
     (lambda q: (q.encoder / "random.safetensors").unlink(), r"random.safetensors: cannot be read"),
     (lambda q: (q.encoder / "encoder.json").write_text("{}"), r"encoder.json: "),
 ]

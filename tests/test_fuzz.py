@@ -148,9 +148,9 @@ def parquet_seeds() -> list[bytes]:
 
 
 def read_sound(file: Path) -> None:
-    from earshot.scenes.audio_slices import read_sound
+    from earshot.media.guarded_files import read_sound_file
 
-    read_sound(file)
+    read_sound_file(file)
 
 
 def sound_seeds() -> list[bytes]:

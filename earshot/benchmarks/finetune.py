@@ -34,10 +34,9 @@ from earshot.core.files import write_atomically
 from earshot.core.params import INDIFFERENT, ONCE, Amount, Count, CropShare, Decay, Positive, Share
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
-from earshot.core.text import first_line
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import require_images
+from earshot.evaluation.image_files import read_whole_image, require_images
 from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_lists import Split, read_dataset
 from earshot.evaluation.metrics import (
@@ -48,7 +47,7 @@ from earshot.evaluation.metrics import (
     resampled_map,
 )
 from earshot.evaluation.significance import resampled_counts
-from earshot.networks.crops import Changes, crop_frames
+from earshot.networks.crops import Changes, crop_images
 from earshot.networks.device import on_device
 from earshot.networks.files import load_network
 from earshot.networks.network import Network
@@ -268,25 +267,11 @@ def score_images(
 
 
 def crop_files(files: Sequence[Path], size: int, changes: Changes, crops: int = 1) -> Tensor:
-    """Crops of JPEG files: uint8 (files * crops, 3, size, size); the crops of an image are consecutive.
+    """Crops of image files: uint8 (files * crops, 3, size, size); the crops of an image are consecutive.
 
-    Raises EarshotError for a file that is no JPEG.
+    Raises EarshotError for a file that is no image.
     """
-    frames = [file.read_bytes() for file in files]
-    try:
-        return crop_frames(frames, size, changes, crops)
-    except RuntimeError:
-        for file, frame in zip(files, frames, strict=True):
-            _require_jpeg(file, frame)
-        raise
-
-
-def _require_jpeg(file: Path, frame: bytes) -> None:
-    try:
-        crop_frames([frame], 1)
-    except RuntimeError as error:
-        reason = first_line(error)
-        raise EarshotError(f"{file}: cannot be read as a JPEG ({reason}); restore the file") from None
+    return crop_images(map(read_whole_image, files), len(files), size, changes, crops)
 
 
 def _joined(first: Split, second: Split) -> Split:

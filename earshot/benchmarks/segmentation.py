@@ -18,7 +18,6 @@ With `split` val, training takes train alone and val is scored; choose the rate 
 background.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +26,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
@@ -39,12 +37,12 @@ from earshot.core.params import INDIFFERENT, ONCE, Amount, Count, Decay, Pixels,
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.core.text import read_lines
-from earshot.core.untrusted import MAX_IMAGE_PIXELS, read_document
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_image, read_whole_image, require_images
 from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_lists import read_dataset
+from earshot.media.guarded_files import read_mask_file
 from earshot.networks.device import on_device
 from earshot.networks.files import load_encoder
 from earshot.networks.network import Convolutional, require_convolutional
@@ -234,15 +232,7 @@ def read_mask(file: Path, classes: int) -> np.ndarray:
 
     Raises EarshotError for a file that is no image with a palette, and for a value that is no class.
     """
-    try:
-        with Image.open(io.BytesIO(read_document(file)), formats=("PNG",)) as image:
-            if image.width * image.height > MAX_IMAGE_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels")
-            mode, mask = image.mode, np.asarray(image)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise EarshotError(f"{file}: cannot be read as an image ({error}); restore the official file") from None
-    if mode not in ("P", "L"):
-        raise EarshotError(f"{file}: is an image of mode {mode}, expected a mask with a palette; restore it")
+    mask = read_mask_file(file)
     unknown = mask[(mask >= classes) & (mask != VOID)]
     if unknown.size:
         raise EarshotError(f"{file}: has a px of class {unknown[0]}, expected at most {classes - 1}, or {VOID}")

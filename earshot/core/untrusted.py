@@ -55,11 +55,10 @@ def open_without_links(path: Path) -> BinaryIO:
 
 
 def _regular(descriptor: int, path: Path) -> BinaryIO:
-    file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise NotRegular(errno.EINVAL, "not a regular file", str(path))
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def read_document(path: Path, most: int = MAX_DOCUMENT_BYTES) -> bytes:

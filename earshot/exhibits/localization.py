@@ -24,9 +24,9 @@ from earshot.explanation.media import jpeg_of, mp3_of, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.tables import BYTES, FLAG, REAL, TEXT, TEXTS, write_table
 from earshot.explanation.videos_with_sound import FRAME_RATE, LONGEST_SECONDS, video_rows
+from earshot.media.guarded_files import read_sound_file
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.params.explain import ExhibitParams
-from earshot.scenes.audio_slices import open_sound
 
 SIDE = 320  # px of the long side of an image
 AUDIO_SECONDS = 10  # of a recording, around the middle, which the network takes as input
@@ -131,10 +131,10 @@ def _marked(image: Image.Image, values: np.ndarray) -> Image.Image:
 
 def _recording_mp3(example: LocalizationExample) -> bytes:
     """The middle of the recording as MP3."""
-    with open_sound(example.sound) as file:  # the network has read it, so it can be read
-        length = min(file.frames, AUDIO_SECONDS * file.samplerate)
-        file.seek((file.frames - length) // 2)
-        return mp3_of(mix_channels(file.read(length, dtype="float32", always_2d=True)), file.samplerate)
+    sound, rate = read_sound_file(example.sound)
+    length = min(len(sound), AUDIO_SECONDS * rate)
+    first = (len(sound) - length) // 2
+    return mp3_of(mix_channels(sound[first : first + length]), rate)
 
 
 EXHIBIT = Exhibit(title="Localization", params=Params, make=make, tables=TABLES, metrics=("images", "videos"))

@@ -1,7 +1,7 @@
 """Decodes JPEG frames to images of one size, cropped and mirrored, in uint8 throughout."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -46,12 +46,18 @@ def crop_frames(frames: Sequence[bytes], size: int, changes: Changes | None = No
     Raises:
         RuntimeError: a frame cannot be decoded as JPEG.
     """
-    images = torch.empty((len(frames) * crops, 3, size, size), dtype=torch.uint8)
-    for place, frame in enumerate(frames):
-        image = decode_jpeg(frame)
+    return crop_images(map(decode_jpeg, frames), len(frames), size, changes, crops)
+
+
+def crop_images(
+    images: Iterable[Tensor], count: int, size: int, changes: Changes | None = None, crops: int = 1
+) -> Tensor:
+    """Crops of `count` images, uint8 (3, height, width) each, as `crop_frames` cuts them."""
+    cut = torch.empty((count * crops, 3, size, size), dtype=torch.uint8)
+    for place, image in enumerate(images):
         for number in range(place * crops, (place + 1) * crops):
-            images[number] = _crop(image, size, changes, number)
-    return images
+            cut[number] = _crop(image, size, changes, number)
+    return cut
 
 
 def _crop(image: Tensor, size: int, changes: Changes | None, number: int) -> Tensor:

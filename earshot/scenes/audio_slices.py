@@ -1,9 +1,7 @@
 """Slices of sound: pieces of a given length, at the sample rate and with the channels that a network requires."""
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,6 @@ import soxr
 
 from earshot.core.channels import mix_channels
 from earshot.core.errors import EarshotError
-from earshot.core.untrusted import check_sound, open_regular
 
 
 def sound_slice(flac: bytes, start: float, *, samples: int, rate: int, channels: int) -> np.ndarray:
@@ -48,29 +45,6 @@ def clip_sound(clip_id: str, flac: bytes | pa.Buffer) -> tuple[np.ndarray, int]:
     except soundfile.LibsndfileError as error:
         message = f"the sound of clip {clip_id} cannot be read ({error})"
         raise EarshotError(f"{message}; run the stage extract again") from None
-
-
-@contextmanager
-def open_sound(file: Path) -> Iterator[soundfile.SoundFile]:
-    """A sound file, open for reading, whose header has been checked.
-
-    Raises OSError, RuntimeError (soundfile's) or ValueError (`check_sound`).
-    """
-    with open_regular(file) as opened, soundfile.SoundFile(opened.fileno(), closefd=False) as sound:
-        check_sound(sound.frames, sound.channels, sound.samplerate)
-        yield sound
-
-
-def read_sound(file: Path) -> tuple[np.ndarray, int]:
-    """A sound file: float32 (samples, channels) in [-1, 1], and its rate in Hz.
-
-    Raises EarshotError if the file cannot be read, or if its header states a rate or a length beyond `check_sound`.
-    """
-    try:
-        with open_sound(file) as sound:
-            return sound.read(dtype="float32", always_2d=True), sound.samplerate
-    except (OSError, RuntimeError, ValueError) as error:
-        raise EarshotError(f"{file}: cannot be read as sound ({error}); restore the file") from None
 
 
 def resample(sound: np.ndarray, own_rate: int, rate: int, channels: int) -> np.ndarray:

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from earshot.core.errors import EarshotError
+from earshot.media.guarded_files import read_sound_file
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.device import get_device
-from earshot.scenes.audio_slices import cut_slices, read_sound, resample
+from earshot.scenes.audio_slices import cut_slices, resample
 
 SIDE = 224  # px of the scaled map, as in both papers' code
 RULES = ("median", "half")
@@ -69,6 +70,6 @@ def middle_slice(file: Path, network: Correspondence) -> Tensor:
 
     Float32 (samples,), or (2, samples) for a network of two channels. Raises EarshotError for a file that is no sound.
     """
-    sound = resample(*read_sound(file), network.audio_rate, network.audio_channels)
+    sound = resample(*read_sound_file(file), network.audio_rate, network.audio_channels)
     start = max((len(sound) - network.audio_samples) // 2, 0)
     return torch.from_numpy(cut_slices(sound, [start], network.audio_samples)[0])

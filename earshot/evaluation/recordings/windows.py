@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from earshot.core.errors import EarshotError
-from earshot.scenes.audio_slices import cut_slices, read_sound, resample
+from earshot.media.guarded_files import read_sound_file
+from earshot.scenes.audio_slices import cut_slices, resample
 
 if TYPE_CHECKING:
     from earshot.sound.description import Description
@@ -52,7 +53,7 @@ def read_recording(file: Path) -> tuple[np.ndarray, int]:
 
     Raises EarshotError for a file that cannot be read, or holds no sound.
     """
-    sound, rate = read_sound(file)
+    sound, rate = read_sound_file(file)
     if not len(sound):
         raise EarshotError(f"{file}: holds no samples; restore the file")
     return sound, rate
