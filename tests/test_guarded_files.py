@@ -44,7 +44,7 @@ def obey(data: bytes) -> dict[str, object]:
 @pytest.fixture
 def read(tmp_path):
     """Read a file of these bytes."""
-    reader = GuardedReader(obey, "a test")
+    reader = GuardedReader(obey, "cannot be read as a test")
 
     def read_bytes(data: str) -> dict:
         (tmp_path / "file").write_text(data)
@@ -88,7 +88,7 @@ def test_a_file_that_takes_over_its_decoder_sees_and_changes_nothing(read, tmp_p
 
 
 def test_threads_have_a_child_each_which_outlives_them(tmp_path):
-    reader = GuardedReader(obey, "a test")
+    reader = GuardedReader(obey, "cannot be read as a test")
     (tmp_path / "file").write_text("process")
     processes = []
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_threads_have_a_child_each_which_outlives_them(tmp_path):
 
 
 def test_a_missing_file_a_folder_and_one_that_is_too_large_are_named(tmp_path):
-    reader = GuardedReader(obey, "a test", most=100)
+    reader = GuardedReader(obey, "cannot be read as a test", most=100)
     (tmp_path / "large").write_bytes(bytes(101))
     for name, reason in (("none", "No such file"), (".", "not a regular file"), ("large", "at most 100 bytes")):
         with pytest.raises(EarshotError, match=reason):
