@@ -51,7 +51,7 @@ def write_fiftyone(root: Path, output: Path, embeddings: ClipEmbeddings | None =
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     dataset = fiftyone.Dataset()
     try:
-        number, waiting = 0, []
+        number, waiting = 0, list[Any]()
         for number, row in enumerate(clip_rows(root, embeddings), 1):
             waiting += _samples(fiftyone, folder, number, row)
             if len(waiting) >= SAMPLES_AT_ONCE:
