@@ -2,7 +2,10 @@
 
 import io
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +18,7 @@ from PIL import Image
 
 from earshot.core import sandbox
 from earshot.core.errors import EarshotError
+from earshot.core.subprocess_pool import SERVE
 from earshot.media import guarded_files
 from earshot.media.guarded_files import GuardedReader, read_image_file, read_mask_file, read_sound_file
 
@@ -133,3 +137,13 @@ def test_a_jpeg_of_four_inks_and_a_truncated_one(tmp_path):
     (tmp_path / "a.jpg").write_bytes(file.getvalue()[:-200])
     with pytest.raises(EarshotError, match=r"cannot be read as an image .*[Tt]runcated"):
         read_image_file(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x80\x04", pickle.dumps((None, False)), pickle.dumps((None, False)) + b"\x80"])
+def test_a_child_whose_parent_ends_while_it_starts_says_nothing(sent):
+    reading, writing = os.pipe()
+    command = [sys.executable, "-c", SERVE, str(writing)]
+    done = subprocess.run(command, input=sent, pass_fds=[writing], capture_output=True)
+    os.close(reading)
+    os.close(writing)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
