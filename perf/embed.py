@@ -1,11 +1,16 @@
 """Processor seconds of `earshot embed` on real clips, beside decoding them and running the network on their windows.
 
-    python -m perf.embed CLIPS MODEL [--clips 79] [--hop 0.1]
+    python -m perf.embed CLIPS MODEL [--clips 79] [--hop 0.1] [--scaling 3]
 
-The three kinds of work are done in turn on each clip, so that a busy machine slows all alike.
+The three kinds of work are done in turn on each clip, so that a busy machine slows all alike. With --scaling, the
+command runs instead so many times with one worker and with two, in turn, and the times by the clock are compared.
 """
 
 import argparse
+import os
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,7 +32,11 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--clips", type=int, default=79)
     parser.add_argument("--hop", type=float, default=0.1)
+    parser.add_argument("--scaling", type=int, default=0, metavar="ROUNDS")
     options = parser.parse_args()
+    if options.scaling:
+        compare_workers(options)
+        return
     torch.set_num_threads(1)
     model, reader = load(options.model), files._reader()
     totals = dict.fromkeys(("decode", "forward", "embed"), 0.0)
@@ -62,6 +71,33 @@ def main() -> None:
         {name: round(value, 2) for name, value in totals.items()},
         f"embed / (decode + forward) {totals['embed'] / bare:.2f}",
     )
+
+
+def compare_workers(options: argparse.Namespace) -> None:
+    """The command's time by the clock with one worker over that with two, which includes their start."""
+    clips = sorted(options.folder.glob("*.mp4"))[: options.clips]
+    ratios = []
+    for _ in range(options.scaling):
+        took = []
+        for workers in (1, 2):
+            with tempfile.TemporaryDirectory() as name:
+                output = ("--output", str(Path(name) / "a.parquet"), "--hop", str(options.hop))
+                command = [
+                    sys.executable,
+                    "-m",
+                    "earshot",
+                    "embed",
+                    *map(str, clips),
+                    "--model",
+                    options.model,
+                    *output,
+                ]
+                began = time.perf_counter()
+                subprocess.run(command, check=True, env=os.environ | {"EARSHOT_WORKERS": str(workers)})
+                took.append(time.perf_counter() - began)
+        ratios.append(took[0] / took[1])
+        print(f"one worker {took[0]:.1f} s, two {took[1]:.1f} s: {ratios[-1]:.2f} times")
+    print(f"two workers are {statistics.median(ratios):.2f} times as fast as one (median of {len(ratios)})")
 
 
 def seconds(reader) -> float:
