@@ -126,10 +126,17 @@ def test_every_score_stands_on_the_start_page_with_the_file_that_it_is_from(root
 
 def test_the_start_page_opens_with_the_verdicts_the_worst_first_each_with_its_table_and_page(root):
     page = (root / "report" / "index.html").read_text()
-    verdicts = page[page.index('<ol class="verdicts">') : page.index("</ol>")]
+    verdicts, computed = page[page.index('<ol class="verdicts">') : page.index('<div class="split">')].split("<h3>")
     assert page.index("Did sound teach anything?") < page.index('<ol class="verdicts">') < page.index("<table")
     kinds = re.findall(r'<li class="(\w+)">', verdicts)
-    assert kinds == sorted(kinds, key=["worse", "level", "unknown", "above", "learned"].index) and len(kinds) == 9
+    assert kinds == sorted(kinds, key=["worse", "level", "unknown", "above", "learned"].index) and len(kinds) == 8
+    assert computed.startswith("Computed, not learned") and computed.count("<li class") == 1
+    assert 'href="#table-esc50"' in computed and 'href="clusters.html"' in computed
+    assert "AlexNet, trained by the stage pretrain" in verdicts and "AVE-Net, trained by the stage" in verdicts
+    for name, network in (("units", "AlexNet"), ("heatmaps", "AVE-Net")):  # their pages name the network too
+        exhibit = (root / f"report/{name}.html").read_text()
+        assert f"{network}, trained by the stage" in exhibit
+        assert "they are not tested" in exhibit and 'href="index.html">overview' in exhibit
     links = re.findall(r'href="#(table-\w+)"', verdicts)
     assert {"table-voc", "table-nmi"} < {*links} and all(f'id="{link}"' in page for link in links)
     assert 'href="retrieval.html"' in verdicts and "n = 40" in verdicts

@@ -1,17 +1,17 @@
 """The start page: a summary, the corpus, every score with its controls, curves, classes, and all parameters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.evaluation.benchmark import is_sample
-from earshot.evaluation.significance import LEARNED, NOT_ABOVE
-from earshot.report.figures import score_dots
+from earshot.report.columns import Look
+from earshot.report.figures import Bar, score_dots
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
-from earshot.results.charts import BACKBONES
+from earshot.results.network_names import correspond_network, pretrain_network
 from earshot.results.paper_tables import Group, Line, Score, Section, has_scores, lines
 from earshot.results.published import published_tables
 from earshot.results.score_tables import Grid, is_rendered, leading_column
@@ -21,13 +21,6 @@ PACKAGES = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av"),
     *("pyarrow", "dvc", "matplotlib", "Jinja2"),
 )
-CORRESPONDENCE = {
-    "ave": "AVE-Net",
-    "l3": "L3-Net",
-    "avol": "AVOL-Net",
-    "dual_encoder": "a dual encoder",
-    "multisensory": "the multisensory network",
-}
 
 
 @dataclass(frozen=True)
@@ -62,9 +55,8 @@ class Beside:
 def run_summary(params: Mapping[str, Any], labels: str) -> str:
     """Sentences on what was trained on what; `labels` describes the labels."""
     corpus = corpus_in_words(params)
-    backbone = str(params.get("pretrain.backbone"))
-    network = f"{BACKBONES.get(backbone, backbone)} ({_size(params, 'pretrain')})"
-    pairs = f"{CORRESPONDENCE.get(str(params.get('correspond.network')), 'a network')} ({_size(params, 'correspond')})"
+    network = f"{pretrain_network(params)} ({_size(params, 'pretrain')})"
+    pairs = f"{correspond_network(params)} ({_size(params, 'correspond')})"
     if params.get("pretrain.epochs") == 0:
         first = f"{network} was not trained."
     else:
@@ -101,39 +93,22 @@ EXHIBIT_OF = {
     "units": "heatmaps",
     "correspondence": "retrieval",
 }
+OF_THE_DESCRIPTOR = "clusters"  # the exhibit that shows what is computed
 
 
-def verdicts(source: Source) -> list[dict[str, Any]]:
-    """What each benchmark says, the worst first, with the exhibit that shows it."""
+def verdicts(source: Source, looks: Mapping[str, Look]) -> list[dict[str, Any]]:
+    """What each benchmark says, the worst first, with the page that shows examples of it; `looks` are by exhibit."""
     rows = []
     for each in ranked(source.findings.values()):
-        exhibit = EXHIBIT_OF.get(each.name, each.name)
+        exhibit = OF_THE_DESCRIPTOR if each.computed else EXHIBIT_OF.get(each.name, each.name)
         displayed = "" if source.exhibit(exhibit).skipped else exhibit
-        rows.append({"finding": each, "exhibit": displayed, "title": source.exhibit(exhibit).title})
+        rows.append({"finding": each, "exhibit": displayed, "look": looks.get(exhibit)})
     return rows
 
 
 def is_rendered_run(source: Source) -> bool:
     """Whether any score of a run comes from the rendered world."""
     return any(is_rendered(source.params, name) for name in (*source.grids, "pretrain"))
-
-
-def answer(findings: Iterable[Finding]) -> list[str]:
-    """What sound taught, in a sentence for each kind of verdict, the worst first."""
-    titles: dict[str, list[str]] = {"not": [], "part": [], "learned": [], "unknown": []}
-    for each in ranked(findings):
-        rank = each.leading.verdict.rank
-        some = any(score.verdict.rank == LEARNED for score in each.scores.values())
-        kind = "learned" if rank == LEARNED else "unknown" if rank > NOT_ABOVE else "part" if some else "not"
-        titles[kind].append(each.title)
-    words = {
-        "not": "No sign that sound taught anything in",
-        "part": "Sound taught something by some scores, not by the first, in",
-        "learned": "Sound taught the network something in",
-        "unknown": "No test of what sound taught in",
-    }
-    total = sum(map(len, titles.values()))
-    return [f"{words[key]} {len(of)} of {total} benchmarks: {'; '.join(of)}." for key, of in titles.items() if of]
 
 
 def score_tables(source: Source) -> list[ScoreTable]:
@@ -164,14 +139,19 @@ def pretext_scores(source: Source) -> list[Numbers]:
     return tables
 
 
-def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """The leading score of each benchmark with its controls, and half of its 95 % interval, by benchmark."""
+def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Bar]]]:
+    """The leading score of each benchmark with its controls, and the parts of its 95 % interval below and above it.
+
+    Both are by benchmark, the worst first, as the verdicts.
+    """
     rows: dict[str, dict[str, float]] = {}
-    bars: dict[str, dict[str, float]] = {}
-    for name, grid in source.grids.items():
-        title, key = score_title(source, name), leading_column(source.displays[name], grid)
+    bars: dict[str, dict[str, Bar]] = {}
+    for found in ranked(source.findings.values()):
+        grid, leading = source.grids[found.name], found.leading
+        title, key = score_title(source, found.name), leading_column(source.displays[found.name], grid)
         rows[title] = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
-        bars[title] = {grid.own: 1.96 * (source.findings[name].leading.error or 0.0)}
+        low, high = leading.interval or (leading.score, leading.score)
+        bars[title] = {grid.own: (leading.score - low, high - leading.score)}
     return rows, bars
 
 
@@ -179,6 +159,8 @@ def score_title(source: Source, name: str) -> str:
     """The title of a benchmark's leading score."""
     display, grid = source.displays[name], source.grids[name]
     key = leading_column(display, grid)
+    if source.findings[name].computed:
+        return f"{display.brief or display.title} (computed)"
     return display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")
 
 

@@ -48,7 +48,7 @@ def paper_tables(site: Site, source: Source) -> list[tuple[str, dict[str, str]]]
             for row, scores in grid.rows.items()
         ]
         rows += [[row, *(f"{score:.3f}" for _ in grid.columns)] for row, score in grid.alike.items()]
-        rows.append(["verdict", *(judged[key].verdict.words for key in grid.columns)])
+        rows.append(["verdict", *(judged[key].standing for key in grid.columns)])
         title = source.displays[name].heading
         notes = f"{title}. ± is the standard error over the test items. {made_by(source, name)}"
         files = {kind: site.write_text(f"tables/{name}.{kind}", write(columns, rows, notes)) for kind, write in FORMATS}

@@ -180,4 +180,5 @@ PAGE = Page(
     "annotations; they only describe the clusters here.",
     column,
     "clusters.html",
+    shows="the groups of sounds that this descriptor makes",
 )

@@ -45,7 +45,8 @@ def _lead(images: list[dict[str, Any]], source: Source) -> str:
 
 PAGE = Page(
     "Where in an image a sound comes from, by the map of the network that predicts whether an image and audio match. "
-    "The network was trained without boxes; they are drawn for comparison.",
+    "The network was trained without boxes; they are drawn for comparison. Wrong sound is not drawn here.",
     column,
     "localization.html",
+    shows="maps over some images and clips",
 )

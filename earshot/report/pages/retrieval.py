@@ -82,4 +82,5 @@ PAGE = Page(
     "query's own class; a lower gain is farther away in the ontology.",
     column,
     "retrieval.html",
+    shows="the nearest clips to a few queries",
 )
