@@ -15,12 +15,20 @@ from earshot.results.network_names import correspond_network, pretrain_network
 from earshot.results.paper_tables import Group, Line, Score, Section, has_scores, lines
 from earshot.results.published import published_tables
 from earshot.results.score_tables import Grid, is_rendered, leading_column
-from earshot.results.verdicts import Finding, ranked
+from earshot.results.verdicts import Finding, Items, ranked
 
 PACKAGES = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av"),
     *("pyarrow", "dvc", "matplotlib", "Jinja2"),
 )
+
+
+# By correspond.objective: what the network learned.
+MATCHES = {
+    "match": "to predict whether an image and audio match",
+    "contrastive": "to tell the audio of an image from that of others (a contrastive loss)",
+    "clusters": "to predict from an image the cluster of its audio, and the reverse",
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,18 @@ class ScoreTable:
     grid: Grid
     finding: Finding
     source: str
+    items: Items
 
     @property
     def counts(self) -> str:
         """The numbers of items of the columns in words; empty without items."""
         counts = sorted({each.n for each in self.finding.scores.values() if each.n})
-        return f"n = {' or '.join(f'{count:,}' for count in counts)}" if counts else ""
+        return f"n = {' or '.join(f'{count:,}' for count in counts)} {self.finding.items}" if counts else ""
+
+    def spread(self, row: str, key: str = "") -> str:
+        """How sure a score is, by its row and column; without a column, that of a row with one score for all."""
+        metrics = self.grid.metrics[key] if key else next(iter(self.grid.metrics.values()))
+        return self.items.spread(metrics[row]) if row in metrics else ""
 
 
 @dataclass(frozen=True)
@@ -50,11 +64,13 @@ class Beside:
     columns: Sequence[str]
     lines: Sequence[Line]
     rendered: bool
+    note: str = ""
 
 
 def run_summary(params: Mapping[str, Any], labels: str) -> str:
     """Sentences on what was trained on what; `labels` describes the labels."""
-    corpus = corpus_in_words(params)
+    corpus, window = corpus_in_words(params), params.get("extract.window_s")
+    around = f" ({window:g} s of sound each)" if window else ""
     network = f"{pretrain_network(params)} ({_size(params, 'pretrain')})"
     pairs = f"{correspond_network(params)} ({_size(params, 'correspond')})"
     if params.get("pretrain.epochs") == 0:
@@ -63,8 +79,8 @@ def run_summary(params: Mapping[str, Any], labels: str) -> str:
         control = (
             "" if params.get("label.control") != "wrong-sound" else " (the wrong-sound control: sounds of other videos)"
         )
-        first = f"{network} learned from single frames of {corpus} to predict {labels}{control}."
-    second = f"{pairs} learned to predict whether an image and audio match."
+        first = f"{network} learned from single frames of {corpus} to predict {labels}{around}{control}."
+    second = f"{pairs} learned {MATCHES.get(str(params.get('correspond.objective')), MATCHES['match'])}."
     return f"{first} {second[:1].upper()}{second[1:]}" if params.get("correspond.epochs") else first
 
 
@@ -114,7 +130,9 @@ def is_rendered_run(source: Source) -> bool:
 def score_tables(source: Source) -> list[ScoreTable]:
     """The scores of every benchmark with its controls."""
     return [
-        ScoreTable(name, display.title, display.metric, each, source.findings[name], f"metrics/{name}.json")
+        ScoreTable(
+            name, display.title, display.metric, each, source.findings[name], f"metrics/{name}.json", source.items(name)
+        )
         for name, each in source.grids.items()
         for display in (source.displays[name],)
     ]
@@ -125,14 +143,16 @@ def pretext_scores(source: Source) -> list[Numbers]:
     validation = {"val_accuracy": "sound", "wrong_sound_val_accuracy": "wrong sound", "majority": "majority"}
     test = {"test_accuracy": "sound", "wrong_sound_test_accuracy": "wrong sound", "test_majority": "majority"}
     listed = [
-        ("pretrain", "Accuracy of the label predicted from a frame (test clips)", test),
-        ("pretrain", "Accuracy of the label predicted from a frame (validation clips)", validation),
-        ("correspond", "Accuracy of image and audio matches (validation clips)", validation),
+        ("pretrain", "Label predicted from a frame, accuracy, not tested (test clips)", test),
+        ("pretrain", "Label predicted from a frame, accuracy, not tested (validation clips)", validation),
+        ("correspond", "Image and audio matched, accuracy, not tested (validation clips)", validation),
     ]
     tables = []
     for stage, title, own in listed:
         values = source.metrics(stage)
         scores = [(name, f"{values[key]:.3f}") for key, name in own.items() if values.get(key) is not None]
+        if "test_accuracy" in own and values.get("moments_tested"):
+            title += f", n = {values['moments_tested']:,} frames"
         if scores:
             scores.append(("chance", f"{values['chance']:.3f}"))
             tables.append(Numbers(title, ("", "accuracy"), scores, f"metrics/{stage}.json"))
@@ -179,7 +199,10 @@ def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
 
 
 def beside_papers(source: Source) -> list[Beside]:
-    """The papers' tables that have the run as a row: published scores, the run, and its controls, in percent."""
+    """The papers' tables that have the run as a row: published scores, the run, and its controls, in percent.
+
+    The scores of a run on the rendered world are left out, since they do not compare with the published ones.
+    """
     tables = []
     for table in published_tables():
         row = table.row_of(source.run.params) if table.admits(source.run.params) else None
@@ -191,7 +214,10 @@ def beside_papers(source: Source) -> list[Beside]:
         displayed_lines = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
         if any(line.kind == "published" and any(line.scores.values()) for line in displayed_lines):
             row_source = f"{table.source}, row {row.name}"
-            tables.append(Beside(table.title, row_source, [*section.columns], displayed_lines, section.rendered))
+            if section.rendered:
+                displayed_lines = [line for line in displayed_lines if line.kind == "published"]
+            columns, note = [*section.columns], table.note
+            tables.append(Beside(table.title, row_source, columns, displayed_lines, section.rendered, note))
     return tables
 
 

@@ -166,6 +166,15 @@ class Items:
             return standard_error(self.single[metric])
         return float(self.drawn[metric].std(ddof=1)) if metric in self.drawn else None
 
+    def spread(self, metric: str) -> str:
+        """The standard error of a score as `± 0.013`, or its 95 % interval if all items agree; empty without items."""
+        error = self.error(metric)
+        if error is None:
+            return ""
+        if error > ROUNDING:
+            return f"± {error:.3f}"
+        return "{:.2f} to {:.2f}".format(*_interval(self.values[metric], error, self.count(metric)))
+
     def count(self, metric: str) -> int:
         """The number of items of a score; 0 without items."""
         return len(self.single[metric]) if metric in self.single else self.n if metric in self.drawn else 0
@@ -260,7 +269,12 @@ class Finding:
     @property
     def count(self) -> str:
         """The number of items of the leading score with what they are; empty without items."""
-        return f"n = {self.leading.n:,} {KINDS_OF_ITEMS.get(self.name, OTHER_ITEMS)}" if self.leading.n else ""
+        return f"n = {self.leading.n:,} {self.items}" if self.leading.n else ""
+
+    @property
+    def items(self) -> str:
+        """What its items are."""
+        return KINDS_OF_ITEMS.get(self.name, OTHER_ITEMS)
 
     @property
     def others(self) -> list[tuple[list[str], str]]:

@@ -135,7 +135,8 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
     if "audible_videos" in exhibit.metrics:
         audible_share = share(exhibit.metrics["audible_videos"])
         audible += f" In {audible_share} of their top clips, such an object, by the units' top images, is audible."
-    return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{audible}{boxes}"
+    layer = f" of {exhibit.metadata['layer']}" if "layer" in exhibit.metadata else ""
+    return f"{own.selective} of {own.units:,} units{layer} are selective for an object{beside}{rule}.{audible}{boxes}"
 
 
 def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart | None:
