@@ -98,7 +98,7 @@ def margins(root: Path) -> str:
 
 MARGINS = (
     "Difference ± its standard error, over n items of the benchmark; p of Student's paired test, or of the bootstrap. "
-    "Seeds are not in it."
+    "Each network was trained once; another training is not in it."
 )
 WIDTH = 110  # characters of a line
 NEXT = [

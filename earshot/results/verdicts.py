@@ -18,6 +18,7 @@ from earshot.evaluation.significance import (
     LEVEL,
     NOT_ABOVE,
     TOO_FEW,
+    UNTESTED,
     WORSE,
     WRONG_SOUND,
     Margin,
@@ -133,9 +134,11 @@ def _standings(margins: Mapping[str, Margin]) -> dict[str, list[str]]:
     return {words: names for words, names in result.items() if names}
 
 
-def _verdict(margins: Mapping[str, Margin], trained: bool) -> Verdict:
-    """The verdict, in words that name the controls to which the score stands worst."""
+def _verdict(margins: Mapping[str, Margin], trained: bool, n: int) -> Verdict:
+    """The verdict on a score of `n` items, in words that name the controls to which it stands worst."""
     verdict = decide(margins, trained)
+    if verdict.rank == UNTESTED:
+        return Verdict(UNTESTED, f"not tested: {'no control' if n else 'no scores of single items'}")
     if verdict.rank not in (WORSE, NOT_ABOVE):
         return verdict
     words, names = next(iter(_standings(margins).items()))
@@ -219,8 +222,8 @@ def judged(display: Display, grid: Grid, items: Items) -> dict[str, Judged]:
         intervals = {row: items.gap(key, names[row]) for row in tested}
         gaps = {row: (min(sign * a, sign * b), max(sign * a, sign * b)) for row, (a, b) in _known(intervals).items()}
         controls = {row: score for row, score in grid.beside(key).items() if row != grid.own}
-        verdict = _verdict(tested, trained=grid.own == OWN)
         score, error, n = grid.rows[grid.own][key], items.error(key), items.count(key)
+        verdict = _verdict(tested, grid.own == OWN, n)
         result[key] = Judged(title, score, error, n, tested, verdict, controls, gaps)
     return result
 
@@ -282,8 +285,7 @@ class Finding:
         alike: dict[str, list[str]] = {}
         for each in sorted(self.scores.values(), key=lambda each: each.verdict.rank):
             if each is not self.leading:
-                words = each.standing if each.margins else "not tested, since they give no score of single items"
-                alike.setdefault(words, []).append(each.name)
+                alike.setdefault(each.standing, []).append(each.name)
         return [(names, words) for words, names in alike.items()]
 
     @property
