@@ -28,10 +28,17 @@ def write_params(root: Path, recipe: str, seed: int, changes: Iterable[str]) -> 
 
 
 def run(command: Sequence[str], root: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-    """A command of the project, with more variables; what it prints goes to log.txt in the folder."""
-    with (root / "log.txt").open("a") as log:
-        command = [sys.executable, *command]
-        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=log, stderr=log, env=os.environ | environment)
+    """A command of the project, with more variables; what it prints goes to log.txt in the folder.
+
+    Exits with its last line if it fails.
+    """
+    file = root / "log.txt"
+    with file.open("a") as log:
+        words, variables = [sys.executable, *command], os.environ | environment
+        status = subprocess.run(words, cwd=REPOSITORY, stdout=log, stderr=log, env=variables).returncode
+    if status:
+        last = next(reversed(file.read_text(errors="replace").split("\n")[:-1]), "")
+        sys.exit(f"{' '.join(command)}: exit status {status}: {last}; see {file}")
 
 
 def stage(words: str, root: Path, workers: int = 1) -> None:

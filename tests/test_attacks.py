@@ -54,7 +54,7 @@ SETTINGS = {
 }
 # Stages one after another, each in a fork of a process that has imported everything: `jobs` are the command lines.
 FORKS = """
-import atexit, importlib, json, os, signal, sys, time, traceback
+import atexit, importlib, json, os, signal, sys, threading, time, traceback
 name, seconds, file = sys.argv[1:]
 stage = importlib.import_module(f"stages.{name}")
 for job in json.load(open(file)):
@@ -72,6 +72,7 @@ for job in json.load(open(file)):
         except BaseException:
             traceback.print_exc()
             status = 70
+        threading._shutdown()  # as at the end of a process, where joblib ends its workers
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

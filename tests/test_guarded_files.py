@@ -2,7 +2,10 @@
 
 import io
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +18,7 @@ from PIL import Image
 
 from earshot.core import sandbox
 from earshot.core.errors import EarshotError
+from earshot.core.subprocess_pool import SERVE
 from earshot.media import guarded_files
 from earshot.media.guarded_files import GuardedReader, read_image_file, read_mask_file, read_sound_file
 
@@ -44,7 +48,7 @@ def obey(data: bytes) -> dict[str, object]:
 @pytest.fixture
 def read(tmp_path):
     """Read a file of these bytes."""
-    reader = GuardedReader(obey, "a test")
+    reader = GuardedReader(obey, "cannot be read as a test")
 
     def read_bytes(data: str) -> dict:
         (tmp_path / "file").write_text(data)
@@ -88,7 +92,7 @@ def test_a_file_that_takes_over_its_decoder_sees_and_changes_nothing(read, tmp_p
 
 
 def test_threads_have_a_child_each_which_outlives_them(tmp_path):
-    reader = GuardedReader(obey, "a test")
+    reader = GuardedReader(obey, "cannot be read as a test")
     (tmp_path / "file").write_text("process")
     processes = []
     for _ in range(3):
@@ -99,7 +103,7 @@ def test_threads_have_a_child_each_which_outlives_them(tmp_path):
 
 
 def test_a_missing_file_a_folder_and_one_that_is_too_large_are_named(tmp_path):
-    reader = GuardedReader(obey, "a test", most=100)
+    reader = GuardedReader(obey, "cannot be read as a test", most=100)
     (tmp_path / "large").write_bytes(bytes(101))
     for name, reason in (("none", "No such file"), (".", "not a regular file"), ("large", "at most 100 bytes")):
         with pytest.raises(EarshotError, match=reason):
@@ -133,3 +137,13 @@ def test_a_jpeg_of_four_inks_and_a_truncated_one(tmp_path):
     (tmp_path / "a.jpg").write_bytes(file.getvalue()[:-200])
     with pytest.raises(EarshotError, match=r"cannot be read as an image .*[Tt]runcated"):
         read_image_file(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x80\x04", pickle.dumps((None, False)), pickle.dumps((None, False)) + b"\x80"])
+def test_a_child_whose_parent_ends_while_it_starts_says_nothing(sent):
+    reading, writing = os.pipe()
+    command = [sys.executable, "-c", SERVE, str(writing)]
+    done = subprocess.run(command, input=sent, pass_fds=[writing], capture_output=True)
+    os.close(reading)
+    os.close(writing)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

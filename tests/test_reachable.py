@@ -17,7 +17,7 @@ from test_published import listed, named
 from earshot.core import csv_files
 from earshot.core.errors import EarshotError
 from earshot.core.files import open_lock
-from earshot.core.text import for_output, without_secrets
+from earshot.core.text import MESSAGE_LENGTH, console_line, for_output, without_secrets
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import address_name
 from earshot.download import yt_dlp_client
@@ -267,3 +267,11 @@ def test_a_lock_that_is_there_is_opened_again(tmp_path):
     for _ in range(2):
         open_lock(tmp_path / "lock").close()
     assert (tmp_path / "lock").read_bytes() == b""
+
+
+def test_a_line_of_the_console_keeps_its_beginning_and_its_advice():
+    short, long = "a.csv: bad; mend it", "a.csv: has " + "x" * 10**6 + "; mend it"
+    assert console_line(short) == short
+    line = console_line(long)
+    assert line.startswith("a.csv: has x") and line.endswith("x; mend it") and " ... " in line
+    assert len(line) <= MESSAGE_LENGTH + 10

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -149,3 +150,30 @@ def test_without_rerun_the_error_names_the_package(clips_of_a_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(SystemExit, match="requires rerun-sdk; run pip install"):
         run("export", "--to", "rerun", "--root", clips_of_a_run, "--output", clips_of_a_run / "clips.rrd")
+
+
+def test_the_clips_of_a_run_are_a_dataset_for_fiftyone(clips_of_a_run):
+    fiftyone = pytest.importorskip("fiftyone")
+    folder, embeddings = clips_of_a_run / "clips", clips_of_a_run / "emb.parquet"
+    command = ("export", "--to", "fiftyone", "--root", clips_of_a_run, "--embeddings", embeddings, "--output", folder)
+    run(*command)
+    with pytest.raises(SystemExit, match="clips exists; remove it"):
+        run(*command)
+    dataset = fiftyone.Dataset.from_dir(str(folder), dataset_type=fiftyone.types.FiftyOneDataset)
+    try:
+        frames = dataset.match_tags("refused", bool=False).sort_by("time")
+        assert sorted(set(frames.values("clip_id"))) == ["a_0", "b_1"] and len(dataset.load_saved_view("clips")) == 3
+        dog = frames.match({"clip_id": "a_0"}).first()
+        assert [each.label for each in dog.annotations.classifications] == ["dog"]
+        assert dog.audio_embedding.tolist() == [2, 4] and (folder / dog.sound).read_bytes()[:4] == b"fLaC"
+        assert {Path(path).read_bytes()[:2] for path in frames.values("filepath")} == {b"\xff\xd8"}
+        (refused,) = dataset.match_tags("refused")
+        assert (refused.clip_id, refused.reason, refused.detail) == ("x", "no-sound", "none")
+    finally:
+        dataset.delete()
+
+
+def test_without_fiftyone_the_error_names_the_package(clips_of_a_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
+    with pytest.raises(SystemExit, match="requires FiftyOne; run pip install"):
+        run("export", "--to", "fiftyone", "--root", clips_of_a_run, "--output", clips_of_a_run / "clips")

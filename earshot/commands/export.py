@@ -18,9 +18,9 @@ class Export:
     """What to export.
 
     Args:
-        model: the folder of a network, of onnx and hub.
+        model: the folder of a network, of onnx, torch and hub.
         root: of the run.
-        embeddings: a table of `earshot embed`, of parquet and rerun.
+        embeddings: a table of `earshot embed`, of parquet, rerun and fiftyone.
         output: what to write.
     """
 
@@ -33,7 +33,17 @@ class Export:
 def onnx(export: Export) -> None:
     """Networks as ONNX."""
     module = importlib.import_module("earshot.embedding.onnx_files")
-    for file, difference in module.write_onnx(_network(export.model), export.output).items():
+    _say_differences(module.write_onnx(_network(export.model), export.output))
+
+
+def torch(export: Export) -> None:
+    """Networks as programs of torch.export."""
+    module = importlib.import_module("earshot.embedding.torch_programs")
+    _say_differences(module.write_programs(_network(export.model), export.output))
+
+
+def _say_differences(files: dict[Path, float]) -> None:
+    for file, difference in files.items():
         echo(f"{file}: differs from PyTorch by {difference:.1e} of the largest value")
 
 
@@ -58,7 +68,14 @@ def rerun(export: Export) -> None:
     echo(f"{export.output}: {module.write_rerun(export.root, export.output, embeddings):,} clips, kept and refused")
 
 
-FORMATS = {"onnx": onnx, "hub": hub, "parquet": parquet, "rerun": rerun}
+def fiftyone(export: Export) -> None:
+    """The clips of a run as a dataset of FiftyOne."""
+    clips, module = map(importlib.import_module, ("earshot.embedding.clip_export", "earshot.embedding.fiftyone_export"))
+    embeddings = clips.ClipEmbeddings(export.embeddings) if export.embeddings else None
+    echo(f"{export.output}: {module.write_fiftyone(export.root, export.output, embeddings):,} clips, kept and refused")
+
+
+FORMATS = {"onnx": onnx, "torch": torch, "hub": hub, "parquet": parquet, "rerun": rerun, "fiftyone": fiftyone}
 
 
 def _network(source: str | None) -> Any:
@@ -72,10 +89,13 @@ def _network(source: str | None) -> Any:
 
 @click.command()
 @click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="The format.")
-@click.option("--model", default=None, help="Of onnx and hub: the folder of a network, such as models/correspond.")
+@click.option("--model", default=None, help="Of the formats of networks: their folder, such as models/correspond.")
 @options.root
 @click.option(
-    "--embeddings", type=options.FILE, metavar="FILE", help="Of parquet and rerun: a table that earshot embed wrote."
+    "--embeddings",
+    type=options.FILE,
+    metavar="FILE",
+    help="Of the formats of clips: a table of earshot embed.",
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, metavar="PATH", help="What to write.")
 def command(to: str, model: str | None, root: Path, embeddings: Path | None, output: Path) -> None:
@@ -83,9 +103,11 @@ def command(to: str, model: str | None, root: Path, embeddings: Path | None, out
 
     \b
     onnx     audio.onnx, images.onnx (and labels.onnx of pretrain), checked against PyTorch
+    torch    the same as programs of torch.export (.pt2), which run without Earshot
     hub      a folder to publish: safetensors, configuration, model card
     parquet  one row a clip: annotations, flags, refusals, frames, sound, embeddings
     rerun    the same as a recording (.rrd) for the Rerun viewer; requires rerun-sdk
+    fiftyone the same as a folder for FiftyOne; requires fiftyone
 
     \b
     Examples:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import for_output
+from earshot.core.text import console_line
 
 # Each command is the `command` of its module beside this file.
 COMMANDS = {
@@ -71,13 +71,13 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(context)
         except EarshotError as error:
-            sys.exit(f"earshot {context.invoked_subcommand}: {for_output(error)}")
+            sys.exit(f"earshot {context.invoked_subcommand}: {console_line(error)}")
         except ModuleNotFoundError as error:
             sys.exit(f"earshot {context.invoked_subcommand}: {_missing(error)}")
         except OSError as error:
             if error.filename is None:
                 raise
-            sys.exit(f"earshot {context.invoked_subcommand}: {for_output(error.filename)}: {error.strerror}")
+            sys.exit(f"earshot {context.invoked_subcommand}: {console_line(error.filename)}: {error.strerror}")
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -284,13 +284,14 @@ def serve() -> None:
     global _stream
     os.set_inheritable(int(sys.argv[1]), False)
     _stream = os.fdopen(int(sys.argv[1]), "wb")
-    rights, connects = pickle.load(sys.stdin.buffer)
-    if rights is not None:
-        sandbox.restrict(rights, connects=connects)
-    work, limits, parent = pickle.load(sys.stdin.buffer)
-    _confine(limits, parent)
-    _respond(_stream, {"result": "ready"})
-    with contextlib.suppress(EOFError):
+    # The parent may end at any time, even in the middle of a request.
+    with contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
+        rights, connects = pickle.load(sys.stdin.buffer)
+        if rights is not None:
+            sandbox.restrict(rights, connects=connects)
+        work, limits, parent = pickle.load(sys.stdin.buffer)
+        _confine(limits, parent)
+        _respond(_stream, {"result": "ready"})
         while True:
             _respond(_stream, _do(work, pickle.load(sys.stdin.buffer), limits))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from earshot.core.errors import EarshotError
 from earshot.core.untrusted import open_regular
 
+MESSAGE_LENGTH = 2000  # characters of a message; a stranger's file may hold a name of millions
+MESSAGE_END = 400  # of these, characters of its end, which says what to do
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # of the columns of a table, the usual one first
 
 
@@ -36,6 +38,14 @@ def without_secrets(text: str) -> str:
 def for_output(text: object) -> str:
     """Any text as a line that may be printed and shared: printable, without secrets."""
     return printable(without_secrets(str(text)))
+
+
+def console_line(text: object) -> str:
+    """A text as a line of the console, as `for_output`; of a longer one than MESSAGE_LENGTH the middle is left out."""
+    line = for_output(text)
+    if len(line) <= MESSAGE_LENGTH:
+        return line
+    return f"{line[: MESSAGE_LENGTH - MESSAGE_END]} ... {line[-MESSAGE_END:]}"
 
 
 def first_line(error: BaseException) -> str:

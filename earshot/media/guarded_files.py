@@ -34,12 +34,12 @@ class GuardedReader:
 
     Args:
         work: a function of an importable module. Raises OSError or ValueError for bytes that it cannot decode.
-        kind: what the files are expected to be, for messages.
+        fault: what messages say of a file that cannot be decoded.
         most: bytes of a file.
     """
 
-    def __init__(self, work: Callable[[bytes], dict[str, Any]], kind: str, most: int = MAX_DOCUMENT_BYTES) -> None:
-        self.work, self.kind, self.most = work, kind, most
+    def __init__(self, work: Callable[[bytes], dict[str, Any]], fault: str, most: int = MAX_DOCUMENT_BYTES) -> None:
+        self.work, self.fault, self.most = work, fault, most
         self._idle: LifoQueue[ChildProcess] = LifoQueue()
         # The kernel ends a child with the thread that started it, so that thread has to stay.
         self._starter = ThreadPoolExecutor(1)
@@ -81,7 +81,7 @@ class GuardedReader:
         return child
 
     def _error(self, file: Path, reason: str) -> EarshotError:
-        return EarshotError(f"{file}: cannot be read as {self.kind} ({reason}); restore the file")
+        return EarshotError(f"{file}: {self.fault} ({reason}); restore the file")
 
 
 def _reason(failure: Failure) -> str:
@@ -199,6 +199,6 @@ def _fields(pixels: np.ndarray) -> dict[str, Any]:
     return {"height": pixels.shape[0], "width": pixels.shape[1], "pixels": pixels.tobytes()}
 
 
-_IMAGES = GuardedReader(decode_image, "an image")
-_MASKS = GuardedReader(decode_mask, "an image")
-_SOUNDS = GuardedReader(decode_sound, "sound", MAX_SOUND_BYTES)
+_IMAGES = GuardedReader(decode_image, "cannot be read as an image")
+_MASKS = GuardedReader(decode_mask, "cannot be read as an image")
+_SOUNDS = GuardedReader(decode_sound, "cannot be read as sound", MAX_SOUND_BYTES)

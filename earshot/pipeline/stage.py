@@ -27,7 +27,7 @@ from earshot.core.files import link_tree, open_lock, real_path, run_again, write
 from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.core.json_files import parse_json
 from earshot.core.params import Part, declared_keys, is_present, load_params
-from earshot.core.text import for_output
+from earshot.core.text import console_line, for_output
 from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
 from earshot.pipeline.settings import check_settings, settings, settings_of
@@ -203,7 +203,7 @@ class Stage(Generic[P]):
         arguments = sys.argv[1:] if arguments is None else arguments
         views = views or {}
         options = self._parser(main, views, retry).parse_args(arguments)
-        warnings.formatwarning = lambda message, *_: f"{self.name}: {for_output(message)}\n"
+        warnings.formatwarning = lambda warning, *_: f"{self.name}: {console_line(warning)}\n"
         try:
             if options.view:
                 _print_view(views[options.view](self._prepare(options)), options.json)
@@ -214,7 +214,7 @@ class Stage(Generic[P]):
             with torchrun.report_first_error():
                 self._run(main, join, options)
         except EarshotError as error:
-            sys.exit(f"{self.name}: {for_output(error)}")
+            sys.exit(f"{self.name}: {console_line(error)}")
         except KeyboardInterrupt:
             print(f"{self.name}: stopped; run again to continue", file=sys.stderr)
             sys.exit(130)
@@ -223,9 +223,9 @@ class Stage(Generic[P]):
             if not of_disk and not self._is_in_scratch(error.filename, options):
                 raise
             path = error.filename or options.root
-            message = f"{self.name}: {for_output(path)}: {error.strerror}; finished work is kept"
+            reason = f"{self.name}: {console_line(path)}: {error.strerror}; finished work is kept"
             advice = "free space or correct the permissions" if of_disk else "set EARSHOT_SCRATCH to a usable folder"
-            sys.exit(f"{message}: {advice}, then run again")
+            sys.exit(f"{reason}: {advice}, then run again")
 
     def _is_in_scratch(self, file: Any, options: Any) -> bool:
         """Whether an error concerns the scratch folder or a folder above it."""
@@ -283,7 +283,7 @@ class Stage(Generic[P]):
             closing = main(run)
             run.check_complete()
             shutil.rmtree(run.scratch)
-        print(for_output(closing), flush=True)
+        print(console_line(closing), flush=True)
 
     def _prepare(self, options: argparse.Namespace) -> StageContext[P]:
         """Check parameters and inputs, and find the scratch folder of this work."""
