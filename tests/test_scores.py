@@ -9,9 +9,8 @@ import pytest
 from conftest import PARAMS, earshot
 
 from earshot.commands.scores import margins, table
-from earshot.evaluation.significance import LEARNED, NOT_ABOVE, WORSE, Verdict
-from earshot.report.overview import answer
-from earshot.results.verdicts import Finding, Judged
+from earshot.evaluation.significance import Margin, decide
+from earshot.results.verdicts import Finding, Items, Judged, answers
 
 VOC = {"map_pool5": 0.5, "svm_c_pool5": 0.01, "random_map_pool5": 0.25, "color_histogram_map": 0.125, "chance": 0.1}
 
@@ -97,9 +96,9 @@ def test_the_table_closes_with_n_and_verdict_of_every_benchmark_the_worst_first(
     lines = table(tmp_path).splitlines()
     first = lines.index("What sound taught, the worst first:")
     assert lines[first + 1 : first + 4] == [
-        "  rendered SUN397, accuracy 1.000 (n = 40): not above wrong sound.",
-        "  rendered VOC2007, mAP 0.500 (n = 600): learned.",
-        "  rendered correspondence 1.000 (n = 40): learned.",
+        "  rendered SUN397, accuracy 1.000 (n = 40 test images): not higher than wrong sound; above chance",
+        "  rendered VOC2007, mAP 0.500 (n = 600 test images): learned",
+        "  rendered correspondence 1.000 (n = 40 pairs of image and sound): learned",
     ]
 
 
@@ -108,16 +107,65 @@ def test_a_run_without_scores_of_items_has_no_margins(tmp_path):
         earshot("scores", "--margins", "--root", tmp_path)
 
 
-def test_a_benchmark_of_which_only_a_further_score_was_learned_is_learned_in_part():
-    def judged(rank: int) -> Judged:
-        return Judged("score", 0.5, 0.1, 10, {}, Verdict(rank, "words"))
+BETTER, HIGHER = Margin(50, 0.3, 0.05, 0.001), Margin(50, 0.09, 0.045, 0.15)
+LOWER, WORST = Margin(50, -0.02, 0.05, 0.7), Margin(50, -0.3, 0.05, 0.001)
 
-    def finding(title: str, leading: int, other: int) -> Finding:
-        return Finding(title, title, judged(leading), {"a": judged(leading), "b": judged(other)}, {})
 
-    findings = [finding("x", NOT_ABOVE, LEARNED), finding("y", LEARNED, WORSE), finding("z", WORSE, NOT_ABOVE)]
-    assert answer(findings) == [
-        "No sign that sound taught anything in 1 of 3 benchmarks: z.",
-        "Sound taught something by some scores, not by the first, in 1 of 3 benchmarks: x.",
-        "Sound taught the network something in 1 of 3 benchmarks: y.",
+def judged(title: str, **controls: Margin) -> Judged:
+    margins = {name.replace("_", " "): each for name, each in controls.items()}
+    return Judged(title, 0.5, 0.1, 50, margins, decide(margins))
+
+
+def found(title: str, *scores: Judged, computed: bool = False) -> Finding:
+    return Finding(title, title, scores[0], {each.title: each for each in scores}, "", computed)
+
+
+def test_a_score_names_the_controls_that_it_is_above_and_those_that_it_is_not():
+    score = judged("a, b", center=WORST, wrong_sound=BETTER, random_weights=HIGHER, full_image=LOWER)
+    assert score.standing == (
+        "worse than center; not higher than full image; not surely above random weights; above wrong sound"
+    )
+    assert [score.stands(name) for name in ("center", "full image", "random weights", "wrong sound", "other")] == [
+        *("worse", "not higher", "not surely above", "above", ""),
     ]
+    assert judged("x", wrong_sound=BETTER).standing == "learned" and score.name == "a b"
+
+
+def test_the_answers_are_given_the_worst_first_and_what_is_computed_last():
+    findings = [
+        found("computed", judged("c", chance=BETTER), computed=True),
+        found("y", judged("one", wrong_sound=BETTER), judged("two", wrong_sound=WORST)),
+        found("x", judged("one", wrong_sound=LOWER), judged("two", wrong_sound=BETTER)),
+        found("w", judged("one", wrong_sound=BETTER, center=WORST)),
+        found("z", judged("one", wrong_sound=HIGHER), judged("two", wrong_sound=WORST)),
+        found("v", judged("one", random_weights=BETTER)),
+    ]
+    assert answers(findings) == [
+        "No score is above wrong sound in 1 of 5 benchmarks: z.",
+        "Sound taught something by some scores only in 2 of 5 benchmarks: "
+        "w (above wrong sound, not above every control: one); x (learned: two).",
+        "No test of what sound taught in 1 of 5 benchmarks: v.",
+        "Sound taught the network something in 1 of 5 benchmarks: y.",
+        "Computed, not learned: computed.",
+    ]
+
+
+def test_a_share_of_all_or_none_has_an_interval_of_some_width():
+    # Wilson's interval of 200 right answers of 200: from 200 / (200 + 1.96 ** 2) to 1.
+    assert Judged("x", 1.0, 0.0, 200, {}, decide({})).interval == (pytest.approx(0.98115, abs=1e-5), 1.0)
+    assert Judged("x", 0.0, 0.0, 200, {}, decide({})).interval == (0.0, pytest.approx(0.01885, abs=1e-5))
+    assert Judged("x", 0.5, 0.1, 50, {}, decide({})).interval == pytest.approx((0.304, 0.696))
+    right = Items({"a": np.ones(200)}, {}, 200, {"a": 1.0, "chance": 0.1})
+    assert right.gap("a", "chance") == pytest.approx((0.88115, 0.9), abs=1e-5)
+
+
+def test_the_interval_of_a_margin_excludes_0_exactly_if_the_test_does():
+    rng = np.random.default_rng(0)
+    single, drawn = rng.normal(0.1, 1, (60, 2, 30)), rng.normal(0, 0.05, (60, 2, 400)) + [[0.08], [0.0]]
+    for own, other in single:
+        items = Items({"a": own, "b": other}, {}, 30, {"a": float(own.mean()), "b": float(other.mean())})
+        low, high = items.gap("a", "b")
+        assert (low > 0 or high < 0) == (items.margin("a", "b").p_value < 0.05)
+    for own, other in drawn:
+        items = Items({}, {"a": own, "b": other}, 30, {"a": 0.08, "b": 0.0})
+        assert (items.gap("a", "b")[0] > 0) == (items.margin("a", "b").p_value < 0.05)

@@ -34,19 +34,22 @@ def read_findings(root: Path) -> list[Finding]:
         values = read_metrics(root, name)
         scores = grid(display, values)
         if scores.columns:
-            result.append(finding(name, display, scores, Items.read(root, name, values)))
+            result.append(finding(name, display, scores, Items.read(root, name, values), names))
     return result
 
 
 def verdict_lines(findings: list[Finding]) -> list[str]:
-    """What every benchmark says, the worst first: its leading score, n, the verdict, and those on its other scores."""
+    """What every benchmark says, the worst first: its leading score, n, how it stands to its controls, then others."""
     lines = ["What sound taught, the worst first:"]
     for each in ranked(findings):
         leading = each.leading
-        column = f", {leading.title}" if len(each.scores) > 1 else ""
-        count = f"n = {leading.n:,}" if leading.n else "no items"
-        text = f"{each.title}{column} {leading.score:.3f} ({count}): {leading.verdict.words}. {each.others_in_words}"
+        column = f", {leading.name}" if len(each.scores) > 1 else ""
+        verdict = f"computed, not learned; {leading.standing}" if each.computed else leading.standing
+        text = f"{each.title}{column} {leading.score:.3f} ({each.count or 'no items'}): {verdict}"
         lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="      ")
+        for names, words in each.others:
+            text = f"{', '.join(names)}: {words}"
+            lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="      ")
     return [*lines, *textwrap.wrap(LEGEND, WIDTH)]
 
 
@@ -95,7 +98,7 @@ def margins(root: Path) -> str:
 
 MARGINS = (
     "Difference ± its standard error, over n items of the benchmark; p of Student's paired test, or of the bootstrap. "
-    "Seeds are not in it."
+    "Each network was trained once; another training is not in it."
 )
 WIDTH = 110  # characters of a line
 NEXT = [

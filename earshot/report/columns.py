@@ -19,6 +19,7 @@ class Column:
         metadata: words and numbers of the exhibit, by name.
         metrics: the numbers in its metrics file, by name.
         view: the values for the page's template, by name.
+        network: what it shows, and the stage that made it, in words.
     """
 
     run: str
@@ -27,6 +28,7 @@ class Column:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     view: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
 
 
 def skipped_column(run: str, exhibit: Exhibit) -> Column:
@@ -42,8 +44,20 @@ class Page:
         about: explains the page to a new reader.
         column: builds the column of a run; its last argument is the prefix of the run's file names.
         template: a file in templates/.
+        shows: what it shows, as the end of a sentence.
+        title: in the report; by default the exhibit's.
     """
 
     about: str
     column: Callable[[Site, Source, str], Column]
     template: str
+    shows: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A page that shows examples of what a benchmark measures: its title, and what it shows."""
+
+    title: str
+    shows: str

@@ -1,10 +1,11 @@
 """The start page of several runs: scores in columns with differences, changed parameters, different lists."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from earshot.evaluation.significance import Margin
+from earshot.report.columns import Look
 from earshot.report.curves import history_charts
 from earshot.report.figures import against
 from earshot.report.overview import in_yaml, run_summary, scores_chart, verdicts
@@ -67,13 +68,13 @@ class Table:
     source: str
 
 
-def compared(site: Site, sources: Sequence[Source]) -> dict[str, Any]:
+def compared(site: Site, sources: Sequence[Source], looks: Mapping[str, Look]) -> dict[str, Any]:
     """The values for the template of the comparison."""
     displays = {name: each for source in sources for name, each in source.displays.items()}
     return {
         "runs": [source.name for source in sources],
         "summaries": [run_summary(source.params, source.labels) for source in sources],
-        "verdicts": [verdicts(source) for source in sources],
+        "verdicts": [verdicts(source, looks) for source in sources],
         "absent": [f"{source.name}: {source.absent}" for source in sources if source.absent],
         "warnings": other_lists(sources),
         "changed": changed_parameters(sources),

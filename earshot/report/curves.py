@@ -113,15 +113,16 @@ def class_table(source: Source, name: str) -> ClassTable | None:
 def class_charts(site: Site, source: Source) -> list[Chart]:
     """The scores of each class for the benchmarks that have them, in the benchmark's leading column."""
     tables = {name: class_table(source, name) for name in source.grids}
-    return [_class_chart(site, name, table) for name, table in tables.items() if table]
+    counts = {name: source.findings[name].count for name in tables}
+    return [_class_chart(site, name, table, counts[name]) for name, table in tables.items() if table]
 
 
-def _class_chart(site: Site, name: str, table: ClassTable) -> Chart:
+def _class_chart(site: Site, name: str, table: ClassTable, items: str) -> Chart:
     best, worst = table.rows[0], table.rows[-1]
     return site.chart(
         f"classes-{name}",
         lambda: class_bars(table.names, table.scores, table.metric),
-        table.title,
+        f"{table.title}{f' ({items} in all; not tested)' if items else ''}",
         f"Bars: best {best[0]} {best[1]:.3f}, worst {worst[0]} {worst[1]:.3f}",
         Numbers(table.title, ("class", *table.scores), table.rows, f"metrics/{name}_classes.csv"),
     )

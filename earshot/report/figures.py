@@ -43,6 +43,7 @@ RUN_COLORS = (BLUE, "#b07d00", PURPLE, "#8a5a44")  # of runs side by side; none 
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"  # both suit color-blind readers
 MOST_NUMBERS = 40  # bars that have room for their numbers
 POINTS_AS_SHAPES = 1500  # more points are rasterized within the SVG
+Bar = float | tuple[float, float]  # an error bar: its length to each side, or those below and above
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class Curve:
 
 
 def score_dots(
-    rows: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping[str, float]], width: float = WIDTH
+    rows: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping[str, Bar]], width: float = WIDTH
 ) -> Figure:
     """One row of marks per benchmark: its score first, and those of its controls.
 
-    `bars` has half the lengths of the error bars, by row and name.
+    `bars` has the lengths of the error bars to each side, or those below and above, by row and name.
     """
     scale = width / WIDTH
     figure = Figure(figsize=(width, 0.9 + 0.36 * (0.5 + scale / 2) * len(rows)), layout="constrained")
@@ -71,7 +72,7 @@ def score_dots(
             if name in bars[row]:
                 color = MARKS.get(name, OTHER_MARK)[0] if number else BLUE
                 line_width, cap = (1.2, 2) if number else (2.2, 4)
-                xerr = bars[row][name]
+                xerr = np.broadcast_to(bars[row][name], 2).reshape(2, 1)
                 axes.errorbar(score, place, xerr=xerr, color=color, elinewidth=line_width, capsize=cap, zorder=1.5)
         axes.plot([min(scores.values()), max(scores.values())], [place, place], color=MUTED, linewidth=0.8, zorder=1)
         for name, score in reversed([*scores.items()]):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 FILE = "glossary.html"
 # By word or group of words, each explained in one or two sentences. A longer word comes before one that it contains.
 TERMS: Mapping[str, str] = {
-    "wrong sound": "The same network and training, but each clip has the sound of another video. Its score did not "
-    "come from sound; only what is above it did.",
+    "wrong sound": "The same network, trained in the same way, but each clip has the sound of another video. What a "
+    "score has above this control came from sound that belongs to the image.",
     "random weights": "The same network, not trained.",
     "color histogram": "A linear classifier on the colors of an image alone.",
     "mismatched audio": "The trained network with the sound of another image. Its map shows what stands out without "
@@ -43,16 +43,29 @@ TERMS: Mapping[str, str] = {
     "purity": "The share of items that have the most frequent annotation of their group.",
     "distance": "How far the sound of a moment is from the centroid of its cluster, in the units of the scaled "
     "descriptor: 0 is the centroid itself.",
-    "gain": "How relevant a result is to its query: 1 is the same class, less is farther away in the ontology.",
+    "gain": "How relevant a result is to its query: 1 is the same class, less is farther away: max(C − d, 0) / C, of "
+    "the distance d of two classes in the ontology and the largest distance C.",
     "max5": "The last convolutional layer of the network, max-pooled to few positions.",
     "pool5": "The last pooling layer, before the fully connected layers.",
     "conv5": "The last convolutional layer.",
     "fc6": "The first fully connected layer.",
     "fc7": "The second fully connected layer, the last before the output.",
     "head": "Only the new fully connected layers are trained; all others keep their weights.",
+    "all proposals": "All proposed regions with the same score: what they give without a network.",
+    "all": "All layers are trained further, the new fully connected ones and those that sound has trained.",
     "moment": "A frame and the sound around it.",
     "cluster": "A group of moments with similar sounds; its number is its label, from 0.",
-    "verdict": "What a test says: learned, not above a control, or worse than one.",
+    "verdict": "What the tests say of a score: learned, if it is above every control, the wrong sound among them; else "
+    "to which controls it stands worst.",
+    "not surely above": "Higher than a control, but the test cannot tell the difference from chance.",
+    "not higher": "Equal to a control or lower, but the test cannot tell the difference from chance.",
+    "paired test": "Student's paired t-test over the items of a benchmark, such as images, queries or units of one "
+    "network, two-sided at the level of .05. Scores that are no means of items (mAP, NMI) are computed anew on 1,000 "
+    "random draws of the items (test images, or clips for NMI), the same for both networks: the bootstrap. Tests are "
+    "not corrected for their number: by chance alone, one comparison in 40 comes out above and one in 40 below.",
+    "95 %": "The interval that holds the true value in 95 of 100 cases, over other test items but for the same "
+    "trained network.",
+    "±": "The standard error over the test items; about two of it to each side are the 95 % interval.",
     "clips_hash": "A fingerprint of the list of training clips.",
     "items_hash": "A fingerprint of the list of test items.",
 }

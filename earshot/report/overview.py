@@ -1,32 +1,33 @@
 """The start page: a summary, the corpus, every score with its controls, curves, classes, and all parameters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.evaluation.benchmark import is_sample
-from earshot.evaluation.significance import LEARNED, NOT_ABOVE
-from earshot.report.figures import score_dots
+from earshot.report.columns import Look
+from earshot.report.figures import Bar, score_dots
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
-from earshot.results.charts import BACKBONES
+from earshot.results.network_names import correspond_network, pretrain_network
 from earshot.results.paper_tables import Group, Line, Score, Section, has_scores, lines
 from earshot.results.published import published_tables
 from earshot.results.score_tables import Grid, is_rendered, leading_column
-from earshot.results.verdicts import Finding, ranked
+from earshot.results.verdicts import Finding, Items, ranked
 
 PACKAGES = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "faiss-cpu", "librosa", "av"),
     *("pyarrow", "dvc", "matplotlib", "Jinja2"),
 )
-CORRESPONDENCE = {
-    "ave": "AVE-Net",
-    "l3": "L3-Net",
-    "avol": "AVOL-Net",
-    "dual_encoder": "a dual encoder",
-    "multisensory": "the multisensory network",
+
+
+# By correspond.objective: what the network learned.
+MATCHES = {
+    "match": "to predict whether an image and audio match",
+    "contrastive": "to tell the audio of an image from that of others (a contrastive loss)",
+    "clusters": "to predict from an image the cluster of its audio, and the reverse",
 }
 
 
@@ -40,12 +41,18 @@ class ScoreTable:
     grid: Grid
     finding: Finding
     source: str
+    items: Items
 
     @property
     def counts(self) -> str:
         """The numbers of items of the columns in words; empty without items."""
         counts = sorted({each.n for each in self.finding.scores.values() if each.n})
-        return f"n = {' or '.join(f'{count:,}' for count in counts)}" if counts else ""
+        return f"n = {' or '.join(f'{count:,}' for count in counts)} {self.finding.items}" if counts else ""
+
+    def spread(self, row: str, key: str = "") -> str:
+        """How sure a score is, by its row and column; without a column, that of a row with one score for all."""
+        metrics = self.grid.metrics[key] if key else next(iter(self.grid.metrics.values()))
+        return self.items.spread(metrics[row]) if row in metrics else ""
 
 
 @dataclass(frozen=True)
@@ -57,22 +64,23 @@ class Beside:
     columns: Sequence[str]
     lines: Sequence[Line]
     rendered: bool
+    note: str = ""
 
 
 def run_summary(params: Mapping[str, Any], labels: str) -> str:
     """Sentences on what was trained on what; `labels` describes the labels."""
-    corpus = corpus_in_words(params)
-    backbone = str(params.get("pretrain.backbone"))
-    network = f"{BACKBONES.get(backbone, backbone)} ({_size(params, 'pretrain')})"
-    pairs = f"{CORRESPONDENCE.get(str(params.get('correspond.network')), 'a network')} ({_size(params, 'correspond')})"
+    corpus, window = corpus_in_words(params), params.get("extract.window_s")
+    around = f" ({window:g} s of sound each)" if window else ""
+    network = f"{pretrain_network(params)} ({_size(params, 'pretrain')})"
+    pairs = f"{correspond_network(params)} ({_size(params, 'correspond')})"
     if params.get("pretrain.epochs") == 0:
         first = f"{network} was not trained."
     else:
         control = (
             "" if params.get("label.control") != "wrong-sound" else " (the wrong-sound control: sounds of other videos)"
         )
-        first = f"{network} learned from single frames of {corpus} to predict {labels}{control}."
-    second = f"{pairs} learned to predict whether an image and audio match."
+        first = f"{network} learned from single frames of {corpus} to predict {labels}{around}{control}."
+    second = f"{pairs} learned {MATCHES.get(str(params.get('correspond.objective')), MATCHES['match'])}."
     return f"{first} {second[:1].upper()}{second[1:]}" if params.get("correspond.epochs") else first
 
 
@@ -101,15 +109,16 @@ EXHIBIT_OF = {
     "units": "heatmaps",
     "correspondence": "retrieval",
 }
+OF_THE_DESCRIPTOR = "clusters"  # the exhibit that shows what is computed
 
 
-def verdicts(source: Source) -> list[dict[str, Any]]:
-    """What each benchmark says, the worst first, with the exhibit that shows it."""
+def verdicts(source: Source, looks: Mapping[str, Look]) -> list[dict[str, Any]]:
+    """What each benchmark says, the worst first, with the page that shows examples of it; `looks` are by exhibit."""
     rows = []
     for each in ranked(source.findings.values()):
-        exhibit = EXHIBIT_OF.get(each.name, each.name)
+        exhibit = OF_THE_DESCRIPTOR if each.computed else EXHIBIT_OF.get(each.name, each.name)
         displayed = "" if source.exhibit(exhibit).skipped else exhibit
-        rows.append({"finding": each, "exhibit": displayed, "title": source.exhibit(exhibit).title})
+        rows.append({"finding": each, "exhibit": displayed, "look": looks.get(exhibit)})
     return rows
 
 
@@ -118,28 +127,12 @@ def is_rendered_run(source: Source) -> bool:
     return any(is_rendered(source.params, name) for name in (*source.grids, "pretrain"))
 
 
-def answer(findings: Iterable[Finding]) -> list[str]:
-    """What sound taught, in a sentence for each kind of verdict, the worst first."""
-    titles: dict[str, list[str]] = {"not": [], "part": [], "learned": [], "unknown": []}
-    for each in ranked(findings):
-        rank = each.leading.verdict.rank
-        some = any(score.verdict.rank == LEARNED for score in each.scores.values())
-        kind = "learned" if rank == LEARNED else "unknown" if rank > NOT_ABOVE else "part" if some else "not"
-        titles[kind].append(each.title)
-    words = {
-        "not": "No sign that sound taught anything in",
-        "part": "Sound taught something by some scores, not by the first, in",
-        "learned": "Sound taught the network something in",
-        "unknown": "No test of what sound taught in",
-    }
-    total = sum(map(len, titles.values()))
-    return [f"{words[key]} {len(of)} of {total} benchmarks: {'; '.join(of)}." for key, of in titles.items() if of]
-
-
 def score_tables(source: Source) -> list[ScoreTable]:
     """The scores of every benchmark with its controls."""
     return [
-        ScoreTable(name, display.title, display.metric, each, source.findings[name], f"metrics/{name}.json")
+        ScoreTable(
+            name, display.title, display.metric, each, source.findings[name], f"metrics/{name}.json", source.items(name)
+        )
         for name, each in source.grids.items()
         for display in (source.displays[name],)
     ]
@@ -150,28 +143,35 @@ def pretext_scores(source: Source) -> list[Numbers]:
     validation = {"val_accuracy": "sound", "wrong_sound_val_accuracy": "wrong sound", "majority": "majority"}
     test = {"test_accuracy": "sound", "wrong_sound_test_accuracy": "wrong sound", "test_majority": "majority"}
     listed = [
-        ("pretrain", "Accuracy of the label predicted from a frame (test clips)", test),
-        ("pretrain", "Accuracy of the label predicted from a frame (validation clips)", validation),
-        ("correspond", "Accuracy of image and audio matches (validation clips)", validation),
+        ("pretrain", "Label predicted from a frame, accuracy, not tested (test clips)", test),
+        ("pretrain", "Label predicted from a frame, accuracy, not tested (validation clips)", validation),
+        ("correspond", "Image and audio matched, accuracy, not tested (validation clips)", validation),
     ]
     tables = []
     for stage, title, own in listed:
         values = source.metrics(stage)
         scores = [(name, f"{values[key]:.3f}") for key, name in own.items() if values.get(key) is not None]
+        if "test_accuracy" in own and values.get("moments_tested"):
+            title += f", n = {values['moments_tested']:,} frames"
         if scores:
             scores.append(("chance", f"{values['chance']:.3f}"))
             tables.append(Numbers(title, ("", "accuracy"), scores, f"metrics/{stage}.json"))
     return tables
 
 
-def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """The leading score of each benchmark with its controls, and half of its 95 % interval, by benchmark."""
+def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Bar]]]:
+    """The leading score of each benchmark with its controls, and the parts of its 95 % interval below and above it.
+
+    Both are by benchmark, the worst first, as the verdicts.
+    """
     rows: dict[str, dict[str, float]] = {}
-    bars: dict[str, dict[str, float]] = {}
-    for name, grid in source.grids.items():
-        title, key = score_title(source, name), leading_column(source.displays[name], grid)
+    bars: dict[str, dict[str, Bar]] = {}
+    for found in ranked(source.findings.values()):
+        grid, leading = source.grids[found.name], found.leading
+        title, key = score_title(source, found.name), leading_column(source.displays[found.name], grid)
         rows[title] = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
-        bars[title] = {grid.own: 1.96 * (source.findings[name].leading.error or 0.0)}
+        low, high = leading.interval or (leading.score, leading.score)
+        bars[title] = {grid.own: (leading.score - low, high - leading.score)}
     return rows, bars
 
 
@@ -179,6 +179,8 @@ def score_title(source: Source, name: str) -> str:
     """The title of a benchmark's leading score."""
     display, grid = source.displays[name], source.grids[name]
     key = leading_column(display, grid)
+    if source.findings[name].computed:
+        return f"{display.brief or display.title} (computed)"
     return display.brief or display.title + (f", {grid.columns[key]}" if key and len(grid.columns) > 1 else "")
 
 
@@ -197,7 +199,10 @@ def scores_chart(site: Site, source: Source, name: str) -> Chart | None:
 
 
 def beside_papers(source: Source) -> list[Beside]:
-    """The papers' tables that have the run as a row: published scores, the run, and its controls, in percent."""
+    """The papers' tables that have the run as a row: published scores, the run, and its controls, in percent.
+
+    The scores of a run on the rendered world are left out, since they do not compare with the published ones.
+    """
     tables = []
     for table in published_tables():
         row = table.row_of(source.run.params) if table.admits(source.run.params) else None
@@ -209,7 +214,10 @@ def beside_papers(source: Source) -> list[Beside]:
         displayed_lines = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
         if any(line.kind == "published" and any(line.scores.values()) for line in displayed_lines):
             row_source = f"{table.source}, row {row.name}"
-            tables.append(Beside(table.title, row_source, [*section.columns], displayed_lines, section.rendered))
+            if section.rendered:
+                displayed_lines = [line for line in displayed_lines if line.kind == "published"]
+            columns, note = [*section.columns], table.note
+            tables.append(Beside(table.title, row_source, columns, displayed_lines, section.rendered, note))
     return tables
 
 

@@ -18,7 +18,7 @@ from earshot.report.site import Chart, Site
 from earshot.report.sources import Source
 from earshot.results.charts import plain
 from earshot.results.score_tables import Display, Grid
-from earshot.results.verdicts import PREDICTIONS, Judged
+from earshot.results.verdicts import PREDICTIONS
 from earshot.results.written_tables import FORMATS
 
 FILE = "figures.html"
@@ -41,14 +41,14 @@ def paper_tables(site: Site, source: Source) -> list[tuple[str, dict[str, str]]]
     """The tables of a run's scores: title, and the file of each format."""
     tables = []
     for name, grid in source.grids.items():
-        judged = source.findings[name].scores
+        judged, items = source.findings[name].scores, source.items(name)
         columns = ["", *grid.columns.values()]
         rows = [
-            [row, *(_cell(scores.get(key), judged[key] if row == grid.own else None) for key in grid.columns)]
+            [row, *(_cell(scores.get(key), items.spread(grid.metrics[key].get(row, ""))) for key in grid.columns)]
             for row, scores in grid.rows.items()
         ]
         rows += [[row, *(f"{score:.3f}" for _ in grid.columns)] for row, score in grid.alike.items()]
-        rows.append(["verdict", *(judged[key].verdict.words for key in grid.columns)])
+        rows.append(["verdict", *(judged[key].standing for key in grid.columns)])
         title = source.displays[name].heading
         notes = f"{title}. ± is the standard error over the test items. {made_by(source, name)}"
         files = {kind: site.write_text(f"tables/{name}.{kind}", write(columns, rows, notes)) for kind, write in FORMATS}
@@ -73,10 +73,8 @@ def used_parameters(source: Source, benchmark: str = "", without: Collection[str
     return ", ".join(f"{key}={source.params[key]}" for key in named if key not in without)
 
 
-def _cell(score: float | None, judged: Judged | None) -> str:
-    if score is None:
-        return "–"
-    return f"{score:.3f}" + (f" ± {judged.error:.3f}" if judged and judged.error is not None else "")
+def _cell(score: float | None, spread: str) -> str:
+    return "–" if score is None else " ".join(filter(None, [f"{score:.3f}", spread]))
 
 
 def _scores(site: Site, source: Source) -> Chart:

@@ -32,7 +32,7 @@ DIGITS = 20  # hexadecimal digits in a file name
 # By rank of a verdict: the class of its badge in the style sheet, and its sign.
 BADGES = {
     WORSE: ("worse", "✗"),
-    NOT_ABOVE: ("level", "="),
+    NOT_ABOVE: ("level", "–"),
     TOO_FEW: ("unknown", "?"),
     UNTESTED: ("unknown", "?"),
     ABOVE: ("above", "▲"),
@@ -175,6 +175,7 @@ def _environment() -> Environment:
     filters: dict[str, Callable[[Any], str]] = {
         "score": score,
         "share": share,
+        "signed": signed,
         "count": count,
         "display": display,
         "brief": brief,
@@ -201,6 +202,11 @@ def score(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and two digits."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def share(value: float | None) -> str:

@@ -97,7 +97,10 @@ class Source:
     @cached_property
     def findings(self) -> dict[str, Finding]:
         """What each benchmark says on whether sound taught anything, by name."""
-        return {name: finding(name, self.displays[name], each, self.items(name)) for name, each in self.grids.items()}
+        return {
+            name: finding(name, self.displays[name], each, self.items(name), self.params)
+            for name, each in self.grids.items()
+        }
 
     def items(self, name: str) -> Items:
         """The scores of a benchmark on single items and in resamples of them."""

@@ -7,19 +7,56 @@ The stage evaluate writes the scores of single items, or those in resamples of t
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from earshot.evaluation.benchmark import DRAWS_FILE, Display, read_item_scores
-from earshot.evaluation.significance import Margin, Verdict, bootstrap_margin, decide, margin, standard_error
+from earshot.evaluation.significance import (
+    LEARNED,
+    LEVEL,
+    NOT_ABOVE,
+    TOO_FEW,
+    UNTESTED,
+    WORSE,
+    WRONG_SOUND,
+    Margin,
+    Verdict,
+    bootstrap_margin,
+    decide,
+    margin,
+    standard_error,
+)
+from earshot.results.network_names import encoder_in_words, is_computed
 from earshot.results.score_tables import OWN, Grid, leading_column
 
 PREDICTIONS = "data/predictions"
 ITEMS = "items"  # the metric with the number of test items
+GAP = (LEVEL / 2, 1 - LEVEL / 2)  # the quantiles of a 95 % interval
+# How a score stands to a control, the worst first.
+WORSE_THAN, NOT_HIGHER, UNSURE, ABOVE_IT = "worse than", "not higher than", "not surely above", "above"
+IN_A_TABLE = {WORSE_THAN: "worse", NOT_HIGHER: "not higher", UNSURE: "not surely above", ABOVE_IT: "above"}
 LEGEND = (
-    "learned: above every control, the wrong sound among them, by a paired test over the n test items at the level of "
-    ".05. Not above: no such difference. Worse: below by the same test. The seeds of a training are not in the test."
+    "Learned: above every control, the wrong sound among them. Above or worse: by Student's paired t-test over the n "
+    "items (mAP and NMI: by the bootstrap over them), two-sided at .05, not corrected for the number of scores. Not "
+    "surely above: higher, but the test cannot tell it from chance. Each network was trained once; how another "
+    "training would differ is not tested."
 )
+# What the items of a benchmark are.
+KINDS_OF_ITEMS = {
+    "correspondence": "pairs of image and sound",
+    "dcase": "test recordings",
+    "esc50": "test recordings",
+    "nmi": "test clips",
+    "retrieval": "queries",
+    "units": "units of one network",
+}
+OTHER_ITEMS = "test images"
+ROUNDING = 1e-9  # of a deviation that is 0
+# What a benchmark says, the worst first.
+NOTHING, PARTLY, UNKNOWN, TAUGHT, COMPUTED = "nothing", "partly", "unknown", "taught", "computed"
+ANSWERS = (NOTHING, PARTLY, UNKNOWN, TAUGHT, COMPUTED)
 
 
 @dataclass(frozen=True)
@@ -32,7 +69,9 @@ class Judged:
         error: its standard error over the items; None without items.
         n: the number of items; 0 without items.
         margins: above each control, by the control's name.
-        verdict: on the score.
+        verdict: on the score; its words name the controls that decide.
+        controls: the scores of the controls, by name.
+        gaps: the 95 % interval of each margin, by the control's name.
     """
 
     title: str
@@ -41,13 +80,69 @@ class Judged:
     n: int
     margins: Mapping[str, Margin]
     verdict: Verdict
+    controls: Mapping[str, float] = field(default_factory=dict)
+    gaps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The title as one item of a list."""
+        return self.title.replace(",", "")
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The interval that holds the score, at least 0, with 95 % confidence, if the benchmark gives items."""
-        if self.error is None:
-            return None
-        return max(self.score - 1.96 * self.error, 0.0), self.score + 1.96 * self.error
+        """The interval that holds the score with 95 % confidence, if the benchmark gives items."""
+        return None if self.error is None else _interval(self.score, 1.96 * self.error, self.n)
+
+    @property
+    def standing(self) -> str:
+        """The verdict with how the score stands to every control, the worst first."""
+        if self.verdict.rank in (WORSE, NOT_ABOVE):
+            return "; ".join(f"{words} {', '.join(names)}" for words, names in _standings(self.margins).items())
+        return self.verdict.words
+
+    def stands(self, control: str) -> str:
+        """How the score stands to a control, in words for a table; empty if it is not tested."""
+        if control not in self.margins or self.verdict.rank == TOO_FEW:
+            return ""
+        return IN_A_TABLE[next(iter(_standings({control: self.margins[control]})))]
+
+    @property
+    def is_above_wrong_sound(self) -> bool:
+        """Whether sound taught it something, although it may not be above every other control."""
+        tested = self.margins.get(WRONG_SOUND)
+        return self.verdict.rank == LEARNED or bool(
+            tested and tested.is_above and self.verdict.rank in (WORSE, NOT_ABOVE)
+        )
+
+
+def _interval(score: float, half: float, n: int, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
+    """The 95 % interval of a score between `low` and `high`.
+
+    Where all items agree, `half` is 0 but for rounding. The interval is then Wilson's, of a share of 0 or 1 (1927).
+    """
+    if half < ROUNDING and n:
+        half = 1.96**2 / (n + 1.96**2)
+    return max(score - half, min(low, score)), min(score + half, max(high, score))
+
+
+def _standings(margins: Mapping[str, Margin]) -> dict[str, list[str]]:
+    """The controls by how a score stands to them, the worst first."""
+    result: dict[str, list[str]] = {words: [] for words in (WORSE_THAN, NOT_HIGHER, UNSURE, ABOVE_IT)}
+    for name, each in margins.items():
+        higher = UNSURE if each.difference > 0 else NOT_HIGHER
+        result[WORSE_THAN if each.is_below else ABOVE_IT if each.is_above else higher].append(name)
+    return {words: names for words, names in result.items() if names}
+
+
+def _verdict(margins: Mapping[str, Margin], trained: bool, n: int) -> Verdict:
+    """The verdict on a score of `n` items, in words that name the controls to which it stands worst."""
+    verdict = decide(margins, trained)
+    if verdict.rank == UNTESTED:
+        return Verdict(UNTESTED, f"not tested: {'no control' if n else 'no scores of single items'}")
+    if verdict.rank not in (WORSE, NOT_ABOVE):
+        return verdict
+    words, names = next(iter(_standings(margins).items()))
+    return Verdict(verdict.rank, f"{words} {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +169,15 @@ class Items:
             return standard_error(self.single[metric])
         return float(self.drawn[metric].std(ddof=1)) if metric in self.drawn else None
 
+    def spread(self, metric: str) -> str:
+        """The standard error of a score as `± 0.013`, or its 95 % interval if all items agree; empty without items."""
+        error = self.error(metric)
+        if error is None:
+            return ""
+        if error > ROUNDING:
+            return f"± {error:.3f}"
+        return "{:.2f} to {:.2f}".format(*_interval(self.values[metric], error, self.count(metric)))
+
     def count(self, metric: str) -> int:
         """The number of items of a score; 0 without items."""
         return len(self.single[metric]) if metric in self.single else self.n if metric in self.drawn else 0
@@ -93,16 +197,34 @@ class Items:
         drawn = others.drawn.get(other, value)
         return bootstrap_margin((self.values[metric], value), (self.drawn[metric], drawn), self.n)
 
+    def gap(self, metric: str, other: str) -> tuple[float, float] | None:
+        """The 95 % interval of the margin of one score above another, which excludes 0 if the test does."""
+        tested = self.margin(metric, other)
+        if tested is None:
+            return None
+        if metric in self.drawn:
+            low, high = np.quantile(self.drawn[metric] - self.drawn.get(other, self.values[other]), GAP)
+            return float(low), float(high)
+        half = float(stdtrit(tested.n - 1, GAP[1])) * tested.standard_error
+        if half > ROUNDING:
+            return tested.difference - half, tested.difference + half
+        return _interval(tested.difference, half, tested.n, -self.values[other], 1 - self.values[other])
+
 
 def judged(display: Display, grid: Grid, items: Items) -> dict[str, Judged]:
     """Every score of the trained network with its verdict, by the key of its column."""
     result = {}
+    sign = 1 if display.higher_is_better else -1
     for key, title in grid.columns.items():
-        controls = {row: name for row, name in grid.metrics[key].items() if row != grid.own}
-        margins = {row: items.margin(key, name) for row, name in controls.items() if row not in display.references}
-        tested = {row: each if display.higher_is_better else each.negated for row, each in margins.items() if each}
-        verdict = decide(tested, trained=grid.own == OWN)
-        result[key] = Judged(title, grid.rows[grid.own][key], items.error(key), items.count(key), tested, verdict)
+        names = {row: name for row, name in grid.metrics[key].items() if row != grid.own}
+        margins = {row: items.margin(key, name) for row, name in names.items() if row not in display.references}
+        tested = {row: each if sign > 0 else each.negated for row, each in margins.items() if each}
+        intervals = {row: items.gap(key, names[row]) for row in tested}
+        gaps = {row: (min(sign * a, sign * b), max(sign * a, sign * b)) for row, (a, b) in _known(intervals).items()}
+        controls = {row: score for row, score in grid.beside(key).items() if row != grid.own}
+        score, error, n = grid.rows[grid.own][key], items.error(key), items.count(key)
+        verdict = _verdict(tested, grid.own == OWN, n)
+        result[key] = Judged(title, score, error, n, tested, verdict, controls, gaps)
     return result
 
 
@@ -115,47 +237,96 @@ class Finding:
         title: of the benchmark with its metric.
         leading: the score that represents it, fixed in advance.
         scores: of all its columns, by key.
-        controls: the scores of the controls beside the leading score, by row.
+        network: what it measures, and the stage that made it, in words.
+        computed: whether nothing was trained for what it measures.
     """
 
     name: str
     title: str
     leading: Judged
     scores: Mapping[str, Judged]
-    controls: Mapping[str, float]
+    network: str = ""
+    computed: bool = False
 
     @property
-    def rank(self) -> tuple[int, int]:
-        """The sort key, the worst first: by the leading score, then by the others."""
-        return self.leading.verdict.rank, min(each.verdict.rank for each in self.scores.values())
+    def answer(self) -> str:
+        """What the benchmark says, one of `ANSWERS`.
+
+        Sound taught something if the leading score is learned, partly if another one is above wrong sound.
+        """
+        rank = self.leading.verdict.rank
+        if self.computed:
+            return COMPUTED
+        if rank == LEARNED:
+            return TAUGHT
+        if any(score.is_above_wrong_sound for score in self.scores.values()):
+            return PARTLY
+        return UNKNOWN if rank > NOT_ABOVE else NOTHING
 
     @property
-    def others(self) -> list[tuple[Verdict, list[str]]]:
-        """The verdicts on the other columns with the titles of these columns, the worst first."""
-        by_verdict: dict[Verdict, list[str]] = {}
-        for each in self.scores.values():
+    def rank(self) -> tuple[int, int, int]:
+        """The sort key, the worst first: by the answer, by the leading score, then by the others."""
+        others = min(each.verdict.rank for each in self.scores.values())
+        return ANSWERS.index(self.answer), self.leading.verdict.rank, others
+
+    @property
+    def count(self) -> str:
+        """The number of items of the leading score with what they are; empty without items."""
+        return f"n = {self.leading.n:,} {self.items}" if self.leading.n else ""
+
+    @property
+    def items(self) -> str:
+        """What its items are."""
+        return KINDS_OF_ITEMS.get(self.name, OTHER_ITEMS)
+
+    @property
+    def others(self) -> list[tuple[list[str], str]]:
+        """The names of the other columns with how they stand to the controls, the worst first; alike ones together."""
+        alike: dict[str, list[str]] = {}
+        for each in sorted(self.scores.values(), key=lambda each: each.verdict.rank):
             if each is not self.leading:
-                by_verdict.setdefault(each.verdict, []).append(each.title)
-        return sorted(by_verdict.items(), key=lambda item: item[0].rank)
+                alike.setdefault(each.standing, []).append(each.name)
+        return [(names, words) for words, names in alike.items()]
 
     @property
-    def others_in_words(self) -> str:
-        """The verdicts on the other columns as one sentence; empty if there are none."""
-        parts = (
-            f"{'likewise' if verdict == self.leading.verdict else verdict.words}: {'; '.join(titles)}"
-            for verdict, titles in self.others
-        )
-        return ". ".join(part[:1].upper() + part[1:] for part in parts)
+    def partly(self) -> str:
+        """Which scores sound taught something, in words."""
+        learned = [each.name for each in self.scores.values() if each.verdict.rank == LEARNED]
+        above = [each.name for each in self.scores.values() if each.is_above_wrong_sound and each.name not in learned]
+        parts = {"learned": learned, "above wrong sound, not above every control": above}
+        return "; ".join(f"{words}: {', '.join(names)}" for words, names in parts.items() if names)
 
 
-def finding(name: str, display: Display, grid: Grid, items: Items) -> Finding:
-    """The finding of a benchmark that has scores."""
+def finding(name: str, display: Display, grid: Grid, items: Items, params: Mapping[str, Any]) -> Finding:
+    """The finding of a benchmark that has scores, in a run with these parameters, by dotted name."""
     scores = judged(display, grid, items)
-    key = str(leading_column(display, grid))
-    controls = {row: score for row, score in grid.beside(key).items() if row != grid.own}
-    return Finding(name, display.heading, scores[key], scores, controls)
+    leading = scores[str(leading_column(display, grid))]
+    network = encoder_in_words(params, f"evaluate.{name}")
+    return Finding(name, display.heading, leading, scores, network, is_computed(params, name))
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings, the worst first; equal ones keep their order."""
+    """Findings, the worst first, those of what is computed last; equal ones keep their order."""
     return sorted(findings, key=lambda each: each.rank)
+
+
+def answers(findings: Iterable[Finding]) -> list[str]:
+    """What sound taught, in a sentence for each answer, the worst first."""
+    titles: dict[str, list[str]] = {answer: [] for answer in ANSWERS}
+    for each in ranked(findings):
+        titles[each.answer].append(f"{each.title} ({each.partly})" if each.answer == PARTLY else each.title)
+    total = sum(len(of) for answer, of in titles.items() if answer != COMPUTED)
+    words = {
+        NOTHING: "No score is above wrong sound",
+        PARTLY: "Sound taught something by some scores only",
+        UNKNOWN: "No test of what sound taught",
+        TAUGHT: "Sound taught the network something",
+    }
+    sentences = [f"{words[key]} in {len(titles[key])} of {total} benchmarks" for key in words if titles[key]]
+    sentences += ["Computed, not learned"] * bool(titles[COMPUTED])
+    lists = [of for of in titles.values() if of]
+    return [f"{sentence}: {'; '.join(of)}." for sentence, of in zip(sentences, lists, strict=True)]
+
+
+def _known(intervals: Mapping[str, tuple[float, float] | None]) -> dict[str, tuple[float, float]]:
+    return {name: each for name, each in intervals.items() if each}

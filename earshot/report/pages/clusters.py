@@ -164,14 +164,14 @@ def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
     what = exhibit.metadata.get(CLUSTERS_OF, "moments")
     text = f"{len(clusters)} clusters of {what} hold {moments:,} moments; the largest has {share(largest)} of them."
-    pure = sum(c.purity >= 0.5 for c in clusters)
+    pure, present = sum(c.purity >= 0.5 for c in clusters), sum(c.split_moments > 0 for c in clusters)
     split = f"the split {_split_of(exhibit)}"
     text += " Clustering used no annotations."
-    text += f" In {pure} clusters, at least half of the moments of {split} have the same annotation."
+    text += f" In {pure} of the {present} clusters with moments of {split}, at least half have the same annotation."
     if {"purity", "chance"} <= exhibit.metrics.keys():
         purity, chance = (score(exhibit.metrics[name]) for name in ("purity", "chance"))
         text += f" Purity, the share of these moments with the most frequent annotation of their cluster, is {purity}; "
-        text += f"chance is {chance}."
+        text += f"with shuffled annotations (chance) it is {chance}."
     return text
 
 
@@ -180,4 +180,5 @@ PAGE = Page(
     "annotations; they only describe the clusters here.",
     column,
     "clusters.html",
+    shows="the groups of sounds that this descriptor makes",
 )

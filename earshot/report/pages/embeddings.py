@@ -172,4 +172,5 @@ PAGE = Page(
     "separately; only the neighbors of a point have a meaning, not its position.",
     column,
     "embeddings.html",
+    shows="embeddings as points",
 )

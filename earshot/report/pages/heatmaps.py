@@ -53,7 +53,9 @@ def _lead(units: list[dict[str, Any]]) -> str:
 
 
 PAGE = Page(
-    "The units whose top moments most often share an annotation, and where they respond in frames and spectrograms.",
+    "The units whose top moments most often share an annotation, and where they respond in frames and spectrograms. "
+    "Wrong sound is not drawn here.",
     column,
     "heatmaps.html",
+    shows="where single units respond in frames and spectrograms",
 )

@@ -38,14 +38,16 @@ def _lead(images: list[dict[str, Any]], source: Source) -> str:
     text += f"with a random network in {control}."
     metrics = source.metrics("localization")
     if {"peak", "center_peak"} <= metrics.keys():
-        text += f" Over all images of the benchmark, the share is {score(metrics['peak'])}; "
-        text += f"the center of the image has {score(metrics['center_peak'])}."
+        controls = {"wrong sound": "wrong_sound_peak", "center of the image": "center_peak"}
+        beside = ", ".join(f"{name} {score(metrics[key])}" for name, key in controls.items() if key in metrics)
+        text += f" Over all images of the benchmark, the share is {score(metrics['peak'])} ({beside})."
     return text
 
 
 PAGE = Page(
     "Where in an image a sound comes from, by the map of the network that predicts whether an image and audio match. "
-    "The network was trained without boxes; they are drawn for comparison.",
+    "The network was trained without boxes; they are drawn for comparison. Wrong sound is not drawn here.",
     column,
     "localization.html",
+    shows="maps over some images and clips",
 )

@@ -79,7 +79,9 @@ def _lead(gains: Mapping[tuple[str, str], list[float]], directions: list[str]) -
 
 PAGE = Page(
     "The clips with the embeddings nearest to that of a query, across and within modalities. A gain of 1 is the "
-    "query's own class; a lower gain is farther away in the ontology.",
+    "query's own class, a lower one is farther away: max(C − d, 0) / C, where d is the distance of two classes in "
+    "the ontology, and C the largest of any two. The tested score is another one: nDCG over all queries.",
     column,
     "retrieval.html",
+    shows="the nearest clips to a few queries",
 )

@@ -81,6 +81,7 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "undrawn": [network_name(name) for name in sorted(undrawn, key=network_rank)],
         "classes": sorted({unit.values["annotation"] for unit in drawn if unit.values["annotation"]}),
         "frames": max((unit.frames for unit in drawn), default=0),
+        "audible": "audible" in exhibit.metrics,
         "boxes": any(unit.values["iou"] == unit.values["iou"] for unit in drawn),
     }
     return Column(source.name, lead(counts, exhibit, source.params), "", exhibit.metadata, exhibit.metrics, view)
@@ -130,11 +131,12 @@ def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any
     boxes = ""
     if any(count.detectors for count in counts.values()):
         beside_boxes = [f"{network_name(name)} {counts[name].detectors}" for name in CONTROLS if name in counts]
-        boxes = f" By boxes, {own.detectors} detect a class ({', '.join(beside_boxes)})."
+        boxes = f" By boxes, {own.detectors} cover those of a class ({', '.join(beside_boxes)})."
     if "audible_videos" in exhibit.metrics:
         audible_share = share(exhibit.metrics["audible_videos"])
         audible += f" In {audible_share} of their top clips, such an object, by the units' top images, is audible."
-    return f"{own.selective} of {own.units:,} units are selective for an object{beside}{rule}.{audible}{boxes}"
+    layer = f" of {exhibit.metadata['layer']}" if "layer" in exhibit.metadata else ""
+    return f"{own.selective} of {own.units:,} units{layer} are selective for an object{beside}{rule}.{audible}{boxes}"
 
 
 def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart | None:
@@ -148,14 +150,14 @@ def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart |
     ranked = sorted(count, key=lambda name: (*(-count[name][n] for n in networks), name))
     names = [name for name in ranked if any(count[name].values())][:MOST_BARS]
     words, file = WAYS[way]
-    heads = ("class", "makes sound", *map(network_name, networks))
-    table = [(name, name in audible, *count[name].values()) for name in ranked]
+    heads = ("class", *(("makes sound",) if audible else ()), *map(network_name, networks))
+    table = [(name, *((name in audible,) if audible else ()), *count[name].values()) for name in ranked]
     most_frequent = ", ".join(f"{name} {count[name][networks[0]]}" for name in names[:3])
     bars = {network: [count[name][network] for name in names] for network in networks}
     return site.chart(
         f"units-{prefix}{file}",
         lambda: class_counts([f"{name} ♪" if name in audible else name for name in names], bars, "selective units"),
-        f"Selective units {words}; ♪: it makes sound",
+        f"Selective units {words}{'; ♪: it makes sound' if audible else ''}",
         f"Bars: selective units by class and network; {network_name(networks[0])}: most often {most_frequent}",
         Numbers(f"Selective units {words}", heads, table, "data/explain/units/unit_classes.parquet"),
     )
@@ -192,4 +194,6 @@ PAGE = Page(
     "the unit does not respond. A unit is selective if its top frames show the same object.",
     column,
     "units.html",
+    shows="what single units of the convolutional layers respond to",
+    title="Top frames of units",
 )
