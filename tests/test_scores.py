@@ -141,11 +141,10 @@ def test_the_answers_are_given_the_worst_first_and_what_is_computed_last():
         found("v", judged("one", random_weights=BETTER)),
     ]
     assert answers(findings) == [
-        "No score is above wrong sound in 1 of 5 benchmarks: z.",
-        "Sound taught something by some scores only in 2 of 5 benchmarks: "
-        "w (above wrong sound, not above every control: one); x (learned: two).",
-        "No test of what sound taught in 1 of 5 benchmarks: v.",
-        "Sound taught the network something in 1 of 5 benchmarks: y.",
+        "Not shown that sound taught anything: no score is above every control, 2 of 5 benchmarks: w; z.",
+        "Shown for some scores only, 1 of 5 benchmarks: x (two).",
+        "Not tested, 1 of 5 benchmarks: v.",
+        "Sound taught the network something, 1 of 5 benchmarks: y.",
         "Computed, not learned: computed.",
     ]
 

@@ -20,7 +20,6 @@ from earshot.evaluation.significance import (
     TOO_FEW,
     UNTESTED,
     WORSE,
-    WRONG_SOUND,
     Margin,
     Verdict,
     bootstrap_margin,
@@ -105,14 +104,6 @@ class Judged:
         if control not in self.margins or self.verdict.rank == TOO_FEW:
             return ""
         return IN_A_TABLE[next(iter(_standings({control: self.margins[control]})))]
-
-    @property
-    def is_above_wrong_sound(self) -> bool:
-        """Whether sound taught it something, although it may not be above every other control."""
-        tested = self.margins.get(WRONG_SOUND)
-        return self.verdict.rank == LEARNED or bool(
-            tested and tested.is_above and self.verdict.rank in (WORSE, NOT_ABOVE)
-        )
 
 
 def _interval(score: float, half: float, n: int, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
@@ -252,14 +243,15 @@ class Finding:
     def answer(self) -> str:
         """What the benchmark says, one of `ANSWERS`.
 
-        Sound taught something if the leading score is learned, partly if another one is above wrong sound.
+        Sound taught something if the leading score is learned, partly if another one is. To be above wrong sound alone
+        is not enough: training on wrong sound can make a network worse than random weights.
         """
         rank = self.leading.verdict.rank
         if self.computed:
             return COMPUTED
         if rank == LEARNED:
             return TAUGHT
-        if any(score.is_above_wrong_sound for score in self.scores.values()):
+        if self.learned:
             return PARTLY
         return UNKNOWN if rank > NOT_ABOVE else NOTHING
 
@@ -289,12 +281,9 @@ class Finding:
         return [(names, words) for words, names in alike.items()]
 
     @property
-    def partly(self) -> str:
-        """Which scores sound taught something, in words."""
-        learned = [each.name for each in self.scores.values() if each.verdict.rank == LEARNED]
-        above = [each.name for each in self.scores.values() if each.is_above_wrong_sound and each.name not in learned]
-        parts = {"learned": learned, "above wrong sound, not above every control": above}
-        return "; ".join(f"{words}: {', '.join(names)}" for words, names in parts.items() if names)
+    def learned(self) -> list[str]:
+        """The names of the scores that are learned."""
+        return [each.name for each in self.scores.values() if each.verdict.rank == LEARNED]
 
 
 def finding(name: str, display: Display, grid: Grid, items: Items, params: Mapping[str, Any]) -> Finding:
@@ -314,15 +303,15 @@ def answers(findings: Iterable[Finding]) -> list[str]:
     """What sound taught, in a sentence for each answer, the worst first."""
     titles: dict[str, list[str]] = {answer: [] for answer in ANSWERS}
     for each in ranked(findings):
-        titles[each.answer].append(f"{each.title} ({each.partly})" if each.answer == PARTLY else each.title)
+        titles[each.answer].append(f"{each.title} ({', '.join(each.learned)})" if each.answer == PARTLY else each.title)
     total = sum(len(of) for answer, of in titles.items() if answer != COMPUTED)
     words = {
-        NOTHING: "No score is above wrong sound",
-        PARTLY: "Sound taught something by some scores only",
-        UNKNOWN: "No test of what sound taught",
+        NOTHING: "Not shown that sound taught anything: no score is above every control",
+        PARTLY: "Shown for some scores only",
+        UNKNOWN: "Not tested",
         TAUGHT: "Sound taught the network something",
     }
-    sentences = [f"{words[key]} in {len(titles[key])} of {total} benchmarks" for key in words if titles[key]]
+    sentences = [f"{words[key]}, {len(titles[key])} of {total} benchmarks" for key in words if titles[key]]
     sentences += ["Computed, not learned"] * bool(titles[COMPUTED])
     lists = [of for of in titles.values() if of]
     return [f"{sentence}: {'; '.join(of)}." for sentence, of in zip(sentences, lists, strict=True)]
