@@ -431,7 +431,7 @@ def trees(tmp_path_factory) -> SimpleNamespace:
     images = ("layers=[pool5]", "resize=72")
     return SimpleNamespace(
         voc=(folder / "voc", encoder, images),
-        sun=(folder / "sun", encoder, (*images, "images_per_class=4")),
+        sun=(folder / "sun", encoder, (*images, "images_per_class=1")),
         esc50=(folder / "esc50", descriptor, ("windows=2",)),
     )
 

@@ -351,6 +351,24 @@ def test_a_video_in_pieces_is_put_together(media, tmp_path):
     assert is_second(tmp_path / "clip.mp4", 7)
 
 
+@pytest.mark.parametrize("key", ["", '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="key"\n'])
+def test_an_installed_ffmpeg_is_never_asked_to_download(media, tmp_path, monkeypatch, key):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "ffmpeg"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\necho ffmpeg version 7\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    listing = f"#EXTM3U\n#EXT-X-TARGETDURATION:12\n{key}#EXTINF:12,\nwhole.ts\n#EXT-X-ENDLIST\n".encode()
+    behaviours = {"all.m3u8": send(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
+    with MediaServer(behaviours) as server:
+        if key:
+            with pytest.raises(Refusal):
+                download(server.address("all.m3u8"), tmp_path)
+        else:
+            download(server.address("all.m3u8"), tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory):
     """A minute of noise with a key frame each second, some 3 MB: second n has gray level 4 n + 10 on average."""

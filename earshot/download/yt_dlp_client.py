@@ -39,6 +39,7 @@ from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking import Response
 from yt_dlp.networking import exceptions as network
 from yt_dlp.networking._requests import RequestsRH
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
 SHORT_SIDE = 360  # px; the papers' frames have 256
 # Variables that name files or folders of certificates, for OpenSSL and requests.
@@ -46,6 +47,7 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_
 READ_TIMEOUT_SECONDS = 20.0  # without a byte from the server
 RETRIES = 2
 MAX_REDIRECTS = 10
+NO_FFMPEG = "no-ffmpeg"  # a program that does not exist: ffmpeg would request addresses that nobody has checked
 PAGE_PIECE = 1 << 16  # bytes of a page that are read and counted at once
 
 # One file with video and audio, or one of each; fetched by yt-dlp itself, over HTTP.
@@ -233,6 +235,8 @@ def _extracted(
     """A downloader and its information about the video at an address; any exception becomes a Refusal."""
     check_address(address)
     folder.mkdir(parents=True)
+    # Parts of yt-dlp look for ffmpeg without its options, and would run one that is installed.
+    FFmpegPostProcessor._ffmpeg_location.set(str(folder / NO_FFMPEG))
     try:
         with _Downloader(_options(folder, seconds) | more, visit, megabytes) as downloader:
             info = downloader.extract_info(address, download=False)
@@ -294,7 +298,7 @@ def _options(folder: Path, seconds: float) -> dict:
         "noprogress": True,
         "cachedir": False,
         "fixup": "never",
-        "ffmpeg_location": str(folder / "no-ffmpeg"),
+        "ffmpeg_location": str(folder / NO_FFMPEG),
         "hls_prefer_native": True,
         "skip_unavailable_fragments": False,
         "continuedl": False,
