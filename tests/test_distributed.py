@@ -122,6 +122,7 @@ def link_tables(root, place):
     return place
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(root, tmp_path):
     """Batches, augmentation, gradients, clipping, sums and validation agree, to the rounding of sums in float32."""
     (tmp_path / "one").mkdir()

@@ -966,6 +966,7 @@ def test_with_the_same_manifest_and_parameters_nothing_is_fetched_again(rows_of,
     assert not server.requests
 
 
+@pytest.mark.slow
 def test_of_another_list_only_new_clips_are_fetched(rows_of, run_here, tmp_path):
     server, rows = rows_of
     gone = [f"{server.address('nothing.mp4')},0,1"]
@@ -980,6 +981,7 @@ def test_of_another_list_only_new_clips_are_fetched(rows_of, run_here, tmp_path)
     assert clips_of(tmp_path / "grown") == clips_of(tmp_path / "other"), "as if fetched at once"
 
 
+@pytest.mark.slow
 def test_a_shard_of_the_same_rows_is_linked(rows_of, run_here, tmp_path):
     _, rows = rows_of
     run_here(tmp_path, rows("ab"), "download.shard_clips=1")
@@ -1005,6 +1007,7 @@ def test_damaged_clips_and_those_of_other_conditions_are_fetched_again(rows_of, 
     assert set(server.requests) == {"a.mp4", "b.mp4", "c.mp4"}
 
 
+@pytest.mark.slow
 def test_files_beside_the_manifest_are_read_again_when_they_have_changed(run_here, media, tmp_path):
     (tmp_path / "corpus").mkdir()
     for name, reason in (("front.mp4", ""), ("silent.mp4", "no-sound")):
@@ -1014,6 +1017,7 @@ def test_files_beside_the_manifest_are_read_again_when_they_have_changed(run_her
         assert row.reason == reason
 
 
+@pytest.mark.slow
 def test_only_pending_clips_are_requested_again(rows_of, run_here, media, tmp_path):
     server, rows = rows_of
     server.behaviours["c.mp4"] = status(500)

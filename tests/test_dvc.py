@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from conftest import committed
-from repository import stages_run
+from repository import Repository, stages_run
 from ruamel.yaml import YAML
 
 EVERY_STAGE = ["sample", "download", "extract", "describe", "label", "pretrain", "correspond"]
@@ -25,6 +25,20 @@ def test_an_output_that_a_key_names_is_not_removed_by_dvc():
             assert "${key}" in path and options["persist"]
 
 
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory):
+    """A repository in which `dvc repro extract` has run, and what it printed."""
+    new = Repository(tmp_path_factory.mktemp("extracted"))
+    return new, new.dvc("repro", "extract")
+
+
+def test_repro_runs_what_a_stage_needs_once_and_then_nothing(extracted):
+    repository, output = extracted
+    assert stages_run(output) == ["sample", "download", "extract"]
+    assert not stages_run(repository.dvc("repro", "extract"))
+
+
+@pytest.mark.slow
 def test_repro_runs_every_stage_once_and_then_nothing(repository, reproduced):
     assert sorted(stages_run((reproduced / "output").read_text())) == sorted(EVERY_STAGE)
     assert not stages_run(repository.dvc("repro"))
@@ -39,6 +53,7 @@ def test_a_stage_that_runs_again_changes_no_metric(repository):
     assert repository.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_an_edit_of_all_code_fetches_nothing_again(repository):
     for file in [*repository.folder.glob("earshot/**/*.py"), *repository.folder.glob("stages/*.py")]:
         file.write_bytes(file.read_bytes() + b"\n")
@@ -47,6 +62,7 @@ def test_an_edit_of_all_code_fetches_nothing_again(repository):
     assert sorted({*EVERY_STAGE} - changed.keys()) == ["download"]
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_may_be_absent(repository):
     assert not stages_run(repository.dvc("exp", "run", "-S", "pretrain.weights=none"))
 
@@ -86,6 +102,7 @@ def test_plots_are_drawn_by_dvcs_own_templates(repository):
     assert {"actual", "predicted"} <= displayed["data"]["ESC-50"][0]["content"]["data"]["values"][0].keys()
 
 
-def test_an_unknown_parameter_runs_nothing(repository):
+def test_an_unknown_parameter_runs_nothing(extracted):
+    repository, _ = extracted
     with pytest.raises(AssertionError, match="clusterz"):
         repository.dvc("exp", "run", "-S", "clusterz=5")

@@ -250,9 +250,8 @@ def plain(seeds, tmp_path_factory) -> tuple[Path, list[str]]:
     return root, changes
 
 
-@pytest.mark.parametrize(
-    "name", ["extract", *(pytest.param(name, marks=pytest.mark.slow) for name in ("download", "describe"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["extract", "download", "describe"])
 def test_a_full_disk_stops_a_stage_with_a_reason_and_no_work_is_lost(plain, tmp_path, name):
     space = ["unshare", "--mount", "--map-root-user"]
     if not shutil.which("unshare") or subprocess.run([*space, "true"], capture_output=True).returncode:

@@ -171,6 +171,7 @@ def grave(page: Page) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_page_opens_from_disk_with_all_links_images_sounds_and_videos(visit):
     for file in pages_of(visit.report):
         page = visit.open(file)

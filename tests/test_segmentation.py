@@ -192,7 +192,7 @@ SPOILED = [
     (lambda d: spoil(d, LIST, b"\n"), r"test\.txt: names no images"),
     (lambda d: spoil(d, LIST, b"../000009\n"), r"test\.txt: names image '\.\./000009', expected a plain name"),
     (lambda d: spoil(d, MASK, b"PNG"), r"000010\.png: cannot be read as an image"),
-    (lambda d: spoil(d, MASK, Image.new("RGB", (WIDTH, HEIGHT))), "is an image of mode RGB, expected a mask"),
+    (lambda d: spoil(d, MASK, Image.new("RGB", (WIDTH, HEIGHT))), "its mode is RGB, expected a palette"),
     (lambda d: spoil(d, MASK, Image.new("L", (WIDTH, HEIGHT), 3)), "has a px of class 3, expected at most 2, or 255"),
     (lambda d: spoil(d, MASK, Image.new("L", (WIDTH, 9), 1)), "has 9 x 96 px, expected 72 x 96 as its image"),
 ]

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from earshot.evaluation.benchmark import rendered_name
+from earshot.results.network_names import BACKBONES
 from earshot.results.paper_tables import Group, Section
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRID = "#dddddd"
-BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 # By control: its name, and the color and line style that it has in every chart.
 CONTROLS = {"random_": ("random weights", COLORS[2], "--"), "wrong_sound_": ("wrong sound", COLORS[1], "-.")}
 CURVE_MARKS = ("o", "^", "v", "D")  # of the networks of a sweep

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from earshot.results.charts import BACKBONES
-
+BACKBONES = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 CORRESPONDENCE = {
     "ave": "AVE-Net",
     "l3": "L3-Net",
