@@ -140,4 +140,5 @@ def without_children():
     """The work of child processes is done in this process; starting them takes most of the time of many examples."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ChildProcess, "run", lambda child, item, seconds=None: child.work(item))
+        patch.setattr(ChildProcess, "start", lambda child: os.getpid())
         yield
