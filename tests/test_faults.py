@@ -23,7 +23,7 @@ from bad_media import BadInput, bad_input, seed_files
 from conftest import PARAMS, REPOSITORY
 from media_server import MediaServer
 
-from earshot.core.text import printable
+from earshot.core.messages import printable
 from earshot.corpus.ledger import LedgerRow, read_ledger
 from earshot.media.clips import may_be_clip
 from earshot.networks.correspondence import build_correspondence

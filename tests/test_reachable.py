@@ -6,6 +6,7 @@ import io
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from test_published import listed, named
 from earshot.core import csv_files
 from earshot.core.errors import EarshotError
 from earshot.core.files import open_lock
-from earshot.core.text import MESSAGE_LENGTH, console_line, for_output, without_secrets
+from earshot.core.messages import MESSAGE_LENGTH, console_line, for_output, without_secrets
 from earshot.corpus.ledger import LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import address_name
 from earshot.download import yt_dlp_client
@@ -158,11 +159,22 @@ def test_a_redirect_of_a_list_is_followed_on_its_host_if_a_checksum_checks_it(tm
     ("https://h/v?a=1&X-Amz-Signature=ff&X-Amz-Credential=AK%2F1", "https://h/v?a=1&X-Amz-Signature=...&X-Amz-Credential=..."),
     ("url: /v?sig=0a&api_key=9 (refused)", "url: /v?sig=...&api_key=... (refused)"),
     ("https://h/#access_token=1&x=2", "https://h/#access_token=...&x=2"),
+    ("https://h/v?a=b?token=c?d&e=1", "https://h/v?a=b?token=...&e=1"),
+    ("https://h/v?a=1&amp;token=c", "https://h/v?a=1&amp;token=..."),
     ("https://www.youtube.com/watch?v=abc-_000001&t=3", "https://www.youtube.com/watch?v=abc-_000001&t=3"),
     ("mail me@host.org, design=5, /a?monkey=2&keyboard=3", "mail me@host.org, design=5, /a?monkey=2&keyboard=3"),
 ])  # fmt: skip
 def test_texts_lose_users_passwords_and_tokens(text, expected):
     assert without_secrets(text) == expected == without_secrets(expected)
+
+
+@pytest.mark.parametrize("piece", ["?", "&token", "//", "//a", "?a=", "?key=", "-pw", "=", "?a.pass.b", "//@"])
+def test_secrets_are_found_in_time_that_grows_with_a_text_alone(piece):
+    begin = time.process_time()
+    many = piece * 50_000
+    for text in (many, f"?{many}", f"{piece}{'token' * 50_000}", f"?{many}=", f"?{many}=1"):
+        without_secrets(text)
+    assert time.process_time() - begin < 5  # it takes a tenth of a second; 36 s with 20,000 question marks once
 
 
 @pytest.mark.parametrize(("page", "address", "expected"), [
@@ -271,7 +283,14 @@ def test_a_lock_that_is_there_is_opened_again(tmp_path):
 
 def test_a_line_of_the_console_keeps_its_beginning_and_its_advice():
     short, long = "a.csv: bad; mend it", "a.csv: has " + "x" * 10**6 + "; mend it"
+    assert str(EarshotError(short)) == short
+    assert str(EarshotError(long)) == console_line(long)
     assert console_line(short) == short
     line = console_line(long)
     assert line.startswith("a.csv: has x") and line.endswith("x; mend it") and " ... " in line
     assert len(line) <= MESSAGE_LENGTH + 10
+
+
+def test_an_error_holds_no_part_of_a_secret_even_where_it_is_cut():
+    for length in range(1500, 2600, 7):
+        assert "S3" not in str(EarshotError("a" * length + "?token=" + "S3" * 300 + "&" + "b" * 500))

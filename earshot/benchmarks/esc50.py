@@ -62,7 +62,7 @@ def read_table(data_dir: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, 2):
         for field in COLUMNS:
             value = row.get(field)
-            wrong = field in ("fold", "target") and not re.fullmatch("[0-9]+", str(value))
+            wrong = field in ("fold", "target") and not re.fullmatch("[0-9]{1,9}", str(value))
             if not value or wrong or (field == "filename" and Path(value).name != value):
                 expected = "a whole number" if field in ("fold", "target") else "a plain name"
                 raise EarshotError(f"{file}, line {number}: {field} is {value!r}, expected {expected}")

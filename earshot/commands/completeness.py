@@ -11,7 +11,7 @@ from earshot.commands import options
 from earshot.commands.output import echo
 from earshot.core.csv_files import read_csv, write_csv
 from earshot.core.errors import EarshotError
-from earshot.core.text import for_output
+from earshot.core.messages import for_output
 from earshot.core.yaml_files import flatten, read_yaml
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.results.clip_outcomes import CLIPS, SCENES, ClipOutcome, clip_outcomes, ignored_files

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import console_line
+from earshot.core.messages import console_line
 
 # Each command is the `command` of its module beside this file.
 COMMANDS = {

@@ -2,7 +2,7 @@
 
 import click
 
-from earshot.core.text import for_output
+from earshot.core.messages import for_output
 
 
 def echo(text: str) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import first_line
+from earshot.core.messages import first_line
 
 
 @contextmanager

@@ -1,56 +1,14 @@
-"""Text from outside: how to read it, and how to make it printable."""
+"""Text files from outside: their encoding, their separators, their lines."""
 
 import codecs
 import csv
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from earshot.core.errors import EarshotError
 from earshot.core.untrusted import open_regular
 
-MESSAGE_LENGTH = 2000  # characters of a message; a stranger's file may hold a name of millions
-MESSAGE_END = 400  # of these, characters of its end, which says what to do
 SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # of the columns of a table, the usual one first
-
-
-USER = re.compile(r"(?<=//)[^\s/?#<>]*@")  # user:password@ in an address
-# A parameter of a query whose name says that its value is a secret: token, sig, X-Amz-Signature, api_key.
-SECRET = re.compile(
-    r"([?&;#](?:amp;)?(?:"
-    r"[^=&;#\s]*(?:token|secret|passw|passphrase|signature|credential|session|api-?_?key|jwt|hmac|hdn)[^=&;#\s]*"
-    r"|(?:[^=&;#\s]*[-_.])?(?:key|l?sig|pw|pwd|pass|auth|authorization|sid|policy)(?:[-_.][^=&;#\s]*)?"
-    r")=)[^&;#\s'\"<>]+",
-    re.IGNORECASE,
-)
-
-
-def printable(text: str) -> str:
-    """Escape control characters and undecodable bytes with backslashes; the result is one line of valid UTF-8."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def without_secrets(text: str) -> str:
-    """A text without the users and passwords of the addresses in it, and `...` for tokens in their queries."""
-    return SECRET.sub(r"\1...", USER.sub("", text))
-
-
-def for_output(text: object) -> str:
-    """Any text as a line that may be printed and shared: printable, without secrets."""
-    return printable(without_secrets(str(text)))
-
-
-def console_line(text: object) -> str:
-    """A text as a line of the console, as `for_output`; of a longer one than MESSAGE_LENGTH the middle is left out."""
-    line = for_output(text)
-    if len(line) <= MESSAGE_LENGTH:
-        return line
-    return f"{line[: MESSAGE_LENGTH - MESSAGE_END]} ... {line[-MESSAGE_END:]}"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its class if the message is empty."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def encoding_of(file: Path) -> str:

@@ -26,6 +26,14 @@ class NotRegular(OSError):
     """A pipe, a device, a folder or a link in the place of a file."""
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file: no for a name that none can have, such as one of a thousand letters.
+
+    For these `Path.is_file` raises OSError before Python 3.14.
+    """
+    return os.path.isfile(path)
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a file for reading that must be a regular one: opening a pipe would wait for ever.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from earshot.core.csv_files import read_csv, write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.files import run_again, write_atomically
-from earshot.core.text import for_output
+from earshot.core.messages import for_output
 
 FILE = "ignored.csv"  # beside the scenes; there is none if nothing was ignored
 

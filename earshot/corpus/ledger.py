@@ -12,7 +12,7 @@ from pathlib import Path
 from earshot.core.csv_files import read_csv, write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.files import run_again, write_atomically
-from earshot.core.text import for_output
+from earshot.core.messages import for_output
 
 # Faults of the media file; extract and download both check for these.
 MEDIA_REASONS = ("unreadable", "no-video", "no-sound", "too-short", "timeout", "too-large", "unsupported")

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from earshot.core.text import without_secrets
+from earshot.core.messages import without_secrets
 from earshot.corpus.manifest import ManifestRow
 
 

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import real_path, shard_name, write_atomically
+from earshot.core.messages import first_line
 from earshot.core.subprocess_pool import Failure, Limits, guarded_map
-from earshot.core.text import first_line
 from earshot.corpus.ledger import PENDING_REASONS, LedgerRow, Refusal, read_ledger, write_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import public_row, read_requested

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import open_lock, write_atomically
-from earshot.core.text import without_secrets
+from earshot.core.messages import without_secrets
 from earshot.corpus.ave import read_ave
 from earshot.corpus.ledger import Refusal
 from earshot.corpus.manifest import ManifestRow, manifest_file, numbered_rows

@@ -24,7 +24,7 @@ import imageio_ffmpeg
 import requests
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import without_secrets
+from earshot.core.messages import without_secrets
 from earshot.corpus.ledger import Refusal
 from earshot.download.partial_download import NoRanges, Section, copy_section
 from earshot.download.rate_limit import FAILURE_KINDS, Visit, site_of

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import printable
+from earshot.core.messages import printable
 from earshot.embedding.clip_export import ClipEmbeddings, clip_rows
 
 COPIED = ("clip_id", "source", "duration", "peak", "clipped", "change", "reason", "detail")

@@ -17,7 +17,7 @@ import numpy as np
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import real_path
-from earshot.core.text import printable
+from earshot.core.messages import printable
 from earshot.corpus.ledger import Refusal
 from earshot.embedding.moments import EmbedWindows, Moments, MomentStream
 from earshot.media.stream_process import MediaReader

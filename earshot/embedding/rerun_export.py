@@ -17,7 +17,7 @@ from typing import Any
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.core.text import printable
+from earshot.core.messages import printable
 from earshot.embedding.clip_export import ClipEmbeddings, clip_rows
 
 GAP = 0.5  # seconds between clips

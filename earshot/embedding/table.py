@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
-from earshot.core.text import first_line
+from earshot.core.messages import first_line
 from earshot.embedding.moments import Moments
 from earshot.media.clips import MediaFile
 

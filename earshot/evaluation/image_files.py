@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from earshot.core.errors import EarshotError
+from earshot.core.untrusted import is_file
 from earshot.media.guarded_files import read_image_file
 
 
@@ -29,7 +30,7 @@ def read_image(file: Path, resize: int, crop: int) -> Tensor:
 
 def require_images(files: Sequence[Path]) -> None:
     """Raise EarshotError if a file is missing, before any is read."""
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not is_file(file)]
     if missing:
         more = f" and {len(missing) - 1} more of {len(files)}" if len(missing) > 1 else ""
         raise EarshotError(f"{missing[0]}{more}: no such image, but the benchmark's lists name it; restore the files")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from earshot.core.files import write_atomically
-from earshot.core.text import printable
+from earshot.core.messages import printable
 
 # Files that lie beside videos: notes, tables, subtitles, thumbnails. Names that begin with a dot are skipped too.
 NOT_CLIPS = re.compile(

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from earshot.core.messages import first_line
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
-from earshot.core.text import first_line
 from earshot.corpus.ledger import Refusal
 from earshot.media.decoding import Decoded, DecodeOptions, decode_clip
 from earshot.media.file_section import FileSection, open_or_refuse

@@ -22,7 +22,8 @@ from typing import Literal
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import real_path
-from earshot.core.text import SEPARATORS, encoding_of, printable, separator_of
+from earshot.core.messages import printable
+from earshot.core.text import SEPARATORS, encoding_of, separator_of
 from earshot.core.untrusted import check_text, open_without_links
 from earshot.media.clips import (
     LONE_SIDECAR,

@@ -17,8 +17,8 @@ import soundfile
 from PIL import Image, UnidentifiedImageError
 
 from earshot.core.errors import EarshotError
+from earshot.core.messages import first_line
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
-from earshot.core.text import first_line
 from earshot.core.untrusted import MAX_DOCUMENT_BYTES, MAX_IMAGE_PIXELS, check_sound, read_document
 
 FORMATS = ("JPEG", "PNG")  # Pillow's other decoders start programs (EPS), or are ones that nobody has asked for

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from earshot.core.errors import EarshotError
-from earshot.core.text import printable
+from earshot.core.messages import printable
 from earshot.corpus.manifest import ManifestRow, numbered_rows, path_name
 from earshot.corpus.split import split_of
 from earshot.media.clips import MediaFile

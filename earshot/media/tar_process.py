@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from earshot.core.files import real_path
+from earshot.core.messages import first_line
 from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
-from earshot.core.text import first_line
 from earshot.media.clips import MediaFile, Skipped, clip_name, from_json, to_json
 from earshot.media.tars import clips_in_tar
 

@@ -26,8 +26,8 @@ from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree, open_lock, real_path, run_again, write_atomically, writing_stage
 from earshot.core.hashing import fingerprint, list_hash, loaded_sources
 from earshot.core.json_files import parse_json
+from earshot.core.messages import console_line, for_output
 from earshot.core.params import Part, declared_keys, is_present, load_params
-from earshot.core.text import console_line, for_output
 from earshot.core.yaml_files import flatten
 from earshot.pipeline import torchrun
 from earshot.pipeline.settings import check_settings, settings, settings_of

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from earshot.core.text import printable
+from earshot.core.messages import printable
 from earshot.results.charts import COLORS, GRID
 
 INK, MUTED = "#1c1e21", "#5b6068"

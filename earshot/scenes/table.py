@@ -28,8 +28,8 @@ import pyarrow.parquet as pq
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
+from earshot.core.messages import first_line
 from earshot.core.parquet import open_parquet
-from earshot.core.text import first_line
 
 SCHEMA = pa.schema(
     [

@@ -16,7 +16,7 @@ import numpy as np
 
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
-from earshot.core.untrusted import read_document
+from earshot.core.untrusted import is_file, read_document
 from earshot.core.xml_files import parse_xml
 from earshot.evaluation.clips.localization_maps import SIDE
 from earshot.evaluation.image_files import require_images
@@ -71,7 +71,7 @@ def read_dataset(data_dir: Path) -> list[LocalizationExample]:
 
 def _sound_file(folder: Path, name: str) -> Path:
     candidates = [folder / f"{name}{suffix}" for suffix in (".wav", ".flac")]
-    existing = [file for file in candidates if file.is_file()]
+    existing = [file for file in candidates if is_file(file)]
     if not existing:
         raise EarshotError(f"{candidates[0]}: no such sound, but the benchmark's list names it; restore the files")
     return existing[0]
