@@ -75,7 +75,7 @@ def _as_torch(blob: np.ndarray, kind: str, part: str) -> np.ndarray:
         return blob.reshape(-1)
     if kind == "InnerProduct":
         return blob.reshape(blob.shape[-2:])
-    return np.ascontiguousarray(blob[:, ::-1]) if blob.shape[1] == COLORS else blob
+    return blob[:, ::-1].copy() if blob.shape[1] == COLORS else blob
 
 
 def _layers(net: memoryview) -> Iterator[Layer]:
