@@ -463,8 +463,12 @@ READERS = {
     "recipe": Reader(
         read_recipe, lambda: [b"about: a\ncost: b\nreach: c\nparams: {seed: 1}\nonto: b\n"],
         (b": ", b"[", b"&a ", b"*a", b"!!"), name="a.yaml",
+        found=(b"about: a\ncost: b\nreach: c\nparams: {%s: 1}\n" % MANY,),
     ),
-    "crop": Reader(read_crop, media_seeds, (b"moov", b"clap", b"\x54\xbb\x84", b"\x01\xff\xff\xff\xff\xff\xff\xff")),
+    "crop": Reader(
+        read_crop, media_seeds, (b"moov", b"clap", b"\x54\xbb\x84", b"\x01\xff\xff\xff\xff\xff\xff\xff"),
+        found=(b"\0\0\0\x01free" + b"\xff" * 8,),
+    ),
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def container_crop(file: BinaryIO, kind: str, place: int, width: int, height: in
     position = file.tell()
     try:
         crops = list(_mov_crops(file, width, height) if kind == MOV else _matroska_crops(file))
-    except (struct.error, IndexError, ZeroDivisionError, OverflowError, OSError, RecursionError):
+    except (struct.error, IndexError, ZeroDivisionError, OverflowError, OSError, RecursionError, ValueError):
         return Crop()
     finally:
         file.seek(position)
@@ -87,6 +87,7 @@ def _mov_crops(file: BinaryIO, width: int, height: int) -> Iterator[Crop]:
             yield from _crops_in(file.read(min(size - read, MAX_MOOV) if size else MAX_MOOV), width, height)
         if not size:  # to the end of the file
             return
+        # Raises ValueError for a size that no file can have.
         file.seek(size - read if kind != b"moov" else max(size - read - MAX_MOOV, 0), 1)
 
 
