@@ -12,11 +12,9 @@ medians over the rounds.
 import argparse
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -30,35 +28,15 @@ from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import augmentation_of
 from earshot.training.correspondence import CorrespondenceTask
 from earshot.training.objectives import build_objective
-from earshot.training.pairs import Pairs
 from earshot.training.sound_augmentation import sound_augmentation_of
-from earshot.training.trainer import Plan, Trainer
+from earshot.training.trainer import Plan
+from perf.steps import Steps
 
 ROUNDS, STEPS, SOUNDS = 6, 20, 64
 SPECTROGRAMS, THROUGH_LOADER = 0.2, 0.8
 
 
-class Steps(CorrespondenceTask):
-    """A task of so many training steps without validation, from the loader or from batches in memory."""
-
-    in_memory: list[Pairs] = []
-
-    def keep_in_memory(self) -> "Steps":
-        """Keep four batches in memory and train on them instead."""
-        self.in_memory = list(super().batches(range(4)))
-        return self
-
-    def batches(self, numbers: range) -> Iterator[Pairs]:
-        return islice(cycle(self.in_memory), len(numbers)) if self.in_memory else super().batches(numbers)
-
-    def validate(self) -> dict[str, float | None]:
-        return {}
-
-    def watch(self, history: list) -> None:
-        """No alarm: nothing is to be learned in so few steps."""
-
-
-def steps_of(params: BaseParams, root: Path) -> Steps:
+def task_of(params: BaseParams, root: Path) -> CorrespondenceTask:
     """The task of a training as params.yaml has it."""
     p = params.correspond
     torch.manual_seed(params.seed)
@@ -66,7 +44,7 @@ def steps_of(params: BaseParams, root: Path) -> Steps:
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
     augmentation = augmentation_of(p)
     scenes = root / "data" / "scenes"
-    task = Steps(
+    return CorrespondenceTask(
         network,
         scenes,
         build_objective(p.objective, **p.model_dump()),
@@ -76,15 +54,12 @@ def steps_of(params: BaseParams, root: Path) -> Steps:
         batch_size=p.batch_size,
         seed=params.seed,
     )
-    task.batches_per_epoch = STEPS
-    return task
 
 
-def train(task: Steps, params: BaseParams) -> float:
+def train(steps: Steps, params: BaseParams) -> float:
     """Pairs a second of one short training."""
     plan = replace(Plan.of(params.correspond, params.seed), epochs=1)
-    with tempfile.TemporaryDirectory() as folder:
-        return STEPS * task.batch_size / Trainer(task, plan, Path(folder) / "checkpoint").train("").seconds
+    return STEPS * steps.task.batch_size / steps.train(plan).seconds
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -132,11 +107,8 @@ def main() -> None:
         "spectrograms": lambda: timed(lambda: spectrogram(sounds)),
         "bare transforms": lambda: timed(lambda: torch.fft.rfft(windows)),
     }
-    loaded, in_memory_task = steps_of(params, options.root), steps_of(params, options.root).keep_in_memory()
-    trainings = {
-        "through the loader": lambda: train(loaded, params),
-        "in memory": lambda: train(in_memory_task, params),
-    }
+    loaded, kept = (Steps(task_of(params, options.root), STEPS, in_memory=each) for each in (False, True))
+    trainings = {"through the loader": lambda: train(loaded, params), "in memory": lambda: train(kept, params)}
     holds = [
         compare("sounds a second", transforms, SPECTROGRAMS),
         compare("pairs a second", trainings, THROUGH_LOADER),

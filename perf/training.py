@@ -17,9 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -30,33 +28,22 @@ from earshot.networks.device import get_device
 from earshot.networks.network import Network
 from earshot.params.pretrain import Params
 from earshot.training.augmentation import Augmentation, augmentation_of
-from earshot.training.label_prediction import Images, LabeledScenes, LabelTask, kind_of_labels
+from earshot.training.label_prediction import LabeledScenes, LabelTask, kind_of_labels
 from earshot.training.trainer import Plan, Trainer
+from perf.steps import Steps
 
 ROUNDS, STEPS = 6, 40
 EPOCHS = 5
 THROUGH_LOADER, BF16 = 0.95, 1.7
 
 
-class Steps(LabelTask):
-    """A task of so many training steps without validation, from the loader or from batches in memory."""
-
-    def __init__(self, params: Params, root: Path, layout: torch.memory_format) -> None:
-        super().__init__(*training_data(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
-        self.batches_per_epoch = STEPS
-        self.in_memory: list[Images] = []
-
-    def keep_in_memory(self, layout: torch.memory_format) -> "Steps":
-        """Keep eight batches in memory and train on them instead."""
-        batches = super().batches(range(8))
-        self.in_memory = [(images.contiguous(memory_format=layout), labels) for images, labels in batches]
-        return self
-
-    def batches(self, numbers: range) -> Iterator[Images]:
-        return islice(cycle(self.in_memory), len(numbers)) if self.in_memory else super().batches(numbers)
-
-    def validate(self) -> dict[str, float | None]:
-        return {}
+def steps_of(params: Params, root: Path, layout: torch.memory_format, *, in_memory: bool) -> Steps:
+    """Steps of the training as params.yaml has it, with networks and batches in a memory layout."""
+    p = params.pretrain
+    task = LabelTask(*training_data(params, root, layout), batch_size=p.batch_size, seed=params.seed)
+    steps = Steps(task, STEPS, in_memory=in_memory)
+    steps.in_memory = [(images.contiguous(memory_format=layout), labels) for images, labels in steps.in_memory]
+    return steps
 
 
 def training_data(
@@ -93,16 +80,16 @@ def measure(params: Params, root: Path) -> dict[str, Speed]:
     p = params.pretrain
     last, first = torch.channels_last, torch.contiguous_format
     kinds = {
-        "through the loader": (Steps(params, root, last), p.precision),
-        "batches in memory": (Steps(params, root, last).keep_in_memory(last), p.precision),
-        "in memory, bf16, channels last": (Steps(params, root, last).keep_in_memory(last), "bf16"),
-        "in memory, float32, channels first": (Steps(params, root, first).keep_in_memory(first), "float32"),
+        "through the loader": (steps_of(params, root, last, in_memory=False), p.precision),
+        "batches in memory": (steps_of(params, root, last, in_memory=True), p.precision),
+        "in memory, bf16, channels last": (steps_of(params, root, last, in_memory=True), "bf16"),
+        "in memory, float32, channels first": (steps_of(params, root, first, in_memory=True), "float32"),
     }
     plan = replace(Plan.of(p, params.seed), epochs=1)
     speeds = {name: Speed([], []) for name in kinds}
     for _ in range(ROUNDS + 1):
-        for name, (task, precision) in kinds.items():
-            clock, process = train(task, replace(plan, precision=precision))
+        for name, (steps, precision) in kinds.items():
+            clock, process = train(steps, replace(plan, precision=precision))
             speeds[name].clock.append(clock)
             speeds[name].process.append(process)
     return {name: Speed(s.clock[1:], s.process[1:]) for name, s in speeds.items()}  # the first round warms up
@@ -116,14 +103,12 @@ def accuracy(params: Params, root: Path, precision: str, layout: torch.memory_fo
         return Trainer(task, plan, Path(folder) / "checkpoint").train("").history[-1]["val_accuracy"]
 
 
-def train(task: Steps, plan: Plan) -> tuple[float, float]:
-    """Images a second of one short training."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(task, plan, Path(folder) / "checkpoint")
-        started = time.process_time()
-        progress = trainer.train("")
-        images = STEPS * task.training.batch_size
-        return images / progress.seconds, images / (time.process_time() - started)
+def train(steps: Steps, plan: Plan) -> tuple[float, float]:
+    """Images a second of one short training, by the clock and by the time of the process."""
+    started = time.process_time()
+    progress = steps.train(plan)
+    images = STEPS * steps.task.batch_size
+    return images / progress.seconds, images / (time.process_time() - started)
 
 
 def main() -> None:
