@@ -147,3 +147,18 @@ def test_a_child_whose_parent_ends_while_it_starts_says_nothing(sent):
     os.close(reading)
     os.close(writing)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_an_image_that_fits_is_decoded_once_and_another_each_time(tmp_path, monkeypatch):
+    from earshot.evaluation import image_files
+
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    for number, file in enumerate(files):
+        Image.new("RGB", (10, 10), (number, 0, 0)).save(file)
+    decoded = []
+    read = image_files.read_image_file
+    monkeypatch.setattr(image_files, "read_image_file", lambda file: decoded.append(file.stem) or read(file))
+    memory = image_files.ImageMemory(most=700)  # two of 300 bytes
+    for _ in range(3):
+        assert [int(memory.read(file)[0, 0, 0]) for file in files] == [0, 1, 2]
+    assert "".join(decoded) == "abccc"

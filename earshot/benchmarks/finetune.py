@@ -36,7 +36,7 @@ from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import read_whole_image, require_images
+from earshot.evaluation.image_files import ImageMemory, read_whole_image, require_images
 from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_lists import Split, read_dataset
 from earshot.evaluation.metrics import (
@@ -136,6 +136,7 @@ class VocTask:
     ) -> None:
         self.network, self.augmentation, self.batch_size, self.seed = network, augmentation, batch_size, seed
         self.files, self.labels = images
+        self.images = ImageMemory()
         self.batches_per_epoch = steps
         self.device = next(network.parameters()).device
 
@@ -162,7 +163,8 @@ class VocTask:
         count = len(self.files)
         indices = batch_indices("fine-tuning order", self.seed, number, batch_size=self.batch_size, count=count)
         changes = draw_crops(self.augmentation, self.batch_size, generator("fine-tuning crops", self.seed, number))
-        images = crop_files([self.files[index] for index in indices], self.network.image_size, changes)
+        files = [self.files[index] for index in indices]
+        images = crop_images(map(self.images.read, files), len(files), self.network.image_size, changes)
         return images.to(self.device), torch.from_numpy(self.labels[indices]).to(self.device)
 
 
@@ -259,19 +261,11 @@ def score_images(
     def cut(first: int) -> Tensor:
         batch = files[first : first + TEST_IMAGES]
         changes = draw_crops(augmentation, len(batch) * crops, generator("test crops", seed, first))
-        return crop_files(batch, network.image_size, changes, crops)
+        return crop_images(map(read_whole_image, batch), len(batch), network.image_size, changes, crops)
 
     batches = prefetch(cut, range(0, len(files), TEST_IMAGES), settings().threads)
     scores = [network(images.to(device)).cpu() for images in batches]
     return torch.cat(scores).view(len(files), crops, -1).sum(1).numpy()
-
-
-def crop_files(files: Sequence[Path], size: int, changes: Changes, crops: int = 1) -> Tensor:
-    """Crops of image files: uint8 (files * crops, 3, size, size); the crops of an image are consecutive.
-
-    Raises EarshotError for a file that is no image.
-    """
-    return crop_images(map(read_whole_image, files), len(files), size, changes, crops)
 
 
 def _joined(first: Split, second: Split) -> Split:

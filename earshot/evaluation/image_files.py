@@ -17,6 +17,24 @@ def read_whole_image(file: Path) -> Tensor:
     return torch.from_numpy(read_image_file(file)).permute(2, 0, 1)
 
 
+class ImageMemory:
+    """Reads images at their own size again and again; those that fit `most` bytes together are decoded once."""
+
+    def __init__(self, most: int = 256 << 20) -> None:
+        self._left = most
+        self._images: dict[Path, Tensor] = {}
+
+    def read(self, file: Path) -> Tensor:
+        """As `read_whole_image`; the image may not be changed in place. Threads may share this."""
+        image = self._images.get(file)
+        if image is None:
+            image = read_whole_image(file)
+            if image.nbytes <= self._left:
+                self._left -= image.nbytes
+                self._images[file] = image
+        return image
+
+
 def read_image(file: Path, resize: int, crop: int) -> Tensor:
     """The center crop x crop px of an image resized to resize x resize px: uint8 (3, crop, crop).
 
