@@ -1,5 +1,5 @@
-"""What the stages import: prints as JSON, a row a stage and choice, the files of this project that are loaded then, and
-the packages that these files import when they are loaded.
+"""What the stages import: prints as JSON, a row a stage and choice, the files of this project that are loaded then, the
+packages that these files import when they are loaded, and the help of the stage.
 
     python tests/stage_imports.py '[["label", null], ["evaluate", "voc"]]'
 
@@ -8,9 +8,12 @@ this one, which has imported nothing of this project, and the slowest of all els
 """
 
 import ast
+import contextlib
 import importlib
+import io
 import json
 import os
+import runpy
 import sys
 import traceback
 from collections.abc import Iterator
@@ -39,6 +42,14 @@ def imported(stage: str, choice: str | None) -> Iterator[str]:
             yield str(file.relative_to(REPOSITORY))
 
 
+def described(stage: str) -> str:
+    """What `python -m stages.<stage> --help` prints."""
+    sys.argv = ["", "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
+    return printed.getvalue()
+
+
 def packages(files: list[str]) -> list[str]:
     """The packages that these files import at their top level; imports in functions wait until they are needed."""
     found = set()
@@ -58,7 +69,7 @@ def main() -> None:
         if not child:
             try:
                 files = list(imported(stage, choice))
-                print(json.dumps([stage, choice, files, packages(files)]), flush=True)
+                print(json.dumps([stage, choice, files, packages(files), described(stage)]), flush=True)
             except Exception:
                 traceback.print_exc()
             os._exit(0)

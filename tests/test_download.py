@@ -1050,9 +1050,9 @@ def refused_rows(rows_of, media):
     ("reasons", "after", "requested"),
     [
         (["not-found"], "kksk", {"b.mp4"}),
-        (["no-sound"], "knkk", {"c.mp4"}),
+        pytest.param(["no-sound"], "knkk", {"c.mp4"}, marks=pytest.mark.slow),
         (["not-found", "no-sound"], "kkkk", {"b.mp4", "c.mp4"}),
-        (["unsupported"], "knsk", set()),
+        pytest.param(["unsupported"], "knsk", set(), marks=pytest.mark.slow),
     ],
 )
 def test_refused_clips_are_requested_again_by_reason(refused_rows, run_here, tmp_path, reasons, after, requested):
@@ -1170,6 +1170,7 @@ def test_a_manifest_that_is_written_anew_with_the_same_content_is_the_same_work(
     assert set(server.requests) == {"c.mp4"}
 
 
+@pytest.mark.slow
 def test_under_dvc_no_edit_of_code_and_no_forced_run_fetches_again(rows_of, tmp_path):
     server, rows = rows_of
     for name in ("earshot", "stages"):

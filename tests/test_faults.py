@@ -40,7 +40,7 @@ SMALL = (
     "extract.window_s=1.5",
     "extract.min_duration_s=1.5",
 )
-COUNTS = [40, pytest.param(2000, marks=pytest.mark.slow)]
+COUNTS = [24, pytest.param(2000, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")

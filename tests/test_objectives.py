@@ -195,6 +195,7 @@ class OneBatch:
         return self.objective.loss(self.network, batch, shared=True)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
     network, batch = Cosines(), batch_of()
     # Within each half the mismatched sound is the next one of that half.

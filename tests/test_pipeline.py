@@ -59,18 +59,18 @@ def resolved(project) -> dict[str, PipelineStage]:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> dict[str, tuple[set[str], set[str]]]:
-    """The files of this project that each stage loads, and the packages that they import, by DVC's names of stages."""
+def loaded() -> dict[str, tuple[set[str], set[str], str]]:
+    """By DVC's names of stages: the files of this project that each loads, the packages that they import, its help."""
     command = [sys.executable, "tests/stage_imports.py", json.dumps(STAGES)]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {_address(name, choice): (set(files), set(packages)) for name, choice, files, packages in rows}
+    return {_address(name, choice): (set(files), set(packages), said) for name, choice, files, packages, said in rows}
 
 
 @pytest.fixture(scope="module")
 def imported(loaded) -> dict[str, set[str]]:
     """The files of this project that each stage loads."""
-    return {address: files for address, (files, _) in loaded.items()}
+    return {address: files for address, (files, *_) in loaded.items()}
 
 
 def _address(name: str, choice: str | None) -> str:
@@ -172,7 +172,7 @@ def test_a_stage_declares_the_code_that_it_imports_and_no_other(resolved, import
 
 @pytest.mark.parametrize("package", SLOW)
 def test_only_stages_that_use_a_slow_package_import_it_at_their_start(loaded, package):
-    assert {address for address, (_, packages) in loaded.items() if package in packages} == SLOW[package]
+    assert {address for address, (_, packages, _) in loaded.items() if package in packages} == SLOW[package]
 
 
 @pytest.mark.parametrize("benchmark", CHOICES["evaluate"])
@@ -189,10 +189,8 @@ def test_each_choice_is_a_module_and_each_module_a_choice():
         assert modules == set(CHOICES[name])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_help_describes_the_stage(name):
-    done = subprocess.run(
-        [sys.executable, "-m", f"stages.{name}", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+@each_stage
+def test_help_describes_the_stage(loaded, name, choice):
+    *_, said = loaded[_address(name, choice)]
     for word in ("--params", "--set", "--root", "EARSHOT_WORKERS", f"python -m stages.{name}"):
-        assert word in done.stdout
+        assert word in said

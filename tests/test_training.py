@@ -168,8 +168,9 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("stops", [(1,), (9,), (4, 11, 12)])
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    ("plan", "stops"), [("onecycle", (1,)), ("onecycle", (9,)), *((plan, (4, 11, 12)) for plan in PLANS)]
+)
 def test_a_training_that_was_interrupted_ends_with_the_same_bits(root, tmp_path, monkeypatch, plan, stops):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     whole = striped_task(root)
