@@ -128,7 +128,7 @@ def run_exhibit(tmp_path, monkeypatch):
 
     def run(root=tmp_path, **changed):
         params = {"layer": "conv5", "frames": 1000, "top": 60, "gallery": 3, "selective": 0.6, "iou": 0.04}
-        params |= {"rank_by": "maximum", "galleries": "frames"}
+        params |= {"rank_by": "maximum", "galleries": "frames", "ascent_steps": 0}
         return make(context(root, SimpleNamespace(**params | {"audible_classes": ()} | changed)))
 
     return run
@@ -323,6 +323,28 @@ def test_images_of_any_folder_are_of_the_classes_that_their_folders_name(run_exh
     assert strip.shape == (SQUARE, 3 * SQUARE, 3)
     np.testing.assert_allclose(strip[35, 2 * SQUARE + 77], [248, 0, 0], atol=20)
     np.testing.assert_allclose(strip[3, 3], GRAY * DIMMED, atol=8)
+
+
+def test_gradient_ascent_excites_each_displayed_unit_more_than_its_start_does(run_exhibit, world):
+    result = run_exhibit(ascent_steps=24)
+    red, green = rows_of(world, "unit_ascent")  # the silent unit has no gallery and no row
+    assert (red["unit"], green["unit"]) == (RED, GREEN) and not rows_of(world, "unit_ascent", "random")
+    for row, channel in ((red, 0), (green, 1)):
+        assert row["start"] <= 0 < row["end"]  # gray does not activate it: its ReLU has to wake
+        pixels = np.asarray(Image.open(io.BytesIO(row["image"]))).astype(int)
+        assert pixels.shape == (SIDE, SIDE, 3)
+        assert (pixels - pixels.mean(2, keepdims=True)).max((0, 1)).argmax() == channel  # the strongest color
+        assert row["highest"] == rows_of(world)[row["unit"]]["activations"][0]
+    assert result.metadata["ascent_steps"] == 24
+
+
+def test_without_gradient_ascent_nothing_is_added(run_exhibit, world):
+    metadata = run_exhibit().metadata
+    files = {file.name: file.read_bytes() for file in (world / "result").iterdir()}
+    assert {*files} == {"units.parquet", "unit_sweep.parquet", "unit_classes.parquet"}
+    assert "ascent_steps" not in metadata
+    run_exhibit(ascent_steps=1)
+    assert {name: (world / "result" / name).read_bytes() for name in files} == files
 
 
 def test_a_network_without_layers_for_single_images_shows_nothing(tmp_path):

@@ -52,6 +52,11 @@ def test_an_exhibit_of_a_run_has_its_tables_facts_and_metrics(root, exhibit, cap
     assert metrics["clips_hash"] and len(metrics) > 2
 
 
+def test_gradient_ascent_is_a_table_of_units(root):
+    explain(root, "units", "--set", "explain.units.ascent_steps=2")
+    assert list(read_table(root / "data/explain/units", "unit_ascent"))
+
+
 def test_an_exhibit_of_a_network_that_cannot_be_shown_says_so_and_is_no_failure(root, capsys):
     explain(root, "retrieval", "--set", "explain.retrieval.encoder=models/pretrain")
     assert "skipped because alexnet is a network of the stage pretrain" in capsys.readouterr().out

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, earshot, run_stage
 from peak_memory import measured
-from synthetic_exhibits import KINDS, Synthetic, empty_chart, photograph
+from synthetic_exhibits import KINDS, Synthetic, empty_chart, graph, photograph
 
 from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
@@ -185,6 +185,27 @@ def test_the_shares_of_neighbors_are_those_that_the_exhibit_measured(tmp_path):
     assert [f"{each['knn_precision']:.2f}" for each in page.view["maps"]] == ["0.90", "0.20", "0.90", "0.20"]
     assert {row[2:] for row in page.view["table"].rows} == {("0.900", "0.200") * 2}
     assert "images 0.900 (random weights 0.200)" in page.lead
+
+
+def test_images_of_gradient_ascent_stand_beside_their_units_with_what_they_are(root, tmp_path, monkeypatch):
+    without_charts(monkeypatch)
+    folder = tmp_path / "run/data/explain/units"
+    shutil.copytree(root / "data/explain/units", folder)
+    (folder / "exhibit.json").write_text(
+        '{"exhibit": "units", "title": "Units", "layer": "conv5", "ascent_steps": 256}'
+    )
+    rows = [{"network": "encoder", "unit": unit, "start": 0.5, "highest": 4.25} for unit in range(2)]
+    found = [{"image": graph(unit, 64, 64), "end": end} for unit, end in enumerate((7.5, 0.0))]
+    write_table(folder, KINDS["units"].tables, "unit_ascent", [a | b for a, b in zip(rows, found, strict=True)])
+    write_report([Source("x", tmp_path / "run", {"explain.units.encoder": "models/pretrain"})], tmp_path / "report")
+    page = (tmp_path / "report/units.html").read_text()
+    assert page.count('<figure class="ascent">') == 2 and "256 steps of gradient ascent" in page
+    assert (
+        page.count("Found by gradient ascent; no image of the corpus. Activation 7.5, at its start 0.5; highest") == 1
+    )
+    assert page.count("Gradient ascent found no image that activates this unit; highest") == 1
+    assert page.count("on images of the corpus 4.25.") == 2
+    assert "gradient ascent" not in (root / "report/units.html").read_text()
 
 
 def test_an_exhibit_without_a_page_is_shown_as_it_is(root, tmp_path):

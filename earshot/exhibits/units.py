@@ -14,6 +14,9 @@ Images show what is visible and the corpus is annotated with what is audible, so
 
 Every count is also measured with random weights and with the wrong sound: if classes are few or frequent, some units
 seem selective by chance.
+
+With `ascent_steps`, each unit that has a gallery also has an image that gradient ascent finds (Mahadev 2020, published
+code), in networks of all three kinds. What ascends is the activation that ranks the gallery.
 """
 
 from collections import Counter
@@ -23,20 +26,24 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
-from earshot.core.params import Names, Positive, Share
+from earshot.core.params import Count, Names, Positive, Share
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import TopActivations
+from earshot.explanation.ascent import ascend
 from earshot.explanation.encoders import NETWORKS, why_no_maps
 from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
 from earshot.explanation.frames import FramePool
 from earshot.explanation.galleries import draw_squares, frames_again, gallery, images_again
 from earshot.explanation.layers import Layer
+from earshot.explanation.media import png_of
 from earshot.explanation.network_dissection import AnnotatedImages, read_annotated
 from earshot.explanation.receptive_fields import Fields, measure_fields
 from earshot.explanation.selectivity import (
     Rank,
+    UnitResponses,
     UnitSelectivity,
     clips_of_frames,
     count_evaluated,
@@ -95,6 +102,14 @@ TABLES = {
         "boxed_units": INT,  # by purity of annotated images
         "iou_units": INT,  # by boxes
     }),
+    "unit_ascent": pa.schema({  # one row per network and unit with a gallery; only with ascent_steps
+        "network": TEXT,
+        "unit": INT,
+        "image": BYTES,  # PNG that gradient ascent found; of one color if no change of an image activates the unit
+        "start": REAL,  # the unit's activation by the first image, faint noise
+        "end": REAL,  # by the image; 0, or less before a ReLU, if the unit does not respond
+        "highest": REAL,  # by the first image of its gallery
+    }),
 }  # fmt: skip
 
 
@@ -110,10 +125,11 @@ class Params(ExhibitParams):
     selective: Share
     iou: Share
     audible_classes: Names
+    ascent_steps: Count
 
 
 def make(context: Context) -> ExhibitResult:
-    """The tables units, unit_sweep and unit_classes."""
+    """The tables units, unit_sweep and unit_classes, and with `ascent_steps` the table unit_ascent."""
     if reason := why_no_maps(context.encoder):
         return skipped(reason)
     params = context.params
@@ -173,6 +189,9 @@ def make(context: Context) -> ExhibitResult:
     }
     metadata = layer_metadata(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
     metadata |= {"displayed": params.galleries, "protocol": PROTOCOL.format(params.rank_by)}
+    if params.ascent_steps:
+        write_table(context.folder, TABLES, "unit_ascent", ascent_rows(layers, displayed, params, context.seed))
+        metadata["ascent_steps"] = params.ascent_steps
     return ExhibitResult(metadata, metrics, closing_line(metrics, params.layer))
 
 
@@ -253,6 +272,24 @@ def unit_rows(
             "clips": [names[number] for number in frames],
             "activations": displayed.values[unit, : len(frames)].tolist(),
         }
+
+
+def ascent_rows(
+    layers: Mapping[str, Layer], displayed: Mapping[str, UnitResponses], params: Any, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table unit_ascent; `displayed` are the responses to the frames, or images, of galleries."""
+    for prefix, layer in layers.items():
+        highest = displayed[prefix].top.values[:, 0]
+        units = np.flatnonzero(highest > 0).tolist()
+        for unit, found in zip(units, ascend(layer, units, params.rank_by, params.ascent_steps, seed), strict=True):
+            yield {
+                "network": NETWORKS[prefix],
+                "unit": unit,
+                "image": png_of(Image.fromarray(found.image.permute(1, 2, 0).numpy())),
+                "start": found.start,
+                "end": found.end,
+                "highest": float(highest[unit]),
+            }
 
 
 def sweep(prefix: str, selectivity: UnitSelectivity) -> Iterator[dict[str, Any]]:

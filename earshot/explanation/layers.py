@@ -38,15 +38,15 @@ class Layer:
             some = maps[:: max(len(maps) // NAMED, 1)]
             reason = "is not in the network" if self._module is None else "gives no maps of single images"
             raise EarshotError(f"layer {name!r} {reason}; expected {CONV5} or a module such as {', '.join(some)}")
-        self.units = self.of(smallest).shape[1]
+        with torch.inference_mode():
+            self.units = self.of(smallest).shape[1]
 
     def __call__(self, images: Tensor) -> Tensor:
         """Maps (images, units, height, width) of uint8 images (images, 3, image_size, image_size)."""
         return self.of(self.network.normalize(images))
 
-    @torch.inference_mode()
     def of(self, normalized: Tensor) -> Tensor:
-        """The same for normalized images of any size."""
+        """The same for normalized images of any size; gradients pass."""
         if self._module is None:
             return self.network.convolve(normalized)
         with _stopping_at(self._module):

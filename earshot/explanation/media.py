@@ -44,6 +44,13 @@ def jpeg_of(image: Image.Image, longest: int = LONGEST_SIDE) -> bytes:
     return file.getvalue()
 
 
+def png_of(image: Image.Image) -> bytes:
+    """An image as PNG, which keeps every pixel."""
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def smaller_jpeg(jpeg: bytes, longest: int = LONGEST_SIDE) -> bytes:
     """A JPEG, scaled down if a side has more than `longest` px, else unchanged. Raises as `read_image` does."""
     image = read_image(jpeg)
@@ -55,9 +62,7 @@ def graph_png(values: np.ndarray) -> bytes:
     steps = np.round(np.clip(values[::-1], 0, 1) * (STEPS - 1)).astype(np.uint8)
     image = Image.fromarray(steps, "L").convert("P")
     image.putpalette(palette(GRAPH_COLORS, STEPS).tobytes())
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return png_of(image)
 
 
 def cochleagram_png(envelopes: np.ndarray) -> bytes:

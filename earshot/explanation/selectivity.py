@@ -47,14 +47,23 @@ class UnitSelectivity:
     by_boxes: UnitPurities
 
 
+def activations(maps: Tensor, rank_by: Rank) -> Tensor:
+    """The activation of each unit that ranks frames, (frames, units), of maps (frames, units, height, width).
+
+    Args:
+        rank_by: the largest of the map (Owens 2016, section 4.1), or the mean after the ReLU over all positions
+            (Mahadev 2020, Figure 2, by the published code).
+    """
+    return maps.amax((2, 3)) if rank_by == "maximum" else torch.relu(maps.float()).mean((2, 3))
+
+
 class UnitResponses:
     """What one pass over frames or images keeps of the units of a network.
 
     Args:
         units: the number of units.
         count: the number of top frames to keep for each.
-        rank_by: what ranks frames: the largest activation (Owens 2016, section 4.1), or the mean after the ReLU over
-            all positions (Mahadev 2020, Figure 2, by the published code).
+        rank_by: what ranks frames, as in `activations`.
 
     Attributes:
         top: the top frames.
@@ -69,7 +78,7 @@ class UnitResponses:
     def add(self, maps: Tensor, numbers: np.ndarray, groups: np.ndarray, keys: np.ndarray) -> None:
         """Add the maps of frames, (frames, units, height, width); the rest as in `TopActivations.add`."""
         largest = maps.amax((2, 3)).float().cpu().numpy()
-        ranked = largest if self.rank_by == "maximum" else maps.float().clamp(min=0).mean((2, 3)).cpu().numpy()
+        ranked = activations(maps, self.rank_by).float().cpu().numpy()
         self.top.add(ranked, numbers, groups, keys)
         self.maxima = np.maximum(self.maxima, largest.max(0))
         self.positions.add(maps)

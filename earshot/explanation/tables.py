@@ -1,8 +1,8 @@
 """The tables of exhibits: Parquet files in data/explain/<exhibit> for the report and for notebooks.
 
 The module of each exhibit defines the columns of its tables. Images are JPEG (photographs, also with overlays) or PNG
-(spectrograms and other graphs), sounds are MP3, videos are MP4 (H.264 and AAC). A network is `encoder`, `wrong_sound`
-or `random`. Annotations come from humans. Ranks count from 1.
+(spectrograms, other graphs, and images that no camera took), sounds are MP3, videos are MP4 (H.264 and AAC). A network
+is `encoder`, `wrong_sound` or `random`. Annotations come from humans. Ranks count from 1.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -49,12 +49,23 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Ascent:
+    """An image that gradient ascent found for a unit, and the unit's activations, as in the table unit_ascent."""
+
+    image: ReportImage
+    start: float
+    end: float
+    highest: float
+
+
+@dataclass(frozen=True)
 class Unit:
-    """A unit, its row of the table units, and its gallery, which some networks lack."""
+    """A unit, its row of the table units, its gallery, which some networks lack, and what gradient ascent found."""
 
     values: Mapping[str, Any]
     gallery: ReportImage | None
     frames: int
+    ascent: Ascent | None
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
@@ -62,7 +73,8 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     exhibit = source.exhibit("units")
     if exhibit.skipped:
         return skipped_column(source.name, exhibit)
-    units = [_unit(site, row) for row in exhibit.rows("units")]
+    ascents = _ascents(site, exhibit)
+    units = [_unit(site, row, ascents.get((row["network"], row["unit"]))) for row in exhibit.rows("units")]
     units.sort(
         key=lambda unit: (network_rank(unit.values["network"]), -_known(unit.values["purity"]), unit.values["unit"])
     )
@@ -82,15 +94,29 @@ def column(site: Site, source: Source, prefix: str) -> Column:
         "classes": sorted({unit.values["annotation"] for unit in drawn if unit.values["annotation"]}),
         "frames": max((unit.frames for unit in drawn), default=0),
         "audible": "audible" in exhibit.metrics,
+        "ascent_steps": exhibit.metadata.get("ascent_steps", 0),
         "boxes": any(unit.values["iou"] == unit.values["iou"] for unit in drawn),
     }
     return Column(source.name, lead(counts, exhibit, source.params), "", exhibit.metadata, exhibit.metrics, view)
 
 
-def _unit(site: Site, row: Mapping[str, Any]) -> Unit:
+def _ascents(site: Site, exhibit: Exhibit) -> dict[tuple[str, int], Ascent]:
+    """What gradient ascent found, by network and unit; nothing where it took no steps."""
+    if "ascent_steps" not in exhibit.metadata:
+        return {}
+    return {
+        (row["network"], row["unit"]): Ascent(
+            site.image(row["image"], f"unit_ascent.parquet, {row['network']} unit {row['unit']}"),
+            *(row[name] for name in ("start", "end", "highest")),
+        )
+        for row in exhibit.rows("unit_ascent")
+    }
+
+
+def _unit(site: Site, row: Mapping[str, Any], ascent: Ascent | None) -> Unit:
     of = f"units.parquet, {row['network']} unit {row['unit']}"
     gallery = site.image(row["gallery"], of) if row["gallery"] else None
-    return Unit({key: row[key] for key in OF_A_UNIT}, gallery, len(row["clips"] or ()))
+    return Unit({key: row[key] for key in OF_A_UNIT}, gallery, len(row["clips"] or ()), ascent)
 
 
 def _known(value: float) -> float:
