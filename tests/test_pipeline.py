@@ -64,7 +64,7 @@ def loaded() -> dict[str, tuple[set[str], set[str], str]]:
     command = [sys.executable, "tests/stage_imports.py", json.dumps(STAGES)]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {_address(name, choice): (set(files), set(packages), said) for name, choice, files, packages, said in rows}
+    return {_address(name, choice): (set(files), set(packages), text) for name, choice, files, packages, text in rows}
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,6 @@ def test_each_choice_is_a_module_and_each_module_a_choice():
 
 @each_stage
 def test_help_describes_the_stage(loaded, name, choice):
-    *_, said = loaded[_address(name, choice)]
+    *_, text = loaded[_address(name, choice)]
     for word in ("--params", "--set", "--root", "EARSHOT_WORKERS", f"python -m stages.{name}"):
-        assert word in said
+        assert word in text

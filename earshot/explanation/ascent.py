@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
 from earshot.core.rng import generator
@@ -77,6 +76,8 @@ def pixels(network: ImageEncoder, normalized: Tensor) -> Tensor:
 
 def _ascend(layer: Layer, units: Tensor, start: Tensor, rank_by: Rank, steps: int, seed: int) -> Tensor:
     """The last of `steps` normalized images for each unit, all from the same start (1, 3, side, side)."""
+    from torchvision.transforms.functional import gaussian_blur  # takes as long to import as torch
+
     images = start.repeat(len(units), 1, 1, 1)
     darkest, brightest = (layer.network.normalize(torch.full_like(start, level)) for level in (0, 255))
     largest = max(start.shape[3] // SHIFT, 1)
