@@ -104,37 +104,36 @@ def arguments(root: Path) -> list[str]:
     return ["--params", str(root / "params.yaml"), "--root", str(root)]
 
 
-def kill_and_rerun(tiny_root: Path, folder: Path, stage: str, kills: int) -> int:
-    """Kill `stage` at `kills` random instants, each in a fresh root; return how often it was still running."""
+def kill_and_rerun(tiny_root: Path, folder: Path, stage: str, kills: int) -> None:
+    """Kill `stage` while it runs, at so many random instants, each in a fresh root, and run it again."""
     root, draw, killed = folder / "root", random.Random(stage), 0
     start = time.monotonic()
     run_stage(stage, fresh(tiny_root, root, stage))
     expected, whole = contents(root, stage), time.monotonic() - start
-    for _ in range(kills):
+    while killed < kills:
         fresh(tiny_root, root, stage)
         start = time.monotonic()
         if kill_after(draw.uniform(0, whole), command(stage, root)):
             killed += 1
-        else:  # the machine is less busy than it was
+        else:  # the machine is less busy than it was: no kill
             whole = time.monotonic() - start
         before = finished_shards(root, stage)
         run_stage(stage, root)
         assert contents(root, stage) == expected
         assert before.items() <= published_shards(root, stage).items(), "a finished shard was written again"
         assert not list(scratch(root, stage).iterdir())
-    return killed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", OUTPUTS)
 def test_a_killed_stage_gives_the_same_outputs(tiny_root, tmp_path, stage):
-    assert kill_and_rerun(tiny_root, tmp_path, stage, kills=2) >= 1
+    kill_and_rerun(tiny_root, tmp_path, stage, kills=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", OUTPUTS)
 def test_a_stage_killed_twenty_times_gives_the_same_outputs(tiny_root, tmp_path, stage):
-    assert kill_and_rerun(tiny_root, tmp_path, stage, kills=25) >= 20
+    kill_and_rerun(tiny_root, tmp_path, stage, kills=20)
 
 
 @pytest.mark.parametrize("stage", ["describe", *SLOW[:-1]])  # evaluate publishes only metrics
