@@ -1,11 +1,10 @@
 """The papers' trainings on one device: items a second through the feed and in memory, and the hours of each row.
 
-    python -m perf.gpu             # on a GPU, at the papers' sizes: at most eight minutes
+    python -m perf.gpu             # on a GPU, at the papers' sizes; made for eight minutes, not measured on one
     python -m perf.gpu --small     # the same code on a CPU: tiny networks, two steps, numbers without meaning
 
-Clips are made: noise of 256 px, and ten seconds of noise at 48 kHz, which take longer to decode than real ones. Each
-training runs its recipe's network, batch and precision for STEPS steps, in turn through the feed and on batches in
-memory. A row of a table printed:
+Clips are made: noise of 256 px, and ten seconds of noise at 48 kHz. Each training runs its recipe's network, batch and
+precision for STEPS steps, in turn through the feed and on batches in memory. A row of the table:
 
 - items a second through the feed, in memory, and the first over the second
 - TFLOP/s of the steps in memory, and their share of the best that one matrix product of the same precision reaches here
