@@ -42,7 +42,7 @@ class DescriptorModel(Model):
         """The descriptor of a run. Raises EarshotError as `load_description` does."""
         return cls(load_description(folder))
 
-    def embed_windows(self, windows: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    def embed_windows(self, windows: np.ndarray, rate: int, hop: int = 0) -> tuple[np.ndarray, np.ndarray]:
         return self.description.describe(np.stack([mix_channels(window) for window in windows]), rate)
 
     def _identity(self) -> Iterator[bytes]:

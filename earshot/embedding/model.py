@@ -88,8 +88,11 @@ class Model(ABC):
     def _identity(self) -> Iterator[bytes]:
         """All that decides the embeddings, without the version of the code."""
 
-    def embed_windows(self, windows: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings of windows, float32 (windows, samples, channels): float32 (windows, D), and which are silent."""
+    def embed_windows(self, windows: np.ndarray, rate: int, hop: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of windows, float32 (windows, samples, channels): float32 (windows, D), and which are silent.
+
+        `hop` is the number of samples from one to the next; 0 if it varies, or if they are of several sounds.
+        """
         raise NotImplementedError
 
     def embed_frames(self, images: np.ndarray) -> np.ndarray:

@@ -13,8 +13,9 @@ from earshot.media.streaming import Piece
 from earshot.sound.windows import samples_of
 
 AT_ONCE = 32  # windows or images that a network embeds together
-# From windows, float32 (windows, samples, channels), and their rate to rows of any shape and which are silent.
-EmbedWindows = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+# From windows, float32 (windows, samples, channels), their rate, and the samples from one to the next (0: it varies)
+# to rows of any shape and which are silent.
+EmbedWindows = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 FULL_SCALE = np.float32(32768)
 
 
@@ -26,7 +27,7 @@ class Embeds(Protocol):
     audio_rate: int
     image_size: int
 
-    def embed_windows(self, windows: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    def embed_windows(self, windows: np.ndarray, rate: int, hop: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Rows of windows of sound, and which are silent."""
 
     def embed_frames(self, images: np.ndarray) -> np.ndarray:
@@ -153,7 +154,8 @@ class MomentStream:
         while len(self._cut) >= least:
             batch, self._cut = self._cut[:AT_ONCE], self._cut[AT_ONCE:]
             assert self._windows
-            self._audio_rows.extend(zip(*self._embed_windows(np.stack(batch), self._windows.rate), strict=True))
+            rows = self._embed_windows(np.stack(batch), self._windows.rate, self._windows.hop)
+            self._audio_rows.extend(zip(*rows, strict=True))
         while len(self._displayed) >= least:
             batch, self._displayed = self._displayed[:AT_ONCE], self._displayed[AT_ONCE:]
             counts, self._counts = self._counts[:AT_ONCE], self._counts[AT_ONCE:]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -75,9 +74,9 @@ class NetworkModel(Model):
             yield f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode()
             yield tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
-    def embed_windows(self, windows: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-        mono, silent = _mixed(windows)
-        return self._computed(self._towers.embed_audio, mono), silent
+    def embed_windows(self, windows: np.ndarray, rate: int, hop: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        sounds, silent = _sounds(windows, hop)
+        return self._computed(self._towers.embed_audio, sounds), silent
 
     def embed_frames(self, images: np.ndarray) -> np.ndarray:
         return self._computed(lambda planes: self.embed_images(self.network, planes), _planes(images))
@@ -101,9 +100,9 @@ class NetworkModel(Model):
         compared = self._features(self._towers.compared_images, _planes(frames))
         places = compared.dim() - 2  # 0 for a vector of an image, 2 for a vector at each of its positions
 
-        def scored(windows: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-            mono, silent = _mixed(windows)
-            sounds = self._features(self._towers.compared_audio, mono)
+        def scored(windows: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
+            waveforms, silent = _sounds(windows, hop)
+            sounds = self._features(self._towers.compared_audio, waveforms)
             with torch.inference_mode():
                 scores = self._towers.compare(compared[None], sounds.reshape(len(sounds), *[1] * (1 + places), -1))
             return (scores.amax((2, 3)) if places else scores).cpu().numpy(), silent
@@ -111,12 +110,12 @@ class NetworkModel(Model):
         return self._of_windows(scored, audio, sample_rate, hop)[0]
 
     def localize(self, image: Input, audio: Input, sample_rate: int | None = None, hop: float = HOP_S) -> np.ndarray:
-        frame = torch.from_numpy(_planes(self._fitted(image)[None])).to(get_device())
+        frame = _planes(self._fitted(image)[None])
 
-        def mapped(windows: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-            mono, silent = _mixed(windows)
-            frames = frame.expand(len(mono), -1, -1, -1)
-            return self._computed(lambda sounds: self._towers.localization_map(frames, sounds), mono), silent
+        def mapped(windows: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
+            waveforms, silent = _sounds(windows, hop)
+            frames = frame.expand(len(waveforms), -1, -1, -1)
+            return self._computed(lambda sounds: self._towers.localization_map(frames, sounds), waveforms), silent
 
         return self._of_windows(mapped, audio, sample_rate, hop)[0]
 
@@ -126,27 +125,30 @@ class NetworkModel(Model):
             raise self._lacks("pairs of images and sounds", "a network of the stage correspond, such as ave")
         return self.network
 
-    def _computed(self, function: Callable[[Tensor], Tensor], inputs: np.ndarray) -> np.ndarray:
+    def _computed(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> np.ndarray:
         return self._features(function, inputs).float().cpu().numpy()
 
     @staticmethod
-    def _features(function: Callable[[Tensor], Tensor], inputs: np.ndarray) -> Tensor:
+    def _features(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         with torch.inference_mode():
-            parts = [function(torch.from_numpy(part).to(get_device())) for part in _batches(inputs)]
-        return torch.cat(parts)
+            return torch.cat([function(part) for part in inputs.split(AT_ONCE)])
 
 
-def _mixed(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Windows (windows, samples, channels) as (windows, samples), and which are silent."""
+def _sounds(windows: np.ndarray, hop: int) -> tuple[Tensor, np.ndarray]:
+    """Windows (windows, samples, channels), one every `hop` samples or 0, as (windows, samples), and which are silent.
+
+    They overlap in memory if they do in the sound, so that a network computes once what they share.
+    """
     mono = windows[:, :, 0] if windows.shape[2] == 1 else np.stack([mix_channels(window) for window in windows])
-    return mono, root_mean_square(mono) < SILENT_RMS
+    silent = root_mean_square(mono) < SILENT_RMS
+    length = mono.shape[1]
+    # Channels that cancel in some windows are mixed in another way there, so that the windows differ.
+    if 0 < hop < length and np.array_equal(mono[1:, :-hop], mono[:-1, hop:]):
+        sound = np.concatenate([mono[:-1, :hop].reshape(-1), mono[-1]])
+        return torch.from_numpy(sound).to(get_device()).unfold(0, length, hop), silent
+    return torch.from_numpy(np.ascontiguousarray(mono)).to(get_device()), silent
 
 
-def _planes(images: np.ndarray) -> np.ndarray:
-    """(images, size, size, 3) as (images, 3, size, size)."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-def _batches(inputs: np.ndarray) -> Iterator[Any]:
-    for first in range(0, len(inputs), AT_ONCE):
-        yield inputs[first : first + AT_ONCE]
+def _planes(images: np.ndarray) -> Tensor:
+    """(images, size, size, 3) as (images, 3, size, size), on the device."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(get_device())

@@ -31,6 +31,12 @@ class Windows:
         self._kept: np.ndarray | None = None  # (samples, channels), of which the first is at the place `_begin`
         self._begin = 0
 
+    @property
+    def hop(self) -> int:
+        """Samples from one window to the next; 0 if that varies."""
+        samples = self.hop_s * self.rate
+        return round(samples) if self.padded and abs(samples - round(samples)) < ROUNDING else 0
+
     def add(self, sound: np.ndarray) -> list[np.ndarray]:
         """The windows, (length, channels), that a part of the sound, (samples, channels), completes."""
         if self._kept is None:

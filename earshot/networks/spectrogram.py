@@ -41,9 +41,13 @@ class Spectrogram(nn.Module):
         if waveforms.dtype != torch.float32 or waveforms.dim() != 2 or waveforms.shape[1] != SAMPLES:
             actual = f"{waveforms.dtype} of shape {tuple(waveforms.shape)}"
             raise ValueError(f"waveforms are {actual}; a spectrogram requires torch.float32 of shape (n, {SAMPLES})")
-        spectrum = self.transform(waveforms)  # complex (n, 257, 199)
+        return self.log_power(waveforms)
+
+    def log_power(self, waveforms: Tensor) -> Tensor:
+        """That of waveforms of any length, (n, samples): (n, 1, 257, windows)."""
+        spectrum = self.transform(waveforms)  # complex (n, 257, windows)
         power = spectrum.real.square() + spectrum.imag.square()  # twice as fast as torchaudio's squared modulus
-        return power.clamp(min=FLOOR).log()[:, None]  # (n, 1, 257, 199)
+        return power.clamp(min=FLOOR).log()[:, None]
 
 
 class Masks(nn.Module):

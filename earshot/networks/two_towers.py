@@ -16,10 +16,12 @@ from torch.nn import functional
 from earshot.core.errors import EarshotError
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, gather
 from earshot.networks.network import Convolutional, initialize
-from earshot.networks.spectrogram import RATE, SAMPLES, Masks, Spectrogram
+from earshot.networks.overlapping import maps_of_windows
+from earshot.networks.spectrogram import HOP, RATE, SAMPLES, WINDOWS, Masks, Spectrogram
 from earshot.networks.towers import EMBEDDING, Tower, global_max_pool, pooled, scaled
 
 POOL5_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
+SHARED_HOP = SAMPLES // 4  # windows that overlap by half have borders that cost more than sharing the rest saves
 SCALED_AT_ONCE = 64  # spectrograms, 13 MB
 
 
@@ -85,8 +87,21 @@ class TwoTowers(Correspondence, Convolutional):
         return self.image_tower(self.normalize(self._checked(images)))
 
     def audio_maps(self, sounds: Tensor) -> Tensor:
+        """As for any network; in eval mode, windows of one sound share what they have in common.
+
+        They are recognized by overlapping in memory, as `torch.Tensor.unfold` cuts them.
+        """
+        hop, step = sounds.stride()
+        if step == 1 and 0 < hop <= SHARED_HOP and hop % HOP == 0 and not self.training:
+            return self._overlapping_maps(sounds.as_strided((1, hop * (len(sounds) - 1) + SAMPLES), (1, 1)), hop)
         spectrograms = (self.spectrogram(sounds) - self.audio_mean) / self.audio_std
         return self.audio_tower(self.masks(spectrograms))
+
+    def _overlapping_maps(self, sound: Tensor, hop: int) -> Tensor:
+        """The maps of windows of a sound, (1, samples), that begin every `hop` samples."""
+        spectrogram = (self.spectrogram.log_power(sound) - self.audio_mean) / self.audio_std
+        starts = range(0, spectrogram.shape[3] - WINDOWS + 1, hop // HOP)
+        return maps_of_windows(self.audio_tower, spectrogram, starts, WINDOWS)
 
     def mask_spectrograms(self, frequencies: float, windows: float) -> None:
         self.masks.frequencies, self.masks.windows = frequencies, windows
