@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.hashing import list_hash
 from earshot.evaluation.benchmark import Context
 from earshot.evaluation.image_files import read_image
+from earshot.evaluation.images.supervised import Classifier, ClassTask
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import load_encoder, save_architecture, save_weights
@@ -26,6 +28,7 @@ CLASSES = {"n01440764": 0, "n02102040": 1, "n03394916": 2}
 SETTINGS = {"inputs": "images", "annotations": "none"}
 SETTINGS |= {"pool": "maximum", "crops": 1, "optimizer": "adam"}
 SETTINGS |= {"resize": 48, "epochs": 15, "batch_size": 8, "learning_rate": 0.01, "weight_decay": 0.0}
+SETTINGS |= {"supervised_epochs": 0, "supervised_learning_rate": 0.003}
 
 
 @pytest.fixture(autouse=True)
@@ -250,3 +253,40 @@ def test_a_file_that_is_no_image_is_named(make_context, data_dir, encoder, tmp_p
     images.files[4] = str(broken)
     with pytest.raises(EarshotError, match=r"broken\.jpg: cannot be read as an image"):
         imagenet.measure("encoder", make_context(), images)
+
+
+def test_the_supervised_reference_learns_the_classes_and_resumes(make_context, data_dir, monkeypatch):
+    context, images = make_context(supervised_epochs=12), imagenet.read_dataset(data_dir)
+    correct = imagenet.measure_supervised(context, images)
+    assert correct.mean() > 0.7  # a third by chance
+    checkpoint = context.scratch / "supervised.checkpoint.safetensors"
+    assert checkpoint.exists()
+    monkeypatch.setattr(imagenet.ClassTask, "loss", None)  # no step is repeated
+    np.testing.assert_array_equal(imagenet.measure_supervised(context, images), correct)
+
+
+def test_the_supervised_reference_ignores_labels_that_images_do_not_show(make_context, data_dir):
+    images = imagenet.read_dataset(data_dir)
+    wrong = replace(images, labels=np.concatenate([np.arange(images.train) % 3, images.labels[images.train :]]))
+    assert imagenet.measure_supervised(make_context(supervised_epochs=12), wrong).mean() < 0.7
+
+
+def test_its_loss_is_the_smoothed_cross_entropy_of_the_last_map(encoder, data_dir):
+    images = imagenet.read_dataset(data_dir)
+    classifier = Classifier(load_encoder(encoder), 3, 48)
+    task = ClassTask(classifier, images.files[:8], images.labels[:8], size=48, batch_size=4, seed=0)
+    assert task.batches_per_epoch == 2
+    ((batch, labels),) = task.batches(range(1))
+    assert batch.shape == (4, 3, 48, 48) and batch.dtype == torch.uint8
+    torch.nn.init.normal_(classifier.output.weight)
+    scores = classifier(batch)
+    loss, _ = task.loss((batch, labels))
+    logs = scores.log_softmax(1)
+    expected = -(0.9 * logs.gather(1, labels[:, None])[:, 0] + 0.1 * logs.mean(1)).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_supervised_accuracy_stands_beside_the_probes(make_context):
+    result = imagenet.BENCHMARK.evaluate(make_context(supervised_epochs=1, epochs=1))
+    assert {"accuracy", "random_accuracy", "supervised_accuracy"} <= set(result.metrics)
+    assert all("supervised_accuracy" in row for row in result.classes)

@@ -14,6 +14,9 @@ ReLU: conv4_2 of L3's tower, conv5 of other encoders.
   changes: training sees the center crop, not random ones, since features are computed once; and the test images are
   ImageNet's own instead of a fifth of the training images.
 
+`supervised_epochs` of more than 0 train the whole network on the classes too, from the control's random weights on
+(`earshot.evaluation.images.supervised`): `supervised_accuracy`, which the L3 paper gives beside its probe.
+
 Features of all images are computed once, in half precision, in files of the scratch folder: 16 kB per image for a tower
 of width 1, and 21 GB for ImageNet, one encoder at a time (ResNet-50 with ten crops: 37 kB per crop, 66 GB). Memory
 holds only the names of all images.
@@ -21,7 +24,7 @@ holds only the names of all images.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,13 +37,14 @@ from torch.nn import functional
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
-from earshot.core.params import Amount, Decay, Pixels, Positive
+from earshot.core.params import Amount, Count, Decay, Pixels, Positive
 from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.corpus.split import split_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_image, read_whole_image
+from earshot.evaluation.images.supervised import Classifier, ClassTask, predict
 from earshot.evaluation.probing import feature_scale
 from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_encoder
@@ -49,6 +53,7 @@ from earshot.networks.towers import pooled
 from earshot.params.evaluate import BenchmarkParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
+from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "linear layer on pooled conv features, accuracy"
 IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
@@ -63,7 +68,10 @@ SAMPLED = 1024  # training images that define the scale of features
 
 
 class Params(BenchmarkParams):
-    """An image is resized to `resize` px, whole for one of `crops`, and by its shorter side for ten."""
+    """An image is resized to `resize` px, whole for one of `crops`, and by its shorter side for ten.
+
+    0 `supervised_epochs` leaves out the supervised reference, which has the probe's `batch_size`.
+    """
 
     inputs: Literal["images"]
     resize: Pixels
@@ -74,6 +82,8 @@ class Params(BenchmarkParams):
     batch_size: Positive
     learning_rate: Amount
     weight_decay: Decay
+    supervised_epochs: Count
+    supervised_learning_rate: Amount
 
 
 @dataclass(frozen=True)
@@ -101,10 +111,13 @@ def evaluate(context: Context[Params]) -> Result:
     right: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in images.classes]
     test_labels = images.labels[images.train :]
-    for name in encoders:
-        correct = measure(name, context, images)
-        metric = f"{PREFIXES[name]}accuracy"
-        right[metric] = correct
+    measured: dict[str, Callable[[Context[Params], Images], np.ndarray]] = {
+        f"{PREFIXES[name]}accuracy": partial(measure, name) for name in encoders
+    }
+    if context.params.supervised_epochs:
+        measured["supervised_accuracy"] = measure_supervised
+    for metric, measure_one in measured.items():
+        correct = right[metric] = measure_one(context, images)
         metrics[metric] = float(correct.mean())
         for number, row in enumerate(rows):
             of_class = correct[test_labels == number]
@@ -137,6 +150,26 @@ def measure(name: str, context: Context[Params], images: Images) -> np.ndarray:
             temporary_path.write_text(json.dumps(correct.tolist()))
         shutil.rmtree(folder)
     return np.array(json.loads(finished.read_text()), bool)
+
+
+def measure_supervised(context: Context[Params], images: Images) -> np.ndarray:
+    """Which test images the network classifies correctly, trained on the classes from its random weights on."""
+    p, seed = context.params, context.seed
+    network = require_convolutional(load_encoder(context.encoder, "random"))
+    classifier = on_device(Classifier(network, len(images.classes), p.resize))
+    files, labels = images.files[: images.train], images.labels[: images.train]
+    task = ClassTask(classifier, files, labels, size=p.resize, batch_size=p.batch_size, seed=seed)
+    plan = Plan(
+        epochs=p.supervised_epochs,
+        learning_rate=p.supervised_learning_rate,
+        weight_decay=p.weight_decay,
+        grad_clip_norm=5.0,
+        precision="auto",
+        seed=seed,
+        optimizer="adam",
+    )
+    Trainer(task, plan, context.scratch / "supervised.checkpoint.safetensors").train("supervised")
+    return predict(classifier, images.files[images.train :], p.resize) == images.labels[images.train :]
 
 
 @torch.inference_mode()
