@@ -75,6 +75,7 @@ def _as_torch(blob: np.ndarray, kind: str, part: str) -> np.ndarray:
         return blob.reshape(-1)
     if kind == "InnerProduct":
         return blob.reshape(blob.shape[-2:])
+    # Copied, because torch takes no array with negative strides, and an empty one keeps them in ascontiguousarray.
     return blob[:, ::-1].copy() if blob.shape[1] == COLORS else blob
 
 
