@@ -10,6 +10,9 @@ stages of the pipeline, with recipes/sample-large.yaml and what makes the row, i
 and metrics/, which `earshot tables` collects. What is there is not run again. `true-kinds` alone is
 not a setting of the pipeline, which never trains on annotations: here the table of labels is written from them.
 
+Rows of learned sounds run correspond first. Its audio tower then describes the sounds (`encoder`, `cpc`), or its image
+tower, the network of all rows, is evaluated itself (`contrastive`, `cross-modal`).
+
 Writes rows.csv into the folder, prints it, and reports the result for every ordering of the papers.
 """
 
@@ -45,6 +48,16 @@ TRUE_KINDS = "true-kinds"
 ONE = "pretrain.control=false"
 HALF = "pretrain.epochs=10"
 RESNET = ("pretrain.backbone=resnet18", "pretrain.width=1")
+# The trainings of correspond take about equally long: a clip of cpc, or of a half-width audio tower, takes three times
+# as long as one of AVE-Net at a quarter of the width (recipes/sample-correspond.yaml).
+UNCONTROLLED, THIRD = "correspond.control=false", "correspond.epochs=8"
+DESCRIBED = ("descriptor=encoder", "encoder.folder=models/correspond", "correspond.width=0.25", UNCONTROLLED, ONE)
+# The network of pretrain as image tower; the audio tower has its width.
+BESIDE_SOUND = (
+    *("correspond.network=dual_encoder", "correspond.backbone=alexnet", "correspond.width=0.5"),
+    *("correspond.image_size=112", THIRD, UNCONTROLLED),
+    *(f"evaluate.{benchmark}.encoder=models/correspond" for benchmark in SCORES),
+)
 ROWS = {
     "cluster": (),
     "binary": ("label.model=binary", HALF, ONE),
@@ -55,11 +68,21 @@ ROWS = {
     TRUE_KINDS: ("label.model=binary", f"label.components={len(KINDS)}", HALF, ONE),
     "clusters-2": ("clusters=2", ONE),
     "clusters-5": ("clusters=5", ONE),
+    "clusters-10": ("clusters=10", ONE),
     "clusters-30": ("clusters=30", ONE),
     "clusters-60": ("clusters=60", ONE),
     "kmeans-cluster": ("pretrain.initialization=kmeans", ONE),
     "resnet18": (*RESNET, ONE),
+    "encoder": DESCRIBED,
+    "cpc": (*DESCRIBED, "correspond.objective=cpc", "encoder.features=maps", THIRD),
+    "contrastive": (*BESIDE_SOUND, "correspond.objective=contrastive"),
+    "cross-modal": (*BESIDE_SOUND, "correspond.objective=clusters"),
 }
+# The stages of a row on the scenes of its world, where it does not begin with the world's sounds.
+LABELED = ("label", "pretrain")
+STAGES = dict.fromkeys(("encoder", "cpc"), ("correspond", "describe", *LABELED)) | dict.fromkeys(
+    ("contrastive", "cross-modal"), ("correspond",)
+)
 # The rows that stand in the scores of the first one.
 CONTROLS = {"wrong-sound": "wrong_sound_", "random": "random_"}
 
@@ -77,7 +100,11 @@ ORDERINGS = (
     ("5 clusters above 2 (Owens, Figure A1)", "clusters-5", "clusters-2"),
     ("15 clusters above 5 (Mahadev, Figure 3)", "cluster", "clusters-5"),
     ("30 clusters above 15 (Mahadev, Figure 3)", "clusters-30", "cluster"),
+    ("30 clusters above 10 (Owens, Figure A1)", "clusters-30", "clusters-10"),
     ("60 clusters above 30", "clusters-60", "clusters-30"),
+    ("learned sounds above texture (Mahadev, section 6)", "encoder", "cluster"),
+    ("learned sounds above texture, from sound alone", "cpc", "cluster"),
+    ("cross-modal labels above texture", "cross-modal", "cluster"),
     ("true kinds above sound", TRUE_KINDS, "cluster"),
 )
 
@@ -102,18 +129,20 @@ def make_world(root: Path, seed: int, changes: Sequence[str], descriptors: Itera
 
 def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmarks: Sequence[str]) -> str:
     """The stages of one row that are not done yet, on the tables of the world; how long they took."""
-    root, started = world.parent / name, time.monotonic()
+    root, started, stages = world.parent / name, time.monotonic(), STAGES.get(name, LABELED)
     write_params(root, RECIPE, seed, settings_of(name, changes))
-    descriptor = read_yaml(root / "params.yaml")["descriptor"]
     for table in ("scenes", "sample", "annotations"):
         link(root / "data" / table, world / "data" / table)
-    link(root / "data" / "sounds", world / "described" / descriptor / "sounds")
-    link(root / "models" / "descriptor", world / "described" / descriptor / "descriptor")
-    if not (root / "metrics" / "pretrain.json").exists():
-        stage("label", root)
-        if name == TRUE_KINDS:
-            write_true_labels(root)
-        stage("pretrain", root)
+    if stages == LABELED:
+        described = world / "described" / read_yaml(root / "params.yaml")["descriptor"]
+        link(root / "data" / "sounds", described / "sounds")
+        link(root / "models" / "descriptor", described / "descriptor")
+    if not (root / "metrics" / f"{stages[-1]}.json").exists():
+        for each in stages:
+            if not (root / "metrics" / f"{each}.json").exists():
+                stage(each, root)
+            if each == "label" and name == TRUE_KINDS:
+                write_true_labels(root)
     evaluate(benchmarks, root)
     return f"seed {seed}, {name}: {(time.monotonic() - started) / 60:.1f} minutes"
 
@@ -195,7 +224,8 @@ def main() -> None:
     if unknown := sorted(set(names) - set(ROWS)):
         sys.exit(f"rows: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
     seeds = range(options.first, options.first + options.seeds)
-    descriptors = {change.removeprefix("descriptor=") for n in names for change in ROWS[n] if "descriptor=" in change}
+    rows = [name for name in names if name not in STAGES]
+    descriptors = {change.removeprefix("descriptor=") for n in rows for change in ROWS[n] if "descriptor=" in change}
     for seed in seeds:
         world = folder / f"seed-{seed}" / "world"
         make_world(world, seed, options.set, sorted(descriptors | {"texture"}), options.workers)

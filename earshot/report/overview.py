@@ -28,6 +28,7 @@ MATCHES = {
     "match": "to predict whether an image and audio match",
     "contrastive": "to tell the audio of an image from that of others (a contrastive loss)",
     "clusters": "to predict from an image the cluster of its audio, and the reverse",
+    "cpc": "to predict the seconds of audio that follow, without images (its image tower keeps its initial weights)",
 }
 
 

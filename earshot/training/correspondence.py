@@ -10,6 +10,7 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,10 +182,11 @@ class CorrespondenceTask:
         seed: int,
         wrong_sound: bool = False,
     ) -> None:
-        self.network, self.objective, self.sampling, self.augmentation = network, objective, sampling, augmentation
-        self.encoder = network
+        self.encoder, self.objective, self.sampling, self.augmentation = network, objective, sampling, augmentation
+        self.network: Any = objective.trained(network, seed)
         self.scenes, self.sound, self.seed = scenes, sound, seed
-        self.spec = InputSpec.by(network)
+        spec = InputSpec.by(network)
+        self.spec = replace(spec, audio_samples=objective.windows * spec.audio_samples)
         if sound.time_shift_s and self.spec.frames > 1:
             actual = f"correspond.time_shift_s is {sound.time_shift_s:g}, but a network of sequences learns synchrony"
             raise EarshotError(f"{actual}; set it to 0, or use a network of single frames, such as ave")
@@ -259,10 +261,7 @@ class CorrespondenceTask:
         """The spread of each modality's embeddings: 1 minus the length of the mean of their directions."""
         if self.spec.frames > 1:
             return {}  # the multisensory network has no embedding of a single modality
-        embeddings = {
-            "image": self.network.embed_images(batch.images),
-            "audio": self.network.embed_audio(batch.sounds),
-        }
+        embeddings = self.objective.embeddings(self.encoder, batch)
         return {f"{modality}_spread": spread(rows) for modality, rows in embeddings.items()}
 
     def _training_batch(self, number: int) -> Pairs:
@@ -299,4 +298,4 @@ class CorrespondenceTask:
             return make_pairs(clips, self.spec, self.sampling, *draws)
 
     def _on_device(self, pairs: Pairs) -> Pairs:
-        return Pairs(*(tensor.to(self.device) for tensor in pairs))
+        return Pairs(*(tensor.to(self.device) for tensor in pairs.in_windows(self.objective.windows)))

@@ -1,5 +1,6 @@
 """The training of the stage correspond: its network, its pairs and its control."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +27,22 @@ class Corresponding(EncoderTraining[CorrespondBase]):
 
     items, examples = "pairs", "clips"
     advice = "give more source videos, or train for more correspond.epochs"
+
+    @property
+    def remark(self) -> str:
+        return (
+            "; sound alone trained the audio tower, and all else keeps its weights"
+            if self.objective().sound_alone
+            else ""
+        )
+
+    def names(self) -> list[str]:
+        encoder, *control = super().names()
+        if control and self.objective().sound_alone:
+            message = f"correspond.objective={self.params.objective} learns from sound alone"
+            warnings.warn(f"{message}: skips the control, because no sound is wrong without images", stacklevel=2)
+            return [encoder]
+        return [encoder, *control]
 
     def build(self) -> Correspondence:
         network = build_correspondence(self.params.network, **self.params.model_dump())

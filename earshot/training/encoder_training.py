@@ -80,6 +80,11 @@ class EncoderTraining(ABC, Generic[P]):
     models: Path
     scratch: Path
 
+    @property
+    def remark(self) -> str:
+        """What the closing line must add, such as which part was not trained."""
+        return ""
+
     @abstractmethod
     def build(self) -> nn.Module:
         """The network with random weights."""
@@ -230,7 +235,7 @@ def write_results(run: StageContext[Any], training: EncoderTraining[Any], result
     if result and result != LEARNED:
         result += f"; {training.advice}"
     alarms = "".join(f"; ALARM: {alarm}" for alarm in results["encoder"]["alarms"])
-    return line + (f": {result}" if result else "") + alarms
+    return line + (f": {result}" if result else "") + training.remark + alarms
 
 
 def verdict(metrics: dict[str, Any], clips: int) -> str:

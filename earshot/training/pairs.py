@@ -23,3 +23,8 @@ class Pairs(NamedTuple):
     audio_index: Tensor
     is_match: Tensor
     groups: Tensor
+
+    def in_windows(self, count: int) -> "Pairs":
+        """Each sound as so many consecutive ones of equal length: all first ones, then all second ones, and so on."""
+        sounds = self.sounds.unflatten(-1, (count, -1)).movedim(-2, 0).flatten(0, 1)
+        return self._replace(sounds=sounds, groups=self.groups.repeat(count))

@@ -4,13 +4,15 @@ A module defines OBJECTIVE, a subclass of Objective.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from earshot.core.errors import EarshotError
 from earshot.core.params import Group
 from earshot.core.registry import find
 from earshot.networks.audio_visual_base import Correspondence
@@ -26,21 +28,37 @@ class Objective(ABC):
 
     Attributes:
         arguments: the schema of the arguments of the constructor; they are also parameters of the stage correspond.
+        sound_alone: whether images teach nothing, so that the image tower keeps its initial weights.
+        windows: consecutive sounds of each clip in a batch (`Pairs.in_windows`).
     """
 
     arguments: ClassVar[type[Group]] = NoArguments
+    sound_alone: ClassVar[bool] = False
+    windows: int = 1
+
+    def trained(self, network: Correspondence, seed: int) -> nn.Module:
+        """The module to train: the network, or one that holds it beside weights of the objective, which are not kept.
+
+        Raises EarshotError for a network that lacks what the objective trains.
+        """
+        return network
 
     @abstractmethod
-    def loss(self, network: Correspondence, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
+    def loss(self, network: Any, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
         """The mean loss, and the share of pairs whose log-odds have the right sign: scalars.
 
         Args:
+            network: the module that `trained` returned.
             shared: whether each process calls this with its part of one batch; a validation batch is a process's own.
         """
 
     def prepare(self, network: Correspondence, *inputs: Tensor) -> None:
         """Set initial values of the random network from a batch of its inputs, in place."""
         network.calibrate_bias(*inputs)
+
+    def embeddings(self, network: Correspondence, batch: Pairs) -> dict[str, Tensor]:
+        """What must not collapse, (n, units), by modality."""
+        return {"image": network.embed_images(batch.images), "audio": network.embed_audio(batch.sounds)}
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must keep of the steps before, by name."""
@@ -70,6 +88,33 @@ def build_objective(name: str, **arguments: Any) -> Objective:
     """
     kind = find(__name__, name, "OBJECTIVE", what="correspond.objective")
     return kind(**{key: value for key, value in arguments.items() if key in kind.arguments.model_fields})
+
+
+def negatives(groups: Sequence[str]) -> np.ndarray:
+    """For each clip of a batch the number of clips of other groups, int (clips,).
+
+    Raises:
+        EarshotError: all clips are of one group.
+    """
+    counts = Counter(groups)
+    if len(counts) < 2:
+        raise EarshotError(
+            f"all {len(groups)} clips of a batch are of the group {groups[0]!r}, expected two groups or more; "
+            "raise correspond.batch_size, give clips of other videos, or set correspond.objective=match"
+        )
+    return np.array([len(groups) - counts[group] for group in groups])
+
+
+def of_own_group(groups: Tensor, all_groups: Tensor, targets: Tensor) -> Tensor:
+    """Which clips are no negatives of a clip, because they are of its group: bool (clips, all clips).
+
+    Args:
+        groups, all_groups: of a process's clips, int64 (clips,), and of the clips of all processes.
+        targets: the index of each clip among all, which is its own positive, int64 (clips,).
+    """
+    excluded = groups[:, None] == all_groups
+    excluded[range(len(groups)), targets] = False
+    return excluded
 
 
 def accuracy(log_odds: Tensor, is_match: Tensor) -> Tensor:

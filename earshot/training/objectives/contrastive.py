@@ -5,7 +5,6 @@ The loss is InfoNCE (van den Oord et al. 2018, "Representation learning with con
 divided by a temperature (Radford et al. 2021, CLIP, figure 3).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -14,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from earshot.core.errors import EarshotError
 from earshot.core.params import IDEA, Amount, Count, Group
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.training import distributed as processes
-from earshot.training.objectives import Objective, calibrated
+from earshot.training.objectives import Objective, calibrated, negatives, of_own_group
 from earshot.training.pairs import Pairs
 
 
@@ -64,8 +62,7 @@ class Contrastive(Objective):
                 parts = self._with_earlier(parts)
         all_images, all_sounds, all_groups = parts
         targets = torch.arange(first, first + own, device=images.device)
-        excluded = groups[:, None] == all_groups
-        excluded[range(own), targets] = False
+        excluded = of_own_group(groups, all_groups, targets)
         by_image = self._logits(network, network.similarities(images, all_sounds))
         by_audio = self._logits(network, network.similarities(all_images, sounds[:own]).T)
         logits = torch.cat([by_image, by_audio]).masked_fill(excluded.repeat(2, 1), -torch.inf)
@@ -84,14 +81,8 @@ class Contrastive(Objective):
         super().prepare(network, *inputs)
 
     def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
-        counts = Counter(groups)
-        if len(counts) < 2:
-            raise EarshotError(
-                f"all {len(groups)} clips of a batch are of the group {groups[0]!r}, expected two groups or more; "
-                "raise correspond.batch_size, give clips of other videos, or set correspond.objective=match"
-            )
         # A full queue without clips of the own group, of which there are few.
-        others = np.array([len(groups) - counts[group] + self.queue for group in groups])
+        others = negatives(groups) + self.queue
         return float(np.mean([np.log1p(others + np.array(shifted, int)), np.log1p(others)]))
 
     def state(self) -> dict[str, Tensor]:
