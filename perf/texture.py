@@ -7,6 +7,9 @@ Takes three minutes. Reads the middle 3.75 s of the sounds in sound_textures_ogg
 many of which have gaps, under the folder that EARSHOT_REAL_DATA names. All run on the same windows, in turns. An error
 is a root mean square over the sounds, in standard deviations between the sounds. Other work on the machine slows all,
 so times are the best and the median of several rounds, in time of the process and on the clock.
+
+At the end, MFCC and spectrum stand beside their bare transforms: resampling and librosa's short-time transform, and the
+Fourier transforms of the cochleagrams.
 """
 
 import argparse
@@ -17,20 +20,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
+import scipy.fft
 import soundfile
 import torch
 from threadpoolctl import threadpool_limits
 
+from earshot.sound.cochlea import BATCH, CHANNELS, ENVELOPE_BINS, cochleagrams, cochlear_bands
+from earshot.sound.descriptors.mfcc import FFT_SAMPLES, HOP, MFCC_RATE, mfccs
+from earshot.sound.descriptors.spectrum import spectra
 from earshot.sound.texture import TEXTURE_GROUPS, sound_textures
 from earshot.sound.texture_transform import TextureTransform
-from earshot.sound.windows import cut_windows, fitted_windows
+from earshot.sound.windows import WINDOW_SECONDS, cut_windows, fitted_windows
 from tests.texture_judge import texture
 
 CORPORA = ("sound_textures_ogg", "esc10/audio")
 ROUNDS = 6
 GROUP_ERROR, DIMENSION_ERROR = 0.01, 0.05  # standard deviations between the sounds
 WINDOWS_A_SECOND, RATIO = 400, 22
+OVER_TRANSFORMS = 1.5
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,54 @@ def errors_by_group(actual: np.ndarray, exact: np.ndarray) -> dict[str, np.ndarr
     return {group: errors[part] for group, part in TEXTURE_GROUPS.items()}
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Processor time of a descriptor and of its bare transforms on the same windows, ms a window in each round."""
+
+    descriptor: np.ndarray
+    bare: np.ndarray
+
+    @property
+    def ratio(self) -> float:
+        """The median round of the descriptor over that of its transforms."""
+        return float(np.median(self.descriptor) / np.median(self.bare))
+
+
+def costs(windows: np.ndarray, sample_rate: int, rounds: int = ROUNDS) -> dict[str, Cost]:
+    """The cost of MFCC and spectrum by name. The cochleagrams are part of spectrum alone."""
+    centers = np.full(BATCH, WINDOW_SECONDS / 2)
+    works = {
+        "mfcc": (lambda part: mfccs(part, sample_rate), lambda part: bare_mfcc(part, sample_rate)),
+        "spectrum": (lambda part: spectra(cochleagrams(part), centers[: len(part)]), bare_cochleagrams),
+    }
+    batches = [windows[first : first + BATCH] for first in range(0, len(windows), BATCH)]
+    times: dict[str, list[list[float]]] = {name: [[], []] for name in works}
+    with threadpool_limits(1):
+        for _ in range(rounds + 1):
+            for name, pair in works.items():
+                for work, measured in zip(pair, times[name], strict=True):
+                    began = time.process_time()
+                    for batch in batches:
+                        work(batch)
+                    measured.append(1000 * (time.process_time() - began) / len(windows))
+    return {name: Cost(*(np.array(measured[1:]) for measured in of_name)) for name, of_name in times.items()}
+
+
+def bare_mfcc(windows: np.ndarray, sample_rate: int) -> None:
+    """Resample windows and transform them, as MFCC needs it."""
+    for segment in librosa.resample(windows, orig_sr=sample_rate, target_sr=MFCC_RATE):
+        librosa.stft(segment, n_fft=FFT_SAMPLES, hop_length=HOP, pad_mode="reflect")
+
+
+def bare_cochleagrams(windows: np.ndarray) -> None:
+    """The Fourier transforms of cochleagrams, of the same sizes and kinds, on numbers that are made before."""
+    scipy.fft.rfft(windows)
+    for band in cochlear_bands("lowpass+highpass"):
+        scipy.fft.ifft(np.ones((len(windows), band.points), np.complex64), overwrite_x=True)
+        scipy.fft.rfft(np.ones((len(windows), band.points), np.float32), overwrite_x=True)
+    scipy.fft.irfft(np.ones((len(windows), CHANNELS, ENVELOPE_BINS), np.complex64), overwrite_x=True)
+
+
 def middle_windows(paths: Sequence[Path]) -> tuple[np.ndarray, int]:
     """The window in the middle of every sound: float32 (sounds, samples), and their rate, which is one for all."""
     windows = []
@@ -157,6 +214,12 @@ def main() -> None:
         comparison = compare(sorted((Path(material) / corpus).glob("*.ogg")))
         print(f"{corpus}: {comparison.table()}\n")
         faults += [f"{corpus}: {fault}" for fault in comparison.faults()]
+    print(f"{'ms a window, one core':<28}{'descriptor':>14}{'bare':>9}{'ratio':>13}")
+    windows, sample_rate = middle_windows(sorted((Path(material) / CORPORA[-1]).glob("*.ogg"))[:64])
+    for name, cost in costs(windows, sample_rate).items():
+        print(f"{name:<28}{np.median(cost.descriptor):>14.2f}{np.median(cost.bare):>9.2f}{cost.ratio:>13.2f}")
+        if cost.ratio > OVER_TRANSFORMS:
+            faults.append(f"{name}: {cost.ratio:.2f} times its transforms, expected {OVER_TRANSFORMS}")
     if demand and faults:
         sys.exit("does not hold: " + "; ".join(faults))
 
