@@ -9,6 +9,8 @@ precision for STEPS steps, in turn through the feed and on batches in memory. A 
 - items a second through the feed, in memory, and the first over the second
 - TFLOP/s of the steps in memory, and their share of the best that one matrix product of the same precision reaches here
 - hours of the recipe's training at the speed through the feed, for one network; its control takes as many again
+
+Below it stand sound textures a second, of numpy on one core and of torch on the device, and their difference.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ import pyarrow as pa
 import soundfile
 import torch
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 from earshot.commands.recipe import apply_recipes
@@ -38,6 +42,7 @@ from earshot.params.correspond import Params as CorrespondParams
 from earshot.params.pretrain import Params as PretrainParams
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.sound.texture import sound_textures
+from earshot.sound.texture_transform import TextureTransform
 from earshot.training.corresponding import Corresponding
 from earshot.training.pretraining import Pretraining
 from earshot.training.trainer import Plan
@@ -47,6 +52,7 @@ REPOSITORY = Path(__file__).parent.parent
 ROUNDS, STEPS = 3, 12
 CLIPS, FRAMES, SIDE, CLUSTERS = 512, 2, 256, 30
 SECONDS, RATE = 10, 48_000
+SOUNDS, BATCH_SIZES = 256, (64, 256)  # of the textures
 PRODUCT = 8192  # side of the matrices of the product whose speed stands for the device's peak
 SMALL = {"width": 0.125, "image_size": 96, "batch_size": 8}
 STAGES: dict[str, Any] = {"pretrain": (Pretraining, PretrainParams), "correspond": (Corresponding, CorrespondParams)}
@@ -178,14 +184,48 @@ def measure(training: Training, root: Path, *, small: bool) -> str:
     )
 
 
-def textures_per_second(seconds: float) -> float:
-    """Textures of 3.75 s windows a second, on one core: they are computed on the CPU alone."""
-    sound = np.random.default_rng(0).uniform(-0.3, 0.3, round(3.75 * RATE)).astype(np.float32)
+def measure_textures(seconds: float, sounds: int) -> list[str]:
+    """Lines of textures a second: of numpy on one core, and of torch on the device, by its batch size.
+
+    Sounds begin and textures end in the CPU's memory. The difference is the root mean square over all numbers, in
+    standard deviations between the sounds.
+    """
+    windows = modulated_noise(sounds)
+    with threadpool_limits(1):
+        expected, rate = _repeated(lambda: sound_textures(windows, RATE), seconds)
+    rows = [f"textures a second, numpy, one core: {sounds * rate:,.0f}"]
+    for batch_size in BATCH_SIZES:
+        transform = TextureTransform(RATE, batch_size=batch_size)
+        actual, rate = _repeated(partial(_in_torch, transform, windows), seconds)
+        difference = np.sqrt(np.mean(np.square((actual - expected) / expected.std(axis=0))))
+        name = f"torch, this device, batches of {batch_size}"
+        rows.append(f"textures a second, {name}: {sounds * rate:,.0f}, difference {difference:.5f}")
+    return rows
+
+
+def _in_torch(transform: TextureTransform, windows: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return transform(torch.from_numpy(windows).to(get_device())).cpu().numpy()
+
+
+def modulated_noise(sounds: int) -> np.ndarray:
+    """Noise whose level, color and rate of modulation differ: float32 (sounds, samples) of 3.75 s."""
+    generator = np.random.default_rng(0)
+    time_ = np.arange(round(3.75 * RATE)) / RATE
+    level, color, rate = generator.uniform((0.1, -0.9, 1), (1, 0.9, 30), (sounds, 3)).T[:, :, None]
+    noise = generator.uniform(-0.2, 0.2, (sounds, len(time_)))
+    modulated = level * (noise + color * np.roll(noise, 1, axis=1)) * (1 + np.sin(2 * np.pi * rate * time_))
+    return modulated.astype(np.float32)
+
+
+def _repeated(work: Callable[[], Any], seconds: float) -> tuple[Any, float]:
+    """The result of work, and how often it ran a second after its first time."""
+    work()
     done, began = 0, time.perf_counter()
     while not done or time.perf_counter() - began < seconds:
-        sound_textures(sound[None], RATE)
+        result = work()
         done += 1
-    return done / (time.perf_counter() - began)
+    return result, done / (time.perf_counter() - began)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -201,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_data(Path(folder), 48 if small else CLIPS)
         for training in TRAININGS:
             print(measure(training, Path(folder), small=small), flush=True)
-    print(f"textures a second on one core: {textures_per_second(0.1 if small else 10):.0f}")
+    print(*measure_textures(0.1 if small else 10, 8 if small else SOUNDS), sep="\n")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
     python -m perf.startup --folder ../another-checkout    # beside it, in turns
     python -m perf.startup --assert                        # exits with 1 if a bound does not hold
 
-Takes two minutes a folder. A stage loads its code and its parameters, and ends because its root is missing; a command
-prints its help. Beside them stand an empty program and the import of torch alone, which bound what can be had.
+Takes three minutes of processor time a folder. A stage loads its code and its parameters, and ends because its root is
+missing; a command prints its help. Beside them stand an empty program and the import of torch alone, which bound what
+can be had.
 """
 
 import argparse

@@ -21,4 +21,7 @@ def test_the_trainings_of_the_papers_are_timed():
         fed, kept, ratio, _, share, hours = row[36:].replace(",", "").replace("%", "").split()
         assert float(fed) > 0 and float(kept) > 0 and 0 < float(share) <= 110 and float(hours) > 0
         assert abs(float(ratio) - float(fed) / float(kept)) < 0.01 + 1 / float(kept)
-    assert int(done.stdout.rpartition(":")[2]) > 0
+    numpy, *torch = re.findall(r"^textures a second, .*: ([\d,]+)(?:, difference ([\d.]+))?$", done.stdout, re.M)
+    assert int(numpy[0].replace(",", "")) > 0 and len(torch) == 2
+    for textures, difference in torch:
+        assert int(textures.replace(",", "")) > 0 and float(difference) < 0.01

@@ -9,15 +9,10 @@ import numpy as np
 from earshot.core.channels import mix_channels
 from earshot.embedding.model import Model
 from earshot.sound.description import Description, load_description
+from earshot.sound.texture import DEFAULTS
 from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS
 
 TEXTURE = "texture"
-DEFAULTS = {  # as of `earshot.textures`
-    "order": "compress-then-resample",
-    "outer_channels": "lowpass+highpass",
-    "modulation_norm": "variance",
-    "exactness": "earshot",
-}
 
 
 class DescriptorModel(Model):

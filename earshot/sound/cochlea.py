@@ -16,7 +16,7 @@ sections 3.1 and A3, for the envelopes.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -164,8 +164,10 @@ def resampled_series(
     return resampled, doubtful
 
 
-def is_doubtful(series: np.ndarray) -> np.ndarray:
+def is_doubtful(series: Any) -> Any:
     """Whether aliasing or rounding spoils the 751 bins of an envelope: (moments, bins) to bool (moments,).
+
+    Arrays of numpy, or tensors of torch, which give tensors.
 
     What aliases lies beyond the end of `series`, an octave above its upper half, and is smaller: an envelope that
     touches zero falls by 8 dB an octave. So the upper half bounds it. Noise is flat there: its largest stretch of the
@@ -177,25 +179,26 @@ def is_doubtful(series: np.ndarray) -> np.ndarray:
     width = upper.shape[1] // stretches
     folding = upper[:, : stretches * width].reshape(len(series), stretches, width).sum(axis=2) * (FOLDING_BINS / width)
     mean, variance = mean_and_variance(series)
-    largest = np.minimum(LARGEST_TO_VARIANCE * variance, LARGEST_TO_MEAN * mean)
-    return (folding.max(axis=1) > FOLDING_TO_VARIANCE * variance) | (upper.max(axis=1) > largest) | is_steady(series)
+    above = (upper > (LARGEST_TO_VARIANCE * variance)[:, None]) | (upper > (LARGEST_TO_MEAN * mean)[:, None])
+    folds = folding > (FOLDING_TO_VARIANCE * variance)[:, None]
+    return folds.any(axis=1) | above.any(axis=1) | is_steady(series)
 
 
-def is_steady(series: np.ndarray) -> np.ndarray:
+def is_steady(series: Any) -> Any:
     """Whether float32 keeps less than three digits of the variation of envelopes: (rows, bins) to (rows,)."""
     mean, variance = mean_and_variance(series)
     return variance < STEADY**2 * mean
 
 
-def mean_and_variance(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_variance(series: Any) -> tuple[Any, Any]:
     """The squared mean of envelopes and half their variance up to 200 Hz: (rows, bins) to (rows,) twice."""
     power = squares(series[:, :ENVELOPE_BINS])
     return power[:, 0], power[:, 1:].sum(axis=1)
 
 
-def squares(values: np.ndarray) -> np.ndarray:
+def squares(values: Any) -> Any:
     """Squared magnitudes of complex values."""
-    return np.square(values.real) + np.square(values.imag)
+    return values.real**2 + values.imag**2
 
 
 def analysis_spectra(windows: np.ndarray) -> np.ndarray:

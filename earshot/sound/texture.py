@@ -30,7 +30,7 @@ ModulationNorm = Literal["variance", "squared-mean"]
 
 CORRELATED_OFFSETS = (1, 2, 3, 5)  # Owens 2016, section A3
 MODULATION_CENTERS = 0.5 * 400 ** (np.arange(10) / 9)  # Hz, 0.5 to 200
-EPSILON = np.finfo(np.float32).eps  # keeps the quotients of empty channels finite
+EPSILON = float(np.finfo(np.float32).eps)  # keeps the quotients of empty channels finite
 CONSTANT = 1e-10  # relative spread below which a channel is constant: rounding gives a steady tone 1e-13 in float64
 PAIRS = np.array([(j, j + o) for j in range(CHANNELS) for o in CORRELATED_OFFSETS if j + o < CHANNELS])  # (117, 2)
 
@@ -40,6 +40,12 @@ TEXTURE_GROUPS = {  # Owens' four kinds of features, each scaled by its size bef
     "correlation": slice(64, 181),
     "modulation": slice(181, 501),
     "energy": slice(501, 502),
+}
+DEFAULTS = {  # the options of `sound_textures`
+    "order": "compress-then-resample",
+    "outer_channels": "lowpass+highpass",
+    "modulation_norm": "variance",
+    "exactness": "earshot",
 }
 
 

@@ -49,18 +49,30 @@ def fitted_windows(windows: np.ndarray, sample_rate: int) -> np.ndarray:
     windows = as_float32(np.asarray(windows))
     if windows.ndim != 2:
         raise UnfitSound(f"windows have the shape {windows.shape}: give them as (moments, samples), mono")
-    length, full = windows.shape[1], samples_of(WINDOW_SECONDS, sample_rate)
-    found = f"a window of {length} samples at {sample_rate} Hz"
-    if length < SHORTEST_SECONDS * sample_rate:
-        raise UnfitSound(f"{found} is too short: a descriptor requires {SHORTEST_SECONDS} s of sound or more")
-    if length > full:
-        raise UnfitSound(f"{found} is too long: cut it to {WINDOW_SECONDS} s, {full} samples")
-    unfit = np.flatnonzero(~np.isfinite(root_mean_square(windows)))
-    if unfit.size:
-        raise UnfitSound(f"window {unfit[0]} holds NaN, infinity or values beyond float32: sound lies in [-1, 1]")
-    if length == full:
+    check_length(windows.shape[1], sample_rate)
+    check_finite(root_mean_square(windows))
+    full = samples_of(WINDOW_SECONDS, sample_rate)
+    if windows.shape[1] == full:
         return windows
-    return np.tile(windows, -(-full // length))[:, :full]
+    return np.tile(windows, -(-full // windows.shape[1]))[:, :full]
+
+
+def check_length(length: int, sample_rate: int) -> None:
+    """Raise UnfitSound for windows of `length` samples that are shorter than 1.5 s or longer than 3.75 s."""
+    full = samples_of(WINDOW_SECONDS, sample_rate)
+    actual = f"a window of {length} samples at {sample_rate} Hz"
+    if length < SHORTEST_SECONDS * sample_rate:
+        raise UnfitSound(f"{actual} is too short: a descriptor requires {SHORTEST_SECONDS} s of sound or more")
+    if length > full:
+        raise UnfitSound(f"{actual} is too long: cut it to {WINDOW_SECONDS} s, {full} samples")
+
+
+def check_finite(levels: np.ndarray, first: int = 0) -> None:
+    """Raise UnfitSound for the first of the windows from number `first` on whose rms, (moments,), is not finite."""
+    unfit = np.flatnonzero(~np.isfinite(levels))
+    if unfit.size:
+        number = first + unfit[0]
+        raise UnfitSound(f"window {number} holds NaN, infinity or values beyond float32: sound lies in [-1, 1]")
 
 
 def as_float32(sound: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ which cuts between packets of 1024 samples: 77 packets are 78,848 samples, 98 mo
 pretext_training/get_mfcc.py calls librosa 0.7.1 (requirements.txt) with its defaults, which gives 155 frames.
 """
 
+from functools import lru_cache
+
 import librosa
 import numpy as np
 
@@ -27,14 +29,20 @@ def mfccs(windows: np.ndarray, sample_rate: int) -> np.ndarray:
     resampled = librosa.resample(windows, orig_sr=sample_rate, target_sr=MFCC_RATE)
     missing = SEGMENT - resampled.shape[1]
     segments = np.pad(resampled, ((0, 0), (missing // 2, missing - missing // 2)), mode="reflect")
-    # One window a call, because librosa clips 80 dB below the loudest value of all windows of a call.
-    coefficients = [
-        librosa.feature.mfcc(
-            y=segment, sr=MFCC_RATE, n_mfcc=COEFFICIENTS, n_fft=FFT_SAMPLES, hop_length=HOP, pad_mode="reflect"
-        ).ravel()
-        for segment in segments
-    ]
-    return np.array(coefficients, np.float32)
+    return np.array([_coefficients(segment) for segment in segments], np.float32)
+
+
+def _coefficients(segment: np.ndarray) -> np.ndarray:
+    """One window a call, because librosa clips 80 dB below the loudest value of all windows of a call."""
+    power = np.square(np.abs(librosa.stft(segment, n_fft=FFT_SAMPLES, hop_length=HOP, pad_mode="reflect")))
+    levels = librosa.power_to_db(_mel_filters() @ power)
+    return librosa.feature.mfcc(S=levels, n_mfcc=COEFFICIENTS).ravel()
+
+
+@lru_cache
+def _mel_filters() -> np.ndarray:
+    """Librosa's default: float32 (128, 1025). It would compute them again for each window."""
+    return librosa.filters.mel(sr=MFCC_RATE, n_fft=FFT_SAMPLES)
 
 
 DESCRIPTOR = Descriptor(
