@@ -44,14 +44,17 @@ def exact_textures(waveforms: torch.Tensor, rate: int) -> np.ndarray:
     return np.array([texture(waveform, rate) for waveform in waveforms.numpy()])
 
 
+def clear_tables() -> None:
+    texture_transform._tables.cache_clear()
+    texture_transform._modulation_gains.cache_clear()
+
+
 @pytest.fixture
 def fresh_tables() -> Iterator[None]:
-    """No tables of tests before, none for those after."""
-    for step in range(2):
-        texture_transform._tables.cache_clear()
-        texture_transform._modulation_gains.cache_clear()
-        if not step:
-            yield
+    """No tables of the tests before, none for those after."""
+    clear_tables()
+    yield
+    clear_tables()
 
 
 @pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 48_000])
