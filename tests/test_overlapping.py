@@ -102,3 +102,17 @@ def test_windows_share_work(hop, most):
     torch.testing.assert_close(maps, expected)
     assert shared / alone <= most
     assert most < 1 or shared == alone
+
+
+@pytest.mark.parametrize(
+    ("wrong", "actual"),
+    [
+        (torch.zeros(SAMPLES), rf"float32 of shape \({SAMPLES},\)"),
+        (torch.zeros(2 * SAMPLES).unfold(0, SAMPLES // 2, 20 * HOP), r"float32 of shape \(\d+, 24000\)"),
+        (torch.zeros(2 * SAMPLES, dtype=torch.float64).unfold(0, SAMPLES, 20 * HOP), "float64"),
+    ],
+)
+def test_sounds_of_another_shape_or_type_are_refused(wrong, actual):
+    network = trained(AVENet(width=1 / 16, stride=2, image_size=32))
+    with pytest.raises(ValueError, match=actual):
+        network.audio_maps(wrong)

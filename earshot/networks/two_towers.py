@@ -91,8 +91,7 @@ class TwoTowers(Correspondence, Convolutional):
 
         They are recognized by overlapping in memory, as `torch.Tensor.unfold` cuts them.
         """
-        hop, step = sounds.stride()
-        if step == 1 and 0 < hop <= SHARED_HOP and hop % HOP == 0 and not self.training:
+        if not self.training and (hop := _overlapping_hop(sounds)):
             return self._overlapping_maps(sounds.as_strided((1, hop * (len(sounds) - 1) + SAMPLES), (1, 1)), hop)
         spectrograms = (self.spectrogram(sounds) - self.audio_mean) / self.audio_std
         return self.audio_tower(self.masks(spectrograms))
@@ -180,6 +179,14 @@ class TwoTowers(Correspondence, Convolutional):
         """fc6 and fc7, (images, units), from conv4_2 after its ReLU."""
         max5 = conv5.amax((2, 3))
         return max5, max5
+
+
+def _overlapping_hop(sounds: Tensor) -> int:
+    """Samples from one sound to the next, if all are windows of one sound in memory that gain by sharing; or else 0."""
+    if sounds.dtype != torch.float32 or sounds.dim() != 2 or sounds.shape[1] != SAMPLES or sounds.stride(1) != 1:
+        return 0
+    hop = sounds.stride(0)
+    return hop if 0 < hop <= SHARED_HOP and hop % HOP == 0 else 0
 
 
 def of_length_one(embeddings: Tensor) -> Tensor:
