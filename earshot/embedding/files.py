@@ -32,11 +32,12 @@ from earshot.media.clips import MediaFile, Skipped, clip_name, read_listing, wri
 from earshot.media.listing import list_shards
 from earshot.media.stream_process import MediaReader
 from earshot.media.tar_process import TarLister
-from earshot.pipeline.shards import map_shards
+from earshot.pipeline.shards import first_answer, map_shards
 
 TABLE, LEDGER = ".parquet", ".ledger.csv"
 LISTED_AT_ONCE = 1000
-SHARD_FILES = 8  # that a worker embeds before it takes the next
+SHARD_FILES = 8  # at most, that a worker embeds before it takes the next
+LEAST_SHARDS = 64  # of fewer files each is a shard, so that all workers end together
 MOMENTS_AT_ONCE = 1024  # of one file that are in memory
 TIMEOUT_S = 60.0  # for a second of a file, about
 
@@ -102,9 +103,11 @@ def embed_files(inputs: Sequence[Path], task: EmbedTask) -> Counter[str]:
 
     Raises EarshotError if an input does not exist, or holds no clips, and as `load` does.
     """
-    model = load(task.model, weights=task.weights, layer=task.layer)
-    files = list(_batches(_renamed(_listed(inputs, task.scratch)), SHARD_FILES))
-    task = replace(task, scratch=task.scratch / _key(task, model, files))
+    clips = list(_renamed(_listed(inputs, task.scratch)))
+    files = list(_batches(clips, min(max(len(clips) // LEAST_SHARDS, 1), SHARD_FILES)))
+    # The workers alone load the model: in this process that would take as long again.
+    origin = first_answer(partial(_origin, task), len(files))
+    task = replace(task, scratch=task.scratch / _key(task, origin, files))
     task.scratch.mkdir(parents=True, exist_ok=True)
     for leftover in task.scratch.parent.iterdir():  # of other inputs or another model
         if leftover != task.scratch:
@@ -114,7 +117,7 @@ def embed_files(inputs: Sequence[Path], task: EmbedTask) -> Counter[str]:
     numbers = range(len(files))
     counts = map_shards(partial(embed_shard, task), numbers, task.scratch / "done", title="embedding")
     if task.writes_table:
-        _join_rows(task, model, numbers)
+        _join_rows(task, origin, numbers)
     ledger = (row for number in numbers for row in read_ledger(task.ledger(number)))
     write_ledger(task.output.with_name(task.output.stem + LEDGER), ledger)
     shutil.rmtree(task.scratch.parent)
@@ -141,6 +144,10 @@ def embed_shard(task: EmbedTask, number: int) -> dict[str, int]:
                 ledger.append(LedgerRow(clip.clip_id, clip.source, "kept"))
     write_ledger(task.ledger(number), ledger)
     return count(ledger, total="files")
+
+
+def _origin(task: EmbedTask) -> Origin:
+    return task.origin(_model(task.model, task.weights, task.layer))
 
 
 @cache
@@ -205,9 +212,10 @@ def _write_npz(task: EmbedTask, model: Model, clip: MediaFile) -> None:
         np.savez(opened, fingerprint=np.array(model.fingerprint), **arrays)
 
 
-def _join_rows(task: EmbedTask, model: Model, numbers: Iterable[int]) -> None:
+def _join_rows(task: EmbedTask, origin: Origin, numbers: Iterable[int]) -> None:
     """Join the rows of all shards in large row groups."""
-    origin, waiting, rows = task.origin(model), [], 0
+    waiting: list[pa.Table] = []
+    rows = 0
     with write_atomically(task.output) as temporary, pq.ParquetWriter(temporary, origin.schema) as writer:
         for number in numbers:
             with pq.ParquetFile(task.part(number)) as part:
@@ -266,9 +274,9 @@ def _batches(clips: Iterable[MediaFile], size: int) -> Iterator[list[MediaFile]]
         yield batch
 
 
-def _key(task: EmbedTask, model: Model, files: Iterable[list[MediaFile]]) -> str:
+def _key(task: EmbedTask, origin: Origin, files: Iterable[list[MediaFile]]) -> str:
     """A name of this work: unfinished work of other files or of another model is not continued."""
-    options = [model.fingerprint, task.hop_s, task.center, task.pooled, task.max_duration_s]
+    options = [origin.fingerprint, task.hop_s, task.center, task.pooled, task.max_duration_s]
     digest = hashlib.sha256(json.dumps(options).encode())
     for clip in itertools.chain.from_iterable(files):
         changed = clip.path.stat().st_mtime_ns if clip.path.exists() else 0

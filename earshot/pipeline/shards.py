@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import joblib
 from joblib.externals.loky.backend import resource_tracker
@@ -27,6 +28,7 @@ from earshot.core.files import shard_name, write_atomically
 from earshot.pipeline.settings import settings
 
 Work = Callable[[int], dict[str, int]]
+Answer = TypeVar("Answer")
 
 
 def map_shards(
@@ -65,6 +67,28 @@ def map_shards(
             "little memory; the other shards are kept: run again with EARSHOT_WORKERS=1, or with more memory"
         )
     return sum((Counter(json.loads(_marker(markers, number).read_text())) for number in numbers), Counter())
+
+
+def first_answer(work: Callable[[], Answer], tasks: int) -> Answer:
+    """What `work()` returns. All workers that so many tasks will have compute it, so that they are ready for the tasks.
+
+    With one worker it runs in this process. Raises whatever `work` raises, and EarshotError if a worker dies.
+    """
+    processes = min(settings().workers, max(tasks, 1))
+    with joblib.parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
+        calls = [joblib.delayed(_answer_here)(work, os.getpid())] * processes
+        with _interrupts_wait() if processes > 1 else contextlib.nullcontext():
+            answers = joblib.Parallel(batch_size=1, return_as="generator")(calls)
+        try:
+            return list(answers)[0]
+        except TerminatedWorkerError:
+            advice = "run again with EARSHOT_WORKERS=1, or with more memory"
+            raise EarshotError(f"a worker died at its start, usually because of too little memory; {advice}") from None
+
+
+def _answer_here(work: Callable[[], Answer], parent: int) -> Answer:
+    end_with(parent)
+    return work()
 
 
 def _run_here(work: Work, numbers: Sequence[int], markers: Path, title: str, bar: tqdm) -> list[int]:
