@@ -8,14 +8,16 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
 import pytest
+from shard_work import answer, die_at, fail_at, grow
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree, shard_name, shard_paths, write_atomically
-from earshot.pipeline.shards import map_shards
+from earshot.pipeline.shards import first_answer, map_shards
 
 
 def _square(number: int, *, folder: Path) -> dict[str, int]:
@@ -69,6 +71,30 @@ def test_a_shard_whose_worker_always_dies_is_named_and_the_others_are_kept(tmp_p
     with pytest.raises(EarshotError, match=shard_name(2)):
         map_shards(partial(_die_once, folder=tmp_path, times=99), range(5), tmp_path / "markers", title="squares")
     assert {int(path.stem) for path in (tmp_path / "markers").glob("*.json")} == {0, 1, 3, 4}
+
+
+def test_workers_are_ready_after_the_first_answer_and_may_grow(tmp_path):
+    """The shards run in the processes that answered; loky would restart one that grows by 300 MB."""
+    answered = first_answer(partial(answer, tmp_path), 9)
+    assert answered != os.getpid()
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        map_shards(partial(grow, tmp_path), range(6), tmp_path / "markers", title="growing")
+    assert not [each for each in raised if "worker stopped" in str(each.message)]
+    processes = [{path.name.split("-")[-1] for path in tmp_path.glob(f"{word}-*")} for word in ("answered", "grew")]
+    assert processes[1] <= processes[0]
+
+
+def test_the_first_answer_of_one_task_comes_from_this_process(tmp_path):
+    assert first_answer(partial(answer, tmp_path), 1) == os.getpid()
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped")
+def test_the_error_of_a_first_answer_arrives_and_so_does_its_death(tmp_path):
+    with pytest.raises(EarshotError, match="shard 0 is bad"):
+        first_answer(partial(fail_at, tmp_path, 0, 0), 2)
+    with pytest.raises(EarshotError, match="EARSHOT_WORKERS=1"):
+        first_answer(partial(die_at, tmp_path, 0, 0), 2)
 
 
 def test_a_missing_shard_is_named(tmp_path):
@@ -150,7 +176,7 @@ def _files(folder: Path) -> dict[str, str]:
 SLOW_SHARDS = """
     import sys, time
     from pathlib import Path
-    from earshot.pipeline.shards import map_shards
+    from earshot.pipeline.shards import first_answer, map_shards
 
     def work(number):
         (Path(sys.argv[1]) / f"begun-{number}").touch()

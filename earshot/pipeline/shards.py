@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import joblib
+from joblib.externals.loky import process_executor
 from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
@@ -88,6 +89,9 @@ def first_answer(work: Callable[[], Answer], tasks: int) -> Answer:
 
 def _answer_here(work: Callable[[], Answer], parent: int) -> Answer:
     end_with(parent)
+    if os.getpid() != parent:
+        # Loky restarts a worker that grows by 300 MB after its first task, as a leak. After this one all grow.
+        process_executor._USE_PSUTIL = False
     return work()
 
 
