@@ -15,7 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-HOP_S, RATE = 0.1, 48_000
 AT_LEAST = 3.0  # times as many windows a second
 ONE_CORE = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 COMMON = """

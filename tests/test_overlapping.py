@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import earshot
+from earshot.core.errors import EarshotError
 from earshot.embedding.network import NetworkModel
 from earshot.networks.correspondence.ave import AVENet
 from earshot.networks.correspondence.l3 import L3Net
@@ -116,3 +118,22 @@ def test_sounds_of_another_shape_or_type_are_refused(wrong, actual):
     network = trained(AVENet(width=1 / 16, stride=2, image_size=32))
     with pytest.raises(ValueError, match=actual):
         network.audio_maps(wrong)
+
+
+@pytest.mark.parametrize(("hop", "most"), [(0.1, 0.6), (0.1001, 1.0), (0.5, 1.0)])
+def test_embed_audio_shares_work(hop, most):
+    """A hop of no whole number of spectrogram windows, or a wide one, shares nothing."""
+    own, whole = model(L3Net, 1), sound(4)
+    work = []
+    for each in (hop, 1.0):
+        with FlopCounterMode(display=False) as counter:
+            embeddings, _ = own.embed_audio(whole, RATE, hop=each, center=False)
+        work.append(counter.get_total_flops() / len(embeddings))
+    assert work[0] / work[1] <= most
+    assert most < 1 or work[0] == work[1]
+
+
+def test_a_model_refuses_what_it_does_not_embed():
+    texture = earshot.load("texture")
+    with pytest.raises(EarshotError, match="texture embeds no images"):
+        texture.embed_frames(np.zeros((1, 8, 8, 3), np.uint8))

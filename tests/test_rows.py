@@ -1,6 +1,7 @@
 """The experiment on the rows of the papers: the stages that a row runs, and the sounds that it begins with."""
 
 import json
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,11 @@ def ran(monkeypatch) -> list[str]:
 
 @pytest.mark.parametrize("name", [*rows.ROWS])
 def test_the_settings_of_a_row_are_parameters(name):
-    load_params(Pipeline, PARAMS, rows.settings_of(name, ()))
+    changes = rows.settings_of(name, ())
+    params = load_params(Pipeline, PARAMS, changes)
+    for key, value in dict(map(split_override, changes)).items():
+        actual = attrgetter(key)(params)
+        assert (list(actual) if isinstance(actual, tuple) else actual) == value, key
 
 
 @pytest.mark.parametrize(

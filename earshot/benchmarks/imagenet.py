@@ -44,7 +44,7 @@ from earshot.corpus.split import split_of
 from earshot.evaluation.benchmark import Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_image, read_whole_image
-from earshot.evaluation.images.supervised import Classifier, ClassTask, predict
+from earshot.evaluation.images.supervised import SIDE, Classifier, ClassTask, predict
 from earshot.evaluation.probing import feature_scale
 from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_encoder
@@ -60,7 +60,6 @@ IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 PARTS = ("train", "val")
 LAYOUT = "train and val with a folder of images per class in each, or only such folders"
 MOMENTUM = 0.9  # of SGD
-SIDE = 4  # positions per side after pooling
 AT_ONCE = 32  # images per batch
 SHARD = 4096  # images with features in one file, 64 MB at width 1
 ROWS = 256  # test rows per batch
@@ -163,7 +162,7 @@ def measure_supervised(context: Context[Params], images: Images) -> np.ndarray:
         epochs=p.supervised_epochs,
         learning_rate=p.supervised_learning_rate,
         weight_decay=p.weight_decay,
-        grad_clip_norm=5.0,
+        grad_clip_norm=5.0,  # as of pretrain and correspond
         precision="auto",
         seed=seed,
         optimizer="adam",

@@ -92,16 +92,24 @@ class Model(ABC):
         """Embeddings of windows, float32 (windows, samples, channels): float32 (windows, D), and which are silent.
 
         `hop` is the number of samples from one to the next; 0 if it varies, or if they are of several sounds.
+
+        Raises EarshotError if the model embeds no sounds.
         """
-        raise NotImplementedError
+        raise self._lacks("sounds", "a network of the stage correspond, or texture")
 
     def embed_frames(self, images: np.ndarray) -> np.ndarray:
-        """Embeddings of images of the model's size, uint8 (images, size, size, 3): float32 (images, D)."""
-        raise NotImplementedError
+        """Embeddings of images of the model's size, uint8 (images, size, size, 3): float32 (images, D).
+
+        Raises EarshotError if the model embeds no images.
+        """
+        raise self._lacks("images", "a network")
 
     def fit_image(self, image: np.ndarray) -> np.ndarray:
-        """The middle square of an image, uint8 (height, width, 3), in the model's size: uint8 (size, size, 3)."""
-        raise NotImplementedError
+        """The middle square of an image, uint8 (height, width, 3), in the model's size: uint8 (size, size, 3).
+
+        Raises EarshotError if the model embeds no images.
+        """
+        raise self._lacks("images", "a network")
 
     def embed_audio(
         self,
