@@ -95,43 +95,58 @@ def make_pairs(
     """
     shifted = sampling.shifted(len(clips)) if shifted is None else shifted
     places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
-    numbers = {id(clip): number for number, (clip, _) in enumerate(clips)}
+    mismatched, further = _mismatched_sounds(clips, shifted)
     cuts = [(clip, place.start) for (clip, _), place in zip(clips, places, strict=True)]
-    moves = list(np.zeros(len(clips)) if shifts is None else shifts[:, 0])
-    volumes = list(np.ones(len(clips)) if gains is None else gains[:, 0])
-    mismatched = []
-    for number, (clip, other) in enumerate(clips):
+    for number in further:
+        clip, other = clips[number]
         if shifted[number]:
-            cut = clip, places[number].shifted
-        elif id(other) in numbers:
-            mismatched.append(numbers[id(other)])
-            continue
+            cuts.append((clip, places[number].shifted))
         else:
-            cut = other, _place(other, spec, sampling, chances[number, 3:]).start
-        mismatched.append(len(cuts))
-        cuts.append(cut)
-        moves.append(0.0 if shifts is None else shifts[number, 1])
-        volumes.append(1.0 if gains is None else gains[number, 1])
+            cuts.append((other, _place(other, spec, sampling, chances[number, 3:]).start))
+    draws = [*range(len(clips)), *further], np.repeat([0, 1], [len(clips), len(further)])  # those of each sound
     if shifts is not None:
-        moved = zip(cuts, moves, strict=True)
+        moved = zip(cuts, shifts[draws], strict=True)
         cuts = [(clip, sampling.on_grid(clip, start + move, spec.seconds)) for (clip, start), move in moved]
-    each = None if changes is None else changes[np.repeat(np.arange(len(clips)), spec.frames)]
-    images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
-    if each is not None:
-        images = recolor(images, each)
-    if spec.frames > 1:
-        images = images.unflatten(0, (len(clips), spec.frames))
     sounds = np.stack([spec.cut(clip.sound, start) for clip, start in cuts])
-    sounds *= np.array(volumes, np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
+    if gains is not None:
+        sounds *= gains[draws].astype(np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
     own = torch.arange(len(clips))
     return Pairs(
-        images=images,
+        images=_images(places, spec, changes),
         sounds=torch.from_numpy(sounds),
         image_index=own.repeat(2),
         audio_index=torch.cat([own, torch.tensor(mismatched)]),
         is_match=torch.tensor([1.0, 0.0]).repeat_interleave(len(clips)),
         groups=torch.tensor([stable_hash(clip.group) >> 1 for clip, _ in cuts]),
     )
+
+
+def _mismatched_sounds(
+    clips: Sequence[tuple[SceneClip, SceneClip]], shifted: np.ndarray
+) -> tuple[list[int], list[int]]:
+    """The index of each clip's mismatched sound, and the clips whose mismatched sound is no other clip's matching one.
+
+    Those are cut for them alone, and lie behind the matching sounds.
+    """
+    numbers = {id(clip): number for number, (clip, _) in enumerate(clips)}
+    mismatched: list[int] = []
+    further: list[int] = []
+    for number, (_, other) in enumerate(clips):
+        if shifted[number] or id(other) not in numbers:
+            mismatched.append(len(clips) + len(further))
+            further.append(number)
+        else:
+            mismatched.append(numbers[id(other)])
+    return mismatched, further
+
+
+def _images(places: Sequence["Place"], spec: InputSpec, changes: Changes | None) -> Tensor:
+    """The images of places, cropped, and changed where changes are given: (clips, ...)."""
+    each = None if changes is None else changes[np.repeat(np.arange(len(places)), spec.frames)]
+    images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
+    if each is not None:
+        images = recolor(images, each)
+    return images.unflatten(0, (len(places), spec.frames)) if spec.frames > 1 else images
 
 
 class Place(NamedTuple):
