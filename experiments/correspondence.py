@@ -69,7 +69,7 @@ DIRECTIONS = ("image_audio", "audio_image", "image_image", "audio_audio")
 # The scores that are kept, by benchmark, and beside which value of the same benchmark each stands.
 RETRIEVAL = tuple(f"ndcg30_{direction}" for direction in DIRECTIONS)
 SCORES = {
-    "correspondence": {"accuracy": "chance", "roc_auc": "chance"},
+    "correspondence": {"accuracy": "chance", "own_sound": "chance", "roc_auc": "chance"},
     "retrieval": dict.fromkeys(RETRIEVAL, "random_order_ndcg30"),
     "esc50": {"accuracy": "chance"},
     "localization": {"peak": "center_peak", "ciou_half": "center_ciou_half", "auc_half": "center_auc_half"},

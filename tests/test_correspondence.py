@@ -13,11 +13,13 @@ from sklearn.metrics import roc_auc_score
 from test_correspondence_task import CENTERED, RATE, SECONDS, Comparing, flac, image, write_clips
 
 from earshot.benchmarks.correspondence import (
+    BATCH,
     Annotations,
     best_threshold,
     evaluate,
     held_out_pairs,
     in_sync,
+    own_sound,
     score_pairs,
 )
 from earshot.core.errors import EarshotError
@@ -131,6 +133,33 @@ def test_a_network_that_knows_scores_matching_pairs_higher(world):
     scores, is_match = score_pairs(Knowing(), world / "scenes", CENTERED, "test")
     assert (scores[is_match] > 0).all()
     assert 0.3 < (scores[~is_match] > 0).mean() < 0.7
+    # A sound of the other kind scores below, one of the same kind alike, which counts half.
+    shares = own_sound(Knowing(), world / "scenes", CENTERED, "test")
+    assert len(shares) == is_match.sum() and 0.7 < shares.mean() < 0.8
+
+
+def test_own_sound_leaves_out_the_own_group_and_counts_ties_half(tmp_path):
+    groups = [name for name in map(str, range(200)) if split_of(name) == "test"]
+    write_clips(tmp_path, [name for name in groups for _ in range(2)])  # two clips a group
+
+    class Ranking(Comparing):
+        def forward(self, images, sounds, image_index, audio_index):
+            assert len(image_index) == len(images) ** 2
+            same = (image_index - audio_index).abs()
+            return -same.float()
+
+    shares = own_sound(Ranking(), tmp_path, CENTERED, "test")
+    assert len(shares) == 2 * len(groups) and (shares == 1).all()
+
+    class Blind(Comparing):
+        def forward(self, images, sounds, image_index, audio_index):
+            return torch.zeros(len(image_index))
+
+    assert (own_sound(Blind(), tmp_path, CENTERED, "test") == 0.5).all()
+    one_more = tmp_path / "one-more"
+    test_groups = [name for name in map(str, range(900)) if split_of(name) == "test"]
+    write_clips(one_more, test_groups[: BATCH + 1])  # the second batch has one clip, and no other sound
+    assert len(own_sound(Blind(), one_more, CENTERED, "test")) == BATCH
 
 
 def test_synchrony_is_how_often_the_sound_at_the_right_time_scores_higher(tmp_path):
@@ -185,6 +214,6 @@ def test_metrics_are_plain_numbers(world, tmp_path):
     result = evaluate(context(world, tmp_path, synchrony=True))
     metrics = result.metrics
     assert metrics["synchrony_clips"] == metrics["pairs"] / 2 and 0 <= metrics["random_synchrony"] <= 1
-    assert f"synchrony of {metrics['synchrony_clips']} clips trained {metrics['synchrony']:.3f}" in result.scores
+    assert f"synchrony of {metrics['synchrony_clips']} clips: trained {metrics['synchrony']:.3f}" in result.scores
     assert "synchrony" not in evaluate(context(world, tmp_path)).metrics
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

@@ -1,7 +1,9 @@
 """Correspondence on held-out clips: do this image and this sound match?
 
 Every clip of the test split gives a matching and a mismatched pair, cut as in training; all networks get the same
-pairs, and chance is one half. The controls are the wrong-sound network, random weights, and, if there are annotations,
+pairs, and chance is one half. `own_sound` is how often an image scores higher with its own sound than with a sound of
+another group: the pairs need a threshold that serves all images, this compares the sounds for each image alone. The
+controls are the wrong-sound network, random weights, and, if there are annotations,
 the two supervised baselines of Arandjelovic & Zisserman (2017, section 3.1), with L3's towers at the size of the
 evaluated network:
 
@@ -72,44 +74,51 @@ class Params(BenchmarkParams):
 
 
 def evaluate(context: Context[Params]) -> Result:
-    """The accuracy on the pairs of the network and its controls, and of the baselines if requested."""
+    """The accuracy on pairs of the network, its controls and, if requested, the baselines; and `own_sound`."""
     from sklearn.metrics import roc_auc_score  # takes as long to import as torch
 
     p = context.params
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
     encoders = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]
     metrics: dict[str, Any] = {}
-    right: dict[str, np.ndarray] = {}  # which pairs are classified correctly, by metric
+    items: dict[str, np.ndarray] = {}  # by metric: which pairs are classified correctly, and the shares of `own_sound`
     for name in encoders:
-        network = load_correspondence(context.encoder, name)
+        network, prefix = load_correspondence(context.encoder, name), PREFIXES[name]
         scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
-        right[f"{PREFIXES[name]}accuracy"] = (scores > 0) == is_match
-        metrics[f"{PREFIXES[name]}roc_auc"] = float(roc_auc_score(is_match, scores))
+        items[f"{prefix}accuracy"] = (scores > 0) == is_match
+        metrics[f"{prefix}roc_auc"] = float(roc_auc_score(is_match, scores))
+        if InputSpec.by(network).frames == 1:  # a sequence and a sound pass the multisensory network as a pair
+            items[f"{prefix}own_sound"] = own_sound(network, context.data_dir, sampling, "test")
         if p.synchrony:
-            metrics |= in_sync(network, context.data_dir, sampling, PREFIXES[name])
+            metrics |= in_sync(network, context.data_dir, sampling, prefix)
     if p.supervised_epochs:
-        right |= supervised(context, network.architecture, sampling)
-    for metric, values in right.items():
+        items |= supervised(context, network.architecture, sampling)
+    for metric, values in items.items():
         metrics |= {metric: float(values.mean()), f"{metric}_error": standard_error(values)}
     metrics |= {"chance": 0.5, "pairs": len(is_match)}
-    names = [key.removesuffix("accuracy") for key in right]
-    columns = ("accuracy", "accuracy_error", *(("synchrony", "synchrony_error") if p.synchrony else ()))
-    titles = [name.strip("_") or "trained" for name in names]
+    prefixes = [key.removesuffix("accuracy") for key in items if key.endswith("accuracy")]
+    columns = [key for key in ("accuracy", "own_sound", "synchrony") if key in metrics]
     rows = [
-        {"network": title} | {key: metrics.get(name + key) for key in columns}
-        for title, name in zip(titles, names, strict=True)
+        {"network": prefix.strip("_") or "trained"}
+        | {name: metrics.get(prefix + name) for key in columns for name in (key, f"{key}_error")}
+        for prefix in prefixes
     ]
-    words = [title.replace("_", " ") for title in titles]
-    summary = [
-        f"{word} {row['accuracy']:.3f} ± {row['accuracy_error']:.3f}" for word, row in zip(words, rows, strict=True)
-    ]
-    if p.synchrony:
-        shares = [f"{word} {row['synchrony']:.3f}" for word, row in zip(words, rows, strict=True) if row["synchrony"]]
-        summary[-1] += f"; synchrony of {metrics['synchrony_clips']} clips {', '.join(shares)}"
     groups = clips_of(context.data_dir, InputSpec.by(network), sampling, split="test")
     clips = [clip_id for group in groups for clip_id in group.clip_ids()]
-    closing = f"{', '.join(summary)} (standard errors, {len(is_match)} pairs); chance 0.500"
-    return Result(metrics, rows, PROTOCOL, closing, clips, item_scores=right)
+    return Result(metrics, rows, PROTOCOL, summarize(rows, metrics), clips, item_scores=items)
+
+
+def summarize(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> str:
+    """The scores of all networks in a line."""
+    titles = {"accuracy": f"{metrics['pairs']} pairs", "own_sound": "own sound above another"}
+    if "synchrony" in metrics:
+        titles["synchrony"] = f"synchrony of {metrics['synchrony_clips']} clips"
+    parts = []
+    for key, title in titles.items():
+        values = ((row["network"].replace("_", " "), row.get(key), row.get(f"{key}_error")) for row in rows)
+        words = [f"{name} {value:.3f} ± {error:.3f}" for name, value, error in values if value is not None]
+        parts += [f"{title}: {', '.join(words)}"] if words else []
+    return f"{'; '.join(parts)} (standard errors); chance 0.500"
 
 
 def in_sync(network: Correspondence, scenes: Path, sampling: Sampling, prefix: str) -> dict[str, Any]:
@@ -125,6 +134,26 @@ def in_sync(network: Correspondence, scenes: Path, sampling: Sampling, prefix: s
     above = (right > elsewhere) + (right == elsewhere) / 2
     shares = {"synchrony": float(above.mean()), "synchrony_error": standard_error(above)}
     return {prefix + key: value for key, value in shares.items()} | {"synchrony_clips": len(above)}
+
+
+@torch.inference_mode()
+def own_sound(network: Correspondence, scenes: Path, sampling: Sampling, split: str) -> np.ndarray:
+    """For each image of a split, the share of other sounds that score below its own; ties count half; (clips,).
+
+    The others are those of a batch of clips, without the image's own group. An image whose batch has no other group is
+    left out. Chance is one half.
+    """
+    on_device(network).eval()
+    shares = []
+    for pairs in held_out_pairs(network, scenes, sampling, split):
+        count = len(pairs.images)
+        rows, columns = torch.meshgrid(*[torch.arange(count, device=pairs.images.device)] * 2, indexing="ij")
+        scores = network(pairs.images, pairs.sounds[:count], rows.flatten(), columns.flatten()).view(count, count)
+        own, groups = scores.diagonal()[:, None], pairs.groups[:count]
+        others = groups[:, None] != groups
+        below = ((scores < own).float() + (scores == own).float() / 2) * others
+        shares.append((below.sum(1) / others.sum(1))[others.any(1)].cpu())
+    return torch.cat(shares).numpy()
 
 
 @torch.inference_mode()
@@ -335,9 +364,10 @@ BENCHMARK = Benchmark(
     params=Params,
     evaluate=evaluate,
     title="Correspondence",
-    scores="accuracy",
+    scores="accuracy|own_sound",
     leading="accuracy",
-    not_scores=("accuracy_error",),
+    columns={"accuracy": "pairs", "own_sound": "own sound"},
+    not_scores=("accuracy_error", "own_sound_error"),
     controls=NETWORK_CONTROLS | {"supervised direct": "direct_", "supervised pretraining": "supervised_"},
     references=("supervised direct", "supervised pretraining"),
     at_a_glance=True,
