@@ -38,7 +38,7 @@ from tests.texture_judge import texture
 CORPORA = ("sound_textures_ogg", "esc10/audio")
 ROUNDS = 6
 GROUP_ERROR, DIMENSION_ERROR = 0.01, 0.05  # standard deviations between the sounds
-WINDOWS_A_SECOND, RATIO = 400, 22
+RATIO = 22  # times as many windows a second as the judge
 OVER_TRANSFORMS = 1.5
 
 
@@ -76,8 +76,6 @@ class Comparison:
         for name, errors in self._errors():
             if rms(errors) >= GROUP_ERROR or errors.max() >= DIMENSION_ERROR:
                 faults.append(f"{name}: error {rms(errors):.4f}, worst dimension {errors.max():.4f}")
-        if self.fast.best[0] < WINDOWS_A_SECOND:
-            faults.append(f"{self.fast.best[0]:.0f} windows a second, expected {WINDOWS_A_SECOND}")
         if self.fast.median[0] < RATIO * self.judge.median[0]:
             faults.append(f"{self.fast.median[0] / self.judge.median[0]:.1f} times the judge, expected {RATIO}")
         return faults
