@@ -17,7 +17,7 @@ class. No score selects anything: steps and rates are parameters, and all networ
 same order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, Result
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import read_whole_image, require_images
+from earshot.evaluation.image_files import ImageMemory, read_whole_image, require_images
 from earshot.evaluation.images.fast_rcnn import (
     FastRcnn,
     detect,
@@ -150,6 +150,7 @@ class DetectionTask:
         self.network, self.detection = detector, detection
         self.batches_per_epoch = detection.context.params.steps
         self.device = next(detector.parameters()).device
+        self.images = ImageMemory()
 
     def prepare(self) -> None:
         """Freeze batch norm."""
@@ -186,7 +187,7 @@ class DetectionTask:
         rows, classes, nearest = draw_rois(candidates, objects, max(p.rois_per_step // p.images_per_step, 1), chances)
         boxes = torch.from_numpy(np.stack([candidates[rows], objects.boxes[nearest]])).float()
         scale = p.train_scales[chances.integers(len(p.train_scales))]
-        image = scaled(read_annotated(file, objects), scale, p.train_longer_side)
+        image = scaled(read_annotated(file, objects, self.images.read), scale, p.train_longer_side)
         if chances.random() < 0.5:
             image = image.flip(-1)
             boxes = boxes[..., [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1])
@@ -338,9 +339,9 @@ def image_indices(context: Context[Params], count: int, step: int) -> list[int]:
     ).tolist()
 
 
-def read_annotated(file: Path, objects: Objects) -> Tensor:
+def read_annotated(file: Path, objects: Objects, read: Callable[[Path], Tensor] = read_whole_image) -> Tensor:
     """uint8 (3, height, width); raises EarshotError if the size differs from the annotation's."""
-    image = read_whole_image(file)
+    image = read(file)
     if tuple(image.shape[1:]) != (objects.height, objects.width):
         actual, expected = f"{image.shape[2]} x {image.shape[1]} px", f"{objects.width} x {objects.height}"
         raise EarshotError(f"{file}: has {actual}, but its annotation has {expected}; restore the official files")

@@ -39,7 +39,7 @@ from earshot.core.rng import generator
 from earshot.core.text import read_lines
 from earshot.evaluation.benchmark import Benchmark, Context, Result, beside_random
 from earshot.evaluation.encoders import PREFIXES, load_encoders
-from earshot.evaluation.image_files import read_image, read_whole_image, require_images
+from earshot.evaluation.image_files import ImageMemory, read_image, read_whole_image, require_images
 from earshot.evaluation.images.sampling import batch_indices
 from earshot.evaluation.images.voc_lists import read_dataset
 from earshot.media.guarded_files import read_mask_file
@@ -137,6 +137,8 @@ class SegmentationTask:
         self.network, self.segmentation = network, segmentation
         self.batches_per_epoch = segmentation.context.params.steps
         self.device = next(network.parameters()).device
+        side = segmentation.context.params.resize
+        self.images, self.masks = ImageMemory(partial(read_image, resize=side, crop=side)), ImageMemory(self._mask)
 
     def prepare(self) -> None:
         """Freeze the encoder's batch norm; that of the head trains."""
@@ -162,7 +164,7 @@ class SegmentationTask:
         flips = generator("segmentation flips", context.seed, number).random(p.batch_size) < 0.5
         images, masks = [], []
         for index, flip in zip(indices.tolist(), flips.tolist(), strict=True):
-            image, mask = read_image(files[index], p.resize, p.resize), self._mask(files[index])
+            image, mask = self.images.read(files[index]), self.masks.read(files[index]).long()
             images.append(image.flip(-1) if flip else image)
             masks.append(mask.flip(-1) if flip else mask)
         return torch.stack(images).to(self.device), torch.stack(masks).to(self.device)
@@ -170,7 +172,7 @@ class SegmentationTask:
     def _mask(self, file: Path) -> Tensor:
         side = self.segmentation.context.params.resize
         mask = torch.from_numpy(read_mask(mask_of(file), len(self.segmentation.classes)).astype(np.float32))
-        return interpolate(mask[None, None], (side, side), mode="nearest-exact")[0, 0].long()
+        return interpolate(mask[None, None], (side, side), mode="nearest-exact")[0, 0].byte()
 
 
 def evaluate(context: Context[Params]) -> Result:

@@ -1,6 +1,6 @@
 """Reads image files as an encoder's input."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,17 +18,22 @@ def read_whole_image(file: Path) -> Tensor:
 
 
 class ImageMemory:
-    """Reads images at their own size again and again; those that fit `most` bytes together are decoded once."""
+    """Reads image files again and again; those that fit `most` bytes together are decoded once.
 
-    def __init__(self, most: int = 256 << 20) -> None:
-        self._left = most
+    Args:
+        read: what a file becomes, such as `read_whole_image`.
+        most: bytes.
+    """
+
+    def __init__(self, read: Callable[[Path], Tensor] = read_whole_image, most: int = 256 << 20) -> None:
+        self._read, self._left = read, most
         self._images: dict[Path, Tensor] = {}
 
     def read(self, file: Path) -> Tensor:
-        """As `read_whole_image`; the image may not be changed in place. Threads may share this."""
+        """What the file becomes, which may not be changed in place. Threads may share this."""
         image = self._images.get(file)
         if image is None:
-            image = read_whole_image(file)
+            image = self._read(file)
             if image.nbytes <= self._left:
                 self._left -= image.nbytes
                 self._images[file] = image
