@@ -11,7 +11,8 @@ and metrics/, which `earshot tables` collects. What is there is not run again. `
 not a setting of the pipeline, which never trains on annotations: here the table of labels is written from them.
 
 Rows of learned sounds run correspond first. Its audio tower then describes the sounds (`encoder`, `cpc`), or its image
-tower, the network of all rows, is evaluated itself (`contrastive`, `cross-modal`).
+tower, the network of all rows, is evaluated itself (`contrastive`, `cross-modal`). The first two have a control whose
+audio tower is `-untrained`.
 
 Writes rows.csv into the folder, prints it, and reports the result for every ordering of the papers.
 """
@@ -51,6 +52,8 @@ RESNET = ("pretrain.backbone=resnet18", "pretrain.width=1")
 # The trainings of correspond take about equally long: a clip of cpc, or of a half-width audio tower, takes three times
 # as long as one of AVE-Net at a quarter of the width (recipes/sample-correspond.yaml).
 UNCONTROLLED, THIRD = "correspond.control=false", "correspond.epochs=8"
+UNTRAINED = "correspond.epochs=0"  # the control of learned sounds: what random weights make of them
+MAPS = "encoder.features=maps"
 DESCRIBED = ("descriptor=encoder", "encoder.folder=models/correspond", "correspond.width=0.25", UNCONTROLLED, ONE)
 # The network of pretrain as image tower; the audio tower has its width.
 BESIDE_SOUND = (
@@ -74,15 +77,17 @@ ROWS = {
     "kmeans-cluster": ("pretrain.initialization=kmeans", ONE),
     "resnet18": (*RESNET, ONE),
     "encoder": DESCRIBED,
-    "cpc": (*DESCRIBED, "correspond.objective=cpc", "encoder.features=maps", THIRD),
+    "encoder-untrained": (*DESCRIBED, UNTRAINED),
+    "cpc": (*DESCRIBED, "correspond.objective=cpc", MAPS, THIRD),
+    "cpc-untrained": (*DESCRIBED, MAPS, UNTRAINED),
     "contrastive": (*BESIDE_SOUND, "correspond.objective=contrastive"),
     "cross-modal": (*BESIDE_SOUND, "correspond.objective=clusters"),
 }
 # The stages of a row on the scenes of its world, where it does not begin with the world's sounds.
 LABELED = ("label", "pretrain")
-STAGES = dict.fromkeys(("encoder", "cpc"), ("correspond", "describe", *LABELED)) | dict.fromkeys(
-    ("contrastive", "cross-modal"), ("correspond",)
-)
+STAGES = dict.fromkeys(
+    ("encoder", "encoder-untrained", "cpc", "cpc-untrained"), ("correspond", "describe", *LABELED)
+) | dict.fromkeys(("contrastive", "cross-modal"), ("correspond",))
 # The rows that stand in the scores of the first one.
 CONTROLS = {"wrong-sound": "wrong_sound_", "random": "random_"}
 
@@ -103,7 +108,9 @@ ORDERINGS = (
     ("30 clusters above 10 (Owens, Figure A1)", "clusters-30", "clusters-10"),
     ("60 clusters above 30", "clusters-60", "clusters-30"),
     ("learned sounds above texture (Mahadev, section 6)", "encoder", "cluster"),
+    ("learned sounds above an untrained tower", "encoder", "encoder-untrained"),
     ("learned sounds above texture, from sound alone", "cpc", "cluster"),
+    ("learned sounds above an untrained tower, from sound alone", "cpc", "cpc-untrained"),
     ("cross-modal labels above texture", "cross-modal", "cluster"),
     ("true kinds above sound", TRUE_KINDS, "cluster"),
 )
