@@ -33,8 +33,20 @@ def test_scores_of_items_are_written_and_read_for_a_paired_test(tmp_path):
         "accuracy": [1, 0, 1],
         "random_accuracy": [0.25, 0.5, 0],
     }
+    # Of clips, where the others are of pairs.
+    scores |= {"own_sound": np.array([0.5, 1.0])}
+    write_predictions(tmp_path, voc.BENCHMARK, Result({}, [], "p", "s", ["a", "b"], item_scores=scores))
+    assert {name: values.tolist() for name, values in read_item_scores(tmp_path).items()} == {
+        "accuracy": [1, 0, 1],
+        "random_accuracy": [0.25, 0.5, 0],
+        "own_sound": [0.5, 1],
+    }
     write_predictions(tmp_path, voc.BENCHMARK, Result({}, [], "p", "s", []))
     assert read_item_scores(tmp_path) == {}
+    for damaged in ("accuracy,other\n,1\n1,1\n", "accuracy,other\n1\n"):
+        (tmp_path / "items.csv").write_text(damaged)
+        with pytest.raises(EarshotError, match=r"items.csv: cannot be read .*run the stage evaluate again"):
+            read_item_scores(tmp_path)
     (tmp_path / "items.csv").write_text("accuracy\nhigh\n")
     with pytest.raises(EarshotError, match=r"items.csv: cannot be read .*run the stage evaluate again"):
         read_item_scores(tmp_path)

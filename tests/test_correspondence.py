@@ -14,6 +14,7 @@ from test_correspondence_task import CENTERED, RATE, SECONDS, Comparing, flac, i
 
 from earshot.benchmarks.correspondence import (
     BATCH,
+    BENCHMARK,
     Annotations,
     best_threshold,
     evaluate,
@@ -24,7 +25,7 @@ from earshot.benchmarks.correspondence import (
 )
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
-from earshot.evaluation.benchmark import Context
+from earshot.evaluation.benchmark import Context, read_item_scores, write_predictions
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
 from earshot.scenes.annotations import write_annotations
@@ -217,3 +218,8 @@ def test_metrics_are_plain_numbers(world, tmp_path):
     assert f"synchrony of {metrics['synchrony_clips']} clips: trained {metrics['synchrony']:.3f}" in result.scores
     assert "synchrony" not in evaluate(context(world, tmp_path)).metrics
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    write_predictions(tmp_path / "predictions", BENCHMARK, result)
+    written = read_item_scores(tmp_path / "predictions")
+    for name, count in (("accuracy", metrics["pairs"]), ("own_sound", metrics["pairs"] // 2)):
+        for each in (name, f"random_{name}"):
+            assert len(written[each]) == count and written[each].mean() == pytest.approx(metrics[each], abs=1e-6)

@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -72,7 +73,8 @@ class Result:
         items: the names of all test items, such as images or clips, in any order.
         confusion: the actual and the predicted class of each item, if the benchmark classifies.
         item_scores: the scores of single items, (items,), by the metric that is their mean, if it is one; the order of
-            the items is the same for the trained network and its controls.
+            the items is the same for the trained network and its controls. Metrics may have different items, such as
+            pairs and clips.
         learned: whether the encoder was trained on clips; a descriptor was not.
         drawn: the scores in resamples of the items, (draws,), by metric, of scores that are no means of items; the
             resamples are the same for the trained network and its controls (`resampled_counts`).
@@ -176,13 +178,12 @@ def rendered_name(name: str, rendered: bool) -> str:
 def write_predictions(folder: Path, benchmark: Display, result: Result) -> None:
     """Write the display of the scores, the scores of items and resamples, and the classes as `dvc plots` reads them.
 
-    Raises:
-        ValueError: metrics have scores of different numbers of items.
+    A metric of fewer items than another, such as clips beside pairs, has empty cells at the end.
     """
     _write_table(folder / "confusion.csv", ("actual", "predicted"), result.confusion)
     for file, scores in ((ITEMS_FILE, result.item_scores), (DRAWS_FILE, result.drawn)):
         columns = [[f"{value:.6g}" for value in values.tolist()] for values in scores.values()]
-        _write_table(folder / file, tuple(scores), zip(*columns, strict=True))
+        _write_table(folder / file, tuple(scores), zip_longest(*columns, fillvalue=""))
     with write_atomically(folder / BENCHMARK_FILE) as path:
         path.write_text(json.dumps(benchmark.describe(), indent=2) + "\n", encoding="utf-8")
 
@@ -199,10 +200,17 @@ def read_item_scores(folder: Path, name: str = ITEMS_FILE) -> dict[str, np.ndarr
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             names, *rows = list(csv.reader(lines)) or [[]]
-        values = np.array(rows, float).reshape(len(rows), len(names))
+        columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in names]
+        return {name: _without_end(column) for name, column in zip(names, columns, strict=True)}
     except (OSError, ValueError) as error:
         raise EarshotError(f"{file}: cannot be read ({error}); run the stage evaluate again") from None
-    return dict(zip(names, values.T, strict=True))
+
+
+def _without_end(column: list[str]) -> np.ndarray:
+    """The numbers of a column, float64, without the empty cells at its end. Raises ValueError for other cells."""
+    while column and not column[-1]:
+        column.pop()
+    return np.array(column, float)
 
 
 def _write_table(file: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
