@@ -52,7 +52,7 @@ ROWS: dict[str, tuple[tuple[str, ...], tuple]] = {
 }
 # The scores that are kept, by benchmark, and the value of the same benchmark that stands beside each.
 SCORES = {
-    "correspondence": {"accuracy": "chance", "roc_auc": "chance"},
+    "correspondence": {"accuracy": "chance", "own_sound": "chance", "roc_auc": "chance"},
     "retrieval": {f"ndcg30_{direction}": "random_order_ndcg30" for direction in DIRECTIONS},
     "nmi": {"nmi_image": "chance", "nmi_audio": "chance"},
     "voc": {f"map_{LAYER}": "color_histogram_map"},

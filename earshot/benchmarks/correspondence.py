@@ -88,7 +88,8 @@ def evaluate(context: Context[Params]) -> Result:
         items[f"{prefix}accuracy"] = (scores > 0) == is_match
         metrics[f"{prefix}roc_auc"] = float(roc_auc_score(is_match, scores))
         if InputSpec.by(network).frames == 1:  # a sequence and a sound pass the multisensory network as a pair
-            items[f"{prefix}own_sound"] = own_sound(network, context.data_dir, sampling, "test")
+            shares = own_sound(network, context.data_dir, sampling, "test")
+            items |= {f"{prefix}own_sound": shares} if len(shares) else {}
         if p.synchrony:
             metrics |= in_sync(network, context.data_dir, sampling, prefix)
     if p.supervised_epochs:
