@@ -1,6 +1,6 @@
 """The correspondence networks on the rendered world, one size for all: their scores in several worlds.
 
-    python -m experiments.correspondence --seeds 3        # world and training seeds 0, 1, 2; five hours on two cores
+    python -m experiments.correspondence --seeds 3        # world and training seeds 0, 1, 2; hours on two cores
     python -m experiments.correspondence --seeds 5 --controls ave,contrastive,l3,avol,avol-128,multisensory
     python -m experiments.correspondence --rows ave --seeds 1 --set correspond.epochs=5 --folder elsewhere
 
