@@ -22,7 +22,7 @@ import torch
 from earshot.core.params import load_params
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import get_device
-from earshot.networks.spectrogram import POINTS, SAMPLES, WINDOWS, Spectrogram
+from earshot.networks.spectrogram import LINEAR, SAMPLES, Spectrogram
 from earshot.params.correspond import BaseParams, Params
 from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import augmentation_of
@@ -102,7 +102,7 @@ def main() -> None:
     params, device = load_params(Params, options.params, options.set), get_device()
     torch.set_num_threads(params.correspond.num_threads)
     sounds = torch.rand(SOUNDS, SAMPLES, device=device) - 0.5
-    windows, spectrogram = torch.rand(SOUNDS * WINDOWS, POINTS, device=device), Spectrogram().to(device)
+    windows, spectrogram = torch.rand(SOUNDS * LINEAR.windows, LINEAR.points, device=device), Spectrogram().to(device)
     transforms = {
         "spectrograms": lambda: timed(lambda: spectrogram(sounds)),
         "bare transforms": lambda: timed(lambda: torch.fft.rfft(windows)),

@@ -614,13 +614,17 @@ DAMAGES = {
             "encoder.json: classes of alexnet is 'missing'",
         ),
         "a classifier": (
-            {"name": "alexnet", "stride": None, "classes": 2, "dropout": 0.5},
+            {"name": "alexnet", "stride": None, "spectrogram": None, "classes": 2, "dropout": 0.5},
             "encoder.json: alexnet is no correspondence network; use one, such as ave",
         ),
         "no stride": ({"stride": None}, "encoder.json: stride of avol is 'missing'"),
         "a huge width": ({"width": 1e6}, "encoder.json: width of avol is 1000000.0: .* less than or equal to 4"),
         "no number": ({"width": float("nan")}, "encoder.json: width of avol is nan"),
         "stride 3": ({"stride": 3}, "encoder.json: stride of avol is 3: .* less than or equal to 2"),
+        "another spectrogram": (
+            {"spectrogram": "cepstrum"},
+            "encoder.json: spectrogram of avol is 'cepstrum': .* 'linear' or 'mel'",
+        ),
         "half a stride": ({"stride": 1.0}, "encoder.json: stride of avol is 1.0"),
         "a huge image": ({"image_size": 10**9}, "encoder.json: image_size of avol is 1000000000: .* 1024"),
         "another width": ({"width": 0.1}, r"encoder.safetensors: .* has shape \(4, 3, 3, 3\); the network of"),
@@ -642,6 +646,21 @@ def test_a_hostile_architecture_is_refused_by_name(name, damage, tmp_path):
     rewrite(tmp_path, **changes)
     with pytest.raises(EarshotError, match=message):
         load_correspondence(tmp_path)
+
+
+@pytest.mark.parametrize("name", [*TOWERS, "dual_encoder"])
+def test_a_network_of_mel_spectrograms_is_loaded_as_it_was_saved(name, tmp_path):
+    network = build(name, spectrogram="mel").eval()
+    save_architecture(tmp_path, network)
+    save_weights(tmp_path, "encoder", network)
+    images, sounds, *_ = pairs_for(network, 2)
+    loaded = load_correspondence(tmp_path)
+    assert loaded.architecture["spectrogram"] == "mel"
+    assert loaded.audio_maps(sounds).shape[2:] == (4, 6)  # 64 x 98 at stride 2 and after three pools
+    torch.testing.assert_close(loaded(images, sounds), network(images, sounds), rtol=1e-5, atol=0)
+    # Masks cover bands and windows, whatever their number.
+    loaded.train().mask_spectrograms(0.5, 0.5)
+    assert torch.isfinite(loaded(images, sounds)).all()
 
 
 def test_a_frontend_that_is_missing_from_the_weights_is_refused(tmp_path):

@@ -18,8 +18,8 @@ from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture, save_weights
-from earshot.networks.spectrogram import FREQUENCIES, SAMPLES, WINDOWS, Spectrogram
 from earshot.networks.spectrogram import RATE as AUDIO_RATE
+from earshot.networks.spectrogram import SAMPLES, TRANSFORMS, Spectrogram
 from earshot.scenes.annotations import write_annotations
 from earshot.scenes.writing import Scene, write_scenes
 
@@ -65,10 +65,12 @@ class Towers(nn.Module):
     frames, image_size = 1, SIDE
     audio_samples, audio_rate, audio_channels = SAMPLES, AUDIO_RATE, 1
 
-    def __init__(self):
+    def __init__(self, spectrogram="linear"):
         super().__init__()
         self.architecture = {"name": "towers"}
-        self.image_tower, self.audio_tower, self.spectrogram = Bright(3, 0.5), Bright(1, 2.0), Spectrogram()
+        self.image_tower, self.spectrogram = Bright(3, 0.5), Spectrogram(spectrogram)
+        # A tone fills two of four mel bands, where the mean is -8; that of silence is -22.
+        self.audio_tower = Bright(1, {"linear": 2.0, "mel": -12.0}[spectrogram])
 
     def normalize(self, images):
         return images / 255
@@ -118,9 +120,10 @@ def run_exhibit(tmp_path, monkeypatch):
     (tmp_path / "data/annotations").mkdir()
     annotations = {scene.clip_id: ["a"] if n < 3 else ["b"] for n, scene in enumerate(scenes)}
     write_annotations(tmp_path / "data/annotations/00000.parquet", annotations)
-    monkeypatch.setattr(heatmaps, "load_correspondences", lambda folder: {"": Towers(), "random_": Towers()})
 
-    def run(network=None, split="test"):
+    def run(network=None, split="test", spectrogram="linear"):
+        towers = {"": Towers(spectrogram), "random_": Towers(spectrogram)}
+        monkeypatch.setattr(heatmaps, "load_correspondences", lambda folder: towers)
         network = network or build_correspondence("ave", width=1 / 16, image_size=32)
         save_architecture(tmp_path / "models", network)
         for name in ("encoder", "random"):
@@ -165,14 +168,17 @@ def test_a_frame_is_warm_where_its_unit_responds(run_exhibit):
     assert row["sound"] == b""
 
 
-def test_a_spectrogram_is_warm_at_the_tone_low_at_the_bottom_and_is_heard(run_exhibit):
-    row = next(row for row in run_exhibit()[1] if row["modality"] == "audio")
-    assert pixels(row["image"]).shape == pixels(row["heat"]).shape == (FREQUENCIES, WINDOWS, 3)
-    # The slice of sound goes from .5 to 1.5 s: the tone begins at its middle. 1 kHz is row 11 of 257, from the bottom.
+# 1 kHz is row 11 of 257 from the bottom, or band 15 of 64: the scale has 15 mel below 1 kHz, and .94 mel a band.
+@pytest.mark.parametrize(("spectrogram", "expected"), [("linear", 11), ("mel", 15)])
+def test_a_spectrogram_is_warm_at_the_tone_low_at_the_bottom_and_is_heard(run_exhibit, spectrogram, expected):
+    row = next(row for row in run_exhibit(spectrogram=spectrogram)[1] if row["modality"] == "audio")
+    kind = TRANSFORMS[spectrogram]
+    assert pixels(row["image"]).shape == pixels(row["heat"]).shape == (kind.frequencies, kind.windows, 3)
+    # The slice of sound goes from .5 to 1.5 s: the tone begins at its middle.
     heat = warmth(row["heat"])
     row_index, column = np.unravel_index(heat.argmax(), heat.shape)
-    assert abs(FREQUENCIES - 1 - row_index - 11) <= 4 and column > WINDOWS / 2
-    assert heat[:, : WINDOWS // 2 - 8].max() < 25 and heat[: FREQUENCIES // 2].max() < 25
+    assert abs(kind.frequencies - 1 - row_index - expected) <= 4 and column > kind.windows / 2
+    assert heat[:, : kind.windows // 2 - 8].max() < 25 and heat[: kind.frequencies // 2].max() < 25
     sound, rate = soundfile.read(io.BytesIO(row["sound"]))
     assert rate == AUDIO_RATE and len(sound) == pytest.approx(SAMPLES, rel=0.1)
     assert np.abs(sound[: SAMPLES // 3]).max() < 0.05 < np.abs(sound[-SAMPLES // 3 :]).max()

@@ -14,7 +14,7 @@ from earshot.embedding.network import NetworkModel
 from earshot.networks.correspondence.ave import AVENet
 from earshot.networks.correspondence.l3 import L3Net
 from earshot.networks.overlapping import Step, maps_of_windows
-from earshot.networks.spectrogram import HOP, SAMPLES
+from earshot.networks.spectrogram import LINEAR, SAMPLES
 from earshot.networks.towers import Tower
 
 RATE = 48_000
@@ -63,15 +63,18 @@ def sound(seconds: float, channels: int = 1) -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal((int(seconds * RATE), channels))).astype(np.float32)
 
 
-def model(network: type = AVENet, stride: int = 2) -> NetworkModel:
+def model(network: type = AVENet, stride: int = 2, spectrogram: str = "linear") -> NetworkModel:
     torch.manual_seed(0)
-    return NetworkModel(trained(network(width=1 / 16, stride=stride, image_size=32)), Path())
+    built = network(width=1 / 16, stride=stride, spectrogram=spectrogram, image_size=32)
+    return NetworkModel(trained(built), Path())
 
 
-@pytest.mark.parametrize(("network", "stride"), [(AVENet, 2), (L3Net, 1)])
+@pytest.mark.parametrize(
+    ("network", "stride", "spectrogram"), [(AVENet, 2, "linear"), (AVENet, 2, "mel"), (L3Net, 1, "linear")]
+)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_embeddings_of_a_sound_are_those_of_its_windows(network, stride, channels):
-    own, whole = model(network, stride), sound(5, channels)
+def test_embeddings_of_a_sound_are_those_of_its_windows(network, stride, spectrogram, channels):
+    own, whole = model(network, stride, spectrogram), sound(5, channels)
     embeddings, times = own.embed_audio(whole, RATE, hop=0.1, center=False)
     for number in (0, 1, 17, 40):
         window = whole[number * RATE // 10 :][:SAMPLES]
@@ -89,7 +92,9 @@ def test_channels_that_cancel_in_some_windows_alone():
         np.testing.assert_allclose(embeddings[number], expected[0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("hop", "most"), [(20 * HOP, 0.45), (10 * HOP, 0.4), (20 * HOP + 1, 1.0), (SAMPLES // 2, 1.0)])
+@pytest.mark.parametrize(
+    ("hop", "most"), [(20 * LINEAR.hop, 0.45), (10 * LINEAR.hop, 0.4), (20 * LINEAR.hop + 1, 1.0), (SAMPLES // 2, 1.0)]
+)
 def test_windows_share_work(hop, most):
     """The operations counted, for 32 windows of L3-Net, beside those of the windows one by one."""
     network = trained(L3Net(width=1 / 16, stride=1, image_size=32))
@@ -110,8 +115,8 @@ def test_windows_share_work(hop, most):
     ("wrong", "actual"),
     [
         (torch.zeros(SAMPLES), rf"float32 of shape \({SAMPLES},\)"),
-        (torch.zeros(2 * SAMPLES).unfold(0, SAMPLES // 2, 20 * HOP), r"float32 of shape \(\d+, 24000\)"),
-        (torch.zeros(2 * SAMPLES, dtype=torch.float64).unfold(0, SAMPLES, 20 * HOP), "float64"),
+        (torch.zeros(2 * SAMPLES).unfold(0, SAMPLES // 2, 20 * LINEAR.hop), r"float32 of shape \(\d+, 24000\)"),
+        (torch.zeros(2 * SAMPLES, dtype=torch.float64).unfold(0, SAMPLES, 20 * LINEAR.hop), "float64"),
     ],
 )
 def test_sounds_of_another_shape_or_type_are_refused(wrong, actual):

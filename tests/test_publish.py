@@ -132,7 +132,8 @@ def small_model(name: str, folder: Path):
     if name == "alexnet":
         network = build_network("alexnet", classes=3, width=1 / 16, image_size=64, dropout=0.0)
     else:
-        network = build_correspondence(name, width=1 / 16, image_size=32, stride=2)
+        name, _, spectrogram = name.partition("-")
+        network = build_correspondence(name, width=1 / 16, image_size=32, stride=2, spectrogram=spectrogram or "linear")
     return earshot.load(saved(folder / "model", network))
 
 
@@ -148,7 +149,7 @@ print(json.loads(about["earshot.json"])["fingerprint"])
 
 
 @pytest.mark.slow  # torch.export takes many seconds
-@pytest.mark.parametrize("name", ["ave", "avol", "l3", "alexnet"])
+@pytest.mark.parametrize("name", ["ave", "ave-mel", "avol", "l3", "alexnet"])
 def test_a_program_of_torch_export_gives_the_embeddings_without_earshot(name, tmp_path):
     from earshot.embedding.torch_programs import write_programs
 
@@ -173,7 +174,7 @@ def test_a_program_of_torch_export_gives_the_embeddings_without_earshot(name, tm
 
 
 @pytest.mark.slow  # torch.export takes many seconds
-@pytest.mark.parametrize("name", ["ave", "avol", "l3", "alexnet"])
+@pytest.mark.parametrize("name", ["ave", "ave-mel", "avol", "l3", "alexnet"])
 def test_onnx_gives_the_embeddings_of_torch(name, tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -19,7 +19,7 @@ from earshot.core.errors import EarshotError
 from earshot.embedding.network import NetworkModel
 from earshot.embedding.published import PROBE_RATE, probe_image, probe_sound
 from earshot.networks.network import Network
-from earshot.networks.spectrogram import FLOOR, FREQUENCIES, HOP, POINTS, SAMPLES, WINDOW
+from earshot.networks.spectrogram import SAMPLES, Spectrogram
 from earshot.networks.two_towers import TwoTowers
 
 TOLERANCE = 1e-4  # of an output's values, relative to the largest
@@ -30,17 +30,19 @@ class RealSpectrogram(nn.Module):
 
     waves: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, spectrogram: Spectrogram) -> None:
         super().__init__()
-        angles = 2 * math.pi * torch.arange(FREQUENCIES)[:, None] * torch.arange(WINDOW).double() / POINTS
-        window = torch.hann_window(WINDOW, dtype=torch.float64)
-        waves = torch.cat([angles.cos(), angles.sin()]) * window  # (2 x 257, 480)
+        self.kind, self.spectrogram = spectrogram.kind, spectrogram
+        samples = torch.arange(self.kind.window).double()
+        angles = 2 * math.pi * torch.arange(self.kind.bins)[:, None] * samples / self.kind.points
+        window = torch.hann_window(self.kind.window, dtype=torch.float64)
+        waves = torch.cat([angles.cos(), angles.sin()]) * window  # (2 x bins, window)
         self.register_buffer("waves", waves.float()[:, None])
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        parts = nn.functional.conv1d(waveforms[:, None], self.waves, stride=HOP)  # (n, 2 x 257, 199)
-        power = parts[:, :FREQUENCIES].square() + parts[:, FREQUENCIES:].square()
-        return power.clamp(min=FLOOR).log()[:, None]
+        parts = nn.functional.conv1d(waveforms[:, None], self.waves, stride=self.kind.hop)  # (n, 2 x bins, windows)
+        power = parts[:, : self.kind.bins].square() + parts[:, self.kind.bins :].square()
+        return self.spectrogram.log_of(power)
 
 
 class AudioEmbedding(nn.Module):
@@ -49,7 +51,7 @@ class AudioEmbedding(nn.Module):
     def __init__(self, network: TwoTowers) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).cpu()
-        self.network.spectrogram = cast(Any, RealSpectrogram())
+        self.network.spectrogram = cast(Any, RealSpectrogram(self.network.spectrogram))
 
     def forward(self, waveforms: Tensor) -> Tensor:
         return self.network.embed_audio(waveforms)

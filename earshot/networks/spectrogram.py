@@ -1,8 +1,12 @@
 """Log-spectrograms of one second of sound, the input of the correspondence networks' audio towers.
 
-Windows of 10 ms overlap by half (Arandjelovic & Zisserman 2017, section 2.2), without padding at the ends. With windows
-of 480 samples and a hop of 240, 48,000 samples give 199 windows; a 512-point transform gives 257 frequencies.
+`linear` has windows of 10 ms that overlap by half (Arandjelovic & Zisserman 2017, section 2.2), without padding at the
+ends: with windows of 480 samples and a hop of 240, 48,000 samples give 199 windows; a 512-point transform gives 257
+frequencies. `mel` has 64 mel bands in windows of 25 ms every 10 ms (Hershey et al. 2017, section 3.1), here of all
+frequencies up to 24 kHz: 64 x 98 values, an eighth as many.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torchaudio
@@ -11,31 +15,81 @@ from torch import Tensor, nn
 RATE = 48_000  # Hz
 SECONDS = 1.0
 SAMPLES = round(RATE * SECONDS)
-WINDOW, HOP, POINTS = 480, 240, 512  # samples
-FREQUENCIES = POINTS // 2 + 1
-WINDOWS = (SAMPLES - WINDOW) // HOP + 1
 # Lower bound of power: about the rounding noise of 16-bit sound in a bin, 180 (sum of the window's squared weights)
 # * (2 / 65536)^2 / 12 = 1.4e-8. A tone of amplitude 1 has a power of 14,400.
 FLOOR = 1e-8
 
 
+@dataclass(frozen=True)
+class Transform:
+    """How a spectrogram is computed.
+
+    Args:
+        window, hop, points: samples of a window, from one window to the next, and of a Fourier transform.
+        bands: mel bands; 0 for the frequencies of the Fourier transform.
+    """
+
+    window: int
+    hop: int
+    points: int
+    bands: int = 0
+
+    @property
+    def bins(self) -> int:
+        """Frequencies of the Fourier transform."""
+        return self.points // 2 + 1
+
+    @property
+    def frequencies(self) -> int:
+        return self.bands or self.bins
+
+    @property
+    def windows(self) -> int:
+        """In one second."""
+        return (SAMPLES - self.window) // self.hop + 1
+
+    def filters(self) -> Tensor | None:
+        """The share of each frequency in each mel band, (bands, bins), with equal areas, as librosa's; or None."""
+        if not self.bands:
+            return None
+        scale = {"norm": "slaney", "mel_scale": "slaney"}
+        return torchaudio.functional.melscale_fbanks(self.bins, 0.0, RATE / 2, self.bands, RATE, **scale).T.contiguous()
+
+
+LINEAR = Transform(window=480, hop=240, points=512)
+MEL = Transform(window=1200, hop=480, points=1200, bands=64)
+TRANSFORMS = {"linear": LINEAR, "mel": MEL}
+
+
 class Spectrogram(nn.Module):
-    """Natural logarithms of power: waveforms (n, 48000) become float32 (n, 1, 257, 199), frequency by time.
+    """Natural logarithms of power: waveforms (n, 48000) become float32 (n, 1, frequencies, windows).
 
     They are computed on the waveforms' device; autocast leaves transforms and logarithms in float32.
+
+    Args:
+        kind: a key of TRANSFORMS.
 
     Raises:
         ValueError: the waveforms have another type or shape.
     """
 
-    def __init__(self) -> None:
+    filters: Tensor | None
+
+    def __init__(self, kind: str = "linear") -> None:
         super().__init__()
-        # Torch centers the window in each transform of 512, which thus begins 16 samples before the window: 16 zeros
+        self.kind = TRANSFORMS[kind]
+        # Torch centers the window in each transform, which thus begins before the window if it has more points: zeros
         # before the sound align the first window with the first sample.
         with torch.device("cpu"):  # on the device `meta`, torch would import its compiler for the window
             self.transform = torchaudio.transforms.Spectrogram(
-                n_fft=POINTS, win_length=WINDOW, hop_length=HOP, pad=(POINTS - WINDOW) // 2, center=False, power=None
+                n_fft=self.kind.points,
+                win_length=self.kind.window,
+                hop_length=self.kind.hop,
+                pad=(self.kind.points - self.kind.window) // 2,
+                center=False,
+                power=None,
             )
+            self.register_buffer("filters", self.kind.filters(), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         if waveforms.dtype != torch.float32 or waveforms.dim() != 2 or waveforms.shape[1] != SAMPLES:
@@ -44,10 +98,18 @@ class Spectrogram(nn.Module):
         return self.log_power(waveforms)
 
     def log_power(self, waveforms: Tensor) -> Tensor:
-        """That of waveforms of any length, (n, samples): (n, 1, 257, windows)."""
-        spectrum = self.transform(waveforms)  # complex (n, 257, windows)
+        """That of waveforms of any length, (n, samples): (n, 1, frequencies, windows)."""
+        spectrum = self.transform(waveforms)  # complex (n, bins, windows)
         power = spectrum.real.square() + spectrum.imag.square()  # twice as fast as torchaudio's squared modulus
-        return power.clamp(min=FLOOR).log()[:, None]
+        return self.log_of(power)
+
+    def log_of(self, power: Tensor) -> Tensor:
+        """The log-spectrogram (n, 1, frequencies, windows) of the power at each frequency, (n, bins, windows)."""
+        power = power.clamp(min=FLOOR)
+        if self.filters is not None:
+            with torch.autocast(power.device.type, enabled=False):
+                power = self.filters @ power
+        return power.log()[:, None]
 
 
 class Masks(nn.Module):

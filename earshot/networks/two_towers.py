@@ -6,7 +6,7 @@ that sound" (ECCV 2018), and its account in Kim (2020), section 3.1.
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,7 +17,7 @@ from earshot.core.errors import EarshotError
 from earshot.networks.audio_visual_base import Correspondence, CorrespondenceArguments, gather
 from earshot.networks.network import Convolutional, initialize
 from earshot.networks.overlapping import maps_of_windows
-from earshot.networks.spectrogram import HOP, RATE, SAMPLES, WINDOWS, Masks, Spectrogram
+from earshot.networks.spectrogram import RATE, SAMPLES, Masks, Spectrogram
 from earshot.networks.towers import EMBEDDING, Tower, global_max_pool, pooled, scaled
 
 POOL5_SIDE = 4  # positions a side of pool5: 4 x 4 x 512 = 8192 (Arandjelovic & Zisserman 2017, section 3.4)
@@ -29,6 +29,7 @@ class TowerArguments(CorrespondenceArguments):
     """The arguments of a network of two towers."""
 
     stride: Annotated[int, Field(ge=1, le=2)]
+    spectrogram: Literal["linear", "mel"]
 
 
 class TwoTowers(Correspondence, Convolutional):
@@ -43,6 +44,7 @@ class TwoTowers(Correspondence, Convolutional):
     Args:
         width: factor on all channels and hidden units.
         stride: of the first convolution of both towers; the papers use 1 for L3 and 2 for AVE and AVOL.
+        spectrogram: input of the audio tower, `linear` (the papers') or `mel`.
         image_size: side of the images in px.
         others: further arguments of a network, for its architecture.
     """
@@ -54,9 +56,17 @@ class TwoTowers(Correspondence, Convolutional):
     audio_samples, audio_rate = SAMPLES, RATE
     own_weights: tuple[nn.Module, ...] = ()  # parts that draw their initial weights themselves
 
-    def __init__(self, *, width: float = 1.0, stride: int = 2, image_size: int = 224, **others: Any) -> None:
-        super().__init__(image_size=image_size, width=width, stride=stride, **others)
-        self.spectrogram, self.masks = Spectrogram(), Masks()
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        stride: int = 2,
+        spectrogram: str = "linear",
+        image_size: int = 224,
+        **others: Any,
+    ) -> None:
+        super().__init__(image_size=image_size, width=width, stride=stride, spectrogram=spectrogram, **others)
+        self.spectrogram, self.masks = Spectrogram(spectrogram), Masks()
         self.register_buffer("audio_mean", torch.zeros(()))
         self.register_buffer("audio_std", torch.ones(()))
         self.build_image_tower(width=width, stride=stride)
@@ -91,7 +101,7 @@ class TwoTowers(Correspondence, Convolutional):
 
         They are recognized by overlapping in memory, as `torch.Tensor.unfold` cuts them.
         """
-        if not self.training and (hop := _overlapping_hop(sounds)):
+        if not self.training and (hop := self._overlapping_hop(sounds)):
             return self._overlapping_maps(sounds.as_strided((1, hop * (len(sounds) - 1) + SAMPLES), (1, 1)), hop)
         spectrograms = (self.spectrogram(sounds) - self.audio_mean) / self.audio_std
         return self.audio_tower(self.masks(spectrograms))
@@ -99,8 +109,16 @@ class TwoTowers(Correspondence, Convolutional):
     def _overlapping_maps(self, sound: Tensor, hop: int) -> Tensor:
         """The maps of windows of a sound, (1, samples), that begin every `hop` samples."""
         spectrogram = (self.spectrogram.log_power(sound) - self.audio_mean) / self.audio_std
-        starts = range(0, spectrogram.shape[3] - WINDOWS + 1, hop // HOP)
-        return maps_of_windows(self.audio_tower, spectrogram, starts, WINDOWS)
+        kind = self.spectrogram.kind
+        starts = range(0, spectrogram.shape[3] - kind.windows + 1, hop // kind.hop)
+        return maps_of_windows(self.audio_tower, spectrogram, starts, kind.windows)
+
+    def _overlapping_hop(self, sounds: Tensor) -> int:
+        """Samples from one sound to the next, if all are windows of one sound that gain by sharing; or else 0."""
+        if sounds.dtype != torch.float32 or sounds.dim() != 2 or sounds.shape[1] != SAMPLES or sounds.stride(1) != 1:
+            return 0
+        hop = sounds.stride(0)
+        return hop if 0 < hop <= SHARED_HOP and hop % self.spectrogram.kind.hop == 0 else 0
 
     def mask_spectrograms(self, frequencies: float, windows: float) -> None:
         self.masks.frequencies, self.masks.windows = frequencies, windows
@@ -179,14 +197,6 @@ class TwoTowers(Correspondence, Convolutional):
         """fc6 and fc7, (images, units), from conv4_2 after its ReLU."""
         max5 = conv5.amax((2, 3))
         return max5, max5
-
-
-def _overlapping_hop(sounds: Tensor) -> int:
-    """Samples from one sound to the next, if all are windows of one sound in memory that gain by sharing; or else 0."""
-    if sounds.dtype != torch.float32 or sounds.dim() != 2 or sounds.shape[1] != SAMPLES or sounds.stride(1) != 1:
-        return 0
-    hop = sounds.stride(0)
-    return hop if 0 < hop <= SHARED_HOP and hop % HOP == 0 else 0
 
 
 def of_length_one(embeddings: Tensor) -> Tensor:
