@@ -43,9 +43,18 @@ DIRECTIONS = ("image_audio", "audio_image", "image_image", "audio_audio")
 # The stages that make a row from the scenes and sounds of a seed, and its benchmarks.
 CORRESPOND = (("correspond",), ("correspondence", "retrieval", "nmi", "voc", "esc50"))
 PRETRAIN = (("label", "pretrain"), ("voc",))
+# The network of pretrain as image tower, with the changes of images that pretrain has; k-means is its control too.
+ALEXNET = (
+    *("correspond.network=dual_encoder", "correspond.backbone=alexnet", "correspond.width=0.25"),
+    *("correspond.image_size=112", "correspond.crop_min_scale=0.35", "correspond.grayscale_prob=0.2"),
+)
+CROSS_MODAL = "correspond.objective=clusters"
 # What makes a row: its settings, and the above.
 ROWS: dict[str, tuple[tuple[str, ...], tuple]] = {
     "contrastive": ((), CORRESPOND),
+    "contrastive-alexnet": (ALEXNET, CORRESPOND),
+    "cross-modal": ((CROSS_MODAL,), CORRESPOND),
+    "cross-modal-alexnet": ((*ALEXNET, CROSS_MODAL), CORRESPOND),
     "match": (("correspond.objective=match",), CORRESPOND),
     "texture": ((), PRETRAIN),
     "kmeans": (("pretrain.initialization=kmeans", "pretrain.epochs=0", "pretrain.control=false"), PRETRAIN),
