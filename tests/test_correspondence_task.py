@@ -21,7 +21,7 @@ from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training.augmentation import Augmentation
-from earshot.training.correspondence import CorrespondenceTask, PairedClips, make_pairs
+from earshot.training.correspondence import CorrespondenceTask, KeptSounds, PairedClips, make_pairs
 from earshot.training.objectives import build_objective
 from earshot.training.sound_augmentation import SoundAugmentation
 
@@ -345,6 +345,33 @@ def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes)
     with torch.inference_mode():
         own, control = (task_of(scenes, wrong_sound=wrong).validate()["val_accuracy"] for wrong in (False, True))
     assert own > control + 0.3
+
+
+SOUND_BYTES = 2 * 4000 * 4  # of Comparing, two channels of float32
+
+
+def test_a_sound_is_decoded_once_and_is_the_same(scenes, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        "earshot.scenes.clips.sound_slice", lambda *a, **how: decoded.append(a) or sound_slice(*a, **how)
+    )
+    task, fresh = task_of(scenes), [task_of(scenes)._training_batch(number).sounds for number in range(12)]
+    decoded.clear()
+    for number in [*range(12)] * 2:
+        assert torch.equal(task._training_batch(number).sounds, fresh[number])
+    assert len(decoded) == len(set(decoded)) == len(task._sounds._kept)  # two frames for each clip, or fewer
+    assert task._sounds.bytes == sum(sound.nbytes for sound in task._sounds._kept.values()) <= 2 * 160 * SOUND_BYTES
+
+
+def test_kept_sounds_have_a_limit_and_loudness_does_not_change_them(scenes):
+    task, others = task_of(scenes, sound=SoundAugmentation(gain_jitter=0.5)), task_of(scenes)
+    task._sounds = KeptSounds(task.spec, most=6 * SOUND_BYTES - 1)
+    first = [task._training_batch(number).sounds for number in range(4)]
+    assert len(task._sounds._kept) == 5 and task._sounds.bytes == 5 * SOUND_BYTES
+    assert all(torch.equal(task._training_batch(number).sounds, first[number]) for number in range(4))
+    others._training_batch(0)
+    for key, sound in task._sounds._kept.items():
+        np.testing.assert_array_equal(sound, others._sounds._kept.get(key, sound))
 
 
 def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scenes):

@@ -121,7 +121,7 @@ def clip_maps(jpegs: list[bytes], decoded: Decoded, network: Correspondence) -> 
         numbers = range(first, min(first + BATCH, len(jpegs)))
         starts = [CENTERED.start(clip, number / FRAME_RATE, spec.seconds, 0) for number in numbers]
         pixels = torch.stack([_squeezed(jpegs[number], network.image_size) for number in numbers])
-        audio = torch.from_numpy(np.stack([spec.cut(decoded.sound, start) for start in starts]))
+        audio = torch.from_numpy(np.stack([spec.cut(clip, start) for start in starts]))
         maps.append(localization_maps(network, pixels, audio))
     return np.concatenate(maps)
 

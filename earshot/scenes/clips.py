@@ -57,10 +57,10 @@ class InputSpec:
         """Length of the sound in a pair."""
         return self.audio_samples / self.audio_rate
 
-    def cut(self, sound: bytes, start: float) -> np.ndarray:
+    def cut(self, clip: SceneClip, start: float) -> np.ndarray:
         """The slice of a clip's sound from `start` seconds on, as `sound_slice` returns it."""
         size = {"samples": self.audio_samples, "rate": self.audio_rate, "channels": self.audio_channels}
-        return sound_slice(sound, start, **size)
+        return sound_slice(clip.sound, start, **size)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ class Batches(Generic[Group, Item]):
         self.batch_size = min(batch_size, self.items)
         full, rest = divmod(self.items, max(self.batch_size, 1))
         self.batches_per_epoch = full + (1 if rest and seed is None else 0)
-        self._pools: dict[tuple[int, int], list[Item]] = {}
+        self._pools: dict[tuple[int, int], tuple[np.ndarray, list[Item]]] = {}  # the groups and the shuffled items
+        self._read: dict[int, list[Any]] = {}  # the items of the groups of these pools
         self._lock = threading.Lock()
 
     def __getitem__(self, number: int) -> list[Item]:
@@ -75,14 +76,22 @@ class Batches(Generic[Group, Item]):
         return np.split(order, cuts), [0, *pool_ends[:-1]], pool_ends
 
     def _load(self, epoch: int, pool: int, numbers: np.ndarray) -> list[Item]:
-        """The shuffled items of a pool; the two most recent pools stay in memory."""
+        """The shuffled items of a pool; the two most recent pools stay in memory, and no group of theirs is read again.
+
+        So a small corpus is read once, or nearly: all its groups are in one pool or two.
+        """
         with self._lock:
             if (epoch, pool) not in self._pools:
                 while len(self._pools) > 1:
                     del self._pools[next(iter(self._pools))]
-                items = [item for number in numbers for item in self.groups[number].read()]
-                self._pools[epoch, pool] = self._shuffled(items, epoch, pool)
-            return self._pools[epoch, pool]
+                needed = set(numbers.tolist()).union(*(groups.tolist() for groups, _ in self._pools.values()))
+                self._read = {number: items for number, items in self._read.items() if number in needed}
+                for number in numbers.tolist():
+                    if number not in self._read:
+                        self._read[number] = self.groups[number].read()
+                items = [item for number in numbers.tolist() for item in self._read[number]]
+                self._pools[epoch, pool] = numbers, self._shuffled(items, epoch, pool)
+            return self._pools[epoch, pool][1]
 
     def _shuffled(self, items: list[Any], epoch: int, pool: int) -> list[Item]:
         """The items of a pool in the order of their batches."""

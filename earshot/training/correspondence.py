@@ -9,7 +9,7 @@ which halves the towers' work.
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +38,7 @@ from earshot.training.sound_augmentation import SoundAugmentation
 # Clips that are shuffled together and swap sounds: some 300 MB at ten frames of 256 px and ten seconds of stereo. Two
 # pools are in memory at a time.
 POOL_CLIPS = 256
+KEPT_SOUNDS = 512 << 20  # bytes of decoded sound that a training keeps
 UNCHANGED = SoundAugmentation()
 STUCK_STEPS, STUCK = 500, 0.003  # a loss this close to chance after so many steps counts as stuck
 
@@ -79,6 +80,7 @@ def make_pairs(
     gains: np.ndarray | None = None,
     shifts: np.ndarray | None = None,
     shifted: np.ndarray | None = None,
+    cut: Callable[[SceneClip, float], np.ndarray] | None = None,
 ) -> Pairs:
     """A matching pair of every clip, followed by a mismatched pair of every clip.
 
@@ -92,7 +94,9 @@ def make_pairs(
         shifts: of the same sounds in time, in seconds, (clips, 2).
         shifted: which mismatched sounds are of the same clip (`Sampling.shifted`), bool (clips,); by default all or
             none, as `sampling` says.
+        cut: what gives the sound of a clip from a time on; by default it is decoded.
     """
+    cut = cut or spec.cut
     shifted = sampling.shifted(len(clips)) if shifted is None else shifted
     places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
     mismatched, further = _mismatched_sounds(clips, shifted)
@@ -107,7 +111,7 @@ def make_pairs(
     if shifts is not None:
         moved = zip(cuts, shifts[draws], strict=True)
         cuts = [(clip, sampling.on_grid(clip, start + move, spec.seconds)) for (clip, start), move in moved]
-    sounds = np.stack([spec.cut(clip.sound, start) for clip, start in cuts])
+    sounds = np.stack([cut(clip, start) for clip, start in cuts])
     if gains is not None:
         sounds *= gains[draws].astype(np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
     own = torch.arange(len(clips))
@@ -177,6 +181,32 @@ def _place(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.nda
     return Place(clip.sequence[first_frame : first_frame + spec.frames], first_frame / rate, first_sound / rate)
 
 
+class KeptSounds:
+    """The sounds of pairs, of which the first ones are kept, so that later epochs need not decode them again.
+
+    Centered pairs of a clip have as many sounds as frames: three of one second for each of 648 clips are 373 MB.
+
+    Args:
+        spec: the network's input.
+        most: bytes to keep; further sounds are decoded each time.
+    """
+
+    def __init__(self, spec: InputSpec, most: int = KEPT_SOUNDS) -> None:
+        self.spec, self.most, self.bytes = spec, most, 0
+        self._kept: dict[tuple[str, float], np.ndarray] = {}
+
+    def cut(self, clip: SceneClip, start: float) -> np.ndarray:
+        """The sound of a clip from `start` seconds on, as `InputSpec.cut` gives it; a clip has one sound."""
+        key = clip.clip_id, start
+        sound = self._kept.get(key)
+        if sound is None:
+            sound = self.spec.cut(clip, start)
+            if self.bytes + sound.nbytes <= self.most:  # threads may pass it by a few sounds
+                self._kept[key] = sound
+                self.bytes += sound.nbytes
+        return sound
+
+
 class CorrespondenceTask:
     """Pairs of the training split as a task for the trainer.
 
@@ -207,6 +237,7 @@ class CorrespondenceTask:
             raise EarshotError(f"{actual}; set it to 0, or use a network of single frames, such as ave")
         if sound.frequency_mask or sound.time_mask:
             network.mask_spectrograms(sound.frequency_mask, sound.time_mask)
+        self._sounds = KeptSounds(self.spec)
         kind = {"wrong_sound": seed if wrong_sound else None}
         training, validation = (clips_of(scenes, self.spec, sampling, split=name, **kind) for name in ("train", "val"))
         self.training = PairedClips(training, batch_size=batch_size // 2, seed=seed)
@@ -291,10 +322,10 @@ class CorrespondenceTask:
         pairs = self._pairs(
             clips[own],
             chances[own],
-            changes[np.arange(len(clips))[own]],
-            gains[own],
-            None if shifts is None else shifts[own],
-            shifted[own],
+            changes=changes[np.arange(len(clips))[own]],
+            gains=gains[own],
+            shifts=None if shifts is None else shifts[own],
+            shifted=shifted[own],
         )
         if not (self.sound.mix_share or self.sound.noise_level):
             return self._on_device(pairs)
@@ -306,11 +337,11 @@ class CorrespondenceTask:
         clips = self.validation[number]
         chances = generator("held-out pairs", number).random((len(clips), 6))
         shifted = self.sampling.shifted(len(clips), number)
-        return self._on_device(self._pairs(clips, chances, None, None, None, shifted))
+        return self._on_device(self._pairs(clips, chances, shifted=shifted))
 
-    def _pairs(self, clips: list, *draws: Any) -> Pairs:
+    def _pairs(self, clips: list, chances: np.ndarray, **draws: Any) -> Pairs:
         with decoding_frames(self.scenes):
-            return make_pairs(clips, self.spec, self.sampling, *draws)
+            return make_pairs(clips, self.spec, self.sampling, chances, cut=self._sounds.cut, **draws)
 
     def _on_device(self, pairs: Pairs) -> Pairs:
         return Pairs(*(tensor.to(self.device) for tensor in pairs.in_windows(self.objective.windows)))

@@ -139,7 +139,7 @@ def middle_moment(clip: SceneClip, seconds: float) -> tuple[int, float]:
 def _moments(scenes: Path, clips: list[SceneClip], spec: InputSpec) -> tuple[Tensor, Tensor]:
     """Images, uint8 (clips, 3, image_size, image_size), and sounds, float32 (clips, samples)."""
     moments = [middle_moment(clip, spec.seconds) for clip in clips]
-    sounds = [spec.cut(clip.sound, start) for clip, (_, start) in zip(clips, moments, strict=True)]
+    sounds = [spec.cut(clip, start) for clip, (_, start) in zip(clips, moments, strict=True)]
     with decoding_frames(scenes):
         jpegs = [clip.frames[number] for clip, (number, _) in zip(clips, moments, strict=True)]
         images = crop_frames(jpegs, spec.image_size)
