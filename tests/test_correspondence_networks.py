@@ -558,7 +558,7 @@ def folder(request, tmp_path):
 def changed(name: str) -> Correspondence:
     network = build(name)
     drawn = torch.Generator().manual_seed(2)
-    for values in [*network.parameters(), *network.buffers()]:
+    for values in network.state_dict().values():
         values.data += (0.1 * torch.rand(values.shape, generator=drawn)).to(values.dtype)
     return network
 

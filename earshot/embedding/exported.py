@@ -40,8 +40,8 @@ class RealSpectrogram(nn.Module):
         self.register_buffer("waves", waves.float()[:, None])
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        parts = nn.functional.conv1d(waveforms[:, None], self.waves, stride=self.kind.hop)  # (n, 2 x bins, windows)
-        power = parts[:, : self.kind.bins].square() + parts[:, self.kind.bins :].square()
+        parts = nn.functional.conv1d(waveforms[:, None], self.waves, stride=self.kind.hop).mT  # (n, windows, 2 x bins)
+        power = parts[..., : self.kind.bins].square() + parts[..., self.kind.bins :].square()
         return self.spectrogram.log_of(power)
 
 

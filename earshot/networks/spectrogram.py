@@ -2,8 +2,8 @@
 
 `linear` has windows of 10 ms that overlap by half (Arandjelovic & Zisserman 2017, section 2.2), without padding at the
 ends: with windows of 480 samples and a hop of 240, 48,000 samples give 199 windows; a 512-point transform gives 257
-frequencies. `mel` has 64 mel bands in windows of 25 ms every 10 ms (Hershey et al. 2017, section 3.1), here of all
-frequencies up to 24 kHz: 64 x 98 values, an eighth as many.
+frequencies. `mel` has 64 mel bands in windows of 1,024 samples (21 ms) every 10 ms, as the networks of Kong et al.
+(2020, "PANNs"), here up to 24 kHz: 64 x 98 values, an eighth as many.
 """
 
 from dataclasses import dataclass
@@ -49,15 +49,15 @@ class Transform:
         return (SAMPLES - self.window) // self.hop + 1
 
     def filters(self) -> Tensor | None:
-        """The share of each frequency in each mel band, (bands, bins), with equal areas, as librosa's; or None."""
+        """The share of each frequency in each mel band, (bins, bands), with equal areas, as librosa's; or None."""
         if not self.bands:
             return None
         scale = {"norm": "slaney", "mel_scale": "slaney"}
-        return torchaudio.functional.melscale_fbanks(self.bins, 0.0, RATE / 2, self.bands, RATE, **scale).T.contiguous()
+        return torchaudio.functional.melscale_fbanks(self.bins, 0.0, RATE / 2, self.bands, RATE, **scale)
 
 
 LINEAR = Transform(window=480, hop=240, points=512)
-MEL = Transform(window=1200, hop=480, points=1200, bands=64)
+MEL = Transform(window=1024, hop=480, points=1024, bands=64)
 TRANSFORMS = {"linear": LINEAR, "mel": MEL}
 
 
@@ -73,22 +73,14 @@ class Spectrogram(nn.Module):
         ValueError: the waveforms have another type or shape.
     """
 
+    window: Tensor
     filters: Tensor | None
 
     def __init__(self, kind: str = "linear") -> None:
         super().__init__()
         self.kind = TRANSFORMS[kind]
-        # Torch centers the window in each transform, which thus begins before the window if it has more points: zeros
-        # before the sound align the first window with the first sample.
         with torch.device("cpu"):  # on the device `meta`, torch would import its compiler for the window
-            self.transform = torchaudio.transforms.Spectrogram(
-                n_fft=self.kind.points,
-                win_length=self.kind.window,
-                hop_length=self.kind.hop,
-                pad=(self.kind.points - self.kind.window) // 2,
-                center=False,
-                power=None,
-            )
+            self.register_buffer("window", torch.hann_window(self.kind.window), persistent=False)
             self.register_buffer("filters", self.kind.filters(), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -99,17 +91,18 @@ class Spectrogram(nn.Module):
 
     def log_power(self, waveforms: Tensor) -> Tensor:
         """That of waveforms of any length, (n, samples): (n, 1, frequencies, windows)."""
-        spectrum = self.transform(waveforms)  # complex (n, bins, windows)
-        power = spectrum.real.square() + spectrum.imag.square()  # twice as fast as torchaudio's squared modulus
-        return self.log_of(power)
+        windows = waveforms.unfold(-1, self.kind.window, self.kind.hop) * self.window
+        spectrum = torch.fft.rfft(windows, n=self.kind.points)  # complex (n, windows, bins)
+        # In place, because new memory takes longer than the sum: 2.4 ms instead of 9.4 for 32 sounds.
+        return self.log_of(spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag))
 
     def log_of(self, power: Tensor) -> Tensor:
-        """The log-spectrogram (n, 1, frequencies, windows) of the power at each frequency, (n, bins, windows)."""
+        """The log-spectrogram (n, 1, frequencies, windows) of the power at each frequency, (n, windows, bins)."""
         power = power.clamp(min=FLOOR)
         if self.filters is not None:
             with torch.autocast(power.device.type, enabled=False):
-                power = self.filters @ power
-        return power.log()[:, None]
+                power = power @ self.filters
+        return power.log().mT[:, None]
 
 
 class Masks(nn.Module):
