@@ -28,17 +28,17 @@ def test_groups_in_memory_are_not_read_again(pool, most):
     """Five epochs of ten groups; one pool or two hold them all, at 160 three do, at 32 each is a pool."""
     groups = [Counted(number, 50 + number) for number in range(10)]
     batches, items = batches_of(groups, pool), sum(map(len, groups))
-    seen = []
+    drawn = []
     for number in range(5 * batches.batches_per_epoch):
-        seen += batches[number]
+        drawn += batches[number]
         assert sum(map(len, batches._read.values())) <= max(2 * (pool + 2 * 60), items if most == 1 else 0)
     reads = sum(group.reads for group in groups) / len(groups)
     assert 1 <= reads <= most
     epoch = 16 * batches.batches_per_epoch
-    assert all(len(set(seen[start : start + epoch])) == epoch for start in range(0, len(seen), epoch))
+    assert all(len(set(drawn[start : start + epoch])) == epoch for start in range(0, len(drawn), epoch))
     for number in (0, 7, 3 * batches.batches_per_epoch):  # the same as of batches that have read nothing else
         fresh = batches_of([Counted(number, 50 + number) for number in range(10)], pool)
-        assert fresh[number] == seen[16 * number : 16 * (number + 1)]
+        assert fresh[number] == drawn[16 * number : 16 * (number + 1)]
 
 
 def test_a_corpus_of_two_pools_is_hardly_read_again():
