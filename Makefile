@@ -13,7 +13,7 @@ DATA ?= $(EARSHOT_REAL_DATA)
 
 repro: $(INSTALLED)
 	@echo "dvc repro: renders 800 clips, trains two networks and their controls, runs nine benchmarks and six exhibits and writes report/;" \
-		"ten to sixteen minutes on two slow cores, less if the processor has fast bf16; only what has changed runs again"
+		"eight to fourteen minutes on two slow cores, less if the processor has fast bf16; only what has changed runs again"
 	@$(RUN) dvc repro
 	@$(RUN) earshot scores
 
