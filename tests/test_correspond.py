@@ -158,8 +158,9 @@ def test_avol_begins_between_the_two_answers(world, tmp_path):
         seed=1,
     )
     with torch.inference_mode():
-        actual = network(*next(task.batches(range(1)))[:4]).mean()
-    assert abs(actual) < abs(actual - network.bias.detach()) / 4  # other pairs than those that it was made even on
+        batches = task.batches(range(task.batches_per_epoch))
+        actual = torch.stack([network(*batch[:4]).mean() for batch in batches]).mean()
+    assert abs(actual) < abs(actual - network.bias.detach()) / 2  # other pairs than those that it was made even on
 
 
 def test_motion_needs_sequences_and_names_the_parameter(tmp_path, capsys):
