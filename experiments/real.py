@@ -1,6 +1,6 @@
 """What sound teaches on real clips, with its controls, over several splits of the source videos and trainings.
 
-    python -m experiments.real ../data                    # seeds 0, 1, 2; an hour and a half on two cores
+    python -m experiments.real ../data                    # seeds 0, 1, 2; over an hour on two cores, by estimate
     python -m experiments.real ../data --seeds 5 --rows contrastive,texture
     python -m experiments.real ../data --seeds 1 --set correspond.epochs=2 --folder elsewhere
 
