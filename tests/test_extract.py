@@ -291,8 +291,8 @@ def scene(number: int, size: int) -> Scene:
 
 
 def test_scenes_are_written_and_read_in_groups_of_bounded_size(tmp_path):
-    assert write_scenes(tmp_path / "many.parquet", (scene(i, 10) for i in range(250))) == 250
-    assert [len(table) for table in read_scenes(tmp_path / "many.parquet", ["clip_id"])] == [100, 100, 50]
+    assert write_scenes(tmp_path / "many.parquet", (scene(i, 10) for i in range(60))) == 60
+    assert [len(table) for table in read_scenes(tmp_path / "many.parquet", ["clip_id"])] == [25, 25, 10]
     write_scenes(tmp_path / "large.parquet", (scene(i, 20 << 20) for i in range(4)))
     assert [len(table) for table in read_scenes(tmp_path / "large.parquet")] == [2, 2]
     write_scenes(tmp_path / "none.parquet", [])

@@ -300,7 +300,7 @@ def test_a_seed_of_its_own_makes_a_network_of_its_own(root):
 
 def test_labels_of_other_scenes_end_the_stage_in_one_line(root):
     change_labels(root, lambda table: table.slice(1))
-    with pytest.raises(SystemExit, match="^pretrain: .*labels/00000.parquet: rows 0 to 199 are not the moments of"):
+    with pytest.raises(SystemExit, match="^pretrain: .*labels/00000.parquet: rows 0 to 49 are not the moments of"):
         pretrain(root)
 
 

@@ -171,14 +171,13 @@ def held_out_pairs(network: Correspondence, scenes: Path, sampling: Sampling, sp
     """The pairs of a split on the network's device; every call gives the same pairs.
 
     Raises:
-        NotApplicable: the split has fewer than two clips that are long enough.
+        NotApplicable: the clips of the split that are long enough are not of two groups.
     """
     spec, device = InputSpec.by(network), next(network.parameters()).device
     clips = PairedClips(clips_of(scenes, spec, sampling, split=split), batch_size=BATCH, seed=None)
-    if clips.items < 2:
-        raise NotApplicable(
-            f"{scenes}: {clips.items} clips in the split {split}, expected two or more; give more clips"
-        )
+    if not clips.has_others:
+        actual = f"{clips.items} clips of one group or none in the split {split}"
+        raise NotApplicable(f"{scenes}: {actual}, expected two groups; give more clips")
 
     def batch(number: int) -> Pairs:
         batch_clips = clips[number]

@@ -102,6 +102,20 @@ def derange_to_others(groups: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return draw_clips(numbers, rng) if deranged is None else deranged
 
 
+def sounds_of_others(groups: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each clip, a clip among others that is of another group, each used about once, int64 (clips,); -1: none.
+
+    Args:
+        groups: number of each clip's group, (clips,).
+        others: number of each other clip's group, (others,), at least one.
+    """
+    chosen = np.resize(rng.permutation(len(others)), len(groups))
+    for clip in np.flatnonzero(others[chosen] == groups).tolist():
+        possible = np.flatnonzero(others != groups[clip])
+        chosen[clip] = rng.choice(possible) if len(possible) else -1
+    return chosen
+
+
 def _rotate(deranged: np.ndarray, clips: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> bool:
     """Arrange `clips` in a circle, group after group in random order, and rotate it by the size of the largest group.
 

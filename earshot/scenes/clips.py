@@ -1,7 +1,7 @@
 """The clips of a split that are long enough for a network, with their frames or sequence and their sound."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from earshot.core.errors import EarshotError
+from earshot.core.hashing import stable_hash
 from earshot.core.rng import generator
-from earshot.corpus.wrong_sound import derange_to_others
+from earshot.corpus.wrong_sound import derange_to_others, sounds_of_others
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.table import RowGroup, SceneTable
 
-COLUMNS = ("clip_id", "group", "duration", "sound", "sound_rate")
+SOUND = ("duration", "sound")
+COLUMNS = ("clip_id", "group", *SOUND)
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,17 @@ class ClipRowGroup:
     Args:
         group: the row group.
         rows: of the clips, (clips,).
+        sources: hashes of the clips' groups, uint64 (clips,).
         sequence: whether to read sequences instead of single frames.
-        deranged: for the wrong-sound control, the row of the clip whose sound each clip gets, (clips,).
+        wrong_sounds: for the wrong-sound control, the row group whose sounds these clips get, and of each clip the row
+            there, (clips,).
     """
 
     group: RowGroup
     rows: np.ndarray
+    sources: np.ndarray
     sequence: bool
-    deranged: np.ndarray | None = None
+    wrong_sounds: tuple[RowGroup, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -156,8 +161,10 @@ class ClipRowGroup:
         """The clips, in order."""
         images = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
         table = self.group.read([*COLUMNS, *images])
-        rows = table.take(pa.array(self.rows)).to_pylist()
-        audio = rows if self.deranged is None else table.take(pa.array(self.deranged)).to_pylist()
+        rows = audio = table.take(pa.array(self.rows)).to_pylist()
+        if self.wrong_sounds:
+            group, wrong = self.wrong_sounds
+            audio = group.read(SOUND).take(pa.array(wrong)).to_pylist()
         return [_clip(row, other) for row, other in zip(rows, audio, strict=True)]
 
 
@@ -183,8 +190,8 @@ def clips_of(
     Args:
         scenes: folder of the table.
         split: `train`, `val` or `test`.
-        wrong_sound: for the control, the seed of a fixed permutation that gives every clip the sound of a clip of
-            another group in its row group. Row groups with a single group are left out. None keeps the sounds.
+        wrong_sound: for the control, the seed of a fixed choice that gives every clip the sound of a clip of another
+            group, see `_with_wrong_sounds`. None keeps the sounds.
 
     Raises:
         EarshotError: a shard cannot be read, or its sequences do not have the frame rate that the network requires.
@@ -193,13 +200,38 @@ def clips_of(
     columns = ["group", "duration", *(["sequence_rate"] if spec.frames > 1 else [])]
     for group, rows, table in SceneTable(scenes).split(split, columns):
         long_enough = _long_enough(group.shard, table, spec, sampling)
-        rows, deranged = rows[long_enough], None
-        if wrong_sound is not None and len(rows):
-            drawn = generator("wrong sound", wrong_sound, int(group.shard.stem), group.number)
-            others = derange_to_others(np.array(table["group"])[long_enough], drawn)
-            rows, deranged = rows[others >= 0], rows[others[others >= 0]]
-        row_groups.append(ClipRowGroup(group, rows, spec.frames > 1, deranged))
-    return row_groups
+        sources = [stable_hash(name) for name in table["group"].to_pylist()]
+        kept = rows[long_enough], np.array(sources, np.uint64)[long_enough]
+        row_groups.append(ClipRowGroup(group, *kept, sequence=spec.frames > 1))
+    return row_groups if wrong_sound is None else _with_wrong_sounds(row_groups, wrong_sound)
+
+
+def _with_wrong_sounds(row_groups: Sequence[ClipRowGroup], seed: int) -> list[ClipRowGroup]:
+    """The row groups, each with the sounds of another; clips for which no sound of another group is found are left out.
+
+    The row groups form a random circle, and each gets the sounds of the next one that has a sound of another group for
+    each of its clips. So the wrong sounds come from anywhere in a corpus, also in one that is sorted by class, and only
+    one more row group is read. Each sound is used about once. A row group that is alone swaps its own sounds.
+    """
+    filled = [each for each in row_groups if len(each)]
+    if len(set().union(*(each.sources.tolist() for each in filled))) < 2:
+        return []
+    circle = generator("wrong sound", seed).permutation(len(filled))
+    controls = []
+    for number, (own, place) in enumerate(zip(filled, np.argsort(circle).tolist(), strict=True)):
+        drawn = generator("wrong sounds of a row group", seed, number)
+        for other in (filled[following] for following in np.roll(circle, -place - 1).tolist()):  # itself last
+            wrong = (
+                derange_to_others(own.sources, drawn)
+                if other is own
+                else sounds_of_others(own.sources, other.sources, drawn)
+            )
+            if (wrong >= 0).all():
+                break
+        given = wrong >= 0
+        sounds = other.group, other.rows[wrong[given]]
+        controls.append(replace(own, rows=own.rows[given], sources=own.sources[given], wrong_sounds=sounds))
+    return controls
 
 
 def _long_enough(shard: Path, table: pa.Table, spec: InputSpec, sampling: Sampling) -> np.ndarray:

@@ -57,7 +57,7 @@ STAGE = "extract"  # which writes the table
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a shard, at most 100 clips, which `read` reads."""
+    """A row group of a shard, at most 25 clips, which `read` reads."""
 
     shard: Path
     number: int

@@ -14,7 +14,7 @@ from earshot.media.quality import Measured
 from earshot.scenes.arrow import binary_column, list_column, number_column, text_column
 from earshot.scenes.table import SCHEMA, read_scenes
 
-ROW_GROUP = 100  # clips; larger groups make random access slow
+ROW_GROUP = 25  # clips; of larger groups a training would shuffle too few together, see training/batches.py
 ROW_GROUP_BYTES = 64 << 20  # a group of long clips is smaller, because it is in memory as a whole
 
 

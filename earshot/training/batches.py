@@ -30,11 +30,17 @@ Item = TypeVar("Item")
 class Batches(Generic[Group, Item]):
     """Numbered batches of the items of groups.
 
-    With a seed, every epoch draws a new order of the row groups, shuffles their items one pool at a time, and drops
-    items that do not fill a last batch; batch n of epoch e has the number e * batches_per_epoch + n. Without a seed,
-    the items come once, in the table's order, and the last batch may be short. Access is thread-safe.
+    Every epoch draws a new order of the row groups, shuffles their items one pool at a time, and drops items that do
+    not fill a last batch; batch n of epoch e has the number e * batches_per_epoch + n. Without a seed, there is one
+    epoch, always in the same random order, whose last batch may be short. Access is thread-safe.
+
+    The order of the table must not matter: a corpus is often sorted by class, and clips that follow each other are then
+    alike. A pool therefore consists of row groups from the whole corpus.
 
     Args:
+        groups: of the whole split.
+        batch_size: items in a batch.
+        seed: of the orders; None for items that are held out.
         pool: number of items that are shuffled together; the class has a default. Two pools are in memory at a time.
     """
 
@@ -43,7 +49,7 @@ class Batches(Generic[Group, Item]):
     def __init__(self, groups: Sequence[Group], *, batch_size: int, seed: int | None, pool: int | None = None) -> None:
         self.groups = [group for group in groups if len(group)]
         self.sizes = np.array([len(group) for group in self.groups], dtype=np.int64)
-        self.seed, self.pool = seed, pool or self.pool
+        self.seed, self.pool = 0 if seed is None else seed, pool or self.pool
         self.items = int(self.sizes.sum())
         self.batch_size = min(batch_size, self.items)
         full, rest = divmod(self.items, max(self.batch_size, 1))
@@ -65,9 +71,7 @@ class Batches(Generic[Group, Item]):
 
     def _plan(self, epoch: int) -> tuple[list[np.ndarray], list[int], list[int]]:
         """The row groups of each pool of an epoch, and the first item and the end of each pool."""
-        order = np.arange(len(self.groups))
-        if self.seed is not None:
-            order = generator("row groups", self.seed, epoch).permutation(order)
+        order = generator("row groups", self.seed, epoch).permutation(len(self.groups))
         ends = np.cumsum(self.sizes[order])
         last = max(self.items // self.pool - 1, 0)  # a short last pool joins the one before
         pool_numbers = np.minimum((ends - self.sizes[order]) // self.pool, last)
@@ -95,7 +99,5 @@ class Batches(Generic[Group, Item]):
 
     def _shuffled(self, items: list[Any], epoch: int, pool: int) -> list[Item]:
         """The items of a pool in the order of their batches."""
-        if self.seed is None:
-            return items
         order = generator("pool", self.seed, epoch, pool).permutation(len(items))
         return [items[index] for index in order.tolist()]

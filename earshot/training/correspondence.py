@@ -48,27 +48,44 @@ class PairedClips(Batches[ClipRowGroup, tuple[SceneClip, SceneClip]]):
 
     If the groups of a batch allow it, its clips swap their sounds: each clip's sound is the mismatched one of exactly
     one other clip. With a seed, every epoch draws new partners; without one, as for a test, the pairs are fixed.
+
+    Raises EarshotError, when a batch is read, if all clips are of one group.
     """
 
     pool = POOL_CLIPS
 
+    @property
+    def has_others(self) -> bool:
+        """Whether there are clips of two groups, so that sounds can be mismatched."""
+        return len(set().union(*(group.sources.tolist() for group in self.groups))) > 1
+
     def __getitem__(self, number: int) -> list[tuple[SceneClip, SceneClip]]:
         items = super().__getitem__(number)
         clips = [clip for clip, _ in items]
-        drawn = generator("others", 0 if self.seed is None else self.seed, number)
+        drawn = generator("others", self.seed, number)
         deranged = derange_to_others(np.array([clip.group for clip in clips]), drawn)
         return items if (deranged < 0).any() else [(clip, clips[n]) for clip, n in zip(clips, deranged, strict=True)]
 
     def _shuffled(self, items: list[SceneClip], epoch: int, pool: int) -> list[tuple[SceneClip, SceneClip]]:
-        """The clips of a pool in the order of their batches, each with one of another group of the pool."""
+        """The clips of a pool in the order of their batches, each with one of another group, of the pool if it can."""
         clips: list[Any] = super()._shuffled(items, epoch, pool)
-        drawn = generator("others of a pool", 0 if self.seed is None else self.seed, epoch, pool)
+        drawn = generator("others of a pool", self.seed, epoch, pool)
         deranged = derange_to_others(np.array([clip.group for clip in clips]), drawn)
-        if (deranged < 0).any():
+        if (deranged >= 0).all():
+            return [(clip, clips[other]) for clip, other in zip(clips, deranged, strict=True)]
+        return list(zip(clips, self._others(clips, drawn), strict=True))
+
+    def _others(self, clips: Sequence[SceneClip], drawn: np.random.Generator) -> list[SceneClip]:
+        """For the clips of a pool of one group, as many of other groups, from one more row group."""
+        if not self.has_others:
             scenes = self.groups[0].group.shard.parent
             actual = f"{len(clips)} clips, all of the group {clips[0].group!r}"
             raise EarshotError(f"{scenes}: {actual}, expected two groups or more; give clips of other videos")
-        return [(clip, clips[other]) for clip, other in zip(clips, deranged, strict=True)]
+        source = stable_hash(clips[0].group)
+        elsewhere = [group for group in self.groups if (group.sources != source).any()]
+        row_group = elsewhere[drawn.integers(len(elsewhere))].read()
+        others = [clip for clip in row_group if clip.group != clips[0].group]
+        return [others[number % len(others)] for number in range(len(clips))]
 
 
 def make_pairs(
@@ -246,7 +263,8 @@ class CorrespondenceTask:
             actual = f"{self.training.items} training clips last the network's {self.spec.seconds:.2f} s"
             raise EarshotError(f"{scenes}: {actual}, expected 2 or more; give more or longer clips")
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
-        self.part, self.validated = processes.part(self.training.batch_size), self.validation.items
+        self.part = processes.part(self.training.batch_size)
+        self.validated = self.validation.items if self.validation.has_others else 0
         self.state, self.restore = objective.state, objective.restore
         self._alarms: set[str] = set()
         # Losses of a random guess on the batches of the last epoch.
@@ -264,7 +282,7 @@ class CorrespondenceTask:
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the validation pairs, and the spread of the last batch's embeddings."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        batches = self.validation.batches_per_epoch if self.validation.items > 1 else 0
+        batches = self.validation.batches_per_epoch if self.validated else 0
         numbers = range(processes.rank(), batches, processes.count())
         spreads: dict[str, float] = {}
         for batch in prefetch(self._validation_batch, numbers, settings().threads):
