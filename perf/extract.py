@@ -31,7 +31,7 @@ import av
 from earshot.core.params import load_params
 from earshot.media.clips import MediaFile, write_listing
 from earshot.media.folders import clips_in_folder
-from earshot.params.extract import Extract, Params
+from earshot.params.extract import Extract, ExtractParams
 from earshot.scenes.extraction import Extraction, Tables, extract_shard
 
 ROUNDS = 4
@@ -86,7 +86,7 @@ def decode_only(clips: list[MediaFile]) -> None:
 
 def extract(number: int, folder: Path, overrides: tuple[str, ...]) -> dict[str, int]:
     """Extract a listed shard; return its counts."""
-    params = load_params(Params, PARAMS, overrides).extract
+    params = load_params(ExtractParams, PARAMS, overrides).extract
     return extract_shard(extraction(folder, params), number)
 
 

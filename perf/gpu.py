@@ -38,8 +38,8 @@ from earshot.core.params import load_params
 from earshot.corpus.split import split_of
 from earshot.labels.table import LABELS, LABELS_FILE, write_table
 from earshot.networks.device import autocast, get_device, used_precision
-from earshot.params.correspond import Params as CorrespondParams
-from earshot.params.pretrain import Params as PretrainParams
+from earshot.params.correspond import CorrespondParams
+from earshot.params.pretrain import PretrainParams
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.sound.texture import sound_textures
 from earshot.sound.texture_transform import TextureTransform

@@ -23,7 +23,7 @@ from earshot.core.params import load_params
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.device import get_device
 from earshot.networks.spectrogram import LINEAR, SAMPLES, Spectrogram
-from earshot.params.correspond import BaseParams, Params
+from earshot.params.correspond import CorrespondBaseParams, CorrespondParams
 from earshot.scenes.clips import Sampling
 from earshot.training.augmentation import augmentation_of
 from earshot.training.correspondence import CorrespondenceTask
@@ -36,7 +36,7 @@ ROUNDS, STEPS, SOUNDS = 6, 20, 64
 SPECTROGRAMS, THROUGH_LOADER = 0.2, 0.8
 
 
-def task_of(params: BaseParams, root: Path) -> CorrespondenceTask:
+def task_of(params: CorrespondBaseParams, root: Path) -> CorrespondenceTask:
     """The task of a training as params.yaml has it."""
     p = params.correspond
     torch.manual_seed(params.seed)
@@ -56,7 +56,7 @@ def task_of(params: BaseParams, root: Path) -> CorrespondenceTask:
     )
 
 
-def train(steps: Steps, params: BaseParams) -> float:
+def train(steps: Steps, params: CorrespondBaseParams) -> float:
     """Pairs a second of one short training."""
     plan = replace(Plan.of(params.correspond, params.seed), epochs=1)
     return STEPS * steps.task.batch_size / steps.train(plan).seconds
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 if a bound does not hold")
     options = parser.parse_args()
-    params, device = load_params(Params, options.params, options.set), get_device()
+    params, device = load_params(CorrespondParams, options.params, options.set), get_device()
     torch.set_num_threads(params.correspond.num_threads)
     sounds = torch.rand(SOUNDS, SAMPLES, device=device) - 0.5
     windows, spectrogram = torch.rand(SOUNDS * LINEAR.windows, LINEAR.points, device=device), Spectrogram().to(device)

@@ -26,7 +26,7 @@ from earshot.core.params import load_params
 from earshot.networks.backbones import build_network
 from earshot.networks.device import get_device
 from earshot.networks.network import Network
-from earshot.params.pretrain import Params
+from earshot.params.pretrain import PretrainParams
 from earshot.training.augmentation import Augmentation, augmentation_of
 from earshot.training.label_prediction import LabeledScenes, LabelTask, kind_of_labels
 from earshot.training.trainer import Plan, Trainer
@@ -37,7 +37,7 @@ EPOCHS = 5
 THROUGH_LOADER, BF16 = 0.95, 1.7
 
 
-def steps_of(params: Params, root: Path, layout: torch.memory_format, *, in_memory: bool) -> Steps:
+def steps_of(params: PretrainParams, root: Path, layout: torch.memory_format, *, in_memory: bool) -> Steps:
     """Steps of the training as params.yaml has it, with networks and batches in a memory layout."""
     p = params.pretrain
     task = LabelTask(*training_data(params, root, layout), batch_size=p.batch_size, seed=params.seed)
@@ -47,7 +47,7 @@ def steps_of(params: Params, root: Path, layout: torch.memory_format, *, in_memo
 
 
 def training_data(
-    params: Params, root: Path, layout: torch.memory_format
+    params: PretrainParams, root: Path, layout: torch.memory_format
 ) -> tuple[Network, LabeledScenes, Augmentation]:
     """The network with its first weights, the tables, and what happens to the pictures."""
     p = params.pretrain
@@ -75,7 +75,7 @@ class Speed:
         return f"{name:<38}{clock:>9.0f}{max(self.clock):>9.0f}{process:>12.0f}{max(self.process):>9.0f}"
 
 
-def measure(params: Params, root: Path) -> dict[str, Speed]:
+def measure(params: PretrainParams, root: Path) -> dict[str, Speed]:
     """Images a second of three kinds of training, in turns."""
     p = params.pretrain
     last, first = torch.channels_last, torch.contiguous_format
@@ -95,7 +95,7 @@ def measure(params: Params, root: Path) -> dict[str, Speed]:
     return {name: Speed(s.clock[1:], s.process[1:]) for name, s in speeds.items()}  # the first round warms up
 
 
-def accuracy(params: Params, root: Path, precision: str, layout: torch.memory_format) -> float | None:
+def accuracy(params: PretrainParams, root: Path, precision: str, layout: torch.memory_format) -> float | None:
     """Validation accuracy after a training of EPOCHS."""
     task = LabelTask(*training_data(params, root, layout), batch_size=params.pretrain.batch_size, seed=params.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."))
     parser.add_argument("--assert", action="store_true", dest="bound", help="exit with 1 if a bound does not hold")
     options = parser.parse_args()
-    params = load_params(Params, options.params, options.set)
+    params = load_params(PretrainParams, options.params, options.set)
     torch.set_num_threads(params.pretrain.num_threads)
     speeds = measure(params, options.root)
     print(f"{'images a second':<38}{'clock':>9}{'best':>9}{'process':>12}{'best':>9}")

@@ -18,14 +18,14 @@ The multisensory network requires sequences: set extract.sequence_rate. Several 
 CPUs; on several machines they require the folder at the same path.
 """
 
-from earshot.params.correspond import BaseParams, Params
+from earshot.params.correspond import CorrespondBaseParams, CorrespondParams
 from earshot.pipeline.stage import Stage, StageContext
 from earshot.training.corresponding import Corresponding
 from earshot.training.encoder_training import train_beside, train_encoders
 
 STAGE = Stage(
     name="correspond",
-    params=Params,
+    params=CorrespondParams,
     reads=lambda params, _: ("data/scenes", params.correspond.weights),
     clips="data/scenes",
     writes=("models/correspond",),
@@ -34,12 +34,12 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[BaseParams]) -> str:
+def main(run: StageContext[CorrespondBaseParams]) -> str:
     """Train the encoder and its control."""
     return train_encoders(run, Corresponding)
 
 
-def join(run: StageContext[BaseParams]) -> None:
+def join(run: StageContext[CorrespondBaseParams]) -> None:
     """The work of further processes."""
     train_beside(run, Corresponding)
 

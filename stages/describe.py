@@ -18,14 +18,14 @@ writes  data/sounds        one row for each moment (earshot/sound/table.py)
 from functools import partial
 
 from earshot.core.files import shard_paths
-from earshot.params.describe import BaseParams, Params
+from earshot.params.describe import DescribeBaseParams, DescribeParams
 from earshot.pipeline.stage import Stage, StageContext
 from earshot.sound.description import Description
 from earshot.sound.table import check_lengths, describe_shard, read_digests
 
 STAGE = Stage(
     name="describe",
-    params=Params,
+    params=DescribeParams,
     reads=lambda params, _: ("data/scenes", params.encoder.folder),
     clips="data/scenes",
     writes=("data/sounds", "models/descriptor"),
@@ -34,7 +34,7 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[BaseParams]) -> str:
+def main(run: StageContext[DescribeBaseParams]) -> str:
     p = run.params
     check_lengths(p.extract.window_s, p.extract.min_duration_s)
     description = Description.of(p.descriptor, p.model_dump())

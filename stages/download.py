@@ -48,14 +48,14 @@ from earshot.download.progress import closing_line, list_line, progress, sites
 from earshot.download.rate_limit import RateLimiter
 from earshot.download.retry import reopen
 from earshot.download.whole_list import download_list
-from earshot.params.download import Params
+from earshot.params.download import DownloadParams
 from earshot.pipeline.stage import Stage, StageContext
 
 RETRIED_REASONS = MEDIA_REASONS + SOURCE_REASONS
 
 STAGE = Stage(
     name="download",
-    params=Params,
+    params=DownloadParams,
     unhashed=("corpus.accept_pending",),
     reads=lambda params, _: (params.corpus.manifest, params.corpus.select.ontology),
     writes=("data/clips",),
@@ -64,7 +64,7 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[Params]) -> str:
+def main(run: StageContext[DownloadParams]) -> str:
     params, clips = run.params, run.path("data/clips")
     record = record_of([run.path(name) for name in STAGE.inputs(params, None)], params, STAGE.format_version)
     if run.retry:
@@ -82,7 +82,7 @@ def main(run: StageContext[Params]) -> str:
     return closing_line(metrics)
 
 
-def status(run: StageContext[Params]) -> dict[str, int | float | str]:
+def status(run: StageContext[DownloadParams]) -> dict[str, int | float | str]:
     """the progress of the list's download and the sites that limit it; works during a run too"""
     requested, clips = run.scratch / "requested", run.root / "data/clips"
     record = record_of([run.path(name) for name in STAGE.inputs(run.params, None)], run.params, STAGE.format_version)
@@ -92,7 +92,7 @@ def status(run: StageContext[Params]) -> dict[str, int | float | str]:
     return done | sites(RateLimiter.shared(run.scratch_root))
 
 
-VIEWS: dict[str, Callable[[StageContext[Params]], Mapping[str, Any]]] = {
+VIEWS: dict[str, Callable[[StageContext[DownloadParams]], Mapping[str, Any]]] = {
     "status": status,
     "plan": plan,
     "classes": classes,

@@ -31,17 +31,17 @@ from earshot.evaluation.benchmark import (
     rendered_name,
     write_predictions,
 )
-from earshot.params.evaluate import BenchmarkParams, Params, params_of
+from earshot.params.evaluate import BenchmarkParams, EvaluateParams, params_of
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Stage, StageContext
 
 
-def group_of(params: Params, benchmark: str | None) -> BenchmarkParams:
+def group_of(params: EvaluateParams, benchmark: str | None) -> BenchmarkParams:
     """The parameters of the benchmark itself."""
     return getattr(params.evaluate, benchmark or "")
 
 
-def inputs(params: Params, benchmark: str | None) -> list[str]:
+def inputs(params: EvaluateParams, benchmark: str | None) -> list[str]:
     """The inputs of a benchmark; annotations may be absent."""
     group = group_of(params, benchmark)
     return [group.data_dir, group.encoder, group.annotations]
@@ -59,7 +59,7 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[Params]) -> str:
+def main(run: StageContext[EvaluateParams]) -> str:
     torch.set_num_threads(settings().threads)
     name, group = run.choice or "", group_of(run.params, run.choice)
     benchmark: Benchmark = find("earshot.benchmarks", name, "BENCHMARK", what="--benchmark")

@@ -17,23 +17,23 @@ from typing import Any
 from earshot.core.files import write_atomically
 from earshot.core.registry import find, names
 from earshot.evaluation.benchmark import NotApplicable
-from earshot.explanation.exhibit import Context, Exhibit, skipped
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, skipped
 from earshot.explanation.tables import METADATA_FILE
-from earshot.params.explain import ExhibitParams, Params, params_of
+from earshot.params.explain import ExhibitParams, ExplainParams, params_of
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Stage, StageContext
 
 SCENES, ANNOTATIONS = "data/scenes", "data/annotations"
 
 
-def own_params(params: Params, exhibit: str | None) -> Any:
+def own_params(params: ExplainParams, exhibit: str | None) -> Any:
     """The exhibit's own group of parameters."""
     own = getattr(params.explain, exhibit or "")
     assert isinstance(own, ExhibitParams)
     return own
 
 
-def inputs(params: Params, exhibit: str | None) -> list[str]:
+def inputs(params: ExplainParams, exhibit: str | None) -> list[str]:
     """The data_dir and the encoder of the exhibit, and the corpus."""
     own = own_params(params, exhibit)
     return [own.encoder, own.data_dir, SCENES, ANNOTATIONS, params.corpus.clips]
@@ -50,13 +50,13 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[Params]) -> str:
+def main(run: StageContext[ExplainParams]) -> str:
     name = run.choice or ""
     exhibit: Exhibit = find("earshot.exhibits", name, "EXHIBIT", what="--exhibit")
     if torch := sys.modules.get("torch"):  # an exhibit without networks does not wait for its import
         torch.set_num_threads(settings().threads)
     own, out = own_params(run.params, name), f"data/explain/{name}"
-    context = Context(
+    context = ExhibitContext(
         data_dir=run.path(own.data_dir),
         encoder=run.path(own.encoder),
         params=own,

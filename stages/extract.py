@@ -29,7 +29,7 @@ from earshot.corpus.ignored import write_ignored
 from earshot.media.clips import Skipped
 from earshot.media.joining import joined_lists
 from earshot.media.listing import list_shards, packed_tars
-from earshot.params.extract import Params
+from earshot.params.extract import ExtractParams
 from earshot.pipeline.stage import Stage, StageContext
 from earshot.scenes.annotations import write_ontology
 from earshot.scenes.extraction import (
@@ -44,7 +44,7 @@ from earshot.scenes.extraction import (
 
 STAGE = Stage(
     name="extract",
-    params=Params,
+    params=ExtractParams,
     reads=lambda params, _: (
         params.corpus.clips,
         params.corpus.clips_manifest,
@@ -58,7 +58,7 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[Params]) -> str:
+def main(run: StageContext[ExtractParams]) -> str:
     corpus, ontology = run.path(run.params.corpus.clips), run.optional_path(run.params.corpus.ontology)
     out = Tables(run.out("data/scenes"), run.out("data/annotations"))
     if ontology:

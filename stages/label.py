@@ -36,13 +36,13 @@ from earshot.labels.table import (
     training_moments,
     write_labels,
 )
-from earshot.params.label import BaseParams, Params
+from earshot.params.label import LabelBaseParams, LabelParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import Stage, StageContext
 
 STAGE = Stage(
     name="label",
-    params=Params,
+    params=LabelParams,
     reads=("data/sounds", "models/descriptor", "data/scenes"),
     clips="data/scenes",
     writes=("data/labels", "models/labeler"),
@@ -51,7 +51,7 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[BaseParams]) -> str:
+def main(run: StageContext[LabelBaseParams]) -> str:
     faiss.omp_set_num_threads(settings().threads)
     p, model = run.params, find_label_model(run.params.label.model)
     values, options = attrgetter(model.size)(p), model.own(p.label)

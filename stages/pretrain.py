@@ -17,14 +17,14 @@ writes  models/pretrain      encoder, wrong_sound and random as safetensors, enc
 Several processes share each batch, on GPUs or CPUs; on several machines they require the folder at the same path.
 """
 
-from earshot.params.pretrain import Params
+from earshot.params.pretrain import PretrainParams
 from earshot.pipeline.stage import Stage, StageContext
 from earshot.training.encoder_training import train_beside, train_encoders
 from earshot.training.pretraining import Pretraining
 
 STAGE = Stage(
     name="pretrain",
-    params=Params,
+    params=PretrainParams,
     reads=lambda params, _: ("data/scenes", "data/labels", params.pretrain.weights),
     clips="data/scenes",
     writes=("models/pretrain",),
@@ -33,12 +33,12 @@ STAGE = Stage(
 )
 
 
-def main(run: StageContext[Params]) -> str:
+def main(run: StageContext[PretrainParams]) -> str:
     """Train the encoder and its control."""
     return train_encoders(run, Pretraining)
 
 
-def join(run: StageContext[Params]) -> None:
+def join(run: StageContext[PretrainParams]) -> None:
     """The work of further processes."""
     train_beside(run, Pretraining)
 

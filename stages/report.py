@@ -14,7 +14,7 @@ writes  report               index.html, the other pages, media/, figures/, and 
 """
 
 from earshot.core.yaml_files import flatten
-from earshot.params.report import Params
+from earshot.params.report import ReportParams
 from earshot.pipeline.stage import Stage, StageContext
 from earshot.report.build import START, write_report
 from earshot.report.sources import LABELS, Source
@@ -23,16 +23,16 @@ from earshot.results.provenance import provenance
 from earshot.results.verdicts import PREDICTIONS
 
 
-def inputs(params: Params, choice: str | None) -> list[str]:
+def inputs(params: ReportParams, choice: str | None) -> list[str]:
     """The exhibits, the metrics, the scenes and the ledgers; the download's ledger only if the corpus is data/clips."""
     downloaded = [LEDGERS["download"]] if params.corpus["clips"] == CLIPS else []
     return ["data/explain", PREDICTIONS, LABELS, *downloaded, SCENES, ANNOTATIONS, "metrics"]
 
 
-STAGE = Stage(name="report", params=Params, reads=inputs, writes=("report",), reads_all=False)
+STAGE = Stage(name="report", params=ReportParams, reads=inputs, writes=("report",), reads_all=False)
 
 
-def main(run: StageContext[Params]) -> str:
+def main(run: StageContext[ReportParams]) -> str:
     origin = provenance(run.root)
     source = Source(origin.name, run.root, dict(flatten(run.params.model_dump())), provenance=origin)
     site = write_report([source], run.out("report"))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from earshot.params.sample import Params, Sample
+from earshot.params.sample import Sample, SampleParams
 from earshot.pipeline.stage import Stage, StageContext
 from earshot.world.corpus import render_corpus, write_manifest
 from earshot.world.esc50 import FOLDS, recordings, render_esc50, write_table
@@ -22,12 +22,12 @@ from earshot.world.sources import KINDS
 from earshot.world.sun import images_per_category, render_sun, write_partitions
 from earshot.world.voc import render_voc, write_image_sets
 
-STAGE = Stage(name="sample", params=Params, writes=("data/sample",))
+STAGE = Stage(name="sample", params=SampleParams, writes=("data/sample",))
 
 Part = tuple[str, range]  # a dataset and the numbers of some of its items
 
 
-def main(run: StageContext[Params]) -> str:
+def main(run: StageContext[SampleParams]) -> str:
     sample, folder = run.params.sample, run.out("data/sample")
     images, sounds = sample.voc_train + sample.voc_val + sample.voc_test, sample.esc50_recordings
     scenes = len(KINDS) * images_per_category(sample.sun_images)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
-from earshot.exhibits.clusters import PERMUTATIONS, Cluster, Neighbor, draw_annotations, make
-from earshot.explanation.exhibit import Context
+from earshot.exhibits.clusters import PERMUTATIONS, ClusterCounts, Neighbor, draw_annotations, make
+from earshot.explanation.exhibit import ExhibitContext
 from earshot.explanation.tables import SKIPPED, read_table
 from earshot.labels.labeler import Labeler, save_labeler
 from earshot.labels.models.binary import BinaryCode
@@ -90,7 +90,7 @@ def run_exhibit(tmp_path):
         }
         values |= {"scenes": data / "scenes", "annotations": data / "annotations", "folder": tmp_path / "result"}
         rest = dict.fromkeys(("clips", "scratch"), tmp_path)
-        result = make(Context(**values | rest | changes))
+        result = make(ExhibitContext(**values | rest | changes))
         if SKIPPED in result.metadata:
             return result, [], []
         return result, *(list(read_table(tmp_path / "result", name)) for name in ("clusters", "cluster_moments"))
@@ -254,7 +254,7 @@ def test_annotations_are_dealt_as_often_as_clips_have_them():
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=40), st.integers(1, 4))
 def test_whatever_the_order_the_nearest_of_the_nearest_groups_are_kept(values, examples):
     moments = [Neighbor(distance / 10, f"clip_{n}", 0, f"{group}", ()) for n, (group, distance) in enumerate(values)]
-    cluster = Cluster()
+    cluster = ClusterCounts()
     for moment in moments:
         cluster.add(moment, True, (), examples)
         assert len(cluster.nearest) <= examples

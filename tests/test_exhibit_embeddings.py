@@ -11,7 +11,7 @@ from PIL import Image
 
 from earshot.exhibits import embeddings
 from earshot.exhibits.embeddings import make, measure, measure_mixing, project
-from earshot.explanation.exhibit import Context
+from earshot.explanation.exhibit import ExhibitContext
 from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.backbones import build_network
 from earshot.networks.correspondence import build_correspondence
@@ -42,7 +42,7 @@ def run_exhibit(world, monkeypatch):
         folders = {"data_dir": data / "scenes", "encoder": world / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), world)
         how = {"params": params, "seed": 0, "window_s": 3.75}
-        result = make(Context(**folders, **rest, **how, folder=world / "result"))
+        result = make(ExhibitContext(**folders, **rest, **how, folder=world / "result"))
         if SKIPPED in result.metadata:
             return result, [], []
         return result, *(list(read_table(world / "result", table)) for table in ("embeddings", "embedding_moments"))

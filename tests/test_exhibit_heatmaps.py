@@ -13,7 +13,7 @@ from torch import nn
 
 from earshot.exhibits import heatmaps
 from earshot.exhibits.heatmaps import make, middle_square, select_units
-from earshot.explanation.exhibit import Context
+from earshot.explanation.exhibit import ExhibitContext
 from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.correspondence import build_correspondence
@@ -132,7 +132,7 @@ def run_exhibit(tmp_path, monkeypatch):
         folders = {"data_dir": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
         how = {"params": params, "seed": 0, "window_s": 3.75}
-        result = make(Context(**folders, **rest, **how, folder=tmp_path / "result"))
+        result = make(ExhibitContext(**folders, **rest, **how, folder=tmp_path / "result"))
         return result, [] if SKIPPED in result.metadata else list(read_table(tmp_path / "result", "heatmaps"))
 
     return run

@@ -17,7 +17,7 @@ from earshot.evaluation.clips.clip_embeddings import load_correspondences
 from earshot.evaluation.clips.images_with_sound import LocalizationExample
 from earshot.exhibits import localization
 from earshot.exhibits.localization import make
-from earshot.explanation.exhibit import Context
+from earshot.explanation.exhibit import ExhibitContext
 from earshot.explanation.tables import SKIPPED, read_table
 from earshot.explanation.video import mp4_of
 from earshot.networks.correspondence import build_correspondence
@@ -60,7 +60,7 @@ def run_exhibit(tmp_path, data_dir, monkeypatch):  # noqa: F811
         folders |= {"annotations": data / "annotations", "folder": tmp_path / name, "scratch": tmp_path / "scratch"}
         params = SimpleNamespace(images=images, videos=videos)
         how = {"params": params, "seed": 0, "window_s": 3.75}
-        result = make(Context(**folders, **how))
+        result = make(ExhibitContext(**folders, **how))
         if SKIPPED in result.metadata:
             return result, [], []
         return result, *(list(read_table(tmp_path / name, table)) for table in ("localized", "videos_with_sound"))

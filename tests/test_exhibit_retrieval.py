@@ -13,7 +13,7 @@ from test_retrieval import ANNOTATIONS, GRAYS, ontology  # noqa: F401  the fixtu
 from earshot.core.errors import EarshotError
 from earshot.exhibits import retrieval
 from earshot.exhibits.retrieval import make
-from earshot.explanation.exhibit import Context
+from earshot.explanation.exhibit import ExhibitContext
 from earshot.explanation.tables import SKIPPED, read_table
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.files import save_architecture
@@ -36,7 +36,7 @@ def run_exhibit(tmp_path, ontology, monkeypatch):  # noqa: F811
         folders = {"data_dir": data / "scenes", "encoder": tmp_path / "models", "annotations": data / "annotations"}
         rest = dict.fromkeys(("scenes", "clips", "scratch"), tmp_path)
         how = {"params": params, "seed": 0, "window_s": 3.75}
-        result = make(Context(**folders, **rest, **how, folder=tmp_path / "result"))
+        result = make(ExhibitContext(**folders, **rest, **how, folder=tmp_path / "result"))
         if SKIPPED in result.metadata:
             return result, [], []
         return result, *(

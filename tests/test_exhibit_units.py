@@ -14,7 +14,7 @@ from earshot.core.errors import EarshotError
 from earshot.evaluation.images.voc_annotations import Objects
 from earshot.exhibits import units
 from earshot.exhibits.units import make
-from earshot.explanation.exhibit import Context
+from earshot.explanation.exhibit import ExhibitContext
 from earshot.explanation.galleries import DIMMED, SQUARE, lit
 from earshot.explanation.network_dissection import RASTER, draw_boxes
 from earshot.explanation.receptive_fields import Fields
@@ -139,7 +139,7 @@ def context(root, params):
     rest = dict.fromkeys(("encoder", "clips"), root)
     how = {"params": params, "seed": 0, "window_s": 3.75}
     places = {"scenes": data / "scenes", "annotations": data / "annotations", "data_dir": root / "data_dir"}
-    return Context(**rest, **how, **places, folder=root / "result", scratch=root / "scratch")
+    return ExhibitContext(**rest, **how, **places, folder=root / "result", scratch=root / "scratch")
 
 
 def rows_of(root, name="units", network="encoder"):

@@ -327,11 +327,11 @@ def read_params(file: Path) -> None:
 
     from earshot.core.params import load_params
     from earshot.core.yaml_files import read_yaml
-    from earshot.params.extract import Params
+    from earshot.params.extract import ExtractParams
 
     read_yaml(file)
-    load_params(Params, file, [])
-    load_params(Params, PARAMS, [])
+    load_params(ExtractParams, file, [])
+    load_params(ExtractParams, PARAMS, [])
 
 
 def params_seeds() -> list[bytes]:

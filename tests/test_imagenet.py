@@ -79,7 +79,7 @@ def data_dir(tmp_path_factory) -> Path:
 @pytest.fixture
 def make_context(data_dir, encoder, tmp_path):
     def context(**changes: object) -> Context:
-        params = imagenet.Params(data_dir=str(data_dir), encoder=str(encoder), **SETTINGS | changes)
+        params = imagenet.ImageNetParams(data_dir=str(data_dir), encoder=str(encoder), **SETTINGS | changes)
         return Context(data_dir, encoder, params, 0, tmp_path)
 
     return context
@@ -170,12 +170,12 @@ def test_a_layer_learns_what_is_linearly_separable_and_no_more(tmp_path):
     for name, part in (("train", rows[:300]), ("test", rows[300:])):
         np.save(tmp_path / f"{name}.npy", part[:, None].astype(np.float16))
     train, test = (imagenet.Features([tmp_path / f"{name}.npy"]) for name in ("train", "test"))
-    params = imagenet.Params(
+    params = imagenet.ImageNetParams(
         data_dir="", encoder="", **SETTINGS | {"resize": 32, "epochs": 5, "batch_size": 32, "learning_rate": 0.03}
     )
     context = Context(tmp_path, tmp_path, params, 0, tmp_path)
     for inputs, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
-        images = imagenet.Images([""] * 400, ["a", "b", "c"], inputs, train=300)
+        images = imagenet.LabeledImages([""] * 400, ["a", "b", "c"], inputs, train=300)
         layer, scale = imagenet.train_linear(train, images, context)
         correct = imagenet.classify(layer, scale, test, images)
         assert correct.shape == (100,)
@@ -228,7 +228,7 @@ def test_folders_alone_are_split_by_a_hash_that_stays(tmp_path):
 def test_a_classifiers_conv5_is_probed_too(data_dir, tmp_path):
     torch.manual_seed(0)
     folder = write_encoders(tmp_path, AlexNet(classes=2, width=0.1, image_size=64))
-    params = imagenet.Params(data_dir=str(data_dir), encoder=str(folder), **SETTINGS | {"resize": 96})
+    params = imagenet.ImageNetParams(data_dir=str(data_dir), encoder=str(folder), **SETTINGS | {"resize": 96})
     context = Context(data_dir, folder, params, 0, tmp_path)
     assert imagenet.measure("encoder", context, imagenet.read_dataset(data_dir)).shape == (12,)
 

@@ -24,13 +24,13 @@ from earshot.labels.table import keep_near
 from earshot.sound.texture import TEXTURE_GROUPS, sound_textures
 
 TEXTURE, SPECTRUM = Described("texture", TEXTURE_GROUPS), Described("spectrum", {"spectrum": slice(0, 32)})
-CLUSTERING = clusters.Params(scale="z-score+sqrt", distance_filter=True, iterations=25, restarts=1)
+CLUSTERING = clusters.ClusterLabelParams(scale="z-score+sqrt", distance_filter=True, iterations=25, restarts=1)
 FIT = {"model": "clusters", "values": 8, "options": CLUSTERING, "described": TEXTURE, "seed": 0}
 
 
 def binary_fit(components: int, threshold: str) -> dict:
     """The arguments for fitting the model `binary`."""
-    options = binary.Params(components=components, threshold=threshold, scale="z-score+sqrt")
+    options = binary.BinaryLabelParams(components=components, threshold=threshold, scale="z-score+sqrt")
     return {"model": "binary", "values": components, "options": options, "seed": 0}
 
 

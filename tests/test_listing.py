@@ -24,7 +24,7 @@ from earshot.media.decoder_process import Decoder, Request, decode_request
 from earshot.media.decoding import DecodeOptions
 from earshot.media.folders import walk
 from earshot.media.listing import list_shards
-from earshot.params.extract import Params
+from earshot.params.extract import ExtractParams
 from earshot.scenes.extraction import extract_clips
 
 
@@ -648,7 +648,7 @@ def test_containers_of_every_kind_are_decoded_where_they_lie(tmp_path):
     files = {f"{kind}.{kind}": render(tmp_path / f"v.{kind}", *codecs).read_bytes() for kind, codecs in kinds.items()}
     tar(tmp_path / "tars" / "in" / "00005.tar", files | {"webm.json": numbered("0", "https://youtu.be/--PJHxphWEs")})
     (clips,) = listed(tmp_path / "tars")
-    params = load_params(Params, PARAMS, ["extract.frame_size=32", "extract.window_s=1.0"]).extract
+    params = load_params(ExtractParams, PARAMS, ["extract.frame_size=32", "extract.window_s=1.0"]).extract
     ledger = []
     with Decoder(params.decode_timeout_s, (clip.path for clip in clips)) as decoder:
         scenes = list(extract_clips(clips, decoder, params, 0, ledger))

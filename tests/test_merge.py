@@ -21,7 +21,7 @@ from earshot.corpus.selection import Selection
 from earshot.download.merging import merge_parts
 from earshot.download.published import Manifest
 from earshot.download.sharding import write_shard_lists
-from earshot.params.download import Params
+from earshot.params.download import DownloadParams
 from stages import download
 
 NAMES = [f"c{number}" for number in range(9)]
@@ -59,11 +59,11 @@ def test_the_parts_of_a_drawn_selection_are_the_selection(tmp_path, parts):
 @pytest.mark.parametrize("part", ["0/3", "1/0", "1", "1/3/2", "-1/3", "1.0/3", "a/b", "", "01/3", "2/99999"])
 def test_a_part_that_is_none_is_refused(part):
     with pytest.raises(EarshotError, match=r"corpus\.select\.part is "):
-        load_params(Params, PARAMS, [f"corpus.select.part='{part}'"])
+        load_params(DownloadParams, PARAMS, [f"corpus.select.part='{part}'"])
 
 
 def test_a_part_beyond_the_last_is_refused():
-    select = load_params(Params, PARAMS, ["corpus.select.part=4/3"]).corpus.select
+    select = load_params(DownloadParams, PARAMS, ["corpus.select.part=4/3"]).corpus.select
     with pytest.raises(EarshotError, match=r"corpus\.select\.part is 4/3, expected a part from 1/3 to 3/3"):
         Selection.of(select, None)
 

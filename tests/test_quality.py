@@ -24,7 +24,7 @@ from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import row_text
 from earshot.corpus.split import split_of
 from earshot.media.quality import Measured, audio_print, measure, quality_flags
-from earshot.params.extract import Params
+from earshot.params.extract import ExtractParams
 from earshot.pipeline.settings import settings
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.duplicates import CorpusPrints, Prints, first_of_each, read_duplicates, write_duplicates
@@ -32,7 +32,7 @@ from earshot.scenes.table import read_scenes
 from earshot.scenes.writing import Scene, write_scenes
 from stages.extract import STAGE, main
 
-QUALITY = load_params(Params, PARAMS).extract.quality
+QUALITY = load_params(ExtractParams, PARAMS).extract.quality
 RATE = 22050
 MANDELBROT = "mandelbrot=s=96x64:r=10:end_scale=0.01:end_pts=30,trim=duration=3"
 LIFE = "life=s=96x64:mold=10:r=10:ratio=0.3:seed={}:death_color=blue:life_color=white,trim=duration=3"

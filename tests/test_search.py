@@ -17,7 +17,7 @@ from earshot.boards.hear import get_scene_embeddings, get_timestamp_embeddings, 
 from earshot.boards.mteb import EarshotModel
 from earshot.boards.xares import EarshotEncoder
 from earshot.corpus.ledger import LedgerRow, write_ledger
-from earshot.embedding.moments import Moments
+from earshot.embedding.moments import MomentEmbeddings
 from earshot.embedding.table import Origin
 from earshot.media.clips import MediaFile
 from earshot.networks.correspondence import build_correspondence
@@ -120,7 +120,9 @@ def clips_of_a_run(tmp_path):
     write_ledger(tmp_path / "data/scenes/ledger/00000.csv", [*ledger, LedgerRow("b_1", "b.mp4", "kept")])
     origin = Origin("m", "m", "f", "0", 2, 3, True, 0.5, True, False)
     audio = np.array([[1, 2], [3, 6], [9, 9]], np.float32)
-    moments = Moments(np.arange(3) / 2, audio, None, np.array([False, False, True]))  # silence has no embedding
+    moments = MomentEmbeddings(
+        np.arange(3) / 2, audio, None, np.array([False, False, True])
+    )  # silence has no embedding
     rows = origin.rows(MediaFile("a_0", "", tmp_path, 0, 1), moments, "")
     pq.write_table(rows, tmp_path / "emb.parquet")
     return tmp_path

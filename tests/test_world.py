@@ -20,7 +20,7 @@ from earshot.networks.backbones.alexnet import AlexNet
 from earshot.sound.texture import sound_textures
 from earshot.world import KINDS, RATE, VisibleObject, render_clip, render_image, render_sound
 from earshot.world.appearance import draw
-from earshot.world.drawing import Colors, Place, Sketch
+from earshot.world.drawing import Colors, Pose, Sketch
 from earshot.world.esc50 import FOLDS, recordings
 from earshot.world.localization import plan_image, render_pair
 from earshot.world.media import write_video
@@ -87,7 +87,7 @@ def _causes(plan):
 def test_a_box_is_the_extent_of_what_was_drawn(kind):
     white = (255, 255, 255)
     image = Image.new("RGB", (400, 300))
-    pen = Sketch(image, Place(190, 140, 60, 1.1, 0.2, True), Colors(white, white, white))
+    pen = Sketch(image, Pose(190, 140, 60, 1.1, 0.2, True), Colors(white, white, white))
     draw(pen, draw_cause(generator(0, "box", 1), kind), 2.0)
     left, top, right, bottom = image.getbbox()
     np.testing.assert_allclose(pen.box(), (left, top, right, bottom), atol=5)
@@ -104,7 +104,7 @@ def test_a_cause_keeps_its_shape_and_moves(kind):
 
 def _drawn(cause, time):
     image = Image.new("RGB", (400, 400))
-    draw(Sketch(image, Place(200, 200, 120), Colors((255, 0, 0), (0, 255, 0), (0, 0, 255))), cause, time)
+    draw(Sketch(image, Pose(200, 200, 120), Colors((255, 0, 0), (0, 255, 0), (0, 0, 255))), cause, time)
     return np.asarray(image)
 
 

@@ -56,7 +56,7 @@ HIDDEN = 128  # units of a classifier on a tower (section 3.1)
 MODALITIES = ("images", "sounds")
 
 
-class Params(BenchmarkParams):
+class CorrespondenceParams(BenchmarkParams):
     """How pairs are drawn, as in the stage correspond, and how the two supervised baselines are trained.
 
     `synchrony` measures `in_sync` too. 0 `supervised_epochs` skips the baselines; `supervised_batch_size` counts pairs.
@@ -73,7 +73,7 @@ class Params(BenchmarkParams):
     supervised_learning_rate: Amount
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[CorrespondenceParams]) -> Result:
     """The accuracy on pairs of the network, its controls and, if requested, the baselines; and `own_sound`."""
     from sklearn.metrics import roc_auc_score  # takes as long to import as torch
 
@@ -189,7 +189,9 @@ def held_out_pairs(network: Correspondence, scenes: Path, sampling: Sampling, sp
     return prefetch(batch, range(clips.batches_per_epoch), settings().threads)
 
 
-def supervised(context: Context[Params], architecture: Mapping[str, Any], sampling: Sampling) -> dict[str, np.ndarray]:
+def supervised(
+    context: Context[CorrespondenceParams], architecture: Mapping[str, Any], sampling: Sampling
+) -> dict[str, np.ndarray]:
     """Which test pairs each of the two supervised baselines classifies correctly, bool (pairs,), by metric."""
     annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
@@ -225,7 +227,7 @@ def begin(task: CorrespondenceTask) -> None:
     estimate_batch_norm(task.network, [pair[:4] for pair in pairs])
 
 
-def train(context: Context[Params], task: Any, name: str) -> None:
+def train(context: Context[CorrespondenceParams], task: Any, name: str) -> None:
     """Train a baseline, or resume its training."""
     p = context.params
     plan = Plan(
@@ -361,7 +363,7 @@ def best_threshold(scores: np.ndarray, is_match: np.ndarray) -> float:
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=CorrespondenceParams,
     evaluate=evaluate,
     title="Correspondence",
     scores="accuracy|own_sound",

@@ -68,7 +68,7 @@ SHARD_IMAGES = 100  # test images of one task
 Batch = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
 
 
-class Params(BenchmarkParams):
+class DetectionParams(BenchmarkParams):
     """A step uses `rois_per_step` regions of `images_per_step` images; an image has `proposals_kept` proposals.
 
     A test image is scaled until its shorter side has `shorter_side` px, or its longer side `longer_side` px; a training
@@ -93,7 +93,7 @@ class Params(BenchmarkParams):
 
 
 @dataclass(frozen=True)
-class Images:
+class DetectionImages:
     """Annotated images: files, and the objects of each."""
 
     files: Sequence[Path]
@@ -104,10 +104,10 @@ class Images:
         part = slice(None) if shard is None else slice(shard * SHARD_IMAGES, (shard + 1) * SHARD_IMAGES)
         return zip(self.files[part], self.objects[part], strict=True)
 
-    def with_objects(self) -> "Images":
+    def with_objects(self) -> "DetectionImages":
         """The images with objects."""
         pairs = [(file, objects) for file, objects in self.pairs() if len(objects.boxes)]
-        return Images([file for file, _ in pairs], [objects for _, objects in pairs])
+        return DetectionImages([file for file, _ in pairs], [objects for _, objects in pairs])
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ class Detection:
         names: of the encoders.
     """
 
-    context: Context[Params]
+    context: Context[DetectionParams]
     classes: Sequence[str]
-    train: Images
-    test: Images
+    train: DetectionImages
+    test: DetectionImages
     proposals: Proposals
     names: Sequence[str]
 
@@ -196,7 +196,7 @@ class DetectionTask:
         return image, rois / size_of(objects), torch.from_numpy(classes), offsets_between(rois, targets)
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[DetectionParams]) -> Result:
     """The scores of detectors on the trained network and its controls, and of all proposals as detections."""
     detection = prepare(context)
     names, tests = detection.names, range(len(detection.names) * len(detection.shards()))
@@ -240,7 +240,7 @@ def score(
     return precisions, rows
 
 
-def prepare(context: Context[Params]) -> Detection:
+def prepare(context: Context[DetectionParams]) -> Detection:
     """The images with their objects, and the proposals of the images that training will use and of all test images.
 
     Raises EarshotError for an incomplete data_dir, and for images too small for the network.
@@ -266,9 +266,9 @@ def prepare(context: Context[Params]) -> Detection:
     return Detection(context, classes, parts["trainval"], parts["test"], proposals, names)
 
 
-def read_images(files: Sequence[Path], classes: Sequence[str]) -> Images:
+def read_images(files: Sequence[Path], classes: Sequence[str]) -> DetectionImages:
     """Images with their annotations."""
-    return Images(files, [read_objects(annotation_of(file), classes) for file in files])
+    return DetectionImages(files, [read_objects(annotation_of(file), classes) for file in files])
 
 
 def train_detector(number: int, detection: Detection) -> dict[str, int]:
@@ -332,7 +332,7 @@ def recall(proposed: Sequence[np.ndarray], annotated: Sequence[Objects]) -> floa
     return float(np.concatenate(reached).mean())
 
 
-def image_indices(context: Context[Params], count: int, step: int) -> list[int]:
+def image_indices(context: Context[DetectionParams], count: int, step: int) -> list[int]:
     """The indices of a step's images among `count` images."""
     return batch_indices(
         "detection order", context.seed, step, batch_size=context.params.images_per_step, count=count
@@ -358,7 +358,7 @@ def check_size(network: Convolutional, side: int) -> None:
         raise EarshotError(f"{actual}, too small for the network's convolutions; set it to 128, for example") from None
 
 
-def _check_objects(data_dir: Path, part: str, images: Images, classes: Sequence[str]) -> None:
+def _check_objects(data_dir: Path, part: str, images: DetectionImages, classes: Sequence[str]) -> None:
     present = {int(number) for each in images.objects for number in each.classes[~each.difficult]}
     missing = [name for number, name in enumerate(classes) if number not in present]
     if missing:
@@ -368,7 +368,7 @@ def _check_objects(data_dir: Path, part: str, images: Images, classes: Sequence[
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=DetectionParams,
     evaluate=evaluate,
     title="VOC2007, detection",
     scores="map",

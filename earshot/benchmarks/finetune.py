@@ -64,7 +64,7 @@ DEVIATION, BIAS = 0.01, 0.1  # of the new layers' first weights, and their biase
 TEST_IMAGES = 8  # images per test batch
 
 
-class Params(BenchmarkParams):
+class FineTuningParams(BenchmarkParams):
     """In mode `head` the fully connected layers train, in mode `all` everything.
 
     `first_weights` of the fully connected layers are those of the `published` code, or `he`: Gaussian ones that keep
@@ -100,7 +100,7 @@ class FineTuning:
         trainings: the encoder's name and the mode of each.
     """
 
-    context: Context[Params]
+    context: Context[FineTuningParams]
     train: Split
     test: Split
     trainings: Sequence[tuple[str, str]]
@@ -168,7 +168,7 @@ class VocTask:
         return images.to(self.device), torch.from_numpy(self.labels[indices]).to(self.device)
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[FineTuningParams]) -> Result:
     """The scores of the trained network and its controls, fine-tuned in each mode, and of constant scores."""
     _check(context.params)
     encoders = load_encoders(context.encoder, load_network)
@@ -272,7 +272,7 @@ def _joined(first: Split, second: Split) -> Split:
     return [*first[0], *second[0]], np.concatenate([first[1], second[1]])
 
 
-def _check(params: Params) -> None:
+def _check(params: FineTuningParams) -> None:
     if params.crop_min_scale > params.crop_max_scale:
         actual = f"evaluate.finetune.crop_min_scale is {params.crop_min_scale}"
         raise EarshotError(
@@ -281,7 +281,7 @@ def _check(params: Params) -> None:
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=FineTuningParams,
     evaluate=evaluate,
     title="VOC2007, fine-tuned",
     scores="map",

@@ -66,7 +66,7 @@ ROWS = 256  # test rows per batch
 SAMPLED = 1024  # training images that define the scale of features
 
 
-class Params(BenchmarkParams):
+class ImageNetParams(BenchmarkParams):
     """An image is resized to `resize` px, whole for one of `crops`, and by its shorter side for ten.
 
     0 `supervised_epochs` leaves out the supervised reference, which has the probe's `batch_size`.
@@ -86,7 +86,7 @@ class Params(BenchmarkParams):
 
 
 @dataclass(frozen=True)
-class Images:
+class LabeledImages:
     """The images of a data_dir: first the training images, then the test images.
 
     Args:
@@ -102,7 +102,7 @@ class Images:
     train: int
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[ImageNetParams]) -> Result:
     """The accuracy of the trained network, of its controls, and of chance."""
     encoders = [name for name, prefix in PREFIXES.items() if prefix in load_encoders(context.encoder)]
     images = read_dataset(context.data_dir)
@@ -110,7 +110,7 @@ def evaluate(context: Context[Params]) -> Result:
     right: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = [{"class": name} for name in images.classes]
     test_labels = images.labels[images.train :]
-    measured: dict[str, Callable[[Context[Params], Images], np.ndarray]] = {
+    measured: dict[str, Callable[[Context[ImageNetParams], LabeledImages], np.ndarray]] = {
         f"{PREFIXES[name]}accuracy": partial(measure, name) for name in encoders
     }
     if context.params.supervised_epochs:
@@ -128,7 +128,7 @@ def evaluate(context: Context[Params]) -> Result:
     return Result(metrics, rows, f"{PROTOCOL} on {context.data_dir.name}", summary, names, item_scores=right)
 
 
-def measure(name: str, context: Context[Params], images: Images) -> np.ndarray:
+def measure(name: str, context: Context[ImageNetParams], images: LabeledImages) -> np.ndarray:
     """Which test images the linear layer on an encoder classifies correctly, bool; a killed evaluation resumes."""
     finished = context.scratch / f"{name}_correct.json"
     if not finished.exists():
@@ -151,7 +151,7 @@ def measure(name: str, context: Context[Params], images: Images) -> np.ndarray:
     return np.array(json.loads(finished.read_text()), bool)
 
 
-def measure_supervised(context: Context[Params], images: Images) -> np.ndarray:
+def measure_supervised(context: Context[ImageNetParams], images: LabeledImages) -> np.ndarray:
     """Which test images the network classifies correctly, trained on the classes from its random weights on."""
     p, seed = context.params, context.seed
     network = require_convolutional(load_encoder(context.encoder, "random"))
@@ -172,7 +172,7 @@ def measure_supervised(context: Context[Params], images: Images) -> np.ndarray:
 
 
 @torch.inference_mode()
-def describe_shard(shard: int, name: str, context: Context[Params], folder: Path) -> dict[str, int]:
+def describe_shard(shard: int, name: str, context: Context[ImageNetParams], folder: Path) -> dict[str, int]:
     """Write the features of up to SHARD images, float16 (images, crops, dimensions), beside the list of their names.
 
     Raises EarshotError if the crops are larger than the resized images.
@@ -210,7 +210,9 @@ class Features:
         return torch.from_numpy(rows).float()
 
 
-def train_linear(features: Features, images: Images, context: Context[Params]) -> tuple[nn.Linear, float]:
+def train_linear(
+    features: Features, images: LabeledImages, context: Context[ImageNetParams]
+) -> tuple[nn.Linear, float]:
     """A linear layer trained on the features of the training images times a scale, and that scale; 1 for SGD."""
     p, device = context.params, get_device()
     drawn = generator("linear layer's scale", context.seed).permutation(images.train)[:SAMPLED]
@@ -237,7 +239,7 @@ def train_linear(features: Features, images: Images, context: Context[Params]) -
     return layer, scale
 
 
-def rate_at(step: int, params: Params, images: int) -> float:
+def rate_at(step: int, params: ImageNetParams, images: int) -> float:
     """The learning rate of a step as a share of the first one: Adam's falls to zero, SGD's as its code has it."""
     if params.optimizer == "sgd":
         return float((1 + params.learning_rate * params.weight_decay * step) ** -0.5)
@@ -250,7 +252,7 @@ def average_pooled(maps: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def classify(layer: nn.Linear, scale: float, features: Features, images: Images) -> np.ndarray:
+def classify(layer: nn.Linear, scale: float, features: Features, images: LabeledImages) -> np.ndarray:
     """Which of the test images the layer classifies correctly, by the mean softmax of their crops: bool."""
     indices, device = np.arange(len(images.files) - images.train), layer.weight.device
     parts = [indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]
@@ -258,7 +260,7 @@ def classify(layer: nn.Linear, scale: float, features: Features, images: Images)
     return np.concatenate(predicted) == images.labels[images.train :]
 
 
-def read_dataset(data_dir: Path) -> Images:
+def read_dataset(data_dir: Path) -> LabeledImages:
     """The images of the class folders in train and val; without these, a hash selects four fifths for training.
 
     Raises EarshotError for another layout, fewer than two classes, and test classes without training images.
@@ -280,7 +282,7 @@ def read_dataset(data_dir: Path) -> Images:
         raise EarshotError(f"{data_dir}: holds {actual}, expected {LAYOUT}; correct evaluate.imagenet.data_dir")
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name, _ in [*train, *test]])
-    return Images([file for _, file in [*train, *test]], classes, labels, len(train))
+    return LabeledImages([file for _, file in [*train, *test]], classes, labels, len(train))
 
 
 def _listed(folder: Path) -> Iterator[tuple[str, str]]:
@@ -321,5 +323,5 @@ def _shuffled(count: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]
 
 
 BENCHMARK = Benchmark(
-    params=Params, evaluate=evaluate, title="ImageNet", scores="accuracy", leading="accuracy", at_a_glance=True
+    params=ImageNetParams, evaluate=evaluate, title="ImageNet", scores="accuracy", leading="accuracy", at_a_glance=True
 )

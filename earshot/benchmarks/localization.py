@@ -31,13 +31,13 @@ PROTOCOL = "localization of sounds"
 BATCH = 16
 
 
-class Params(BenchmarkParams):
+class LocalizationParams(BenchmarkParams):
     """No parameters of its own."""
 
     inputs: Literal["clips"]
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[LocalizationParams]) -> Result:
     """cIoU, its area, and the share of peaks inside the boxes: of the network and of all controls."""
     networks = load_correspondences(context.encoder)
     images = read_dataset(context.data_dir)
@@ -105,7 +105,7 @@ def all_maps(
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=LocalizationParams,
     evaluate=evaluate,
     title="Where a sound comes from",
     scores=r"ciou_\w+|auc_\w+|peak",

@@ -20,13 +20,13 @@ PROTOCOL = "normalized mutual information of k-means clusters and classes"
 PERMUTATIONS = 20  # random assignments, whose scores are averaged
 
 
-class Params(ClipParams):
+class NmiParams(ClipParams):
     """The number of clusters of each modality."""
 
     clusters: Annotated[int, Field(ge=2)]
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[NmiParams]) -> Result:
     """The score of each modality's clusters, for the network, its controls, and random clusters."""
     clusters, seed = context.params.clusters, context.seed
     moments = describe_moments(
@@ -106,7 +106,7 @@ def largest_share(labels: np.ndarray) -> float:
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=NmiParams,
     evaluate=evaluate,
     title="Clusters against annotations",
     scores="nmi",

@@ -28,13 +28,13 @@ GAINS = {"": lambda r: r, "exponential_": lambda r: 2**r - 1}
 WITH_QUERY = "with_query_"
 
 
-class Params(ClipParams):
+class RetrievalParams(ClipParams):
     """The score uses the first `k` entries of a ranking."""
 
     k: Positive
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[RetrievalParams]) -> Result:
     """nDCG@k of the network and its controls in four directions with both gains, and of a random order."""
     k = context.params.k
     moments = describe_moments(
@@ -130,7 +130,7 @@ def _summary(metrics: dict[str, Any], metric: str, query: str, entry: str) -> st
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=RetrievalParams,
     evaluate=evaluate,
     title="Retrieval",
     scores=r"ndcg\d+",

@@ -56,7 +56,7 @@ VOID = 255  # px of a mask that count nowhere
 BACKGROUND = "background"
 
 
-class Params(BenchmarkParams):
+class SegmentationParams(BenchmarkParams):
     """In mode `head` the new head trains, in mode `all` everything.
 
     Training takes train + val and `split` test is scored; or `split` val is, after training on train alone.
@@ -89,7 +89,7 @@ class Segmentation:
         trainings: the encoder's name and the mode of each.
     """
 
-    context: Context[Params]
+    context: Context[SegmentationParams]
     classes: Sequence[str]
     train: Sequence[Path]
     test: Sequence[Path]
@@ -175,7 +175,7 @@ class SegmentationTask:
         return interpolate(mask[None, None], (side, side), mode="nearest-exact")[0, 0].byte()
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[SegmentationParams]) -> Result:
     """The scores of the trained network and its controls in each mode, and of the background everywhere."""
     encoders = load_encoders(context.encoder, load_encoder)
     require_convolutional(encoders[""])
@@ -305,7 +305,7 @@ def mean_iou(counts: np.ndarray) -> float:
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=SegmentationParams,
     evaluate=evaluate,
     title="VOC2007, segmentation",
     scores="miou",

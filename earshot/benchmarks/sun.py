@@ -38,13 +38,13 @@ FEWEST = {"Training": FOLDS, "Testing": 1}  # images of a category: each fold of
 Part = tuple[list[Path], np.ndarray]  # images, and the category index of each
 
 
-class Params(ProbeParams):
+class SunParams(ProbeParams):
     """`images_per_class` counts the images of a category in a split, both for training and for test."""
 
     images_per_class: Positive
 
 
-def evaluate(context: Context[Params]) -> Result:
+def evaluate(context: Context[SunParams]) -> Result:
     """The mean scores over the splits of every layer and probe of the trained network, its controls and colors."""
     encoders = load_encoders(context.encoder)
     scores: dict[str, list[float]] = defaultdict(list)
@@ -87,7 +87,7 @@ def evaluate(context: Context[Params]) -> Result:
 
 
 def split_features(
-    encoders: Mapping[str, ImageEncoder], files: list[Path], context: Context[Params], split: int
+    encoders: Mapping[str, ImageEncoder], files: list[Path], context: Context[SunParams], split: int
 ) -> Iterator[tuple[str, Tensor]]:
     """The metric's name and the features of a split's images, for each layer of each encoder and for colors."""
     resize = context.params.resize
@@ -175,7 +175,7 @@ def _read_partition(file: Path) -> dict[str, list[str]]:
 
 
 BENCHMARK = Benchmark(
-    params=Params,
+    params=SunParams,
     evaluate=evaluate,
     title="SUN397",
     scores="accuracy",

@@ -8,7 +8,7 @@ from earshot.commands import options
 from earshot.commands.output import echo
 from earshot.embedding.index import MODALITIES, Hit, Index, excerpt, query_vectors
 from earshot.embedding.loading import load
-from earshot.report.search import Result, write_search_page
+from earshot.report.search import SearchResult, write_search_page
 
 
 @click.command()
@@ -36,9 +36,9 @@ def command(query: Path, index: Path, model: str | None, find: str | None, numbe
         echo(f"{hit.score:.3f}  {words(hit)}  {hit.file}")
     if output:
         own = Hit(query.name, str(query), str(query), 0, 0, None, "", 0.0)
-        results = [Result(each.file, words(each), *excerpt(each)) for each in hits]
+        results = [SearchResult(each.file, words(each), *excerpt(each)) for each in hits]
         about = f"{index}: embeddings of {table.origin.name}, {table.origin.fingerprint}."
-        held = write_search_page(output, Result(str(query), "query", *excerpt(own)), results, about)
+        held = write_search_page(output, SearchResult(str(query), "query", *excerpt(own)), results, about)
         echo(f"{output / 'index.html'}: {held}")
 
 

@@ -68,7 +68,7 @@ KINETICS_LINE = re.compile(r"([\w-]{11})_(\d{1,6})(?:_(\d{6}))?,(\d+),(\d+)", re
 
 
 @dataclass(frozen=True)
-class Row:
+class SubsetRow:
     """A clip of a corpus: seconds `start` to `end` of a YouTube video or, if `is_file`, of `<video>.mp4`."""
 
     video: str
@@ -78,7 +78,7 @@ class Row:
     is_file: bool = False
 
 
-def audioset_rows(metadata: Path) -> Iterator[Row]:
+def audioset_rows(metadata: Path) -> Iterator[SubsetRow]:
     """All clips of the available AudioSet lists, annotated with the ids of their labels.
 
     Raises EarshotError if there is no list.
@@ -90,10 +90,10 @@ def audioset_rows(metadata: Path) -> Iterator[Row]:
         )
     for file in lists:
         for row in read_manifest(file):
-            yield Row(row.group, row.start, row.end, row.annotations)
+            yield SubsetRow(row.group, row.start, row.end, row.annotations)
 
 
-def instruments(metadata: Path, classes: Sequence[str] | None, most: int | None = None) -> list[Row]:
+def instruments(metadata: Path, classes: Sequence[str] | None, most: int | None = None) -> list[SubsetRow]:
     """AudioSet's clips of some classes of audioset_filter_ots.csv.
 
     Args:
@@ -114,7 +114,7 @@ def instruments(metadata: Path, classes: Sequence[str] | None, most: int | None 
     return _labeled(rows, ontology, ids, lambda labels: bool(labels & ids))
 
 
-def animals(metadata: Path) -> list[Row]:
+def animals(metadata: Path) -> list[SubsetRow]:
     """AudioSet's clips with the label Animal."""
     ontology = read_ontology(metadata / "audioset" / "ontology.json")
     root = ontology.find(ANIMAL)
@@ -122,17 +122,17 @@ def animals(metadata: Path) -> list[Row]:
     return _labeled(audioset_rows(metadata), ontology, ids, lambda labels: root in labels)
 
 
-def ave(metadata: Path) -> list[Row]:
+def ave(metadata: Path) -> list[SubsetRow]:
     """The clips of AVE; a video with several classes occurs once.
 
     Raises EarshotError for a line that is not `class&video&quality&start&end`.
     """
     lists = sorted((metadata / "audioset").glob("*_segments.csv"))
     rows = (row for _, row in read_ave(metadata / "ave" / "Annotations.txt", lists))
-    return [Row(row.group, row.start, row.end, row.annotations, row.is_local) for row in rows]
+    return [SubsetRow(row.group, row.start, row.end, row.annotations, row.is_local) for row in rows]
 
 
-def kinetics_sounds(metadata: Path) -> list[Row]:
+def kinetics_sounds(metadata: Path) -> list[SubsetRow]:
     """The clips of both lists of Kinetics-Sounds; their split is ignored, because groups are split by their hash.
 
     Raises EarshotError for a line that is neither `video_start,10,class` nor `video_start_end,10,class`.
@@ -148,20 +148,20 @@ def kinetics_sounds(metadata: Path) -> list[Row]:
                     f"{file}, line {number}: {line!r:.80}, expected {expected}; restore the published list"
                 )
             start = float(match[2])
-            rows.append(Row(match[1], start, start + float(match[4]), (KINETICS_SOUNDS[int(match[5])],)))
+            rows.append(SubsetRow(match[1], start, start + float(match[4]), (KINETICS_SOUNDS[int(match[5])],)))
     return rows
 
 
-def vggsound(metadata: Path) -> list[Row]:
+def vggsound(metadata: Path) -> list[SubsetRow]:
     """The clips of VGGSound's full list, or of its list of test files."""
     folder = metadata / "vggsound"
     file = next((folder / name for name in ("vggsound.csv", "test.csv") if (folder / name).is_file()), None)
     if file is None:
         raise EarshotError(f"{folder}: holds neither vggsound.csv nor test.csv; save one of them there")
-    return [Row(row.group, row.start, row.end, row.annotations) for row in read_manifest(file)]
+    return [SubsetRow(row.group, row.start, row.end, row.annotations) for row in read_manifest(file)]
 
 
-SUBSETS: dict[str, Callable[[Path], list[Row]]] = {
+SUBSETS: dict[str, Callable[[Path], list[SubsetRow]]] = {
     "audioset-instruments": lambda metadata: instruments(metadata, None, MOST),
     "audioset-instruments-kim": lambda metadata: instruments(metadata, KIM_INSTRUMENTS),
     "audioset-instruments-all": lambda metadata: instruments(metadata, None),
@@ -172,7 +172,7 @@ SUBSETS: dict[str, Callable[[Path], list[Row]]] = {
 }
 
 
-def write_subset(rows: Iterable[Row], output: Path) -> None:
+def write_subset(rows: Iterable[SubsetRow], output: Path) -> None:
     """Write the manifest of a corpus."""
     with write_atomically(output) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -182,7 +182,7 @@ def write_subset(rows: Iterable[Row], output: Path) -> None:
             table.writerow([*source, f"{row.start:g}", f"{row.end:g}", row.video, ";".join(row.annotations)])
 
 
-def summary(name: str, rows: Sequence[Row]) -> str:
+def summary(name: str, rows: Sequence[SubsetRow]) -> str:
     """The number of clips, videos, classes and annotations of a corpus, and the size of each split."""
     videos = {row.video for row in rows}
     classes = {annotation for row in rows for annotation in row.annotations}
@@ -218,8 +218,8 @@ def command(name: str, metadata: Path, output: Path) -> None:
 
 
 def _labeled(
-    rows: Iterable[Row], ontology: Ontology, classes: set[str], belongs: Callable[[set[str]], bool]
-) -> list[Row]:
+    rows: Iterable[SubsetRow], ontology: Ontology, classes: set[str], belongs: Callable[[set[str]], bool]
+) -> list[SubsetRow]:
     """The rows that belong, annotated with the names of their most specific labels among `classes`."""
     labeled = []
     for row in rows:
@@ -228,7 +228,7 @@ def _labeled(
             kept = labels & classes
             kept -= set().union(*(ontology.ancestors(label) for label in kept))
             names = tuple(sorted(ontology.names[label] for label in kept))
-            labeled.append(Row(row.video, row.start, row.end, names))
+            labeled.append(SubsetRow(row.video, row.start, row.end, names))
     return labeled
 
 

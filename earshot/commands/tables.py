@@ -20,15 +20,15 @@ from earshot.core.csv_files import write_csv
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.results.charts import draw
-from earshot.results.paper_tables import AS_PUBLISHED, DO_NOT_COMPARE, Group, Score, Section, has_scores, lines
-from earshot.results.published import Published, Row, published_tables
+from earshot.results.paper_tables import AS_PUBLISHED, DO_NOT_COMPARE, RunGroup, Score, TableSection, has_scores, lines
+from earshot.results.published import PublishedRow, PublishedTable, published_tables
 from earshot.results.recipes import recipe_params
 from earshot.results.run_settings import agree, format_params, idea, setting, steps
 from earshot.results.runs import Collection, FinishedRun, collect
 from earshot.results.trainings import TRAININGS, Params, group_of
 
 
-def sections(table: Published, runs: Sequence[FinishedRun]) -> list[Section]:
+def sections(table: PublishedTable, runs: Sequence[FinishedRun]) -> list[TableSection]:
     """The table once for each setting of the runs that have any of its scores, the one of most runs first."""
     groups = grouped(table, [run for run in runs if table.admits(run.params) and has_scores(table, run)])
     settings: list[dict[str, Any]] = []
@@ -39,12 +39,12 @@ def sections(table: Published, runs: Sequence[FinishedRun]) -> list[Section]:
             settings.append(dict(group.setting))
     members = [[group for group in groups if agree(group.setting, each)] for each in settings]
     order = sorted(range(len(settings)), key=lambda i: -sum(len(group.runs) for group in members[i]))
-    return [Section(table, number, settings[i], members[i]) for number, i in enumerate(order, 1)]
+    return [TableSection(table, number, settings[i], members[i]) for number, i in enumerate(order, 1)]
 
 
-def grouped(table: Published, runs: Iterable[FinishedRun]) -> list[Group]:
+def grouped(table: PublishedTable, runs: Iterable[FinishedRun]) -> list[RunGroup]:
     """Runs by row, idea and setting: published rows in their order, then what matches none."""
-    groups: dict[str, Group] = {}
+    groups: dict[str, RunGroup] = {}
     for run in runs:
         row = table.row_of(run.params)
         published = recipe_params((row and row.recipe) or table.recipe)
@@ -55,12 +55,12 @@ def grouped(table: Published, runs: Iterable[FinishedRun]) -> list[Group]:
                 own_setting[key] = AS_PUBLISHED
         name = _name(table, row, run.params, own_idea, published)
         key = json.dumps([name, own_idea, own_setting], sort_keys=True)
-        groups.setdefault(key, Group(row, name, own_idea, own_setting)).runs.append(run)
+        groups.setdefault(key, RunGroup(row, name, own_idea, own_setting)).runs.append(run)
     rows = [*table.rows, None]
     return sorted(groups.values(), key=lambda group: (rows.index(group.row), group.idea.get("clusters", 0), group.name))
 
 
-def _name(table: Published, row: Row | None, params: Params, own: Params, published: Params) -> str:
+def _name(table: PublishedTable, row: PublishedRow | None, params: Params, own: Params, published: Params) -> str:
     """The published row's name, if any, and the parameters of the idea that differ from the published ones."""
     if row is None and table.training.is_random(params):
         return "random weights"
@@ -70,7 +70,7 @@ def _name(table: Published, row: Row | None, params: Params, own: Params, publis
     return ", ".join(filter(None, [row.name if row else "", format_params(differs)])) or "the same"
 
 
-def as_markdown(table_sections: Sequence[Section], plots: Mapping[int, str]) -> str:
+def as_markdown(table_sections: Sequence[TableSection], plots: Mapping[int, str]) -> str:
     """All sections of one table as Markdown; `plots` holds the image file of a section's number."""
     table = table_sections[0].table
     text = [f"# {table.title}", "", f"{table.source}. {table.note}".strip(), ""]
@@ -84,13 +84,13 @@ def as_markdown(table_sections: Sequence[Section], plots: Mapping[int, str]) -> 
     return "\n".join(text) + "\n"
 
 
-def _setting_in_words(section: Section) -> str:
+def _setting_in_words(section: TableSection) -> str:
     if not section.differences:
         return f"The paper's own (recipes/{section.table.recipe}.yaml)."
     return f"Not as in recipes/{section.table.recipe}.yaml: {format_params(section.differences)}."
 
 
-def _markdown_table(section: Section) -> Iterable[str]:
+def _markdown_table(section: TableSection) -> Iterable[str]:
     columns = section.columns
     yield f"| method | | seeds | {' | '.join(columns)} |"
     yield f"|---|---|---|{'---|' * len(columns)}"
@@ -112,7 +112,7 @@ def _cell(score: Score | float | None) -> str:
     return str(score)
 
 
-def as_csv(table_sections: Sequence[Section]) -> str:
+def as_csv(table_sections: Sequence[TableSection]) -> str:
     """One row for each score: table, setting, method, kind, column, mean, spread, seeds, and whether it is rendered."""
     rows = []
     for section in table_sections:
@@ -129,7 +129,7 @@ def as_csv(table_sections: Sequence[Section]) -> str:
     return _csv(rows)
 
 
-def runs_csv(collection: Collection, tables: Mapping[str, Sequence[Section]]) -> str:
+def runs_csv(collection: Collection, tables: Mapping[str, Sequence[TableSection]]) -> str:
     """One row for each run: its source, seeds and idea, and its rows or why it was left out."""
     rows = []
     for run in collection.runs:

@@ -33,7 +33,7 @@ from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import public_row, read_requested
 from earshot.download.cutting import cut
 from earshot.download.earlier import Earlier, count_outcomes
-from earshot.download.partial_download import NoRanges, Section
+from earshot.download.partial_download import NoRanges, VideoSection
 from earshot.download.rate_limit import FAILURE_KINDS, RateLimited, RateLimiter, Visit, clock, site_of
 from earshot.download.yt_dlp_client import check_address, fetch, fetch_section, programs_and_settings
 
@@ -288,10 +288,10 @@ def _download_clip(job: Job, folder: Path, item: tuple[ManifestRow, str]) -> tup
     return "kept", "", f"{seconds:.2f} s"
 
 
-def _source(job: Job, row: ManifestRow, folder: Path, failed_before: str) -> Section:
+def _source(job: Job, row: ManifestRow, folder: Path, failed_before: str) -> VideoSection:
     """The files to cut a clip from; if it failed for a doubted reason, also checks whether the site gives others."""
     if row.is_local:
-        return Section([_local_file(job, row.source)])
+        return VideoSection([_local_file(job, row.source)])
     if failed_before:
         _check_site(job, row.source, folder, failed_before)
     try:
@@ -302,7 +302,7 @@ def _source(job: Job, row: ManifestRow, folder: Path, failed_before: str) -> Sec
         raise
 
 
-def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> Section:
+def _fetched_section(job: Job, row: ManifestRow, folder: Path) -> VideoSection:
     """The part of a source that contains one clip, or the whole source if the server does not support ranges."""
     if not _whole(row.source, folder).exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -317,7 +317,7 @@ def _whole(address: str, folder: Path) -> Path:
     return folder / hashlib.sha256(address.encode()).hexdigest()
 
 
-def _fetched(job: Job, address: str, folder: Path) -> Section:
+def _fetched(job: Job, address: str, folder: Path) -> VideoSection:
     """The files behind an address, in `folder`, which holds one source: consecutive clips of one video fetch it once.
 
     The folder also records a refusal of the source.
@@ -338,7 +338,7 @@ def _fetched(job: Job, address: str, folder: Path) -> Section:
                 temporary_path.write_text(json.dumps(refusal.args), encoding="utf-8")
             raise
         os.replace(folder / "temporary", whole)
-    return Section(sorted(whole.iterdir()))
+    return VideoSection(sorted(whole.iterdir()))
 
 
 def _visit(job: Job, address: str, folder: Path, fetching: Callable[..., Fetched]) -> Fetched:

@@ -52,7 +52,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaHeader:
     """The header of a media file: first video track, first audio track, length (s) if known.
 
     `start` is the time (s) on the file's own clock at which its earlier track starts.
@@ -66,7 +66,7 @@ class Source:
     start: float
 
 
-def read_header(path: Path) -> Source:
+def read_header(path: Path) -> MediaHeader:
     """Read the header of a media file.
 
     Raises Refusal as unreadable, or as too-large by its pixels.
@@ -77,7 +77,7 @@ def read_header(path: Path) -> Source:
             _check_pixels(stream)
         seconds = media.duration / av.time_base if media.duration else None
         start = (media.start_time or 0) / av.time_base
-        return Source(path, media.format.name, _track(images), _track(media.streams.audio), seconds, start)
+        return MediaHeader(path, media.format.name, _track(images), _track(media.streams.audio), seconds, start)
 
 
 def measure(path: Path) -> tuple[Span | None, Span | None]:
@@ -175,7 +175,7 @@ def _available_seconds(start: float, end: float, length: float) -> float:
     return available
 
 
-def _is_the_clip(source: Source, start: float, expected: float) -> bool:
+def _is_the_clip(source: MediaHeader, start: float, expected: float) -> bool:
     """Whether the whole file is the requested clip, in the required form."""
     codecs = (track.codec if track else None for track in (source.video, source.audio))
     form = (source.container.split(",")[0], *codecs)
@@ -183,7 +183,7 @@ def _is_the_clip(source: Source, start: float, expected: float) -> bool:
     return whole and form == ("mov", "h264", "aac")
 
 
-def _seek_options(source: Source, seek_to: float) -> dict[str, float]:
+def _seek_options(source: MediaHeader, seek_to: float) -> dict[str, float]:
     """ffmpeg's options to read a source from `seek_to` (s on its clock) on.
 
     ffmpeg assumes that each input starts at 0, so a source that starts after `seek_to` gets an offset.
@@ -192,7 +192,7 @@ def _seek_options(source: Source, seek_to: float) -> dict[str, float]:
     return {"ss": seek_to} if seek_to > 0 else {"itsoffset": -seek_to} if seek_to < 0 else {}
 
 
-def _run_ffmpeg(video: Source, audio: Source, seek_to: float, writing: dict, target: Path) -> None:
+def _run_ffmpeg(video: MediaHeader, audio: MediaHeader, seek_to: float, writing: dict, target: Path) -> None:
     """Transcode from `seek_to` (s on the clock of both sources) on; `writing` holds ffmpeg's output options."""
     if video.video is None or audio.audio is None:
         raise LookupError(f"{video.path} or {audio.path} has no track to cut")

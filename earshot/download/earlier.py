@@ -23,14 +23,14 @@ from earshot.corpus.completeness import requested_shard, requested_shards
 from earshot.corpus.ledger import LedgerRow, count, read_ledger
 from earshot.corpus.manifest import ManifestRow
 from earshot.corpus.requested import public_row, read_requested, row_text
-from earshot.params.download import Params
+from earshot.params.download import DownloadParams
 
 WHOLE = "1/1"  # the part that has all clips
 RECORD_FILE = "download.json"  # beside the clips
 INDEX = np.dtype([("row", np.uint64), ("shard", np.uint32)])  # hash of a requested row, and its shard
 
 
-def record_of(inputs: Sequence[Path], params: Params, format_version: int | None) -> dict[str, Any]:
+def record_of(inputs: Sequence[Path], params: DownloadParams, format_version: int | None) -> dict[str, Any]:
     """The record of a request.
 
     Keys: `conditions`, which decide the outcome of a requested row; `request`, a hash of the conditions, the content of

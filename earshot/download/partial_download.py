@@ -31,7 +31,7 @@ class NoRanges(Exception):
 
 
 @dataclass(frozen=True)
-class Section:
+class VideoSection:
     """Files that hold a video, or the packets of a section of it with their times in the whole.
 
     For a section, `origin` is the time at which the whole starts and `seconds` the length of the whole, if known.
@@ -44,7 +44,7 @@ class Section:
 
 def copy_section(
     downloader: YoutubeDL, formats: list[dict], folder: Path, start: float, end: float, megabytes: float
-) -> Section:
+) -> VideoSection:
     """Copy the packets between `start` and `end` (s after the start of the whole) into a file for each format.
 
     Raises NoRanges, Refusal as too-large or unreadable, and whatever the downloader raises.
@@ -73,7 +73,7 @@ def copy_section(
     finally:
         for media in opened:
             media.close()
-    return Section(paths, origin, max(lengths, default=None))
+    return VideoSection(paths, origin, max(lengths, default=None))
 
 
 def _copy(media: Any, path: Path, first: float, last: float) -> None:

@@ -13,7 +13,7 @@ from earshot.corpus.selection import Selection
 from earshot.download.published import open_manifest
 from earshot.download.rate_limit import site_of
 from earshot.download.sharding import write_shard_lists
-from earshot.params.download import Params
+from earshot.params.download import DownloadParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.stage import StageContext
 
@@ -21,7 +21,7 @@ REQUESTS_A_SOURCE = 2  # at least: the page of a video and its media
 BYTES_A_SECOND = 52_000  # of image and sound: measured on 79 real clips of 624 s and 224 to 340 lines
 
 
-def plan(run: StageContext[Params]) -> dict[str, int | float | str]:
+def plan(run: StageContext[DownloadParams]) -> dict[str, int | float | str]:
     """clips, sources, requests, hours at the budget and disk of a download, before anything is requested"""
     params = run.params
     manifest = open_manifest(run.path(params.corpus.manifest), run.scratch_root / "lists")
@@ -52,7 +52,7 @@ def plan(run: StageContext[Params]) -> dict[str, int | float | str]:
     }
 
 
-def classes(run: StageContext[Params]) -> dict[str, int]:
+def classes(run: StageContext[DownloadParams]) -> dict[str, int]:
     """the classes of the list and their numbers of clips, the largest first"""
     manifest = open_manifest(run.path(run.params.corpus.manifest), run.scratch_root / "lists")
     counts = Counter(name for _, row in manifest.rows() for name in dict.fromkeys(row.annotations))

@@ -58,7 +58,7 @@ class ListFile(_Strict):
     bytes: Annotated[int, Field(ge=1)] | None
 
 
-class Published(_Strict):
+class PublishedLists(_Strict):
     """The content of a file under manifests/."""
 
     about: str
@@ -143,7 +143,7 @@ def open_manifest(path: Path, folder: Path) -> Manifest:
     )
 
 
-def read_published(file: Path) -> Published:
+def read_published(file: Path) -> PublishedLists:
     """Read a file of published lists.
 
     Raises EarshotError, with the field, if the file is invalid.
@@ -151,7 +151,7 @@ def read_published(file: Path) -> Published:
     if file.stat().st_size > FILE_BYTES:
         raise EarshotError(f"{file}: larger than {FILE_BYTES:,} bytes; expected a file such as manifests/ave.json")
     try:
-        return Published.model_validate_json(file.read_bytes())
+        return PublishedLists.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole"

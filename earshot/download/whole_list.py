@@ -21,13 +21,13 @@ from earshot.download.published import open_manifest
 from earshot.download.rate_limit import RateLimiter, site_of
 from earshot.download.sharding import write_shard_lists
 from earshot.download.yt_dlp_client import check_cookies, check_js_runtime
-from earshot.params.download import Params
+from earshot.params.download import DownloadParams
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from earshot.pipeline.stage import StageContext
 
 
-def download_list(run: StageContext[Params], record: dict[str, Any], earlier: Earlier | None) -> Counter[str]:
+def download_list(run: StageContext[DownloadParams], record: dict[str, Any], earlier: Earlier | None) -> Counter[str]:
     """Download all clips of a list, except those of an earlier run, and publish data/clips.
 
     Args:

@@ -26,7 +26,7 @@ import requests
 from earshot.core.errors import EarshotError
 from earshot.core.messages import without_secrets
 from earshot.corpus.ledger import Refusal
-from earshot.download.partial_download import NoRanges, Section, copy_section
+from earshot.download.partial_download import NoRanges, VideoSection, copy_section
 from earshot.download.rate_limit import FAILURE_KINDS, Visit, site_of
 from earshot.download.reachable import check_reachable, guard
 from earshot.pipeline.settings import settings
@@ -215,7 +215,7 @@ def fetch(
 
 def fetch_section(
     address: str, folder: Path, start: float, end: float, *, megabytes: float, seconds: float, visit: Visit
-) -> Section:
+) -> VideoSection:
     """As `fetch`, but only the section between `start` and `end` (s).
 
     Raises Refusal, and NoRanges if the server does not support ranges.

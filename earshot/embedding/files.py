@@ -26,7 +26,7 @@ from earshot.core.hashing import stable_hash
 from earshot.corpus.ledger import LedgerRow, Refusal, count, read_ledger, write_ledger
 from earshot.embedding.loading import load
 from earshot.embedding.model import Model
-from earshot.embedding.moments import Moments
+from earshot.embedding.moments import MomentEmbeddings
 from earshot.embedding.table import ROWS_AT_ONCE, Origin
 from earshot.media.clips import MediaFile, Skipped, clip_name, read_listing, write_listing
 from earshot.media.listing import list_shards
@@ -160,7 +160,7 @@ def _reader() -> MediaReader:
     return MediaReader(TIMEOUT_S)
 
 
-def _moments(task: EmbedTask, model: Model, clip: MediaFile, least: int) -> Iterator[Moments]:
+def _moments(task: EmbedTask, model: Model, clip: MediaFile, least: int) -> Iterator[MomentEmbeddings]:
     options = model.stream_options(task.hop_s, max_duration_s=task.max_duration_s)
     pieces = _reader().read(clip.path, options, clip.offset, clip.size)
     yield from model.moments_of(pieces, task.hop_s, task.center, least)
@@ -172,7 +172,7 @@ def _rows(task: EmbedTask, model: Model, origin: Origin, clip: MediaFile) -> Ite
         yield origin.rows(clip, moments, os.fsencode(clip.path).decode("utf-8", "backslashreplace"))
 
 
-def _pooled(parts: Iterable[Moments]) -> Moments:
+def _pooled(parts: Iterable[MomentEmbeddings]) -> MomentEmbeddings:
     """The mean over all moments of a file."""
     sums: dict[str, np.ndarray] = {}
     numbers: Counter[str] = Counter()
@@ -183,7 +183,7 @@ def _pooled(parts: Iterable[Moments]) -> Moments:
                 sums[name] = sums.get(name, 0) + rows.sum(axis=0, dtype=np.float64)
                 numbers[name] += len(rows)
     means = {name: (total / numbers[name]).astype(np.float32)[None] for name, total in sums.items()}
-    return Moments(np.zeros(1), means.get("audio"), means.get("images"), np.array(["audio" not in means]))
+    return MomentEmbeddings(np.zeros(1), means.get("audio"), means.get("images"), np.array(["audio" not in means]))
 
 
 def _add_rows(tables: Iterator[pa.Table], beside: Path, origin: Origin, writer: pq.ParquetWriter) -> None:

@@ -19,7 +19,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.files import real_path
 from earshot.core.messages import printable
 from earshot.corpus.ledger import Refusal
-from earshot.embedding.moments import EmbedWindows, Moments, MomentStream
+from earshot.embedding.moments import EmbedWindows, MomentEmbeddings, MomentStream
 from earshot.media.stream_process import MediaReader
 from earshot.media.streaming import Piece, StreamOptions
 from earshot.sound.windows import UnfitSound, as_float32
@@ -231,7 +231,7 @@ class Model(ABC):
 
     def moments_of(
         self, pieces: Iterable[Piece], hop: float = HOP_S, center: bool = True, least: int = 1
-    ) -> Iterator[Moments]:
+    ) -> Iterator[MomentEmbeddings]:
         """The moments of one file while its pieces arrive, in parts of at least `least`, however long the file is."""
         stream = MomentStream(self, hop, center)
         for piece in pieces:

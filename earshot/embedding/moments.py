@@ -38,7 +38,7 @@ class Embeds(Protocol):
 
 
 @dataclass(frozen=True)
-class Moments:
+class MomentEmbeddings:
     """Embeddings of consecutive times.
 
     Args:
@@ -135,14 +135,14 @@ class MomentStream:
         lengths = [len(self._audio_rows)] * self.has_audio + [len(self._image_rows)] * self.has_images
         return min(lengths, default=0)
 
-    def take(self) -> Moments:
+    def take(self) -> MomentEmbeddings:
         """The complete moments since the last call."""
         number = self.waiting
         times = (self._taken + np.arange(number)) * self.hop_s
         self._taken += number
         windows = [self._audio_rows.popleft() for _ in range(number)] if self.has_audio else []
         images = [self._image_rows.popleft() for _ in range(number)] if self.has_images else []
-        return Moments(
+        return MomentEmbeddings(
             times,
             np.stack([row for row, _ in windows]) if windows else None,
             np.stack(images) if images else None,

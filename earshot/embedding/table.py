@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
 from earshot.core.messages import first_line
-from earshot.embedding.moments import Moments
+from earshot.embedding.moments import MomentEmbeddings
 from earshot.media.clips import MediaFile
 
 METADATA_KEY = b"earshot"
@@ -69,7 +69,7 @@ class Origin:
         fields.append(("silent", pa.bool_()))
         return pa.schema(fields, {METADATA_KEY: json.dumps(asdict(self)).encode()})
 
-    def rows(self, clip: MediaFile, moments: Moments, path: str) -> pa.Table:
+    def rows(self, clip: MediaFile, moments: MomentEmbeddings, path: str) -> pa.Table:
         """The rows of moments of a clip."""
         number = len(moments.times)
         times = pa.nulls(number, pa.float64()) if self.pooled else pa.array(moments.times)

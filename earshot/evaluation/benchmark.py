@@ -1,6 +1,6 @@
 """The definition of a benchmark: its parameters, its evaluation, and the display of its scores.
 
-    BENCHMARK = Benchmark(params=Params, evaluate=evaluate, title="VOC2007", scores="map", leading="map_pool5")
+    BENCHMARK = Benchmark(params=ProbeParams, evaluate=evaluate, title="VOC2007", scores="map", leading="map_pool5")
 
 `evaluate(context)` returns a `Result`. A new benchmark requires only a module in earshot/benchmarks and its group of
 parameters.

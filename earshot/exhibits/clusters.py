@@ -25,7 +25,7 @@ from earshot.core.files import shard_paths
 from earshot.core.params import Count, Positive, SplitName
 from earshot.core.parquet import open_parquet
 from earshot.corpus.split import SPLITS
-from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.media import cochleagram_png, mp3_of, smaller_jpeg
 from earshot.explanation.tables import BYTES, INT, MOMENT, NUMBERS, REAL, TEXTS, write_table
 from earshot.labels.labeler import load_labeler
@@ -74,7 +74,7 @@ TABLES = {
 }  # fmt: skip
 
 
-class Params(ExhibitParams):
+class ClusterExhibitParams(ExhibitParams):
     """The split of the displayed moments, and how many to display of each cluster."""
 
     split: SplitName
@@ -94,7 +94,7 @@ class Neighbor:
 
 
 @dataclass
-class Cluster:
+class ClusterCounts:
     """What a pass over the labels counts for one cluster in one split; `annotated`: moments of annotated clips."""
 
     moments: int = 0
@@ -122,10 +122,10 @@ class Cluster:
         return sorted(self.nearest.values())
 
 
-Splits = Mapping[str, Sequence[Cluster]]  # the clusters in each split
+Splits = Mapping[str, Sequence[ClusterCounts]]  # the clusters in each split
 
 
-def make(context: Context) -> ExhibitResult:
+def make(context: ExhibitContext) -> ExhibitResult:
     """The tables clusters and cluster_moments."""
     labeler, description = load_labeler(context.encoder), load_description(context.encoder)
     metadata, centroids = labeler.metadata, labeler.centroids
@@ -156,12 +156,12 @@ def is_deranged(data_dir: Path) -> bool:
     )
 
 
-def count(context: Context, clusters: int) -> tuple[Splits, int]:
+def count(context: ExhibitContext, clusters: int) -> tuple[Splits, int]:
     """All clusters in each split, and the number of silent moments, which are in no cluster.
 
     Raises EarshotError if labels, labeler and annotations come from different runs.
     """
-    counted, silent = {split: [Cluster() for _ in range(clusters)] for split in SPLITS}, 0
+    counted, silent = {split: [ClusterCounts() for _ in range(clusters)] for split in SPLITS}, 0
     shards, annotation_shards = (shard_paths(folder, ".parquet") for folder in (context.data_dir, context.annotations))
     if len(shards) != len(annotation_shards):
         message = f"has {len(shards)} shards, but {context.annotations} has {len(annotation_shards)}"
@@ -231,7 +231,7 @@ def measure(clusters: Splits, split: str) -> dict[str, Any]:
     return metrics
 
 
-def purity(clusters: Sequence[Cluster]) -> dict[str, float]:
+def purity(clusters: Sequence[ClusterCounts]) -> dict[str, float]:
     """The purity of clusters in one split and its chance level; nothing if no clip is annotated."""
     annotated = sum(cluster.annotated for cluster in clusters)
     if not annotated:
@@ -265,7 +265,9 @@ def cluster_rows(
         }
 
 
-def moment_rows(clusters: Sequence[Cluster], context: Context, description: Description) -> Iterator[dict[str, Any]]:
+def moment_rows(
+    clusters: Sequence[ClusterCounts], context: ExhibitContext, description: Description
+) -> Iterator[dict[str, Any]]:
     """The nearest moments of all clusters as images and sound, by cluster and rank (from 1)."""
     requested = defaultdict(list)  # by clip
     for number, cluster in enumerate(clusters):
@@ -290,7 +292,7 @@ def moment_rows(clusters: Sequence[Cluster], context: Context, description: Desc
 
 
 def draw_moment(
-    clip: Mapping[str, Any], moment: int, context: Context, description: Description, with_sound: bool
+    clip: Mapping[str, Any], moment: int, context: ExhibitContext, description: Description, with_sound: bool
 ) -> dict[str, Any]:
     """The frame of a moment, the cochleagram of the sound around it, and, if `with_sound`, that sound."""
     try:
@@ -310,7 +312,7 @@ def draw_moment(
 
 EXHIBIT = Exhibit(
     title="Clusters",
-    params=Params,
+    params=ClusterExhibitParams,
     make=make,
     tables=TABLES,
     metrics=(

@@ -32,7 +32,7 @@ from earshot.evaluation.clips.clip_embeddings import (
 from earshot.evaluation.clips.ranking import rank
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.encoders import NETWORKS, takes_audio, why_no_towers
-from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.media import smaller_jpeg
 from earshot.explanation.sampling import draw_names
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
@@ -69,7 +69,7 @@ TABLES = {
 }  # fmt: skip
 
 
-class Params(ExhibitParams):
+class EmbeddingExhibitParams(ExhibitParams):
     """Which moments to embed, and the perplexity of t-SNE."""
 
     split: SplitName
@@ -77,7 +77,7 @@ class Params(ExhibitParams):
     perplexity: Amount
 
 
-def make(context: Context) -> ExhibitResult:
+def make(context: ExhibitContext) -> ExhibitResult:
     """The tables embeddings and embedding_moments."""
     if takes_audio(context.encoder) and (reason := why_no_towers(context.encoder)):
         return skipped(reason)
@@ -112,7 +112,7 @@ def make(context: Context) -> ExhibitResult:
     return ExhibitResult(metadata | {"modalities": ", ".join(embeddings)}, metrics, closing)
 
 
-def embed(context: Context) -> tuple[list[dict[str, Any]], Embeddings]:
+def embed(context: ExhibitContext) -> tuple[list[dict[str, Any]], Embeddings]:
     """The moments of at most params.points clips, as sorted rows of embedding_moments; and their embeddings."""
     if takes_audio(context.encoder):
         networks = load_correspondences(context.encoder)
@@ -259,7 +259,7 @@ def measure(
 
 EXHIBIT = Exhibit(
     title="Embeddings",
-    params=Params,
+    params=EmbeddingExhibitParams,
     make=make,
     tables=TABLES,
     metrics=(

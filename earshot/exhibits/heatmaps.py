@@ -29,7 +29,7 @@ from earshot.evaluation.clips.clip_embeddings import (
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import TopActivations
 from earshot.explanation.encoders import NETWORKS, takes_audio, why_no_maps
-from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_image, spectrogram_png, under_map
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
 from earshot.explanation.selectivity import hashes, purity
@@ -70,7 +70,7 @@ TABLES = {
 }  # fmt: skip
 
 
-class Params(ExhibitParams):
+class HeatmapExhibitParams(ExhibitParams):
     """The number of units, and of moments for each."""
 
     split: SplitName
@@ -95,7 +95,7 @@ class SelectedUnit:
     clips: list[str]
 
 
-def make(context: Context) -> ExhibitResult:
+def make(context: ExhibitContext) -> ExhibitResult:
     """The table heatmaps."""
     if reason := why_no_maps(context.encoder):
         return skipped(reason)
@@ -130,7 +130,7 @@ def make(context: Context) -> ExhibitResult:
     return ExhibitResult(metadata | {"network": networks[""].architecture["name"]}, metrics, closing)
 
 
-def load_networks(context: Context) -> tuple[dict[str, ImageEncoder], InputSpec]:
+def load_networks(context: ExhibitContext) -> tuple[dict[str, ImageEncoder], InputSpec]:
     """The trained and the random network, on the CPU, and their input spec.
 
     Raises EarshotError if one cannot be read.
@@ -145,7 +145,7 @@ def load_networks(context: Context) -> tuple[dict[str, ImageEncoder], InputSpec]
 
 
 def describe(
-    context: Context,
+    context: ExhibitContext,
     networks: Mapping[str, ImageEncoder],
     spec: InputSpec,
     modalities: Modalities,
@@ -213,7 +213,7 @@ def select_units(
 
 @torch.inference_mode()
 def draw_all(
-    context: Context,
+    context: ExhibitContext,
     networks: Mapping[str, ImageEncoder],
     spec: InputSpec,
     modalities: Modalities,
@@ -307,7 +307,7 @@ def _png(image: Image.Image) -> bytes:
 
 EXHIBIT = Exhibit(
     title="Heat maps",
-    params=Params,
+    params=HeatmapExhibitParams,
     make=make,
     tables=TABLES,
     metrics=("clips", "units_image", "units_audio", "share_image", "share_audio"),

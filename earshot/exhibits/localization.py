@@ -19,7 +19,7 @@ from earshot.evaluation.clips.images_with_sound import LocalizationExample, read
 from earshot.evaluation.clips.localization_maps import localization_maps, middle_slice, score
 from earshot.evaluation.image_files import read_image, read_whole_image
 from earshot.explanation.encoders import why_no_towers
-from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.media import jpeg_of, mp3_of, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.tables import BYTES, FLAG, REAL, TEXT, TEXTS, write_table
@@ -52,14 +52,14 @@ TABLES = {
 }  # fmt: skip
 
 
-class Params(ExhibitParams):
+class LocalizationExhibitParams(ExhibitParams):
     """The number of images and of whole clips."""
 
     images: Positive
     videos: Count
 
 
-def make(context: Context) -> ExhibitResult:
+def make(context: ExhibitContext) -> ExhibitResult:
     """The tables localized and videos_with_sound."""
     if reason := why_no_towers(context.encoder):
         return skipped(reason)
@@ -137,4 +137,6 @@ def _recording_mp3(example: LocalizationExample) -> bytes:
     return mp3_of(mix_channels(sound[first : first + length]), rate)
 
 
-EXHIBIT = Exhibit(title="Localization", params=Params, make=make, tables=TABLES, metrics=("images", "videos"))
+EXHIBIT = Exhibit(
+    title="Localization", params=LocalizationExhibitParams, make=make, tables=TABLES, metrics=("images", "videos")
+)

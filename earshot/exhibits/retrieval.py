@@ -24,7 +24,7 @@ from earshot.evaluation.clips.clip_embeddings import (
 )
 from earshot.evaluation.clips.ranking import DIRECTIONS, clip_distances, rank, read_ontology_of
 from earshot.explanation.encoders import NETWORKS, why_no_towers
-from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.media import mp3_of, smaller_jpeg, spectrogram_png
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.tables import BYTES, INT, REAL, TEXT, TEXTS, write_table
@@ -55,7 +55,7 @@ TABLES = {
 }  # fmt: skip
 
 
-class Params(ExhibitParams):
+class RetrievalExhibitParams(ExhibitParams):
     """The number of queries, and of results for each."""
 
     split: SplitName
@@ -63,7 +63,7 @@ class Params(ExhibitParams):
     results: Positive
 
 
-def make(context: Context) -> ExhibitResult:
+def make(context: ExhibitContext) -> ExhibitResult:
     """The tables retrieval_results and retrieval_clips."""
     if reason := why_no_towers(context.encoder):
         return skipped(reason)
@@ -89,7 +89,7 @@ def make(context: Context) -> ExhibitResult:
 
 
 def embed(
-    context: Context, networks: Mapping[str, Correspondence], spec: InputSpec, annotations: Annotations
+    context: ExhibitContext, networks: Mapping[str, Correspondence], spec: InputSpec, annotations: Annotations
 ) -> tuple[list[tuple[str, str]], dict[str, dict[str, np.ndarray]]]:
     """Clips and groups of the database, in the random order that breaks ties, as in the benchmark; and their embeddings
     by modality and network, (clips, dimensions).
@@ -158,7 +158,7 @@ def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, annotations: 
 
 @torch.inference_mode()
 def clip_rows(
-    context: Context, spec: InputSpec, annotations: Annotations, displayed: Container[str]
+    context: ExhibitContext, spec: InputSpec, annotations: Annotations, displayed: Container[str]
 ) -> Iterator[dict[str, Any]]:
     """The displayed clips: the frame and the second of sound that were embedded."""
     spectrogram = Spectrogram()
@@ -176,5 +176,9 @@ def clip_rows(
 
 
 EXHIBIT = Exhibit(
-    title="Retrieval", params=Params, make=make, tables=TABLES, metrics=("queries", "clips", "clips_displayed", "C")
+    title="Retrieval",
+    params=RetrievalExhibitParams,
+    make=make,
+    tables=TABLES,
+    metrics=("queries", "clips", "clips_displayed", "C"),
 )

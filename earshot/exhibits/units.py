@@ -34,7 +34,7 @@ from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import TopActivations
 from earshot.explanation.ascent import ascend
 from earshot.explanation.encoders import NETWORKS, why_no_maps
-from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult, skipped
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.frames import FramePool
 from earshot.explanation.galleries import draw_squares, frames_again, gallery, images_again
 from earshot.explanation.layers import Layer
@@ -113,7 +113,7 @@ TABLES = {
 }  # fmt: skip
 
 
-class Params(ExhibitParams):
+class UnitExhibitParams(ExhibitParams):
     """The layer, and the thresholds for selective units."""
 
     layer: str
@@ -128,7 +128,7 @@ class Params(ExhibitParams):
     ascent_steps: Count
 
 
-def make(context: Context) -> ExhibitResult:
+def make(context: ExhibitContext) -> ExhibitResult:
     """The tables units, unit_sweep and unit_classes, and with `ascent_steps` the table unit_ascent."""
     if reason := why_no_maps(context.encoder):
         return skipped(reason)
@@ -195,7 +195,7 @@ def make(context: Context) -> ExhibitResult:
     return ExhibitResult(metadata, metrics, closing_line(metrics, params.layer))
 
 
-def load_layers(context: Context) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
+def load_layers(context: ExhibitContext) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
     """The requested layer of every network, by the networks' prefixes, and its receptive fields.
 
     Raises EarshotError if a network cannot be read or has no such layer.
@@ -362,7 +362,7 @@ def closing_line(metrics: Mapping[str, Any], layer: str) -> str:
 
 EXHIBIT = Exhibit(
     title="Units",
-    params=Params,
+    params=UnitExhibitParams,
     make=make,
     tables=TABLES,
     metrics=(

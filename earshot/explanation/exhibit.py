@@ -17,7 +17,7 @@ CONTROLS = ("wrong_sound_", "random_")  # prefixes of metrics of the control net
 
 
 @dataclass(frozen=True)
-class Context:
+class ExhibitContext:
     """The inputs and outputs of an exhibit.
 
     Args:
@@ -74,7 +74,7 @@ class Exhibit:
 
     title: str
     params: type[Group]
-    make: Callable[[Context], ExhibitResult]
+    make: Callable[[ExhibitContext], ExhibitResult]
     tables: Mapping[str, pa.Schema]
     metrics: Collection[str]
 

@@ -49,7 +49,7 @@ def lit(responding: np.ndarray, fields: tuple[Fields, Fields], side: int) -> np.
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageMaps:
     """Frames or images with their maps.
 
     Args:
@@ -63,22 +63,24 @@ class Look:
     maps: Mapping[str, Tensor]
 
 
-def frames_again(layers: Mapping[str, Layer], pool: FramePool, requested: Container[int]) -> Iterator[Look]:
+def frames_again(layers: Mapping[str, Layer], pool: FramePool, requested: Container[int]) -> Iterator[ImageMaps]:
     """The frames of these numbers."""
     for frames, maps in look_through(layers, pool.batches(requested), pool.scenes, "galleries"):
         squares = crop_frames([frame.jpeg for frame in frames], SQUARE).permute(0, 2, 3, 1).numpy()
-        yield Look([frame.number for frame in frames], squares, maps)
+        yield ImageMaps([frame.number for frame in frames], squares, maps)
 
 
-def images_again(layers: Mapping[str, Layer], images: AnnotatedImages, requested: Collection[int]) -> Iterator[Look]:
+def images_again(
+    layers: Mapping[str, Layer], images: AnnotatedImages, requested: Collection[int]
+) -> Iterator[ImageMaps]:
     """The annotated images of these numbers."""
     for rows, maps in read_images(layers, images, np.array(sorted(requested), np.int64), "galleries"):
         small = [read_image(images.files[row], SQUARE, SQUARE).permute(1, 2, 0) for row in rows.tolist()]
-        yield Look(rows.tolist(), torch.stack(small).numpy(), maps)
+        yield ImageMaps(rows.tolist(), torch.stack(small).numpy(), maps)
 
 
 def draw_squares(
-    again: Callable[[set[int]], Iterable[Look]],
+    again: Callable[[set[int]], Iterable[ImageMaps]],
     responses: Mapping[str, UnitResponses],
     layers: Mapping[str, Layer],
     fields: tuple[Fields, Fields],

@@ -15,7 +15,7 @@ from earshot.core.files import shard_name
 from earshot.corpus.ledger import Refusal
 from earshot.evaluation.clips.clip_embeddings import BATCH, CENTERED, clip_names, read_all_annotations
 from earshot.evaluation.clips.localization_maps import localization_maps
-from earshot.explanation.exhibit import Context
+from earshot.explanation.exhibit import ExhibitContext
 from earshot.explanation.media import jpeg_of, read_image, stretched, under_map
 from earshot.explanation.sampling import draw_evenly
 from earshot.explanation.video import mp4_of
@@ -36,7 +36,7 @@ LISTED = 250  # files per listing of a folder
 DECODE_SECONDS, MINUTES, MEGAPIXELS = 120.0, 60.0, 100.0
 
 
-def video_rows(context: Context, network: Correspondence) -> Iterator[dict[str, Any]]:
+def video_rows(context: ExhibitContext, network: Correspondence) -> Iterator[dict[str, Any]]:
     """At most params.videos clips of the test split, alternating between annotations.
 
     Raises EarshotError if a clip is no longer in corpus.clips.

@@ -21,7 +21,7 @@ IDR = {"h264": "filter_units=pass_types=5", "hevc": "filter_units=pass_types=19-
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecodePlan:
     """What to decode: the packets in order, which of them hold needed frames, and when each requested frame appears.
 
     Args:
@@ -43,7 +43,7 @@ class Plan:
         decoder.skip_frame = "DEFAULT"
 
 
-def plan(video: av.VideoStream, packets: Sequence[av.Packet], times: Sequence[float]) -> Plan | None:
+def plan(video: av.VideoStream, packets: Sequence[av.Packet], times: Sequence[float]) -> DecodePlan | None:
     """What to decode of a video for the frames that are displayed at `times`, in seconds, ascending.
 
     None if everything must be decoded: for another codec, and where the packets do not give each frame its own time.
@@ -59,7 +59,7 @@ def plan(video: av.VideoStream, packets: Sequence[av.Packet], times: Sequence[fl
     starts = [0, *(index for index in range(1, len(packets)) if _is_idr(video, packets[index])), len(packets)]
     groups = [packets[start:end] for start, end in pairwise(starts)]
     kept = [packet for group in groups for packet in _up_to_last(group, needed)]
-    return Plan(kept, needed, [seconds[index] for index in displayed])
+    return DecodePlan(kept, needed, [seconds[index] for index in displayed])
 
 
 def _up_to_last(group: Sequence[av.Packet], needed: frozenset[int]) -> Sequence[av.Packet]:

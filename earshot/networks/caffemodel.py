@@ -33,7 +33,7 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True)
-class Layer:
+class CaffeLayer:
     """A layer with weights: its name and type, and its blobs as float32 arrays."""
 
     name: str
@@ -79,7 +79,7 @@ def _as_torch(blob: np.ndarray, kind: str, part: str) -> np.ndarray:
     return blob[:, ::-1].copy() if blob.shape[1] == COLORS else blob
 
 
-def _layers(net: memoryview) -> Iterator[Layer]:
+def _layers(net: memoryview) -> Iterator[CaffeLayer]:
     for number, value in _fields(net):
         if number == 100:
             yield from _layer(_bytes(value), name=1, kind=2, blobs=7)
@@ -87,7 +87,7 @@ def _layers(net: memoryview) -> Iterator[Layer]:
             yield from _layer(_bytes(value), name=4, kind=5, blobs=6)
 
 
-def _layer(message: memoryview, *, name: int, kind: int, blobs: int) -> Iterator[Layer]:
+def _layer(message: memoryview, *, name: int, kind: int, blobs: int) -> Iterator[CaffeLayer]:
     """The layer, if it has blobs."""
     names: dict[int, str] = {name: "", kind: ""}
     arrays = []
@@ -97,7 +97,7 @@ def _layer(message: memoryview, *, name: int, kind: int, blobs: int) -> Iterator
         elif number == blobs:
             arrays.append(_blob(_bytes(value)))
     if arrays:
-        yield Layer(names[name], names[kind], arrays)
+        yield CaffeLayer(names[name], names[kind], arrays)
 
 
 def _blob(message: memoryview) -> np.ndarray:

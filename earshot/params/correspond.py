@@ -64,11 +64,11 @@ Correspond = create_model(
 )
 
 
-class BaseParams(Part):
+class CorrespondBaseParams(Part):
     """What the stage correspond reads, for any network."""
 
     seed: Seed
     correspond: CorrespondBase
 
 
-Params = create_model("Params", __base__=BaseParams, correspond=(Correspond, ...))
+CorrespondParams = create_model("CorrespondParams", __base__=CorrespondBaseParams, correspond=(Correspond, ...))

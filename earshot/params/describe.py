@@ -17,7 +17,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-class Window(Part):
+class SoundWindow(Part):
     """The sound around a moment, as extract stores it."""
 
     window_s: Amount
@@ -30,13 +30,13 @@ class Encoder(Part):
     folder: str
 
 
-class BaseParams(Part):
+class DescribeBaseParams(Part):
     """What the stage describe reads, for any descriptor."""
 
     descriptor: str
     encoder: Encoder
-    extract: Window
+    extract: SoundWindow
 
 
 _FIELDS: dict[str, Any] = {name: (options, ...) for name, options in OPTIONS.items()}
-Params = create_model("Params", __base__=BaseParams, descriptor=(Descriptor, ...), **_FIELDS)
+DescribeParams = create_model("DescribeParams", __base__=DescribeBaseParams, descriptor=(Descriptor, ...), **_FIELDS)

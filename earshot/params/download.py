@@ -36,7 +36,7 @@ class Download(Group):
     max_megabytes: Amount
 
 
-class Params(Part):
+class DownloadParams(Part):
     """What the stage download reads."""
 
     corpus: CorpusList

@@ -21,16 +21,16 @@ class BenchmarkParams(Group):
     annotations: str
 
 
-class Params(Part):
+class EvaluateParams(Part):
     """What the stage evaluate reads; `evaluate` holds the group of the one benchmark that runs."""
 
     seed: Seed
     evaluate: Part
 
 
-def params_of(benchmark: str) -> type[Params]:
+def params_of(benchmark: str) -> type[EvaluateParams]:
     """The parameters of one benchmark's run."""
     group = find("earshot.benchmarks", benchmark, "BENCHMARK", what="--benchmark").params
     own: dict[str, Any] = {benchmark: (group, ...)}
     evaluate = create_model("Evaluate", __base__=Part, **own)
-    return create_model("Params", __base__=Params, evaluate=(evaluate, ...))
+    return create_model("EvaluateParams", __base__=EvaluateParams, evaluate=(evaluate, ...))

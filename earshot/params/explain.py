@@ -16,31 +16,31 @@ class ExhibitParams(Group):
     code: Annotated[tuple[str, str], Field(strict=False)]
 
 
-class CorpusClips(Part):
+class CorpusMedia(Part):
     """Where the clips are, with their videos and sounds."""
 
     clips: str
     follow_links: Annotated[Names, INDIFFERENT]
 
 
-class Window(Part):
-    """The sound around a moment."""
+class WindowLength(Part):
+    """The length of the sound around a moment."""
 
     window_s: Amount
 
 
-class Params(Part):
+class ExplainParams(Part):
     """What the stage explain reads; `explain` holds the group of the one exhibit that runs."""
 
     seed: Seed
-    corpus: CorpusClips
-    extract: Window
+    corpus: CorpusMedia
+    extract: WindowLength
     explain: Part
 
 
-def params_of(exhibit: str) -> type[Params]:
+def params_of(exhibit: str) -> type[ExplainParams]:
     """The parameters of one exhibit's run."""
     group = find("earshot.exhibits", exhibit, "EXHIBIT", what="--exhibit").params
     own: dict[str, Any] = {exhibit: (group, ...)}
     explain = create_model("Explain", __base__=Part, **own)
-    return create_model("Params", __base__=Params, explain=(explain, ...))
+    return create_model("ExplainParams", __base__=ExplainParams, explain=(explain, ...))

@@ -56,7 +56,7 @@ class Extract(Group):
     quality: Quality
 
 
-class Params(Part):
+class ExtractParams(Part):
     """What the stage extract reads."""
 
     seed: Seed

@@ -32,7 +32,7 @@ Label = create_model(
 )
 
 
-class BaseParams(Part):
+class LabelBaseParams(Part):
     """What the stage label reads, for any label model."""
 
     seed: Seed
@@ -40,4 +40,4 @@ class BaseParams(Part):
     label: LabelBase
 
 
-Params = create_model("Params", __base__=BaseParams, label=(Label, ...))
+LabelParams = create_model("LabelParams", __base__=LabelBaseParams, label=(Label, ...))

@@ -27,7 +27,7 @@ class Pretrain(Training):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-class Params(Part):
+class PretrainParams(Part):
     """What the stage pretrain reads."""
 
     seed: Seed

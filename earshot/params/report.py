@@ -7,7 +7,7 @@ from earshot.core.params import Part, Seed
 Unchecked = dict[str, Any]  # the stages that use them check them
 
 
-class Params(Part):
+class ReportParams(Part):
     """What the stage report reads: everything."""
 
     seed: Seed

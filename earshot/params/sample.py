@@ -24,7 +24,7 @@ class Sample(Group):
     localization_images: Annotated[Positive, INDIFFERENT]
 
 
-class Params(Part):
+class SampleParams(Part):
     """What the stage sample reads."""
 
     sample: Sample

@@ -7,7 +7,7 @@ from typing import Any
 
 from earshot.core.registry import find_all
 from earshot.report import clips, generic, glossary, overview, paper
-from earshot.report.columns import Column, Look, Page
+from earshot.report.columns import Column, ExamplesPage, Page
 from earshot.report.comparison import compared
 from earshot.report.curves import class_charts, history_charts
 from earshot.report.site import Site
@@ -32,7 +32,7 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
         navigation |= {paper.FILE: "Figures", SUMMARY: "Summary"}
     site = Site(folder, " | ".join(source.title for source in sources), navigation)
     prefixes = [""] if len(sources) == 1 else [f"{number}-" for number in range(1, len(sources) + 1)]
-    looks = {name: Look(titles[name], page.shows) for name, page in pages.items()}
+    examples = {name: ExamplesPage(titles[name], page.shows) for name, page in pages.items()}
     cards = []
     for name, page in (pages | {CLIPS: clips.PAGE}).items():
         columns = [
@@ -45,14 +45,14 @@ def write_report(sources: Sequence[Source], folder: Path) -> Site:
         cards.append({"file": f"{name}.html", "title": titles[name], "columns": leads})
     site.write_page(glossary.FILE, "glossary.html", title="Words", terms=glossary.TERMS, anchor=glossary.anchor)
     if len(sources) == 1:
-        site.write_page(START, "index.html", title="Overview", cards=cards, **_overview(site, sources[0], looks))
-        site.write_page(SUMMARY, "summary.html", title="Summary", **_summary(site, sources[0], looks))
+        site.write_page(START, "index.html", title="Overview", cards=cards, **_overview(site, sources[0], examples))
+        site.write_page(SUMMARY, "summary.html", title="Summary", **_summary(site, sources[0], examples))
         figures, tables = paper.paper_figures(site, sources[0]), paper.paper_tables(site, sources[0])
         site.write_page(paper.FILE, "figures.html", title="Figures", figures=figures, tables=tables)
         for name, rows in overview.plot_tables(sources[0]).items():
             site.write_table(name, rows)
     else:
-        site.write_page(START, "compare.html", title="Comparison", cards=cards, **compared(site, sources, looks))
+        site.write_page(START, "compare.html", title="Comparison", cards=cards, **compared(site, sources, examples))
     return site
 
 
@@ -70,12 +70,12 @@ def title_of(name: str, page: Page, sources: Sequence[Source]) -> str:
     return next(filter(None, titles), name.capitalize())
 
 
-def _summary(site: Site, source: Source, looks: Mapping[str, Look]) -> dict[str, Any]:
+def _summary(site: Site, source: Source, examples: Mapping[str, ExamplesPage]) -> dict[str, Any]:
     """The values of the page for a meeting."""
     return {
         "run": source.title,
         "summary": overview.run_summary(source.params, source.labels),
-        "verdicts": overview.verdicts(source, looks),
+        "verdicts": overview.verdicts(source, examples),
         "answer": answers(source.findings.values()),
         "legend": LEGEND,
         "made_by": paper.made_by(source),
@@ -85,12 +85,12 @@ def _summary(site: Site, source: Source, looks: Mapping[str, Look]) -> dict[str,
     }
 
 
-def _overview(site: Site, source: Source, looks: Mapping[str, Look]) -> dict[str, Any]:
+def _overview(site: Site, source: Source, examples: Mapping[str, ExamplesPage]) -> dict[str, Any]:
     tables = overview.score_tables(source)
     beside = overview.beside_papers(source)
     return {
         "summary": overview.run_summary(source.params, source.labels),
-        "verdicts": overview.verdicts(source, looks),
+        "verdicts": overview.verdicts(source, examples),
         "answer": answers(source.findings.values()),
         "legend": LEGEND,
         "scores": overview.scores_chart(site, source, "scores"),

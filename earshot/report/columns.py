@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from earshot.report.site import Site
-from earshot.report.sources import Exhibit, Source
+from earshot.report.sources import ExhibitOutput, Source
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Column:
     network: str = ""
 
 
-def skipped_column(run: str, exhibit: Exhibit) -> Column:
+def skipped_column(run: str, exhibit: ExhibitOutput) -> Column:
     """The column of an exhibit that was skipped."""
     return Column(run, f"Skipped because {exhibit.skipped}.", exhibit.skipped, exhibit.metadata, exhibit.metrics)
 
@@ -56,7 +56,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Look:
+class ExamplesPage:
     """A page that shows examples of what a benchmark measures: its title, and what it shows."""
 
     title: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from earshot.evaluation.significance import Margin
-from earshot.report.columns import Look
+from earshot.report.columns import ExamplesPage
 from earshot.report.curves import history_charts
 from earshot.report.figures import against
 from earshot.report.overview import in_yaml, run_summary, scores_chart, verdicts
@@ -42,7 +42,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """A score in all runs, and the differences from the first run."""
 
     title: str
@@ -64,17 +64,17 @@ class Table:
     """The scores of a benchmark, one column per run; the trained network first, then its controls."""
 
     title: str
-    rows: Sequence[Row]
+    rows: Sequence[ComparisonRow]
     source: str
 
 
-def compared(site: Site, sources: Sequence[Source], looks: Mapping[str, Look]) -> dict[str, Any]:
+def compared(site: Site, sources: Sequence[Source], examples: Mapping[str, ExamplesPage]) -> dict[str, Any]:
     """The values for the template of the comparison."""
     displays = {name: each for source in sources for name, each in source.displays.items()}
     return {
         "runs": [source.name for source in sources],
         "summaries": [run_summary(source.params, source.labels) for source in sources],
-        "verdicts": [verdicts(source, looks) for source in sources],
+        "verdicts": [verdicts(source, examples) for source in sources],
         "absent": [f"{source.name}: {source.absent}" for source in sources if source.absent],
         "warnings": other_lists(sources),
         "changed": changed_parameters(sources),
@@ -127,7 +127,7 @@ def _table(name: str, display: Display, sources: Sequence[Source]) -> Table:
         keys |= {(row, ""): row for row in each.alike}
     own = {each.own for each in grids if each}
     rows = [
-        Row(title, [_score(each, *key) for each in grids], _margins(name, key, sources), key[0] in own)
+        ComparisonRow(title, [_score(each, *key) for each in grids], _margins(name, key, sources), key[0] in own)
         for key, title in keys.items()
     ]
     return Table(display.heading, rows, f"metrics/{name}.json")

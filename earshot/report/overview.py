@@ -7,12 +7,12 @@ from typing import Any
 
 from earshot.corpus.completeness import ALL, EVERY_CLIP
 from earshot.evaluation.benchmark import is_sample
-from earshot.report.columns import Look
+from earshot.report.columns import ExamplesPage
 from earshot.report.figures import Bar, score_dots
 from earshot.report.site import Chart, Numbers, Site
 from earshot.report.sources import Source
 from earshot.results.network_names import correspond_network, pretrain_network
-from earshot.results.paper_tables import Group, Line, Score, Section, has_scores, lines
+from earshot.results.paper_tables import Line, RunGroup, Score, TableSection, has_scores, lines
 from earshot.results.published import published_tables
 from earshot.results.score_tables import Grid, is_rendered, leading_column
 from earshot.results.verdicts import Finding, Items, ranked
@@ -113,13 +113,13 @@ EXHIBIT_OF = {
 OF_THE_DESCRIPTOR = "clusters"  # the exhibit that shows what is computed
 
 
-def verdicts(source: Source, looks: Mapping[str, Look]) -> list[dict[str, Any]]:
-    """What each benchmark says, the worst first, with the page that shows examples of it; `looks` are by exhibit."""
+def verdicts(source: Source, examples: Mapping[str, ExamplesPage]) -> list[dict[str, Any]]:
+    """What each benchmark says, the worst first, with the page that shows examples of it; `examples` are by exhibit."""
     rows = []
     for each in ranked(source.findings.values()):
         exhibit = OF_THE_DESCRIPTOR if each.computed else EXHIBIT_OF.get(each.name, each.name)
         displayed = "" if source.exhibit(exhibit).skipped else exhibit
-        rows.append({"finding": each, "exhibit": displayed, "look": looks.get(exhibit)})
+        rows.append({"finding": each, "exhibit": displayed, "examples": examples.get(exhibit)})
     return rows
 
 
@@ -211,7 +211,7 @@ def beside_papers(source: Source) -> list[Beside]:
             continue
         if not has_scores(table, source.run):
             continue
-        section = Section(table, 1, {}, [Group(row, row.name, {}, {}, [source.run])])
+        section = TableSection(table, 1, {}, [RunGroup(row, row.name, {}, {}, [source.run])])
         displayed_lines = [line for line in lines(section) if line.kind != "published" or line.method == row.name]
         if any(line.kind == "published" and any(line.scores.values()) for line in displayed_lines):
             row_source = f"{table.source}, row {row.name}"

@@ -14,7 +14,7 @@ PAGE = "index.html"
 
 
 @dataclass(frozen=True)
-class Result:
+class SearchResult:
     """A query or a hit on the page.
 
     Args:
@@ -40,7 +40,7 @@ class _Card:
     sound: str
 
 
-def write_search_page(folder: Path, query: Result, hits: Sequence[Result], about: str) -> str:
+def write_search_page(folder: Path, query: SearchResult, hits: Sequence[SearchResult], about: str) -> str:
     """Write the folder of the page, and return what it holds; it is emptied first."""
     site = Site(folder, "search", {PAGE: "Search"})
     cards = [_card(site, each) for each in (query, *hits)]
@@ -48,7 +48,7 @@ def write_search_page(folder: Path, query: Result, hits: Sequence[Result], about
     return str(site)
 
 
-def _card(site: Site, result: Result) -> _Card:
+def _card(site: Site, result: SearchResult) -> _Card:
     image = None
     if result.image is not None:
         image = site.image(jpeg_of(Image.fromarray(result.image)), result.name)

@@ -22,7 +22,7 @@ LABELS = "data/labels/labels.json"
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ExhibitOutput:
     """An exhibit of a run.
 
     Args:
@@ -124,23 +124,23 @@ class Source:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise EarshotError(f"{file}: cannot be read ({error}); run the stage that writes it") from None
 
-    def exhibit(self, name: str) -> Exhibit:
+    def exhibit(self, name: str) -> ExhibitOutput:
         """An exhibit, or the reason why there is none.
 
         Raises EarshotError if its metadata cannot be read.
         """
         folder = self.root / "data" / "explain" / name
         if not any(key.startswith(f"explain.{name}.") for key in self.params):
-            return Exhibit(folder, skipped=f"explain.{name} is not among the parameters of this run")
+            return ExhibitOutput(folder, skipped=f"explain.{name} is not among the parameters of this run")
         file = folder / METADATA_FILE
         try:
             metadata = parse_json(file.read_text(encoding="utf-8"))
             own = {key: value for key, value in metadata.items() if key not in OF_THE_STAGE}
             reason, metrics = str(metadata.get(SKIPPED, "")), self.metrics(f"explain_{name}")
-            return Exhibit(folder, str(metadata.get("title", "")), own, reason, metrics)
+            return ExhibitOutput(folder, str(metadata.get("title", "")), own, reason, metrics)
         except FileNotFoundError:
             reason = self.absent or f"the run lacks it; run python -m stages.explain --exhibit {name}"
-            return Exhibit(folder, skipped=reason)
+            return ExhibitOutput(folder, skipped=reason)
         except (OSError, ValueError, AttributeError) as error:
             raise EarshotError(f"{file}: cannot be read ({error}); run the stage explain again") from None
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 
 from earshot.evaluation.benchmark import rendered_name
 from earshot.results.network_names import BACKBONES
-from earshot.results.paper_tables import Group, Section
+from earshot.results.paper_tables import RunGroup, TableSection
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRID = "#dddddd"
@@ -38,7 +38,7 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
-def draw(section: Section, file: Path) -> bool:
+def draw(section: TableSection, file: Path) -> bool:
     """Draw the section's chart, if it has one: curves of a sweep or bars of classes; return whether it did."""
     if section.table.sweep:
         draw_sweep(section, file)
@@ -47,7 +47,7 @@ def draw(section: Section, file: Path) -> bool:
     return file.exists()
 
 
-def draw_sweep(section: Section, file: Path) -> None:
+def draw_sweep(section: TableSection, file: Path) -> None:
     """Curves of the scores against the swept parameter, a panel a column, with controls and published points.
 
     Draws nothing for fewer than two values.
@@ -66,17 +66,17 @@ def draw_sweep(section: Section, file: Path) -> None:
     _save(figure, file)
 
 
-def _curves(section: Section) -> dict[str, list[tuple[Any, Group]]]:
+def _curves(section: TableSection) -> dict[str, list[tuple[Any, RunGroup]]]:
     """The groups of each curve by its name, in the order of the swept parameter."""
     across = section.table.sweep[0]
-    curves: dict[str, list[tuple[Any, Group]]] = defaultdict(list)
+    curves: dict[str, list[tuple[Any, RunGroup]]] = defaultdict(list)
     for group in sorted(section.groups, key=lambda group: group.idea[across]):
         backbone = str(group.runs[0].params.get("pretrain.backbone"))
         curves[BACKBONES.get(backbone, backbone)].append((group.idea[across], group))
     return curves
 
 
-def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, number: int) -> None:
+def _curve(axes: Axes, name: str, points: list[tuple[Any, RunGroup]], key: str, number: int) -> None:
     """A curve with error bars, and those of its controls."""
     place, _, metric = key.rpartition(".")
     for prefix, (control, color, style) in {"": ("sound", COLORS[0], "-"), **CONTROLS}.items():
@@ -90,7 +90,7 @@ def _curve(axes: Axes, name: str, points: list[tuple[Any, Group]], key: str, num
         axes.errorbar(x, means, errors, color=color, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
 
 
-def _published_points(axes: Axes, section: Section, column: int) -> None:
+def _published_points(axes: Axes, section: TableSection, column: int) -> None:
     across = section.table.sweep[0]
     points = [
         ((row.run or {})[across], row.scores[column]) for row in section.table.rows if row.scores[column] is not None
@@ -99,7 +99,7 @@ def _published_points(axes: Axes, section: Section, column: int) -> None:
     axes.plot([x for x, _ in points], np.array([y for _, y in points], float), label=label, **PUBLISHED)
 
 
-def _label_sweep(axes: Axes, section: Section, title: str) -> None:
+def _label_sweep(axes: Axes, section: TableSection, title: str) -> None:
     across = section.table.sweep[0]
     ticks = sorted(
         {(row.run or {})[across] for row in section.table.rows} | {group.idea[across] for group in section.groups}
@@ -112,7 +112,7 @@ def _label_sweep(axes: Axes, section: Section, title: str) -> None:
     plain(axes)
 
 
-def draw_classes(section: Section, file: Path) -> None:
+def draw_classes(section: TableSection, file: Path) -> None:
     """Bars for each class, one panel per method, with marks for controls and published scores.
 
     If runs have different numbers of clusters, only those with the most common number are drawn.
@@ -136,7 +136,7 @@ def draw_classes(section: Section, file: Path) -> None:
     _save(figure, file)
 
 
-def _bars(axes: Axes, group: Group, columns: dict[str, str]) -> None:
+def _bars(axes: Axes, group: RunGroup, columns: dict[str, str]) -> None:
     scores = [group.score(key) for key in columns.values()]
     means = [score.mean if score else 0 for score in scores]
     errors = [(score and score.spread) or 0 for score in scores]
@@ -150,7 +150,7 @@ def _bars(axes: Axes, group: Group, columns: dict[str, str]) -> None:
             axes.plot(*zip(*points, strict=True), label=name, linestyle="none", **look)
 
 
-def _panel_title(group: Group) -> str:
+def _panel_title(group: RunGroup) -> str:
     seeds = len({run.seeds for run in group.runs})
     return f"{group.name}  ({seeds} {'seed' if seeds == 1 else 'seeds'})"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from earshot.results.published import Published, Row
+from earshot.results.published import PublishedRow, PublishedTable
 from earshot.results.runs import FinishedRun
 from earshot.results.score_tables import is_rendered
 from earshot.results.trainings import Params
@@ -39,10 +39,10 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Runs that differ in seeds alone, with their published row, if any, their method (idea) and their setting."""
 
-    row: Row | None
+    row: PublishedRow | None
     name: str
     idea: Params
     setting: Params
@@ -54,13 +54,13 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Section:
+class TableSection:
     """One table in one setting; the groups are in display order."""
 
-    table: Published
+    table: PublishedTable
     number: int
     setting: Params
-    groups: list[Group]
+    groups: list[RunGroup]
 
     @property
     def columns(self) -> dict[str, str]:
@@ -120,13 +120,13 @@ def over_seeds(runs: Iterable[FinishedRun], key: str | None) -> Score | None:
     return Score(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def has_scores(table: Published, run: FinishedRun) -> bool:
+def has_scores(table: PublishedTable, run: FinishedRun) -> bool:
     """Whether a run has any of the table's scores, of any layer or class."""
     places = {(key.partition(".")[0], key.rpartition(".")[2]) for key in table.columns.values()}
     return any((key.partition(".")[0], key.rpartition(".")[2]) in places for key in run.scores)
 
 
-def lines(section: Section) -> list[Line]:
+def lines(section: TableSection) -> list[Line]:
     """All lines: each published row with its runs and their controls, other runs, and shared controls.
 
     After the first section, a published row is listed only if it has runs.
@@ -151,7 +151,7 @@ def lines(section: Section) -> list[Line]:
     return result
 
 
-def _measured(section: Section, group: Group) -> list[Line]:
+def _measured(section: TableSection, group: RunGroup) -> list[Line]:
     """The line of a group's runs, and those of its controls; runs of random weights have no controls."""
     columns = section.columns
     result = [Line(group.name, "ours", {title: group.score(key) for title, key in columns.items()})]

@@ -11,13 +11,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from earshot.core.yaml_files import read_yaml
-from earshot.results.trainings import TRAININGS, Params, Training, group_of
+from earshot.results.trainings import TRAININGS, Params, TrainingStage, group_of
 
 FOLDER = Path(__file__).parent / "published"
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A row of a table: its published scores in percent (None if missing), and the parameters of its runs."""
 
     name: str
@@ -26,7 +26,7 @@ class Row:
     weights: str | None = None
     recipe: str | None = None
 
-    def knows(self, params: Params, training: Training) -> bool:
+    def knows(self, params: Params, training: TrainingStage) -> bool:
         """Whether a run with these parameters belongs to this row."""
         untrained = params.get(training.untrained) == 0
         if self.weights:
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedTable:
     """A table.
 
     Args:
@@ -54,7 +54,7 @@ class Published:
     source: str
     recipe: str
     columns: dict[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
     note: str = ""
     classes: bool = False
     sweep: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Published:
     trained: str = "pretrain"
 
     @property
-    def training(self) -> Training:
+    def training(self) -> TrainingStage:
         """The training of the table's networks."""
         return TRAININGS[self.trained]
 
@@ -84,19 +84,19 @@ class Published:
         """The folder of the encoders that its benchmarks measure."""
         return f"models/{self.trained}"
 
-    def row_of(self, params: Params) -> Row | None:
+    def row_of(self, params: Params) -> PublishedRow | None:
         """The row of a run with these parameters, if any."""
         return next((row for row in self.rows if row.knows(params, self.training)), None)
 
 
 @cache
-def published_tables() -> tuple[Published, ...]:
+def published_tables() -> tuple[PublishedTable, ...]:
     """All tables, sorted by name."""
     return tuple(_read(file) for file in sorted(FOLDER.glob("*.yaml")))
 
 
-def _read(file: Path) -> Published:
+def _read(file: Path) -> PublishedTable:
     values: dict[str, Any] = read_yaml(file)
-    rows = tuple(Row(**{**row, "scores": tuple(row["scores"])}) for row in values.pop("rows"))
+    rows = tuple(PublishedRow(**{**row, "scores": tuple(row["scores"])}) for row in values.pop("rows"))
     sweep = tuple(values.pop("sweep", ()))
-    return Published(name=file.stem, rows=rows, sweep=sweep, **values)
+    return PublishedTable(name=file.stem, rows=rows, sweep=sweep, **values)

@@ -11,7 +11,7 @@ from typing import Any
 
 from earshot.core.params import IDEA, INDIFFERENT, Initial, Role, UnusedIf, UsedIf, declared_marks
 from earshot.params.schema import Pipeline
-from earshot.results.trainings import LABELS, SEEDS, TRAININGS, Params, Training, among, group_of
+from earshot.results.trainings import LABELS, SEEDS, TRAININGS, Params, TrainingStage, among, group_of
 
 STEPS = "steps, as epochs of half the moments"  # kept by a filter: comparable between rows with and without it
 MEASURED, DISPLAYED = "evaluate", "explain"  # groups that change no weights
@@ -28,7 +28,7 @@ def role_of(key: str) -> str:
     return next((mark.of for mark in marks().get(key, ()) if isinstance(mark, Role)), "")
 
 
-def idea(training: Training, params: Params, more: tuple[str, ...] = ()) -> dict[str, Any]:
+def idea(training: TrainingStage, params: Params, more: tuple[str, ...] = ()) -> dict[str, Any]:
     """The parameters of a run's idea; `more` names further ones that distinguish the rows of a table.
 
     No training at all is an idea; the number of epochs is a setting.
@@ -38,7 +38,7 @@ def idea(training: Training, params: Params, more: tuple[str, ...] = ()) -> dict
 
 
 def setting(
-    training: Training, params: Params, benchmarks: Collection[str], more: tuple[str, ...] = ()
+    training: TrainingStage, params: Params, benchmarks: Collection[str], more: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """All other parameters that can change a score on one of `benchmarks`, except seeds."""
     excluded, epochs = {*idea(training, params, more), *SEEDS}, steps(training, params)
@@ -54,7 +54,7 @@ def setting(
     }
 
 
-def used(training: Training, params: Params) -> dict[str, Any]:
+def used(training: TrainingStage, params: Params) -> dict[str, Any]:
     """The parameters that a run uses."""
     untrained = params.get(training.untrained) == 0
     unused = (LABELS, *training.targets) if untrained else training.targets if LABELS in params else ()
@@ -67,7 +67,7 @@ def used(training: Training, params: Params) -> dict[str, Any]:
     return {key: value for key, value in params.items() if _is_used(training, params, key) and matters(key)}
 
 
-def steps(training: Training, params: Params) -> dict[str, float]:
+def steps(training: TrainingStage, params: Params) -> dict[str, float]:
     """The length of training in epochs of half the moments; empty without training or without a filter."""
     epochs = params.get(training.untrained)
     filters = [key for key in marks() if role_of(key) == "filter" and _is_of(training, key)]
@@ -87,17 +87,17 @@ def format_params(params: Params) -> str:
     return ", ".join(f"{key}={value}" for key, value in params.items())
 
 
-def _is_idea(training: Training, key: str) -> bool:
+def _is_idea(training: TrainingStage, key: str) -> bool:
     return role_of(key) == IDEA.of or (key == LABELS and bool(training.targets))
 
 
-def _is_of(training: Training, key: str) -> bool:
+def _is_of(training: TrainingStage, key: str) -> bool:
     """Whether a parameter can affect this training, and does not belong to another one."""
     others = [other for other in TRAININGS.values() if other is not training]
     return not any(among(key, (other.stage, *other.targets)) for other in others)
 
 
-def _is_used(training: Training, params: Params, key: str) -> bool:
+def _is_used(training: TrainingStage, params: Params, key: str) -> bool:
     """Whether a parameter matters, given the values of the others."""
     if not _is_of(training, key):
         return False

@@ -13,7 +13,7 @@ LABELS = "labels"  # not a parameter: the text of labels.txt, for labels that do
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingStage:
     """One of the pipeline's two trainings.
 
     Args:
@@ -37,12 +37,12 @@ class Training:
         return params.get(self.untrained) == 0 and all(params.get(key, value) == value for key, value in own.items())
 
 
-PRETRAIN = Training(
+PRETRAIN = TrainingStage(
     "pretrain",
     plain={LABELS: None, "label.control": "none", "pretrain.initialization": "random", "pretrain.weights": ABSENT},
     targets=("descriptor", "texture", "clusters", "label"),
 )
-CORRESPOND = Training("correspond", plain={"correspond.weights": ABSENT})
+CORRESPOND = TrainingStage("correspond", plain={"correspond.weights": ABSENT})
 TRAININGS = {training.stage: training for training in (PRETRAIN, CORRESPOND)}
 
 

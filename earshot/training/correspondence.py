@@ -115,15 +115,15 @@ def make_pairs(
     """
     cut = cut or spec.cut
     shifted = sampling.shifted(len(clips)) if shifted is None else shifted
-    places = [_place(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
+    positions = [_pair_position(clip, spec, sampling, row[:3]) for (clip, _), row in zip(clips, chances, strict=True)]
     mismatched, further = _mismatched_sounds(clips, shifted)
-    cuts = [(clip, place.start) for (clip, _), place in zip(clips, places, strict=True)]
+    cuts = [(clip, position.start) for (clip, _), position in zip(clips, positions, strict=True)]
     for number in further:
         clip, other = clips[number]
         if shifted[number]:
-            cuts.append((clip, places[number].shifted))
+            cuts.append((clip, positions[number].shifted))
         else:
-            cuts.append((other, _place(other, spec, sampling, chances[number, 3:]).start))
+            cuts.append((other, _pair_position(other, spec, sampling, chances[number, 3:]).start))
     draws = [*range(len(clips)), *further], np.repeat([0, 1], [len(clips), len(further)])  # those of each sound
     if shifts is not None:
         moved = zip(cuts, shifts[draws], strict=True)
@@ -133,7 +133,7 @@ def make_pairs(
         sounds *= gains[draws].astype(np.float32).reshape(-1, *[1] * (sounds.ndim - 1))
     own = torch.arange(len(clips))
     return Pairs(
-        images=_images(places, spec, changes),
+        images=_images(positions, spec, changes),
         sounds=torch.from_numpy(sounds),
         image_index=own.repeat(2),
         audio_index=torch.cat([own, torch.tensor(mismatched)]),
@@ -161,30 +161,30 @@ def _mismatched_sounds(
     return mismatched, further
 
 
-def _images(places: Sequence["Place"], spec: InputSpec, changes: Changes | None) -> Tensor:
-    """The images of places, cropped, and changed where changes are given: (clips, ...)."""
-    each = None if changes is None else changes[np.repeat(np.arange(len(places)), spec.frames)]
-    images = crop_frames([jpeg for place in places for jpeg in place.images], spec.image_size, each)
+def _images(positions: Sequence["PairPosition"], spec: InputSpec, changes: Changes | None) -> Tensor:
+    """The images of pairs, cropped, and changed where changes are given: (clips, ...)."""
+    each = None if changes is None else changes[np.repeat(np.arange(len(positions)), spec.frames)]
+    images = crop_frames([jpeg for position in positions for jpeg in position.images], spec.image_size, each)
     if each is not None:
         images = recolor(images, each)
-    return images.unflatten(0, (len(places), spec.frames)) if spec.frames > 1 else images
+    return images.unflatten(0, (len(positions), spec.frames)) if spec.frames > 1 else images
 
 
-class Place(NamedTuple):
-    """The place of a pair in a clip: its images, and the start of its sound and of its shifted sound in seconds."""
+class PairPosition(NamedTuple):
+    """The position of a pair in a clip: its images, and the start of its sound and of its shifted sound in seconds."""
 
     images: Sequence[bytes]
     start: float
     shifted: float = math.nan
 
 
-def _place(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.ndarray) -> Place:
-    """A random place; the images of a sequence begin together with its sound."""
+def _pair_position(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.ndarray) -> PairPosition:
+    """A random position; the images of a sequence begin together with its sound."""
     if spec.frames == 1:
         frame = int(chances[0] * len(clip.frames))
         start = sampling.start(clip, clip.times[frame], spec.seconds, chances[2])
         shifted = sampling.shifted_start(clip, start, spec.seconds, chances[1]) if sampling.shift else math.nan
-        return Place([clip.frames[frame]], start, shifted)
+        return PairPosition([clip.frames[frame]], start, shifted)
     rate = clip.sequence_rate
     end = min(len(clip.sequence) - spec.frames, int((clip.duration - spec.seconds) * rate + 1e-6))
     if sampling.shift:
@@ -195,7 +195,7 @@ def _place(clip: SceneClip, spec: InputSpec, sampling: Sampling, chances: np.nda
         first_frame, first_sound = (first, second) if chances[2] < 0.5 else (second, first)
     else:
         first_frame = first_sound = int(chances[0] * (end + 1))
-    return Place(clip.sequence[first_frame : first_frame + spec.frames], first_frame / rate, first_sound / rate)
+    return PairPosition(clip.sequence[first_frame : first_frame + spec.frames], first_frame / rate, first_sound / rate)
 
 
 class KeptSounds:

@@ -5,7 +5,7 @@ from PIL import Image, ImageFilter
 
 from earshot.world.drawing import (
     Mask,
-    Place,
+    Pose,
     Sketch,
     brightness_at,
     color_of_brightness,
@@ -161,18 +161,18 @@ SILENT_OBJECTS = (
 
 
 def draw_silent_object(
-    image: Image.Image, rng: Rng, place: Place, gap: float, mask: Mask | None = None
+    image: Image.Image, rng: Rng, pose: Pose, gap: float, mask: Mask | None = None
 ) -> tuple[float, float, float, float]:
     """Draw a silent object whose brightness differs from its background by at least `gap`; return its box."""
-    pen = Sketch(image, place, colors_apart(rng, brightness_at(image, place), gap), mask)
+    pen = Sketch(image, pose, colors_apart(rng, brightness_at(image, pose), gap), mask)
     SILENT_OBJECTS[rng.integers(len(SILENT_OBJECTS))](pen, rng)
     return pen.box()
 
 
-def place_anywhere(rng: Rng, width: int, height: int, small: float, large: float) -> Place:
+def place_anywhere(rng: Rng, width: int, height: int, small: float, large: float) -> Pose:
     """A random place in the image; half the height of the object lies between two shares of the short side."""
     short = min(width, height)
-    return Place(
+    return Pose(
         rng.uniform(0, width),
         rng.uniform(0, height),
         short * rng.uniform(small, large),

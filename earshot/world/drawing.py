@@ -12,7 +12,7 @@ Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Place:
+class Pose:
     """The pose of an object: center and half its height in pixels, its relative width, its roll in radians."""
 
     x: float
@@ -66,14 +66,13 @@ def colors_apart(rng: np.random.Generator, background: float, gap: float) -> Col
     return Colors(body, detail, edge)
 
 
-def brightness_at(image: Image.Image, place: Place) -> float:
+def brightness_at(image: Image.Image, pose: Pose) -> float:
     """Mean brightness of the image behind an object, 0 to 1."""
-    half = place.scale * 0.7
+    half = pose.scale * 0.7
     width, height = image.size
-    left, top = (int(np.clip(v, 0, side - 2)) for v, side in ((place.x - half, width), (place.y - half, height)))
+    left, top = (int(np.clip(v, 0, side - 2)) for v, side in ((pose.x - half, width), (pose.y - half, height)))
     right, bottom = (
-        int(np.clip(v, low + 1, side))
-        for v, low, side in ((place.x + half, left, width), (place.y + half, top, height))
+        int(np.clip(v, low + 1, side)) for v, low, side in ((pose.x + half, left, width), (pose.y + half, top, height))
     )
     patch = image.resize((1, 1), Image.Resampling.BOX, box=(left, top, right, bottom))
     return brightness_of(np.asarray(patch)[0, 0])
@@ -90,17 +89,17 @@ class Mask:
 class Sketch:
     """A pen for one object: draws in the object's coordinates and records the extent of the drawing, in pixels."""
 
-    def __init__(self, image: Image.Image, place: Place, colors: Colors, mask: Mask | None = None):
+    def __init__(self, image: Image.Image, pose: Pose, colors: Colors, mask: Mask | None = None):
         self.pen = ImageDraw.Draw(image)
         self.mask_pen = ImageDraw.Draw(mask.image) if mask else None
         self.value = mask.value if mask else 0
         self.size = image.size
-        self.place = place
+        self.pose = pose
         self.body, self.detail, self.edge = colors.body, colors.detail, colors.edge
         self.drawn: list[np.ndarray] = []  # all points so far, (points, 2) each
 
     def _placed(self, points: ArrayLike) -> np.ndarray:
-        placed = self.place.to_image(np.asarray(points, dtype=np.float64))
+        placed = self.pose.to_image(np.asarray(points, dtype=np.float64))
         self.drawn.append(placed.reshape(-1, 2))
         return placed
 
@@ -116,7 +115,7 @@ class Sketch:
 
     def lines(self, strokes: np.ndarray, fill: Color, thickness: float) -> None:
         """Draw strokes with equal numbers of points, (strokes, points, 2); thickness in object units."""
-        width = max(2, round(thickness * self.place.scale))
+        width = max(2, round(thickness * self.pose.scale))
         for stroke in self._placed(strokes).reshape(len(strokes), -1).tolist():
             self.pen.line(stroke, fill=fill, width=width)
             if self.mask_pen:

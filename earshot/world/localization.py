@@ -14,7 +14,7 @@ import numpy as np
 from earshot.core.files import write_atomically
 from earshot.world.media import write_image, write_recording
 from earshot.world.recording import record
-from earshot.world.scenes import View, VisibleObject, different_kinds, sides
+from earshot.world.scenes import RenderedScene, VisibleObject, different_kinds, sides
 from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS, Cause, generator
 
@@ -43,7 +43,7 @@ def render_pair(seed: int, number: int, *, image_size: int) -> tuple[np.ndarray,
     audible, places = plan_image(seed, number)
     rng = generator(seed, "localisation view", number)
     ratio = float(rng.choice([4 / 3, 4 / 3, 3 / 4]))
-    image, objects = View(seed, "localization", number, places, sides(image_size, ratio)).at(rng.uniform(0, 8))
+    image, objects = RenderedScene(seed, "localization", number, places, sides(image_size, ratio)).at(rng.uniform(0, 8))
     sound = record(generator(seed, "localisation sound", number), [(audible, 0.0)], round(SECONDS * RATE))
     return image, sound, next(each for each in objects if each.kind == audible.kind)
 

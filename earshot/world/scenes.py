@@ -8,7 +8,7 @@ from PIL import Image
 
 from earshot.world.appearance import draw
 from earshot.world.background import backdrop, draw_silent_object, light, place_anywhere
-from earshot.world.drawing import Colors, Mask, Place, Sketch, brightness_at, colors_apart
+from earshot.world.drawing import Colors, Mask, Pose, Sketch, brightness_at, colors_apart
 from earshot.world.recording import record
 from earshot.world.sounds import RATE
 from earshot.world.sources import KINDS, Cause, draw_cause, generator
@@ -29,7 +29,7 @@ class Visible:
     """A cause in an image; `drift` in pixels a second."""
 
     cause: Cause
-    place: Place
+    pose: Pose
     drift: tuple[float, float]
 
 
@@ -79,8 +79,8 @@ def stand(rng: np.random.Generator, causes: Sequence[Cause | None], width: int, 
         x, y = (along * width, across * height) if width >= height else (across * width, along * height)
         scale = short * rng.uniform(0.24, 0.46) * (1.0, 0.85, 0.68)[min(slots, 3) - 1]
         stretch = rng.uniform(0.75, 1.2) * (1.15 if cause.kind in WIDE_KINDS else 1.0)
-        place = Place(x, y, scale, stretch, rng.uniform(-0.25, 0.25), bool(rng.random() < 0.5))
-        visible.append(Visible(cause, place, tuple(rng.uniform(-0.012, 0.012, 2) * short)))
+        pose = Pose(x, y, scale, stretch, rng.uniform(-0.25, 0.25), bool(rng.random() < 0.5))
+        visible.append(Visible(cause, pose, tuple(rng.uniform(-0.012, 0.012, 2) * short)))
     return visible
 
 
@@ -118,7 +118,7 @@ def reduced(mask: np.ndarray) -> np.ndarray:
     return np.where(lowest == np.maximum.reduce(layers), lowest, np.uint8(VOID))
 
 
-class View:
+class RenderedScene:
     """The contents of an image: backdrop and silent objects, drawn once; sources and occluders, drawn at any time."""
 
     def __init__(self, seed: int, purpose: str, number: int, causes: Sequence[Cause | None], size: tuple[int, int]):
@@ -130,16 +130,16 @@ class View:
         for _ in range(int(rng.integers(3, 9))):
             draw_silent_object(self.image, rng, place_anywhere(rng, *fine, 0.08, 0.3), 0.1)
         self.visible = stand(rng, causes, *fine)
-        self.colors = [self._colors(rng, each.place) for each in self.visible]
+        self.colors = [self._colors(rng, each.pose) for each in self.visible]
         self.occluders = [self._occluder(rng) for _ in range(int(rng.random() < OCCLUDED) * len(self.visible))]
 
-    def _colors(self, rng: np.random.Generator, place: Place) -> Colors:
-        return colors_apart(rng, brightness_at(self.image, place), CONTRAST)
+    def _colors(self, rng: np.random.Generator, pose: Pose) -> Colors:
+        return colors_apart(rng, brightness_at(self.image, pose), CONTRAST)
 
-    def _occluder(self, rng: np.random.Generator) -> Place:
-        hidden = self.visible[rng.integers(len(self.visible))].place
+    def _occluder(self, rng: np.random.Generator) -> Pose:
+        hidden = self.visible[rng.integers(len(self.visible))].pose
         x, y = np.array([hidden.x, hidden.y]) + hidden.scale * rng.uniform(-1.1, 1.1, 2)
-        return Place(x, y, hidden.scale * rng.uniform(0.2, 0.5), rng.uniform(0.7, 1.3), rng.uniform(-0.4, 0.4))
+        return Pose(x, y, hidden.scale * rng.uniform(0.2, 0.5), rng.uniform(0.7, 1.3), rng.uniform(-0.4, 0.4))
 
     def at(self, time: float) -> tuple[np.ndarray, list[VisibleObject]]:
         """The image at a time in seconds, uint8 (height, width, 3), and the objects in it."""
@@ -152,9 +152,7 @@ class View:
         pairs = zip(self.visible, self.colors, strict=True)
         boxes = [self._draw(image, mask, each, colors, time) for each, colors in pairs]
         rng = self._generator("front")
-        front = [
-            np.array(draw_silent_object(image, rng, place, 0.15, Mask(mask, 0))) / FINE for place in self.occluders
-        ]
+        front = [np.array(draw_silent_object(image, rng, pose, 0.15, Mask(mask, 0))) / FINE for pose in self.occluders]
         objects = []
         for number, each in enumerate(self.visible):
             later = zip(boxes[number + 1 :], self.visible[number + 1 :], strict=True)
@@ -169,9 +167,9 @@ class View:
         return generator(seed, f"{purpose} {layer}", number, *numbers)
 
     def _draw(self, image: Image.Image, mask: Image.Image, each: Visible, colors: Colors, time: float) -> np.ndarray:
-        (x, y), (right, down) = (each.place.x, each.place.y), each.drift
-        place = replace(each.place, x=x + right * time, y=y + down * time)
-        pen = Sketch(image, place, colors, Mask(mask, MASK_CLASSES[each.cause.kind]))
+        (x, y), (right, down) = (each.pose.x, each.pose.y), each.drift
+        pose = replace(each.pose, x=x + right * time, y=y + down * time)
+        pen = Sketch(image, pose, colors, Mask(mask, MASK_CLASSES[each.cause.kind]))
         draw(pen, each.cause, time)
         return np.array(pen.box()) / FINE
 
@@ -210,8 +208,8 @@ def render_clip(seed: int, clip_number: int, *, image_size: int, seconds: float,
     image_size is the short side in pixels.
     """
     plan = plan_clip(seed, clip_number)
-    view = View(seed, "corpus", clip_number, plan.visible, sides(image_size, 4 / 3))
-    images = [view.at(time)[0] for time in np.arange(0, seconds, REDRAW_SECONDS)]
+    scene = RenderedScene(seed, "corpus", clip_number, plan.visible, sides(image_size, 4 / 3))
+    images = [scene.at(time)[0] for time in np.arange(0, seconds, REDRAW_SECONDS)]
     times = np.arange(round(seconds * frame_rate)) / frame_rate
     frames = np.stack([images[int(time / REDRAW_SECONDS)] for time in times])
     rng = generator(seed, "corpus sound", clip_number)
@@ -226,13 +224,13 @@ def render_image(
 ) -> tuple[np.ndarray, list[VisibleObject], np.ndarray]:
     """Render one annotated image with a cause of each given kind.
 
-    Returns the image, uint8 (height, width, 3), its objects, and its mask as `View.with_mask_at` returns it. `purpose`
-    names the dataset of the image: images of different datasets share no instance.
+    Returns the image, uint8 (height, width, 3), its objects, and its mask as `RenderedScene.with_mask_at` returns it.
+    `purpose` names the dataset of the image: images of different datasets share no instance.
     """
     rng = generator(seed, purpose, number)
     causes = [draw_cause(rng, kind) for kind in kinds]
     ratio = float(rng.choice([4 / 3, 4 / 3, 1.0, 3 / 4]))
-    return View(seed, purpose, number, causes, sides(image_size, ratio)).with_mask_at(float(rng.uniform(0, 8)))
+    return RenderedScene(seed, purpose, number, causes, sides(image_size, ratio)).with_mask_at(float(rng.uniform(0, 8)))
 
 
 def render_sound(seed: int, kind: str, *, source: int, take: int, seconds: float) -> np.ndarray:

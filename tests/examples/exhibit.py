@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from earshot.core.params import Positive
-from earshot.explanation.exhibit import Context, Exhibit, ExhibitResult
+from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult
 from earshot.explanation.frames import FramePool
 from earshot.explanation.tables import BYTES, TEXT, write_table
 from earshot.params.explain import ExhibitParams
@@ -18,7 +18,7 @@ class Params(ExhibitParams):
 TABLES = {"frames": pa.schema({"clip_id": TEXT, "frame": BYTES})}
 
 
-def make(context: Context) -> ExhibitResult:
+def make(context: ExhibitContext) -> ExhibitResult:
     pool = FramePool(context.scenes, context.params.frames, "train")
     rows = ({"clip_id": frame.clip_id, "frame": frame.jpeg} for batch in pool.batches() for frame in batch)
     frames = write_table(context.folder, TABLES, "frames", rows)

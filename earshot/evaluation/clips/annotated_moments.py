@@ -27,7 +27,7 @@ class ClipParams(BenchmarkParams):
 
 
 @dataclass(frozen=True)
-class Moments:
+class AnnotatedMoments:
     """The annotated clips of a split, in the order of their names, and the embeddings of a moment of each.
 
     Args:
@@ -45,7 +45,9 @@ class Moments:
     left_out: int
 
 
-def describe_moments(context: Context[Any], embed_images: Describe, embed_audio: Describe, title: str) -> Moments:
+def describe_moments(
+    context: Context[Any], embed_images: Describe, embed_audio: Describe, title: str
+) -> AnnotatedMoments:
     """The moments of the split `context.params.split`, embedded by `embed_images` and `embed_audio` of each network.
 
     Raises:
@@ -63,7 +65,7 @@ def describe_moments(context: Context[Any], embed_images: Describe, embed_audio:
             f"{context.annotations}: no clip of the split {split} is annotated and {spec.seconds:.2f} s long; "
             "give clips with annotations"
         )
-    return Moments(
+    return AnnotatedMoments(
         clips=[clip for clip, _ in names],
         groups=[group for _, group in names],
         annotations=[annotations[clip] for clip, _ in names],

@@ -23,7 +23,7 @@ Threshold = Literal["zero", "median"]
 CONSTANT = 1e-10
 
 
-class Params(Group):
+class BinaryLabelParams(Group):
     """The model's own parameters."""
 
     components: Annotated[int, Field(ge=1, le=62), IDEA]  # a code must fit in an int64
@@ -110,7 +110,7 @@ def bit_entropy(codes: np.ndarray, components: int) -> float:
 
 
 LABEL_MODEL = LabelModel(
-    params=Params,
+    params=BinaryLabelParams,
     kind="bits",
     fit=lambda blocks, rows, values, options, seed: fit_binary(
         blocks, rows, components=values, threshold=options.threshold

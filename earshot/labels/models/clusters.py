@@ -12,7 +12,7 @@ from earshot.labels.model import LabelModel
 from earshot.labels.scaling import Scale
 
 
-class Params(KmeansOptions):
+class ClusterLabelParams(KmeansOptions):
     """The model's own parameters."""
 
     scale: Scale
@@ -44,7 +44,7 @@ def fit_clusters(
 
 
 LABEL_MODEL = LabelModel(
-    params=Params,
+    params=ClusterLabelParams,
     kind="cluster",
     fit=fit_clusters,
     fitted=ClusterCentroids,

@@ -21,7 +21,7 @@ from earshot.labels.textons import TEXTONS_FILE, Textons, fit_textons, load_text
 from earshot.pipeline.stage import StageContext
 
 
-class Params(clusters.Params):
+class TextonLabelParams(clusters.ClusterLabelParams):
     """The model's own parameters."""
 
     textons: Annotated[int, Field(ge=2, le=4096), IDEA]
@@ -45,7 +45,7 @@ class Folders:
 
 
 def texton_histograms(
-    run: StageContext, sounds: list[Path], options: Params, seed: int
+    run: StageContext, sounds: list[Path], options: TextonLabelParams, seed: int
 ) -> tuple[list[Path], Described]:
     """The shards of the table of texton histograms, with a row for each moment of `sounds`."""
     folders = Folders(run.path("data/scenes"), sounds[0].parent, run.scratch)
@@ -56,7 +56,9 @@ def texton_histograms(
     return shard_paths(folders.scratch / "histograms", ".parquet"), Described("textons", parts)
 
 
-def fitted_textons(run: StageContext, folders: Folders, sounds: list[Path], options: Params, seed: int) -> Textons:
+def fitted_textons(
+    run: StageContext, folders: Folders, sounds: list[Path], options: TextonLabelParams, seed: int
+) -> Textons:
     """The dictionary of this run; fits and saves it if it is not there yet."""
     folder = run.out("models/labeler")
     if not (folder / TEXTONS_FILE).exists():
@@ -86,7 +88,7 @@ def histogram_shard(number: int, folders: Folders, textons: Textons) -> dict[str
 
 LABEL_MODEL = replace(
     clusters.LABEL_MODEL,
-    params=Params,
+    params=TextonLabelParams,
     predicts="which of {values} clusters of what is seen they fall into, the visual control",
     table=texton_histograms,
     clusters_of="what frames look like",

@@ -10,7 +10,7 @@ import numpy as np
 from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import CentroidCharts, sizes
 from earshot.report.site import Chart, Numbers, ReportImage, Site, score, share
-from earshot.report.sources import Exhibit, Source
+from earshot.report.sources import ExhibitOutput, Source
 
 OVERVIEW = ["cluster", "moments", "trained_on", "split_moments", "annotations", "shares"]
 CENTROID = ["cluster", "mean", "spread", "correlation", "modulation", "frequencies", "rates"]
@@ -19,7 +19,7 @@ NEXT_TO = 2  # clusters before and after that a page links to
 
 
 @dataclass
-class Cluster:
+class ClusterCard:
     """A cluster on the overview.
 
     Args:
@@ -75,15 +75,15 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     return Column(source.name, _lead(clusters, exhibit), "", metadata, exhibit.metrics, view)
 
 
-def _split_of(exhibit: Exhibit) -> str:
+def _split_of(exhibit: ExhibitOutput) -> str:
     return str(exhibit.metadata.get("split", "test"))
 
 
-def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
+def _overview(exhibit: ExhibitOutput, prefix: str) -> list[ClusterCard]:
     rows = [*exhibit.rows("clusters", OVERVIEW)]
     total = max(sum(row["moments"] for row in rows), 1)
     return [
-        Cluster(
+        ClusterCard(
             number=row["cluster"],
             moments=row["moments"],
             trained_on=row["trained_on"],
@@ -96,7 +96,7 @@ def _overview(exhibit: Exhibit, prefix: str) -> list[Cluster]:
     ]
 
 
-def _with_moments(exhibit: Exhibit) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
+def _with_moments(exhibit: ExhibitOutput) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
     """The centroid of each cluster with its nearest moments; one cluster in memory at a time."""
     groups = groupby(exhibit.rows("cluster_moments"), key=lambda row: row["cluster"])
     number, moments = next(groups, (None, iter(())))
@@ -142,7 +142,7 @@ def _centroid_charts(site: Site, charts: CentroidCharts, row: Mapping[str, Any],
     ]
 
 
-def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str, split: str) -> Chart:
+def _sizes_chart(site: Site, clusters: Sequence[ClusterCard], prefix: str, split: str) -> Chart:
     ranked = sorted(clusters, key=lambda cluster: (-cluster.moments, cluster.number))
     shares, purities = [c.share for c in ranked], [c.purity for c in ranked]
     rows = [
@@ -160,7 +160,7 @@ def _sizes_chart(site: Site, clusters: Sequence[Cluster], prefix: str, split: st
     )
 
 
-def _lead(clusters: Sequence[Cluster], exhibit: Exhibit) -> str:
+def _lead(clusters: Sequence[ClusterCard], exhibit: ExhibitOutput) -> str:
     moments, largest = sum(c.moments for c in clusters), max((c.share for c in clusters), default=0.0)
     what = exhibit.metadata.get(CLUSTERS_OF, "moments")
     text = f"{len(clusters)} clusters of {what} hold {moments:,} moments; the largest has {share(largest)} of them."

@@ -9,7 +9,7 @@ import numpy as np
 from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.figures import MOST_ANNOTATIONS, network_name, network_rank, point_look, scatter
 from earshot.report.site import Chart, Numbers, Site, score
-from earshot.report.sources import Exhibit, Source
+from earshot.report.sources import ExhibitOutput, Source
 
 OTHERS, NO_ANNOTATION = "others", "no annotation"
 COLUMNS = ["network", "modality", "clip_id", "moment", "x", "y", "knn_precision"]
@@ -78,7 +78,11 @@ def _map(
 
 
 def _joint_maps(
-    site: Site, exhibit: Exhibit, moments: Mapping[tuple[str, int], Mapping[str, Any]], names: list[str], prefix: str
+    site: Site,
+    exhibit: ExhibitOutput,
+    moments: Mapping[tuple[str, int], Mapping[str, Any]],
+    names: list[str],
+    prefix: str,
 ) -> list[Chart]:
     """One map of images and audio together for each network that embeds both."""
     rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)

@@ -10,7 +10,7 @@ from earshot.report.columns import Column, Page, skipped_column
 from earshot.report.drawing import NETWORKS, OTHERS
 from earshot.report.figures import Curve, class_counts, curves, network_name, network_rank
 from earshot.report.site import Chart, Numbers, ReportImage, Site, share
-from earshot.report.sources import Exhibit, Source
+from earshot.report.sources import ExhibitOutput, Source
 
 CONTROLS = ("wrong_sound", "random")
 MOST_BARS = 40  # classes in one chart
@@ -49,7 +49,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Ascent:
+class AscentImage:
     """An image that gradient ascent found for a unit, and the unit's activations, as in the table unit_ascent."""
 
     image: ReportImage
@@ -65,7 +65,7 @@ class Unit:
     values: Mapping[str, Any]
     gallery: ReportImage | None
     frames: int
-    ascent: Ascent | None
+    ascent: AscentImage | None
 
 
 def column(site: Site, source: Source, prefix: str) -> Column:
@@ -100,12 +100,12 @@ def column(site: Site, source: Source, prefix: str) -> Column:
     return Column(source.name, lead(counts, exhibit, source.params), "", exhibit.metadata, exhibit.metrics, view)
 
 
-def _ascents(site: Site, exhibit: Exhibit) -> dict[tuple[str, int], Ascent]:
+def _ascents(site: Site, exhibit: ExhibitOutput) -> dict[tuple[str, int], AscentImage]:
     """What gradient ascent found, by network and unit; nothing where it took no steps."""
     if "ascent_steps" not in exhibit.metadata:
         return {}
     return {
-        (row["network"], row["unit"]): Ascent(
+        (row["network"], row["unit"]): AscentImage(
             site.image(row["image"], f"unit_ascent.parquet, {row['network']} unit {row['unit']}"),
             *(row[name] for name in ("start", "end", "highest")),
         )
@@ -113,7 +113,7 @@ def _ascents(site: Site, exhibit: Exhibit) -> dict[tuple[str, int], Ascent]:
     }
 
 
-def _unit(site: Site, row: Mapping[str, Any], ascent: Ascent | None) -> Unit:
+def _unit(site: Site, row: Mapping[str, Any], ascent: AscentImage | None) -> Unit:
     of = f"units.parquet, {row['network']} unit {row['unit']}"
     gallery = site.image(row["gallery"], of) if row["gallery"] else None
     return Unit({key: row[key] for key in OF_A_UNIT}, gallery, len(row["clips"] or ()), ascent)
@@ -140,7 +140,7 @@ def _counts(units: Iterable[Unit], classes: Classes) -> dict[str, Count]:
     return counts
 
 
-def lead(counts: Mapping[str, Count], exhibit: Exhibit, params: Mapping[str, Any]) -> str:
+def lead(counts: Mapping[str, Count], exhibit: ExhibitOutput, params: Mapping[str, Any]) -> str:
     """The number of selective units, of the network and its controls, and of those for classes that make sound."""
     top = exhibit.metrics.get("judged", params.get("explain.units.top"))  # with few frames, fewer count as top
     least = params.get("explain.units.selective")
@@ -189,7 +189,7 @@ def _class_chart(site: Site, classes: Classes, way: str, prefix: str) -> Chart |
     )
 
 
-def _sweep_chart(site: Site, exhibit: Exhibit, prefix: str) -> Chart | None:
+def _sweep_chart(site: Site, exhibit: ExhibitOutput, prefix: str) -> Chart | None:
     """The number of selective units at each threshold of purity."""
     rows = [*exhibit.rows("unit_sweep")]
     networks = sorted({row["network"] for row in rows}, key=network_rank)

@@ -28,7 +28,7 @@ ITERATIONS = 3
 CENTROID_SEED = 0
 
 
-class Arguments(Group):
+class CrossModalClustersArguments(Group):
     """The number of centroids, and whether each gets the same share of a batch."""
 
     centroids: Annotated[int, Field(ge=2, le=65_536), IDEA]
@@ -44,7 +44,7 @@ class CrossModalClusters(Objective):
             `none`: the label is the nearest centroid, and nothing keeps all clips from one label.
     """
 
-    arguments = Arguments
+    arguments = CrossModalClustersArguments
 
     def __init__(self, centroids: int, balance: Literal["sinkhorn", "none"]) -> None:
         self.centroids, self.balance = centroids, balance

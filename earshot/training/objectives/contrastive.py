@@ -20,7 +20,7 @@ from earshot.training.objectives import Objective, calibrated, negatives, of_own
 from earshot.training.pairs import Pairs
 
 
-class Arguments(Group):
+class ContrastiveArguments(Group):
     """The arguments of the contrastive objective."""
 
     temperature: Annotated[Amount | Literal["learned"], IDEA]
@@ -45,7 +45,7 @@ class Contrastive(Objective):
             8 bytes for each unit of a clip: 1 kB for AVE-Net's 128 units, 100 kB for AVOL-Net's map of 14 x 14.
     """
 
-    arguments = Arguments
+    arguments = ContrastiveArguments
 
     def __init__(self, temperature: float | Literal["learned"], queue: int = 0) -> None:
         self.temperature, self.queue = temperature, queue

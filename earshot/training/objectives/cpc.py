@@ -30,7 +30,7 @@ from earshot.training.objectives import Objective, negatives, of_own_group
 from earshot.training.pairs import Pairs
 
 
-class Arguments(Group):
+class PredictiveCodingArguments(Group):
     """The number of consecutive seconds of a clip."""
 
     windows: Annotated[int, Field(ge=2, le=16), IDEA]
@@ -79,7 +79,7 @@ class PredictiveCoding(Objective):
         windows: consecutive seconds of a clip; the context of all up to each predicts each after it.
     """
 
-    arguments = Arguments
+    arguments = PredictiveCodingArguments
     sound_alone = True
 
     def __init__(self, windows: int) -> None:
