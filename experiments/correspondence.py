@@ -2,7 +2,7 @@
 
     python -m experiments.correspondence --seeds 3        # world and training seeds 0, 1, 2; hours on two cores
     python -m experiments.correspondence --seeds 5 --controls ave,contrastive,l3,avol,avol-128,multisensory
-    python -m experiments.correspondence --rows ave --seeds 1 --set correspond.epochs=5 --folder elsewhere
+    python -m experiments.correspondence --rows ave --seeds 1 --set correspond.epochs=5 --output elsewhere
 
 A seed is another world and another training. Its world is rendered once; every row then runs the very stages of the
 pipeline, with recipes/sample-correspond.yaml and what makes the row, in a folder of its own with params.yaml and
@@ -208,18 +208,18 @@ def verdict(one: Sequence[float], other: Sequence[float]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first-seed on")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
     parser.add_argument("--controls", default=",".join(CONTROLLED), help="rows with a wrong-sound control")
     parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--folder", type=Path, default=REPOSITORY / ".earshot" / "correspondence")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / ".earshot" / "correspondence")
     options = parser.parse_args()
-    rows, controls, folder = options.rows.split(","), options.controls.split(","), options.folder.resolve()
+    rows, controls, folder = options.rows.split(","), options.controls.split(","), options.output.resolve()
     if unknown := sorted({*rows, *filter(None, controls)} - {*ROWS}):
         sys.exit(f"correspondence: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
-    seeds = range(options.first, options.first + options.seeds)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     worlds = {seed: folder / f"seed-{seed}" / "world" for seed in seeds}
     for seed, world in worlds.items():
         write_params(world, RECIPE, seed, settings_of(None, options.set))

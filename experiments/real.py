@@ -2,7 +2,7 @@
 
     python -m experiments.real ../data                    # seeds 0, 1, 2; over an hour on two cores, by estimate
     python -m experiments.real ../data --seeds 5 --rows contrastive,texture
-    python -m experiments.real ../data --seeds 1 --set correspond.epochs=2 --folder elsewhere
+    python -m experiments.real ../data --seeds 1 --set correspond.epochs=2 --output elsewhere
 
 The folder of data holds `real/clips` (videos, and manifest.csv with file,group,annotations), `voc2007_256/VOCdevkit`
 (photographs) and `esc10` (recordings, in ESC-50's layout). A seed is another split of the groups, other frames, and
@@ -76,14 +76,14 @@ def collection_of(file: str) -> str:
     return Path(file).name.partition("_")[0]
 
 
-def make_corpus(folder: Path, real: Path, seed: int, keep: Callable[[dict], bool] = lambda row: True) -> None:
+def make_corpus(folder: Path, real: Path, seed: int, select: Callable[[dict], bool] = lambda row: True) -> None:
     """Write a folder of links to clips, with a manifest whose groups split otherwise for each seed, and an ontology.
 
-    `keep` chooses rows of the manifest. Annotations become the classes of a flat ontology.
+    `select` says which rows of the manifest to take. Annotations become the classes of a flat ontology.
     """
     with (real / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = [row | {"group": f"{seed}/{row['group']}"} for row in csv.DictReader(file)]
-    rows = [row for row in rows if keep(row)]
+    rows = [row for row in rows if select(row)]
     for row in rows:
         link(folder / row["file"], (real / row["file"]).resolve())
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
@@ -212,20 +212,20 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with real/clips, voc2007_256 and esc10")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first-seed on")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
     parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--folder", type=Path, default=REPOSITORY / ".earshot" / "real")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / ".earshot" / "real")
     options = parser.parse_args()
-    names, folder, data = options.rows.split(","), options.folder.resolve(), options.data.resolve()
+    names, folder, data = options.rows.split(","), options.output.resolve(), options.data.resolve()
     if unknown := sorted(set(names) - set(ROWS)):
         sys.exit(f"real: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
     needed = (data / "real" / "clips" / "manifest.csv", data / "voc2007_256" / "VOCdevkit", data / "esc10" / "meta")
     if missing := [str(path) for path in needed if not path.exists()]:
         sys.exit(f"real: {missing[0]} is not there; name a folder that has it")
-    seeds = range(options.first, options.first + options.seeds)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     for seed in seeds:
         for part in ("all", "within"):
             root = folder / f"seed-{seed}" / part

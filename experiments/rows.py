@@ -3,7 +3,7 @@
     python -m experiments.rows --seeds 3        # world and training seeds 0, 1, 2; hours on two cores
     python -m experiments.rows --rows cluster,textons --seeds 1
     python -m experiments.rows --benchmarks voc,sun,finetune,detection
-    python -m experiments.rows --seeds 1 --set sample.clips=200 --folder elsewhere
+    python -m experiments.rows --seeds 1 --set sample.clips=200 --output elsewhere
 
 A seed is another world and another training. Its world is rendered and described once; every row then runs the very
 stages of the pipeline, with recipes/sample-large.yaml and what makes the row, in a folder of its own with params.yaml
@@ -218,18 +218,18 @@ def report(lines: list[dict]) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first on")
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first-seed on")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
     parser.add_argument("--benchmarks", default=",".join(SCORES), help="separated by commas")
     parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--folder", type=Path, default=REPOSITORY / ".earshot" / "rows")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / ".earshot" / "rows")
     options = parser.parse_args()
-    names, folder = options.rows.split(","), options.folder.resolve()
+    names, folder = options.rows.split(","), options.output.resolve()
     if unknown := sorted(set(names) - set(ROWS)):
         sys.exit(f"rows: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
-    seeds = range(options.first, options.first + options.seeds)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     rows = [name for name in names if name not in STAGES]
     descriptors = {change.removeprefix("descriptor=") for n in rows for change in ROWS[n] if "descriptor=" in change}
     for seed in seeds:

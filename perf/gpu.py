@@ -127,11 +127,11 @@ def steps_of(training: Training, root: Path, steps: int, small: bool) -> tuple[C
     group = getattr(params, training.stage)
     stage = kind(root, params.seed, group, None, root / "models", root)
 
-    def made(in_memory: bool) -> Steps:
+    def build(in_memory: bool) -> Steps:
         torch.manual_seed(params.seed)
         return Steps(stage.task("encoder", stage.build()), steps, in_memory=in_memory)
 
-    return made, replace(Plan.of(group, params.seed), epochs=1)
+    return build, replace(Plan.of(group, params.seed), epochs=1)
 
 
 def flops_of(steps: Steps, precision: str) -> int:
@@ -167,8 +167,8 @@ def finish(device: torch.device) -> None:
 
 def measure(training: Training, root: Path, *, small: bool) -> str:
     """A row of the table."""
-    made, plan = steps_of(training, root, 2 if small else STEPS, small)
-    fed, kept = made(False), made(True)
+    build, plan = steps_of(training, root, 2 if small else STEPS, small)
+    fed, kept = build(False), build(True)
     rates: dict[bool, list[float]] = {False: [], True: []}
     for round_ in range(2 if small else ROUNDS + 1):  # the first warms up
         for in_memory, steps in ((False, fed), (True, kept)):

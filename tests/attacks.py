@@ -84,13 +84,13 @@ def mutated_json(number: int, values: object) -> bytes:
 
 def _anywhere(chance: np.random.Generator, values: object) -> tuple[object, object]:
     """A container within some values, and one of its keys."""
-    found, waiting = [], [values]
+    places, waiting = [], [values]
     while waiting:
         inner = waiting.pop()
         keys = list(inner) if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
-        found += [(inner, key) for key in keys]
+        places += [(inner, key) for key in keys]
         waiting += [inner[key] for key in keys]
-    return found[int(chance.integers(len(found)))] if found else (None, None)
+    return places[int(chance.integers(len(places)))] if places else (None, None)
 
 
 # Tars.

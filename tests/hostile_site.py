@@ -21,7 +21,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 from conftest import PARAMS
-from media_server import Behaviour, MediaServer, lie, serve, stall, status
+from media_server import Behavior, MediaServer, lie, serve, stall, status
 
 from earshot.corpus.ledger import read_ledger
 
@@ -33,21 +33,21 @@ NEAR = 0.5  # s between a response and the client's reaction on a busy machine
 
 @dataclass(frozen=True)
 class Way:
-    """How the site treats a video: the outcome of its clip, and its behaviour by the number of the request, from 1."""
+    """How the site treats a video: the outcome of its clip, and its behavior by the number of the request, from 1."""
 
     outcome: tuple[str, str]
-    behaviour: Callable[[dict[str, Path], int], Behaviour]
+    behavior: Callable[[dict[str, Path], int], Behavior]
     share: float
 
 
 KEPT = ("kept", "")
 
 
-def _after(requests: int, first: Behaviour, then: Callable[[dict[str, Path]], Behaviour]) -> Callable:
+def _after(requests: int, first: Behavior, then: Callable[[dict[str, Path]], Behavior]) -> Callable:
     return lambda media, number: first if number <= requests else then(media)
 
 
-def _good(media: dict[str, Path]) -> Behaviour:
+def _good(media: dict[str, Path]) -> Behavior:
     return serve(media["good"])
 
 
@@ -105,14 +105,14 @@ class Site:
         with self._lock:
             request = Request(time.time(), name)
             self.log.append(request)
-            behaviour = self._limit_response(request)
-            if behaviour is None:
+            behavior = self._limit_response(request)
+            if behavior is None:
                 self._answered[name] += 1
                 way = WAYS[self.ways[name]]
-                behaviour = way.behaviour(self.media, self._answered[name])
-        behaviour(handler)
+                behavior = way.behavior(self.media, self._answered[name])
+        behavior(handler)
 
-    def _limit_response(self, request: Request) -> Behaviour | None:
+    def _limit_response(self, request: Request) -> Behavior | None:
         if self.limit == "patient":
             return None
         if request.at >= self._until:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-Behaviour = Callable[["_Handler"], None]
+Behavior = Callable[["_Handler"], None]
 
 
 class _Server(ThreadingHTTPServer):
@@ -18,10 +18,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class MediaServer:
-    """Serves each name in `behaviours`, and the others with `otherwise` (default: 404); used as a context."""
+    """Serves each name in `behaviors`, and the others with `otherwise` (default: 404); used as a context."""
 
-    def __init__(self, behaviours: dict[str, Behaviour] | None = None, otherwise: Behaviour | None = None) -> None:
-        self.behaviours = behaviours or {}
+    def __init__(self, behaviors: dict[str, Behavior] | None = None, otherwise: Behavior | None = None) -> None:
+        self.behaviors = behaviors or {}
         self.otherwise = otherwise or status(404)
         self.requests: Counter[str] = Counter()
         self.parts: Counter[str] = Counter()  # bytes of the requested ranges with a start and an end
@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
         media = self.server.media
         media.requests[name] += 1
         try:
-            media.behaviours.get(name, media.otherwise)(self)
+            media.behaviors.get(name, media.otherwise)(self)
         except ConnectionError:
             self.close_connection = True
 
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def serve(path: Path, *, ranges: bool = True) -> Behaviour:
+def serve(path: Path, *, ranges: bool = True) -> Behavior:
     """A file; with `ranges`, a part of it if the request has a range."""
 
     def behave(handler: _Handler) -> None:
@@ -85,17 +85,17 @@ def serve(path: Path, *, ranges: bool = True) -> Behaviour:
     return behave
 
 
-def status(code: int, **headers: object) -> Behaviour:
+def status(code: int, **headers: object) -> Behavior:
     """An error, or a redirect."""
     return lambda handler: handler.respond(code, b"no\n", "text/plain", **headers)
 
 
-def send(body: bytes, kind: str = "video/mp4", **headers: object) -> Behaviour:
+def send(body: bytes, kind: str = "video/mp4", **headers: object) -> Behavior:
     """Any bytes with any content type."""
     return lambda handler: handler.respond(200, body, kind, **headers)
 
 
-def stall(sent: bytes = b"") -> Behaviour:
+def stall(sent: bytes = b"") -> Behavior:
     """A million bytes are announced but not sent, until the server ends."""
 
     def behave(handler: _Handler) -> None:
@@ -106,7 +106,7 @@ def stall(sent: bytes = b"") -> Behaviour:
     return behave
 
 
-def lie(path: Path, more: int) -> Behaviour:
+def lie(path: Path, more: int) -> Behavior:
     """A file whose announced length is wrong by `more` bytes, after which the connection ends."""
 
     def behave(handler: _Handler) -> None:
@@ -117,7 +117,7 @@ def lie(path: Path, more: int) -> Behaviour:
     return behave
 
 
-def drip(path: Path, pause: float) -> Behaviour:
+def drip(path: Path, pause: float) -> Behavior:
     """A file, a hundred bytes at a time."""
 
     def behave(handler: _Handler) -> None:
@@ -132,7 +132,7 @@ def drip(path: Path, pause: float) -> Behaviour:
     return behave
 
 
-def endless(kind: str = "video/mp4") -> Behaviour:
+def endless(kind: str = "video/mp4") -> Behavior:
     """Bytes without end and without a length."""
 
     def behave(handler: _Handler) -> None:

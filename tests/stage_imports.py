@@ -52,14 +52,14 @@ def described(stage: str) -> str:
 
 def packages(files: list[str]) -> list[str]:
     """The packages that these files import at their top level; imports in functions wait until they are needed."""
-    found = set()
+    names = set()
     for file in files:
         for node in ast.parse((REPOSITORY / file).read_text()).body:
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                found.add((node.module or "").partition(".")[0])
-    return sorted(found)
+                names.add((node.module or "").partition(".")[0])
+    return sorted(names)
 
 
 def main() -> None:

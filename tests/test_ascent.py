@@ -26,11 +26,11 @@ def layer():
 
 @pytest.mark.parametrize("rank_by", ["maximum", "mean"])
 def test_the_activation_that_ranks_frames_rises(layer, rank_by):
-    found = list(ascend(layer, [0, 1, 2], rank_by, STEPS, seed=0))
-    images = torch.stack([each.image for each in found])
+    ascents = list(ascend(layer, [0, 1, 2], rank_by, STEPS, seed=0))
+    images = torch.stack([each.image for each in ascents])
     assert images.dtype == torch.uint8 and images.shape == (3, 3, SIDE, SIDE)
     measured = activations(maps_of({"": layer}, images)[""], rank_by)
-    for unit, each in enumerate(found):
+    for unit, each in enumerate(ascents):
         assert each.end > max(2 * each.start, 0)
         assert each.end == pytest.approx(float(measured[unit, unit]), rel=0.02)  # of the image as it is stored
 
@@ -60,5 +60,5 @@ def test_pixels_are_the_reverse_of_normalized_images(layer):
 def test_units_of_a_layer_before_its_relu_rise_too(layer):
     name = next(name for name, module in layer.network.named_modules() if isinstance(module, torch.nn.BatchNorm2d))
     for rank_by in ("maximum", "mean"):
-        (found,) = ascend(Layer(layer.network, name), [0], rank_by, STEPS, seed=0)
-        assert found.end > found.start
+        (ascent,) = ascend(Layer(layer.network, name), [0], rank_by, STEPS, seed=0)
+        assert ascent.end > ascent.start

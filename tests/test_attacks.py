@@ -24,7 +24,7 @@ import torch
 from attacks import hostile_tar, mutated, mutated_json, mutated_text, spoil
 from bad_media import bad_input, seed_files
 from conftest import PARAMS, REPOSITORY
-from media_server import Behaviour, MediaServer, drip, endless, lie, send, serve, stall, status
+from media_server import Behavior, MediaServer, drip, endless, lie, send, serve, stall, status
 from watched import Watched, python, run
 
 from earshot.corpus.ledger import read_ledger
@@ -282,11 +282,11 @@ def test_sites(attacked, tmp_path):
     good.write_bytes(attacked.clip)
     folder = tmp_path / "list"
     folder.mkdir()
-    behaviours: dict[str, Behaviour] = {f"good{n}.mp4": serve(good, ranges=n % 2 == 0) for n in range(GOOD)}
+    behaviors: dict[str, Behavior] = {f"good{n}.mp4": serve(good, ranges=n % 2 == 0) for n in range(GOOD)}
     for number in range(60):
-        behaviours[f"page{number}"] = page(number, attacked)
+        behaviors[f"page{number}"] = page(number, attacked)
     for number in range(25):
-        behaviours[f"media{number}.mp4"] = send(bad_input(6000 + number, attacked.seeds, ["secret"]).content)
+        behaviors[f"media{number}.mp4"] = send(bad_input(6000 + number, attacked.seeds, ["secret"]).content)
     slow = [
         stall(),
         stall(b"\0\0\0\x20ftyp"),
@@ -295,10 +295,10 @@ def test_sites(attacked, tmp_path):
         endless("text/html"),
         endless("application/json"),
     ]
-    behaviours |= {f"slow{number}.mp4": behaviour for number, behaviour in enumerate(slow)}
-    behaviours |= {"lies.mp4": lie(good, 100), "short.mp4": lie(good, -100), "gone": status(410), "circle": circle}
-    with MediaServer(behaviours) as server:
-        rows = [(server.address(name), "", 0.1, 1.9) for name in behaviours]
+    behaviors |= {f"slow{number}.mp4": behavior for number, behavior in enumerate(slow)}
+    behaviors |= {"lies.mp4": lie(good, 100), "short.mp4": lie(good, -100), "gone": status(410), "circle": circle}
+    with MediaServer(behaviors) as server:
+        rows = [(server.address(name), "", 0.1, 1.9) for name in behaviors]
         for number in range(60):
             each = bad_input(7000 + number, attacked.seeds, [str(attacked.secret), attacked.server.address("s")])
             name = f"{number}.mp4"
@@ -330,7 +330,7 @@ def test_sites(attacked, tmp_path):
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n{}#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n"
 
 
-def page(number: int, attacked: Attacked) -> Behaviour:
+def page(number: int, attacked: Attacked) -> Behavior:
     """A page, playlist or redirect that leads elsewhere, or that grows."""
     chance = np.random.default_rng(number)
     there = [
@@ -341,7 +341,7 @@ def page(number: int, attacked: Attacked) -> Behaviour:
     html = "text/html"
     hls = "application/vnd.apple.mpegurl"
     ld = json.dumps({"@type": "VideoObject", "contentUrl": there, "name": "\x1b[2J"})
-    pages: tuple[Callable[[], Behaviour], ...] = (
+    pages: tuple[Callable[[], Behavior], ...] = (
         lambda: status(302, Location=there),
         lambda: send(f'<video src="{there}"></video>'.encode(), html),
         lambda: send(f'<meta property="og:video" content="{there}">'.encode(), html),

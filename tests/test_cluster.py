@@ -187,8 +187,8 @@ def test_other_versions_are_warned_of(running, tmp_path, monkeypatch):
 
 def listening(pid: int) -> set[str]:
     """The addresses on which a process and its descendants listen."""
-    found = [psutil.Process(pid), *_descendants(pid)]
-    connections = [connection for process in found for connection in process.net_connections()]
+    processes = [psutil.Process(pid), *_descendants(pid)]
+    connections = [connection for process in processes for connection in process.net_connections()]
     return {connection.laddr.ip for connection in connections if connection.status == "LISTEN"}
 
 

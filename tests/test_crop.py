@@ -52,11 +52,11 @@ def aperture_file(folder: Path, part: tuple, offset: tuple, suffix: str) -> Path
 @pytest.mark.parametrize(("part", "offset"), PARTS)
 def test_only_the_displayed_part_is_taken(tmp_path, part, offset, suffix):
     path = aperture_file(tmp_path, part, offset, suffix)
-    found = images(decode(path, frame_size=24))
+    actual = images(decode(path, frame_size=24))
     _, _, width, height = part
     scale = 24 / min(width, height)
-    assert found.shape[1:] == (round(height * scale), round(width * scale), 3)
-    assert np.abs(found[:, 3:-3, 3:-3] - (254, 0, 0)).max() < 12
+    assert actual.shape[1:] == (round(height * scale), round(width * scale), 3)
+    assert np.abs(actual[:, 3:-3, 3:-3] - (254, 0, 0)).max() < 12
     plain = images(decode(tmp_path / "plain.mp4", frame_size=24))
     assert plain[..., 0].min() < 30  # without the crop there is black
 

@@ -108,7 +108,7 @@ def test_damage_of_any_byte_of_a_shard_is_one_line_or_changes_a_value_only(tmp_p
     write_scenes(shard, [scene(number) for number in range(3)])
     whole, drawn = shard.read_bytes(), np.random.default_rng(0)
     footer = int.from_bytes(whole[-8:-4], "little")
-    found = 0
+    refused = 0
     for number in range(40):
         damaged = bytearray(whole)
         first = len(whole) - 8 - footer if number % 2 else 0
@@ -118,9 +118,9 @@ def test_damage_of_any_byte_of_a_shard_is_one_line_or_changes_a_value_only(tmp_p
         try:
             read(shard)
         except EarshotError as error:
-            found += 1
+            refused += 1
             assert "\n" not in str(error)
-    assert found > 10
+    assert refused > 10
 
 
 # Layers.

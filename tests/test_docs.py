@@ -49,7 +49,7 @@ def code(page: Path) -> str:
 
 def commands(page: Path) -> list[list[str]]:
     """The words of each command of a page that one of PROGRAMS runs, without the settings before it."""
-    found = []
+    parsed = []
     for line in code(page).splitlines():
         for part in re.split(r"\s&&\s", line):
             try:
@@ -59,8 +59,8 @@ def commands(page: Path) -> list[list[str]]:
             while words and re.fullmatch(r"EARSHOT_[A-Z_]+=.*", words[0]):
                 words.pop(0)
             if words and words[0] in PROGRAMS:
-                found.append(words)
-    return found
+                parsed.append(words)
+    return parsed
 
 
 def inline_commands(page: Path) -> list[list[str]]:
@@ -225,14 +225,16 @@ def test_every_refusal_has_its_remedy_on_the_page():
 
 def literals() -> str:
     """All literal text of earshot/ and stages/, a line a literal, with `...` in the place of values."""
-    found = [os.strerror(number) for number in (errno.ENOSPC, errno.EACCES, errno.EROFS)]
+    messages = [os.strerror(number) for number in (errno.ENOSPC, errno.EACCES, errno.EROFS)]
     for file in [*(REPOSITORY / "earshot").rglob("*.py"), *(REPOSITORY / "stages").glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))
+                messages.append(
+                    "".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
+                )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
-    return "\n".join(found)
+                messages.append(node.value)
+    return "\n".join(messages)
 
 
 def test_every_message_on_the_page_is_one_of_the_code():

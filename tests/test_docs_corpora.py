@@ -84,12 +84,12 @@ def copy(tmp_path_factory, server) -> Repository:
 @pytest.fixture
 def repository(copy, server) -> Iterator[Repository]:
     """The copy as it was cloned."""
-    behaviours = dict(server.behaviours)
+    behaviors = dict(server.behaviors)
     yield copy
     copy.git("reset", "--quiet", "--hard", "cloned")
     for folder in ("data/clips", ".earshot"):  # what was fetched before is not requested again
         shutil.rmtree(copy.folder / folder, ignore_errors=True)
-    server.behaviours = behaviours
+    server.behaviors = behaviors
     server.requests.clear()
 
 
@@ -104,7 +104,7 @@ def publish(repository: Repository, server: MediaServer, name: str, text: str) -
         listed |= {"sha256": hashlib.sha256(text.encode()).hexdigest(), "bytes": len(text)}
     file.write_text(json.dumps(manifest))
     repository.commit()
-    server.behaviours[path] = send(text.encode(), "text/csv")
+    server.behaviors[path] = send(text.encode(), "text/csv")
 
 
 def audioset(rows: list[tuple[str, float, float, str]]) -> str:
@@ -226,16 +226,16 @@ def test_audioset_waits_for_pending_clips_and_requests_only_those(repository, se
     rows = [(video(number), 1, 11, GUITAR) for number in range(1, VIDEOS)]
     rows += [(video(0), 0, 5, SPEECH), ("removed-abc", 30, 40, DOG), ("private-abc", 30, 40, f"{DOG},{SPEECH}")]
     publish(repository, server, "audioset-balanced", audioset([(video(0), 7, 12, DOG), *rows]))
-    well = server.behaviours[f"{video(1)}.mp4"]
-    server.behaviours |= {"removed-abc.mp4": status(410), "private-abc.mp4": status(401)}
-    server.behaviours[f"{video(1)}.mp4"] = status(503)
+    well = server.behaviors[f"{video(1)}.mp4"]
+    server.behaviors |= {"removed-abc.mp4": status(410), "private-abc.mp4": status(401)}
+    server.behaviors[f"{video(1)}.mp4"] = status(503)
     output = repository.run(*BALANCED, "extract", fails=True)
     assert f"1 of {VIDEOS + 3} clips are pending (1 network" in output and "run again later" in output
     assert server.requests[f"{video(0)}.mp4"] == server.requests[f"{video(2)}.mp4"], "fetched once for both clips"
     metadata = json.loads(repository.run(*STATUS, "--json"))
     assert (metadata["clips_requested"], metadata["clips_kept"], metadata["pending_network"]) == (VIDEOS + 3, VIDEOS, 1)
 
-    server.behaviours[f"{video(1)}.mp4"] = well
+    server.behaviors[f"{video(1)}.mp4"] = well
     before = Counter(server.requests)
     output = repository.run(*BALANCED, "extract")
     assert f"{VIDEOS + 1} of {VIDEOS + 3} clips kept; left out: 1 private, 1 removed" in output
@@ -279,12 +279,12 @@ def test_machines_divide_a_list_and_merge_what_they_have(repository, server):
 
 def test_refused_clips_are_requested_again_by_reason(repository, server):
     publish(repository, server, "vggsound", "".join(f"{video(number)},1,dog barking,train\n" for number in range(3)))
-    well = server.behaviours[f"{video(0)}.mp4"]
-    server.behaviours[f"{video(0)}.mp4"] = send(b"<html><p>nothing to play</p></html>", "text/html")
+    well = server.behaviors[f"{video(0)}.mp4"]
+    server.behaviors[f"{video(0)}.mp4"] = send(b"<html><p>nothing to play</p></html>", "text/html")
     whole = ["--set", "corpus.manifest=manifests/vggsound.json"]
     repository.run(*RETRY[:3], *whole)
     assert refused(repository.metrics("download")) == {"refused_no-media": 1}
-    server.behaviours[f"{video(0)}.mp4"] = well
+    server.behaviors[f"{video(0)}.mp4"] = well
     server.requests.clear()
     repository.run(*RETRY[:3], *whole)
     assert not server.requests[f"{video(0)}.mp4"], "a refused clip stays refused"

@@ -263,7 +263,7 @@ def download(address, folder, seconds=60):
 
 @pytest.fixture(scope="module")
 def server(media):
-    behaviours = {
+    behaviors = {
         "gone": status(410),
         "secret": status(403),
         "login": status(401),
@@ -286,7 +286,7 @@ def server(media):
         "bomb": send(gzip.compress(bytes(64 << 20)), "text/html", Content_Encoding="gzip"),
         "large.mp4": lie(media / "whole.mp4", 10**9),
     }
-    with MediaServer(behaviours) as running:
+    with MediaServer(behaviors) as running:
         yield running
 
 
@@ -334,8 +334,8 @@ def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
         f'<AdaptationSet mimeType="video/mp4">{small}</Representation>{large}</Representation></AdaptationSet>'
         f'<AdaptationSet mimeType="audio/mp4">{sound}</Representation></AdaptationSet></Period></MPD>'
     )
-    behaviours = {name: serve(media / name) for name in ("silent.mp4", "blind.mp4")}
-    with MediaServer(behaviours | {"all.mpd": send(listing.encode(), "application/dash+xml")}) as server:
+    behaviors = {name: serve(media / name) for name in ("silent.mp4", "blind.mp4")}
+    with MediaServer(behaviors | {"all.mpd": send(listing.encode(), "application/dash+xml")}) as server:
         download(server.address("all.mpd"), tmp_path)
         assert server.requests == {"all.mpd": 1, "silent.mp4": 1, "blind.mp4": 1}
     cut(sorted((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
@@ -344,8 +344,8 @@ def test_of_many_formats_the_smallest_that_will_do_is_fetched(media, tmp_path):
 
 def test_a_video_in_pieces_is_put_together(media, tmp_path):
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\nwhole.ts\n#EXT-X-ENDLIST\n"
-    behaviours = {"all.m3u8": send(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
-    with MediaServer(behaviours) as server:
+    behaviors = {"all.m3u8": send(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
+    with MediaServer(behaviors) as server:
         download(server.address("all.m3u8"), tmp_path)
     cut(list((tmp_path / "fetched").iterdir()), 7, 10, tmp_path / "clip.mp4")
     assert is_second(tmp_path / "clip.mp4", 7)
@@ -359,8 +359,8 @@ def test_an_installed_ffmpeg_is_never_asked_to_download(media, tmp_path, monkeyp
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     listing = f"#EXTM3U\n#EXT-X-TARGETDURATION:12\n{key}#EXTINF:12,\nwhole.ts\n#EXT-X-ENDLIST\n".encode()
-    behaviours = {"all.m3u8": send(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
-    with MediaServer(behaviours) as server:
+    behaviors = {"all.m3u8": send(listing, "application/x-mpegurl"), "whole.ts": serve(media / "whole.ts")}
+    with MediaServer(behaviors) as server:
         if key:
             with pytest.raises(Refusal):
                 download(server.address("all.m3u8"), tmp_path)
@@ -419,8 +419,8 @@ def test_a_section_of_image_and_sound_apart_keeps_them_together(flashes, tmp_pat
         '<AdaptationSet mimeType="audio/mp4"><Representation id="s" codecs="mp4a.40.2" bandwidth="64000">'
         "<BaseURL>late.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>"
     )
-    behaviours = {name: serve(flashes / name) for name in ("image.mp4", "late.mkv")}
-    with MediaServer(behaviours | {"all.mpd": send(listing.encode(), "application/dash+xml")}) as server:
+    behaviors = {name: serve(flashes / name) for name in ("image.mp4", "late.mkv")}
+    with MediaServer(behaviors | {"all.mpd": send(listing.encode(), "application/dash+xml")}) as server:
         ((clip, row),) = sections(server, tmp_path, ["all.mpd,3.3,7"])
         assert server.parts.keys() == {"image.mp4", "late.mkv"}
     assert row.status == "kept", row
@@ -461,7 +461,7 @@ def test_sections_that_cannot_be_had_have_their_reasons(media, tmp_path):
     playlist = b"#EXTM3U\n#EXTINF:12,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
     concat = tmp_path / "concat"
     concat.write_bytes(b"ffconcat version 1.0\nfile /etc/hostname\n" + bytes(1000))
-    behaviours = {
+    behaviors = {
         "torn.mp4": torn_range(media / "whole.mp4"),
         "false.mp4": false_range(media / "whole.mp4"),
         "concat.mp4": serve(concat),
@@ -470,8 +470,8 @@ def test_sections_that_cannot_be_had_have_their_reasons(media, tmp_path):
         "short.mp4": serve(media / "whole.mp4"),
         "list.mp4": send(playlist),
     }
-    with MediaServer(behaviours) as server:
-        rows = [f"{name},{'30,40' if name == 'short.mp4' else '2,4'}" for name in [*behaviours, "none.mp4"]]
+    with MediaServer(behaviors) as server:
+        rows = [f"{name},{'30,40' if name == 'short.mp4' else '2,4'}" for name in [*behaviors, "none.mp4"]]
         ledger = {Path(row.source).name: row for _, row in sections(server, tmp_path / "corpus", rows)}
     assert {name: row.reason for name, row in ledger.items()} == {
         "torn.mp4": "network",
@@ -719,9 +719,9 @@ def test_a_server_that_drips_is_given_up_in_time(media, tmp_path):
 
 @pytest.mark.slow
 def test_videos_in_error_do_not_hold_up_a_site_that_gives_others(media, tmp_path):
-    behaviours = {f"{number}.mp4": status(503) for number in range(8)}
-    behaviours |= {name: serve(media / "whole.mp4") for name in ("first.mp4", "last.mp4")}
-    with MediaServer(behaviours) as server:
+    behaviors = {f"{number}.mp4": status(503) for number in range(8)}
+    behaviors |= {name: serve(media / "whole.mp4") for name in ("first.mp4", "last.mp4")}
+    with MediaServer(behaviors) as server:
         names = ["first.mp4", *(f"{number}.mp4" for number in range(8)), "last.mp4"]
         rows = [f"{server.address(name)},0,12" for name in names]
         counts, _ = run_shard(manifest(tmp_path, rows), limiter=limiter_in(tmp_path, backoff=5.0, patience=0.4))
@@ -749,7 +749,7 @@ def test_an_outage_refuses_no_clip_and_stops_the_requests(media, tmp_path):
         counts, _ = run_shard(manifest(tmp_path, rows), limiter=limiter_in(tmp_path, **impatient))
         assert counts == {"clips_requested": 10, "clips_kept": 1, "clips_pending": 9, "pending_unclear": 9}
         assert all(server.requests[f"{number}.mp4"] == 0 for number in range(6, 9)), "the site is left alone"
-        server.behaviours |= {name: serve(media / "whole.mp4") for name in names}
+        server.behaviors |= {name: serve(media / "whole.mp4") for name in names}
         later = limiter_in(tmp_path, now=an_hour_later, **impatient)
         counts, _ = run_shard(tmp_path, limiter=later)
     assert counts == {"clips_requested": 10, "clips_kept": 10}
@@ -827,7 +827,7 @@ def test_a_run_with_pending_clips_fails_and_the_next_requests_only_those(media, 
         }
 
         server.requests.clear()
-        server.behaviours |= {name: serve(media / "front.mp4") for name in ("c.mp4", "e.mp4")}
+        server.behaviors |= {name: serve(media / "front.mp4") for name in ("c.mp4", "e.mp4")}
         code, out, error = finish(stage(tmp_path, "corpus.accept_pending=true"))
         assert code == 0, error
         assert out == "4 of 7 clips kept; left out: 1 not-found, 1 unreadable, 1 pending\n"
@@ -856,7 +856,7 @@ def test_a_run_with_pending_clips_fails_and_the_next_requests_only_those(media, 
 
 def test_a_killed_run_continues_with_the_clip_it_was_at(media, tmp_path):
     with MediaServer({name: serve(media / "whole.mp4") for name in ("a.mp4", "b.mp4")}) as server:
-        server.behaviours["c.mp4"] = stall()
+        server.behaviors["c.mp4"] = stall()
         manifest(tmp_path / "corpus", [f"{server.address(name + '.mp4')},1,3" for name in "abc"])
         process = stage(tmp_path, start_new_session=True)
         deadline = time.monotonic() + 300
@@ -872,7 +872,7 @@ def test_a_killed_run_continues_with_the_clip_it_was_at(media, tmp_path):
         assert not _commands_with(tmp_path), "no process outlives a run"
 
         server.requests.clear()
-        server.behaviours["c.mp4"] = serve(media / "whole.mp4")
+        server.behaviors["c.mp4"] = serve(media / "whole.mp4")
         code, out, error = finish(stage(tmp_path))
         assert (code, out) == (0, "3 of 3 clips kept; left out: none\n"), error
         assert set(server.requests) == {"c.mp4"}
@@ -1020,10 +1020,10 @@ def test_files_beside_the_manifest_are_read_again_when_they_have_changed(run_her
 @pytest.mark.slow
 def test_only_pending_clips_are_requested_again(rows_of, run_here, media, tmp_path):
     server, rows = rows_of
-    server.behaviours["c.mp4"] = status(500)
+    server.behaviors["c.mp4"] = status(500)
     assert run_here(tmp_path, rows("abc"), "corpus.accept_pending=true").endswith("1 pending\n")
     server.requests.clear()
-    server.behaviours["c.mp4"] = serve(media / "whole.mp4")
+    server.behaviors["c.mp4"] = serve(media / "whole.mp4")
     assert run_here(tmp_path, rows("abc")) == "3 of 3 clips kept; left out: none\n"
     assert set(server.requests) == {"c.mp4"}
 
@@ -1037,11 +1037,11 @@ def outcomes(root):
 def refused_rows(rows_of, media):
     """Four clips on a server, of which b is not found and c has no sound, until it is mended."""
     server, rows = rows_of
-    server.behaviours |= {"b.mp4": status(404), "c.mp4": serve(media / "silent.mp4")}
+    server.behaviors |= {"b.mp4": status(404), "c.mp4": serve(media / "silent.mp4")}
 
     def mend():
         server.requests.clear()
-        server.behaviours |= {name: serve(media / "whole.mp4") for name in ("b.mp4", "c.mp4")}
+        server.behaviors |= {name: serve(media / "whole.mp4") for name in ("b.mp4", "c.mp4")}
 
     return server, rows("abcd"), mend
 
@@ -1073,7 +1073,7 @@ def test_a_retry_that_is_interrupted_continues_without_the_option(refused_rows, 
     server, rows, mend = refused_rows
     run_here(tmp_path, rows)
     mend()
-    server.behaviours["b.mp4"] = status(503)
+    server.behaviors["b.mp4"] = status(503)
     with pytest.warns(UserWarning, match="1 clips are"), pytest.raises(SystemExit, match="1 of 4 clips are pending"):
         run_here(tmp_path, rows, options=["--retry=not-found"])
     mend()
@@ -1085,11 +1085,11 @@ def test_a_retry_that_is_interrupted_continues_without_the_option(refused_rows, 
 def test_clips_of_an_unfinished_run_are_requested_again_too(refused_rows, run_here, tmp_path):
     """One shard is finished, its clips only in its tar file; another has a pending clip."""
     server, rows, mend = refused_rows
-    server.behaviours["d.mp4"] = status(503)
+    server.behaviors["d.mp4"] = status(503)
     with pytest.raises(SystemExit, match="1 of 4 clips are pending"):
         run_here(tmp_path, rows, "download.shard_clips=3")
     mend()
-    server.behaviours["d.mp4"] = server.behaviours["a.mp4"]
+    server.behaviors["d.mp4"] = server.behaviors["a.mp4"]
     with pytest.warns(UserWarning, match="1 clips are"):
         run_here(tmp_path, rows, "download.shard_clips=3", options=["--retry=not-found"])
     assert (outcomes(tmp_path), set(server.requests)) == ("kks", {"b.mp4", "d.mp4"})
@@ -1161,11 +1161,11 @@ def test_a_stage_refuses_a_setting_that_it_does_not_read(monkeypatch, stage, var
 def test_a_manifest_that_is_written_anew_with_the_same_content_is_the_same_work(rows_of, run_here, media, tmp_path):
     """As `dvc exp run` writes edited files."""
     server, rows = rows_of
-    server.behaviours["c.mp4"] = status(500)
+    server.behaviors["c.mp4"] = status(500)
     with pytest.raises(SystemExit):
         run_here(tmp_path, rows("abc"))
     server.requests.clear()
-    server.behaviours["c.mp4"] = serve(media / "whole.mp4")
+    server.behaviors["c.mp4"] = serve(media / "whole.mp4")
     run_here(tmp_path, rows("abc"))
     assert set(server.requests) == {"c.mp4"}
 

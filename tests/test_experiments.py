@@ -53,8 +53,8 @@ def test_each_seed_splits_the_same_groups_otherwise(clips, tmp_path):
 
 def test_within_are_the_test_clips_of_the_largest_collection(clips, tmp_path):
     assert real.largest_collection(clips) == "UCF101"
-    keep = real.within_largest(clips)
-    real.make_corpus(tmp_path / "within" / "corpus", clips, 3, keep)
+    select = real.within_largest(clips)
+    real.make_corpus(tmp_path / "within" / "corpus", clips, 3, select)
     kept = {row["file"] for row in rows_of(tmp_path / "within" / "corpus")}
     assert kept == {name for name, group, _ in CLIPS if name.startswith("UCF") and split_of(f"3/{group}") == "test"}
     assert kept

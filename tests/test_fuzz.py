@@ -43,7 +43,7 @@ FIXED = "file"  # the name of the file that is damaged
 class Reader:
     """A reader of files: what it does with a file, small files that it accepts, and words of their format.
 
-    `raises` are its errors, `found` files with which it once failed. `guarded`: it runs in a child process whose memory
+    `raises` are its errors, `known` files with which it once failed. `guarded`: it runs in a child process whose memory
     is limited, and may use it all.
     """
 
@@ -53,7 +53,7 @@ class Reader:
     raises: tuple[type[Exception], ...] = (EarshotError,)
     guarded: bool = False
     name: str = FIXED
-    found: Sequence[bytes] = ()
+    known: Sequence[bytes] = ()
 
 
 NUMBERS = (b"0", b"-1", b"1e999", b"NaN", b"9" * 30, b"0" * 5000, b"18446744073709551616", b"-9223372036854775809")
@@ -427,26 +427,26 @@ READERS = {
     "sidecar": Reader(read_sidecar, text(SIDECAR), JSON_WORDS, (ValueError,)),
     "manifest of a folder": Reader(
         read_folder, lambda: [b"file,group,annotations\na.mp4,g,dog;cat\nb.mp4,h,\n"], TABLE_WORDS, name="manifest.csv",
-        found=(b"file,group\n%s,g\n" % MANY,),
+        known=(b"file,group\n%s,g\n" % MANY,),
     ),
-    "list": Reader(read_list, lambda: LISTS, TABLE_WORDS, found=(b"url,start,end\nhttps://a.org/b,-%s.5,3\n" % MANY,)),
+    "list": Reader(read_list, lambda: LISTS, TABLE_WORDS, known=(b"url,start,end\nhttps://a.org/b,-%s.5,3\n" % MANY,)),
     "list in parquet": Reader(read_list, parquet_seeds, (b"PAR1",), guarded=True),
     "published list": Reader(read_published, text(MAPPING), JSON_WORDS, name="a.json"),
     "ontology": Reader(
-        read_ontology, text(ONTOLOGY), JSON_WORDS, found=(b'[{"id": "/m/a", "name": "a", "child_ids": ["%s"]}]' % MANY,)
+        read_ontology, text(ONTOLOGY), JSON_WORDS, known=(b'[{"id": "/m/a", "name": "a", "child_ids": ["%s"]}]' % MANY,)
     ),
     "sound": Reader(read_sound, sound_seeds, (b"RIFF", b"data", b"fmt ", b"LIST", b"fLaC", b"OggS", b"FORM")),
     "image": Reader(read_image, image_seeds, (b"\xff\xd8", b"\xff\xc0", b"IHDR", b"IDAT", b"PLTE", b"acTL")),
     "annotation": Reader(read_voc_xml, lambda: XML, (b"<!DOCTYPE a>", b"&#0;", b"<a>" * 3000, b"<![CDATA[")),
     "localization": Reader(
         read_localization, text([{"file": "a_000001", "class": "dog", "bbox": [[0.1, 0.2, 0.5, 0.9]]}]), JSON_WORDS,
-        name="vggss.json", found=(b'[{"file": "%s", "class": "dog", "bbox": [[0.1, 0.2, 0.5, 0.9]]}]' % MANY,),
+        name="vggss.json", known=(b'[{"file": "%s", "class": "dog", "bbox": [[0.1, 0.2, 0.5, 0.9]]}]' % MANY,),
     ),
     "recordings": Reader(
-        read_recordings, lambda: [RECORDINGS.encode()], TABLE_WORDS, found=(RECORDINGS.encode().replace(b"41", MANY),)
+        read_recordings, lambda: [RECORDINGS.encode()], TABLE_WORDS, known=(RECORDINGS.encode().replace(b"41", MANY),)
     ),
     "VOC lists": Reader(
-        read_voc_lists, lambda: [b"000000  1\n", b"000000 -1\r\n"], TABLE_WORDS, found=(b"000000 %s\n" % MANY,)
+        read_voc_lists, lambda: [b"000000  1\n", b"000000 -1\r\n"], TABLE_WORDS, known=(b"000000 %s\n" % MANY,)
     ),
     "network": Reader(read_network, network_seeds, (b'"data_offsets":[0,', b'"F32"', b'"BF16"', *JSON_WORDS)),
     "labeler": Reader(read_labeler, network_seeds, (b'"data_offsets":[0,', b'"F64"', *JSON_WORDS)),
@@ -457,17 +457,17 @@ READERS = {
     "proposals": Reader(read_proposals, proposal_seeds, guarded=True),
     "caffemodel": Reader(
         read_caffemodel, caffemodel_seeds,
-        found=(b'\x12-"\x05conv1(\x042"\x08\x01\x10\x03\0\x18\x01 \x02*\x18' + np.ones(6, "<f4").tobytes(),),
+        known=(b'\x12-"\x05conv1(\x042"\x08\x01\x10\x03\0\x18\x01 \x02*\x18' + np.ones(6, "<f4").tobytes(),),
     ),
     "params.yaml": Reader(read_params, params_seeds, (b": ", b"- ", b"&a ", b"*a", b"<<: ", b"!!python/object:a ")),
     "recipe": Reader(
         read_recipe, lambda: [b"about: a\ncost: b\nreach: c\nparams: {seed: 1}\nonto: b\n"],
         (b": ", b"[", b"&a ", b"*a", b"!!"), name="a.yaml",
-        found=(b"about: a\ncost: b\nreach: c\nparams: {%s: 1}\n" % MANY,),
+        known=(b"about: a\ncost: b\nreach: c\nparams: {%s: 1}\n" % MANY,),
     ),
     "crop": Reader(
         read_crop, media_seeds, (b"moov", b"clap", b"\x54\xbb\x84", b"\x01\xff\xff\xff\xff\xff\xff\xff"),
-        found=(b"\0\0\0\x01free" + b"\xff" * 8,),
+        known=(b"\0\0\0\x01free" + b"\xff" * 8,),
     ),
 }  # fmt: skip
 
@@ -533,8 +533,8 @@ def fuzz(reader: Reader, seconds: float, folder: Path) -> None:
     data = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line).split()[1])
     resource.setrlimit(resource.RLIMIT_DATA, ((data << 10) + MEMORY, resource.RLIM_INFINITY))
     sys.addaudithook(lambda event, values: elsewhere(event, values, folder))
-    for found in reader.found:
-        check(reader, found, folder)
+    for data in reader.known:
+        check(reader, data, folder)
     end = time.monotonic() + seconds
 
     @hypothesis.settings(

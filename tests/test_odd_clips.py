@@ -175,8 +175,8 @@ def test_parts_without_the_sound_of_the_others_are_refused_not_put_out_of_step(t
     ffmpeg("-i", whole, "-an", "-c", "copy", tmp_path / "mute.mpg")
     joined = tmp_path / "b.mpg"
     joined.write_bytes(whole.read_bytes() + (tmp_path / "mute.mpg").read_bytes())
-    found = refusal(joined)
-    assert found.reason == "unreadable" and "start again 1 and 0 times" in found.detail
+    actual = refusal(joined)
+    assert actual.reason == "unreadable" and "start again 1 and 0 times" in actual.detail
 
 
 # Interlaced images.

@@ -158,7 +158,7 @@ def test_a_retry_after_is_obeyed(tmp_path, at_hand):
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "message", "requests"),
+    ("behavior", "message", "requests"),
     [
         (status(404), "answers 404; get the list by other means", 1),
         (status(403), "answers 403", 1),
@@ -169,8 +169,8 @@ def test_a_retry_after_is_obeyed(tmp_path, at_hand):
         (endless(), f"gives more than {len(AUDIOSET):,} bytes", 1),
     ],
 )
-def test_a_list_that_cannot_be_fetched_is_one_line(tmp_path, behaviour, message, requests):
-    with MediaServer({"list.csv": behaviour}) as server:
+def test_a_list_that_cannot_be_fetched_is_one_line(tmp_path, behavior, message, requests):
+    with MediaServer({"list.csv": behavior}) as server:
         file = named(tmp_path, listed(server.address("list.csv"), AUDIOSET))
         with pytest.raises(EarshotError) as error:
             open_manifest(file, tmp_path / "lists")
@@ -266,7 +266,7 @@ def test_the_stage_fetches_a_named_list_and_requests_the_selected_clips(tmp_path
     text = "url,start,end,label\n"
     with MediaServer({f"{n}.mp4": serve(tmp_path / "v.mp4") for n in range(6)}) as server:
         text += "".join(f"{server.address(f'{n}.mp4')},0,2,{'dog' if n % 2 else 'rain'}\n" for n in range(6))
-        server.behaviours["list.csv"] = send(text.encode(), "text/csv")
+        server.behaviors["list.csv"] = send(text.encode(), "text/csv")
         (tmp_path / "manifests").mkdir()
         file = named(tmp_path / "manifests", listed(server.address("list.csv")))
         selection = ["--set", "corpus.select.classes=[dog]", "--set", "corpus.select.clips=2"]

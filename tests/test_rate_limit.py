@@ -223,8 +223,8 @@ def test_redirects_count_and_end(tmp_path):
 def test_each_part_of_a_video_counts(tmp_path):
     (tmp_path / "a.ts").write_bytes(bytes(2000))
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + b"#EXTINF:1,\na.ts\n" * 7 + b"#EXT-X-ENDLIST\n"
-    behaviours = {"a.m3u8": lambda handler: handler.respond(200, listing, "application/x-mpegurl")}
-    with MediaServer(behaviours | {"a.ts": serve(tmp_path / "a.ts")}) as server:
+    behaviors = {"a.m3u8": lambda handler: handler.respond(200, listing, "application/x-mpegurl")}
+    with MediaServer(behaviors | {"a.ts": serve(tmp_path / "a.ts")}) as server:
         visit = limiter_in(tmp_path).visit(server.address("a.m3u8"))
         requested_hosts = []
         visit.permit = requested_hosts.append

@@ -46,11 +46,11 @@ def repetitions(texts: dict[str, str]) -> list[str]:
             window = tuple(line for _, line in lines[first : first + LINES])
             if sum(word.isalpha() for line in set(window) for word in line) >= FEW_WORDS:
                 positions[window].append((file, first, lines[first][0]))
-    return sorted({pair for pairs_found in positions.values() for pair in _pairs(pairs_found)})
+    return sorted({pair for repeated in positions.values() for pair in _pairs(repeated)})
 
 
-def _pairs(pairs_found: list[tuple[str, int, int]]) -> Iterator[str]:
-    (file, first, number), *others = pairs_found
+def _pairs(repeated: list[tuple[str, int, int]]) -> Iterator[str]:
+    (file, first, number), *others = repeated
     for other, begins, line in others:
         if other != file or begins >= first + LINES:
             yield f"{file}:{number} and {other}:{line}"
@@ -87,5 +87,5 @@ def test_what_differs_is_not_found():
 
 def test_nothing_is_written_twice():
     files = [file for folder in ("earshot", "stages") for file in (REPOSITORY / folder).rglob("*.py")]
-    pairs_found = repetitions({str(file.relative_to(REPOSITORY)): file.read_text() for file in sorted(files)})
-    assert not pairs_found, "\n".join(pairs_found)
+    repeated = repetitions({str(file.relative_to(REPOSITORY)): file.read_text() for file in sorted(files)})
+    assert not repeated, "\n".join(repeated)

@@ -195,8 +195,8 @@ def test_images_of_gradient_ascent_stand_beside_their_units_with_what_they_are(r
         '{"exhibit": "units", "title": "Units", "layer": "conv5", "ascent_steps": 256}'
     )
     rows = [{"network": "encoder", "unit": unit, "start": 0.5, "highest": 4.25} for unit in range(2)]
-    found = [{"image": graph(unit, 64, 64), "end": end} for unit, end in enumerate((7.5, 0.0))]
-    write_table(folder, KINDS["units"].tables, "unit_ascent", [a | b for a, b in zip(rows, found, strict=True)])
+    ascents = [{"image": graph(unit, 64, 64), "end": end} for unit, end in enumerate((7.5, 0.0))]
+    write_table(folder, KINDS["units"].tables, "unit_ascent", [a | b for a, b in zip(rows, ascents, strict=True)])
     write_report([Source("x", tmp_path / "run", {"explain.units.encoder": "models/pretrain"})], tmp_path / "report")
     page = (tmp_path / "report/units.html").read_text()
     assert page.count('<figure class="ascent">') == 2 and "256 steps of gradient ascent" in page
@@ -379,12 +379,12 @@ def test_runs_that_differ_in_seeds_alone_have_figures_with_their_mean_and_spread
     for name in ("score_dots", "layer_lines", "class_bars"):
         record = partial(lambda name, *values, **named: drawn.setdefault(name, (values, named)), name)
         monkeypatch.setattr(seeds, name, record)
-    made: dict[str, str] = {}
+    notes: dict[str, str] = {}
 
     class Recorder:
         def paper_chart(self, name, draw, caption, alt, made_by):
             draw()
-            made[name] = f"{caption} {made_by}"
+            notes[name] = f"{caption} {made_by}"
             return name
 
     charts = seeds.seed_figures(Recorder(), runs)
@@ -397,7 +397,7 @@ def test_runs_that_differ_in_seeds_alone_have_figures_with_their_mean_and_spread
     assert bars[title]["random weights"] == pytest.approx(0)
     (_, scores, _), named = drawn["class_bars"]
     assert {*named["bars"]} == {*scores} and max(map(max, named["bars"].values())) == pytest.approx(0)
-    assert "Mean of 3 seeds" in made["seeds-1-scores"] and "seed=2 sample.seed=0" in made["seeds-1-scores"]
+    assert "Mean of 3 seeds" in notes["seeds-1-scores"] and "seed=2 sample.seed=0" in notes["seeds-1-scores"]
     assert not seeds.seed_figures(Recorder(), runs[3:])
 
 

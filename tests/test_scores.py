@@ -116,29 +116,31 @@ def judged(title: str, **controls: Margin) -> Judged:
     return Judged(title, 0.5, 0.1, 50, margins, decide(margins))
 
 
-def found(title: str, *scores: Judged, computed: bool = False) -> Finding:
+def finding_of(title: str, *scores: Judged, computed: bool = False) -> Finding:
     return Finding(title, title, scores[0], {each.title: each for each in scores}, "", computed)
 
 
 def test_a_score_names_the_controls_that_it_is_above_and_those_that_it_is_not():
     score = judged("a, b", center=WORST, wrong_sound=BETTER, random_weights=HIGHER, full_image=LOWER)
-    assert score.standing == (
+    assert score.verdict_in_full == (
         "worse than center; not higher than full image; not surely above random weights; above wrong sound"
     )
-    assert [score.stands(name) for name in ("center", "full image", "random weights", "wrong sound", "other")] == [
+    assert [
+        score.compared_with(name) for name in ("center", "full image", "random weights", "wrong sound", "other")
+    ] == [
         *("worse", "not higher", "not surely above", "above", ""),
     ]
-    assert judged("x", wrong_sound=BETTER).standing == "learned" and score.name == "a b"
+    assert judged("x", wrong_sound=BETTER).verdict_in_full == "learned" and score.name == "a b"
 
 
 def test_the_answers_are_given_the_worst_first_and_what_is_computed_last():
     findings = [
-        found("computed", judged("c", chance=BETTER), computed=True),
-        found("y", judged("one", wrong_sound=BETTER), judged("two", wrong_sound=WORST)),
-        found("x", judged("one", wrong_sound=LOWER), judged("two", wrong_sound=BETTER)),
-        found("w", judged("one", wrong_sound=BETTER, center=WORST)),
-        found("z", judged("one", wrong_sound=HIGHER), judged("two", wrong_sound=WORST)),
-        found("v", judged("one", random_weights=BETTER)),
+        finding_of("computed", judged("c", chance=BETTER), computed=True),
+        finding_of("y", judged("one", wrong_sound=BETTER), judged("two", wrong_sound=WORST)),
+        finding_of("x", judged("one", wrong_sound=LOWER), judged("two", wrong_sound=BETTER)),
+        finding_of("w", judged("one", wrong_sound=BETTER, center=WORST)),
+        finding_of("z", judged("one", wrong_sound=HIGHER), judged("two", wrong_sound=WORST)),
+        finding_of("v", judged("one", random_weights=BETTER)),
     ]
     assert answers(findings) == [
         "Not shown that sound taught anything: no score is above every control, 2 of 5 benchmarks: w; z.",

@@ -17,7 +17,7 @@ from shard_work import answer, die_at, fail_at, grow
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import link_tree, shard_name, shard_paths, write_atomically
-from earshot.pipeline.shards import first_answer, map_shards
+from earshot.pipeline.shards import first_result, map_shards
 
 
 def _square(number: int, *, folder: Path) -> dict[str, int]:
@@ -73,9 +73,9 @@ def test_a_shard_whose_worker_always_dies_is_named_and_the_others_are_kept(tmp_p
     assert {int(path.stem) for path in (tmp_path / "markers").glob("*.json")} == {0, 1, 3, 4}
 
 
-def test_workers_are_ready_after_the_first_answer_and_may_grow(tmp_path):
+def test_workers_are_ready_after_the_first_result_and_may_grow(tmp_path):
     """The shards run in the processes that answered; loky would restart one that grows by 300 MB."""
-    answered = first_answer(partial(answer, tmp_path), 9)
+    answered = first_result(partial(answer, tmp_path), 9)
     assert answered != os.getpid()
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
@@ -85,16 +85,16 @@ def test_workers_are_ready_after_the_first_answer_and_may_grow(tmp_path):
     assert processes[1] <= processes[0]
 
 
-def test_the_first_answer_of_one_task_comes_from_this_process(tmp_path):
-    assert first_answer(partial(answer, tmp_path), 1) == os.getpid()
+def test_the_first_result_of_one_task_comes_from_this_process(tmp_path):
+    assert first_result(partial(answer, tmp_path), 1) == os.getpid()
 
 
 @pytest.mark.filterwarnings("ignore:A worker stopped")
-def test_the_error_of_a_first_answer_arrives_and_so_does_its_death(tmp_path):
+def test_the_error_of_a_first_result_arrives_and_so_does_its_death(tmp_path):
     with pytest.raises(EarshotError, match="shard 0 is bad"):
-        first_answer(partial(fail_at, tmp_path, 0, 0), 2)
+        first_result(partial(fail_at, tmp_path, 0, 0), 2)
     with pytest.raises(EarshotError, match="EARSHOT_WORKERS=1"):
-        first_answer(partial(die_at, tmp_path, 0, 0), 2)
+        first_result(partial(die_at, tmp_path, 0, 0), 2)
 
 
 def test_a_missing_shard_is_named(tmp_path):

@@ -93,15 +93,15 @@ def test_what_does_not_come_as_planned_is_decoded_whole(tmp_path, monkeypatch):
     path = render(tmp_path / "clip.mp4")
     with open(path, "rb") as file:
         expected = decode_clip(file, OPTIONS)
-    made = []
+    plans = []
 
     def wrong(*arguments):
-        made.append(plan(*arguments))
-        return replace(made[-1], appears=[time + 0.04 for time in made[-1].appears])
+        plans.append(plan(*arguments))
+        return replace(plans[-1], appears=[time + 0.04 for time in plans[-1].appears])
 
     monkeypatch.setattr(decoding, "plan", wrong)
     assert decode(path, all_images=False) == expected
-    assert len(made) == 1
+    assert len(plans) == 1
 
 
 def test_damage_of_an_image_that_is_needed_is_found_and_of_another_goes_unnoticed(tmp_path):

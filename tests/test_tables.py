@@ -341,8 +341,8 @@ def test_networks_of_either_training_stand_in_their_own_tables(tmp_path, capsys)
     write_correspondence(tmp_path / "runs" / "aug", "correspond.flip_prob=0.5", accuracy=0.8)
     write_run(tmp_path / "runs" / "pretrained", 0.5)
     earshot("tables", "--folder", tmp_path / "runs", "--root", tmp_path, "--output", tmp_path / "tables")
-    found = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
-    assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= found and "mahadev-1" not in found
+    written = {file.stem for file in (tmp_path / "tables").glob("*.csv")}
+    assert {"owens-2a", "kim-1-instruments", "kim-2-instruments"} <= written and "mahadev-1" not in written
     pool5 = [row for row in read_csv(tmp_path / "tables" / "owens-2a.csv") if row["kind"] == "ours"]
     assert {row["data"] for row in pool5} == {"rendered"}
     assert [row["mean"] for row in pool5] == ["50"]  # VOC of models/correspond is no score of pretrain

@@ -35,7 +35,7 @@ from earshot.training.batch_norm import estimate_batch_norm
 from earshot.training.data import Frames, labeled_frames
 from earshot.training.label_prediction import BinaryCodes, Clusters, LabeledScenes, LabelTask
 from earshot.training.sound_augmentation import SoundAugmentation
-from earshot.training.trainer import Plan, Trainer, drops
+from earshot.training.trainer import Plan, Trainer, lr_steps_before
 
 PLAN = Plan(epochs=3, learning_rate=2e-3, weight_decay=0.01, grad_clip_norm=5.0, precision="auto", seed=7)
 STRONG = Augmentation(
@@ -240,7 +240,7 @@ def test_the_schedule_in_steps_drops_after_every_interval(tmp_path):
     ],
 )
 def test_rates_drop_at_the_steps_of_the_published_solvers(interval, expected):
-    assert {step: drops(step, interval) for step in expected} == expected
+    assert {step: lr_steps_before(step, interval) for step in expected} == expected
 
 
 def test_owens_recipe_drops_where_caffes_solver_does():

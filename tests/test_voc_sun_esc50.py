@@ -185,14 +185,14 @@ def test_a_layer_that_the_network_does_not_have_is_refused_with_those_it_has(tmp
 
 def test_voc_is_found_from_each_folder_above_its_lists_and_keeps_difficult_apart(voc_whole):
     places = voc_whole, voc_whole / "VOCdevkit", voc_whole / "VOCdevkit/VOC2007"
-    found = [voc_lists.read_dataset(place) for place in places]
-    classes, splits = found[0]
+    actual = [voc_lists.read_dataset(place) for place in places]
+    classes, splits = actual[0]
     assert classes == list(VOC_CLASSES)
     assert {split: len(files) for split, (files, _) in splits.items()} == VOC_SIZES
     for _, labels in splits.values():
         assert [labels[3, 1], labels[4, 2]] == [0, 0]
         assert sorted(np.unique(labels)) == [-1, 0, 1]
-    for _, others in found[1:]:
+    for _, others in actual[1:]:
         assert all((splits[split][1] == others[split][1]).all() for split in splits)
 
 
@@ -351,14 +351,14 @@ def test_an_image_is_squeezed_whole_and_cut_to_its_middle(tmp_path):
     image = np.zeros((50, 200, 3), np.uint8)
     image[:, :100, 0] = 255  # left half red
     Image.fromarray(image).save(tmp_path / "a.png")
-    found = read_image(tmp_path / "a.png", SIDE, CROP)
-    assert found.shape == (3, CROP, CROP)
-    assert found.dtype == torch.uint8
-    assert (found[0, :, : CROP // 2 - 2] == 255).all()
-    assert (found[0, :, CROP // 2 + 2 :] == 0).all()
+    actual = read_image(tmp_path / "a.png", SIDE, CROP)
+    assert actual.shape == (3, CROP, CROP)
+    assert actual.dtype == torch.uint8
+    assert (actual[0, :, : CROP // 2 - 2] == 255).all()
+    assert (actual[0, :, CROP // 2 + 2 :] == 0).all()
     Image.fromarray(image).convert("CMYK").save(tmp_path / "b.jpg", quality=95)  # four colours
     again = read_image(tmp_path / "b.jpg", SIDE, CROP)
-    assert (again.int() - found.int()).abs().float().mean() < 16
+    assert (again.int() - actual.int()).abs().float().mean() < 16
 
 
 def test_color_histograms_see_colors_and_no_shapes(tmp_path):

@@ -48,8 +48,8 @@ class HearModel(torch.nn.Module):
         return embedded, torch.from_numpy(np.stack(milliseconds)).float().to(audio.device)
 
     def _long_enough(self, sound: np.ndarray) -> np.ndarray:
-        shortest = int(np.ceil(self.model.shortest_s * self.sample_rate))
-        return np.pad(sound, (0, max(shortest - len(sound), 0)))
+        least = int(np.ceil(self.model.min_duration_s * self.sample_rate))
+        return np.pad(sound, (0, max(least - len(sound), 0)))
 
 
 def load_model(model_file_path: str = "") -> HearModel:

@@ -42,7 +42,7 @@ class EarshotEncoder(torch.nn.Module):
         """Embeddings, float32 (sounds, T, D), of sounds (sounds, samples) or (samples,)."""
         sounds = audio.detach().cpu().numpy().astype(np.float32)
         sounds = sounds[None] if sounds.ndim == 1 else sounds
-        shortest = int(np.ceil(self.model.shortest_s * self.sampling_rate))
-        sounds = np.pad(sounds, ((0, 0), (0, max(shortest - sounds.shape[1], 0))))
+        least = int(np.ceil(self.model.min_duration_s * self.sampling_rate))
+        sounds = np.pad(sounds, ((0, 0), (0, max(least - sounds.shape[1], 0))))
         rows = [self.model.embed_audio(sound, self.sampling_rate, HOP_MS / 1000, unfit="nan")[0] for sound in sounds]
         return torch.from_numpy(np.nan_to_num(np.stack(rows))).to(audio.device)

@@ -80,10 +80,10 @@ def command(
     """
     check_output(output)
     with tempfile.TemporaryDirectory(prefix="earshot-") as scratch:
-        found = sources(root, runs, experiments, folders, Path(scratch))
-        site = write_report(found, Path(scratch) / "report")
+        displayed = sources(root, runs, experiments, folders, Path(scratch))
+        site = write_report(displayed, Path(scratch) / "report")
         link_tree(Path(scratch) / "report", output)
-    for source in found:
+    for source in displayed:
         if source.absent:
             echo(f"{source.name}: {source.absent}")
-    echo(f"{output / START}: {len(found)} runs, {site}")
+    echo(f"{output / START}: {len(displayed)} runs, {site}")

@@ -44,7 +44,7 @@ def verdict_lines(findings: list[Finding]) -> list[str]:
     for each in ranked(findings):
         leading = each.leading
         column = f", {leading.name}" if len(each.scores) > 1 else ""
-        verdict = f"computed, not learned; {leading.standing}" if each.computed else leading.standing
+        verdict = f"computed, not learned; {leading.verdict_in_full}" if each.computed else leading.verdict_in_full
         text = f"{each.title}{column} {leading.score:.3f} ({each.count or 'no items'}): {verdict}"
         lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="      ")
         for names, words in each.others:

@@ -108,12 +108,12 @@ def _cell(score: Score | float | None) -> str:
     if score is None:
         return "-"
     if isinstance(score, Score):
-        return f"{score.mean:.1f}" + (f" ± {score.spread:.1f}" if score.spread is not None else "")
+        return f"{score.mean:.1f}" + (f" ± {score.std:.1f}" if score.std is not None else "")
     return str(score)
 
 
 def as_csv(table_sections: Sequence[TableSection]) -> str:
-    """One row for each score: table, setting, method, kind, column, mean, spread, seeds, and whether it is rendered."""
+    """One row for each score: table, setting, method, kind, column, mean, std, seeds, and whether it is rendered."""
     rows = []
     for section in table_sections:
         where = {"table": section.table.name, "setting": section.number}
@@ -122,8 +122,8 @@ def as_csv(table_sections: Sequence[TableSection]) -> str:
                 if score is None:
                     continue
                 value = score if isinstance(score, Score) else Score(score, None, 0)
-                spread = "" if value.spread is None else f"{value.spread:.6g}"
-                numbers = {"mean": f"{value.mean:.6g}", "spread": spread, "seeds": value.seeds or ""}
+                std = "" if value.std is None else f"{value.std:.6g}"
+                numbers = {"mean": f"{value.mean:.6g}", "std": std, "seeds": value.seeds or ""}
                 numbers["data"] = "rendered" if section.rendered and line.kind != "published" else "real"
                 rows.append({**where, "method": line.method, "kind": line.kind, "column": column, **numbers})
     return _csv(rows)

@@ -231,9 +231,9 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing; add it (params.yaml in the repository lists every parameter)"
     expected = problem["msg"].removeprefix("Input should be ").replace("Input should ", "")
-    found = "empty" if problem["input"] in (None, "") else f"{problem['input']!r:.200}"
-    message = f"{key} is {found}, expected {expected}"
+    actual = "empty" if problem["input"] in (None, "") else f"{problem['input']!r:.200}"
+    message = f"{key} is {actual}, expected {expected}"
     options = problem.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(", ")
-    choices = [option.strip("'") for option in options if option and found != "empty"]
+    choices = [option.strip("'") for option in options if option and actual != "empty"]
     nearest = difflib.get_close_matches(str(problem["input"]), choices, 1)
     return f"{message}; the nearest is {nearest[0]}" if nearest else message

@@ -290,8 +290,8 @@ def _parquet_records(file: Path) -> Iterator[list[dict[str, str]] | str]:
             names = table.schema_arrow.names
             header = [name.strip().lower() for name in names]
             if "url" not in header and "path" not in header:
-                columns_found = ", ".join(names)[:200] or "none"
-                yield f": has the columns {columns_found}; expected url,start,end or path,start,end"
+                actual = ", ".join(names)[:200] or "none"
+                yield f": has the columns {actual}; expected url,start,end or path,start,end"
                 return
             try:
                 _check_columns("", header, ("start", "end"))

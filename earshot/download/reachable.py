@@ -65,10 +65,10 @@ def _guarded(kind: Any, listed: Collection[str]) -> type:
         if _is_listed(name, port, listed):
             return kind._new_conn(self)
         try:
-            found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
+            addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
         except OSError:
-            found = set()  # connecting reports it
-        _check_public(name, found)
+            addresses = set()  # connecting reports it
+        _check_public(name, addresses)
         connected = kind._new_conn(self)
         try:
             _check_public(name, {connected.getpeername()[0]})  # the name may have changed in between

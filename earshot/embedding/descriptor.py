@@ -10,7 +10,7 @@ from earshot.core.channels import mix_channels
 from earshot.embedding.model import Model
 from earshot.sound.description import Description, load_description
 from earshot.sound.texture import DEFAULTS
-from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS
+from earshot.sound.windows import MIN_DURATION_S, WINDOW_SECONDS
 
 TEXTURE = "texture"
 
@@ -21,7 +21,7 @@ class DescriptorModel(Model):
     A window lies within the sound: near the ends it is shifted, because silence would change the descriptor.
     """
 
-    window_s, shortest_s, pads_with_silence = WINDOW_SECONDS, SHORTEST_SECONDS, False
+    window_s, min_duration_s, pads_with_silence = WINDOW_SECONDS, MIN_DURATION_S, False
 
     def __init__(self, description: Description) -> None:
         self.description, self.name = description, description.name

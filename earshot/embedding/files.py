@@ -32,7 +32,7 @@ from earshot.media.clips import MediaFile, Skipped, clip_name, read_listing, wri
 from earshot.media.listing import list_shards
 from earshot.media.stream_process import MediaReader
 from earshot.media.tar_process import TarLister
-from earshot.pipeline.shards import first_answer, map_shards
+from earshot.pipeline.shards import first_result, map_shards
 
 TABLE, LEDGER = ".parquet", ".ledger.csv"
 LISTED_AT_ONCE = 1000
@@ -106,7 +106,7 @@ def embed_files(inputs: Sequence[Path], task: EmbedTask) -> Counter[str]:
     clips = list(_renamed(_listed(inputs, task.scratch)))
     files = list(_batches(clips, min(max(len(clips) // LEAST_SHARDS, 1), SHARD_FILES)))
     # The workers alone load the model: in this process that would take as long again.
-    origin = first_answer(partial(_origin, task), len(files))
+    origin = first_result(partial(_origin, task), len(files))
     task = replace(task, scratch=task.scratch / _key(task, origin, files))
     task.scratch.mkdir(parents=True, exist_ok=True)
     for leftover in task.scratch.parent.iterdir():  # of other inputs or another model

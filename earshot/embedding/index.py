@@ -107,8 +107,8 @@ class Index:
         index = self._indices[modality]
         if not index.ntotal:
             return
-        scores, found = index.search(scaled(vector[None]), min(number, index.ntotal))
-        for score, place in zip(scores[0].tolist(), found[0].tolist(), strict=True):
+        scores, places = index.search(scaled(vector[None]), min(number, index.ntotal))
+        for score, place in zip(scores[0].tolist(), places[0].tolist(), strict=True):
             (row,) = self._where.slice(int(self._rows[modality][place]), 1).to_pylist()
             yield Hit(**row, modality=modality, score=score)
 

@@ -57,7 +57,7 @@ class Model(ABC):
         audio_dimensions, image_dimensions: of an embedding; 0 if the model has none of that modality.
         aligned: whether embeddings of sounds and of images can be compared with each other.
         audio_rate: Hz, to which sounds are resampled; 0 for their own rate.
-        window_s, shortest_s: seconds of a window, and of the shortest sound.
+        window_s, min_duration_s: seconds of a window, and of the shortest sound.
         pads_with_silence: whether silence surrounds a sound; otherwise windows are shifted into it.
         image_size: side of the images in px.
     """
@@ -68,7 +68,7 @@ class Model(ABC):
     aligned: bool = False
     audio_rate: int = 0
     window_s: float = 0.0
-    shortest_s: float = 0.0
+    min_duration_s: float = 0.0
     pads_with_silence: bool = True
     image_size: int = 0
 
@@ -174,11 +174,13 @@ class Model(ABC):
         self, stream: MomentStream, damage: np.ndarray, of: str, unfit: Unfit
     ) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings and times of a whole sound; `damage` are the times of values that are not finite."""
-        if stream.samples < self.shortest_s * stream.rate or not stream.samples:
+        if stream.samples < self.min_duration_s * stream.rate or not stream.samples:
             if unfit == "nan":
                 return np.full((1, self.audio_dimensions), np.nan, np.float32), np.zeros(1)
             seconds = stream.samples / max(stream.rate, 1)
-            raise UnfitSound(f"{of} is too short: {seconds:.2f} s, {self.name} requires {self.shortest_s:g} s or more")
+            raise UnfitSound(
+                f"{of} is too short: {seconds:.2f} s, {self.name} requires {self.min_duration_s:g} s or more"
+            )
         stream.finish()
         moments = stream.take()
         assert moments.audio is not None
@@ -238,9 +240,11 @@ class Model(ABC):
             stream.add(piece)
             if stream.waiting >= least:
                 yield stream.take()
-        if stream.has_audio and not stream.has_images and stream.samples < self.shortest_s * stream.rate:
+        if stream.has_audio and not stream.has_images and stream.samples < self.min_duration_s * stream.rate:
             seconds = stream.samples / stream.rate
-            raise Refusal("too-short", f"{seconds:.2f} s of sound, {self.name} requires {self.shortest_s:g} s or more")
+            raise Refusal(
+                "too-short", f"{seconds:.2f} s of sound, {self.name} requires {self.min_duration_s:g} s or more"
+            )
         stream.finish()
         yield stream.take()
 

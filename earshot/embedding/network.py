@@ -22,7 +22,7 @@ from earshot.networks.network import ImageEncoder
 from earshot.networks.two_towers import TwoTowers
 from earshot.sound.windows import SILENT_RMS, root_mean_square
 
-SHORTEST_S = 0.1  # less is a click; the rest of its window would be silence
+MIN_DURATION_S = 0.1  # less is a click; the rest of its window would be silence
 DEFAULT_LAYER = "fc7"  # of a network of the stage pretrain: the input of its output layer
 ALIGNED = ("ave", "avol", "dual_encoder")  # networks that compare the embeddings of both modalities
 
@@ -40,7 +40,7 @@ class NetworkModel(Model):
         EarshotError: the network has no such layer, or embeds no single images or sounds.
     """
 
-    shortest_s = SHORTEST_S
+    min_duration_s = MIN_DURATION_S
 
     def __init__(self, network: ImageEncoder, source: Path, layer: str | None = None) -> None:
         self.network, self.name, self.source = on_device(network), network.architecture["name"], source

@@ -281,13 +281,13 @@ def ascent_rows(
     for prefix, layer in layers.items():
         highest = displayed[prefix].top.values[:, 0]
         units = np.flatnonzero(highest > 0).tolist()
-        for unit, found in zip(units, ascend(layer, units, params.rank_by, params.ascent_steps, seed), strict=True):
+        for unit, result in zip(units, ascend(layer, units, params.rank_by, params.ascent_steps, seed), strict=True):
             yield {
                 "network": NETWORKS[prefix],
                 "unit": unit,
-                "image": png_of(Image.fromarray(found.image.permute(1, 2, 0).numpy())),
-                "start": found.start,
-                "end": found.end,
+                "image": png_of(Image.fromarray(result.image.permute(1, 2, 0).numpy())),
+                "start": result.start,
+                "end": result.end,
                 "highest": float(highest[unit]),
             }
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SHORTEST, LONGEST = 256, 8192  # px of a strip; a field longer than the longest strip counts as the whole image
+MIN_STRIP, MAX_STRIP = 256, 8192  # px of a strip; a field longer than the longest strip counts as the whole image
 PERIOD = 64  # px; a multiple of the strides of all image networks
 NARROWEST = (16, 32, 64, 96, 128, 256)  # px across a strip; the first one that gives a map is used
 # Zhou et al., "Object detectors emerge in deep scene CNNs" (2015), Table 1: the theoretical fields of
@@ -88,8 +88,8 @@ def measure_fields(run: Forward, channels: int = 3) -> tuple[Fields, Fields]:
 
 def _along(axis: int, run: Forward, channels: int) -> Fields:
     across = _narrowest(axis, run, channels)
-    length = SHORTEST
-    while length <= LONGEST:
+    length = MIN_STRIP
+    while length <= MAX_STRIP:
         strip = _strip(axis, channels, length, across)
         positions = run(strip).shape[axis]
         gained = run(_strip(axis, channels, length + PERIOD, across)).shape[axis] - positions
@@ -138,11 +138,11 @@ def _affected(axis: int, maps: Tensor) -> Tensor:
 def _narrowest(axis: int, run: Forward, channels: int) -> int:
     for across in NARROWEST:
         try:
-            run(_strip(axis, channels, SHORTEST, across))
+            run(_strip(axis, channels, MIN_STRIP, across))
         except RuntimeError:  # too narrow for some kernel
             continue
         return across
-    return SHORTEST
+    return MIN_STRIP
 
 
 def _strip(axis: int, channels: int, length: int, across: int) -> Tensor:

@@ -181,13 +181,13 @@ def share_audible(
         clips: by the frames' numbers.
         annotations: what is audible, by clip.
     """
-    found = [
+    is_audible = [
         name.casefold() in {word.casefold() for word in annotations.get(clips[number], ())}
         for unit, name in enumerate(classes)
         if name
         for number in top_frames.of(unit, count)
     ]
-    return float(np.mean(found)) if found else None
+    return float(np.mean(is_audible)) if is_audible else None
 
 
 def cover_boxes(

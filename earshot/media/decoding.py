@@ -473,8 +473,8 @@ def _from_first_key(packets: list[av.Packet]) -> list[av.Packet]:
 
 def _check_duration(duration: float, options: DecodeOptions) -> None:
     if duration < options.min_duration_s:
-        found = f"{max(duration, 0):.2f} s of video and sound"
-        raise Refusal("too-short", f"{found}, expected {options.min_duration_s:g} s or more")
+        actual = f"{max(duration, 0):.2f} s of video and sound"
+        raise Refusal("too-short", f"{actual}, expected {options.min_duration_s:g} s or more")
     if duration > options.max_duration_s:
         raise Refusal("too-large", f"{duration:.0f} s, more than {options.max_duration_s:g} s")
 

@@ -298,8 +298,8 @@ class _Matching:
             if self.index.execute("select 1 from files where name = ?", (_key(text),)).fetchone():
                 return _key(text)
         for text in names:
-            found = self.index.execute("select name from files where loose = ? limit 2", (_key(_loose(text)),))
-            files = [file for (file,) in found]
+            matches = self.index.execute("select name from files where loose = ? limit 2", (_key(_loose(text)),))
+            files = [file for (file,) in matches]
             if len(files) > 1:
                 both = " and ".join(printable(_text(file)) for file in files)
                 raise EarshotError(

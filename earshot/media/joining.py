@@ -133,12 +133,12 @@ class JoinedLists:
         columns = "select clip_id, group_name, annotations from rows where"
         stem = PurePosixPath(source).stem
         for name in _clip_ids(stem):
-            if found := self._index.execute(f"{columns} clip_id = ?", (name,)).fetchone():
-                return found
+            if row := self._index.execute(f"{columns} clip_id = ?", (name,)).fetchone():
+                return row
         for video in _sources(source, stem):
-            found = self._index.execute(f"{columns} video = ? limit 2", (video,)).fetchall()
-            if len(found) == 1:
-                return found[0]
+            rows = self._index.execute(f"{columns} video = ? limit 2", (video,)).fetchall()
+            if len(rows) == 1:
+                return rows[0]
         return None
 
     def _ranks(self) -> set[int]:

@@ -143,8 +143,8 @@ class _Shard:
             for clip in clips:
                 self.sidecars.setdefault(clip, []).append(member)
             self.lone += [] if clips else [member]
-        for clip, found in self.sidecars.items():
-            found.sort(key=partial(_closeness, clip))
+        for clip, members in self.sidecars.items():
+            members.sort(key=partial(_closeness, clip))
 
     def clips(self) -> Iterator[MediaFile]:
         clips, lone = set(map(id, self.clip_members)), set(map(id, self.lone))

@@ -29,7 +29,7 @@ from earshot.core.files import shard_name, write_atomically
 from earshot.pipeline.settings import settings
 
 Work = Callable[[int], dict[str, int]]
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def map_shards(
@@ -70,24 +70,24 @@ def map_shards(
     return sum((Counter(json.loads(_marker(markers, number).read_text())) for number in numbers), Counter())
 
 
-def first_answer(work: Callable[[], Answer], tasks: int) -> Answer:
+def first_result(work: Callable[[], Result], tasks: int) -> Result:
     """What `work()` returns. All workers that so many tasks will have compute it, so that they are ready for the tasks.
 
     With one worker it runs in this process. Raises whatever `work` raises, and EarshotError if a worker dies.
     """
     processes = min(settings().workers, max(tasks, 1))
     with joblib.parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
-        calls = [joblib.delayed(_answer_here)(work, os.getpid())] * processes
+        calls = [joblib.delayed(_result_here)(work, os.getpid())] * processes
         with _interrupts_wait() if processes > 1 else contextlib.nullcontext():
-            answers = joblib.Parallel(batch_size=1, return_as="generator")(calls)
+            results = joblib.Parallel(batch_size=1, return_as="generator")(calls)
         try:
-            return list(answers)[0]
+            return list(results)[0]
         except TerminatedWorkerError:
             advice = "run again with EARSHOT_WORKERS=1, or with more memory"
             raise EarshotError(f"a worker died at its start, usually because of too little memory; {advice}") from None
 
 
-def _answer_here(work: Callable[[], Answer], parent: int) -> Answer:
+def _result_here(work: Callable[[], Result], parent: int) -> Result:
     end_with(parent)
     if os.getpid() != parent:
         # Loky restarts a worker that grows by 300 MB after its first task, as a leak. After this one all grow.

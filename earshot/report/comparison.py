@@ -164,13 +164,13 @@ def clusters_chart(site: Site, sources: Sequence[Source]) -> Chart | None:
         return None
     lines: dict[str, tuple[list[float], list[float], list[float]]] = {}
     for source in runs:
-        for name, found in source.findings.items():
+        for name, finding in source.findings.items():
             if source.params.get(f"evaluate.{name}.encoder") != "models/pretrain":
                 continue  # only these networks learn from clusters
-            x, y, errors = lines.setdefault(f"{found.title}, {found.leading.title}", ([], [], []))
+            x, y, errors = lines.setdefault(f"{finding.title}, {finding.leading.title}", ([], [], []))
             x.append(source.params["clusters"])
-            y.append(found.leading.score)
-            errors.append(found.leading.error or 0.0)
+            y.append(finding.leading.score)
+            errors.append(finding.leading.error or 0.0)
     caption = "Scores against the number of clusters; bars: 95 % intervals over the test items"
     made_by = "; ".join(f"Run: {source.title}, clusters={source.params['clusters']}" for source in runs)
     return site.paper_chart("clusters", lambda: against(lines, "clusters"), caption, "A line per benchmark", made_by)

@@ -50,10 +50,10 @@ class ScoreTable:
         counts = sorted({each.n for each in self.finding.scores.values() if each.n})
         return f"n = {' or '.join(f'{count:,}' for count in counts)} {self.finding.items}" if counts else ""
 
-    def spread(self, row: str, key: str = "") -> str:
+    def plus_minus(self, row: str, key: str = "") -> str:
         """How sure a score is, by its row and column; without a column, that of a row with one score for all."""
         metrics = self.grid.metrics[key] if key else next(iter(self.grid.metrics.values()))
-        return self.items.spread(metrics[row]) if row in metrics else ""
+        return self.items.plus_minus(metrics[row]) if row in metrics else ""
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,9 @@ def score_rows(source: Source) -> tuple[dict[str, dict[str, float]], dict[str, d
     """
     rows: dict[str, dict[str, float]] = {}
     bars: dict[str, dict[str, Bar]] = {}
-    for found in ranked(source.findings.values()):
-        grid, leading = source.grids[found.name], found.leading
-        title, key = score_title(source, found.name), leading_column(source.displays[found.name], grid)
+    for finding in ranked(source.findings.values()):
+        grid, leading = source.grids[finding.name], finding.leading
+        title, key = score_title(source, finding.name), leading_column(source.displays[finding.name], grid)
         rows[title] = {row: score for row, score in grid.beside(key).items() if 0 <= score <= 1}
         low, high = leading.interval or (leading.score, leading.score)
         bars[title] = {grid.own: (leading.score - low, high - leading.score)}

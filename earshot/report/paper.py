@@ -44,11 +44,11 @@ def paper_tables(site: Site, source: Source) -> list[tuple[str, dict[str, str]]]
         judged, items = source.findings[name].scores, source.items(name)
         columns = ["", *grid.columns.values()]
         rows = [
-            [row, *(_cell(scores.get(key), items.spread(grid.metrics[key].get(row, ""))) for key in grid.columns)]
+            [row, *(_cell(scores.get(key), items.plus_minus(grid.metrics[key].get(row, ""))) for key in grid.columns)]
             for row, scores in grid.rows.items()
         ]
         rows += [[row, *(f"{score:.3f}" for _ in grid.columns)] for row, score in grid.alike.items()]
-        rows.append(["verdict", *(judged[key].standing for key in grid.columns)])
+        rows.append(["verdict", *(judged[key].verdict_in_full for key in grid.columns)])
         title = source.displays[name].heading
         notes = f"{title}. ± is the standard error over the test items. {made_by(source, name)}"
         files = {kind: site.write_text(f"tables/{name}.{kind}", write(columns, rows, notes)) for kind, write in FORMATS}
@@ -73,8 +73,8 @@ def used_parameters(source: Source, benchmark: str = "", without: Collection[str
     return ", ".join(f"{key}={source.params[key]}" for key in named if key not in without)
 
 
-def _cell(score: float | None, spread: str) -> str:
-    return "–" if score is None else " ".join(filter(None, [f"{score:.3f}", spread]))
+def _cell(score: float | None, plus_minus: str) -> str:
+    return "–" if score is None else " ".join(filter(None, [f"{score:.3f}", plus_minus]))
 
 
 def _scores(site: Site, source: Source) -> Chart:

@@ -64,7 +64,7 @@ class _Figures:
             displayed = {row: score for row, score in scores.items() if score and 0 <= score.mean <= 100}
             title = score_title(self.first, name)
             rows[title] = {row: score.mean / 100 for row, score in displayed.items()}
-            bars[title] = {row: (score.spread or 0) / 100 for row, score in displayed.items()}
+            bars[title] = {row: (score.std or 0) / 100 for row, score in displayed.items()}
         caption = f"Scores of the trained networks and their controls. {self.words}"
         return self._chart("scores", lambda: score_dots(rows, bars, COLUMN), caption, "One row of marks per benchmark")
 
@@ -73,10 +73,10 @@ class _Figures:
         keys = layer_keys(grid)
         if len(keys) < 2:
             return None
-        found = {row: [self._score(name, row, key) for key in keys] for row in grid.rows}
+        scores_of = {row: [self._score(name, row, key) for key in keys] for row in grid.rows}
         lines = {
-            row: [(score.mean / 100, (score.spread or 0) / 100) for score in scores if score]
-            for row, scores in found.items()
+            row: [(score.mean / 100, (score.std or 0) / 100) for score in scores if score]
+            for row, scores in scores_of.items()
             if all(scores)
         }
         levels = {row: self._score(name, row, keys[0]) for row in grid.alike}

@@ -189,10 +189,10 @@ def _environment() -> Environment:
 @pass_context
 def term(context: Context, text: str) -> Markup:
     """A word, as a link to its explanation if the glossary has it."""
-    found = glossary.explained(text)
-    if not found:
+    entry = glossary.explained(text)
+    if not entry:
         return escape(text)
-    word, explanation = found
+    word, explanation = entry
     link = '<a class="term" href="{}#{}" data-explanation="{}">{}</a>'
     return Markup(link).format(f"{context['up']}{glossary.FILE}", glossary.anchor(word), explanation, text)
 

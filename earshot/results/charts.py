@@ -85,7 +85,7 @@ def _curve(axes: Axes, name: str, points: list[tuple[Any, RunGroup]], key: str, 
         if not scores:
             continue
         x, means = [x for x, _ in scores], [score.mean for _, score in scores]
-        errors = [score.spread or 0 for _, score in scores]
+        errors = [score.std or 0 for _, score in scores]
         look: dict[str, Any] = {"linewidth": 1.3 if prefix else 2, "marker": CURVE_MARKS[number % len(CURVE_MARKS)]}
         axes.errorbar(x, means, errors, color=color, linestyle=style, capsize=3, label=f"{name}, {control}", **look)
 
@@ -139,7 +139,7 @@ def draw_classes(section: TableSection, file: Path) -> None:
 def _bars(axes: Axes, group: RunGroup, columns: dict[str, str]) -> None:
     scores = [group.score(key) for key in columns.values()]
     means = [score.mean if score else 0 for score in scores]
-    errors = [(score and score.spread) or 0 for score in scores]
+    errors = [(score and score.std) or 0 for score in scores]
     bars: dict[str, Any] = {"color": COLORS[0], "width": 0.66, "error_kw": {"elinewidth": 1.2, "capsize": 2}}
     axes.bar(range(len(columns)), means, yerr=errors, label="ours", **bars)
     for prefix, (name, *_) in CONTROLS.items():

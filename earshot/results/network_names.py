@@ -36,8 +36,8 @@ def encoder_in_words(params: Mapping[str, Any], group: str) -> str:
     if encoder == "models/correspond":
         return f"{correspond_network(params)}, trained by the stage correspond"
     if encoder == "models/descriptor":
-        made = "of a trained network" if params.get("descriptor") == LEARNED_DESCRIPTOR else "computed, not learned"
-        return f"the sound descriptor “{params.get('descriptor')}” of the stage describe, {made}"
+        origin = "of a trained network" if params.get("descriptor") == LEARNED_DESCRIPTOR else "computed, not learned"
+        return f"the sound descriptor “{params.get('descriptor')}” of the stage describe, {origin}"
     if encoder == "models/labeler":
         return "the labels of the stage label"
     return str(encoder or "")

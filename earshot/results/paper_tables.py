@@ -31,10 +31,10 @@ DO_NOT_COMPARE = "Measured on the rendered world: compare these scores with each
 
 @dataclass(frozen=True)
 class Score:
-    """A score over seeds, in percent; `spread` is the sample standard deviation, None for one seed."""
+    """A score over seeds, in percent; `std` is the sample standard deviation, None for one seed."""
 
     mean: float
-    spread: float | None
+    std: float | None
     seeds: int
 
 
@@ -49,7 +49,7 @@ class RunGroup:
     runs: list[FinishedRun] = field(default_factory=list)
 
     def score(self, key: str | None) -> Score | None:
-        """Mean and spread of the score `key`; of runs with the same seed, the first counts."""
+        """Mean and standard deviation of the score `key`; of runs with the same seed, the first counts."""
         return over_seeds(self.runs, key)
 
 
@@ -109,7 +109,7 @@ class Line:
 
 
 def over_seeds(runs: Iterable[FinishedRun], key: str | None) -> Score | None:
-    """The mean and spread of a score over the seeds of `runs`, in percent; None if no run has it."""
+    """The mean and standard deviation of a score over the seeds of `runs`, in percent; None if no run has it."""
     by_seed: dict[Any, float] = {}
     for run in runs:
         if key in run.scores:

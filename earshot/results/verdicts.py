@@ -93,17 +93,17 @@ class Judged:
         return None if self.error is None else _interval(self.score, 1.96 * self.error, self.n)
 
     @property
-    def standing(self) -> str:
+    def verdict_in_full(self) -> str:
         """The verdict with how the score stands to every control, the worst first."""
         if self.verdict.rank in (WORSE, NOT_ABOVE):
-            return "; ".join(f"{words} {', '.join(names)}" for words, names in _standings(self.margins).items())
+            return "; ".join(f"{words} {', '.join(names)}" for words, names in _by_comparison(self.margins).items())
         return self.verdict.words
 
-    def stands(self, control: str) -> str:
+    def compared_with(self, control: str) -> str:
         """How the score stands to a control, in words for a table; empty if it is not tested."""
         if control not in self.margins or self.verdict.rank == TOO_FEW:
             return ""
-        return IN_A_TABLE[next(iter(_standings({control: self.margins[control]})))]
+        return IN_A_TABLE[next(iter(_by_comparison({control: self.margins[control]})))]
 
 
 def _interval(score: float, half: float, n: int, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
@@ -116,7 +116,7 @@ def _interval(score: float, half: float, n: int, low: float = 0.0, high: float =
     return max(score - half, min(low, score)), min(score + half, max(high, score))
 
 
-def _standings(margins: Mapping[str, Margin]) -> dict[str, list[str]]:
+def _by_comparison(margins: Mapping[str, Margin]) -> dict[str, list[str]]:
     """The controls by how a score stands to them, the worst first."""
     result: dict[str, list[str]] = {words: [] for words in (WORSE_THAN, NOT_HIGHER, UNSURE, ABOVE_IT)}
     for name, each in margins.items():
@@ -132,7 +132,7 @@ def _verdict(margins: Mapping[str, Margin], trained: bool, n: int) -> Verdict:
         return Verdict(UNTESTED, f"not tested: {'no control' if n else 'no scores of single items'}")
     if verdict.rank not in (WORSE, NOT_ABOVE):
         return verdict
-    words, names = next(iter(_standings(margins).items()))
+    words, names = next(iter(_by_comparison(margins).items()))
     return Verdict(verdict.rank, f"{words} {', '.join(names)}")
 
 
@@ -160,7 +160,7 @@ class Items:
             return standard_error(self.single[metric])
         return float(self.drawn[metric].std(ddof=1)) if metric in self.drawn else None
 
-    def spread(self, metric: str) -> str:
+    def plus_minus(self, metric: str) -> str:
         """The standard error of a score as `± 0.013`, or its 95 % interval if all items agree; empty without items."""
         error = self.error(metric)
         if error is None:
@@ -277,7 +277,7 @@ class Finding:
         alike: dict[str, list[str]] = {}
         for each in sorted(self.scores.values(), key=lambda each: each.verdict.rank):
             if each is not self.leading:
-                alike.setdefault(each.standing, []).append(each.name)
+                alike.setdefault(each.verdict_in_full, []).append(each.name)
         return [(names, words) for words, names in alike.items()]
 
     @property

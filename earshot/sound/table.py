@@ -23,7 +23,7 @@ from earshot.scenes.audio_slices import clip_sound
 from earshot.scenes.table import read_scenes
 from earshot.sound.cochlea import BATCH
 from earshot.sound.description import Description
-from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, cut_windows
+from earshot.sound.windows import MIN_DURATION_S, WINDOW_SECONDS, cut_windows
 
 ROW_GROUP = 100  # moments
 IDENTITY = ("clip_id", "group", "split")
@@ -32,11 +32,11 @@ CLIP_COLUMNS = (*IDENTITY, "times", "sound")
 
 def check_lengths(window_s: float, min_duration_s: float) -> None:
     """Raise EarshotError if windows may be too short or too long for a descriptor."""
-    if not SHORTEST_SECONDS <= window_s <= WINDOW_SECONDS:
-        expected = f"{SHORTEST_SECONDS} to {WINDOW_SECONDS} s for a descriptor"
+    if not MIN_DURATION_S <= window_s <= WINDOW_SECONDS:
+        expected = f"{MIN_DURATION_S} to {WINDOW_SECONDS} s for a descriptor"
         raise EarshotError(f"extract.window_s is {window_s}, expected {expected}")
-    if min_duration_s < SHORTEST_SECONDS:
-        expected = f"{SHORTEST_SECONDS} s or more for a descriptor"
+    if min_duration_s < MIN_DURATION_S:
+        expected = f"{MIN_DURATION_S} s or more for a descriptor"
         raise EarshotError(f"extract.min_duration_s is {min_duration_s}, expected {expected}")
 
 
@@ -138,7 +138,7 @@ def decode_sound(clip_id: str, flac: pa.Buffer) -> tuple[np.ndarray, int]:
     Raises EarshotError if the sound cannot be read or is too short to describe.
     """
     samples, sample_rate = clip_sound(clip_id, flac)
-    if len(samples) < SHORTEST_SECONDS * sample_rate:
-        found = f"the sound of clip {clip_id} lasts {len(samples) / sample_rate:.3f} s"
-        raise EarshotError(f"{found}, expected {SHORTEST_SECONDS} s or more; run the stage extract again")
+    if len(samples) < MIN_DURATION_S * sample_rate:
+        actual = f"the sound of clip {clip_id} lasts {len(samples) / sample_rate:.3f} s"
+        raise EarshotError(f"{actual}, expected {MIN_DURATION_S} s or more; run the stage extract again")
     return samples, sample_rate

@@ -6,7 +6,7 @@ from earshot.core.channels import mix_channels
 from earshot.core.errors import EarshotError
 
 WINDOW_SECONDS = 3.75  # Owens 2016, section 3.1
-SHORTEST_SECONDS = 1.5  # a shorter window, tiled, would describe its seams rather than the sound
+MIN_DURATION_S = 1.5  # a shorter window, tiled, would describe its seams rather than the sound
 SILENT_RMS = 1e-4
 SILENT_LOUDNESS = 0.15
 
@@ -61,8 +61,8 @@ def check_length(length: int, sample_rate: int) -> None:
     """Raise UnfitSound for windows of `length` samples that are shorter than 1.5 s or longer than 3.75 s."""
     full = samples_of(WINDOW_SECONDS, sample_rate)
     actual = f"a window of {length} samples at {sample_rate} Hz"
-    if length < SHORTEST_SECONDS * sample_rate:
-        raise UnfitSound(f"{actual} is too short: a descriptor requires {SHORTEST_SECONDS} s of sound or more")
+    if length < MIN_DURATION_S * sample_rate:
+        raise UnfitSound(f"{actual} is too short: a descriptor requires {MIN_DURATION_S} s of sound or more")
     if length > full:
         raise UnfitSound(f"{actual} is too long: cut it to {WINDOW_SECONDS} s, {full} samples")
 

@@ -298,12 +298,14 @@ def _optimizer(plan: Plan, parameters: list[nn.Parameter]) -> Optimizer:
 
 def _schedule(plan: Plan, optimizer: Optimizer, batches_per_epoch: int) -> LRScheduler:
     if plan.schedule == "steps":
-        return LambdaLR(optimizer, lambda step: plan.lr_gamma ** drops(step, plan.lr_step_epochs * batches_per_epoch))
+        return LambdaLR(
+            optimizer, lambda step: plan.lr_gamma ** lr_steps_before(step, plan.lr_step_epochs * batches_per_epoch)
+        )
     cycled = plan.optimizer != "sgd"  # OneCycle also varies beta 1; the momentum of SGD is constant
     steps = max(plan.epochs * batches_per_epoch, 1)
     return OneCycleLR(optimizer, plan.learning_rate, total_steps=steps, cycle_momentum=cycled)
 
 
-def drops(step: int, interval: float) -> int:
+def lr_steps_before(step: int, interval: float) -> int:
     """How often the rate has dropped before step `step`, from 0, with a drop every `interval` steps; 0 for none."""
     return int(step / interval + ROUNDING) if interval else 0

@@ -33,11 +33,11 @@ def describe_recording(file: Path, windows: int, description: "Description") -> 
     A recording shorter than a window gives the same window several times. Raises EarshotError for a file that cannot be
     read or holds less than 1.5 s.
     """
-    from earshot.sound.windows import SHORTEST_SECONDS, WINDOW_SECONDS, UnfitSound, cut_windows, samples_of
+    from earshot.sound.windows import MIN_DURATION_S, WINDOW_SECONDS, UnfitSound, cut_windows, samples_of
 
     sound, rate = read_recording(file)
     nonzero = np.flatnonzero(sound.any(axis=1))
-    kept = max(int(nonzero[-1]) + 1 if nonzero.size else 0, samples_of(SHORTEST_SECONDS, rate))
+    kept = max(int(nonzero[-1]) + 1 if nonzero.size else 0, samples_of(MIN_DURATION_S, rate))
     sound = sound[:kept]
     last = max(len(sound) / rate - WINDOW_SECONDS, 0)
     centers = np.linspace(0, last, windows) + WINDOW_SECONDS / 2
