@@ -21,6 +21,7 @@ code), in networks of all three kinds. What ascends is the activation that ranks
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -128,57 +129,76 @@ class UnitExhibitParams(ExhibitParams):
     ascent_steps: Count
 
 
+@dataclass(frozen=True)
+class MeasuredUnits:
+    """What was measured for the units of the three networks, by the networks' prefixes.
+
+    Args:
+        frame_responses, image_responses: to the frames, and to the annotated images.
+        selectivity: for classes and for positions.
+        audible_shares: of clips that sound like the class that their unit's top images show; None if no unit has one.
+        counts: of frames, groups and images, and how many of them count as top; the same for all networks.
+        clips: the clip of each top frame, by the frame's number.
+    """
+
+    frame_responses: Mapping[str, UnitResponses]
+    image_responses: Mapping[str, UnitResponses]
+    selectivity: Mapping[str, UnitSelectivity]
+    audible_shares: Mapping[str, float | None]
+    counts: Mapping[str, Any]
+    clips: Mapping[int, str]
+
+
 def make(context: ExhibitContext) -> ExhibitResult:
     """The tables units, unit_sweep and unit_classes, and with `ascent_steps` the table unit_ascent."""
     if reason := why_no_maps(context.encoder):
         return skipped(reason)
     params = context.params
+    audible = {name.casefold() for name in params.audible_classes}
     layers, fields = load_layers(context)
     pool, images = FramePool(context.scenes, params.frames), read_annotated(context.data_dir)
-    annotations = read_all_annotations(context.annotations)
+    measured = measure(context, layers, fields, pool, images, audible)
+    if params.galleries == "frames":
+        displayed, names, again = measured.frame_responses, measured.clips, partial(frames_again, layers, pool)
+    else:
+        displayed, names = measured.image_responses, names_of(images)
+        again = partial(images_again, layers, images)
+    squares = draw_squares(again, displayed, layers, fields, params.gallery, context.scratch / "galleries")
+    write_tables(context, measured.selectivity, displayed, names, squares, images.classes, audible)
+    if params.ascent_steps:
+        write_table(context.folder, TABLES, "unit_ascent", ascent_rows(layers, displayed, params, context.seed))
+    metrics = metrics_of(measured, params, audible)
+    return ExhibitResult(metadata_of(layers[""], fields, params), metrics, closing_line(metrics, params.layer))
+
+
+def measure(
+    context: ExhibitContext,
+    layers: Mapping[str, Layer],
+    fields: tuple[Fields, Fields],
+    pool: FramePool,
+    images: AnnotatedImages,
+    audible: set[str],
+) -> MeasuredUnits:
+    """Compute the responses of all units to the frames and the images, and for which classes they are selective."""
+    params, annotations = context.params, read_all_annotations(context.annotations)
     counted = count_pool(pool, annotations)
     evaluated, boxed_evaluated = (count_evaluated(params.top, size) for size in (counted.groups, len(images.files)))
     frame_responses = look_at_frames(layers, pool, max(evaluated, params.gallery), params.rank_by)
     clips = clips_of_frames(pool, (each.top for each in frame_responses.values()))
     image_responses, thresholds = look_at_images(layers, images, max(boxed_evaluated, params.gallery), params.rank_by)
     covered = cover_boxes(layers, images, fields, thresholds) if images.boxed else {}
-    selectivity = {
-        prefix: UnitSelectivity(
+    selectivity, shares = {}, {}
+    for prefix, each in frame_responses.items():
+        selectivity[prefix] = UnitSelectivity(
             each.maxima,
             each.positions.share,
             score_frames(each.top, evaluated, clips, annotations),
             score_images(image_responses[prefix].top, images, boxed_evaluated),
             covered.get(prefix, [("", np.nan)] * len(each.maxima)),
         )
-        for prefix, each in frame_responses.items()
-    }
-    if params.galleries == "frames":
-        displayed, names, again = frame_responses, clips, partial(frames_again, layers, pool)
-    else:
-        displayed, names, again = image_responses, names_of(images), partial(images_again, layers, images)
-    squares = draw_squares(again, displayed, layers, fields, params.gallery, context.scratch / "galleries")
-    audible = {name.casefold() for name in params.audible_classes}
-    rows = (
-        row
-        for prefix, each in selectivity.items()
-        for row in unit_rows(prefix, each, displayed[prefix].top, names, squares.get(prefix), params, audible)
-    )
-    write_table(context.folder, TABLES, "units", rows)
-    write_table(
-        context.folder,
-        TABLES,
-        "unit_sweep",
-        (row for prefix, each in selectivity.items() for row in sweep(prefix, each)),
-    )
-    write_table(context.folder, TABLES, "unit_classes", class_rows(selectivity, params, images.classes, audible))
-    metrics = {
-        f"{p}{name}": n for p, each in selectivity.items() for name, n in count_units(each, params, audible).items()
-    }
-    for prefix, each in selectivity.items():
-        classes = audible_objects(each, params.selective, audible)
-        share = share_audible(frame_responses[prefix].top, classes, min(AUDIBLE_TOP, evaluated), clips, annotations)
-        metrics |= {} if share is None else {f"{prefix}audible_videos": share}
-    metrics |= {
+        classes = audible_objects(selectivity[prefix], params.selective, audible)
+        shares[prefix] = share_audible(each.top, classes, min(AUDIBLE_TOP, evaluated), clips, annotations)
+    counts = {
         "frames": len(pool),
         "groups": counted.groups,
         "judged": evaluated,
@@ -187,12 +207,46 @@ def make(context: ExhibitContext) -> ExhibitResult:
         "boxed_judged": boxed_evaluated,
         "boxed_most_frequent": images.most_frequent,
     }
-    metadata = layer_metadata(layers[""], fields) | {"selective_from": params.selective, "iou_above": params.iou}
+    return MeasuredUnits(frame_responses, image_responses, selectivity, shares, counts, clips)
+
+
+def write_tables(
+    context: ExhibitContext,
+    selectivity: Mapping[str, UnitSelectivity],
+    displayed: Mapping[str, UnitResponses],
+    names: Mapping[int, str],
+    squares: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    audible: set[str],
+) -> None:
+    """Write the tables units, unit_sweep and unit_classes; `names` are of the frames, or images, of galleries."""
+    params = context.params
+    rows = (
+        row
+        for prefix, each in selectivity.items()
+        for row in unit_rows(prefix, each, displayed[prefix].top, names, squares.get(prefix), params, audible)
+    )
+    sweeps = (row for prefix, each in selectivity.items() for row in sweep(prefix, each))
+    write_table(context.folder, TABLES, "units", rows)
+    write_table(context.folder, TABLES, "unit_sweep", sweeps)
+    write_table(context.folder, TABLES, "unit_classes", class_rows(selectivity, params, classes, audible))
+
+
+def metrics_of(measured: MeasuredUnits, params: Any, audible: set[str]) -> dict[str, Any]:
+    """The counts of every network, with its prefix, and those of what it was measured on."""
+    metrics: dict[str, Any] = {}
+    for prefix, each in measured.selectivity.items():
+        metrics |= {f"{prefix}{name}": number for name, number in count_units(each, params, audible).items()}
+    for prefix, share in measured.audible_shares.items():
+        metrics |= {} if share is None else {f"{prefix}audible_videos": share}
+    return metrics | dict(measured.counts)
+
+
+def metadata_of(layer: Layer, fields: tuple[Fields, Fields], params: Any) -> dict[str, Any]:
+    """The layer, the thresholds and the protocol, for the page."""
+    metadata = layer_metadata(layer, fields) | {"selective_from": params.selective, "iou_above": params.iou}
     metadata |= {"displayed": params.galleries, "protocol": PROTOCOL.format(params.rank_by)}
-    if params.ascent_steps:
-        write_table(context.folder, TABLES, "unit_ascent", ascent_rows(layers, displayed, params, context.seed))
-        metadata["ascent_steps"] = params.ascent_steps
-    return ExhibitResult(metadata, metrics, closing_line(metrics, params.layer))
+    return metadata | ({"ascent_steps": params.ascent_steps} if params.ascent_steps else {})
 
 
 def load_layers(context: ExhibitContext) -> tuple[dict[str, Layer], tuple[Fields, Fields]]:
