@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -104,36 +106,44 @@ def arguments(root: Path) -> list[str]:
     return ["--params", str(root / "params.yaml"), "--root", str(root)]
 
 
-def kill_and_rerun(tiny_root: Path, folder: Path, stage: str, kills: int) -> None:
+@dataclass(frozen=True)
+class Rerun:
+    """A stage that was killed and run again: its finished shards before, its published ones after, and what is left."""
+
+    outputs: dict[str, bytes]
+    finished: dict[str, int]
+    published: dict[str, int]
+    left: list[Path]
+
+
+def kill_and_rerun(tiny_root: Path, root: Path, stage: str, kills: int) -> Iterator[Rerun]:
     """Kill `stage` while it runs, at so many random instants, each in a fresh root, and run it again."""
-    root, draw, killed = folder / "root", random.Random(stage), 0
+    draw, killed = random.Random(stage), 0
     start = time.monotonic()
     run_stage(stage, fresh(tiny_root, root, stage))
-    expected, whole = contents(root, stage), time.monotonic() - start
+    duration = time.monotonic() - start
     while killed < kills:
         fresh(tiny_root, root, stage)
         start = time.monotonic()
-        if kill_after(draw.uniform(0, whole), command(stage, root)):
+        if kill_after(draw.uniform(0, duration), command(stage, root)):
             killed += 1
         else:  # the machine is less busy than it was: no kill
-            whole = time.monotonic() - start
-        before = finished_shards(root, stage)
+            duration = time.monotonic() - start
+        finished = finished_shards(root, stage)
         run_stage(stage, root)
-        assert contents(root, stage) == expected
-        assert before.items() <= published_shards(root, stage).items(), "a finished shard was written again"
-        assert not list(scratch(root, stage).iterdir())
+        left = list(scratch(root, stage).iterdir())
+        yield Rerun(contents(root, stage), finished, published_shards(root, stage), left)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 20])
 @pytest.mark.parametrize("stage", OUTPUTS)
-def test_a_killed_stage_gives_the_same_outputs(tiny_root, tmp_path, stage):
-    kill_and_rerun(tiny_root, tmp_path, stage, kills=2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", OUTPUTS)
-def test_a_stage_killed_twenty_times_gives_the_same_outputs(tiny_root, tmp_path, stage):
-    kill_and_rerun(tiny_root, tmp_path, stage, kills=20)
+def test_a_killed_stage_gives_the_same_outputs(tiny_root, tmp_path, stage, kills):
+    expected = contents(tiny_root, stage)
+    for rerun in kill_and_rerun(tiny_root, tmp_path / "root", stage, kills):
+        assert rerun.outputs == expected
+        assert rerun.finished.items() <= rerun.published.items(), "a finished shard was written again"
+        assert not rerun.left
 
 
 @pytest.mark.parametrize("stage", ["describe", *SLOW[:-1]])  # evaluate publishes only metrics
