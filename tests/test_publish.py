@@ -16,6 +16,7 @@ from earshot.embedding import published
 from earshot.embedding.network import NetworkModel
 from earshot.networks.backbones import build_network
 from earshot.networks.correspondence import build_correspondence
+from earshot.networks.network import Network
 
 HUB_FILES = ["README.md", "config.json", "encoder.json", "encoder.safetensors"]
 
@@ -137,6 +138,26 @@ def small_model(name: str, folder: Path):
     return earshot.load(saved(folder / "model", network))
 
 
+def embeddings_of(model: NetworkModel) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Inputs of the exported files, by name, and what the network itself computes of them."""
+    network, size = model.network, model.image_size
+    images = torch.randint(0, 256, (3, 3, size, size), dtype=torch.uint8)
+    with torch.inference_mode():
+        if isinstance(network, Network):
+            hidden: list[torch.Tensor] = []
+            hook = network.fully_connected[-1].register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0]))
+            scores = network(images)
+            hook.remove()
+            return {"images": (images, hidden[0]), "labels": (images, scores)}
+        windows = torch.from_numpy(noise(3.0).reshape(3, RATE))
+        return {"audio": (windows, network.embed_audio(windows)), "images": (images, network.embed_images(images))}
+
+
+def assert_alike(actual: np.ndarray, expected: torch.Tensor) -> None:
+    """Embeddings of l3 have no unit length, so the tolerance is relative to the largest value."""
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * float(expected.abs().max()))
+
+
 PROGRAM = """
 import json, sys, torch
 about = {"earshot.json": ""}
@@ -155,22 +176,15 @@ def test_a_program_of_torch_export_gives_the_embeddings_without_earshot(name, tm
 
     model = small_model(name, tmp_path)
     written = write_programs(model, tmp_path / "programs")
-    expected = ["images.pt2", "labels.pt2"] if name == "alexnet" else ["audio.pt2", "images.pt2"]
-    assert sorted(file.name for file in written) == expected and max(written.values()) < 1e-4
-    if name == "alexnet":
-        inputs = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
-        ours = model.embed_images(model.network, inputs)
-    else:
-        windows = noise(3.0).reshape(3, RATE)
-        inputs, ours = torch.from_numpy(windows), torch.from_numpy(model.embed_windows(windows[..., None], RATE)[0])
-    torch.save(inputs, tmp_path / "inputs")
-    files = (tmp_path / "programs" / expected[0], tmp_path / "inputs", tmp_path / "out")
-    command = [sys.executable, "-c", PROGRAM, *files]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == model.fingerprint
-    np.testing.assert_allclose(
-        torch.load(tmp_path / "out").detach(), ours.detach(), atol=1e-4 * float(ours.detach().abs().max())
-    )
+    expected = embeddings_of(model)
+    assert sorted(file.stem for file in written) == sorted(expected) and max(written.values()) < 1e-4
+    for kind, (inputs, values) in expected.items():
+        torch.save(inputs, tmp_path / "inputs")
+        files = (tmp_path / "programs" / f"{kind}.pt2", tmp_path / "inputs", tmp_path / "out")
+        command = [sys.executable, "-c", PROGRAM, *files]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == model.fingerprint
+        assert_alike(torch.load(tmp_path / "out").detach().numpy(), values)
 
 
 @pytest.mark.slow  # torch.export takes many seconds
@@ -182,15 +196,13 @@ def test_onnx_gives_the_embeddings_of_torch(name, tmp_path):
 
     model = small_model(name, tmp_path)
     files = write_onnx(model, tmp_path / "onnx")
-    expected = ["images.onnx", "labels.onnx"] if name == "alexnet" else ["audio.onnx", "images.onnx"]
-    assert sorted(file.name for file in files) == expected and max(files.values()) < 1e-4
-    if name != "alexnet":
-        session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "audio.onnx"))
+    expected = embeddings_of(model)
+    assert sorted(file.stem for file in files) == sorted(expected) and max(files.values()) < 1e-4
+    for kind, (inputs, values) in expected.items():
+        session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / f"{kind}.onnx"))
         assert session.get_modelmeta().custom_metadata_map["fingerprint"] == model.fingerprint
-        windows = noise(3.0).reshape(3, RATE)
-        (actual,) = session.run(None, {"waveforms": windows})
-        ours = model.embed_windows(windows[..., None], RATE)[0]
-        np.testing.assert_allclose(actual, ours, atol=1e-4 * np.abs(ours).max())  # l3's have no unit length
+        (actual,) = session.run(None, {"waveforms" if kind == "audio" else "images": inputs.numpy()})
+        assert_alike(actual, values)
 
 
 if __name__ == "__main__":
