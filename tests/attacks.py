@@ -169,8 +169,8 @@ def spoil(number: int, dataset: Path, elsewhere: Path) -> str:
     chance = np.random.default_rng(number)
     files = sorted(file for file in dataset.rglob("*") if file.is_file())
     lists = [file for file in files if file.suffix in (".txt", ".csv", ".xml", ".json", ".mat")]
-    chosen = lists if lists and chance.random() < 0.5 else files
-    file = chosen[int(chance.integers(len(chosen)))]
+    selected = lists if lists and chance.random() < 0.5 else files
+    file = selected[int(chance.integers(len(selected)))]
     content = file.read_bytes()
     file.unlink()
     ways: Mapping[str, Callable[[], object]] = {

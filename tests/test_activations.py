@@ -21,7 +21,7 @@ def sorted_at_once(values, groups, keys, count):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_strongest_frames_are_one_a_group_and_the_same_in_whatever_order_they_come(seed):
+def test_the_top_frames_are_one_a_group_and_the_same_in_whatever_order_they_come(seed):
     rng = np.random.default_rng(seed)
     values = rng.integers(-2, 6, (90, 7)).astype(np.float32)  # many are alike, some are nothing
     values[:, 3] = 0

@@ -66,7 +66,7 @@ def test_only_the_displayed_part_is_taken(tmp_path, part, offset, suffix):
     [(32, 0, 48, 1, 0, 1, 0, 1), (0, 1, 0, 1, 0, 1, 0, 1), (64, 1, 48, 1, 0, 1, 0, 1), (32, 1, 48, 1, 999, 1, 0, 1),
      (-5, 1, 48, 1, 0, 1, 0, 1), (2**31 - 1, 1, 48, 1, 0, 1, 0, 1)],
 )  # fmt: skip
-def test_an_aperture_that_makes_no_sense_crops_nothing(tmp_path, numbers):
+def test_an_impossible_aperture_crops_nothing(tmp_path, numbers):
     plain = render(tmp_path / "plain.mp4", *MP4, image=RED.format(x=0, y=0, w=9, h=9), sound=TONE)
     path = tmp_path / "a.mp4"
     path.write_bytes(with_aperture(plain.read_bytes(), *numbers))

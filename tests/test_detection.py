@@ -251,7 +251,7 @@ def test_a_box_that_overlaps_a_better_one_by_more_than_three_tenths_goes():
     assert kept.scores.tolist() == [0.9, 0.7, 1e-9]  # no score is too small
 
 
-def test_a_class_has_the_hundred_best_regions_of_an_image():
+def test_a_class_has_the_hundred_best_rois_of_an_image():
     class LinearScores(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -279,10 +279,10 @@ def test_training_images_have_every_scale_and_a_test_image_one(make_context):
 
 
 def test_a_class_without_detections_scores_nothing_and_one_without_objects_is_refused():
-    nothing = Detections(boxes_of(), np.empty(0))
-    assert detection_precision([nothing], [annotated_at(HERE)]) == 0
+    empty = Detections(boxes_of(), np.empty(0))
+    assert detection_precision([empty], [annotated_at(HERE)]) == 0
     with pytest.raises(ValueError, match="no image is positive"):
-        detection_precision([nothing], [annotated_at(HERE, difficult=(True,))])
+        detection_precision([empty], [annotated_at(HERE, difficult=(True,))])
 
 
 def test_an_annotation_gives_boxes_as_edges_with_flags(tmp_path):
@@ -418,7 +418,7 @@ def test_offsets_bring_a_box_to_its_object_and_back():
     assert torch.isfinite(moved(rois, torch.full((2, 4), 1e4))).all()
 
 
-def test_regions_are_a_quarter_objects_and_background_near_them():
+def test_rois_are_a_quarter_objects_and_background_near_them():
     objects = Objects(100, 100, boxes_of(HERE, THERE), np.array([0, 1]), np.zeros(2, bool), np.zeros(2, bool))
     near, far = [(0, 0, 10, 2 + n / 40) for n in range(80)], [(80, 0, 90, 10)] * 20
     candidates = boxes_of(*[HERE] * 30, *[THERE] * 30, *near, *far)

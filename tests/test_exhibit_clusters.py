@@ -158,7 +158,7 @@ def test_the_sound_is_that_around_the_moment(run_exhibit):
         assert len(columns) == 150 and abs(columns.argmax() - 10 * first - 20) < 25
 
 
-def test_chance_is_the_purity_of_what_is_dealt(run_exhibit):
+def test_chance_is_the_purity_of_annotations_drawn_at_random(run_exhibit):
     metrics = run_exhibit()[0].metrics
     names = [f"{group}_{number}" for number, group in enumerate(GROUPS)]
     frequent = Counter({("surf",): 1, ("bird", "surf"): 1, ("rain",): 2})
@@ -213,7 +213,7 @@ def test_a_centroid_of_another_descriptor_is_told_by_itself_alone(run_exhibit, m
     assert len(moments) == 4
 
 
-def test_codes_and_dealt_labels_have_nothing_to_show(run_exhibit, tmp_path):
+def test_codes_and_deranged_labels_have_nothing_to_show(run_exhibit, tmp_path):
     result, *_ = run_exhibit(labeler("binary"))
     assert "no centroid" in result.metadata[SKIPPED] and not result.metrics
     write_labels(tmp_path, wrong=None)
@@ -239,7 +239,7 @@ def test_chance_is_one_for_clusters_of_one_clip_each(run_exhibit, tmp_path):
     assert metrics["purity"] == metrics["chance"] == 1
 
 
-def test_annotations_are_dealt_as_often_as_clips_have_them():
+def test_annotations_are_drawn_as_often_as_clips_have_them():
     annotations = {f"clip_{number}": [] for number in range(4000)}
     annotations |= {f"clip_{number}": ["a"] if number % 4 else ["b", "c"] for number in range(2000)}
     frequent = Counter({("a",): 1500, ("b", "c"): 500})

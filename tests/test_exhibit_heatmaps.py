@@ -148,7 +148,7 @@ def warmth(image):
     return values[..., 0] - values[..., 2]
 
 
-def test_rows_are_by_network_sense_unit_and_rank_the_strongest_first(run_exhibit):
+def test_rows_are_by_network_modality_unit_and_rank_the_highest_first(run_exhibit):
     result, rows = run_exhibit()
     keys = [(row["network"], row["modality"], row["unit"], row["rank"]) for row in rows]
     assert keys == [(n, s, 0, r) for n in ("encoder", "random") for s in ("image", "audio") for r in (1, 2, 3)]

@@ -39,7 +39,7 @@ def explain(root, exhibit, *more):
 
 
 @pytest.mark.parametrize("exhibit", list(TABLES))
-def test_an_exhibit_of_a_run_has_its_tables_facts_and_metrics(root, exhibit, capsys):
+def test_an_exhibit_of_a_run_has_its_tables_metadata_and_metrics(root, exhibit, capsys):
     explain(root, exhibit)
     output = capsys.readouterr().out
     assert output.startswith(f"{exhibit}: ")

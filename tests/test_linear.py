@@ -239,9 +239,9 @@ def test_every_probe_selects_on_validation_and_names_its_scores():
     for kind, probe in PROBES.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            probed = probing.validated_probe(probe, *parts, features[90:], mean_average_precision, name=kind)
-        assert probed.value == probe.grid[int(np.argmax(probed.choice))]
-        assert len(probed.choice) == len(probe.grid)
-        assert mean_average_precision(probed.scores, labels[90:].numpy()) > 0.4
+            result = probing.validated_probe(probe, *parts, features[90:], mean_average_precision, name=kind)
+        assert result.value == probe.grid[int(np.argmax(result.choice))]
+        assert len(result.choice) == len(probe.grid)
+        assert mean_average_precision(result.scores, labels[90:].numpy()) > 0.4
     assert [probing.scored_as("map_fc7", kind) for kind in ("svm", "knn")] == ["map_fc7", "map_fc7_knn"]
     assert {probing.selected_as(kind) for kind in PROBES} == {"svm_c", "logistic_c", "knn_k"}

@@ -21,7 +21,7 @@ from earshot.evaluation.images.image_features import ProbeParams, color_features
 from earshot.evaluation.metrics import accuracy
 from earshot.evaluation.probing import (
     PROBES,
-    Probed,
+    ProbeResult,
     cross_validated_probe,
     in_words,
     one_vs_rest,
@@ -61,8 +61,8 @@ def evaluate(context: Context[SunParams]) -> Result:
         for plain, features in split_features(encoders, train[0] + test[0], context, split):
             for kind in probes:
                 metric = scored_as(plain, kind)
-                probed = probe_split(kind, features, train[1], f"sun split {split} {metric}")
-                predicted = probed.scores.argmax(1)
+                result = probe_split(kind, features, train[1], f"sun split {split} {metric}")
+                predicted = result.scores.argmax(1)
                 correct = predicted == test[1]
                 if metric == confused:
                     pairs = zip(test[1], predicted, strict=True)
@@ -70,7 +70,7 @@ def evaluate(context: Context[SunParams]) -> Result:
                 scores[metric].append(float(correct.mean()))
                 of_items[metric].append(correct)
                 right[metric].append(np.array([correct[test[1] == number].mean() for number in range(len(classes))]))
-                values[metric].append(probed.value)
+                values[metric].append(result.value)
     metrics = {metric: float(np.mean(of_splits)) for metric, of_splits in scores.items()}
     columns = {(kind, layer): scored_as(layer, kind) for kind in probes for layer in layers}
     metrics |= {
@@ -98,7 +98,7 @@ def split_features(
     yield "color_histogram_accuracy", color_features(files, resize, encoders[""].image_size)
 
 
-def probe_split(kind: str, features: Tensor, train: np.ndarray, name: str) -> Probed:
+def probe_split(kind: str, features: Tensor, train: np.ndarray, name: str) -> ProbeResult:
     """The probe of one split, with its scores of the test images.
 
     `features` holds the training rows, then the test rows; `train` has the category indices of the training rows.

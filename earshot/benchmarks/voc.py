@@ -72,8 +72,8 @@ def probe_splits(kind: str, features: Tensor, labels: Sequence[np.ndarray], name
     """The selected value and the scores of the test rows, (rows, classes), from the rows of train, val and test."""
     parts = torch.split(features, [len(part) for part in labels])
     train, val = ((rows, torch.from_numpy(part)) for rows, part in zip(parts[:2], labels[:2], strict=True))
-    probed = validated_probe(PROBES[kind], train, val, parts[2], mean_average_precision, name=name)
-    return probed.value, probed.scores
+    result = validated_probe(PROBES[kind], train, val, parts[2], mean_average_precision, name=name)
+    return result.value, result.scores
 
 
 BENCHMARK = Benchmark(

@@ -77,8 +77,8 @@ def _scores(model: NetworkModel, run: Path | None) -> Iterator[str]:
     if run is None or not params:
         return
     for name, display in displays_of(registered_displays(), params).items():
-        probed = params.get(f"evaluate.{name}.encoder") == f"models/{_stage(model)}"
-        if probed and (values := read_metrics(run, name)):
+        is_of_model = params.get(f"evaluate.{name}.encoder") == f"models/{_stage(model)}"
+        if is_of_model and (values := read_metrics(run, name)):
             yield from _table(display, values)
             if is_rendered(params, name):
                 yield "This benchmark is rendered: do not compare its scores with published ones."

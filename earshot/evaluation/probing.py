@@ -28,7 +28,7 @@ Labeled = tuple[Tensor, Tensor]  # rows (rows, dimensions), and labels (rows, cl
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """The result of a probe: test scores (rows, classes), the selected value, and the mean scores of every value."""
 
     scores: np.ndarray
@@ -69,7 +69,7 @@ def one_vs_rest(numbers: np.ndarray) -> Tensor:
 
 def validated_probe(
     probe: Probe, train: Labeled, validation: Labeled, test: Tensor, score: Score, *, name: str
-) -> Probed:
+) -> ProbeResult:
     """Select one value for all classes by the score on the validation rows, refit on both parts, score the test rows.
 
     Args:
@@ -88,7 +88,7 @@ def validated_probe(
 
 def cross_validated_probe(
     probe: Probe, train: Labeled, folds: np.ndarray, test: Tensor, score: Score, *, name: str
-) -> Probed:
+) -> ProbeResult:
     """As `validated_probe`, but select the value by cross-validation over the `folds` (rows,) of the training rows."""
     rows, labels = train
     scale = feature_scale(rows)
@@ -100,10 +100,12 @@ def cross_validated_probe(
     return _refit(probe, train, scale, tuple(np.mean(choices, axis=0).tolist()), test, name)
 
 
-def _refit(probe: Probe, train: Labeled, scale: float, choice: tuple[float, ...], test: Tensor, name: str) -> Probed:
+def _refit(
+    probe: Probe, train: Labeled, scale: float, choice: tuple[float, ...], test: Tensor, name: str
+) -> ProbeResult:
     best = int(np.argmax(choice))
     if probe.has_edges and max(choice[1:-1]) < choice[best]:
         at_edge = f"the best {probe.symbol}, {probe.grid[best]:.3g}, is at the edge of the grid"
         warnings.warn(f"{name}: {at_edge}", stacklevel=3)
     scores = probe.fit(*train, probe.grid[best : best + 1], scale, tolerance=TOLERANCE).scores(test)[0]
-    return Probed(scores, probe.grid[best], choice)
+    return ProbeResult(scores, probe.grid[best], choice)

@@ -178,8 +178,8 @@ def classify(kind: str, features: Tensor, targets: np.ndarray, splits: Sequence[
         test_rows = (features[test].reshape(-1, dimensions) - mean) / deviation
         labeled = (rows - mean) / deviation, signs[train].repeat_interleave(windows, 0)
         title = f"{name}, split {number}"
-        probed = cross_validated_probe(PROBES[kind], labeled, inner, test_rows, accuracy, name=title)
-        scores = probed.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
+        result = cross_validated_probe(PROBES[kind], labeled, inner, test_rows, accuracy, name=title)
+        scores = result.scores.reshape(-1, windows, signs.shape[1]).mean(1)  # (recordings, classes)
         predicted.append(scores.argmax(1))
     return predicted
 
