@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from test_correspondence_task import CENTERED, RATE, SECONDS, Comparing, flac, image, write_clips
 
+from earshot.benchmarks import correspondence
 from earshot.benchmarks.correspondence import (
     BATCH,
     BENCHMARK,
@@ -22,6 +23,7 @@ from earshot.benchmarks.correspondence import (
     in_sync,
     own_sound,
     score_pairs,
+    supervised,
 )
 from earshot.core.errors import EarshotError
 from earshot.corpus.split import split_of
@@ -120,6 +122,15 @@ def test_the_baselines_learn_from_annotations(world, tmp_path):
     assert result.metrics["direct_accuracy"] > 0.65
     assert result.metrics["supervised_accuracy"] > 0.65
     assert {row["network"] for row in result.classes} == {"trained", "random", "direct", "supervised"}
+
+
+def test_the_baselines_have_every_argument_of_the_evaluated_network(world, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(correspondence, "begin", begun.append)
+    monkeypatch.setattr(correspondence, "train", lambda *_: None)
+    architecture = {"name": "ave", "width": 1 / 16, "stride": 1, "spectrogram": "mel", "image_size": 32}
+    supervised(context(world, tmp_path), architecture, replace(CENTERED, negatives="other-group"))
+    assert begun[0].network.architecture == architecture | {"name": "l3"}
 
 
 def test_a_network_that_knows_scores_matching_pairs_higher(world):

@@ -3,9 +3,9 @@
 Every clip of the test split gives a matching and a mismatched pair, cut as in training; all networks get the same
 pairs, and chance is one half. `own_sound` is how often an image scores higher with its own sound than with a sound of
 another group: the pairs need a threshold that serves all images, this compares the sounds for each image alone. The
-controls are the wrong-sound network, random weights, and, if there are annotations,
-the two supervised baselines of Arandjelovic & Zisserman (2017, section 3.1), with L3's towers at the size of the
-evaluated network:
+controls are the wrong-sound network, random weights, and, if there are annotations, the two supervised baselines of
+Arandjelovic & Zisserman (2017, section 3.1), with L3's towers at the size and on the spectrograms of the evaluated
+network:
 
 - direct: each tower learns the annotations of the clips separately, with 128 hidden units; a pair matches if the scalar
   product of the two distributions is above the threshold that is best on the validation split;
@@ -195,9 +195,8 @@ def supervised(
     """Which test pairs each of the two supervised baselines classifies correctly, bool (pairs,), by metric."""
     annotations = Annotations.read(context.required_annotations)
     torch.manual_seed(context.seed)
-    sizes = {name: architecture[name] for name in ("width", "stride", "image_size") if name in architecture}
     augmentation, sound = read_augmentation(context.encoder)  # that of the network's own training
-    network = cast(TwoTowers, on_device(build_correspondence("l3", **sizes)))
+    network = cast(TwoTowers, on_device(build_correspondence(**{**architecture, "name": "l3"})))
     task = CorrespondenceTask(
         network,
         context.data_dir,
