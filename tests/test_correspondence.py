@@ -1,6 +1,7 @@
 """The benchmark of correspondence: pairs of held-out clips, and the supervised baselines."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -104,6 +105,14 @@ def test_random_weights_are_right_by_chance_and_the_same_again(world, tmp_path):
     assert result.item_scores["accuracy"].mean() == accuracy and f"± {error:.3f}" in result.scores
     assert 2 * len(set(result.items)) == result.metrics["pairs"]
     assert result.metrics == evaluate(context(world, tmp_path)).metrics
+
+
+@pytest.mark.parametrize("kept", ["", "encoder.json", "encoder.json random.safetensors"])
+def test_a_folder_that_lacks_the_network_is_refused(kept, world, tmp_path):
+    for name in kept.split():
+        shutil.copy(world / "models" / name, tmp_path)
+    with pytest.raises(EarshotError, match=rf"{tmp_path}/encoder\.(json|safetensors): cannot be read"):
+        evaluate(replace(context(world, tmp_path), encoder=tmp_path))
 
 
 def test_held_out_pairs_are_of_the_test_split_and_half_match(world):

@@ -31,7 +31,7 @@ from earshot.core.prefetch import prefetch
 from earshot.core.rng import generator
 from earshot.evaluation.benchmark import NETWORK_CONTROLS, Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.clips.clip_embeddings import read_all_annotations
-from earshot.evaluation.encoders import PREFIXES
+from earshot.evaluation.encoders import load_encoders
 from earshot.evaluation.significance import standard_error
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.correspondence import build_correspondence
@@ -74,16 +74,18 @@ class CorrespondenceParams(BenchmarkParams):
 
 
 def evaluate(context: Context[CorrespondenceParams]) -> Result:
-    """The accuracy on pairs of the network, its controls and, if requested, the baselines; and `own_sound`."""
+    """The accuracy on pairs of the network, its controls and, if requested, the baselines; and `own_sound`.
+
+    Raises:
+        EarshotError: the folder of encoders lacks a network or its random weights, or holds one of another kind.
+    """
     from sklearn.metrics import roc_auc_score  # takes as long to import as torch
 
     p = context.params
     sampling = Sampling(positives=p.positives, negatives=p.negatives, grid_s=p.grid_s, min_shift_s=p.min_shift_s)
-    encoders = [name for name in PREFIXES if (context.encoder / f"{name}.safetensors").exists()]
     metrics: dict[str, Any] = {}
     items: dict[str, np.ndarray] = {}  # by metric: which pairs are classified correctly, and the shares of `own_sound`
-    for name in encoders:
-        network, prefix = load_correspondence(context.encoder, name), PREFIXES[name]
+    for prefix, network in load_encoders(context.encoder, load_correspondence).items():
         scores, is_match = score_pairs(network, context.data_dir, sampling, "test")
         items[f"{prefix}accuracy"] = (scores > 0) == is_match
         metrics[f"{prefix}roc_auc"] = float(roc_auc_score(is_match, scores))
