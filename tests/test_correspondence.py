@@ -142,6 +142,13 @@ def test_the_baselines_have_every_argument_of_the_evaluated_network(world, tmp_p
     assert begun[0].network.architecture == architecture | {"name": "l3"}
 
 
+def test_annotations_that_lack_a_training_clip_are_refused(world, tmp_path):
+    others = {"other_1": ["dark"], "other_2": ["light"]}
+    write_annotations(tmp_path / "annotations" / "00000.parquet", others)
+    with pytest.raises(EarshotError, match=r"annotations: has no row of the training clip 'clip_\d+_.*stage extract"):
+        evaluate(replace(context(world, tmp_path, supervised_epochs=1), annotations=tmp_path / "annotations"))
+
+
 def test_a_network_that_knows_scores_matching_pairs_higher(world):
     class Knowing(Comparing):
         audio_channels = 1

@@ -14,7 +14,7 @@ network:
 All annotations of a clip have equal weight.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -209,6 +209,7 @@ def supervised(
         batch_size=context.params.supervised_batch_size,
         seed=context.seed,
     )
+    annotations.check(clip_id for group in task.training.groups for clip_id in group.clip_ids())
     begin(task)
     towers = {
         modality: ClassifiedTower(network, modality, len(annotations.names)).to(task.device) for modality in MODALITIES
@@ -246,8 +247,9 @@ def train(context: Context[CorrespondenceParams], task: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The annotations of the clips: the names, and for each clip the share of each name, (names,)."""
+    """The annotations of the clips in a folder: the names, and for each clip the share of each name, (names,)."""
 
+    folder: Path
     names: list[str]
     shares: Mapping[str, np.ndarray]
 
@@ -265,7 +267,15 @@ class Annotations:
             advice = "set evaluate.correspondence.supervised_epochs=0 to skip the supervised baselines"
             raise EarshotError(f"{folder}: {actual}, expected two or more; {advice}")
         shares = {clip: np.array([of_clip.count(name) for name in names]) for clip, of_clip in annotations.items()}
-        return cls(names, {clip: counts / max(counts.sum(), 1) for clip, counts in shares.items()})
+        return cls(folder, names, {clip: counts / max(counts.sum(), 1) for clip, counts in shares.items()})
+
+    def check(self, clip_ids: Iterable[str]) -> None:
+        """Raise EarshotError for a clip that the folder does not list, as in annotations of another corpus."""
+        missing = next((clip_id for clip_id in clip_ids if clip_id not in self.shares), None)
+        if missing is not None:
+            raise EarshotError(
+                f"{self.folder}: has no row of the training clip {missing!r}; run the stage extract again"
+            )
 
     def targets(self, clips: Sequence[SceneClip]) -> Tensor:
         """The shares of the names, float32 (clips, names); all zero for a clip without annotations."""
