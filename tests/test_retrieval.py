@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from earshot.benchmarks.retrieval import evaluate, ndcg, random_ndcg
+from earshot.benchmarks import retrieval
+from earshot.benchmarks.retrieval import best_gains, evaluate
 from earshot.core.errors import EarshotError
 from earshot.corpus.ontology import read_ontology
 from earshot.evaluation.benchmark import Context, NotApplicable
@@ -19,6 +21,15 @@ from earshot.evaluation.clips import annotated_moments as moments
 from earshot.evaluation.clips.ranking import clip_distances, rank
 
 LOG = np.log2
+
+
+def ndcg(gains: np.ndarray, database: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+    best = best_gains(gains, database, ranked.shape[1])
+    return retrieval.ndcg(np.take_along_axis(gains, ranked, axis=1), best)
+
+
+def random_ndcg(gains: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+    return retrieval.random_ndcg((gains * database).sum(1) / database.sum(1), best_gains(gains, database, k))
 
 
 def everything(gains: np.ndarray) -> np.ndarray:
@@ -103,7 +114,7 @@ def ontology(tmp_path):
 
 def test_clips_are_as_far_apart_as_their_nearest_annotations(ontology):
     apart = clip_distances(read_ontology(ontology), [["surf"], ["rain", "/guitar"], ["guitar"], ["noise", "surf"]])
-    np.testing.assert_array_equal(apart, [[0, 2, 4, 0], [2, 0, 0, 1], [4, 0, 0, 3], [0, 1, 3, 0]])
+    np.testing.assert_array_equal(list(apart), [[0, 2, 4, 0], [2, 0, 0, 1], [4, 0, 0, 3], [0, 1, 3, 0]])
 
 
 # Four clips of four videos, and a second clip of the first video. All sounds are alike.
@@ -150,6 +161,46 @@ def test_the_benchmark_of_five_clips_by_hand(run_benchmark):
     guitar = next(row for row in result.classes if row["class"] == "guitar")
     assert (guitar["clips"], guitar["ndcg2_image_image"]) == (1, 0)
     assert "nDCG@2" in result.protocol and "max(4 - d, 0)" in result.protocol
+
+
+@pytest.fixture
+def run_on_random_moments(tmp_path, ontology, monkeypatch):
+    """The result for clips with random embeddings and annotations."""
+    known = read_ontology(ontology)
+    monkeypatch.setattr(retrieval, "read_ontology_of", lambda *_: known)
+
+    def run(clips, k=5):
+        rng = np.random.default_rng(0)
+        rows = {prefix: rng.normal(size=(clips, 4)).astype(np.float32) for prefix in ("", "random_")}
+        described = moments.Moments(
+            clips=[f"clip_{number}" for number in range(clips)],
+            groups=[f"video_{number // 2}" for number in range(clips)],
+            annotations=[[name] for name in rng.choice(["surf", "rain", "guitar"], clips)],
+            images=rows,
+            sounds={prefix: values + 0.5 * values[::-1] for prefix, values in rows.items()},
+            left_out=0,
+        )
+        monkeypatch.setattr(retrieval, "describe_moments", lambda *_: described)
+        params = SimpleNamespace(k=k, split="test")
+        return evaluate(Context(tmp_path, tmp_path, params, 0, tmp_path, ontology.parent))
+
+    return run
+
+
+@pytest.mark.parametrize("queries", [1, 7, 60])
+def test_the_number_of_queries_at_a_time_changes_no_score(queries, run_on_random_moments, monkeypatch):
+    expected = run_on_random_moments(60).metrics
+    monkeypatch.setattr(retrieval, "QUERIES", queries)
+    assert run_on_random_moments(60).metrics == expected
+
+
+def test_no_table_of_all_pairs_of_clips_is_in_memory(run_on_random_moments, monkeypatch):
+    monkeypatch.setattr(retrieval, "QUERIES", 32)
+    tracemalloc.start()
+    run_on_random_moments(1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 1000**2  # bytes of float64 for each pair
 
 
 def test_an_uninformative_network_scores_about_random_order_and_a_perfect_one_scores_one(run_benchmark):

@@ -13,8 +13,11 @@ for the comparison with the published tables. The latter is much higher, for ran
 The ideal ranking is that of the whole database. The control is the exact expected score of a random order.
 """
 
-from itertools import product
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,10 +25,12 @@ from earshot.core.params import Positive
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
 from earshot.evaluation.clips.clip_embeddings import class_rows
-from earshot.evaluation.clips.ranking import DIRECTIONS, clip_distances, rank, read_ontology_of
+from earshot.evaluation.clips.ranking import DIRECTIONS, QUERIES, clip_distances, rank, read_ontology_of
+
+Key = TypeVar("Key")
 
 GAINS = {"": lambda r: r, "exponential_": lambda r: 2**r - 1}
-WITH_QUERY = "with_query_"
+DATABASES = ("", "with_query_")  # without the query's own video, and the whole
 
 
 class RetrievalParams(ClipParams):
@@ -47,30 +52,32 @@ def evaluate(context: Context[RetrievalParams]) -> Result:
     drawn = np.random.default_rng(context.seed).permutation(len(moments.clips))
     annotations = [moments.annotations[index] for index in drawn]
     groups = np.unique(moments.groups, return_inverse=True)[1][drawn]
-    database = groups[:, None] != groups  # (queries, entries)
-    if database.sum(1).min() < k:
-        actual = f"{database.sum(1).min()} clips of other videos for a query"
+    fewest = len(groups) - int(np.bincount(groups).max())
+    if fewest < k:
         raise NotApplicable(
-            f"{context.data_dir}: {actual}, expected {k} or more; give more clips or lower evaluate.retrieval.k"
+            f"{context.data_dir}: {fewest} clips of other videos for a query, expected {k} or more; give more clips or "
+            "lower evaluate.retrieval.k"
         )
     ontology = read_ontology_of(context.required_annotations, annotations)
     constant = ontology.diameter()
-    relevance = np.maximum(constant - clip_distances(ontology, annotations), 0.0)
-    if not _orders_differ(relevance, database):
+    embeddings = {
+        (prefix, modality): rows[drawn].astype(float)
+        for modality, of_networks in (("image", moments.images), ("audio", moments.sounds))
+        for prefix, rows in of_networks.items()
+    }
+    found = Retrieved.by(embeddings, groups, clip_distances(ontology, annotations), constant, k)
+    if not found.orders_differ:
         alike = f"every clip is as relevant as any other, such as to {annotations[0][0]!r}"
         raise NotApplicable(
             f"{context.data_dir}: {alike}, so each order scores the same; give clips of classes at different distances"
         )
-    gains = {name: gain(relevance) for name, gain in GAINS.items()}
-    databases = {"": database, WITH_QUERY: np.ones_like(database)}
     scores: dict[str, np.ndarray] = {}  # of every query
-    for (which, entries), prefix, (query, entry) in product(databases.items(), moments.images, DIRECTIONS):
-        embeddings = {"image": moments.images[prefix][drawn], "audio": moments.sounds[prefix][drawn]}
-        ranked = rank(embeddings[query], embeddings[entry], entries, k)
-        for name, gain in gains.items():
-            scores[f"{prefix}{which}{name}ndcg{k}_{query}_{entry}"] = ndcg(gain, entries, ranked)
-    for (which, entries), (name, gain) in product(databases.items(), gains.items()):
-        scores[f"random_order_{which}{name}ndcg{k}"] = random_ndcg(gain, entries, k)
+    for which, prefix, (query, entry) in product(DATABASES, moments.images, DIRECTIONS):
+        ranked, best = found.relevance[prefix, which, query, entry], found.best[which]
+        for name, gain in GAINS.items():
+            scores[f"{prefix}{which}{name}ndcg{k}_{query}_{entry}"] = ndcg(gain(ranked), gain(best))
+    for which, (name, gain) in product(DATABASES, GAINS.items()):
+        scores[f"random_order_{which}{name}ndcg{k}"] = random_ndcg(found.mean[which, name], gain(found.best[which]))
     metrics: dict[str, Any] = {name: float(values.mean()) for name, values in scores.items()}
     metrics |= {"C": constant, "clips": len(drawn), "clips_left_out": moments.left_out}
     summary = [_summary(metrics, f"ndcg{k}", query, entry) for query, entry in DIRECTIONS]
@@ -80,40 +87,103 @@ def evaluate(context: Context[RetrievalParams]) -> Result:
     return Result(metrics, rows, protocol, ", ".join(summary), moments.clips, item_scores=scores)
 
 
+@dataclass
+class Retrieved:
+    """The relevance of what queries retrieve; nothing here grows with the product of queries and entries.
+
+    Args:
+        relevance: of the k retrieved entries, best first, (queries, k), by network, database and direction.
+        best: the largest k of each query's database, largest first, (queries, k), by database.
+        mean: the mean gain of each query's database, (queries,), by database and gain.
+        orders_differ: whether the entries of some query's database, without the query's own video, differ in relevance.
+    """
+
+    relevance: dict[tuple[str, str, str, str], np.ndarray]
+    best: dict[str, np.ndarray]
+    mean: dict[tuple[str, str], np.ndarray]
+    orders_differ: bool
+
+    @classmethod
+    def by(
+        cls,
+        embeddings: Mapping[tuple[str, str], np.ndarray],
+        groups: np.ndarray,
+        distances: Iterator[np.ndarray],
+        constant: int,
+        k: int,
+    ) -> "Retrieved":
+        """Retrieve by some queries at a time.
+
+        Args:
+            embeddings: float64 (clips, dimensions) by network and modality.
+            groups: the number of each clip's video, (clips,).
+            distances: of each clip from all clips in the ontology, (clips,).
+            constant: the largest distance in the ontology.
+        """
+        relevance: dict[tuple[str, str, str, str], list[np.ndarray]] = defaultdict(list)
+        best: dict[str, list[np.ndarray]] = defaultdict(list)
+        mean: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+        orders_differ = False
+        for first in range(0, len(groups), QUERIES):
+            rows = slice(first, first + QUERIES)
+            block = np.maximum(constant - np.stack(list(islice(distances, QUERIES))), 0.0)  # (queries, entries)
+            others = groups[rows, None] != groups
+            orders_differ = orders_differ or _orders_differ(block, others)
+            for which, database in zip(DATABASES, (others, np.ones_like(others)), strict=True):
+                best[which].append(best_gains(block, database, k))
+                for name, gain in GAINS.items():
+                    mean[which, name].append((gain(block) * database).sum(1) / database.sum(1))
+                for prefix, (query, entry) in product(dict.fromkeys(prefix for prefix, _ in embeddings), DIRECTIONS):
+                    ranked = rank(embeddings[prefix, query][rows], embeddings[prefix, entry], database, k)
+                    relevance[prefix, which, query, entry].append(np.take_along_axis(block, ranked, axis=1))
+        return cls(_joined(relevance), _joined(best), _joined(mean), orders_differ)
+
+
+def _joined(parts: Mapping[Key, list[np.ndarray]]) -> dict[Key, np.ndarray]:
+    return {key: np.concatenate(rows) for key, rows in parts.items()}
+
+
 def _orders_differ(relevance: np.ndarray, database: np.ndarray) -> bool:
     """Whether the entries of some query's database differ in relevance, (queries, entries) each."""
     most = np.where(database, relevance, -np.inf).max(1)
     return bool((most > np.where(database, relevance, np.inf).min(1)).any())
 
 
-def ndcg(gains: np.ndarray, database: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+def best_gains(gains: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+    """The k largest gains of each query's database, largest first: (queries, k).
+
+    Args:
+        gains: of every entry for every query, (queries, entries), at least 0.
+        database: which entries each query may retrieve, bool (queries, entries).
+    """
+    return -np.sort(-np.where(database, gains, 0), axis=1)[:, :k]
+
+
+def ndcg(ranked: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Normalized discounted cumulative gain of each query, (queries,): 1 for the ideal ranking of its database.
 
     The entry at rank i, from 1, counts gain / log2(i + 1) (Järvelin & Kekäläinen 2002). A query without relevant
     entries scores 0.
 
     Args:
-        gains: of every entry for every query, (queries, entries), at least 0.
-        database: which entries each query may retrieve, bool (queries, entries).
-        ranked: the k retrieved entries, best first, (queries, k).
+        ranked: the gains of the k retrieved entries, best first, (queries, k).
+        best: the k largest gains of its database, largest first, (queries, k).
     """
-    gain = np.take_along_axis(gains, ranked, axis=1) @ _discounts(ranked.shape[1])
-    return _share(gain, ideal_gain(gains, database, ranked.shape[1]))
+    discounts = _discounts(ranked.shape[1])
+    return _share(ranked @ discounts, best @ discounts)
 
 
-def random_ndcg(gains: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+def random_ndcg(mean: np.ndarray, best: np.ndarray) -> np.ndarray:
     """The expected nDCG@k of each query, (queries,), for a random order of its database.
 
     All entries are equally likely at every rank, so each rank has the mean gain.
+
+    Args:
+        mean: the mean gain of its database, (queries,).
+        best: as for `ndcg`.
     """
-    mean = (gains * database).sum(1) / database.sum(1)
-    return _share(mean * _discounts(k).sum(), ideal_gain(gains, database, k))
-
-
-def ideal_gain(gains: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
-    """The discounted gain of the k best entries of each query's database, best first: (queries,)."""
-    best = -np.sort(-np.where(database, gains, 0), axis=1)[:, :k]
-    return best @ _discounts(k)
+    discounts = _discounts(best.shape[1])
+    return _share(mean * discounts.sum(), best @ discounts)
 
 
 def _discounts(k: int) -> np.ndarray:

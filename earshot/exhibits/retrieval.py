@@ -152,7 +152,8 @@ def with_gains(rows: Sequence[dict[str, Any]], ontology: Ontology, annotations: 
     clips = sorted({row[role] for row in rows for role in ("query", "result")})
     index = {clip: number for number, clip in enumerate(clips)}
     farthest = max(ontology.diameter(), 1)
-    gains = np.maximum(1 - clip_distances(ontology, [annotations[clip] for clip in clips]) / farthest, 0)
+    distances = np.stack(list(clip_distances(ontology, [annotations[clip] for clip in clips])))
+    gains = np.maximum(1 - distances / farthest, 0)
     return [row | {"gain": float(gains[index[row["query"]], index[row["result"]]])} for row in rows]
 
 

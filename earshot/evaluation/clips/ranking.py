@@ -1,6 +1,6 @@
 """Ranking of clips by the distance of their embeddings, and distances of their annotations in an ontology."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,8 @@ def read_ontology_of(folder: Path, annotations: Sequence[Sequence[str]]) -> Onto
     return ontology
 
 
-def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> np.ndarray:
-    """The least distance between an annotation of one clip and one of another: int32 (clips, clips).
+def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> Iterator[np.ndarray]:
+    """For each clip the least distance between one of its annotations and one of every clip: int32 (clips,).
 
     Raises EarshotError for an annotation that is no class of the ontology.
     """
@@ -41,7 +41,8 @@ def clip_distances(ontology: Ontology, annotations: Sequence[Sequence[str]]) -> 
     distances = ontology.distances(names)
     own = [[indices[name] for name in of_clip] for of_clip in annotations]
     to_class = np.stack([distances[classes].min(0) for classes in own])  # (clips, names)
-    return np.stack([to_class[:, classes].min(1) for classes in own])
+    for classes in own:
+        yield to_class[:, classes].min(1)
 
 
 def rank(queries: np.ndarray, entries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
@@ -57,7 +58,8 @@ def rank(queries: np.ndarray, entries: np.ndarray, database: np.ndarray, k: int)
     if not (np.isfinite(queries).all() and np.isfinite(entries).all()):
         raise EarshotError("an embedding is not finite; train the network again, with a lower learning rate")
     ranked = np.empty((len(queries), k), np.int64)
-    own, squares = entries.astype(float), (entries.astype(float) ** 2).sum(1)
+    own = entries.astype(float, copy=False)
+    squares = (own**2).sum(1)
     for first in range(0, len(queries), QUERIES):
         rows = slice(first, first + QUERIES)
         # The query's own square is the same for all entries.
