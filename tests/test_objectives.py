@@ -312,6 +312,27 @@ def test_collapsed_embeddings_raise_an_alarm(tmp_path):
     assert task.alarms([row | {"image_spread": 0.5, "train_loss": 1.0}]) == task.alarms([]) == {}
 
 
+def test_a_training_that_resumes_after_its_last_step_keeps_its_alarms(tmp_path):
+    class Blind(Plain):
+        def forward(self, images, sounds, image_index, audio_index):
+            return self.scale * torch.zeros(len(image_index))
+
+        def embed_images(self, images):
+            return torch.eye(len(images))
+
+        embed_audio = embed_images
+
+    write_clips(tmp_path, [f"group_{number}" for number in range(40)])
+    match = build_objective("match")
+    stuck = {"learning_rate": 0.0, "weight_decay": 0.0, "grad_clip_norm": 5.0, "precision": "float32", "seed": 0}
+    alarms = []
+    for _ in range(2):
+        task = CorrespondenceTask(Blind(), tmp_path, match, CENTERED, Augmentation(), batch_size=8, seed=0)
+        progress = Trainer(task, Plan(epochs=1, schedule="steps", **stuck), tmp_path / "checkpoint").train("")
+        alarms.append(task.alarms([progress.history[-1] | {"epoch": 1000}]))
+    assert "stuck" in alarms[0] and alarms[0] == alarms[1]
+
+
 def test_balanced_labels_give_every_centroid_the_same_share():
     """By hand for two clips that both prefer the first centroid, by a factor of e^2 and of e.
 

@@ -40,6 +40,7 @@ from earshot.training.sound_augmentation import SoundAugmentation
 POOL_CLIPS = 256
 KEPT_SOUNDS = 512 << 20  # bytes of decoded sound that a training keeps
 UNCHANGED = SoundAugmentation()
+CHANCES = "chances"  # a name in a checkpoint
 STUCK_STEPS, STUCK = 500, 0.003  # a loss this close to chance after so many steps counts as stuck
 
 
@@ -265,7 +266,6 @@ class CorrespondenceTask:
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
         self.part = processes.part(self.training.batch_size)
         self.validated = self.validation.items if self.validation.has_others else 0
-        self.state, self.restore = objective.state, objective.restore
         self._alarms: set[str] = set()
         # Losses of a random guess on the batches of the last epoch.
         self._chances: deque[float] = deque(maxlen=self.batches_per_epoch)
@@ -278,6 +278,15 @@ class CorrespondenceTask:
     def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
         """The loss of the objective, and the accuracy on pairs."""
         return self.objective.loss(self.network, batch, shared=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: the state of the objective, and the losses of a random guess."""
+        return self.objective.state() | {CHANCES: torch.tensor(list(self._chances), dtype=torch.float64)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from the `state` of a checkpoint."""
+        self._chances.extend(state[CHANCES].tolist())
+        self.objective.restore({name: tensor for name, tensor in state.items() if name != CHANCES})
 
     def validate(self) -> dict[str, float | None]:
         """Loss and accuracy on the validation pairs, and the spread of the last batch's embeddings."""

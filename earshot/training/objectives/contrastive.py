@@ -89,7 +89,7 @@ class Contrastive(Objective):
         return dict(zip(QUEUED, self._earlier, strict=False))  # empty at first
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self._earlier = [state[name] for name in QUEUED]
+        self._earlier = [state[name] for name in QUEUED if name in state]
 
     def _with_earlier(self, parts: list[Tensor]) -> list[Tensor]:
         """The features and groups of a batch, followed by those of the queue, to which the batch is added."""
