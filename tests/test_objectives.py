@@ -162,9 +162,35 @@ def test_earlier_clips_of_the_queue_are_negatives_of_other_groups():
     objective.loss(network, batch, shared=False)  # validation leaves the queue alone
     assert torch.equal(objective.state()["images"], kept["images"])
     assert build_objective("contrastive", temperature=0.2).state() == {}
-    assert objective.chance(["a", "a", "b", "c"], [False] * 4) == pytest.approx(
-        (2 * math.log(9) + 2 * math.log(10)) / 4
+    assert objective.chance(["a", "a", "b", "c"], [False] * 4) is None
+
+
+def test_a_random_guess_is_among_the_clips_of_other_groups_that_the_queue_holds():
+    """The loss of a network whose features are all alike is that of a random guess: with an empty queue and a full one.
+
+    The mismatched sound of clip 2 is its own at another time.
+    """
+    batch = batch_of()
+    shifted = batch._replace(
+        sounds=torch.cat([batch.sounds, batch.sounds[:1]]),
+        groups=torch.cat([batch.groups, batch.groups[2:3]]),
+        audio_index=torch.cat([torch.arange(8), torch.tensor([1, 2, 8, 4, 5, 6, 7, 0])]),
     )
+    objective = build_objective("contrastive", temperature=0.2, queue=6)
+    losses = []
+    for _ in range(2):
+        losses.append(objective.loss(Flat(), shifted, shared=True)[0].item())
+        assert objective.last_chance.item() == pytest.approx(losses[-1], rel=1e-5)
+    assert losses[0] < losses[1]
+
+
+def test_chance_of_a_queue_is_that_of_the_steps(tmp_path):
+    write_clips(tmp_path, [f"group_{number}" for number in range(40)])
+    objective = build_objective("contrastive", temperature=0.2, queue=1000)
+    task = CorrespondenceTask(Flat(), tmp_path, objective, CENTERED, Augmentation(), batch_size=16, seed=0)
+    losses = [task.loss(batch)[0].item() for batch in task.batches(range(task.batches_per_epoch))]
+    alarm = task.alarms([{"epoch": 1000, "train_loss": sum(losses) / len(losses)}])["stuck"]
+    assert f"chance is {sum(losses) / len(losses):.4f}" in alarm
 
 
 def test_a_checkpoint_keeps_the_queue(tmp_path):
@@ -274,6 +300,21 @@ class Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
+
+
+class Flat(Plain):
+    """All features are alike."""
+
+    def compared_images(self, images: Tensor) -> Tensor:
+        return self.scale * torch.ones(len(images), 2)
+
+    compared_audio = compared_images
+
+    def similarities(self, images: Tensor, sounds: Tensor) -> Tensor:
+        return images @ sounds.T
+
+    def log_odds(self, similarities: Tensor) -> Tensor:
+        return similarities
 
 
 @pytest.mark.parametrize("name", ["ave", "avol", pytest.param("dual_encoder", marks=pytest.mark.slow)])

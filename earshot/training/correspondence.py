@@ -268,7 +268,7 @@ class CorrespondenceTask:
         self.validated = self.validation.items if self.validation.has_others else 0
         self._alarms: set[str] = set()
         # Losses of a random guess on the batches of the last epoch.
-        self._chances: deque[float] = deque(maxlen=self.batches_per_epoch)
+        self._chances: deque[float | Tensor] = deque(maxlen=self.batches_per_epoch)
         self.device = next(network.parameters()).device
 
     def batches(self, numbers: range) -> Iterator[Pairs]:
@@ -277,11 +277,16 @@ class CorrespondenceTask:
 
     def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
         """The loss of the objective, and the accuracy on pairs."""
-        return self.objective.loss(self.network, batch, shared=True)
+        loss, right = self.objective.loss(self.network, batch, shared=True)
+        if self.objective.last_chance is not None:
+            self._chances.append(self.objective.last_chance)
+        return loss, right
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the state of the objective, and the losses of a random guess."""
-        return self.objective.state() | {CHANCES: torch.tensor(list(self._chances), dtype=torch.float64)}
+        return self.objective.state() | {
+            CHANCES: torch.tensor([float(each) for each in self._chances], dtype=torch.float64)
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from the `state` of a checkpoint."""
@@ -316,15 +321,15 @@ class CorrespondenceTask:
             return {}
         row, alarms = history[-1], {}
         steps = row["epoch"] * self.batches_per_epoch
-        chance = float(np.mean(self._chances)) if self._chances else math.inf
+        chance = float(np.mean([float(each) for each in self._chances])) if self._chances else math.inf
         if steps >= STUCK_STEPS and row["train_loss"] > chance - STUCK:
             loss = row["train_loss"]
             alarms["stuck"] = f"the training loss is {loss:.4f} after {steps} steps, chance is {chance:.4f}"
         spreads = {modality: row.get(f"{modality}_spread", 1.0) for modality in ("image", "audio")}
         return alarms | collapse(spreads, steps)
 
-    def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]], shifted: np.ndarray) -> float:
-        """The loss of a random guess on a batch; raises EarshotError if the batch teaches nothing."""
+    def _chance(self, clips: Sequence[tuple[SceneClip, SceneClip]], shifted: np.ndarray) -> float | None:
+        """As `Objective.chance`; raises EarshotError if the batch teaches nothing."""
         try:
             return self.objective.chance([clip.group for clip, _ in clips], shifted)
         except EarshotError as error:
@@ -340,7 +345,9 @@ class CorrespondenceTask:
     def _training_batch(self, number: int) -> Pairs:
         clips = self.training[number]
         shifted = self.sampling.shifted(len(clips), self.seed, number)
-        self._chances.append(self._chance(clips, shifted))
+        chance = self._chance(clips, shifted)
+        if chance is not None:
+            self._chances.append(chance)
         drawn = generator("pairs", self.seed, number)
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)

@@ -30,11 +30,13 @@ class Objective(ABC):
         arguments: the schema of the arguments of the constructor; they are also parameters of the stage correspond.
         sound_alone: whether images teach nothing, so that the image tower keeps its initial weights.
         windows: consecutive sounds of each clip in a batch (`Pairs.in_windows`).
+        last_chance: the loss of a random guess on the last shared batch, a scalar, where `chance` cannot know it.
     """
 
     arguments: ClassVar[type[Group]] = NoArguments
     sound_alone: ClassVar[bool] = False
     windows: int = 1
+    last_chance: Tensor | None = None
 
     def trained(self, network: Correspondence, seed: int) -> nn.Module:
         """The module to train: the network, or one that holds it beside weights of the objective, which are not kept.
@@ -69,8 +71,8 @@ class Objective(ABC):
         assert not state
 
     @abstractmethod
-    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
-        """The loss of a random guess on a batch of clips of these groups.
+    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float | None:
+        """The loss of a random guess on a batch of clips of these groups; None if it depends on earlier batches too.
 
         Args:
             shifted: of each clip, whether its mismatched sound is its own at another time.

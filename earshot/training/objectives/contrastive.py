@@ -72,6 +72,9 @@ class Contrastive(Objective):
             further = self._logits(network, network.similarities(images, sounds[others]).diagonal())
             further = torch.cat([further.masked_fill(~shifted, -torch.inf), torch.full_like(further, -torch.inf)])
             logits = torch.cat([logits, further[:, None]], dim=1)
+        if shared and self.queue:
+            others = (~excluded).sum(1) - 1
+            self.last_chance = processes.mean(torch.cat([others + shifted, others]).log1p().mean())
         loss = cross_entropy(logits, targets.repeat(2))
         return calibrated(loss, network, images, sounds, batch)
 
@@ -80,9 +83,10 @@ class Contrastive(Objective):
         network.center_features(*inputs[:2])
         super().prepare(network, *inputs)
 
-    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
-        # A full queue without clips of the own group, of which there are few.
-        others = negatives(groups) + self.queue
+    def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float | None:
+        others = negatives(groups)
+        if self.queue:  # whose clips of the own group are no negatives: `loss` counts
+            return None
         return float(np.mean([np.log1p(others + np.array(shifted, int)), np.log1p(others)]))
 
     def state(self) -> dict[str, Tensor]:
