@@ -43,6 +43,8 @@ def test_the_default_parameters_are_valid_and_every_one_is_in_the_file(tmp_path)
         ("pretrain.learning_rate=-1e-3", "pretrain.learning_rate is -0.001"),
         ("descriptor=mfc", "expected 'encoder', 'mfcc', 'spectrum' or 'texture'; the nearest is mfcc"),
         ("evaluate.finetune.modes=[hed]", "evaluate.finetune.modes.0 is 'hed'"),
+        ("correspond.temperature=-1", "correspond.temperature is -1, expected greater than 0 or 'learned'"),
+        ("correspond.temperature=lerned", "is 'lerned', expected a valid number or 'learned'; the nearest is learned"),
         ("sample=3", "sample is a group"),
         ("clusters", "expected key=value"),
         ("clusters=[1", "cannot be read as YAML"),

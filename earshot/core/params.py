@@ -135,7 +135,7 @@ def check_params(model: type[Params], values: Mapping[str, Any], source: Path | 
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise EarshotError(f"{source}: {_explain(model, error.errors()[0])}") from None
+        raise EarshotError(f"{source}: {_explain(model, error.errors())}") from None
 
 
 def split_override(override: str) -> tuple[str, Any]:
@@ -223,17 +223,32 @@ def is_present(path: str) -> bool:
     return path != ABSENT
 
 
-def _explain(model: type[BaseModel], problem: Any) -> str:
-    """One problem that pydantic found, as an error message."""
-    key = ".".join(str(part) for part in problem["loc"])
+def _explain(model: type[BaseModel], problems: Sequence[Any]) -> str:
+    """The first of the problems that pydantic found, as an error message.
+
+    A parameter with alternatives, such as a number or a word, has a problem with each.
+    """
+    problem, key = problems[0], _key(model, problems[0]["loc"])
     if problem["type"] == "extra_forbidden":
         return unknown_key(key, dotted_names(model))
     if problem["type"] == "missing":
         return f"{key} is missing; add it (params.yaml in the repository lists every parameter)"
-    expected = problem["msg"].removeprefix("Input should be ").replace("Input should ", "")
+    alternatives = [each for each in problems if _key(model, each["loc"]) == key]
+    texts = [each["msg"].removeprefix("Input should be ").replace("Input should ", "") for each in alternatives]
     actual = "empty" if problem["input"] in (None, "") else f"{problem['input']!r:.200}"
-    message = f"{key} is {actual}, expected {expected}"
-    options = problem.get("ctx", {}).get("expected", "").replace(" or ", ", ").split(", ")
-    choices = [option.strip("'") for option in options if option and actual != "empty"]
+    message = f"{key} is {actual}, expected {' or '.join(dict.fromkeys(texts))}"
+    options = ", ".join(each.get("ctx", {}).get("expected", "") for each in alternatives)
+    choices = [option.strip("'") for option in options.replace(" or ", ", ").split(", ") if option and actual != "empty"]
     nearest = difflib.get_close_matches(str(problem["input"]), choices, 1)
     return f"{message}; the nearest is {nearest[0]}" if nearest else message
+
+
+def _key(model: type[BaseModel], loc: Sequence[str | int]) -> str:
+    """The dotted name of the parameter, or of the entry of a list, at which pydantic found a problem."""
+    parts: list[str] = []
+    group: type[BaseModel] | None = model
+    for part in loc:
+        if group is not None or isinstance(part, int):  # a word behind a parameter names one of its alternatives
+            parts.append(str(part))
+        group = group_of(group, part) if group is not None and part in group.model_fields else None
+    return ".".join(parts)
