@@ -20,6 +20,7 @@ from earshot.networks.correspondence import build_correspondence
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.writing import Scene, write_scenes
+from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation
 from earshot.training.correspondence import CorrespondenceTask, KeptSounds, PairedClips, make_pairs
 from earshot.training.objectives import build_objective
@@ -393,6 +394,15 @@ class Comparing(nn.Module):
 def task_of(scenes, **how):
     options = {"batch_size": 32, "seed": 0} | how
     return CorrespondenceTask(Comparing(), scenes, build_objective("match"), CENTERED, Augmentation(), **options)
+
+
+def test_a_batch_that_processes_cannot_share_names_its_parameter(scenes, monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    message = r"a batch has 12 items \(correspond\.batch_size, .* for 4 processes; .* to a multiple of 8$"
+    with pytest.raises(EarshotError, match=message):
+        CorrespondenceTask(
+            Comparing(), scenes, build_objective("match"), CENTERED, Augmentation(), batch_size=12, seed=0
+        )
 
 
 def test_a_network_that_knows_is_right_and_the_control_leaves_it_nothing(scenes):

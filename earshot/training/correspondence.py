@@ -264,7 +264,7 @@ class CorrespondenceTask:
             actual = f"{self.training.items} training clips last the network's {self.spec.seconds:.2f} s"
             raise EarshotError(f"{scenes}: {actual}, expected 2 or more; give more or longer clips")
         self.batch_size, self.batches_per_epoch = 2 * self.training.batch_size, self.training.batches_per_epoch
-        self.part = processes.part(self.training.batch_size)
+        self.part = processes.part(self.training.batch_size, "correspond.batch_size", each=2)
         self.validated = self.validation.items if self.validation.has_others else 0
         self._alarms: set[str] = set()
         # Losses of a random guess on the batches of the last epoch.

@@ -60,17 +60,21 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def part(batch: int) -> slice:
-    """This process's part of a batch of that size.
+def part(batch: int, parameter: str = "pretrain.batch_size", each: int = 1) -> slice:
+    """This process's part of the units of a batch, such as moments or clips.
+
+    Args:
+        batch: the units of a batch.
+        parameter: sets the size of a batch in items; a unit has `each` items.
 
     Raises:
         EarshotError: the batch cannot be split into equal parts.
     """
-    each, rest = divmod(batch, count())
+    size, rest = divmod(batch, count())
     if rest:
-        actual = f"a batch has {batch} items (batch_size, or all moments if there are fewer), for {count()} processes"
-        raise EarshotError(f"{actual}; set pretrain.batch_size to a multiple of {count()}")
-    return slice(rank() * each, (rank() + 1) * each)
+        actual = f"a batch has {batch * each} items ({parameter}, or all if there are fewer), for {count()} processes"
+        raise EarshotError(f"{actual}; set {parameter} to a multiple of {each * count()}")
+    return slice(rank() * size, (rank() + 1) * size)
 
 
 def total(values: Tensor) -> Tensor:
