@@ -17,6 +17,7 @@ from earshot.boards.hear import get_scene_embeddings, get_timestamp_embeddings, 
 from earshot.boards.mteb import EarshotModel
 from earshot.boards.xares import EarshotEncoder
 from earshot.corpus.ledger import LedgerRow, write_ledger
+from earshot.embedding import index
 from earshot.embedding.moments import MomentEmbeddings
 from earshot.embedding.table import Origin
 from earshot.media.clips import MediaFile
@@ -59,6 +60,13 @@ def test_a_file_finds_itself_in_both_modalities_and_a_sound_its_video(table, net
     assert page.index("high.mkv") < page.index("low.mkv") and "<audio" in page and "<img" in page
     run("search", tmp_path / "tone.wav", "--index", table, "--find", "images", "--number", 3)
     assert all("images at" in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_file_with_many_near_moments_hides_no_other(table, network, capsys, monkeypatch):
+    monkeypatch.setattr(index, "MOMENTS_A_HIT", 1)  # the nearest three are of one file
+    run("search", table.parent / "middle.mkv", "--index", table, "--find", "images", "--number", 3)
+    lines = capsys.readouterr().out.splitlines()
+    assert [sum(f"{name}.mkv" in line for line in lines) for name in TONES] == [1, 1, 1]
 
 
 def test_another_model_or_no_table_is_an_error(table, network, tmp_path):

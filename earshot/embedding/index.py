@@ -20,7 +20,7 @@ from earshot.media.streaming import StreamOptions
 
 MODALITIES = ("audio", "images")
 WHERE = ("clip_id", "file", "path", "offset", "size", "time")
-MOMENTS_A_HIT = 100  # neighbors that are looked at for each hit, since a file counts once
+MOMENTS_A_HIT = 100  # neighbors that are looked at first for each hit, since a file counts once
 EXCERPT_S, IMAGE_SIDE = 4.0, 256  # of a hit: seconds of sound around its time, px of its image
 
 
@@ -97,20 +97,28 @@ class Index:
             )
         best: dict[tuple[str, str], Hit] = {}
         for own, other in pairs:
-            for hit in self._nearest(query[own], other, number * MOMENTS_A_HIT):
+            for hit in self._nearest(query[own], other, number):
                 key = (hit.clip_id, hit.modality)
                 if key not in best or best[key].score < hit.score:
                     best[key] = hit
         return sorted(best.values(), key=lambda hit: -hit.score)[:number]
 
     def _nearest(self, vector: np.ndarray, modality: str, number: int) -> Iterator[Hit]:
-        index = self._indices[modality]
-        if not index.ntotal:
-            return
-        scores, places = index.search(scaled(vector[None]), min(number, index.ntotal))
-        for score, place in zip(scores[0].tolist(), places[0].tolist(), strict=True):
-            (row,) = self._where.slice(int(self._rows[modality][place]), 1).to_pylist()
-            yield Hit(**row, modality=modality, score=score)
+        """The nearest moment of each of the `number` nearest files, or of all files if there are fewer."""
+        index, moments = self._indices[modality], number * MOMENTS_A_HIT
+        while True:
+            moments = min(moments, index.ntotal)
+            scores, places = index.search(scaled(vector[None]), moments) if moments else np.empty((2, 1, 0), int)
+            rows = self._rows[modality][places[0]]
+            nearest: dict[str, int] = {}  # the place of each file's nearest moment
+            for place, clip_id in enumerate(self._where["clip_id"].take(pa.array(rows)).to_pylist()):
+                nearest.setdefault(clip_id, place)
+            if len(nearest) >= number or moments == index.ntotal:
+                break
+            moments *= 2  # a file with many near moments hides others
+        for place in [*nearest.values()][:number]:
+            (row,) = self._where.slice(int(rows[place]), 1).to_pylist()
+            yield Hit(**row, modality=modality, score=float(scores[0][place]))
 
 
 def scaled(rows: np.ndarray) -> np.ndarray:
