@@ -182,6 +182,10 @@ def test_numbers_that_are_not_packed_or_are_doubles_are_read(tmp_path):
         (field(1, b"a network"), "holds no weights; give the .caffemodel"),
         (layer("bn1", "BatchNorm", np.ones(3)), "bn1 is of type BatchNorm, expected Convolution and InnerProduct"),
         (field(100, field(1, b"a") + field(7, field(7, field(1, b"\x05")) + field(5, b"\0" * 8))), "cannot reshape"),
+        (layer("c", "Convolution", np.array(1.0)), r"no complete caffemodel .c.weight has the shape \(\), expected 4"),
+        (layer("c", "Convolution", np.ones(3)), r"no complete caffemodel .c.weight has the shape \(3,\), expected 4"),
+        (layer("f", "InnerProduct", np.ones(3)), r"no complete caffemodel .f.weight has the shape \(3,\), expected 2"),
+        (layer("f", "InnerProduct", np.ones((2, 1, 3))), r"f.weight has the shape \(2, 1, 3\), expected 2 dimensions"),
     ],
 )
 def test_a_file_that_cannot_be_converted_is_named(tmp_path, content, message):

@@ -10,7 +10,7 @@ no code of the file runs. Field numbers:
     BlobShape        1 dim
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,31 +52,37 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
     """
     try:
         with path.open("rb") as file:
-            layers = list(_layers(memoryview(file.read())))
+            tensors = dict(_tensors(path, _layers(memoryview(file.read()))))
     except OSError as error:
         raise EarshotError(f"{path}: cannot be read ({error.strerror}); give a .caffemodel") from None
     except (Damaged, ValueError, IndexError, UnicodeDecodeError) as error:
         raise EarshotError(f"{path}: is no complete caffemodel ({error}); download it again") from None
-    tensors: dict[str, Tensor] = {}
-    for layer in layers:
-        if layer.kind not in CONVERTED:
-            expected = f"expected {' and '.join(CONVERTED)} alone"
-            raise EarshotError(f"{path}: {layer.name} is of type {layer.kind}, {expected}; use weights without it")
-        for part, blob in zip(PARTS, layer.blobs, strict=False):
-            tensors[f"{layer.name}.{part}"] = torch.from_numpy(_as_torch(blob, layer.kind, part))
     if not tensors:
         raise EarshotError(f"{path}: holds no weights; give the .caffemodel, not the .prototxt")
     return tensors
 
 
-def _as_torch(blob: np.ndarray, kind: str, part: str) -> np.ndarray:
+def _tensors(path: Path, layers: Iterable[Layer]) -> Iterator[tuple[str, Tensor]]:
+    for layer in layers:
+        if layer.kind not in CONVERTED:
+            expected = f"expected {' and '.join(CONVERTED)} alone"
+            raise EarshotError(f"{path}: {layer.name} is of type {layer.kind}, {expected}; use weights without it")
+        for part, blob in zip(PARTS, layer.blobs, strict=False):
+            name = f"{layer.name}.{part}"
+            yield name, torch.from_numpy(_as_torch(name, blob, layer.kind, part))
+
+
+def _as_torch(name: str, blob: np.ndarray, kind: str, part: str) -> np.ndarray:
     """A blob in torch's shape; old files pad every shape to four dimensions with ones in front."""
     if part == "bias":
         return blob.reshape(-1)
-    if kind == "InnerProduct":
-        return blob.reshape(blob.shape[-2:])
+    dimensions = 2 if kind == "InnerProduct" else 4
+    if blob.ndim < dimensions or set(blob.shape[:-dimensions]) - {1}:
+        raise Damaged(f"{name} has the shape {blob.shape}, expected {dimensions} dimensions")
+    shape: tuple[int, ...] = blob.shape[-dimensions:]
+    values = blob.reshape(shape)
     # Copied, because torch takes no array with negative strides, and an empty one keeps them in ascontiguousarray.
-    return blob[:, ::-1].copy() if blob.shape[1] == COLORS else blob
+    return values[:, ::-1].copy() if kind == "Convolution" and shape[1] == COLORS else values
 
 
 def _layers(net: memoryview) -> Iterator[CaffeLayer]:
