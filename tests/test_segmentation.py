@@ -139,7 +139,7 @@ def test_with_validation_scored_training_takes_train_alone_and_no_test_image_is_
 
 
 def listed(context: Context) -> list[Path]:
-    return segmentation.read_list(context.data_dir / "VOCdevkit/VOC2007", "test")
+    return segmentation.read_lists(context.data_dir / "VOCdevkit/VOC2007")["test"]
 
 
 @pytest.mark.parametrize("mode", ["head", "all"])
@@ -191,6 +191,8 @@ SPOILED = [
     (lambda d: (d / "VOCdevkit/VOC2007" / LIST).unlink(), r"test\.txt: cannot be read .* restore VOC's ImageSets"),
     (lambda d: spoil(d, LIST, b"\n"), r"test\.txt: names no images"),
     (lambda d: spoil(d, LIST, b"../000009\n"), r"test\.txt: names image '\.\./000009', expected a plain name"),
+    (lambda d: spoil(d, LIST, b"000010\n000010\n"), r"test\.txt: 000010 is there more than once, expected once"),
+    (lambda d: spoil(d, LIST, b"000010\n000001\n"), r"test\.txt: 000001 is in train\.txt too, expected once"),
     (lambda d: spoil(d, MASK, b"PNG"), r"000010\.png: cannot be read as an image"),
     (lambda d: spoil(d, MASK, Image.new("RGB", (WIDTH, HEIGHT))), "its mode is RGB, expected a palette"),
     (lambda d: spoil(d, MASK, Image.new("L", (WIDTH, HEIGHT), 3)), "has a px of class 3, expected at most 2, or 255"),

@@ -182,7 +182,7 @@ def evaluate(context: Context[SegmentationParams]) -> Result:
     names = [name for name, prefix in PREFIXES.items() if prefix in encoders]
     classes, splits = read_dataset(context.data_dir)
     root = splits["train"][0][0].parent.parent
-    files = {split: read_list(root, split) for split in ("train", "val", "test")}
+    files = read_lists(root)
     everything = [file for part in files.values() for file in part]
     require_images(everything)
     require_images([mask_of(file) for file in everything])
@@ -210,6 +210,26 @@ def evaluate(context: Context[SegmentationParams]) -> Result:
     metrics["steps"] = context.params.steps
     protocol = f"{PROTOCOL} of the split {scored} after {context.params.steps} steps"
     return Result(metrics, rows, protocol, beside_random(metrics, "miou", modes), [file.stem for file in files[scored]])
+
+
+def read_lists(root: Path) -> dict[str, list[Path]]:
+    """The images of train, val and test.
+
+    Raises EarshotError as `read_list` does, and for an image that is listed twice or in two lists.
+    """
+    files: dict[str, list[Path]] = {}
+    lists: dict[Path, str] = {}  # of each image, the list that names it
+    for split in ("train", "val", "test"):
+        files[split] = read_list(root, split)
+        for image in files[split]:
+            if image in lists:
+                file = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+                other = "there more than once" if lists[image] == split else f"in {lists[image]}.txt too"
+                raise EarshotError(
+                    f"{file}: {image.stem} is {other}, expected once; restore VOC's ImageSets/Segmentation"
+                )
+            lists[image] = split
+    return files
 
 
 def read_list(root: Path, split: str) -> list[Path]:
