@@ -6,20 +6,19 @@
 
 A seed is another world and another training. Its world is rendered once; every row then runs the very stages of the
 pipeline, with recipes/sample-correspond.yaml and what makes the row, in a folder of its own with params.yaml and
-metrics/. What is there is not run again. All are tested on the same pairs, whose sounds lie around the frame, as those
-that AVE and AVOL are trained on; L3 is trained on sounds that overlap it anywhere, as its paper has it.
+metrics/. What is there is not run again, and with other settings it is refused. All are tested on the same pairs, whose
+sounds lie around the frame, as those that AVE and AVOL are trained on; L3 is trained on sounds that overlap it
+anywhere, as its paper has it.
 
-Writes correspondence.csv into the folder, a line a seed and network (trained, on wrong sounds, with random weights),
-prints means, deviations and 95 % intervals over the seeds, and reports the result for every claim. A row in
-`--controls` trains its wrong-sound control too; a finished row is not trained again for it, so remove its folder first.
+Writes correspondence.csv into the folder, a line a seed and network (trained, on wrong sounds, with random weights) of
+every finished row that the folder holds, prints means, deviations and 95 % intervals over the seeds, and reports the
+result for every claim. A row that fails stops no other; all that failed are named at the end. A row in
+`--controls` trains its wrong-sound control too; one that has finished without it is refused: remove its folder first.
 """
 
 import argparse
-import csv
-import sys
-import time
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,21 @@ import numpy as np
 
 from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
-from experiments.worlds import REPOSITORY, WIDTH, evaluate, link, mean_std_interval, render, stage, write_params
+from experiments.worlds import (
+    WIDTH,
+    add_options,
+    check_params,
+    evaluate,
+    finish,
+    link,
+    mean_std_interval,
+    measured,
+    render,
+    rows_in,
+    run_all,
+    stage,
+    write_params,
+)
 
 RECIPE = "sample-correspond"
 ENCODER = "models/correspond"
@@ -147,33 +160,28 @@ def settings_of(row: str | None, changes: Iterable[str], controls: Collection[st
     return [*encoders, *layers, *SEQUENCES, *changes, *own]
 
 
-def run_row(row: str, world: Path, seed: int, changes: Sequence[str], controls: Collection[str]) -> str:
-    """The stages of one row that are not done yet, on the scenes of the world; how long they took."""
-    root, started = world.parent / row, time.monotonic()
-    write_params(root, RECIPE, seed, settings_of(row, changes, controls))
+def run_row(root: Path) -> None:
+    """The stages of one row with params.yaml that are not done yet, on the scenes of the world beside it."""
     for table in ("scenes", "sample", "annotations"):
-        link(root / "data" / table, world / "data" / table)
+        link(root / "data" / table, root.parent / "world" / "data" / table)
     if not (root / "metrics" / "correspond.json").exists():
         stage("correspond", root)
-    evaluate(PARTIAL.get(row, SCORES), root)
-    return f"seed {seed}, {row}: {(time.monotonic() - started) / 60:.1f} minutes"
+    evaluate(PARTIAL.get(root.name, SCORES), root)
 
 
-def collect(folder: Path, seeds: Iterable[int], rows: Iterable[str]) -> list[dict[str, Any]]:
-    """A line a seed, row and network, and one for what stands beside its scores."""
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """A line a seed, row and network of the folder, and one for what stands beside its scores."""
     lines = []
-    for seed in seeds:
-        for row in rows:
-            root = folder / f"seed-{seed}" / row
-            values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
-            if not all(values[benchmark] for benchmark in PARTIAL.get(row, SCORES)):
-                continue
-            for prefix, network in NETWORKS.items():
-                if f"{prefix}accuracy" in values["correspondence"]:
-                    scores = {f"{b} {key}": values[b].get(prefix + key) for b, keys in SCORES.items() for key in keys}
-                    lines.append({"seed": seed, "row": row, "network": network} | scores)
-            beside = {f"{b} {key}": values[b].get(other) for b, keys in SCORES.items() for key, other in keys.items()}
-            lines.append({"seed": seed, "row": row, "network": BESIDE} | beside)
+    for seed, row, root in measured(folder, ROWS):
+        values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
+        if not all(values[benchmark] for benchmark in PARTIAL.get(row, SCORES)):
+            continue
+        for prefix, network in NETWORKS.items():
+            if f"{prefix}accuracy" in values["correspondence"]:
+                scores = {f"{b} {key}": values[b].get(prefix + key) for b, keys in SCORES.items() for key in keys}
+                lines.append({"seed": seed, "row": row, "network": network} | scores)
+        beside = {f"{b} {key}": values[b].get(other) for b, keys in SCORES.items() for key, other in keys.items()}
+        lines.append({"seed": seed, "row": row, "network": BESIDE} | beside)
     return lines
 
 
@@ -208,34 +216,21 @@ def verdict(one: Sequence[float], other: Sequence[float]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first-seed on")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
+    add_options(parser, list(ROWS), "correspondence")
     parser.add_argument("--controls", default=",".join(CONTROLLED), help="rows with a wrong-sound control")
-    parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / ".earshot" / "correspondence")
     options = parser.parse_args()
-    rows, controls, folder = options.rows.split(","), options.controls.split(","), options.output.resolve()
-    if unknown := sorted({*rows, *filter(None, controls)} - {*ROWS}):
-        sys.exit(f"correspondence: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
-    seeds = range(options.first_seed, options.first_seed + options.seeds)
-    worlds = {seed: folder / f"seed-{seed}" / "world" for seed in seeds}
-    for seed, world in worlds.items():
-        write_params(world, RECIPE, seed, settings_of(None, options.set))
-        render(world, options.workers)
-    with ThreadPoolExecutor(options.workers) as pool:
-        waiting = [
-            pool.submit(run_row, row, worlds[seed], seed, options.set, controls) for seed in seeds for row in rows
-        ]
-        for done in waiting:
-            print(done.result(), flush=True)
-    lines = collect(folder, seeds, rows)
-    with (folder / "correspondence.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=[*lines[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    report(lines)
+    rows, controls = rows_in(options.rows, ROWS, "--rows"), rows_in(options.controls, ROWS, "--controls")
+    folder, seeds = options.output.resolve(), range(options.first_seed, options.first_seed + options.seeds)
+    for seed, row, root in measured(folder, ROWS):  # with its control or without
+        check_params(root, RECIPE, seed, settings_of(row, options.set), but=["correspond.control"])
+    roots = {(seed, row): folder / f"seed-{seed}" / (row or "world") for seed in seeds for row in [None, *rows]}
+    for (seed, row), root in roots.items():
+        write_params(root, RECIPE, seed, settings_of(row, options.set, controls))
+    for seed in seeds:
+        render(roots[seed, None], options.workers)
+    jobs = {f"seed {seed}, {row}": partial(run_row, root) for (seed, row), root in roots.items() if row}
+    failures = run_all(jobs, options.workers)
+    finish(folder / "correspondence.csv", collect(folder), report, failures)
 
 
 if __name__ == "__main__":

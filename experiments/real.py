@@ -7,24 +7,24 @@
 The folder of data holds `real/clips` (videos, and manifest.csv with file,group,annotations), `voc2007_256/VOCdevkit`
 (photographs) and `esc10` (recordings, in ESC-50's layout). A seed is another split of the groups, other frames, and
 another training. Its clips are extracted and described once; every row then runs the very stages of the pipeline with
-recipes/real.yaml in a folder of its own. What is there is not run again.
+recipes/real.yaml in a folder of its own. What is there is not run again, and with other settings it is refused.
 
 Collections of clips differ in codec, size and loudness, by which a network can tell them apart. So pairs, retrieval and
 clusters are scored twice: among all held-out clips, and `within` the largest collection alone (the part of a file's
 name before the first underscore).
 
-Writes real.csv into the folder, a line a seed, row and network, prints means, deviations and 95 % intervals over the
-seeds, and each difference to the controls, paired by seed.
+Writes real.csv into the folder, a line a seed, row and network of all that the folder holds, prints means, deviations
+and 95 % intervals over the seeds, and each difference to the controls, paired by seed. A row that fails stops no other;
+all that failed are named at the end.
 """
 
 import argparse
 import csv
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,20 @@ import numpy as np
 from earshot.corpus.split import split_of
 from earshot.evaluation.significance import margin
 from earshot.results.runs import read_metrics
-from experiments.worlds import REPOSITORY, WIDTH, evaluate, link, mean_std_interval, stage, write_params
+from experiments.worlds import (
+    WIDTH,
+    add_options,
+    check_params,
+    evaluate,
+    finish,
+    link,
+    mean_std_interval,
+    measured,
+    rows_in,
+    run_all,
+    stage,
+    write_params,
+)
 
 RECIPE = "real"
 LAYER = "pool5"
@@ -108,13 +121,12 @@ def inputs_of(data: Path, corpus: Path) -> list[str]:
     ]
 
 
-def make_scenes(root: Path, data: Path, seed: int, changes: Sequence[str], workers: int, within: bool) -> None:
-    """Extract the clips of a seed under `root`: all, with sounds; or the test split of the largest collection."""
+def make_scenes(root: Path, data: Path, seed: int, workers: int, within: bool) -> None:
+    """Extract the clips of a seed with params.yaml: all, with sounds; or the test split of the largest collection."""
     real, corpus = data / "real" / "clips", root / "corpus"
     if (root / "done").exists():
         return
     make_corpus(corpus, real, seed, within_largest(real) if within else lambda row: True)
-    write_params(root, RECIPE, seed, [*inputs_of(data, corpus), *changes])
     for name in ("extract",) if within else ("extract", "describe"):
         stage(name, root, workers)
     (root / "done").touch()
@@ -132,14 +144,23 @@ def within_largest(real: Path) -> Callable[[dict], bool]:
     return lambda row: collection_of(row["file"]) == largest and split_of(row["group"]) == "test"
 
 
-def run_row(name: str, folder: Path, data: Path, seed: int, changes: Sequence[str]) -> str:
-    """The stages of one row that are not done yet; how long they took."""
-    root, everything, within = folder / name, folder / "all", folder / "within"
-    started = time.monotonic()
-    own, (stages, benchmarks) = ROWS[name]
-    encoder = "models/correspond" if "correspond" in stages else "models/pretrain"
-    settings = [*inputs_of(data, everything / "corpus"), f"evaluate.voc.encoder={encoder}", *changes, *own]
-    write_params(root, RECIPE, seed, settings)
+def settings_of(name: str | None, folder: Path, data: Path, changes: Sequence[str]) -> list[str]:
+    """The settings of a row on the clips of a folder, or of the clips themselves."""
+    encoder = "models/correspond" if name is None or "correspond" in ROWS[name][1][0] else "models/pretrain"
+    own = ROWS[name][0] if name else ()
+    return [*inputs_of(data, folder / "corpus"), f"evaluate.voc.encoder={encoder}", *changes, *own]
+
+
+def params_of(root: Path, data: Path, changes: Sequence[str]) -> dict[Path, list[str]]:
+    """The settings of a row: by its own folder, and by that of its scores within the largest collection."""
+    places = {root: root.parent / "all", root / "within": root.parent / "within"}
+    return {place: settings_of(root.name, scenes, data, changes) for place, scenes in places.items()}
+
+
+def run_row(root: Path) -> None:
+    """The stages of one row with params.yaml that are not done yet."""
+    everything, within, inner = root.parent / "all", root.parent / "within", root / "within"
+    _, (stages, benchmarks) = ROWS[root.name]
     for table in ("data/scenes", "data/annotations", "data/sounds", "models/descriptor"):
         link(root / table, everything / table)
     for each in stages:
@@ -147,31 +168,26 @@ def run_row(name: str, folder: Path, data: Path, seed: int, changes: Sequence[st
             stage(each, root)
     evaluate(benchmarks, root)
     if "correspond" in stages:
-        inner = root / "within"
-        write_params(inner, RECIPE, seed, [*inputs_of(data, within / "corpus"), *changes, *own])
         for table in ("data/scenes", "data/annotations"):
             link(inner / table, within / table)
         link(inner / "models" / "correspond", root / "models" / "correspond")
         evaluate(CLIP_BENCHMARKS, inner)
-    return f"seed {seed}, {name}: {(time.monotonic() - started) / 60:.1f} minutes"
 
 
-def collect(folder: Path, seeds: Iterable[int], names: Iterable[str]) -> list[dict[str, Any]]:
-    """A line a seed, row and network that has scores, and one for what stands beside them."""
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """A line a seed, row and network of the folder that has scores, and one for what stands beside them."""
     lines = []
-    for seed in seeds:
-        for name in names:
-            root = folder / f"seed-{seed}" / name
-            values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
-            values |= {WITHIN + benchmark: read_metrics(root / "within", benchmark) for benchmark in CLIP_BENCHMARKS}
-            keys = {benchmark: SCORES[benchmark.removeprefix(WITHIN)] for benchmark in values}
-            for prefix, network in NETWORKS.items():
-                scores = {f"{b} {key}": values[b].get(prefix + key) for b in values for key in keys[b]}
-                if any(score is not None for score in scores.values()):
-                    lines.append({"seed": seed, "row": name, "network": network} | scores)
-            beside = {f"{b} {key}": values[b].get(other) for b in values for key, other in keys[b].items()}
-            if any(score is not None for score in beside.values()):
-                lines.append({"seed": seed, "row": name, "network": BESIDE} | beside)
+    for seed, name, root in measured(folder, ROWS):
+        values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
+        values |= {WITHIN + benchmark: read_metrics(root / "within", benchmark) for benchmark in CLIP_BENCHMARKS}
+        keys = {benchmark: SCORES[benchmark.removeprefix(WITHIN)] for benchmark in values}
+        for prefix, network in NETWORKS.items():
+            scores = {f"{b} {key}": values[b].get(prefix + key) for b in values for key in keys[b]}
+            if any(score is not None for score in scores.values()):
+                lines.append({"seed": seed, "row": name, "network": network} | scores)
+        beside = {f"{b} {key}": values[b].get(other) for b in values for key, other in keys[b].items()}
+        if any(score is not None for score in beside.values()):
+            lines.append({"seed": seed, "row": name, "network": BESIDE} | beside)
     return lines
 
 
@@ -212,34 +228,29 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with real/clips, voc2007_256 and esc10")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first-seed on")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
-    parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / ".earshot" / "real")
+    add_options(parser, list(ROWS), "real")
     options = parser.parse_args()
-    names, folder, data = options.rows.split(","), options.output.resolve(), options.data.resolve()
-    if unknown := sorted(set(names) - set(ROWS)):
-        sys.exit(f"real: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
+    names, folder, data = rows_in(options.rows, ROWS, "--rows"), options.output.resolve(), options.data.resolve()
     needed = (data / "real" / "clips" / "manifest.csv", data / "voc2007_256" / "VOCdevkit", data / "esc10" / "meta")
     if missing := [str(path) for path in needed if not path.exists()]:
         sys.exit(f"real: {missing[0]} is not there; name a folder that has it")
     seeds = range(options.first_seed, options.first_seed + options.seeds)
+    for seed, _, root in measured(folder, ROWS):
+        for place, changes in params_of(root, data, options.set).items():
+            check_params(place, RECIPE, seed, changes)
     for seed in seeds:
         for part in ("all", "within"):
             root = folder / f"seed-{seed}" / part
-            make_scenes(root, data, seed, options.set, options.workers, part == "within")
-    with ThreadPoolExecutor(options.workers) as pool:
-        jobs = [(name, folder / f"seed-{seed}", data, seed, options.set) for seed in seeds for name in names]
-        for done in [pool.submit(run_row, *job) for job in jobs]:
-            print(done.result(), flush=True)
-    lines = collect(folder, seeds, names)
-    with (folder / "real.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=[*lines[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    report(lines)
+            write_params(root, RECIPE, seed, settings_of(None, root, data, options.set))
+    rows = [(seed, folder / f"seed-{seed}" / name) for seed in seeds for name in names]
+    for seed, root in rows:
+        for place, changes in params_of(root, data, options.set).items():
+            write_params(place, RECIPE, seed, changes)
+    for seed in seeds:
+        for part in ("all", "within"):
+            make_scenes(folder / f"seed-{seed}" / part, data, seed, options.workers, part == "within")
+    failures = run_all({f"seed {seed}, {root.name}": partial(run_row, root) for seed, root in rows}, options.workers)
+    finish(folder / "real.csv", collect(folder), report, failures)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,22 @@
 
 A seed is another world and another training. Its world is rendered and described once; every row then runs the very
 stages of the pipeline, with recipes/sample-large.yaml and what makes the row, in a folder of its own with params.yaml
-and metrics/, which `earshot tables` collects. What is there is not run again. `true-kinds` alone is
-not a setting of the pipeline, which never trains on annotations: here the table of labels is written from them.
+and metrics/, which `earshot tables` collects. What is there is not run again, and with other settings it is refused.
+`true-kinds` alone is not a setting of the pipeline, which never trains on annotations: here the table of labels is
+written from them.
 
 Rows of learned sounds run correspond first. Its audio tower then describes the sounds (`encoder`, `cpc`), or its image
 tower, the network of all rows, is evaluated itself (`contrastive`, `cross-modal`). The first two have a control whose
 audio tower is `-untrained`.
 
-Writes rows.csv into the folder, prints it, and reports the result for every ordering of the papers.
+Writes rows.csv into the folder, with every finished row that the folder holds, prints it, and reports the result for
+every ordering of the papers. A row that fails stops no other; all that failed are named at the end.
 """
 
 import argparse
-import csv
-import sys
-import time
+import shutil
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,21 @@ from earshot.labels.table import write_table
 from earshot.results.runs import read_metrics
 from earshot.scenes.annotations import read_annotations
 from earshot.world.sources import KINDS
-from experiments.worlds import REPOSITORY, WIDTH, evaluate, link, mean_std_interval, render, stage, write_params
+from experiments.worlds import (
+    WIDTH,
+    add_options,
+    check_params,
+    evaluate,
+    finish,
+    link,
+    mean_std_interval,
+    measured,
+    render,
+    rows_in,
+    run_all,
+    stage,
+    write_params,
+)
 
 RECIPE = "sample-large"
 LAYER = "pool5"  # no other is computed
@@ -120,23 +134,24 @@ def settings_of(name: str | None, changes: Sequence[str]) -> list[str]:
     return [f"clusters={CLUSTERS}", *UNREAD, *changes, *(ROWS[name] if name else ())]
 
 
-def make_world(root: Path, seed: int, changes: Sequence[str], descriptors: Iterable[str], workers: int) -> None:
-    """Render, extract and describe a world; its tables of sounds are kept by descriptor."""
-    write_params(root, RECIPE, seed, settings_of(None, changes))
+def make_world(root: Path, descriptors: Iterable[str], workers: int) -> None:
+    """Render, extract and describe a world with params.yaml; its tables of sounds are kept by descriptor."""
     render(root, workers)
     for descriptor in descriptors:
         kept = root / "described" / descriptor
-        if not (kept / "sounds").exists():
+        if not kept.exists():
+            unfinished = root / "described" / f"{descriptor}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
             stage(f"describe --set descriptor={descriptor}", root, workers)
-            kept.mkdir(parents=True, exist_ok=True)
-            (root / "models" / "descriptor").rename(kept / "descriptor")
-            (root / "data" / "sounds").rename(kept / "sounds")
+            unfinished.mkdir(parents=True)
+            (root / "models" / "descriptor").rename(unfinished / "descriptor")
+            (root / "data" / "sounds").rename(unfinished / "sounds")
+            unfinished.rename(kept)
 
 
-def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmarks: Sequence[str]) -> str:
-    """The stages of one row that are not done yet, on the tables of the world; how long they took."""
-    root, started, stages = world.parent / name, time.monotonic(), STAGES.get(name, LABELED)
-    write_params(root, RECIPE, seed, settings_of(name, changes))
+def run_row(root: Path, benchmarks: Sequence[str]) -> None:
+    """The stages of one row with params.yaml that are not done yet, on the tables of the world beside it."""
+    name, world, stages = root.name, root.parent / "world", STAGES.get(root.name, LABELED)
     for table in ("scenes", "sample", "annotations"):
         link(root / "data" / table, world / "data" / table)
     if stages == LABELED:
@@ -150,7 +165,6 @@ def run_row(name: str, world: Path, seed: int, changes: Sequence[str], benchmark
             if each == "label" and name == TRUE_KINDS:
                 write_true_labels(root)
     evaluate(benchmarks, root)
-    return f"seed {seed}, {name}: {(time.monotonic() - started) / 60:.1f} minutes"
 
 
 def write_true_labels(root: Path) -> None:
@@ -168,22 +182,18 @@ def write_true_labels(root: Path) -> None:
         write_table(path, table)
 
 
-def collect(folder: Path, seeds: Iterable[int], names: Sequence[str]) -> list[dict]:
-    """A line a seed and row that has scores, the controls of the first row among them."""
+def collect(folder: Path) -> list[dict]:
+    """A line a seed and row of the folder that has scores, the controls of the first row among them."""
     lines = []
-    for seed in seeds:
-        for name in names:
-            root = folder / f"seed-{seed}" / name
-            values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
-            if not all(values.values()):
-                continue
-            prefixes = {name: ""} | (CONTROLS if name == "cluster" else {})
-            lines += [
-                line(seed, row, prefix, values, read_metrics(root, "pretrain")) for row, prefix in prefixes.items()
-            ]
-            if name == "cluster":
-                colors = {b: values[b][f"color_histogram_{metric}"] for b, metric in SCORES.items()}
-                lines.append({"seed": seed, "row": "color histogram"} | colors)
+    for seed, name, root in measured(folder, ROWS):
+        values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
+        if not all(values.values()):
+            continue
+        prefixes = {name: ""} | (CONTROLS if name == "cluster" else {})
+        lines += [line(seed, row, prefix, values, read_metrics(root, "pretrain")) for row, prefix in prefixes.items()]
+        if name == "cluster":
+            colors = {b: values[b][f"color_histogram_{metric}"] for b, metric in SCORES.items()}
+            lines.append({"seed": seed, "row": "color histogram"} | colors)
     return lines
 
 
@@ -218,35 +228,24 @@ def report(lines: list[dict]) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from --first-seed on")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas")
+    add_options(parser, list(ROWS), "rows")
     parser.add_argument("--benchmarks", default=",".join(SCORES), help="separated by commas")
-    parser.add_argument("--workers", type=int, default=2, help="rows that run in parallel")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / ".earshot" / "rows")
     options = parser.parse_args()
-    names, folder = options.rows.split(","), options.output.resolve()
-    if unknown := sorted(set(names) - set(ROWS)):
-        sys.exit(f"rows: {unknown[0]} is not a row; the rows are {', '.join(ROWS)}")
+    names, folder = rows_in(options.rows, ROWS, "--rows"), options.output.resolve()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
+    for seed, name, root in measured(folder, ROWS):
+        check_params(root, RECIPE, seed, settings_of(name, options.set))
+    roots = {(seed, name): folder / f"seed-{seed}" / (name or "world") for name in [None, *names] for seed in seeds}
+    for (seed, name), root in roots.items():
+        write_params(root, RECIPE, seed, settings_of(name, options.set))
     rows = [name for name in names if name not in STAGES]
     descriptors = {change.removeprefix("descriptor=") for n in rows for change in ROWS[n] if "descriptor=" in change}
     for seed in seeds:
-        world = folder / f"seed-{seed}" / "world"
-        make_world(world, seed, options.set, sorted(descriptors | {"texture"}), options.workers)
-    with ThreadPoolExecutor(options.workers) as pool:
-        jobs = [(name, folder / f"seed-{seed}" / "world", seed) for name in names for seed in seeds]
-        waiting = [pool.submit(run_row, *each, options.set, options.benchmarks.split(",")) for each in jobs]
-        for done in waiting:
-            print(done.result(), flush=True)
-    lines = collect(folder, seeds, names)
-    with (folder / "rows.csv").open("w", newline="") as file:
-        columns = list(dict.fromkeys(key for each in lines for key in each))
-        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    report(lines)
+        make_world(roots[seed, None], sorted(descriptors | {"texture"}), options.workers)
+    benchmarks = options.benchmarks.split(",")
+    jobs = {f"seed {seed}, {name}": partial(run_row, root, benchmarks) for (seed, name), root in roots.items() if name}
+    failures = run_all(jobs, options.workers)
+    finish(folder / "rows.csv", collect(folder), report, failures)
 
 
 if __name__ == "__main__":

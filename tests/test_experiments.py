@@ -1,13 +1,16 @@
-"""The experiment on real clips: the corpus of a seed, and the lines that it collects from metrics."""
+"""Experiments: settings that do not mix, rows that fail, and the corpus and the lines of the one on real clips."""
 
 import csv
 import json
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from earshot.core.yaml_files import read_yaml
 from earshot.corpus.split import split_of
-from experiments import real
+from experiments import correspondence, real, rows, worlds
 
 NAMES = ("cat", "dog; bark", "")
 CLIPS = [
@@ -67,7 +70,7 @@ def test_lines_hold_the_controls_and_both_galleries(tmp_path, capsys):
             (folder / "metrics").mkdir(parents=True)
             values = {"roc_auc": roc, "wrong_sound_roc_auc": 0.5, "random_roc_auc": 0.45, "chance": 0.5}
             (folder / "metrics" / "correspondence.json").write_text(json.dumps(values))
-    lines = real.collect(tmp_path, range(3), ["contrastive", "texture"])
+    lines = real.collect(tmp_path)
     assert [(line["seed"], line["network"]) for line in lines] == [
         (seed, network) for seed in range(2) for network in ("trained", "wrong sound", "random", "beside")
     ]
@@ -77,3 +80,87 @@ def test_lines_hold_the_controls_and_both_galleries(tmp_path, capsys):
     real.report(lines)
     printed = capsys.readouterr().out
     assert "0.750 ± 0.071" in printed and "trained above by +0.250" in printed
+
+
+def write_metrics(root: Path, *names: str) -> None:
+    (root / "metrics").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (root / "metrics" / f"{name}.json").write_text("{}")
+
+
+def test_a_folder_keeps_the_settings_of_what_has_finished_in_it(tmp_path):
+    root = tmp_path / "seed-0" / "cluster"
+    write = partial(worlds.write_params, root, "sample-large", 0)
+    write(["pretrain.epochs=3"])
+    write(["pretrain.epochs=4", "clusters=5"])  # nothing has finished
+    write_metrics(root, "label")
+    write(["pretrain.epochs=5", "clusters=5"])  # label does not read it
+    assert read_yaml(root / "params.yaml")["pretrain"]["epochs"] == 5
+    with pytest.raises(SystemExit, match=r"seed-0/cluster: its label was run with clusters=5, and now it is 6; set it"):
+        write(["clusters=6"])
+    write_metrics(root, "pretrain", "voc")
+    write(["clusters=5", "pretrain.epochs=5", "evaluate.sun.images_per_class=2"])  # sun has not been measured
+    for change, name in (
+        ("pretrain.epochs=6", "pretrain"),
+        ("evaluate.voc.resize=99", "voc"),
+        ("sample.clips=99", "sample"),
+        ("descriptor=mfcc", "describe"),
+    ):
+        before = (root / "params.yaml").read_text()
+        with pytest.raises(SystemExit, match=f"its {name} was run with {change.partition('=')[0]}="):
+            write(["clusters=5", "pretrain.epochs=5", change])
+        assert (root / "params.yaml").read_text() == before
+    same = ["clusters=5", "pretrain.epochs=5"]
+    worlds.check_params(root, "sample-large", 0, [*same, "label.control=wrong-sound"], but=["label.control"])
+    with pytest.raises(SystemExit, match="with sample.seed=0, and now it is 1"):
+        worlds.check_params(root, "sample-large", 1, same)
+
+
+def test_a_setting_that_is_no_parameter_ends_with_its_name(tmp_path):
+    with pytest.raises(SystemExit, match="unknown parameter clusterz"):
+        worlds.write_params(tmp_path, "sample-large", 0, ["clusterz=3"])
+
+
+@pytest.mark.parametrize("program", [rows, correspondence])
+def test_rows_of_other_settings_stop_a_run_before_it_begins(program, tmp_path, monkeypatch):
+    """Also a row that --rows leaves out, since its results stand in the same table."""
+    name = next(iter(program.ROWS))
+    root = tmp_path / "seed-0" / name
+    worlds.write_params(root, program.RECIPE, 0, program.settings_of(name, ["extract.frames=2"]))
+    write_metrics(root, "pretrain")
+    monkeypatch.setattr("sys.argv", ["experiment", "--seeds", "0", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match=rf"seed-0/{name}: its extract was run with extract.frames=2, and now"):
+        program.main()
+
+
+def test_a_row_that_fails_stops_no_other_and_is_named_at_the_end(tmp_path, capsys):
+    done = []
+
+    def failing() -> None:
+        raise SystemExit("stage: exit status 1: no memory")
+
+    def slow(name: str) -> None:
+        time.sleep(0.01)
+        done.append(name)
+
+    jobs = {"seed 0, a": failing} | {f"seed 0, {name}": partial(slow, name) for name in "bc"}
+    failures = worlds.run_all(jobs, workers=1)
+    assert done == ["b", "c"]
+    assert failures == ["seed 0, a: stage: exit status 1: no memory"]
+    lines = [{"row": "b", "score": 1}, {"row": "c", "score": 2, "further": 3}]
+    with pytest.raises(SystemExit, match=r"1 failed, the finished ones are in .*rows.csv; .*\nseed 0, a: stage: exit"):
+        worlds.finish(tmp_path / "rows.csv", lines, print, failures)
+    assert (tmp_path / "rows.csv").read_text() == "row,score,further\nb,1,\nc,2,3\n"
+    worlds.finish(tmp_path / "rows.csv", lines, print, [])
+    with pytest.raises(SystemExit, match="1 failed, no row is finished"):
+        worlds.finish(tmp_path / "none.csv", [], print, failures)
+    with pytest.raises(SystemExit, match="holds no row with all its scores"):
+        worlds.finish(tmp_path / "none.csv", [], print, [])
+
+
+def test_every_row_of_a_folder_is_collected(tmp_path):
+    for seed, name in ((10, "binary"), (2, "binary"), (2, "cluster")):
+        write_metrics(tmp_path / f"seed-{seed}" / name, "voc")
+    (tmp_path / "seed-2" / "mfcc").mkdir()
+    found = worlds.measured(tmp_path, ["cluster", "binary", "mfcc"])
+    assert [(seed, name) for seed, name, _ in found] == [(2, "cluster"), (2, "binary"), (10, "binary")]

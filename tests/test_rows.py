@@ -23,14 +23,8 @@ def ran(monkeypatch) -> list[str]:
         file.parent.mkdir(exist_ok=True)
         file.write_text("{}")
 
-    def write_params(root: Path, recipe: str, seed: int, changes: list[str]) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        values = dict(split_override(change) for change in changes)
-        (root / "params.yaml").write_text(f"descriptor: {values.get('descriptor', 'texture')}\n")
-
     monkeypatch.setattr(rows, "stage", run)
     monkeypatch.setattr("experiments.worlds.stage", run)
-    monkeypatch.setattr(rows, "write_params", write_params)
     return names
 
 
@@ -54,20 +48,52 @@ def test_the_settings_of_a_row_are_parameters(name):
     ],
 )
 def test_a_row_runs_its_stages_once(name, stages, ran, tmp_path):
-    world = tmp_path / "world"
+    world, root = tmp_path / "world", tmp_path / name
     for table in ("scenes", "sample", "annotations"):
         (world / "data" / table).mkdir(parents=True)
     for kind in ("sounds", "descriptor"):
         (world / "described" / "texture" / kind).mkdir(parents=True)
-    rows.run_row(name, world, 0, (), ["voc"])
+    root.mkdir()
+    (root / "params.yaml").write_text("descriptor: texture\n")
+    rows.run_row(root, ["voc"])
     assert ran == [*stages, "evaluate --benchmark voc"]
-    linked = (tmp_path / name / "data" / "sounds").is_symlink()
+    linked = (root / "data" / "sounds").is_symlink()
     assert linked == (stages == ["label", "pretrain"])  # a row that describes sounds writes its own
-    rows.run_row(name, world, 0, (), ["voc"])
+    rows.run_row(root, ["voc"])
     assert len(ran) == len(stages) + 1
-    (tmp_path / name / "metrics" / f"{stages[-1]}.json").unlink()  # interrupted in the last stage
-    rows.run_row(name, world, 0, (), ["voc"])
+    (root / "metrics" / f"{stages[-1]}.json").unlink()  # interrupted in the last stage
+    rows.run_row(root, ["voc"])
     assert ran[len(stages) + 1 :] == stages[-1:]
+
+
+def test_a_world_continues_wherever_it_was_interrupted(tmp_path, monkeypatch):
+    root, described = tmp_path / "world", []
+
+    def describe(words: str, root: Path, workers: int = 1) -> None:
+        described.append(words)
+        for folder in ("models/descriptor", "data/sounds"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder / "file").write_text(f"{len(described)}")
+
+    renamed = []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        renamed.append(target)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    rename = Path.rename
+    monkeypatch.setattr(rows, "render", lambda root, workers: None)
+    monkeypatch.setattr(rows, "stage", describe)
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rows.make_world(root, ["mfcc"], 1)
+    rows.make_world(root, ["mfcc"], 1)
+    rows.make_world(root, ["mfcc"], 1)
+    assert len(described) == 2
+    kept = {str(file.relative_to(root / "described")): file.read_text() for file in root.rglob("file")}
+    assert kept == {"mfcc/descriptor/file": "2", "mfcc/sounds/file": "2"}
 
 
 def test_image_towers_that_learned_beside_sounds_are_evaluated_themselves():
@@ -81,7 +107,7 @@ def test_a_row_without_labels_has_scores_alone(tmp_path):
     folder.mkdir(parents=True)
     for benchmark, metric in rows.SCORES.items():
         (folder / f"{benchmark}.json").write_text(json.dumps({f"{metric}_pool5": 0.5, f"random_{metric}_pool5": 0.3}))
-    (line,) = rows.collect(tmp_path, [0], ["contrastive"])
+    (line,) = rows.collect(tmp_path)
     assert (line["row"], line["voc"], line["sun"]) == ("contrastive", 0.5, 0.5)
     assert line["test_accuracy"] is None
 
