@@ -99,7 +99,7 @@ def check_params(root: Path, recipe: str, seed: int, changes: Sequence[str], but
         if readers:
             sys.exit(
                 f"{root}: its {readers[0]} was run with {key}={json.dumps(then[key])}, and now it is "
-                f"{json.dumps(now[key])}; set it as it was, name another folder with --folder, or remove this one"
+                f"{json.dumps(now[key])}; set it as it was, name another folder with --output, or remove this one"
             )
 
 

@@ -128,7 +128,7 @@ def test_rows_of_other_settings_stop_a_run_before_it_begins(program, tmp_path, m
     root = tmp_path / "seed-0" / name
     worlds.write_params(root, program.RECIPE, 0, program.settings_of(name, ["extract.frames=2"]))
     write_metrics(root, "pretrain")
-    monkeypatch.setattr("sys.argv", ["experiment", "--seeds", "0", "--folder", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["experiment", "--seeds", "0", "--output", str(tmp_path)])
     with pytest.raises(SystemExit, match=rf"seed-0/{name}: its extract was run with extract.frames=2, and now"):
         program.main()
 

@@ -7,11 +7,14 @@ import pytest
 from annotated_scenes import TEST_GROUPS, Telling, write_annotated
 from sklearn.metrics import normalized_mutual_info_score
 
+from earshot.benchmarks import nmi
 from earshot.benchmarks.nmi import cluster, evaluate, largest_share, random_clusters, resampled_nmi
 from earshot.core.errors import EarshotError
 from earshot.evaluation.benchmark import Context, NotApplicable
 from earshot.evaluation.clips import annotated_moments as moments
 from earshot.evaluation.significance import resampled_counts
+from earshot.networks.backbones import build_network
+from earshot.networks.files import save_architecture, save_weights
 
 
 def test_clusters_are_those_of_the_embeddings():
@@ -63,6 +66,7 @@ def test_a_modality_that_predicts_the_class_scores_one_and_the_other_does_not(tm
     write_annotated(tmp_path, grays, levels, annotations, TEST_GROUPS[:clips])
     networks = {"": Telling(), "random_": Telling(images={0: [0.5], 255: [0.7]})}
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: networks)
+    monkeypatch.setattr(nmi, "takes_audio", lambda folder: True)
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
     result = evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
     metrics = result.metrics
@@ -79,6 +83,25 @@ def test_a_modality_that_predicts_the_class_scores_one_and_the_other_does_not(tm
 def test_fewer_clips_than_clusters_give_no_result(tmp_path, monkeypatch):
     write_annotated(tmp_path, [10, 20], [0.1, 0.2], [["surf"], ["rain"]], TEST_GROUPS[:2])
     monkeypatch.setattr(moments, "load_correspondences", lambda folder: {"": Telling()})
+    monkeypatch.setattr(nmi, "takes_audio", lambda folder: True)
     data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
     with pytest.raises(NotApplicable, match="2 annotated clips in the split test, expected one per cluster, 3 or more"):
         evaluate(Context(data / "scenes", tmp_path, params, 0, tmp_path, data / "annotations"))
+
+
+def test_a_network_of_images_alone_has_the_score_of_images_alone(tmp_path):
+    kinds = [("surf", 40), ("rain", 120), ("bell", 220)]
+    clips = 12
+    annotations = [[kinds[number % 3][0]] for number in range(clips)]
+    grays = [kinds[number % 3][1] for number in range(clips)]
+    write_annotated(tmp_path, grays, [0.1] * clips, annotations, TEST_GROUPS[:clips])
+    network = build_network("alexnet", classes=3, width=0.1, image_size=64, dropout=0.0)
+    save_architecture(tmp_path / "models", network)
+    for name in ("encoder", "random"):
+        save_weights(tmp_path / "models", name, network)
+    data, params = tmp_path / "data", SimpleNamespace(clusters=3, split="test")
+    result = evaluate(Context(data / "scenes", tmp_path / "models", params, 0, tmp_path, data / "annotations"))
+    assert {key for key in result.metrics if "nmi" in key} == {"nmi_image", "random_nmi_image"}
+    assert result.metrics["nmi_image"] == pytest.approx(1)  # each class has one gray
+    assert result.scores.startswith("image 1.000 (random network 1.000); random clusters")
+    assert set(result.classes[0]) == {"class", "clips", "share_image", "random_share_image"}

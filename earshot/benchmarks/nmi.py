@@ -3,16 +3,18 @@
 One moment of each annotated clip of the split; k-means of the image embeddings and, separately, of the audio
 embeddings; normalized mutual information, by the mean of the two entropies, of the clusters and the clips' classes. The
 class of a clip is its first annotation. Controls: a random network, and random clusters, whose score is the higher the
-fewer clips a cluster has.
+fewer clips a cluster has. A network of the stage pretrain embeds images alone, by its last layer for probes.
 """
 
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from earshot.evaluation.benchmark import Benchmark, Context, NotApplicable, Result
 from earshot.evaluation.clips.annotated_moments import ClipParams, describe_moments
+from earshot.evaluation.clips.clip_embeddings import last_features, takes_audio
 from earshot.evaluation.significance import resampled_counts
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 
@@ -29,12 +31,8 @@ class NmiParams(ClipParams):
 def evaluate(context: Context[NmiParams]) -> Result:
     """The score of each modality's clusters, for the network, its controls, and random clusters."""
     clusters, seed = context.params.clusters, context.seed
-    moments = describe_moments(
-        context,
-        lambda network, images: network.embed_images(images),
-        lambda network, sounds: network.embed_audio(sounds),
-        "nmi",
-    )
+    embed_images, embed_audio = (_embed_images, _embed_audio) if takes_audio(context.encoder) else (last_features, None)
+    moments = describe_moments(context, embed_images, embed_audio, "nmi")
     if len(moments.clips) < clusters:
         actual = f"{len(moments.clips)} annotated clips in the split {context.params.split}"
         raise NotApplicable(
@@ -47,9 +45,10 @@ def evaluate(context: Context[NmiParams]) -> Result:
     metrics: dict[str, Any] = {}
     drawn: dict[str, np.ndarray] = {}
     rows = [{"class": name, "clips": int((classes == number).sum())} for number, name in enumerate(names.tolist())]
+    embeddings = {"image": moments.images, "audio": moments.sounds}
     for prefix in moments.images:
-        for modality, embeddings in (("image", moments.images[prefix]), ("audio", moments.sounds[prefix])):
-            labels = cluster(embeddings, clusters, seed)
+        for modality in (name for name, of_networks in embeddings.items() if of_networks):
+            labels = cluster(embeddings[modality][prefix], clusters, seed)
             metrics[f"{prefix}nmi_{modality}"] = float(normalized_mutual_info_score(classes, labels))
             drawn[f"{prefix}nmi_{modality}"] = resampled_nmi(classes, labels, counts)
             for number, row in enumerate(rows):
@@ -59,10 +58,18 @@ def evaluate(context: Context[NmiParams]) -> Result:
     drawn["chance"] = np.mean([resampled_nmi(classes, labels, counts) for labels in random_labels], axis=0)
     metrics |= {"clusters": clusters, "clips": len(classes), "clips_left_out": moments.left_out}
     summary = [f"{modality} {metrics[f'nmi_{modality}']:.3f} (random network {metrics[f'random_nmi_{modality}']:.3f})"
-               for modality in ("image", "audio")]  # fmt: skip
+               for modality, of_networks in embeddings.items() if of_networks]  # fmt: skip
     scores = f"{', '.join(summary)}; random clusters {metrics['chance']:.3f}"
     protocol = f"{PROTOCOL}, K = {clusters}, {len(classes):,} clips"
     return Result(metrics, rows, protocol, scores, moments.clips, drawn=drawn)
+
+
+def _embed_images(network: Any, images: Tensor) -> Tensor:
+    return network.embed_images(images)
+
+
+def _embed_audio(network: Any, sounds: Tensor) -> Tensor:
+    return network.embed_audio(sounds)
 
 
 def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:

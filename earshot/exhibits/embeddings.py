@@ -25,18 +25,20 @@ from earshot.evaluation.clips.clip_embeddings import (
     clip_names,
     clips_of_split,
     describe_clips,
+    images_alone,
+    last_features,
     load_correspondences,
+    load_image_encoders,
     middle_moment,
     read_all_annotations,
+    takes_audio,
 )
 from earshot.evaluation.clips.ranking import rank
-from earshot.evaluation.encoders import load_encoders
-from earshot.explanation.encoders import NETWORKS, takes_audio, why_no_towers
+from earshot.explanation.encoders import NETWORKS, why_no_towers
 from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.media import smaller_jpeg
 from earshot.explanation.sampling import draw_names
 from earshot.explanation.tables import BYTES, INT, MOMENT, REAL, TEXT, write_table
-from earshot.networks.device import on_device
 from earshot.params.explain import ExhibitParams
 from earshot.scenes.clips import InputSpec, SceneClip
 
@@ -118,10 +120,8 @@ def embed(context: ExhibitContext) -> tuple[list[dict[str, Any]], Embeddings]:
         networks = load_correspondences(context.encoder)
         spec, embed_images, embed_audio = InputSpec.by(networks[""]), _embed_images, _embed_audio
     else:
-        networks = {prefix: on_device(network) for prefix, network in load_encoders(context.encoder).items()}
-        size = networks[""].image_size
-        spec = InputSpec(image_size=size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
-        embed_images, embed_audio = _features, None
+        networks = load_image_encoders(context.encoder)
+        spec, embed_images, embed_audio = images_alone(networks[""]), last_features, None
     split, annotations = context.params.split, read_all_annotations(context.annotations)
     drawn = draw_names(clip_names(context.data_dir, spec, split), context.params.points, context.seed)
     points: list[dict[str, Any]] = []
@@ -155,11 +155,6 @@ def _embed_images(network: Any, images: torch.Tensor) -> torch.Tensor:
 
 def _embed_audio(network: Any, audio: torch.Tensor) -> torch.Tensor:
     return network.embed_audio(audio)
-
-
-def _features(network: Any, images: torch.Tensor) -> torch.Tensor:
-    last = network.probe_layers[-1]  # fc7, of AlexNet
-    return network.features(images, [last])[last]
 
 
 def point_rows(

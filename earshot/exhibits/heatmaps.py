@@ -22,13 +22,15 @@ from earshot.core.params import Positive, SplitName
 from earshot.evaluation.clips.clip_embeddings import (
     clips_of_split,
     describe_clips,
+    images_alone,
     load_correspondences,
     middle_moment,
     read_all_annotations,
+    takes_audio,
 )
 from earshot.evaluation.encoders import load_encoders
 from earshot.explanation.activations import TopActivations
-from earshot.explanation.encoders import NETWORKS, takes_audio, why_no_maps
+from earshot.explanation.encoders import NETWORKS, why_no_maps
 from earshot.explanation.exhibit import Exhibit, ExhibitContext, ExhibitResult, skipped
 from earshot.explanation.media import LONGEST_SIDE, jpeg_of, mp3_of, read_image, spectrogram_png, under_map
 from earshot.explanation.receptive_fields import Fields, measure_fields, scaled
@@ -140,8 +142,7 @@ def load_networks(context: ExhibitContext) -> tuple[dict[str, ImageEncoder], Inp
     networks = {prefix: loaded[prefix].cpu() for prefix in COMPARED}
     if with_audio:
         return networks, InputSpec.by(networks[""])
-    size = networks[""].image_size
-    return networks, InputSpec(image_size=size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
+    return networks, images_alone(networks[""])
 
 
 def describe(

@@ -11,14 +11,6 @@ from earshot.networks.two_towers import TwoTowers
 NETWORKS = {"": "encoder", "wrong_sound_": "wrong_sound", "random_": "random"}  # by the prefix of their metrics
 
 
-def takes_audio(folder: Path) -> bool:
-    """Whether the networks of a folder take audio, that is, come from the stage correspond.
-
-    Raises EarshotError as `read_architecture` does.
-    """
-    return is_correspondence(read_architecture(folder / ARCHITECTURE_FILE)["name"])
-
-
 def why_no_towers(folder: Path) -> str | None:
     """The reason why the networks of a folder have no image tower and audio tower; None if they have both.
 

@@ -12,7 +12,9 @@ from earshot.evaluation.clips.clip_embeddings import (
     Describe,
     clips_of_split,
     describe_clips,
+    images_alone,
     load_correspondences,
+    load_image_encoders,
     read_all_annotations,
 )
 from earshot.params.evaluate import BenchmarkParams
@@ -33,7 +35,8 @@ class AnnotatedMoments:
     Args:
         clips, groups: the names of each clip and of its source video.
         annotations: of each clip, at least one.
-        images, sounds: embeddings by the prefix of the network's metrics, float32 (clips, dimensions).
+        images, sounds: embeddings by the prefix of the network's metrics, float32 (clips, dimensions); no sounds by
+            networks of images alone.
         left_out: number of clips of the split without annotations, or shorter than the slice of sound.
     """
 
@@ -46,16 +49,23 @@ class AnnotatedMoments:
 
 
 def describe_moments(
-    context: Context[Any], embed_images: Describe, embed_audio: Describe, title: str
+    context: Context[Any], embed_images: Describe, embed_audio: Describe | None, title: str
 ) -> AnnotatedMoments:
     """The moments of the split `context.params.split`, embedded by `embed_images` and `embed_audio` of each network.
+
+    `embed_audio` is None for the networks of the stage pretrain.
 
     Raises:
         EarshotError: a network or a table cannot be read.
         NotApplicable: no clip of the split is annotated.
     """
-    networks = load_correspondences(context.encoder)
-    spec = InputSpec.by(networks[""])
+    networks: dict[str, Any]
+    if embed_audio:
+        networks = load_correspondences(context.encoder)
+        spec = InputSpec.by(networks[""])
+    else:
+        networks = load_image_encoders(context.encoder)
+        spec = images_alone(networks[""])
     annotations = read_all_annotations(context.required_annotations)
     split, any_length = context.params.split, replace(spec, audio_samples=0)
     clips = (clip for clip in clips_of_split(context.data_dir, spec, split) if annotations.get(clip.clip_id))

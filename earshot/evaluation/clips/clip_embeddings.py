@@ -14,9 +14,10 @@ from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
 from earshot.evaluation.encoders import load_encoders
 from earshot.networks.audio_visual_base import Correspondence
+from earshot.networks.correspondence import is_correspondence
 from earshot.networks.crops import crop_frames
 from earshot.networks.device import get_device, on_device
-from earshot.networks.files import load_correspondence
+from earshot.networks.files import ARCHITECTURE_FILE, load_correspondence, read_architecture
 from earshot.networks.network import ImageEncoder
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
@@ -42,6 +43,33 @@ def load_correspondences(folder: Path) -> dict[str, Correspondence]:
             raise EarshotError(f"{folder}: holds {actual}; use a network of single images: l3, ave or avol")
         on_device(network)
     return networks
+
+
+def takes_audio(folder: Path) -> bool:
+    """Whether the networks of a folder take sounds, that is, come from the stage correspond.
+
+    Raises EarshotError as `read_architecture` does.
+    """
+    return is_correspondence(read_architecture(folder / ARCHITECTURE_FILE)["name"])
+
+
+def load_image_encoders(folder: Path) -> dict[str, Any]:
+    """The networks of a folder of the stage pretrain, as `load_correspondences` returns those of correspond.
+
+    Raises EarshotError as `load_encoder` does.
+    """
+    return {prefix: on_device(network) for prefix, network in load_encoders(folder).items()}
+
+
+def images_alone(network: ImageEncoder) -> InputSpec:
+    """The input of a network that takes no sound."""
+    return InputSpec(image_size=network.image_size, frames=1, audio_samples=0, audio_rate=1, audio_channels=1)
+
+
+def last_features(network: ImageEncoder, images: Tensor) -> Tensor:
+    """The embedding of images by a network of the stage pretrain: its last layer for probes, such as fc7."""
+    last = network.probe_layers[-1]
+    return network.features(images, [last])[last]
 
 
 @torch.inference_mode()
