@@ -7,7 +7,7 @@
 The folder of data holds `real/clips` (videos, and manifest.csv with file,group,annotations), `voc2007_256/VOCdevkit`
 (photographs) and `esc10` (recordings, in ESC-50's layout). A seed is another split of the groups, other frames, and
 another training. Its clips are extracted and described once; every row then runs the very stages of the pipeline with
-recipes/real.yaml in a folder of its own. What is there is not run again, and with other settings it is refused.
+recipes/real-<row>.yaml in a folder of its own. What is there is not run again, and with other settings it is refused.
 
 Collections of clips differ in codec, size and loudness, by which a network can tell them apart. So pairs, retrieval and
 clusters are scored twice: among all held-out clips, and `within` the largest collection alone (the part of a file's
@@ -53,33 +53,30 @@ LAYER = "pool5"
 WITHIN = "within "  # prefix of the scores among clips of the largest collection
 CLIP_BENCHMARKS = ("correspondence", "retrieval", "nmi")
 DIRECTIONS = ("image_audio", "audio_image", "image_image", "audio_audio")
-# The stages that make a row from the scenes and sounds of a seed, and its benchmarks.
+# The rows: the stages that make one from the scenes and sounds of a seed, and its benchmarks. recipes/real-<row>.yaml
+# has its settings.
 CORRESPOND = (("correspond",), ("correspondence", "retrieval", "nmi", "voc", "esc50"))
-PRETRAIN = (("label", "pretrain"), ("voc",))
-# The network of pretrain as image tower, with the changes of images that pretrain has; k-means is its control too.
-ALEXNET = (
-    *("correspond.network=dual_encoder", "correspond.backbone=alexnet", "correspond.width=0.25"),
-    *("correspond.image_size=112", "correspond.crop_min_scale=0.35", "correspond.grayscale_prob=0.2"),
-)
-CROSS_MODAL = "correspond.objective=clusters"
-# What makes a row: its settings, and the above.
-ROWS: dict[str, tuple[tuple[str, ...], tuple]] = {
-    "contrastive": ((), CORRESPOND),
-    "contrastive-alexnet": (ALEXNET, CORRESPOND),
-    "cross-modal": ((CROSS_MODAL,), CORRESPOND),
-    "cross-modal-alexnet": ((*ALEXNET, CROSS_MODAL), CORRESPOND),
-    "match": (("correspond.objective=match",), CORRESPOND),
-    "texture": ((), PRETRAIN),
-    "kmeans": (("pretrain.initialization=kmeans", "pretrain.epochs=0", "pretrain.control=false"), PRETRAIN),
+PRETRAIN = (("label", "pretrain"), ("voc", "nmi"))
+ROWS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "contrastive": CORRESPOND,
+    "contrastive-alexnet": CORRESPOND,
+    "cross-modal": CORRESPOND,
+    "cross-modal-alexnet": CORRESPOND,
+    "match": CORRESPOND,
+    "texture": PRETRAIN,
+    "kmeans": PRETRAIN,
 }
 # The scores that are kept, by benchmark, and the value of the same benchmark that stands beside each.
 SCORES = {
     "correspondence": {"accuracy": "chance", "own_sound": "chance", "roc_auc": "chance"},
     "retrieval": {f"ndcg30_{direction}": "random_order_ndcg30" for direction in DIRECTIONS},
     "nmi": {"nmi_image": "chance", "nmi_audio": "chance"},
+    "pretrain": {"test_accuracy": "test_majority"},
     "voc": {f"map_{LAYER}": "color_histogram_map"},
     "esc50": {"accuracy": "spectrum_accuracy"},
 }
+# What stands against k-means initialization, the control of every row.
+AGAINST_KMEANS = (f"voc map_{LAYER}", "nmi nmi_image", f"{WITHIN}nmi nmi_image")
 NETWORKS = {"": "trained", "wrong_sound_": "wrong sound", "random_": "random"}
 BESIDE = "beside"
 
@@ -117,7 +114,6 @@ def inputs_of(data: Path, corpus: Path) -> list[str]:
         f"evaluate.voc.data_dir={data / 'voc2007_256' / 'VOCdevkit'}",
         f"evaluate.voc.layers=[{LAYER}]",
         f"evaluate.esc50.data_dir={data / 'esc10'}",
-        "evaluate.esc50.encoder=models/correspond",
     ]
 
 
@@ -144,34 +140,26 @@ def within_largest(real: Path) -> Callable[[dict], bool]:
     return lambda row: collection_of(row["file"]) == largest and split_of(row["group"]) == "test"
 
 
-def settings_of(name: str | None, folder: Path, data: Path, changes: Sequence[str]) -> list[str]:
-    """The settings of a row on the clips of a folder, or of the clips themselves."""
-    encoder = "models/correspond" if name is None or "correspond" in ROWS[name][1][0] else "models/pretrain"
-    own = ROWS[name][0] if name else ()
-    return [*inputs_of(data, folder / "corpus"), f"evaluate.voc.encoder={encoder}", *changes, *own]
-
-
-def params_of(root: Path, data: Path, changes: Sequence[str]) -> dict[Path, list[str]]:
-    """The settings of a row: by its own folder, and by that of its scores within the largest collection."""
-    places = {root: root.parent / "all", root / "within": root.parent / "within"}
-    return {place: settings_of(root.name, scenes, data, changes) for place, scenes in places.items()}
+def write_row(root: Path, data: Path, seed: int, changes: Sequence[str], write: Callable[..., None]) -> None:
+    """Write or check params.yaml of a row, by `write`: on all clips, and below on those of the largest collection."""
+    for place, scenes in ((root, "all"), (root / "within", "within")):
+        write(place, f"{RECIPE}-{root.name}", seed, [*inputs_of(data, root.parent / scenes / "corpus"), *changes])
 
 
 def run_row(root: Path) -> None:
     """The stages of one row with params.yaml that are not done yet."""
     everything, within, inner = root.parent / "all", root.parent / "within", root / "within"
-    _, (stages, benchmarks) = ROWS[root.name]
+    stages, benchmarks = ROWS[root.name]
     for table in ("data/scenes", "data/annotations", "data/sounds", "models/descriptor"):
         link(root / table, everything / table)
     for each in stages:
         if not (root / "metrics" / f"{each}.json").exists():
             stage(each, root)
     evaluate(benchmarks, root)
-    if "correspond" in stages:
-        for table in ("data/scenes", "data/annotations"):
-            link(inner / table, within / table)
-        link(inner / "models" / "correspond", root / "models" / "correspond")
-        evaluate(CLIP_BENCHMARKS, inner)
+    for table in ("data/scenes", "data/annotations"):
+        link(inner / table, within / table)
+    link(inner / "models" / stages[-1], root / "models" / stages[-1])
+    evaluate([benchmark for benchmark in CLIP_BENCHMARKS if benchmark in benchmarks], inner)
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
@@ -210,13 +198,13 @@ def report(lines: list[dict[str, Any]]) -> None:
             if network != "trained" and len(seeds) > 1:
                 text += f"; trained above by {paired(trained, values, seeds)}"
             print(text)
-    key = f"voc map_{LAYER}"
-    kmeans = {seed: each[key] for seed, each in by_network.get(("kmeans", "trained"), {}).items()}
     for row in sorted({row for row, _ in by_network} - {"kmeans"}):
-        trained = {seed: each[key] for seed, each in by_network[row, "trained"].items()}
-        seeds = sorted(kmeans.keys() & trained.keys())
-        if len(seeds) > 1:
-            print(f"\n{row} above k-means initialization, {key}: by {paired(trained, kmeans, seeds)}")
+        for key in AGAINST_KMEANS:
+            scores = (by_network.get((name, "trained"), {}) for name in (row, "kmeans"))
+            upper, lower = ({seed: each[key] for seed, each in of.items() if each[key] is not None} for of in scores)
+            seeds = sorted(upper.keys() & lower.keys())
+            if len(seeds) > 1:
+                print(f"\n{row} above k-means initialization, {key}: by {paired(upper, lower, seeds)}")
 
 
 def paired(upper: dict[int, float], lower: dict[int, float], seeds: Sequence[int]) -> str:
@@ -236,16 +224,14 @@ def main() -> None:
         sys.exit(f"real: {missing[0]} is not there; name a folder that has it")
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for seed, _, root in measured(folder, ROWS):
-        for place, changes in params_of(root, data, options.set).items():
-            check_params(place, RECIPE, seed, changes)
+        write_row(root, data, seed, options.set, check_params)
     for seed in seeds:
         for part in ("all", "within"):
             root = folder / f"seed-{seed}" / part
-            write_params(root, RECIPE, seed, settings_of(None, root, data, options.set))
+            write_params(root, RECIPE, seed, [*inputs_of(data, root / "corpus"), *options.set])
     rows = [(seed, folder / f"seed-{seed}" / name) for seed in seeds for name in names]
     for seed, root in rows:
-        for place, changes in params_of(root, data, options.set).items():
-            write_params(place, RECIPE, seed, changes)
+        write_row(root, data, seed, options.set, write_params)
     for seed in seeds:
         for part in ("all", "within"):
             make_scenes(folder / f"seed-{seed}" / part, data, seed, options.workers, part == "within")

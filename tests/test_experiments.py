@@ -164,3 +164,63 @@ def test_every_row_of_a_folder_is_collected(tmp_path):
     (tmp_path / "seed-2" / "mfcc").mkdir()
     found = worlds.measured(tmp_path, ["cluster", "binary", "mfcc"])
     assert [(seed, name) for seed, name, _ in found] == [(2, "cluster"), (2, "binary"), (10, "binary")]
+
+
+@pytest.fixture
+def ran(monkeypatch) -> list[str]:
+    """What real ran, by folder; a stage writes its metrics."""
+    names: list[str] = []
+
+    def run(words: str, root: Path, workers: int = 1) -> None:
+        names.append(f"{root.name}: {words}")
+        write_metrics(root, words.split()[-1])
+
+    monkeypatch.setattr(real, "stage", run)
+    monkeypatch.setattr(worlds, "stage", run)
+    return names
+
+
+def test_a_row_of_labels_is_measured_by_the_clusters_of_its_images_too(ran, tmp_path):
+    for table in ("data/scenes", "data/annotations", "data/sounds", "models/descriptor"):
+        for place in ("all", "within"):
+            (tmp_path / place / table).mkdir(parents=True)
+    root = tmp_path / "texture"
+    (root / "models" / "pretrain").mkdir(parents=True)
+    real.run_row(root)
+    assert ran == [
+        *("texture: label", "texture: pretrain", "texture: evaluate --benchmark voc"),
+        *("texture: evaluate --benchmark nmi", "within: evaluate --benchmark nmi"),
+    ]
+    assert (root / "within" / "models" / "pretrain").resolve() == root / "models" / "pretrain"
+    real.run_row(root)
+    assert len(ran) == 5
+
+
+@pytest.mark.parametrize("name", real.ROWS)
+def test_a_row_is_a_recipe_whose_benchmarks_measure_its_network(name, tmp_path):
+    stages, benchmarks = real.ROWS[name]
+    real.write_row(tmp_path / name, Path("/data"), 0, [], worlds.write_params)
+    for place, scenes in ((tmp_path / name, "all"), (tmp_path / name / "within", "within")):
+        params = read_yaml(place / "params.yaml")
+        assert params["corpus"]["clips"] == str(tmp_path / scenes / "corpus")
+        assert {params["evaluate"][benchmark]["encoder"] for benchmark in benchmarks} == {f"models/{stages[-1]}"}
+
+
+def test_sound_stands_against_kmeans_weights_by_clusters_of_images(tmp_path, capsys):
+    for seed in range(3):
+        for name, score in (("texture", 0.5 + seed / 10), ("kmeans", 0.3), ("contrastive", 0.7)):
+            root = tmp_path / f"seed-{seed}" / name
+            write_metrics(root)
+            values = {"nmi_image": score, "random_nmi_image": 0.2, "chance": 0.1}
+            (root / "metrics" / "nmi.json").write_text(json.dumps(values))
+        accuracies = {"test_accuracy": 0.4, "test_majority": 0.3, "wrong_sound_test_accuracy": 0.2}
+        texture = tmp_path / f"seed-{seed}" / "texture" / "metrics" / "pretrain.json"
+        texture.write_text(json.dumps(accuracies))
+    lines = real.collect(tmp_path)
+    of_texture = {line["network"]: line["pretrain test_accuracy"] for line in lines if line["row"] == "texture"}
+    assert of_texture == {"trained": 0.4, "wrong sound": 0.2, "random": None, "beside": 0.3}
+    real.report(lines)
+    printed = capsys.readouterr().out
+    assert "texture above k-means initialization, nmi nmi_image: by +0.300" in printed
+    assert "contrastive above k-means initialization, nmi nmi_image: by +0.400" in printed
+    assert "voc map_pool5: by" not in printed  # nobody has it

@@ -17,6 +17,7 @@ DEFAULTS = dict(flatten(read_yaml(PARAMS)))
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 SIZE = REPOSITORY / "recipes" / "sample-large.yaml"
 ROWS = [recipe for recipe in RECIPES if not recipe.stem.startswith(("sample-", "benchmark-", "labels-", "real"))]
+REAL = [recipe for recipe in RECIPES if recipe.stem.startswith("real-")]
 each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 each_row = pytest.mark.parametrize("recipe", ROWS, ids=lambda path: path.stem)
 
@@ -48,7 +49,7 @@ def test_every_recipe_describes_itself_its_cost_and_its_published_scores(recipe)
     assert all(len(read_recipe(recipe)[heading].split()) > 1 for heading in ("about", "cost", "reach"))
 
 
-@each_row
+@pytest.mark.parametrize("recipe", [*ROWS, *REAL], ids=lambda path: path.stem)
 @pytest.mark.parametrize("part", ["size", "params"])
 def test_a_row_states_only_what_differs(recipe, part):
     *foundation, row = (dict(flatten(recipe.get(part, {}))) for recipe in with_foundation(recipe))
