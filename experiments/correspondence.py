@@ -47,17 +47,23 @@ ENCODER = "models/correspond"
 LAYER = "pool5"
 # What makes a row.
 MATCH = "correspond.objective=match"
+# The rate and the batch of the default run, which has another world; as many clips and epochs as `ave`.
+CONTRASTIVE = ("correspond.objective=contrastive", "correspond.learning_rate=0.003", "correspond.batch_size=64")
 ROWS = {
     "ave": ("correspond.network=ave", MATCH),
-    # The rate and the batch of the default run, which has another world; as many clips and epochs as `ave`.
-    "contrastive": (
-        "correspond.network=ave",
-        "correspond.objective=contrastive",
-        "correspond.learning_rate=0.003",
-        "correspond.batch_size=64",
+    "contrastive": ("correspond.network=ave", *CONTRASTIVE),
+    "augmented": (
+        *("correspond.network=ave", *CONTRASTIVE, "correspond.noise_level=0.1", "correspond.time_shift_s=0.2"),
+        *("correspond.mix_share=0.2", "correspond.frequency_mask=0.3", "correspond.time_mask=0.3"),
+    ),
+    # Half of the mismatched sounds are of the same clip at another time; synchrony is measured for this row alone.
+    "shifted": (
+        *("correspond.network=ave", *CONTRASTIVE, "correspond.negatives=both"),
+        "evaluate.correspondence.synchrony=true",
     ),
     "l3": ("correspond.network=l3", MATCH, "correspond.positives=overlapping"),
     "avol": ("correspond.network=avol", MATCH),
+    "avol-contrastive": ("correspond.network=avol", *CONTRASTIVE),
     # At 64 px AVOL's map has 4 x 4 positions; at 128 px it has 8 x 8. The best of them alone learns from a pair, which
     # takes three times as long: after 25 epochs the map still misses.
     "avol-128": ("correspond.network=avol", MATCH, "correspond.image_size=128", "correspond.epochs=75"),
@@ -77,12 +83,12 @@ CONTROLLED = ("ave", "contrastive")  # rows with a wrong-sound control, which ta
 SEQUENCES = ("extract.sequence_rate=5", "extract.sequence_size=64")  # for multisensory, in the scenes of all
 # Rows of which not all scores are measured; multisensory embeds no modality alone.
 PARTIAL = {"avol-128": ("correspondence", "retrieval", "localization"), "multisensory": ("correspondence",)}
-TOWERS = ("ave", "contrastive", "l3", "avol")
+TOWERS = ("ave", "contrastive", "augmented", "shifted", "l3", "avol", "avol-contrastive")
 DIRECTIONS = ("image_audio", "audio_image", "image_image", "audio_audio")
 # The scores that are kept, by benchmark, and beside which value of the same benchmark each stands.
 RETRIEVAL = tuple(f"ndcg30_{direction}" for direction in DIRECTIONS)
 SCORES = {
-    "correspondence": {"accuracy": "chance", "own_sound": "chance", "roc_auc": "chance"},
+    "correspondence": {"accuracy": "chance", "own_sound": "chance", "roc_auc": "chance", "synchrony": "chance"},
     "retrieval": dict.fromkeys(RETRIEVAL, "random_order_ndcg30"),
     "esc50": {"accuracy": "chance"},
     "localization": {"peak": "center_peak", "ciou_half": "center_ciou_half", "auc_half": "center_auc_half"},
@@ -92,6 +98,13 @@ SCORES = {
 }
 NETWORKS = {"": "trained", "wrong_sound_": "wrong sound", "random_": "random"}
 BESIDE = "beside"
+# Two rows that are compared by all their scores but localization.
+ABOVE = (
+    ("contrastive above AVE", "contrastive", "ave"),
+    ("augmented sounds above contrastive", "augmented", "contrastive"),
+    ("shifted negatives above contrastive", "shifted", "contrastive"),
+    ("avol-contrastive above AVOL", "avol-contrastive", "avol"),
+)
 # What must hold: a score of a network above that of another, or above what stands beside it.
 CLAIMS = (
     *(
@@ -112,7 +125,8 @@ CLAIMS = (
         for key in RETRIEVAL[:2]
     ),
     *(
-        (f"contrastive above AVE, {key.removeprefix('ndcg30_')}", (benchmark, key), ("contrastive", ""), ("ave", ""))
+        (f"{title}, {key.removeprefix('ndcg30_')}", (benchmark, key), (upper, ""), (lower, ""))
+        for title, upper, lower in ABOVE
         for benchmark in ("correspondence", "retrieval", "nmi", "voc", "sun")
         for key in SCORES[benchmark]
     ),
@@ -134,10 +148,16 @@ CLAIMS = (
     *((f"{row}: sounds classified above random", ("esc50", "accuracy"), (row, ""), (row, "random_")) for row in TOWERS),
     *(
         (f"{row}: {score} above {name}", ("localization", score), (row, ""), (row, control))
-        for row in ("avol", "avol-128")
+        for row in ("avol", "avol-contrastive", "avol-128")
         for score in ("peak", "ciou_half")
         for name, control in (("the center's", BESIDE), ("random", "random_"))
     ),
+    *(
+        (f"avol-contrastive above AVOL, {score}", ("localization", score), ("avol-contrastive", ""), ("avol", ""))
+        for score in ("peak", "ciou_half")
+    ),
+    ("shifted: synchrony above chance", ("correspondence", "synchrony"), ("shifted", ""), ("shifted", BESIDE)),
+    ("shifted: synchrony above random", ("correspondence", "synchrony"), ("shifted", ""), ("shifted", "random_")),
     *(
         (f"{row}: {benchmark} above {NETWORKS[control]}", (benchmark, key), (row, ""), (row, control))
         for row in TOWERS
@@ -199,11 +219,11 @@ def report(lines: list[dict[str, Any]]) -> None:
     print()
     networks = NETWORKS | {BESIDE: BESIDE}
     for title, (benchmark, key), (upper, of_upper), (lower, of_lower) in CLAIMS:
-        one, other = by_network.get((upper, networks[of_upper]), {}), by_network.get((lower, networks[of_lower]), {})
-        seeds = sorted(one.keys() & other.keys())
+        sides = (by_network.get((upper, networks[of_upper]), {}), by_network.get((lower, networks[of_lower]), {}))
+        one, other = ({seed: each[f"{benchmark} {key}"] for seed, each in side.items()} for side in sides)
+        seeds = [seed for seed in sorted(one.keys() & other.keys()) if None not in (one[seed], other[seed])]
         if seeds:
-            both = ([each[seed][f"{benchmark} {key}"] for seed in seeds] for each in (one, other))
-            print(f"{title}: {verdict(*both)}")
+            print(f"{title}: {verdict([one[seed] for seed in seeds], [other[seed] for seed in seeds])}")
 
 
 def verdict(one: Sequence[float], other: Sequence[float]) -> str:

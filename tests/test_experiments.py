@@ -4,12 +4,16 @@ import csv
 import json
 import time
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
+from conftest import PARAMS
 
+from earshot.core.params import load_params, split_override
 from earshot.core.yaml_files import read_yaml
 from earshot.corpus.split import split_of
+from earshot.params.schema import Pipeline
 from experiments import correspondence, real, rows, worlds
 
 NAMES = ("cat", "dog; bark", "")
@@ -156,6 +160,36 @@ def test_a_row_that_fails_stops_no_other_and_is_named_at_the_end(tmp_path, capsy
         worlds.finish(tmp_path / "none.csv", [], print, failures)
     with pytest.raises(SystemExit, match="holds no row with all its scores"):
         worlds.finish(tmp_path / "none.csv", [], print, [])
+
+
+@pytest.mark.parametrize("name", correspondence.ROWS)
+def test_the_settings_of_a_row_are_parameters(name):
+    changes = correspondence.settings_of(name, ())
+    params = load_params(Pipeline, PARAMS, changes)
+    for key, value in dict(map(split_override, changes)).items():
+        actual = attrgetter(key)(params)
+        assert (list(actual) if isinstance(actual, tuple) else actual) == value, key
+
+
+def test_claims_are_of_rows_and_kept_scores_and_skip_what_was_not_measured(tmp_path, capsys):
+    for _, (benchmark, key), *sides in correspondence.CLAIMS:
+        assert key in correspondence.SCORES[benchmark]
+        assert {row for row, _ in sides} <= {*correspondence.ROWS}
+    for name, synchrony in (("contrastive", {}), ("shifted", {"synchrony": 0.7, "random_synchrony": 0.4})):
+        for seed, accuracy in ((0, 0.8), (1, 0.9)):
+            root = tmp_path / f"seed-{seed}" / name
+            write_metrics(root)
+            for benchmark, keys in correspondence.SCORES.items():
+                values = {f"{prefix}{key}": accuracy for key in keys for prefix in ("", "random_")}
+                values |= dict.fromkeys(keys.values(), 0.5)
+                if benchmark == "correspondence":
+                    values = {key: value for key, value in values.items() if "synchrony" not in key} | synchrony
+                (root / "metrics" / f"{benchmark}.json").write_text(json.dumps(values))
+    correspondence.report(correspondence.collect(tmp_path))
+    printed = capsys.readouterr().out
+    assert "shifted: synchrony above chance: in 2 of 2 seeds, by +0.200" in printed
+    assert "shifted negatives above contrastive, accuracy: in 0 of 2 seeds" in printed
+    assert "shifted negatives above contrastive, synchrony" not in printed
 
 
 def test_every_row_of_a_folder_is_collected(tmp_path):
