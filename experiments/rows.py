@@ -2,6 +2,7 @@
 
     python -m experiments.rows --seeds 3        # world and training seeds 0, 1, 2; hours on two cores
     python -m experiments.rows --rows cluster,textons --seeds 1
+    python -m experiments.rows --rows encoder --controls encoder
     python -m experiments.rows --benchmarks voc,sun,finetune,detection
     python -m experiments.rows --seeds 1 --set sample.clips=200 --output elsewhere
 
@@ -13,7 +14,8 @@ written from them.
 
 Rows of learned sounds run correspond first. Its audio tower then describes the sounds (`encoder`, `cpc`), or its image
 tower, the network of all rows, is evaluated itself (`contrastive`, `cross-modal`). The first two have a control whose
-audio tower is `-untrained`.
+audio tower is `-untrained`. `--controls encoder,contrastive,cross-modal` adds wrong-sound controls as further rows,
+such as `encoder-wrong-sound`; each takes longer than its row.
 
 Writes rows.csv into the folder, with every finished row that the folder holds, prints it, and reports the result for
 every ordering of the papers. A row that fails stops no other; all that failed are named at the end.
@@ -64,7 +66,8 @@ ONE = "pretrain.control=false"
 HALF = "pretrain.epochs=10"
 RESNET = ("pretrain.backbone=resnet18", "pretrain.width=1")
 # The AVE-Net of the default run, on 2.5 times as many clips in half as many epochs. cpc sees four sounds of each clip.
-UNCONTROLLED, EPOCHS, THIRD = "correspond.control=false", "correspond.epochs=24", "correspond.epochs=8"
+UNCONTROLLED, CONTROL = "correspond.control=false", "correspond.control=true"
+EPOCHS, THIRD = "correspond.epochs=24", "correspond.epochs=8"
 UNTRAINED = "correspond.epochs=0"  # the control of learned sounds: what random weights make of them
 MAPS = "encoder.features=maps"
 DESCRIBED = ("descriptor=encoder", "encoder.folder=models/correspond", EPOCHS, UNCONTROLLED, ONE)
@@ -87,7 +90,11 @@ ROWS = {
     "clusters-10": ("clusters=10", ONE),
     "clusters-30": ("clusters=30", ONE),
     "clusters-60": ("clusters=60", ONE),
+    "kmeans-calibrated": (
+        *("pretrain.initialization=kmeans", "pretrain.equalize_gradients=true", "pretrain.epochs=0", ONE),
+    ),
     "kmeans-cluster": ("pretrain.initialization=kmeans", ONE),
+    "supervised-contrastive": ("pretrain.objective=supervised-contrastive", ONE),
     "resnet18": (*RESNET, ONE),
     "encoder": DESCRIBED,
     "encoder-untrained": (*DESCRIBED, UNTRAINED),
@@ -96,11 +103,20 @@ ROWS = {
     "contrastive": (*BESIDE_SOUND, "correspond.objective=contrastive"),
     "cross-modal": (*BESIDE_SOUND, "correspond.objective=clusters"),
 }
+# Their wrong-sound controls, which --controls adds: each trains the row's network again, and beside it the control.
+WRONG_SOUND = "-wrong-sound"
+CONTROLLED = {
+    "encoder": (*ROWS["encoder"], CONTROL, "encoder.network=wrong_sound"),
+    "contrastive": (*ROWS["contrastive"], CONTROL),
+    "cross-modal": (*ROWS["cross-modal"], CONTROL),
+}
+ALL = ROWS | {name + WRONG_SOUND: changes for name, changes in CONTROLLED.items()}
 # The stages of a row on the scenes of its world, where it does not begin with the world's sounds.
 LABELED = ("label", "pretrain")
 STAGES = dict.fromkeys(
-    ("encoder", "encoder-untrained", "cpc", "cpc-untrained"), ("correspond", "describe", *LABELED)
-) | dict.fromkeys(("contrastive", "cross-modal"), ("correspond",))
+    ("encoder", "encoder-untrained", "encoder-wrong-sound", "cpc", "cpc-untrained"),
+    ("correspond", "describe", *LABELED),
+) | dict.fromkeys(("contrastive", "cross-modal", "contrastive-wrong-sound", "cross-modal-wrong-sound"), ("correspond",))
 # The rows that stand in the scores of the first one.
 CONTROLS = {"wrong-sound": "wrong_sound_", "random": "random_"}
 
@@ -122,16 +138,22 @@ ORDERINGS = (
     ("60 clusters above 30", "clusters-60", "clusters-30"),
     ("learned sounds above texture (Mahadev, section 6)", "encoder", "cluster"),
     ("learned sounds above an untrained tower", "encoder", "encoder-untrained"),
+    ("learned sounds above a tower of wrong sounds", "encoder", "encoder-wrong-sound"),
     ("learned sounds above texture, from sound alone", "cpc", "cluster"),
     ("learned sounds above an untrained tower, from sound alone", "cpc", "cpc-untrained"),
     ("cross-modal labels above texture", "cross-modal", "cluster"),
+    ("cross-modal labels above the wrong sound", "cross-modal", "cross-modal-wrong-sound"),
+    ("contrastive above texture", "contrastive", "cluster"),
+    ("contrastive above the wrong sound", "contrastive", "contrastive-wrong-sound"),
+    ("supervised contrastive above cross-entropy", "supervised-contrastive", "cluster"),
+    ("k-means with rescaling above k-means alone", "kmeans-calibrated", "kmeans"),
     ("true kinds above sound", TRUE_KINDS, "cluster"),
 )
 
 
 def settings_of(name: str | None, changes: Sequence[str]) -> list[str]:
     """The settings of a row, or of the world of all rows."""
-    return [f"clusters={CLUSTERS}", *UNREAD, *changes, *(ROWS[name] if name else ())]
+    return [f"clusters={CLUSTERS}", *UNREAD, *changes, *(ALL[name] if name else ())]
 
 
 def make_world(root: Path, descriptors: Iterable[str], workers: int) -> None:
@@ -185,11 +207,12 @@ def write_true_labels(root: Path) -> None:
 def collect(folder: Path) -> list[dict]:
     """A line a seed and row of the folder that has scores, the controls of the first row among them."""
     lines = []
-    for seed, name, root in measured(folder, ROWS):
+    for seed, name, root in measured(folder, ALL):
         values = {benchmark: read_metrics(root, benchmark) for benchmark in SCORES}
         if not all(values.values()):
             continue
-        prefixes = {name: ""} | (CONTROLS if name == "cluster" else {})
+        own = "wrong_sound_" if name.endswith(WRONG_SOUND) and "pretrain" not in STAGES[name] else ""
+        prefixes = {name: own} | (CONTROLS if name == "cluster" else {})
         lines += [line(seed, row, prefix, values, read_metrics(root, "pretrain")) for row, prefix in prefixes.items()]
         if name == "cluster":
             colors = {b: values[b][f"color_histogram_{metric}"] for b, metric in SCORES.items()}
@@ -211,10 +234,10 @@ def report(lines: list[dict]) -> None:
     scores: dict[str, dict[int, dict]] = {}
     for each in lines:
         scores.setdefault(each["row"], {})[each["seed"]] = each
-    print(f"{'row':<18}{'seeds':>6}" + "".join(f"{benchmark + ' ' + LAYER:>{WIDTH}}" for benchmark in SCORES))
+    print(f"{'row':<26}{'seeds':>6}" + "".join(f"{benchmark + ' ' + LAYER:>{WIDTH}}" for benchmark in SCORES))
     for row, by_seed in scores.items():
         texts = [mean_std_interval([each[b] for each in by_seed.values()]) for b in SCORES]
-        print(f"{row:<18}{len(by_seed):>6}" + "".join(f"{text:>{WIDTH}}" for text in texts))
+        print(f"{row:<26}{len(by_seed):>6}" + "".join(f"{text:>{WIDTH}}" for text in texts))
     print()
     for title, upper, lower in ORDERINGS:
         seeds = sorted(set(scores.get(upper, {})) & set(scores.get(lower, {})))
@@ -230,10 +253,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, list(ROWS), "rows")
     parser.add_argument("--benchmarks", default=",".join(SCORES), help="separated by commas")
+    controlled = ", ".join(CONTROLLED)
+    parser.add_argument("--controls", default="", help=f"of {controlled}: those with a wrong-sound control")
     options = parser.parse_args()
-    names, folder = rows_in(options.rows, ROWS, "--rows"), options.output.resolve()
+    controls = [name + WRONG_SOUND for name in rows_in(options.controls, CONTROLLED, "--controls")]
+    names, folder = [*rows_in(options.rows, ROWS, "--rows"), *controls], options.output.resolve()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    for seed, name, root in measured(folder, ROWS):
+    for seed, name, root in measured(folder, ALL):
         check_params(root, RECIPE, seed, settings_of(name, options.set))
     roots = {(seed, name): folder / f"seed-{seed}" / (name or "world") for name in [None, *names] for seed in seeds}
     for (seed, name), root in roots.items():

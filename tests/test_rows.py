@@ -28,7 +28,7 @@ def ran(monkeypatch) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", [*rows.ROWS])
+@pytest.mark.parametrize("name", [*rows.ALL])
 def test_the_settings_of_a_row_are_parameters(name):
     changes = rows.settings_of(name, ())
     params = load_params(Pipeline, PARAMS, changes)
@@ -43,7 +43,9 @@ def test_the_settings_of_a_row_are_parameters(name):
         ("clusters-10", ["label", "pretrain"]),
         ("encoder", ["correspond", "describe", "label", "pretrain"]),
         ("cpc", ["correspond", "describe", "label", "pretrain"]),
+        ("encoder-wrong-sound", ["correspond", "describe", "label", "pretrain"]),
         ("contrastive", ["correspond"]),
+        ("contrastive-wrong-sound", ["correspond"]),
         ("cross-modal", ["correspond"]),
     ],
 )
@@ -112,6 +114,23 @@ def test_a_row_without_labels_has_scores_alone(tmp_path):
     assert line["test_accuracy"] is None
 
 
+def test_a_control_is_a_row_of_wrong_sounds(tmp_path):
+    for name, trained, wrong in (("encoder", 0.4, None), ("contrastive", 0.6, 0.2)):
+        folder = tmp_path / "seed-0" / f"{name}-wrong-sound" / "metrics"
+        folder.mkdir(parents=True)
+        for benchmark, metric in rows.SCORES.items():
+            values = {f"{metric}_pool5": trained, f"wrong_sound_{metric}_pool5": wrong}
+            (folder / f"{benchmark}.json").write_text(json.dumps(values))
+    # The network that learned labels of a tower of wrong sounds; the image tower that learned beside wrong sounds.
+    scores = {line["row"]: line["voc"] for line in rows.collect(tmp_path)}
+    assert scores == {"encoder-wrong-sound": 0.4, "contrastive-wrong-sound": 0.2}
+    for name in rows.CONTROLLED:
+        own, control = (dict(map(split_override, rows.settings_of(f"{name}{end}", ()))) for end in ("", "-wrong-sound"))
+        differing = {key: value for key, value in control.items() if own.get(key) != value}
+        network = {"encoder.network": "wrong_sound"} if name == "encoder" else {}
+        assert differing == {"correspond.control": True} | network
+
+
 def test_orderings_name_rows():
-    names = {*rows.ROWS, *rows.CONTROLS}
+    names = {*rows.ALL, *rows.CONTROLS}
     assert {name for _, *both in rows.ORDERINGS for name in both} <= names
