@@ -1,15 +1,19 @@
 """Recipes: a row has a method and a size; each file holds only differences; a size recipe changes no method."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import PARAMS, REPOSITORY, earshot
+from safetensors.torch import save_file
 
 from earshot.commands.recipe import apply_recipes
 from earshot.core.errors import EarshotError
 from earshot.core.params import load_params
 from earshot.core.yaml_files import flatten, read_yaml
+from earshot.networks.backbones import build_network
+from earshot.networks.files import load_weights
 from earshot.params.schema import Pipeline
 from earshot.results.recipes import read_recipe, recipe_values, with_foundation
 
@@ -105,6 +109,32 @@ def test_an_override_applies_after_the_recipes(tmp_path):
     assert (params.pretrain.epochs, params.seed, params.sample.clips) == (3, 7, 2000)
     with pytest.raises(EarshotError, match="expected key=value"):
         apply_recipes([SIZE], PARAMS.read_text(), tmp_path / "params.yaml", ["seed"])
+
+
+PLACES = [REPOSITORY / "docs" / "reproducing.md", REPOSITORY / "recipes" / "owens-random.yaml"]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda path: path.name)
+def test_the_settings_for_a_row_of_others_load_weights_of_caffe(place, tmp_path):
+    folded = " ".join(place.read_text().replace("\\\n", " ").split())
+    (settings,) = re.findall(r"((?:--set pretrain\.\w+=\S+ ?)*--set pretrain\.weights=\S+)", folded)
+    file = tmp_path / "tracking.safetensors"
+    overrides = re.sub(r"(?<=weights=)\S+", str(file), settings).replace("--set", "").split()
+    smaller = [*overrides, "pretrain.width=0.0625"]
+    apply_recipes([REPOSITORY / "recipes" / "owens-random.yaml"], PARAMS.read_text(), tmp_path / "params.yaml", smaller)
+    pretrain = load_params(Pipeline, tmp_path / "params.yaml").pretrain
+    size = {"width": pretrain.width, "image_size": pretrain.image_size, "dropout": pretrain.dropout}
+    caffes = build_network("caffenet_plain", classes=4, **size).state_dict()
+    layers = [*(f"conv{n}" for n in range(1, 6)), "fc6", "fc7"]  # as `earshot caffemodel --leave-out fc8_tracking`
+    names = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    save_file(
+        {key.removeprefix("body."): value for key, value in caffes.items() if key.removeprefix("body.") in names}, file
+    )
+    network = build_network(pretrain.backbone, classes=30, **size)
+    with pytest.warns(UserWarning, match="has no weights of fc8; the network keeps its own"):
+        load_weights(network, Path(pretrain.weights))
+    assert pretrain.epochs == 0
+    assert all((network.state_dict()[key] == caffes[key]).all() for key in caffes if "fc8" not in key)
 
 
 def committed_params(folder: Path) -> Path:
