@@ -67,3 +67,29 @@ def test_every_table_and_figure_of_the_papers_has_a_row():
     ):
         for item in items:
             assert re.search(rf"^\| {re.escape(item)}\b", text, re.M), item
+
+
+WISHES = {
+    "Owens": ["section 5, other representations of sound", "section 5, when sound does and does not tell of objects"],
+    "Mahadev": [
+        *(f"section 6, {wish}" for wish in ("Wide-ResNet", "bounding box", "instance segmentation", "learned audio")),
+        *("Slides, improvements: bigger models", "Slides, improvements: WaveNet or CPC"),
+        *("Slides, improvements: contrastive learning", "Slides, improvements: augmented images"),
+    ],
+    "Look, Listen and Learn": ["section 4, concurrency", "section 4, AudioSet, curated by audio"],
+    "Kim": ["Kim section 5, other architectures"],
+}
+
+
+@pytest.mark.parametrize("paper", WISHES)
+def test_every_wish_of_the_papers_for_the_future_has_a_row(paper):
+    (part,) = [part for part in re.split(r"^## ", PAGE, flags=re.M) if re.match(rf".*\b{paper}\b", part)]
+    for wish in WISHES[paper]:
+        assert re.search(rf"^\| {re.escape(wish)}\b", part, re.M), wish
+
+
+def test_the_slides_table_of_imagenet_has_its_fourteen_rows():
+    (table,) = [table for table in published_tables() if table.name == "mahadev-imagenet"]
+    others = [row.scores[0] for row in table.rows if row.weights]
+    assert len(others) == 13 and others == sorted(others)  # as the slides have them
+    assert sum(row.run is not None for row in table.rows) == 1
