@@ -406,6 +406,19 @@ def test_avols_log_odds_are_the_best_position_of_its_map():
     assert scale > 0
 
 
+def test_avols_positions_may_lack_a_relu_as_in_kims_code():
+    ours, kims = build("avol").eval(), build("avol", position_relu=False).eval()
+    assert kims.architecture["position_relu"] is False
+    kims.load_state_dict(ours.state_dict())
+    images, sounds = pairs_for(ours, 2)
+    features = torch.relu(ours.image_maps(images)).permute(0, 2, 3, 1)
+    first, _, second = ours.position_head
+    torch.testing.assert_close(ours.project_positions(images), second(torch.relu(first(features))))
+    torch.testing.assert_close(kims.project_positions(images), second(first(features)))
+    torch.testing.assert_close(kims.features(images)["fc6"], first(features).amax((1, 2)))
+    torch.testing.assert_close(kims.compared_audio(sounds), ours.compared_audio(sounds))
+
+
 def test_avols_map_of_one_image_does_not_depend_on_the_others():
     network = build("avol").eval()
     images, sounds = pairs_for(network, 3)
@@ -614,7 +627,14 @@ DAMAGES = {
             "encoder.json: classes of alexnet is 'missing'",
         ),
         "a classifier": (
-            {"name": "alexnet", "stride": None, "spectrogram": None, "classes": 2, "dropout": 0.5},
+            {
+                "name": "alexnet",
+                "stride": None,
+                "spectrogram": None,
+                "position_relu": None,
+                "classes": 2,
+                "dropout": 0.5,
+            },
             "encoder.json: alexnet is no correspondence network; use one, such as ave",
         ),
         "no stride": ({"stride": None}, "encoder.json: stride of avol is 'missing'"),

@@ -1,10 +1,19 @@
 """AVOL-Net: compares the sound with every image position (Arandjelovic & Zisserman 2018; Kim 2020, section 3.1)."""
 
+from typing import Annotated, Any
+
 import torch
 from torch import Tensor, nn
 
+from earshot.core.params import IDEA
 from earshot.networks.audio_visual_base import gather
-from earshot.networks.two_towers import TwoTowers, of_length_one, shift_output
+from earshot.networks.two_towers import TowerArguments, TwoTowers, of_length_one, shift_output
+
+
+class AVOLArguments(TowerArguments):
+    """The arguments of AVOL-Net."""
+
+    position_relu: Annotated[bool, IDEA]
 
 
 class AVOLNet(TwoTowers):
@@ -14,12 +23,23 @@ class AVOLNet(TwoTowers):
     units of the sound, with a scale and a bias (a 1x1 convolution of one channel), is a map of log-odds. The papers
     take the maximum after a sigmoid, which keeps order, so the maximum of the log-odds is equivalent. Our embedding is
     the maximum of every channel of the image's map, or the sound's units, scaled to length 1.
+
+    Args:
+        position_relu: a ReLU between the two convolutions, as between the two layers for the sound; Kim's code has none
+            (github.com/kyuyeonpooh/objects-that-sound, model/avolnet.py).
+        sizes: as in TwoTowers.
     """
 
+    arguments = AVOLArguments
+
+    def __init__(self, *, position_relu: bool = True, **sizes: Any) -> None:
+        super().__init__(position_relu=position_relu, **sizes)
+
     def build_head(self, units: int) -> None:
+        between = nn.ReLU(inplace=True) if self.architecture["position_relu"] else nn.Identity()
         self.position_head, self.audio_head = (
-            nn.Sequential(nn.Linear(tower.channels, units), nn.ReLU(inplace=True), nn.Linear(units, units))
-            for tower in (self.image_tower, self.audio_tower)
+            nn.Sequential(nn.Linear(tower.channels, units), middle, nn.Linear(units, units))
+            for tower, middle in ((self.image_tower, between), (self.audio_tower, nn.ReLU(inplace=True)))
         )
         self.units = units
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
@@ -77,7 +97,7 @@ class AVOLNet(TwoTowers):
         return of_length_one(self.compared_audio(sounds))
 
     def probe_features(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = torch.relu(self.position_head[0](conv5.permute(0, 2, 3, 1)))
+        hidden = self.position_head[:2](conv5.permute(0, 2, 3, 1))
         return hidden.amax((1, 2)), of_length_one(self.position_head[2](hidden).amax((1, 2)))
 
 
