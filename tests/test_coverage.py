@@ -14,7 +14,7 @@ ROWS = [row for row in ROWS if row[0] != "exhibit of the paper"]
 RECIPES = {file.stem for file in (REPOSITORY / "recipes").glob("*.yaml")}
 TABLES = {table.name for table in published_tables()}
 BENCHMARKS, EXHIBITS = names("earshot.benchmarks"), names("earshot.exhibits")
-STATES = ("rendered", "ready", "part", "no", "quoted", "-", "as above", "real photographs", "the same photographs")
+STATES = ("rendered", "ready", "part", "no", "quoted", "-", "as above", "real photographs")
 
 
 def spans(words: str, kind: str) -> set[str]:
