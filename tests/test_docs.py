@@ -38,13 +38,30 @@ DVC = {  # the subcommands that the pages use, with their options
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
+def prose_of(page: Path) -> str:
+    """A page without its fenced blocks, which may be indented."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.M | re.S)
+
+
 def code(page: Path) -> str:
     """The shell commands of a page: blocks fenced as sh, and in README also indented ones."""
-    text = page.read_text()
-    fenced = "\n".join(re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.M | re.S))
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    indented = "\n".join(line.strip() for line in prose.splitlines() if line.startswith("    "))
-    return re.sub(r"\\\n", " ", fenced + "\n" + indented)
+    fenced = "\n".join(re.findall(r"^ *```(?:sh|bash|console)\n(.*?)^ *```", page.read_text(), re.M | re.S))
+    indented = "\n".join(line for line in prose_of(page).splitlines() if line.startswith("    "))
+    lines = (line.strip() for line in f"{fenced}\n{indented}".splitlines())
+    return "\n".join(lines).replace("\\\n", " ")
+
+
+def loose_rows(text: str) -> list[str]:
+    """The first row of each block of a text that is no table of a heading, a rule and rows of equal width."""
+    found = []
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.strip("\n").splitlines()
+        if any(line.startswith("|") for line in lines):
+            cells = {len(re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line))) for line in lines}
+            is_table = len(lines) > 2 and len(cells) == 1 and re.fullmatch(r"\|(:?-+:?\|)+", lines[1])
+            if not is_table or not all(line.startswith("|") for line in lines):
+                found.append(next(line for line in lines if line.startswith("|")))
+    return found
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -65,7 +82,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def inline_commands(page: Path) -> list[list[str]]:
     """The commands between backticks in the prose, which may be shortened by `...`."""
-    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    prose = prose_of(page)
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`\n]+)`", prose)]
     return [shlex.split(span) for span in spans if span.split(" ")[0] in PROGRAMS and " " in span and "..." not in span]
 
@@ -197,7 +214,7 @@ def test_every_parameter_of_a_page_exists(page):
 
 @each_page
 def test_every_link_of_a_page_leads_somewhere(page):
-    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    prose = prose_of(page)
     for target in re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r'src="([^"]+)"', prose):
         if re.match(r"https?://|mailto:", target):
             continue
@@ -209,6 +226,30 @@ def test_every_link_of_a_page_leads_somewhere(page):
             assert anchor in {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}, target
         if page in PAGES[1:]:
             assert file.is_relative_to(page.parent), f"{page.name}: {target} is not a part of the site"
+
+
+@each_page
+def test_every_row_of_a_page_is_in_a_table(page):
+    assert not loose_rows(prose_of(page))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| a | b |\n|---|---|\n| 1 | 2 |\n\n| 3 | 4 |",  # an empty line ends the table
+        "words\n| a | b |\n|---|---|\n| 1 | 2 |",  # its heading belongs to the paragraph
+        "| a | b |\n|---|---|\n| 1 | 2 |\nwords",
+        "| a | b |\n|---|---|\n| 1 | 2 | 3 |",
+        "| a | b |\n| 1 | 2 |\n| 3 | 4 |",
+    ],
+)
+def test_a_row_outside_a_table_is_found(text):
+    assert loose_rows(f"# Page\n\n{text}\n\nMore.")
+
+
+@each_page
+def test_no_block_of_code_is_indented(page):  # one in a list would end it: the site numbers the rest from 1 again
+    assert not re.findall(r"^ +```.*$", page.read_text(), re.M)
 
 
 def test_every_page_is_in_the_navigation():
