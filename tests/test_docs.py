@@ -6,17 +6,21 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import textwrap
 from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import PARAMS, REPOSITORY, copy_committed
 
+from earshot.commands.scores import VERDICTS, WIDTH, table
 from earshot.commands.subsets import SUBSETS
 from earshot.core.params import split_override
 from earshot.params.schema import parameter_names
+from earshot.results.verdicts import LEGEND
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PROGRAMS = ("python", "dvc", "make", "earshot", "torchrun")
@@ -35,6 +39,7 @@ DVC = {  # the subcommands that the pages use, with their options
     "push": set(),
     "pull": set(),
 }
+LEGENDS = textwrap.wrap(LEGEND, WIDTH)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -262,6 +267,28 @@ def test_every_refusal_has_its_remedy_on_the_page():
 
     rows = set(re.findall(r"^\| `([a-z-]+)` \|", (REPOSITORY / "docs" / "troubleshooting.md").read_text(), re.M))
     assert rows == set(REASONS)
+
+
+def printed_scores(lines: list[str]) -> tuple[list[str], set[str], list[str]]:
+    """Of the lines of `earshot scores`: those beside the verdicts, title and score of each verdict, and the legend."""
+    end = next(number for number, line in enumerate(lines) if line.startswith("Accuracy of the sound label"))
+    begin = lines.index(VERDICTS)
+    titles = {match[1] for line in lines[begin:end] if (match := re.match(r"  (\w.*\d\.\d{3}) \(", line))}
+    return [line for line in lines[:begin] + lines[end:] if line], titles, lines[end - 1 - len(LEGENDS) : end - 1]
+
+
+def test_the_scores_on_the_pages_are_those_of_the_committed_run(tmp_path):
+    copy_committed("metrics", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
+    scores, titles, _ = printed_scores(table(tmp_path).splitlines())
+    page = (REPOSITORY / "docs" / "getting-started.md").read_text()
+    (printout,) = re.findall(r"^```\n(rendered .*?)^```", page, re.M | re.S)
+    assert printed_scores(printout.splitlines()) == (scores, titles, LEGENDS)
+    readme = (REPOSITORY / "README.md").read_text()
+    (printout,) = re.findall(r"^    rendered VOC2007, mAP .*?^    Try an idea:.*?\n", readme, re.M | re.S)
+    some_scores, some_titles, _ = printed_scores([line[4:] for line in printout.splitlines()])
+    assert {line for line in some_scores if not line.startswith("(")} <= set(scores) and some_titles <= titles
+    assert len(some_titles) > 3 and len(some_scores) > 6
 
 
 def literals() -> str:

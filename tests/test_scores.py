@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import PARAMS, earshot
 
-from earshot.commands.scores import margins, table
+from earshot.commands.scores import VERDICTS, margins, table
 from earshot.evaluation.significance import Margin, decide
 from earshot.results.verdicts import Finding, Items, Judged, answers
 
@@ -94,9 +94,9 @@ def test_the_table_closes_with_n_and_verdict_of_every_benchmark_the_worst_first(
     folder.mkdir()
     (folder / "draws.csv").write_text("map_fc7,wrong_sound_map_fc7\n" + "\n".join(f"{a},{b}" for a, b in drawn))
     lines = table(tmp_path).splitlines()
-    first = lines.index("What sound taught, the worst first:")
+    first = lines.index(VERDICTS)
     assert lines[first + 1 : first + 4] == [
-        "  rendered SUN397, accuracy 1.000 (n = 40 test images): not higher than wrong sound; above chance",
+        "  rendered SUN397, accuracy 1.000 (n = 40 test images): no better than wrong sound; above chance",
         "  rendered VOC2007, mAP 0.500 (n = 600 test images): learned",
         "  rendered correspondence 1.000 (n = 40 pairs of image and sound): learned",
     ]
@@ -123,12 +123,10 @@ def finding_of(title: str, *scores: Judged, computed: bool = False) -> Finding:
 def test_a_score_names_the_controls_that_it_is_above_and_those_that_it_is_not():
     score = judged("a, b", center=WORST, wrong_sound=BETTER, random_weights=HIGHER, full_image=LOWER)
     assert score.verdict_in_full == (
-        "worse than center; not higher than full image; not surely above random weights; above wrong sound"
+        "worse than center; no better than full image; not significantly above random weights; above wrong sound"
     )
-    assert [
-        score.compared_with(name) for name in ("center", "full image", "random weights", "wrong sound", "other")
-    ] == [
-        *("worse", "not higher", "not surely above", "above", ""),
+    assert [score.compared_with(name) for name in ("center", "full image", "random weights", "wrong sound", "other")] == [
+        *("worse", "no better", "not significantly above", "above", ""),
     ]
     assert judged("x", wrong_sound=BETTER).verdict_in_full == "learned" and score.name == "a b"
 

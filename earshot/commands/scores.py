@@ -19,7 +19,7 @@ def benchmark_lines(display: Display, values: Mapping[str, float]) -> list[str]:
     """The lines of one benchmark: columns are layers or modes, rows are the trained network and its controls."""
     scores = grid(display, values)
     heads = [title for title in scores.columns.values() if [title] != [display.metric] or len(scores.columns) > 1]
-    lines = [f"{display.heading:<30}" + "".join(f"{head:>10}" for head in heads)]
+    lines = [(f"{display.heading:<30}" + "".join(f"{head:>10}" for head in heads)).rstrip()]
     for row, values_of_row in scores.rows.items():
         lines.append(f"  {row:<28}" + "".join(_score(values_of_row.get(key)) for key in scores.columns))
     return lines + [f"  {row:<28}{_score(score)}" for row, score in scores.alike.items()]
@@ -39,8 +39,8 @@ def read_findings(root: Path) -> list[Finding]:
 
 
 def verdict_lines(findings: list[Finding]) -> list[str]:
-    """What every benchmark says, the worst first: its leading score, n, how it stands to its controls, then others."""
-    lines = ["What sound taught, the worst first:"]
+    """What every benchmark says, the weakest first: its leading score, n, how it stands to its controls; its others."""
+    lines = [VERDICTS]
     for each in ranked(findings):
         leading = each.leading
         column = f", {leading.name}" if len(each.scores) > 1 else ""
@@ -100,6 +100,7 @@ MARGINS = (
     "Difference ± its standard error, over n items of the benchmark; p of Student's paired test, or of the bootstrap. "
     "Each network was trained once; another training is not in it."
 )
+VERDICTS = "What the networks learned from sound, weakest result first:"
 WIDTH = 110  # characters of a line
 NEXT = [
     "Where to look next: open report/index.html in a browser; all numbers are in metrics/, the networks in models/.",

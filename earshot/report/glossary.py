@@ -57,8 +57,8 @@ TERMS: Mapping[str, str] = {
     "cluster": "A group of moments with similar sounds; its number is its label, from 0.",
     "verdict": "What the tests say of a score: learned, if it is above every control, the wrong sound among them; else "
     "to which controls it stands worst.",
-    "not surely above": "Higher than a control, but the test cannot tell the difference from chance.",
-    "not higher": "Equal to a control or lower, but the test cannot tell the difference from chance.",
+    "not significantly above": "Higher than a control, but the test cannot tell the difference from chance.",
+    "no better": "Equal to a control or lower, but the test cannot tell the difference from chance.",
     "paired test": "Student's paired t-test over the items of a benchmark, such as images, queries or units of one "
     "network, two-sided at the level of .05. Scores that are no means of items (mAP, NMI) are computed anew on 1,000 "
     "random draws of the items (test images, or clips for NMI), the same for both networks: the bootstrap. Tests are "

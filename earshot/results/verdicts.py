@@ -34,13 +34,13 @@ PREDICTIONS = "data/predictions"
 ITEMS = "items"  # the metric with the number of test items
 GAP = (LEVEL / 2, 1 - LEVEL / 2)  # the quantiles of a 95 % interval
 # How a score stands to a control, the worst first.
-WORSE_THAN, NOT_HIGHER, UNSURE, ABOVE_IT = "worse than", "not higher than", "not surely above", "above"
-IN_A_TABLE = {WORSE_THAN: "worse", NOT_HIGHER: "not higher", UNSURE: "not surely above", ABOVE_IT: "above"}
+WORSE_THAN, NO_BETTER, UNSURE, ABOVE_IT = "worse than", "no better than", "not significantly above", "above"
+IN_A_TABLE = {WORSE_THAN: "worse", NO_BETTER: "no better", UNSURE: "not significantly above", ABOVE_IT: "above"}
 LEGEND = (
     "Learned: above every control, the wrong sound among them. Above or worse: by Student's paired t-test over the n "
     "items (mAP and NMI: by the bootstrap over them), two-sided at .05, not corrected for the number of scores. Not "
-    "surely above: higher, but the test cannot tell it from chance. Each network was trained once; how another "
-    "training would differ is not tested."
+    "significantly above: higher, but it may be chance. No better: equal or lower, but it may be chance. Each network "
+    "was trained once; how another training would differ is not tested."
 )
 # What the items of a benchmark are.
 KINDS_OF_ITEMS = {
@@ -118,9 +118,9 @@ def _interval(score: float, half: float, n: int, low: float = 0.0, high: float =
 
 def _by_comparison(margins: Mapping[str, Margin]) -> dict[str, list[str]]:
     """The controls by how a score stands to them, the worst first."""
-    result: dict[str, list[str]] = {words: [] for words in (WORSE_THAN, NOT_HIGHER, UNSURE, ABOVE_IT)}
+    result: dict[str, list[str]] = {words: [] for words in (WORSE_THAN, NO_BETTER, UNSURE, ABOVE_IT)}
     for name, each in margins.items():
-        higher = UNSURE if each.difference > 0 else NOT_HIGHER
+        higher = UNSURE if each.difference > 0 else NO_BETTER
         result[WORSE_THAN if each.is_below else ABOVE_IT if each.is_above else higher].append(name)
     return {words: names for words, names in result.items() if names}
 
