@@ -49,7 +49,7 @@ def steps_of(params: PretrainParams, root: Path, layout: torch.memory_format, *,
 def training_data(
     params: PretrainParams, root: Path, layout: torch.memory_format
 ) -> tuple[Network, LabeledScenes, Augmentation]:
-    """The network with its first weights, the tables, and what happens to the pictures."""
+    """The network with its first weights, the tables, and how images are changed."""
     p = params.pretrain
     torch.manual_seed(params.seed)
     kind = kind_of_labels(root / "data/labels")
