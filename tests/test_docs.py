@@ -1,4 +1,7 @@
-"""The commands and links of README and docs/*.md, checked against the code, without running anything."""
+"""The commands and links of README and docs/*.md, checked against the code, without running anything.
+
+test_docs_code.py, test_docs_corpora.py, test_extending.py and test_cluster.py run what can be run of them.
+"""
 
 import ast
 import errno
@@ -16,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import PARAMS, REPOSITORY, copy_committed
 
+from earshot.commands.recipe import apply_recipes
 from earshot.commands.scores import VERDICTS, WIDTH, table
 from earshot.commands.subsets import SUBSETS
 from earshot.core.params import split_override
@@ -199,6 +203,15 @@ CHECKS = {
 def test_every_command_of_a_page_names_only_what_exists(page):
     for words in [*commands(page), *inline_commands(page)]:
         check(words)
+
+
+@each_page
+def test_every_command_of_a_page_gives_values_that_its_parameters_take(page, tmp_path):
+    for words in commands(page):
+        recipes = [REPOSITORY / word for word in words if re.fullmatch(r"recipes/\S+", word)]
+        first = [re.sub(r"^([^=]+=[^\[,]+),.*", r"\1", override) for override in overrides_of(words)]  # of a sweep
+        if recipes or first:
+            apply_recipes(recipes, PARAMS.read_text(), tmp_path / "params.yaml", first)
 
 
 @each_page
