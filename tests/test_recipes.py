@@ -15,7 +15,7 @@ from earshot.core.yaml_files import flatten, read_yaml
 from earshot.networks.backbones import build_network
 from earshot.networks.files import load_weights
 from earshot.params.schema import Pipeline
-from earshot.results.recipes import read_recipe, recipe_values, with_foundation
+from earshot.results.recipes import recipe_values, recipe_words, with_foundation
 
 DEFAULTS = dict(flatten(read_yaml(PARAMS)))
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -24,6 +24,17 @@ ROWS = [recipe for recipe in RECIPES if not recipe.stem.startswith(("sample-", "
 REAL = [recipe for recipe in RECIPES if recipe.stem.startswith("real-")]
 each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 each_row = pytest.mark.parametrize("recipe", ROWS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def committed_params(tmp_path) -> Path:
+    """params.yaml in a Git repository of its own."""
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS.read_text())
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a state"]):
+        subprocess.run([*git, *words], check=True)
+    return params
 
 
 def applied(*recipes: Path, output: Path) -> dict:
@@ -50,7 +61,42 @@ def test_every_recipe_applies_keeps_the_comments_and_changes_only_its_values(rec
 
 @each_recipe
 def test_every_recipe_describes_itself_its_cost_and_its_published_scores(recipe):
-    assert all(len(read_recipe(recipe)[heading].split()) > 1 for heading in ("about", "cost", "reach"))
+    words = recipe_words(recipe)
+    assert all(len(words[heading].split()) > 1 for heading in ("about", "cost", "reach"))
+
+
+def printed_of(recipes: list[Path], params: Path, capsys, *options: str) -> str:
+    """What `earshot recipe` prints about the recipes."""
+    options = (*options, "--output", str(params.with_name("applied.yaml")))
+    earshot("recipe", *recipes, "--params", params, *options)
+    return capsys.readouterr().out
+
+
+@each_recipe
+def test_every_recipe_prints_its_own_time_and_disk(recipe, committed_params, capsys):
+    printed = printed_of([recipe], committed_params, capsys)
+    costs = "\n".join(line for line in printed.splitlines() if line.startswith("cost of "))
+    number = r"([\d.,]+|an?|one|two|three|four|five|seven|eight|nine|ten|fourteen|twenty)"
+    assert re.search(rf"\b{number} (core )?(minutes?|hours?|days?|weeks?|months?)\b", costs, re.I), costs
+    assert re.search(r"\d (GB|TB)\b", costs), costs
+    others = {other.stem for other in RECIPES} - {recipe.stem, "real"}
+    assert not [other for other in others if re.search(rf"\b{other}\b", recipe_words(recipe)["cost"])]
+
+
+def test_the_cost_is_that_of_the_last_size_and_of_what_is_added_to_it(committed_params, capsys):
+    row, added = SIZE.with_name("mahadev-resnet50.yaml"), SIZE.with_name("benchmark-imagenet-mahadev.yaml")
+    cases = [
+        ([row], ["mahadev-resnet50"]),
+        ([row, added], ["mahadev-resnet50", "benchmark-imagenet-mahadev"]),
+        ([row, SIZE], ["sample-large"]),
+        ([row, added, SIZE], ["sample-large", "benchmark-imagenet-mahadev"]),
+        ([added], ["the default run", "benchmark-imagenet-mahadev"]),
+    ]
+    for recipes, expected in cases:
+        printed = printed_of(recipes, committed_params, capsys)
+        assert re.findall("^cost of (.*?): ", printed, re.M) == expected
+    kept = printed_of([added], committed_params, capsys, "--keep")
+    assert re.findall("^cost of (.*?): ", kept, re.M) == ["benchmark-imagenet-mahadev"]
 
 
 @pytest.mark.parametrize("recipe", [*ROWS, *REAL], ids=lambda path: path.stem)
@@ -88,6 +134,7 @@ def test_a_row_of_a_paper_does_not_read_the_rendered_world(recipe, tmp_path):
         ("about: a\ncost: b\nreach: c\nparams: {clusterz: 3}\n", "the nearest is clusters"),
         ("about: a\ncost: b\nreach: c\nparams: {clusters: 1}\n", "clusters is 1, expected"),
         ("about: a\ncost: b\nparams: {clusters: 3}\n", "expected about, cost, reach"),
+        ("cost: b\nreach: c\nonto: ground\nparams: {clusters: 3}\n", "expected about, cost, reach"),
         ("about: a\ncost: b\nreach: c\nparam: {clusters: 3}\n", "expected about, cost, reach"),
         ("about: a\ncost: b\nreach: c\nsize: [1]\n", "expected a mapping"),
         ("about: a\ncost: b\nreach: c\nonto: ../recipe\nparams: {clusters: 3}\n", "a recipe in the same folder: below"),
@@ -137,18 +184,8 @@ def test_the_settings_for_a_row_of_others_load_weights_of_caffe(place, tmp_path)
     assert all((network.state_dict()[key] == caffes[key]).all() for key in caffes if "fc8" not in key)
 
 
-def committed_params(folder: Path) -> Path:
-    """params.yaml in a Git repository of its own."""
-    params = folder / "params.yaml"
-    params.write_text(PARAMS.read_text())
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "a state"]):
-        subprocess.run([*git, *words], check=True)
-    return params
-
-
-def test_a_recipe_starts_from_the_committed_parameters_and_prints_what_it_drops(tmp_path, capsys):
-    params = committed_params(tmp_path)
+def test_a_recipe_starts_from_the_committed_parameters_and_prints_what_it_drops(committed_params, capsys):
+    params = committed_params
     earshot("recipe", REPOSITORY / "recipes" / "owens-binary.yaml", "--params", params)
     capsys.readouterr()
     earshot("recipe", REPOSITORY / "recipes" / "mahadev-mfcc.yaml", "--params", params)
@@ -170,11 +207,11 @@ def test_outside_a_repository_recipes_are_refused_and_not_mixed(tmp_path, capsys
     assert params.read_text() == PARAMS.read_text()
 
 
-def test_a_recipe_prints_what_is_missing_and_reset_restores_the_committed_parameters(tmp_path, capsys):
-    params = committed_params(tmp_path)
+def test_a_recipe_prints_what_is_missing_and_reset_restores_the_committed_parameters(committed_params, capsys):
+    params = committed_params
     earshot("recipe", REPOSITORY / "recipes" / "owens-binary.yaml", "--params", params)
     printed = capsys.readouterr().out
-    assert "evaluate.voc.data_dir: ../VOCdevkit" in printed and "cost: " in printed
+    assert "evaluate.voc.data_dir: ../VOCdevkit" in printed and "cost of owens-binary: " in printed
     earshot("recipe", "--reset", "--params", params)
     assert "label.model binary (clusters again)" in capsys.readouterr().out
     assert params.read_text() == PARAMS.read_text()

@@ -1,7 +1,8 @@
 """Recipes: small YAML files in recipes/ with the changes to params.yaml for a row of a paper.
 
 A recipe describes itself in `about`, `cost` and `reach`. `params` holds the method and `size` the scale: only what
-differs from params.yaml, or from the recipe in the same folder that `onto` names.
+differs from params.yaml, or from the recipe in the same folder that `onto` names. A recipe with `onto` may leave out
+`cost` and `reach` where they are those of that recipe.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ def read_recipe(file: Path) -> dict[str, Any]:
     """
     recipe = read_yaml(file)
     values, known = [name for name in VALUES if name in recipe], {*parameter_names()}
-    if not values or not {*WORDS} <= {*recipe} <= {*WORDS, *VALUES, "onto"}:
+    required = {"about"} if "onto" in recipe else {*WORDS}
+    if not values or not required <= {*recipe} <= {*WORDS, *VALUES, "onto"}:
         expected = f"{', '.join(WORDS)}, {' and '.join(VALUES)} (or one of them), and perhaps onto"
         raise EarshotError(f"{file}: has {', '.join(map(str, recipe)):.200}; expected {expected}")
     for name in values:
@@ -58,6 +60,15 @@ def with_foundation(file: Path) -> list[dict[str, Any]]:
         chain = f"{recipe['onto']}, which itself builds onto {foundation['onto']}"
         raise EarshotError(f"{file}: builds onto {chain}; expected a recipe without onto")
     return [foundation, recipe]
+
+
+def recipe_words(file: Path) -> dict[str, str]:
+    """What the recipe says in `about`, `cost` and `reach`; what it leaves out is what its foundation says.
+
+    Raises EarshotError as `with_foundation` does.
+    """
+    recipe = {name: text for each in with_foundation(file) for name, text in each.items()}
+    return {name: " ".join(str(recipe[name]).split()) for name in WORDS}
 
 
 def recipe_values(files: Sequence[Path]) -> dict[str, Any]:
