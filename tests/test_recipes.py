@@ -189,7 +189,11 @@ def test_a_recipe_starts_from_the_committed_parameters_and_prints_what_it_drops(
     earshot("recipe", REPOSITORY / "recipes" / "owens-binary.yaml", "--params", params)
     capsys.readouterr()
     earshot("recipe", REPOSITORY / "recipes" / "mahadev-mfcc.yaml", "--params", params)
-    assert "label.model binary (clusters again)" in capsys.readouterr().out
+    printed = capsys.readouterr().out.splitlines()
+    start = next(place for place, line in enumerate(printed) if "not committed, so dropped" in line)
+    number = int(printed[start].split()[0])
+    assert number > 10 and printed[start + 11] == f"  and {number - 10} more"
+    assert all(line.startswith("  ") for line in printed[start + 1 : start + 11])
     again = params.read_text()
     params.write_text(PARAMS.read_text())
     earshot("recipe", REPOSITORY / "recipes" / "mahadev-mfcc.yaml", "--params", params)
@@ -213,5 +217,22 @@ def test_a_recipe_prints_what_is_missing_and_reset_restores_the_committed_parame
     printed = capsys.readouterr().out
     assert "evaluate.voc.data_dir: ../VOCdevkit" in printed and "cost of owens-binary: " in printed
     earshot("recipe", "--reset", "--params", params)
-    assert "label.model binary (clusters again)" in capsys.readouterr().out
+    assert "params.yaml: as committed; " in capsys.readouterr().out
     assert params.read_text() == PARAMS.read_text()
+
+
+def test_reset_prints_the_values_that_it_drops_and_which_are_removed(committed_params, capsys):
+    earshot("recipe", SIZE.with_name("benchmark-dcase.yaml"), "--params", committed_params, "--set", "clusters=15")
+    capsys.readouterr()
+    earshot("recipe", "--reset", "--params", committed_params)
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading == f"{committed_params}: as committed; 7 values dropped:" and len(lines) == 7
+    assert f"  clusters: {DEFAULTS['clusters']} again (was 15)" in lines
+    assert "  evaluate.dcase.windows: removed (was 60)" in lines
+    committed_params.write_text(PARAMS.read_text().replace("\nclusters:", "\n#clusters:"))
+    earshot("recipe", "--reset", "--params", committed_params)
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading == f"{committed_params}: as committed; 1 value dropped:"
+    assert line == f"  clusters: {DEFAULTS['clusters']} again (was missing)"
+    earshot("recipe", "--reset", "--params", committed_params)
+    assert capsys.readouterr().out == f"{committed_params}: as committed, nothing to drop\n"

@@ -23,6 +23,7 @@ from earshot.params.schema import Pipeline, parameter_names
 from earshot.results.recipes import recipe_values, recipe_words
 
 INPUTS = ("clips", "manifest", "ontology", "data_dir", "weights")  # names of parameters that are paths
+LISTED = 10  # dropped values that are printed
 DEFAULT_COST = (
     "eight to fourteen minutes on two slow cores, less if the processor has fast bf16. Disk .8 GB, twice that where "
     "DVC's cache cannot link."
@@ -76,10 +77,24 @@ def missing_inputs(params: Path, root: Path) -> list[str]:
 
 
 def dropped_values(current: str, base: str, changed: set[str]) -> list[str]:
-    """Text for each value that differs between `current` and `base` and is not in `changed`."""
+    """A line for each value that differs between `current` and `base` and is not in `changed`."""
     before, after = (dict(flatten(parse_yaml(text))) for text in (current, base))
-    keys = [key for key in before | after if before.get(key) != after.get(key) and key not in changed]
-    return [f"{key} {before.get(key)} ({after.get(key)} again)" for key in keys]
+    lines = []
+    for key in before | after:
+        if key in changed or (key in before and key in after and before[key] == after[key]):
+            continue
+        now = f"{after[key]} again" if key in after else "removed"
+        lines.append(f"  {key}: {now} ({f'was {before[key]}' if key in before else 'was missing'})")
+    return lines
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    return [*lines[:LISTED], *([f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else [])]
+
+
+def _values(number: int) -> str:
+    return "1 value" if number == 1 else f"{number} values"
 
 
 @click.command()
@@ -120,7 +135,8 @@ def _reset(params: Path, output: Path) -> str:
     with write_atomically(output) as temporary:
         temporary.write_text(base, encoding="utf-8")
     dropped = dropped_values(current, base, set())
-    return f"{output}: as committed" + (f"; dropped: {', '.join(dropped)}" if dropped else "")
+    heading = f"{output}: as committed" + (f"; {_values(len(dropped))} dropped:" if dropped else ", nothing to drop")
+    return "\n".join([heading, *_first(dropped)])
 
 
 def _apply(recipes: Sequence[Path], params: Path, overrides: Sequence[str], keep: bool, output: Path) -> str:
@@ -132,7 +148,7 @@ def _apply(recipes: Sequence[Path], params: Path, overrides: Sequence[str], keep
     lines = [f"{output}: {' + '.join(recipe.stem for recipe in recipes)}"]
     dropped = dropped_values(current, base, changed)
     if dropped:
-        lines.append(f"not committed, so dropped: {', '.join(dropped)}; --keep keeps such values")
+        lines += [f"{_values(len(dropped))} not committed, so dropped; --keep keeps such values:", *_first(dropped)]
     lines += _costs(recipes, keep)
     missing = missing_inputs(output, params.parent)
     if missing:
