@@ -3,22 +3,24 @@
     EARSHOT_REAL_DATA=/path/to/material python -m perf.texture
     python -m perf.texture --assert          # exits with 1 if a bound does not hold
 
-Takes three minutes. Reads the middle 3.75 s of the sounds in sound_textures_ogg, which are stationary, and in esc10,
+Takes four minutes. Reads the middle 3.75 s of the sounds in sound_textures_ogg, which are stationary, and in esc10,
 many of which have gaps, under the folder that EARSHOT_REAL_DATA names. All run on the same windows, in turns. An error
-is a root mean square over the sounds, in standard deviations between the sounds. Other work on the machine slows all,
-so times are the best and the median of several rounds, in time of the process and on the clock.
+is a root mean square over the sounds, in standard deviations between the sounds.
 
 At the end, MFCC and spectrum stand beside their bare transforms: resampling and librosa's short-time transform, and the
-Fourier transforms of the cochleagrams.
+Fourier transforms of the cochleagrams; and two processes that share the windows beside one, which needs two cores.
 """
 
-import argparse
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -33,30 +35,15 @@ from earshot.sound.descriptors.spectrum import spectra
 from earshot.sound.texture import TEXTURE_GROUPS, sound_textures
 from earshot.sound.texture_transform import TextureTransform
 from earshot.sound.windows import WINDOW_SECONDS, cut_windows, fitted_windows
+from perf.rounds import Ratio, Rounds, Speed, end, in_turns, parser_of, print_speeds, report, timed
 from tests.texture_judge import texture
 
 CORPORA = ("sound_textures_ogg", "esc10/audio")
 ROUNDS = 6
 GROUP_ERROR, DIMENSION_ERROR = 0.01, 0.05  # standard deviations between the sounds
-RATIO = 22  # times as many windows a second as the judge
-OVER_TRANSFORMS = 1.5
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Windows a second in each round, by the time of the process and by the clock: (rounds, 2)."""
-
-    rates: np.ndarray
-
-    @property
-    def best(self) -> np.ndarray:
-        """The rates of the fastest round: (2,)."""
-        return self.rates.max(axis=0)
-
-    @property
-    def median(self) -> np.ndarray:
-        """The rates of the median round: (2,)."""
-        return np.median(self.rates, axis=0)
+OF_JUDGE, TWO_PROCESSES = 30, 1.9  # times as many windows a second as the judge, and as one process; the least
+COST = 1.5  # of a descriptor, in times of its bare transforms; the most
+FAST, TORCH, JUDGE = "textures, NumPy", "textures, torch", "judge, float64"
 
 
 @dataclass(frozen=True)
@@ -66,57 +53,61 @@ class Comparison:
     sounds: int
     errors: dict[str, np.ndarray]  # of a group: the error of each of its dimensions
     torch_errors: dict[str, np.ndarray]
-    fast: Speed
-    torch: Speed
-    judge: Speed
+    speeds: dict[str, Rounds]  # windows a second
 
     def faults(self) -> list[str]:
-        """The bounds that do not hold, a sentence each."""
-        faults = []
-        for name, errors in self._errors():
-            if rms(errors) >= GROUP_ERROR or errors.max() >= DIMENSION_ERROR:
-                faults.append(f"{name}: error {rms(errors):.4f}, worst dimension {errors.max():.4f}")
-        if self.fast.median[0] < RATIO * self.judge.median[0]:
-            faults.append(f"{self.fast.median[0] / self.judge.median[0]:.1f} times the judge, expected {RATIO}")
-        return faults
+        """The errors that are beyond their bounds, a phrase each."""
+        return [
+            f"{name}: error {rms(errors):.4f}, worst dimension {errors.max():.4f}"
+            for name, errors in self._errors()
+            if rms(errors) >= GROUP_ERROR or errors.max() >= DIMENSION_ERROR
+        ]
+
+    def ratios(self) -> list[Ratio]:
+        """The speeds beside their bounds."""
+        fast, in_torch, judge = (self.speeds[name] for name in (FAST, TORCH, JUDGE))
+        return [
+            Ratio.of("textures / judge", fast, judge, by="processor", least=OF_JUDGE),
+            Ratio.of("textures in torch / in NumPy", in_torch, fast, by="processor"),
+        ]
 
     def table(self) -> str:
-        """The measurements as lines to print."""
-        header = f"{'windows a second, one core':<28}{'process best':>14}{'median':>9}{'clock best':>13}{'median':>9}"
-        lines = [f"{self.sounds} sounds, windows of 3.75 s", "", header]
-        for name, speed in (("fast", self.fast), ("torch", self.torch), ("judge, float64", self.judge)):
-            lines.append(_row(name, speed.best, speed.median))
-        for name, speed, other in (("fast / judge", self.fast, self.judge), ("torch / fast", self.torch, self.fast)):
-            lines.append(_row(name, speed.best / other.best, speed.median / other.median, digits=2))
-        lines += ["", f"{'error / deviation':<28}{'rms':>14}{'worst':>9}"]
+        """The errors as lines to print."""
+        lines = [f"{'error / deviation':<28}{'rms':>14}{'worst':>9}"]
         lines += [f"{name:<28}{rms(errors):>14.4f}{errors.max():>9.4f}" for name, errors in self._errors()]
         return "\n".join(lines)
 
     def _errors(self) -> list[tuple[str, np.ndarray]]:
-        """The errors of each group, numpy's and torch's, by name."""
+        """The errors of each group, NumPy's and torch's, by name."""
         return [*self.errors.items(), *((f"{group}, torch", errors) for group, errors in self.torch_errors.items())]
 
 
 def compare(paths: Sequence[Path], rounds: int = ROUNDS) -> Comparison:
-    """Measure on the sounds in `paths`; the judge describes a part of them in each round, the fast path all."""
+    """Measure on the sounds in `paths`; the judge describes a part of them in each round, the others all."""
     windows, sample_rate = middle_windows(paths)
     transform, waveforms = TextureTransform(sample_rate), torch.from_numpy(windows)
     sound_textures(windows, sample_rate)
     transform(waveforms[:1])
     texture(windows[0], sample_rate)  # all have their filters now
-    judged, fast_rates, torch_rates, judge_rates = [], [], [], []
+    parts = iter(np.array_split(windows, rounds))
+    textures: dict[str, np.ndarray] = {}
+    judged: list[np.ndarray] = []
+
+    def fast() -> None:
+        textures[FAST] = sound_textures(windows, sample_rate)
+
+    def in_torch() -> None:
+        textures[TORCH] = transform(waveforms).numpy()
+
+    def judge() -> Speed:
+        part = next(parts)
+        return timed(lambda: judged.extend(texture(window, sample_rate) for window in part), len(part))
+
+    kinds = {FAST: lambda: timed(fast, len(windows)), TORCH: lambda: timed(in_torch, len(windows)), JUDGE: judge}
     with threadpool_limits(1), torch.inference_mode():
-        for part in np.array_split(windows, rounds):
-            fast, rates = _timed(lambda: sound_textures(windows, sample_rate), len(windows))
-            fast_rates.append(rates)
-            in_torch, rates = _timed(lambda: transform(waveforms).numpy(), len(windows))
-            torch_rates.append(rates)
-            vectors, rates = _timed(lambda part=part: [texture(w, sample_rate) for w in part], len(part))
-            judge_rates.append(rates)
-            judged += vectors
-    exact = np.array(judged)
-    speeds = (Speed(np.array(rates)) for rates in (fast_rates, torch_rates, judge_rates))
-    return Comparison(len(windows), errors_by_group(fast, exact), errors_by_group(in_torch, exact), *speeds)
+        speeds = in_turns(kinds, rounds, warm_up=0)
+    errors = (errors_by_group(textures[name], np.array(judged)) for name in (FAST, TORCH))
+    return Comparison(len(windows), *errors, speeds)
 
 
 def errors_by_group(actual: np.ndarray, exact: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,37 +116,68 @@ def errors_by_group(actual: np.ndarray, exact: np.ndarray) -> dict[str, np.ndarr
     return {group: errors[part] for group, part in TEXTURE_GROUPS.items()}
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Processor time of a descriptor and of its bare transforms on the same windows, ms a window in each round."""
-
-    descriptor: np.ndarray
-    bare: np.ndarray
-
-    @property
-    def ratio(self) -> float:
-        """The median round of the descriptor over that of its transforms."""
-        return float(np.median(self.descriptor) / np.median(self.bare))
-
-
-def costs(windows: np.ndarray, sample_rate: int, rounds: int = ROUNDS) -> dict[str, Cost]:
-    """The cost of MFCC and spectrum by name. The cochleagrams are part of spectrum alone."""
+def transforms(windows: np.ndarray, sample_rate: int, rounds: int = ROUNDS) -> dict[str, list[Speed]]:
+    """Windows a second of MFCC and spectrum, and of their bare transforms. Cochleagrams are part of spectrum alone."""
     centers = np.full(BATCH, WINDOW_SECONDS / 2)
-    works = {
-        "mfcc": (lambda part: mfccs(part, sample_rate), lambda part: bare_mfcc(part, sample_rate)),
-        "spectrum": (lambda part: spectra(cochleagrams(part), centers[: len(part)]), bare_cochleagrams),
+    works: dict[str, Callable[[np.ndarray], object]] = {
+        "mfcc": lambda part: mfccs(part, sample_rate),
+        "mfcc, bare": lambda part: bare_mfcc(part, sample_rate),
+        "spectrum": lambda part: spectra(cochleagrams(part), centers[: len(part)]),
+        "spectrum, bare": bare_cochleagrams,
     }
     batches = [windows[first : first + BATCH] for first in range(0, len(windows), BATCH)]
-    times: dict[str, list[list[float]]] = {name: [[], []] for name in works}
+
+    def run(work: Callable[[np.ndarray], object]) -> None:
+        for batch in batches:
+            work(batch)
+
     with threadpool_limits(1):
-        for _ in range(rounds + 1):
-            for name, pair in works.items():
-                for work, measured in zip(pair, times[name], strict=True):
-                    began = time.process_time()
-                    for batch in batches:
-                        work(batch)
-                    measured.append(1000 * (time.process_time() - began) / len(windows))
-    return {name: Cost(*(np.array(measured[1:]) for measured in of_name)) for name, of_name in times.items()}
+        return in_turns(
+            {name: partial(timed, partial(run, work), len(windows)) for name, work in works.items()}, rounds
+        )
+
+
+def transform_ratios(speeds: dict[str, Rounds]) -> list[Ratio]:
+    """What descriptors cost, in times of their bare transforms, beside the bounds."""
+    return [
+        Ratio.of(f"cost of {name} over transforms", speeds[f"{name}, bare"], speeds[name], by="processor", most=COST)
+        for name in ("mfcc", "spectrum")
+    ]
+
+
+def processes(windows: np.ndarray, sample_rate: int, rounds: int = ROUNDS) -> dict[str, list[Speed]]:
+    """Windows a second of one process, and of two that share the windows; both have started and have their filters."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, initializer=_keep, initargs=(windows, sample_rate)) as pool:
+
+        def run(count: int) -> Speed:
+            began = time.perf_counter()
+            processor = sum(pool.map(_describe, range(count), [count] * count))
+            return Speed(len(windows) / processor, len(windows) / (time.perf_counter() - began))
+
+        return in_turns({f"processes: {count}": partial(run, count) for count in (1, 2)}, rounds)
+
+
+def process_ratios(speeds: dict[str, Rounds]) -> list[Ratio]:
+    """Two processes beside one, with the bound."""
+    one, two = speeds.values()
+    return [Ratio.of("two processes / one", two, one, by="clock", least=TWO_PROCESSES)]
+
+
+_kept: list[Any] = []  # in a process of `processes`: the windows and their rate
+
+
+def _keep(*values: Any) -> None:
+    _kept[:] = values
+
+
+def _describe(part: int, parts: int) -> float:
+    """Processor seconds of the textures of a part of the windows."""
+    windows, sample_rate = _kept
+    began = time.process_time()
+    with threadpool_limits(1):
+        sound_textures(windows[part::parts], sample_rate)
+    return time.process_time() - began
 
 
 def bare_mfcc(windows: np.ndarray, sample_rate: int) -> None:
@@ -188,38 +210,24 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def _timed(work: Callable[[], np.ndarray], windows: int) -> tuple[np.ndarray, np.ndarray]:
-    process, clock = time.process_time(), time.perf_counter()
-    result = work()
-    return result, windows / np.array([time.process_time() - process, time.perf_counter() - clock])
-
-
-def _row(name: str, best: np.ndarray, median: np.ndarray, digits: int = 1) -> str:
-    numbers = f"{best[0]:>14.{digits}f}{median[0]:>9.{digits}f}{best[1]:>13.{digits}f}{median[1]:>9.{digits}f}"
-    return f"{name:<28}{numbers}"
-
-
 def main() -> None:
-    """Print the table; with --assert, fail if a bound does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
-    demand = parser.parse_args().demand
+    """Print the measurements; with --assert, fail if a bound does not hold."""
+    options = parser_of(__doc__).parse_args()
     material = os.environ.get("EARSHOT_REAL_DATA")
     if not material:
         sys.exit("EARSHOT_REAL_DATA is not set: set it to a folder with sound_textures_ogg/ and esc10/")
     faults = []
     for corpus in CORPORA:
         comparison = compare(sorted((Path(material) / corpus).glob("*.ogg")))
-        print(f"{corpus}: {comparison.table()}\n")
-        faults += [f"{corpus}: {fault}" for fault in comparison.faults()]
-    print(f"{'ms a window, one core':<28}{'descriptor':>14}{'bare':>9}{'ratio':>13}")
+        print(f"{corpus}: {comparison.sounds} sounds, windows of 3.75 s, one core\n\n{comparison.table()}\n")
+        print_speeds("windows a second", comparison.speeds)
+        faults += [f"{corpus}: {fault}" for fault in comparison.faults() + report(comparison.ratios())]
     windows, sample_rate = middle_windows(sorted((Path(material) / CORPORA[-1]).glob("*.ogg"))[:64])
-    for name, cost in costs(windows, sample_rate).items():
-        print(f"{name:<28}{np.median(cost.descriptor):>14.2f}{np.median(cost.bare):>9.2f}{cost.ratio:>13.2f}")
-        if cost.ratio > OVER_TRANSFORMS:
-            faults.append(f"{name}: {cost.ratio:.2f} times its transforms, expected {OVER_TRANSFORMS}")
-    if demand and faults:
-        sys.exit("does not hold: " + "; ".join(faults))
+    for measure, ratios in ((transforms, transform_ratios), (processes, process_ratios)):
+        speeds = measure(windows, sample_rate)
+        print_speeds("windows a second", speeds)
+        faults += report(ratios(speeds))
+    end(options, faults)
 
 
 if __name__ == "__main__":
