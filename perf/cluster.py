@@ -14,7 +14,6 @@ busy machine both mislead: a cluster that waits still talks to itself, a few hun
 - Dask: the time with two workers of a cluster over the time with two of this machine's own
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ import psutil
 from earshot.pipeline.settings import settings
 from earshot.pipeline.shards import map_shards
 from perf.extract import PAPERS, extract, list_shards, real_clips
+from perf.rounds import end, parser_of
 
 REPOSITORY = Path(__file__).parent.parent
 SHARDS, WORKERS = 10, 2
@@ -130,8 +130,7 @@ def report(rounds: list[dict[str, tuple[float, float]]]) -> list[str]:
 
 def main() -> None:
     """Measure everything and print it; with --assert, fail if a bound does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
+    parser = parser_of(__doc__)
     parser.add_argument("--clips", type=int, help="how many of the clips (default: all)")
     parser.add_argument("--rounds", type=int, default=3, help="of one run of each kind (default: 3)")
     options = parser.parse_args()
@@ -143,8 +142,7 @@ def main() -> None:
         finally:
             cluster.end()
     faults = report(rounds)
-    if options.demand and faults:
-        sys.exit("does not hold: " + "; ".join(faults))
+    end(options, faults)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ runs, in a process of its own with two threads. Measured for every number of fra
   Below 1 there is a fixed part: annotated images, receptive fields, galleries
 """
 
-import argparse
 import io
 import os
 import sys
@@ -38,6 +37,7 @@ from earshot.scenes.writing import Scene, write_scenes
 from earshot.world.scenes import render_image
 from earshot.world.sources import KINDS
 from earshot.world.voc import render_voc, write_image_sets
+from perf.rounds import end, parser_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMES = (500, 2000)
@@ -169,8 +169,7 @@ def report(costs: list[Cost]) -> list[str]:
 
 def main() -> None:
     """Measure and print; with --assert, fail if a bound does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assert", dest="demand", action="store_true", help="exit with 1 if a bound does not hold")
+    parser = parser_of(__doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=FRAMES, help="how many, the fewest first")
     parser.add_argument("--images", type=int, default=500, help="annotated images (VOC2007 has 4952)")
     options = parser.parse_args()
@@ -188,8 +187,7 @@ def main() -> None:
             write_corpus(root, distinct, frames)
             costs.append(measure(root, frames))
     faults = report(costs)
-    if options.demand and faults:
-        sys.exit("does not hold: " + "; ".join(faults))
+    end(options, faults)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ of one sound. Every run ends in an optimum of its own, so the bound on the inert
 are medians, of the process and on the clock; the two take turns, so that other work on the machine slows both.
 """
 
-import argparse
-import sys
 import time
 from dataclasses import dataclass
 
@@ -22,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from earshot.labels.kmeans import fit_kmeans, nearest_centroids
 from earshot.labels.table import BLOCK_ROWS
+from perf.rounds import end, parser_of
 
 ROWS, DIMENSIONS, CLUSTERS, ITERATIONS = 55_000, 502, 30, 25
 SOUNDS, WITHIN_SHARE = 500, 0.3  # recordings in the mixture; variance within a recording as a share of that between
@@ -68,10 +67,9 @@ def timed(method, rows: np.ndarray, seed: int) -> Fit:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--threads", type=int, default=1, help="for both (default: 1)")
     parser.add_argument("--seeds", type=int, default=8, help="runs of both (default: 8)")
-    parser.add_argument("--assert", dest="check", action="store_true", help="exit with 1 if a bound does not hold")
     options = parser.parse_args()
     rows = texture_mixture(0)
     fits: dict = {ours: [], lloyd: []}
@@ -80,8 +78,7 @@ def main() -> None:
         for seed in range(options.seeds):
             for method, results in fits.items():
                 results.append(timed(method, rows, seed))
-    faults = report(fits[ours], fits[lloyd], options.threads)
-    sys.exit("; ".join(faults) if options.check and faults else 0)
+    end(options, report(fits[ours], fits[lloyd], options.threads))
 
 
 def report(fast: list[Fit], slow: list[Fit], threads: int) -> list[str]:
