@@ -127,9 +127,12 @@ def test_damage_of_an_image_that_is_needed_is_found_and_of_another_goes_unnotice
         decode(damaged, all_images=False, **moment)
 
 
+FOLDERS = ("clips", "fixtures", "real/clips")  # of real material
+
+
 @pytest.mark.slow
 def test_real_clips_are_the_same(real_data):
-    files = [file for folder in ("clips", "fixtures") for file in sorted((real_data / folder).iterdir())]
+    files = [file for folder in FOLDERS for file in sorted((real_data / folder).iterdir())]
     for file in files:
         results = []
         for every in (True, False):
