@@ -181,9 +181,9 @@ def workers(count: int) -> Iterator[None]:
         settings.cache_clear()
 
 
-def feed(made: Callable[[], Any], batches: int, count: int) -> Speed:
+def feed(build: Callable[[], Any], batches: int, count: int) -> Speed:
     """Items a second of the first batches of a task, with so many workers."""
-    task = made()
+    task = build()
     with workers(count):
         return timed(lambda: deque(task.batches(range(batches)), maxlen=0), batches * task.batch_size)
 

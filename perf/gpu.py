@@ -128,8 +128,8 @@ class Row:
 def items_of(recipe: str) -> float:
     """The images or pairs of a recipe's training, which its `cost` names, or that of the recipe that it builds onto."""
     for each in reversed(with_foundation(REPOSITORY / "recipes" / f"{recipe}.yaml")):
-        if found := re.search(r"([\d.]+) million (?:images|pairs)", each["cost"]):
-            return float(found[1]) * 1e6
+        if match := re.search(r"([\d.]+) million (?:images|pairs)", each["cost"]):
+            return float(match[1]) * 1e6
     raise ValueError(f"recipes/{recipe}.yaml: cost names no number of images or pairs, expected '9 million images'")
 
 
@@ -179,10 +179,10 @@ def steps_of(training: Training, root: Path, steps: int, small: bool) -> tuple[C
     _, model = STAGES[training.stage]
     params = load_params(model, root / "params.yaml")
 
-    def made(in_memory: bool) -> Steps:
+    def build(in_memory: bool) -> Steps:
         return Steps(task_of(training.stage, params, root), steps, in_memory=in_memory)
 
-    return made, plan_of(training.stage, params)
+    return build, plan_of(training.stage, params)
 
 
 def compile_network(network: Any, mode: str) -> None:
@@ -224,8 +224,8 @@ def finish(device: torch.device) -> None:
 
 def measure(training: Training, root: Path, *, small: bool, mode: str | None) -> Row:
     """A row of the table; `mode`: of torch.compile, None for none."""
-    made, plan = steps_of(training, root, 2 if small else STEPS, small)
-    fed, kept = made(False), made(True)
+    build, plan = steps_of(training, root, 2 if small else STEPS, small)
+    fed, kept = build(False), build(True)
     flops = flops_of(kept, plan.precision) / kept.task.batch_size
     if mode:
         for steps in (fed, kept):

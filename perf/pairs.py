@@ -15,7 +15,7 @@ import torch
 from earshot.core.params import load_params
 from earshot.networks.device import get_device
 from earshot.networks.spectrogram import LINEAR, SAMPLES, Spectrogram
-from earshot.params.correspond import Params
+from earshot.params.correspond import CorrespondParams
 from perf.rounds import Ratio, Rounds, end, in_turns, parser_of, print_speeds, report, timed
 from perf.steps import loader_kinds, loader_ratios
 
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--root", type=Path, default=Path("."))
     options = parser.parse_args(arguments)
-    params = load_params(Params, options.params, options.set)
+    params = load_params(CorrespondParams, options.params, options.set)
     torch.set_num_threads(params.correspond.num_threads)
     spectrograms = measure_spectrograms()
     print_speeds("sounds a second", spectrograms)

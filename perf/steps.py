@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from earshot.params.correspond import Params as CorrespondParams
-from earshot.params.pretrain import Params as PretrainParams
+from earshot.params.correspond import CorrespondParams
+from earshot.params.pretrain import PretrainParams
 from earshot.training.corresponding import Corresponding
 from earshot.training.pretraining import Pretraining
 from earshot.training.trainer import Plan, Trainer

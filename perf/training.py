@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from earshot.core.params import load_params
-from earshot.params.pretrain import Params
+from earshot.params.pretrain import PretrainParams
 from earshot.training.trainer import Trainer
 from perf.rounds import Ratio, Rounds, Speed, end, in_turns, parser_of, print_speeds, report
 from perf.steps import Steps, loader_kinds, loader_ratios, plan_of, task_of
@@ -31,7 +31,7 @@ FASTER = 1.7  # bf16, on a CPU that computes in it
 LAYOUTS = {"bf16": torch.channels_last, "float32": torch.contiguous_format}
 
 
-def precision_kinds(params: Params, root: Path) -> dict[str, Callable[[], Speed]]:
+def precision_kinds(params: PretrainParams, root: Path) -> dict[str, Callable[[], Speed]]:
     """The same training on batches in memory, in each precision."""
 
     def kind(precision: str, layout: torch.memory_format) -> Callable[[], Speed]:
@@ -45,7 +45,7 @@ def precision_kinds(params: Params, root: Path) -> dict[str, Callable[[], Speed]
     return {precision: kind(precision, layout) for precision, layout in LAYOUTS.items()}
 
 
-def accuracy(params: Params, root: Path, precision: str) -> float | None:
+def accuracy(params: PretrainParams, root: Path, precision: str) -> float | None:
     """Validation accuracy after a training of EPOCHS."""
     task = task_of("pretrain", params, root)
     task.network.to(memory_format=LAYOUTS[precision])
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--root", type=Path, default=Path("."))
     options = parser.parse_args(arguments)
-    params = load_params(Params, options.params, options.set)
+    params = load_params(PretrainParams, options.params, options.set)
     kinds = loader_kinds("pretrain", params, options.root, STEPS) | precision_kinds(params, options.root)
     speeds = in_turns(kinds, ROUNDS)
     print_speeds("images a second", speeds)

@@ -306,8 +306,8 @@ def test_a_pool_of_one_long_video_gets_sounds_of_others(tmp_path):
 )
 def test_sounds_of_others_are_of_other_groups_if_there_are_any(groups, others, seed):
     groups, others = np.array(groups), np.array(others)
-    chosen = sounds_of_others(groups, others, np.random.default_rng(seed))
-    for group, other in zip(groups, chosen, strict=True):
+    drawn = sounds_of_others(groups, others, np.random.default_rng(seed))
+    for group, other in zip(groups, drawn, strict=True):
         assert (others == group).all() if other < 0 else others[other] != group
 
 

@@ -62,15 +62,15 @@ def code(page: Path) -> str:
 
 def loose_rows(text: str) -> list[str]:
     """The first row of each block of a text that is no table of a heading, a rule and rows of equal width."""
-    found = []
+    rows = []
     for block in re.split(r"\n\s*\n", text):
         lines = block.strip("\n").splitlines()
         if any(line.startswith("|") for line in lines):
             cells = {len(re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line))) for line in lines}
             is_table = len(lines) > 2 and len(cells) == 1 and re.fullmatch(r"\|(:?-+:?\|)+", lines[1])
             if not is_table or not all(line.startswith("|") for line in lines):
-                found.append(next(line for line in lines if line.startswith("|")))
-    return found
+                rows.append(next(line for line in lines if line.startswith("|")))
+    return rows
 
 
 def commands(page: Path) -> list[list[str]]:

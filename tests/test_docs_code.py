@@ -59,13 +59,13 @@ SLOW = ("earshot export --to onnx", "earshot export --to torch")  # torch.export
 
 def steps(page: str) -> list[str]:
     """The Python blocks of a page and the commands of its blocks of shell, in order."""
-    found = []
+    codes = []
     for language, code in re.findall(
         r"^```(python|sh)\n(.*?)^```", (REPOSITORY / "docs" / page).read_text(), re.M | re.S
     ):
         lines = code.replace("\\\n", " ").splitlines()
-        found += [code] if language == "python" else [line for line in lines if not line.startswith("#")]
-    return found
+        codes += [code] if language == "python" else [line for line in lines if not line.startswith("#")]
+    return codes
 
 
 def is_run(page: str, step: str) -> bool:

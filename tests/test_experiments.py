@@ -196,8 +196,8 @@ def test_every_row_of_a_folder_is_collected(tmp_path):
     for seed, name in ((10, "binary"), (2, "binary"), (2, "cluster")):
         write_metrics(tmp_path / f"seed-{seed}" / name, "voc")
     (tmp_path / "seed-2" / "mfcc").mkdir()
-    found = worlds.measured(tmp_path, ["cluster", "binary", "mfcc"])
-    assert [(seed, name) for seed, name, _ in found] == [(2, "cluster"), (2, "binary"), (10, "binary")]
+    collected = worlds.measured(tmp_path, ["cluster", "binary", "mfcc"])
+    assert [(seed, name) for seed, name, _ in collected] == [(2, "cluster"), (2, "binary"), (10, "binary")]
 
 
 @pytest.fixture

@@ -243,9 +243,9 @@ def test_the_recipe_of_each_training_says_how_many_images_or_pairs_it_takes(trai
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A root with the tables of a few made clips."""
-    root = tmp_path_factory.mktemp("made")
+def work(tmp_path_factory):
+    """A root with the tables of a few clips."""
+    root = tmp_path_factory.mktemp("work")
     gpu.write_data(root, 24)
     return root
 
@@ -275,9 +275,9 @@ def small(monkeypatch, one_process):
     ],
     ids=["feed", "pairs", "training"],
 )
-def test_a_small_form_runs(program, rows, made, small, capsys):
+def test_a_small_form_runs(program, rows, work, small, capsys):
     cores = os.sched_getaffinity(0)
-    program.main([*small, f"--root={made}"])
+    program.main([*small, f"--root={work}"])
     output = capsys.readouterr().out
     for words in rows:
         assert words in output
@@ -285,12 +285,12 @@ def test_a_small_form_runs(program, rows, made, small, capsys):
     assert os.sched_getaffinity(0) == cores
 
 
-def test_the_bytes_of_bare_decoding_are_those_that_the_feed_decodes(made, small):
+def test_the_bytes_of_bare_decoding_are_those_that_the_feed_decodes(work, small):
     """The first batches of both stages, at the size of the network."""
     for stage, items in (("pretrain", 16), ("correspond", 16)):
         _, model = steps.STAGES[stage]
         params = feed.load_params(model, PARAMS, [word.removeprefix("--set=") for word in small[:-1]])
-        task = steps.task_of(stage, params, made)
+        task = steps.task_of(stage, params, work)
         data = feed.bytes_of(stage, task, 2)
         images = [batch[0] for batch in task.batches(range(2))]
         assert data.items == items and len(data.images) == sum(map(len, images))

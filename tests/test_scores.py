@@ -125,7 +125,8 @@ def test_a_score_names_the_controls_that_it_is_above_and_those_that_it_is_not():
     assert score.verdict_in_full == (
         "worse than center; no better than full image; not significantly above random weights; above wrong sound"
     )
-    assert [score.compared_with(name) for name in ("center", "full image", "random weights", "wrong sound", "other")] == [
+    controls = ("center", "full image", "random weights", "wrong sound", "other")
+    assert [score.compared_with(name) for name in controls] == [
         *("worse", "no better", "not significantly above", "above", ""),
     ]
     assert judged("x", wrong_sound=BETTER).verdict_in_full == "learned" and score.name == "a b"

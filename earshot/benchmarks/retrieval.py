@@ -65,19 +65,20 @@ def evaluate(context: Context[RetrievalParams]) -> Result:
         for modality, of_networks in (("image", moments.images), ("audio", moments.sounds))
         for prefix, rows in of_networks.items()
     }
-    found = Retrieved.by(embeddings, groups, clip_distances(ontology, annotations), constant, k)
-    if not found.orders_differ:
+    retrieved = Retrieved.by(embeddings, groups, clip_distances(ontology, annotations), constant, k)
+    if not retrieved.orders_differ:
         alike = f"every clip is as relevant as any other, such as to {annotations[0][0]!r}"
         raise NotApplicable(
             f"{context.data_dir}: {alike}, so each order scores the same; give clips of classes at different distances"
         )
     scores: dict[str, np.ndarray] = {}  # of every query
     for which, prefix, (query, entry) in product(DATABASES, moments.images, DIRECTIONS):
-        ranked, best = found.relevance[prefix, which, query, entry], found.best[which]
+        ranked, best = retrieved.relevance[prefix, which, query, entry], retrieved.best[which]
         for name, gain in GAINS.items():
             scores[f"{prefix}{which}{name}ndcg{k}_{query}_{entry}"] = ndcg(gain(ranked), gain(best))
     for which, (name, gain) in product(DATABASES, GAINS.items()):
-        scores[f"random_order_{which}{name}ndcg{k}"] = random_ndcg(found.mean[which, name], gain(found.best[which]))
+        best = gain(retrieved.best[which])
+        scores[f"random_order_{which}{name}ndcg{k}"] = random_ndcg(retrieved.mean[which, name], best)
     metrics: dict[str, Any] = {name: float(values.mean()) for name, values in scores.items()}
     metrics |= {"C": constant, "clips": len(drawn), "clips_left_out": moments.left_out}
     summary = [_summary(metrics, f"ndcg{k}", query, entry) for query, entry in DIRECTIONS]

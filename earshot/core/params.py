@@ -238,7 +238,7 @@ def _explain(model: type[BaseModel], problems: Sequence[Any]) -> str:
     actual = "empty" if problem["input"] in (None, "") else f"{problem['input']!r:.200}"
     message = f"{key} is {actual}, expected {' or '.join(dict.fromkeys(texts))}"
     options = ", ".join(each.get("ctx", {}).get("expected", "") for each in alternatives)
-    choices = [option.strip("'") for option in options.replace(" or ", ", ").split(", ") if option and actual != "empty"]
+    choices = [each.strip("'") for each in options.replace(" or ", ", ").split(", ") if each and actual != "empty"]
     nearest = difflib.get_close_matches(str(problem["input"]), choices, 1)
     return f"{message}; the nearest is {nearest[0]}" if nearest else message
 

@@ -109,11 +109,11 @@ def sounds_of_others(groups: np.ndarray, others: np.ndarray, rng: np.random.Gene
         groups: number of each clip's group, (clips,).
         others: number of each other clip's group, (others,), at least one.
     """
-    chosen = np.resize(rng.permutation(len(others)), len(groups))
-    for clip in np.flatnonzero(others[chosen] == groups).tolist():
+    drawn = np.resize(rng.permutation(len(others)), len(groups))
+    for clip in np.flatnonzero(others[drawn] == groups).tolist():
         possible = np.flatnonzero(others != groups[clip])
-        chosen[clip] = rng.choice(possible) if len(possible) else -1
-    return chosen
+        drawn[clip] = rng.choice(possible) if len(possible) else -1
+    return drawn
 
 
 def _rotate(deranged: np.ndarray, clips: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> bool:

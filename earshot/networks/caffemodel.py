@@ -62,7 +62,7 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensors(path: Path, layers: Iterable[Layer]) -> Iterator[tuple[str, Tensor]]:
+def _tensors(path: Path, layers: Iterable[CaffeLayer]) -> Iterator[tuple[str, Tensor]]:
     for layer in layers:
         if layer.kind not in CONVERTED:
             expected = f"expected {' and '.join(CONVERTED)} alone"
