@@ -239,6 +239,7 @@ def test_a_data_dir_of_another_layout_is_refused_by_name(tmp_path, data_dir):
     for name in CLASSES:
         draw_image(tmp_path / "train" / name / "a.JPEG", 0, 0)
     draw_image(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 0, 0)  # as it is unpacked, without folders
+    draw_image(tmp_path / "val" / "n00000000" / "a.webp", 0, 0)  # of a format that is not read
     with pytest.raises(EarshotError, match="holds 3 classes and 0 test images"):
         imagenet.read_dataset(tmp_path)
     draw_image(tmp_path / "val" / "n09999999" / "a.JPEG", 0, 0)

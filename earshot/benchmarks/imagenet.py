@@ -46,6 +46,7 @@ from earshot.evaluation.encoders import PREFIXES, load_encoders
 from earshot.evaluation.image_files import read_image, read_whole_image
 from earshot.evaluation.images.supervised import SIDE, Classifier, ClassTask, predict
 from earshot.evaluation.probing import feature_scale
+from earshot.media.guarded_files import IMAGE_SUFFIXES
 from earshot.networks.device import get_device, on_device
 from earshot.networks.files import load_encoder
 from earshot.networks.network import require_convolutional
@@ -56,7 +57,6 @@ from earshot.pipeline.shards import map_shards
 from earshot.training.trainer import Plan, Trainer
 
 PROTOCOL = "linear layer on pooled conv features, accuracy"
-IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 PARTS = ("train", "val")
 LAYOUT = "train and val with a folder of images per class in each, or only such folders"
 MOMENTUM = 0.9  # of SGD
@@ -289,7 +289,7 @@ def _listed(folder: Path) -> Iterator[tuple[str, str]]:
     """Class and file name of every image in the class folders of a folder, in order."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
         for file in sorted(inner.rglob("*")):
-            if file.suffix.lower() in IMAGES:
+            if file.suffix.lower() in IMAGE_SUFFIXES:
                 yield inner.name, str(file)
 
 

@@ -20,10 +20,10 @@ from earshot.evaluation.image_files import require_images
 from earshot.evaluation.images.voc_annotations import Objects, annotation_of, read_objects
 from earshot.evaluation.images.voc_lists import LAYOUT, has_voc2007, read_dataset
 from earshot.explanation.receptive_fields import scaled
+from earshot.media.guarded_files import IMAGE_SUFFIXES
 
 RASTER = 112  # px per side of scaled maps and drawn boxes; half of 224, as in Bau's release
 UNITS_AT_ONCE = 256
-IMAGES = (".jpg", ".jpeg", ".png")
 ROUNDING = np.float32(1e-5)  # tolerance for interpolation between two equal values of a map
 
 
@@ -78,7 +78,7 @@ def _images_below(folder: Path) -> AnnotatedImages:
         Path(inner) / name
         for inner, _, names in sorted(os.walk(folder))
         for name in sorted(names)
-        if name.lower().endswith(IMAGES) and not (Path(inner) / name).is_symlink()
+        if name.lower().endswith(IMAGE_SUFFIXES) and not (Path(inner) / name).is_symlink()
     ]
     if not files:
         raise EarshotError(f"{folder}: holds no image, expected {LAYOUT}, or JPEG or PNG images in a folder per class")

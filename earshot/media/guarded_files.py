@@ -22,6 +22,7 @@ from earshot.core.subprocess_pool import ChildProcess, Failure, Limits
 from earshot.core.untrusted import MAX_DOCUMENT_BYTES, MAX_IMAGE_PIXELS, check_sound, read_document
 
 FORMATS = ("JPEG", "PNG")  # Pillow's other decoders start programs (EPS), or are ones that nobody has asked for
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # of files of these formats, in folders of images
 MAX_SOUND_BYTES = 240_000_000  # of a file: 600 s of 48 kHz stereo as float32, the largest that `check_sound` allows
 # Largest resident size, measured: 714 MB for a JPEG of 50 megapixels, 691 MB for 600 s of 48 kHz stereo in float32.
 LIMITS = Limits(60.0, memory=5 << 28, file_size=0, starts_processes=False, reads=())
