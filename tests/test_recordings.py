@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -340,6 +341,11 @@ def test_an_incomplete_data_dir_of_2013_is_refused_by_name(tmp_path, dataset_201
     with pytest.raises(EarshotError, match=r"scenes_stereo: holds notes\.wav, expected names such as"):
         dcase.read_dataset(dataset_2013)
     (dataset_2013 / "scenes_stereo" / "notes.wav").unlink()
+    shutil.copytree(dataset_2013, tmp_path / "untested")
+    for file in (tmp_path / "untested" / "scenes_stereo_testset").glob("park*.wav"):
+        file.unlink()
+    with pytest.raises(EarshotError, match="no test recordings of park"):
+        dcase.read_dataset(tmp_path / "untested")
     for file in (dataset_2013 / "scenes_stereo").glob("park*.wav"):
         file.unlink()
     with pytest.raises(EarshotError, match="no training recordings of park"):

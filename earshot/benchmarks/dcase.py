@@ -75,11 +75,12 @@ def read_dataset(data_dir: Path) -> Scenes:
         raise EarshotError(f"{data_dir}: holds {actual} of DCASE, expected {LAYOUT}; correct evaluate.dcase.data_dir")
     scenes = _read_2013(data_dir) if old else _read_2016(data_dir)
     for split in scenes.splits:
-        known = {scenes.classes[index] for index in split.train}
-        unknown = sorted({scenes.classes[index] for index in split.test} - known)
-        if unknown or len(known) < 2:
-            actual = f"no training recordings of {unknown[0]}" if unknown else f"{len(known)} scene for training"
-            raise EarshotError(f"{data_dir}: {actual}, expected two scenes or more, and all in training and test")
+        train, test = ({scenes.classes[index] for index in part} for part in (split.train, split.test))
+        missing = [f"no training recordings of {name}" for name in sorted(test - train)]
+        missing += [f"no test recordings of {name}" for name in sorted(train - test)]
+        missing += [f"{len(train)} scene for training"] if len(train) < 2 else []
+        if missing:
+            raise EarshotError(f"{data_dir}: {missing[0]}, expected two scenes or more, and all in training and test")
     return scenes
 
 
