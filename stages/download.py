@@ -83,7 +83,7 @@ def main(run: StageContext[DownloadParams]) -> str:
 
 
 def status(run: StageContext[DownloadParams]) -> dict[str, int | float | str]:
-    """the progress of the list's download and the sites that limit it; works during a run too"""
+    """the progress of the list's download and the sites that limit it; works during a run too."""
     requested, clips = run.scratch / "requested", run.root / "data/clips"
     record = record_of([run.path(name) for name in STAGE.inputs(run.params, None)], run.params, STAGE.format_version)
     is_other = not any(requested.glob("*.jsonl")) and clips.exists() and read_record(clips) != record

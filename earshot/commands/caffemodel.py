@@ -3,6 +3,11 @@
 No code of the file runs. Tensors have the names of Caffe's layers, as the two backbones have. First filters are turned
 from blue-green-red to red-green-blue. --leave-out drops layers that the backbone lacks; --mean stores another mean
 than ImageNet's.
+
+\b
+Examples:
+  earshot caffemodel bvlc_reference_caffenet.caffemodel --output caffenet.safetensors --leave-out fc8
+  earshot caffemodel alexnet.caffemodel --output alexnet.safetensors --mean 127.5 127.5 127.5
 """
 
 from collections.abc import Sequence
@@ -19,7 +24,7 @@ from earshot.networks.caffemodel import read_caffemodel
 
 
 @click.command("caffemodel", help=__doc__)
-@click.argument("file", type=options.FILE)
+@click.argument("file", type=options.FILE, metavar="FILE")
 @click.option("--output", type=options.FILE, required=True, metavar="FILE", help="The safetensors file to write.")
 @click.option("--leave-out", multiple=True, metavar="LAYER", help="A layer to leave out, such as fc8; repeatable.")
 @click.option(
@@ -28,7 +33,7 @@ from earshot.networks.caffemodel import read_caffemodel
     nargs=3,
     default=None,
     metavar="B G R",
-    help="Mean of the pixels, blue first.",
+    help="The mean of the pixels, blue first (default: ImageNet's).",
 )
 def command(file: Path, output: Path, leave_out: Sequence[str], mean: tuple[float, float, float] | None) -> None:
     tensors = read_caffemodel(file)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from earshot.commands import options
 from earshot.commands.output import echo
 from earshot.core.errors import EarshotError
 from earshot.embedding.files import LEDGER, TABLE, EmbedTask, embed_files
@@ -13,17 +14,23 @@ HOURS = 12.0
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE_OR_FOLDER...")
-@click.option("--model", required=True, help="A folder such as models/correspond, a repository id, or texture.")
-@click.option("--weights", default="encoder", help="encoder, or a control: wrong_sound or random.")
-@click.option("--layer", default=None, help="A layer of images instead of the embedding, such as pool5.")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE_OR_DIR...")
+@options.model("A folder such as models/correspond, a repository id, or texture.", required=True)
 @click.option(
-    "--output", type=click.Path(path_type=Path), required=True, metavar="PATH", help="A .parquet, or a folder of npz."
+    "--weights", default="encoder", metavar="NAME", help="The encoder (default), or a control: wrong_sound or random."
 )
-@click.option("--hop", default=HOP_S, help="Seconds between embeddings (default: 0.1).")
+@click.option("--layer", metavar="LAYER", help="A layer of images instead of the embedding, such as pool5.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE_OR_DIR",
+    help="The .parquet to write, or the folder of npz.",
+)
+@click.option("--hop", default=HOP_S, metavar="SECONDS", help="The time between embeddings (default: 0.1).")
 @click.option("--center/--no-center", default=True, help="Whether windows are centered on their times (default).")
-@click.option("--pool", is_flag=True, help="One row a file, the mean, instead of a row a moment.")
-@click.option("--max-hours", default=HOURS, help="Longer files are refused (default: 12).")
+@click.option("--pool", is_flag=True, help="Write a row a file, the mean, instead of a row a moment.")
+@click.option("--max-hours", default=HOURS, metavar="HOURS", help="Refuse files that are longer (default: 12).")
 def command(
     inputs: tuple[Path, ...],
     model: str,

@@ -89,7 +89,7 @@ def _network(source: str | None) -> Any:
 
 @click.command()
 @click.option("--to", type=click.Choice(list(FORMATS)), required=True, help="The format.")
-@click.option("--model", default=None, help="Of the formats of networks: their folder, such as models/correspond.")
+@options.model("Of the formats of networks: a folder such as models/correspond, or a repository id.")
 @options.root
 @click.option(
     "--embeddings",
@@ -97,7 +97,13 @@ def _network(source: str | None) -> Any:
     metavar="FILE",
     help="Of the formats of clips: a table of earshot embed.",
 )
-@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="PATH", help="What to write.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE_OR_DIR",
+    help="The file or folder to write.",
+)
 def command(to: str, model: str | None, root: Path, embeddings: Path | None, output: Path) -> None:
     """Write a network, or the clips of a run, in a format of other programs.
 

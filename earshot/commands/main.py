@@ -98,9 +98,10 @@ def cli() -> None:
     """Learn to see from what can be heard.
 
     \b
-    earshot scores                             the scores of the run in this folder
-    earshot recipe recipes/owens-binary.yaml   the parameters of a row of a paper
-    earshot run extract --help                 what a stage reads, writes and does
+    Examples:
+      earshot scores                             the scores of the run in this folder
+      earshot recipe recipes/owens-binary.yaml   the parameters of a row of a paper
+      earshot run extract --help                 what a stage reads, writes and does
 
     \b
     Completion in bash (zsh and fish likewise):

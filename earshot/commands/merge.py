@@ -21,7 +21,7 @@ def command(parts: tuple[Path, ...], output: Path) -> None:
     linked where possible, else copied. Set corpus.select.part=1/1 afterwards: the stage download then keeps them all.
 
     \b
-    Example:
+    Examples:
       earshot merge one/data/clips two/data/clips three/data/clips --output data/clips
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

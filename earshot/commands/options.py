@@ -3,7 +3,8 @@
 --root      the folder of the pipeline, with params.yaml, data/, models/ and metrics/
 --params    a params.yaml, and --set a change of one of its values
 --folder    the folder of a run that is read, with params.yaml and metrics/
---output    the file or folder that is written
+--model     a folder of a trained network, or its repository id
+--output    the file or folder that is written: FILE, DIR, or FILE_OR_DIR where both can be
 """
 
 from collections.abc import Callable
@@ -40,6 +41,11 @@ folders = click.option(
 experiments = click.option(
     "--experiment", "experiments", multiple=True, metavar="NAME", help="A DVC experiment by its name; repeatable."
 )
+
+
+def model(text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """The option --model of a command that loads a network."""
+    return click.option("--model", required=required, metavar="MODEL", help=text)
 
 
 def output(default: str, what: str) -> Callable[[Command], Command]:

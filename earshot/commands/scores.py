@@ -114,7 +114,7 @@ def _score(value: float | None) -> str:
 
 @click.command()
 @options.root
-@click.option("--margins", "of_items", is_flag=True, help="test each score against its controls, item by item")
+@click.option("--margins", "of_items", is_flag=True, help="Test each score against its controls, item by item.")
 def command(root: Path, of_items: bool) -> None:
     """Print the scores of a run as a table, each beside its controls, and where to look next.
 

@@ -12,12 +12,12 @@ from earshot.report.search import SearchResult, write_search_page
 
 
 @click.command()
-@click.argument("query", type=options.FILE)
+@click.argument("query", type=options.FILE, metavar="FILE")
 @click.option("--index", type=options.FILE, required=True, metavar="FILE", help="A table that earshot embed wrote.")
-@click.option("--model", default=None, help="The model of the table, if it lies elsewhere now.")
+@options.model("The model of the table, if it lies elsewhere now.")
 @click.option("--find", type=click.Choice(MODALITIES), default=None, help="Search one modality (default: all).")
-@click.option("--number", type=click.IntRange(1, 1000), default=10, help="Hits at most (default: 10).")
-@click.option("--output", type=options.FOLDER, default=None, metavar="DIR", help="A folder for a page with players.")
+@click.option("--number", type=click.IntRange(1, 1000), default=10, metavar="N", help="Hits at most (default: 10).")
+@click.option("--output", type=options.FOLDER, metavar="DIR", help="The folder of a page with players to write.")
 def command(query: Path, index: Path, model: str | None, find: str | None, number: int, output: Path | None) -> None:
     """Find the files nearest to a sound, an image or a video.
 

@@ -22,7 +22,7 @@ BYTES_A_SECOND = 52_000  # of image and sound: measured on 79 real clips of 624 
 
 
 def plan(run: StageContext[DownloadParams]) -> dict[str, int | float | str]:
-    """clips, sources, requests, hours at the budget and disk of a download, before anything is requested"""
+    """clips, sources, requests, hours at the budget and disk of a download, before anything is requested."""
     params = run.params
     manifest = open_manifest(run.path(params.corpus.manifest), run.scratch_root / "lists")
     selection = Selection.of(params.corpus.select, run.optional_path(params.corpus.select.ontology))
@@ -53,7 +53,7 @@ def plan(run: StageContext[DownloadParams]) -> dict[str, int | float | str]:
 
 
 def classes(run: StageContext[DownloadParams]) -> dict[str, int]:
-    """the classes of the list and their numbers of clips, the largest first"""
+    """the classes of the list and their numbers of clips, the largest first."""
     manifest = open_manifest(run.path(run.params.corpus.manifest), run.scratch_root / "lists")
     counts = Counter(name for _, row in manifest.rows() for name in dict.fromkeys(row.annotations))
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))

@@ -239,28 +239,35 @@ class Stage(Generic[P]):
         parser = argparse.ArgumentParser(
             prog=f"python -m stages.{self.name}",
             description=sys.modules[main.__module__].__doc__,
-            epilog="settings (environment variables), which never change a result:\n"
+            epilog="Settings (environment variables), which never change a result:\n"
             + "\n".join(f"  {name}: {meaning}" for name, meaning in settings_of(self.name).items()),
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
         )
+        add = parser.add_argument
         if self.choices:
             # DVC passes the name of its stage, such as evaluate@voc, which it sets as a variable: see dvc.yaml.
-            parser.add_argument(
-                f"--{self.choices[0]}", dest="choice", required=True, choices=self.choices[1], type=self._choice_of
-            )
-        add = parser.add_argument
-        add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default: params.yaml")
-        add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a parameter; repeatable")
-        add("--root", type=Path, default=Path("."), metavar="DIR", help="where data/, models/ and metrics/ are")
+            name, choices = self.choices
+            meaning = f"One of {', '.join(choices)}."
+            add(
+                f"--{name}", dest="choice", required=True, choices=choices, type=self._choice_of, metavar="NAME",
+                help=meaning,
+            )  # fmt: skip
+        folder = "The folder with data/, models/ and metrics/ (default: this one)."
+        params = "The parameters (default: params.yaml)."
+        add("--root", type=Path, default=Path("."), metavar="DIR", help=folder)
+        add("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help=params)
+        add("--set", action="append", default=[], metavar="KEY=VALUE", help="Change one parameter; repeatable.")
         parser.set_defaults(view=None)
         for name, view in views.items():
-            meaning = f"only print: {(view.__doc__ or '').partition(chr(10))[0]}"
+            meaning = f"Only print {(view.__doc__ or '').partition(chr(10))[0]}"
             add(f"--{name}", dest="view", action="store_const", const=name, help=meaning)
         if views:
-            add("--json", action="store_true", help=f"with --{' or --'.join(views)}: as JSON")
+            add("--json", action="store_true", help=f"With --{' or --'.join(views)}: print JSON.")
         if retry:
-            meaning = f"work again on the clips refused for this reason; repeatable: {', '.join(retry)}"
+            meaning = f"Work again on the clips refused for this reason; repeatable. One of {', '.join(retry)}."
             add("--retry", action="append", default=[], choices=retry, metavar="REASON", help=meaning)
+        add("-h", "--help", action="help", help="Show this message and exit.")
         return parser
 
     def _choice_of(self, text: str) -> str:
