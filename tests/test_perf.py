@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import PARAMS, REPOSITORY
 from hostile_site import Request
 
@@ -310,10 +311,24 @@ def test_two_processes_share_the_windows():
     assert [len(each) for each in measured.values()] == [1, 1]
 
 
+@pytest.mark.parametrize(("number", "parts"), [(0, ["CaffeNet"]), (-2, ["Tower", "Tower"])])
+def test_a_network_or_both_of_its_towers_are_compiled(made, monkeypatch, number, parts):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, mode: compiled.append((type(part).__name__, mode)))
+    steps_of, _ = gpu.steps_of(gpu.TRAININGS[number], made, 1, small=True)
+    gpu.compile_network(steps_of(False).task.encoder, "reduce-overhead")
+    assert compiled == [(part, "reduce-overhead") for part in parts]
+
+
+@pytest.mark.slow  # torch's compiler takes a minute
+def test_a_compiled_training_is_timed(made):
+    row = gpu.measure(gpu.TRAININGS[1], made, small=True, mode="default")
+    assert row.flops > 0 and row.ratio.median > 0
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("compiled", [[], ["--compile"]], ids=["plain", "compiled"])
-def test_the_trainings_of_the_papers_are_timed(compiled):
-    command = [sys.executable, "-m", "perf.gpu", "--small", *compiled]
+def test_the_trainings_of_the_papers_are_timed():
+    command = [sys.executable, "-m", "perf.gpu", "--small"]
     settings = os.environ | {"EARSHOT_DEVICE": "cpu"}
     done = subprocess.run(command, cwd=REPOSITORY, env=settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -324,8 +339,8 @@ def test_the_trainings_of_the_papers_are_timed(compiled):
         assert float(fed) > 0 and float(kept) > 0 and 0 < float(share) <= 110 and float(hours) > 0
         assert abs(float(ratio) - float(fed) / float(kept)) < 0.01 + 1 / float(kept)
         assert float(lowest) <= float(ratio) <= float(highest)
-    numpy, *torch = re.findall(r"^textures a second, .*: ([\d,]+)(?:, difference ([\d.]+))?$", done.stdout, re.M)
-    assert int(numpy[0].replace(",", "")) > 0 and len(torch) == 2
-    for textures, difference in torch:
+    numpy, *in_torch = re.findall(r"^textures a second, .*: ([\d,]+)(?:, difference ([\d.]+))?$", done.stdout, re.M)
+    assert int(numpy[0].replace(",", "")) > 0 and len(in_torch) == 2
+    for textures, difference in in_torch:
         assert int(textures.replace(",", "")) > 0 and float(difference) < 0.01
     assert re.search(r"^exhibit units, three AlexNets +[\d,]+ +[\d,]+ ", done.stdout, re.M)
