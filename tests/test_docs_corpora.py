@@ -1,8 +1,11 @@
-"""The pages on corpora, tried as by a newcomer: their very commands, in a copy of the repository, and what they state.
+"""README's three ways and the pages on corpora, as a newcomer follows them: their very commands, and what they state.
 
-A local server replaces the hosts of the published lists and YouTube, whose pages become plain files: only the addresses
-in manifests/*.json and YOUTUBE_PAGE of earshot/corpus/manifest.py differ. Of commands that run all stages, only the
-relevant stages run: four minutes of processor time in all.
+The commands run in a copy of the repository. A local server replaces the hosts of the published lists and YouTube,
+whose pages become plain files: only the addresses in manifests/*.json and YOUTUBE_PAGE of earshot/corpus/manifest.py
+differ. Of commands that run all stages, only the relevant stages run.
+
+Not run: `make install`, `source .venv/bin/activate` and `pip install deno`, which take the network or an environment of
+their own; the programs of the tests' environment stand in PATH instead. Nor `grep` in a ledger.
 """
 
 import hashlib
@@ -30,18 +33,33 @@ pytestmark = pytest.mark.slow
 VIDEOS = 16
 
 
-def commands(page: str) -> list[list[str]]:
-    """The commands of a page of docs/ that run stages or tell of them, as words."""
-    text = (REPOSITORY / "docs" / page).read_text()
-    code = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
-    lines = re.sub(r"\\\n", " ", code).splitlines()
-    started = ("dvc exp ", "python ", "earshot ")
+def commands_in(code: str) -> list[list[str]]:
+    """The commands of some code that run stages, tell of them or restore what they wrote, as words."""
+    lines = code.replace("\\\n", " ").splitlines()
+    started = ("dvc ", "python ", "earshot ", "git ")
     return [shlex.split(line, comments=True) for line in lines if line.startswith(started)]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The commands of a page of docs/."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    return commands_in("\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)))
+
+
+def ways() -> list[list[list[str]]]:
+    """The commands of each of README's three ways."""
+    text = (REPOSITORY / "README.md").read_text()
+    (section,) = re.findall(r"^## Three ways to use it\n(.*?)^## ", text, re.M | re.S)
+    _, *parts = re.split(r"^(?=\*\*)", section, flags=re.M)
+    return [commands_in("\n".join(re.findall(r"^    (.*)", part, re.M))) for part in parts]
 
 
 # Every command of these pages is tried below: one that is added there belongs here too.
 A_FOLDER, MIRROR, COMPLETENESS, ODD_CLIPS, PAPERS_SIZE = commands("your-own-videos.md")
-PART, MERGE, BALANCED, VGGSOUND, UNBALANCED, STATUS, RETRY = commands("downloading.md")
+DOWNLOADING = commands("downloading.md")
+CLASSES, PLAN, CATS, CATS_STATUS, CATS_AGAIN, CATS_RETRY, CATS_LAST = DOWNLOADING[:7]
+PART, MERGE, BALANCED, VGGSOUND, UNBALANCED, STATUS, RETRY, REPRO, RESTORE, CHECKOUT = DOWNLOADING[7:]
+(RECIPE, RUN, TABLES, BACK), (WAY_OF_A_FOLDER, WHY), (WAY_OF_A_LIST, HOW_FAR) = ways()
 
 
 def video(number: int) -> str:
@@ -209,7 +227,74 @@ def test_the_papers_size_is_a_line_of_parameters(repository, my_videos):
     assert repository.metrics("extract")["moments"] == 4 * repository.metrics("extract")["clips_kept"]
 
 
+# A row of a paper
+
+
+def test_a_recipe_is_run_compared_and_taken_back(repository):
+    params = repository.folder / "params.yaml"
+    committed = params.read_text()
+    repository.run(*RECIPE)
+    assert "model: binary" in params.read_text() and "clips: 2000" in params.read_text()
+    tiny = ["tests/tiny.yaml", "--set", "pretrain.image_size=67"]  # the least that caffenet takes
+    repository.run(*RECIPE, *tiny)  # the same at a size that a test can train
+    for file in [repository.folder / "dvc.lock", *repository.folder.glob("metrics/*.json")]:
+        file.unlink()  # of the committed run, since not all benchmarks run again
+    output = repository.run(*RUN, "evaluate@voc", "evaluate@sun")
+    assert {"sample", "label", "pretrain", "evaluate@voc", "evaluate@sun"} <= set(stages_run(output))
+    repository.run(*TABLES)
+    (table,) = (repository.folder / "tables").glob("owens-2a*.md")
+    assert "Sound (binary)" in table.read_text()
+    repository.run(*BACK)
+    assert params.read_text() == committed
+
+
+def test_readmes_way_of_a_folder_is_the_one_tried_here():
+    assert [WAY_OF_A_FOLDER, WHY] == [A_FOLDER, COMPLETENESS] and HOW_FAR == STATUS
+
+
 # Published lists
+
+
+def test_a_newcomer_gets_the_cats_of_vggsound_and_gets_them_back(repository, server):
+    labels = ["cat meowing", "cat purring", "dog barking", "playing banjo"]
+    names = [*(video(number) for number in range(VIDEOS)), "no-page-yet"]
+    rows = [f"{name},1,{labels[number % 4]},train\n" for number, name in enumerate(names)]
+    publish(repository, server, "vggsound", "".join(rows))
+    well, other = server.behaviours[f"{video(0)}.mp4"], server.behaviours[f"{video(1)}.mp4"]
+    server.behaviours |= {
+        f"{video(0)}.mp4": status(503),
+        "no-page-yet.mp4": send(b"<html><p>nothing to play</p></html>", "text/html"),
+    }
+    of_classes = repository.run("bash", "-c", in_bash(CLASSES)).splitlines()
+    assert [label for line in of_classes for label in labels if label in line] == labels[:2]
+    assert re.search(rf"^clips +{VIDEOS // 2 + 1}$", repository.run(*PLAN), re.M)
+    output = repository.run(*CATS, "extract", fails=True)
+    assert "are pending" in output and "run again later" in output
+    assert "pending" in repository.run(*CATS_STATUS) and not server.requests[f"{video(2)}.mp4"]
+
+    server.behaviours[f"{video(0)}.mp4"] = well
+    repository.run(*CATS_AGAIN, "extract")
+    assert repository.metrics("download")["clips_kept"] == VIDEOS // 2
+    assert refused(repository.metrics("download")) == {"refused_no-media": 1}
+    server.behaviours["no-page-yet.mp4"] = other
+    repository.run(*CATS_RETRY)
+    repository.run(*CATS_LAST, "extract")
+    assert repository.metrics("extract")["clips_in"] == VIDEOS // 2 + 1
+
+    repository.commit()
+    repository.run(*CATS[:3], "-S", "corpus.select.classes=[cat purring]", "extract")
+    assert repository.metrics("download")["clips_kept"] == VIDEOS // 4
+    server.requests.clear()
+    repository.run(*RESTORE)
+    repository.run(*CHECKOUT)
+    repository.run(*REPRO, "extract")
+    assert repository.metrics("download")["clips_kept"] == VIDEOS // 2 + 1
+    assert not [name for name in server.requests if name.endswith(".mp4")]
+
+
+def in_bash(words: list[str]) -> str:
+    """A command of a page as a line of Bash."""
+    return " ".join(word if word == "|" else shlex.quote(word) for word in words)
 
 
 GUITAR, DOG, SPEECH = "/m/0342h", "/m/0bt9lr", "/m/09x0r"
@@ -245,15 +330,17 @@ def test_audioset_waits_for_pending_clips_and_requests_only_those(repository, se
     assert f" of {VIDEOS + 3}" in output and DOG in output and "1 private" in output
 
 
-def test_only_two_classes_of_vggsound_are_requested(repository, server):
+@pytest.mark.parametrize("command", [VGGSOUND, WAY_OF_A_LIST], ids=["the page", "README"])
+def test_only_the_classes_named_are_requested(repository, server, command):
     labels = ["playing banjo", "cat purring", "people marching", "playing banjo"]
+    named = [label for label in labels if any(label in word for word in command)]
     text = "".join(f"{video(number)},1,{labels[number % 4]},train\n" for number in range(VIDEOS))
     publish(repository, server, "vggsound", text)
-    output = repository.run(*VGGSOUND, "extract")
+    output = repository.run(*command, "extract")
     assert "no checksum is known" in output and hashlib.sha256(text.encode()).hexdigest() in output
     requested = {name for name in server.requests if name.endswith(".mp4")}
-    assert requested == {f"{video(number)}.mp4" for number in range(VIDEOS) if number % 4 != 2}
-    assert repository.metrics("download")["clips_kept"] == len(requested) == VIDEOS * 3 // 4
+    assert requested == {f"{video(number)}.mp4" for number in range(VIDEOS) if labels[number % 4] in named}
+    assert repository.metrics("download")["clips_kept"] == len(requested) == VIDEOS // 4 * len(named)
     (record,) = json.loads((repository.folder / "data/clips/lists.json").read_text())
     assert record["sha256"] == hashlib.sha256(text.encode()).hexdigest()
 
