@@ -127,6 +127,23 @@ def test_one_batch_can_be_overfitted_on_a_gpu_in_two_runs(tmp_path, monkeypatch)
     assert training.train("").history[-1]["train_accuracy"] == 1
 
 
+def test_a_process_that_writes_no_checkpoint_waits_as_long_for_the_next_one(tmp_path, monkeypatch):
+    training = Trainer(OneBatch(), replace(PLAN, epochs=6), tmp_path / "c")
+    saves = []
+    monkeypatch.setattr(trainer.processes, "rank", lambda: 1)
+    monkeypatch.setattr(training, "_save", lambda save=training._save: (saves.append(training.progress.step), save()))
+    step = training._step
+
+    def late(batch):
+        if training.progress.step == 3:
+            training._saved -= trainer.CHECKPOINT_SECONDS
+        return step(batch)
+
+    monkeypatch.setattr(training, "_step", late)
+    training.train("")
+    assert saves == [4, training.steps] and not (tmp_path / "c").exists()
+
+
 def test_the_schedule_is_stepped_at_every_step(tmp_path):
     training = Trainer(OneBatch(), replace(PLAN, epochs=4), tmp_path / "c")
     rates = []

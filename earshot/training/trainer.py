@@ -253,8 +253,11 @@ class Trainer:
 
     def _save(self) -> None:
         self._take_sums()
-        if processes.rank():
-            return
+        if processes.rank() == 0:
+            self._write()
+        self._saved = self._mark = time.monotonic()
+
+    def _write(self) -> None:
         group = self.optimizer.param_groups[0]
         metadata = asdict(self.progress) | {
             "schedule": self.schedule.state_dict(),
@@ -262,7 +265,6 @@ class Trainer:
         }
         states = {"network": self.network.state_dict(), "best": self.best, "task": getattr(self.task, "state", dict)()}
         save_checkpoint(self.checkpoint, states, self.optimizer, metadata)
-        self._saved = self._mark = time.monotonic()
 
     def _resume(self) -> None:
         states, metadata = load_checkpoint(self.checkpoint, ("network", "best", "task"), self.optimizer)
