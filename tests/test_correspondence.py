@@ -133,13 +133,17 @@ def test_the_baselines_learn_from_annotations(world, tmp_path):
     assert {row["network"] for row in result.classes} == {"trained", "random", "direct", "supervised"}
 
 
+@pytest.mark.usefixtures("one_process")
 def test_the_baselines_have_every_argument_of_the_evaluated_network(world, tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(correspondence, "begin", begun.append)
-    monkeypatch.setattr(correspondence, "train", lambda *_: None)
+    threads = []
+    monkeypatch.setattr(correspondence, "train", lambda *_: threads.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
     architecture = {"name": "ave", "width": 1 / 16, "stride": 1, "spectrogram": "mel", "image_size": 32}
     supervised(context(world, tmp_path), architecture, replace(CENTERED, negatives="other-group"))
     assert begun[0].network.architecture == architecture | {"name": "l3"}
+    assert threads == [1, 1, 1]  # whatever EARSHOT_THREADS is
 
 
 def test_annotations_that_lack_a_training_clip_are_refused(world, tmp_path):

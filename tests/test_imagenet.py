@@ -176,7 +176,9 @@ def test_a_layer_learns_what_is_linearly_separable_and_no_more(tmp_path):
     context = Context(tmp_path, tmp_path, params, 0, tmp_path)
     for inputs, lowest, highest in ((labels, 0.97, 1), (drawn.permutation(labels), 0.15, 0.55)):
         images = imagenet.LabeledImages([""] * 400, ["a", "b", "c"], inputs, train=300)
+        torch.set_num_threads(2)
         layer, scale = imagenet.train_linear(train, images, context)
+        assert torch.get_num_threads() == 1  # whatever EARSHOT_THREADS is
         correct = imagenet.classify(layer, scale, test, images)
         assert correct.shape == (100,)
         assert lowest <= correct.mean() <= highest
@@ -258,7 +260,9 @@ def test_a_file_that_is_no_image_is_named(make_context, data_dir, encoder, tmp_p
 
 def test_the_supervised_reference_learns_the_classes_and_resumes(make_context, data_dir, monkeypatch):
     context, images = make_context(supervised_epochs=12), imagenet.read_dataset(data_dir)
+    torch.set_num_threads(2)
     correct = imagenet.measure_supervised(context, images)
+    assert torch.get_num_threads() == 1  # whatever EARSHOT_THREADS is
     assert correct.mean() > 0.7  # a third by chance
     checkpoint = context.scratch / "supervised.checkpoint.safetensors"
     assert checkpoint.exists()

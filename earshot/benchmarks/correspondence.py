@@ -196,6 +196,7 @@ def supervised(
 ) -> dict[str, np.ndarray]:
     """Which test pairs each of the two supervised baselines classifies correctly, bool (pairs,), by metric."""
     annotations = Annotations.read(context.required_annotations)
+    torch.set_num_threads(1)  # sums, and so scores, depend on their number
     torch.manual_seed(context.seed)
     augmentation, sound = read_augmentation(context.encoder)  # that of the network's own training
     network = cast(TwoTowers, on_device(build_correspondence(**{**architecture, "name": "l3"})))

@@ -153,6 +153,7 @@ def measure(name: str, context: Context[ImageNetParams], images: LabeledImages) 
 
 def measure_supervised(context: Context[ImageNetParams], images: LabeledImages) -> np.ndarray:
     """Which test images the network classifies correctly, trained on the classes from its random weights on."""
+    torch.set_num_threads(1)  # sums, and so scores, depend on their number
     p, seed = context.params, context.seed
     network = require_convolutional(load_encoder(context.encoder, "random"))
     classifier = on_device(Classifier(network, len(images.classes), p.resize))
@@ -214,6 +215,7 @@ def train_linear(
     features: Features, images: LabeledImages, context: Context[ImageNetParams]
 ) -> tuple[nn.Linear, float]:
     """A linear layer trained on the features of the training images times a scale, and that scale; 1 for SGD."""
+    torch.set_num_threads(1)  # sums, and so scores, depend on their number
     p, device = context.params, get_device()
     drawn = generator("linear layer's scale", context.seed).permutation(images.train)[:SAMPLED]
     scale = feature_scale(features[drawn][:, 0]) if p.optimizer == "adam" else 1.0
