@@ -260,8 +260,8 @@ def test_a_newcomer_gets_the_cats_of_vggsound_and_gets_them_back(repository, ser
     names = [*(video(number) for number in range(VIDEOS)), "no-page-yet"]
     rows = [f"{name},1,{labels[number % 4]},train\n" for number, name in enumerate(names)]
     publish(repository, server, "vggsound", "".join(rows))
-    well, other = server.behaviours[f"{video(0)}.mp4"], server.behaviours[f"{video(1)}.mp4"]
-    server.behaviours |= {
+    well, other = server.behaviors[f"{video(0)}.mp4"], server.behaviors[f"{video(1)}.mp4"]
+    server.behaviors |= {
         f"{video(0)}.mp4": status(503),
         "no-page-yet.mp4": send(b"<html><p>nothing to play</p></html>", "text/html"),
     }
@@ -272,11 +272,11 @@ def test_a_newcomer_gets_the_cats_of_vggsound_and_gets_them_back(repository, ser
     assert "are pending" in output and "run again later" in output
     assert "pending" in repository.run(*CATS_STATUS) and not server.requests[f"{video(2)}.mp4"]
 
-    server.behaviours[f"{video(0)}.mp4"] = well
+    server.behaviors[f"{video(0)}.mp4"] = well
     repository.run(*CATS_AGAIN, "extract")
     assert repository.metrics("download")["clips_kept"] == VIDEOS // 2
     assert refused(repository.metrics("download")) == {"refused_no-media": 1}
-    server.behaviours["no-page-yet.mp4"] = other
+    server.behaviors["no-page-yet.mp4"] = other
     repository.run(*CATS_RETRY)
     repository.run(*CATS_LAST, "extract")
     assert repository.metrics("extract")["clips_in"] == VIDEOS // 2 + 1

@@ -312,17 +312,17 @@ def test_two_processes_share_the_windows():
 
 
 @pytest.mark.parametrize(("number", "parts"), [(0, ["CaffeNet"]), (-2, ["Tower", "Tower"])])
-def test_a_network_or_both_of_its_towers_are_compiled(made, monkeypatch, number, parts):
+def test_a_network_or_both_of_its_towers_are_compiled(work, monkeypatch, number, parts):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda part, mode: compiled.append((type(part).__name__, mode)))
-    steps_of, _ = gpu.steps_of(gpu.TRAININGS[number], made, 1, small=True)
+    steps_of, _ = gpu.steps_of(gpu.TRAININGS[number], work, 1, small=True)
     gpu.compile_network(steps_of(False).task.encoder, "reduce-overhead")
     assert compiled == [(part, "reduce-overhead") for part in parts]
 
 
 @pytest.mark.slow  # torch's compiler takes a minute
-def test_a_compiled_training_is_timed(made):
-    row = gpu.measure(gpu.TRAININGS[1], made, small=True, mode="default")
+def test_a_compiled_training_is_timed(work):
+    row = gpu.measure(gpu.TRAININGS[1], work, small=True, mode="default")
     assert row.flops > 0 and row.ratio.median > 0
 
 
