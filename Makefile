@@ -11,14 +11,16 @@ DATA ?= $(EARSHOT_REAL_DATA)
 
 .PHONY: repro real test test-long lint docs install pin clean
 
-repro: $(INSTALLED)
-	@echo "dvc repro: renders 800 clips, trains two networks and their controls, runs nine benchmarks and six exhibits and writes report/;" \
-		"eight to fourteen minutes on two slow cores, less if the processor has fast bf16; only what has changed runs again"
+repro:
+	@echo "make repro: runs only what has changed. All of it renders 800 clips, trains two networks and their controls, runs nine benchmarks" \
+		"and six exhibits and writes report/: eight to fourteen minutes on two slow cores, less if the processor has fast bf16"
+	@$(MAKE) --silent install
 	@$(RUN) dvc repro
 	@$(RUN) earshot scores
 
-real: $(INSTALLED)
+real:
 	@test -n "$(DATA)" || { echo "make real: needs DATA=folder with real/clips, voc2007_256 and esc10"; exit 1; }
+	@$(MAKE) --silent install
 	@$(RUN) python -m experiments.real "$(DATA)"
 
 test: $(INSTALLED) lint
@@ -40,10 +42,10 @@ install: $(INSTALLED)
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 to 3.14 on PATH, or PYTHON=/path/to/it"; exit 1; }
-	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "make: DVC needs Git, and this folder is in no Git repository that can be read;" \
-		"install Git and clone the repository, or run: git init && git add --all && git commit --message start"; exit 1; }
+	@git cat-file -e HEAD:./params.yaml 2>/dev/null || { echo "make: DVC and earshot recipe need Git, and no commit that Git can read" \
+		"holds this folder; install Git and clone the repository, or run: git init && git add --all && git commit --message start"; exit 1; }
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@echo "installing requirements.txt into .venv (a few minutes, once)"
+	@echo "make: installs requirements.txt into .venv first, 7.2 GB, about three minutes, once"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

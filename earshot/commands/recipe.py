@@ -62,7 +62,8 @@ def committed(file: Path) -> str:
             return done.stdout
         reason = (done.stderr.splitlines() or [f"git ended with {done.returncode}"])[0].removeprefix("fatal: ")
     raise EarshotError(
-        f"{file}: the committed state cannot be read ({reason}); --keep begins with the file as it stands"
+        f"{file}: the committed state cannot be read ({reason}); commit the folder (git add --all && git commit "
+        "--message start), or begin with the file as it stands (--keep)"
     )
 
 
