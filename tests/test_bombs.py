@@ -433,6 +433,7 @@ def test_yaml_that_is_deep_or_grows_is_one_line(tmp_path, text, reason):
         with pytest.raises(EarshotError, match=reason) as error:
             read()
         assert len(str(error.value)) < 1000 and "\n" not in str(error.value)
+    assert "restore the file, or run the stages of the run again" in str(error.value)  # of the run
     assert time.monotonic() - start < SECONDS
 
 

@@ -103,7 +103,7 @@ def test_a_users_mistake_is_one_line_before_any_work(root, more, message):
 
 
 def test_an_input_that_nothing_writes_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"data/in: no such file or folder; create it"):
+    with pytest.raises(SystemExit, match=r"data/in: no such file or folder; put it there, because no stage writes it"):
         STAGE.run(_main, _arguments(tmp_path))
 
 

@@ -63,7 +63,8 @@ def _in_order(folders: Sequence[Path]) -> list[Path]:
             )
         if _bytes(folder) != _bytes(folders[0]):
             raise EarshotError(
-                f"{folder / LISTS_FILE}: differs from {folders[0] / LISTS_FILE}: the published list changed"
+                f"{folder / LISTS_FILE}: differs from {folders[0] / LISTS_FILE}: the published list changed; download "
+                "the older of the two parts again"
             )
         parts[part] = folder
     number = int(first["part"].split("/")[1])

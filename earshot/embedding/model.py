@@ -347,7 +347,8 @@ class Model(ABC):
                     if number + 1 == most:
                         return
             except Refusal as refusal:
-                raise EarshotError(f"{_name(file)}: {refusal.reason}: {refusal.detail}") from None
+                actual = f"{_name(file)}: {refusal.reason}: {refusal.detail}"
+                raise EarshotError(f"{actual}; docs/troubleshooting.md has the remedy of each reason") from None
 
     def _lacks(self, what: str, instead: str) -> EarshotError:
         return EarshotError(f"{self.name} embeds no {what}; use {instead}")

@@ -57,7 +57,8 @@ class Correspondence(ImageEncoder):
         super().__init__(image_size)
         name = type(self).__module__.rpartition(".")[2]
         if image_size < SMALLEST_SIDE:
-            raise EarshotError(f"correspond.image_size is {image_size}; {name} requires {SMALLEST_SIDE} px or more")
+            actual = f"correspond.image_size is {image_size}; {name} requires {SMALLEST_SIDE} px or more"
+            raise EarshotError(f"{actual}: raise it")
         self.architecture = {"name": name, "image_size": image_size, **arguments}
 
     @abstractmethod

@@ -118,11 +118,12 @@ def _read_state(file: Path, network: nn.Module, whose: str, advice: str) -> dict
     """All of a network's tensors, from a file that holds exactly these."""
     expected = network.state_dict()
     with _opened(file, advice) as weights:
-        _compare(file, _shapes(weights), expected, whose)
+        _compare(file, _shapes(weights), expected, whose, advice)
         state = {key: weights.get_tensor(key) for key in expected}
     for key, tensor in state.items():
         if tensor.dtype != expected[key].dtype:
-            raise EarshotError(f"{file}: {key} is {tensor.dtype}; the network requires {expected[key].dtype}")
+            actual = f"{file}: {key} is {tensor.dtype}; the network requires {expected[key].dtype}"
+            raise EarshotError(f"{actual}; {advice}")
         _check_finite(file, key, tensor)
     return state
 
@@ -136,7 +137,8 @@ def load_correspondence_weights(network: Correspondence, file: Path) -> None:
         EarshotError: the file is missing, damaged, or does not hold exactly the tensors of the network.
     """
     whose = f"correspond.network={network.architecture['name']} of this width"
-    network.load_state_dict(_read_state(file, network, whose, "correct correspond.weights"))
+    advice = "set correspond.network and correspond.width to those of the weights, or name others in correspond.weights"
+    network.load_state_dict(_read_state(file, network, whose, advice))
 
 
 def load_weights(network: Network, file: Path) -> None:
@@ -166,7 +168,8 @@ def load_weights(network: Network, file: Path) -> None:
         for bare in skipped:
             del expected[bare]
             shapes.pop(bare, None)
-        _compare(file, shapes, expected, whose)
+        advice = "set pretrain.backbone, pretrain.width and pretrain.image_size to those of the weights"
+        _compare(file, shapes, expected, whose, advice)
         for key, tensor in state.items():
             if (bare := _bare(key)) in expected:
                 state[key] = _converted(file, names[bare], weights.get_tensor(names[bare]), tensor.dtype)
@@ -229,14 +232,18 @@ def _shapes(weights: Any) -> dict[str, tuple[int, ...]]:
     return {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
 
 
-def _compare(path: Path, shapes: dict[str, tuple[int, ...]], expected: dict[str, torch.Tensor], whose: str) -> None:
+def _compare(
+    path: Path, shapes: dict[str, tuple[int, ...]], expected: dict[str, torch.Tensor], whose: str, advice: str
+) -> None:
+    """Raise EarshotErrors, which end in `advice`, unless names and shapes of tensors are the expected ones."""
     for key, tensor in expected.items():
         if key not in shapes:
-            raise EarshotError(f"{path}: has no tensor {key}, which {whose} requires")
+            raise EarshotError(f"{path}: has no tensor {key}, which {whose} requires; {advice}")
         if shapes[key] != tuple(tensor.shape):
-            raise EarshotError(f"{path}: {key} has shape {shapes[key]}; {whose} requires {tuple(tensor.shape)}")
+            actual = f"{path}: {key} has shape {shapes[key]}; {whose} requires {tuple(tensor.shape)}"
+            raise EarshotError(f"{actual}; {advice}")
     if extra := sorted(set(shapes) - set(expected)):
-        raise EarshotError(f"{path}: holds {extra[0]:.60}, which {whose} does not have")
+        raise EarshotError(f"{path}: holds {extra[0]:.60}, which {whose} does not have; {advice}")
 
 
 def _bare(name: str) -> str:

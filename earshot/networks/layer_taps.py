@@ -160,7 +160,8 @@ def pooled_side(name: str, image_size: int) -> int:
     if side := _side(name, image_size):
         return side
     smallest = next(size for size in count(image_size) if _side(name, size))
-    raise EarshotError(f"pretrain.image_size is {image_size}; {name} requires {smallest} px or more")
+    actual = f"pretrain.image_size is {image_size}; {name} requires {smallest} px or more"
+    raise EarshotError(f"{actual}: raise it, or set another pretrain.backbone")
 
 
 def _side(name: str, image_size: int) -> int:

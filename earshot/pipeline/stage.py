@@ -369,7 +369,7 @@ def _remedy(name: str, values: Mapping[str, Any]) -> str:
     stage, key = writing_stage(Path(name)), next((key for key, value in flatten(values) if value == name), None)
     run = [f"run the stage {stage}, which writes it"] if stage else []
     change = [f"set {key} to an existing path"] if key else []
-    return ", or ".join([*run, *change]) or "create it"
+    return ", or ".join([*run, *change]) or "put it there, because no stage writes it"
 
 
 def _fill(text: str, choice: str | None) -> str:

@@ -222,10 +222,11 @@ def _read_classes(name: str, text: str) -> Iterator[tuple[str, float]]:
 
 
 def _read_flat_yaml(name: str, text: str) -> dict[str, Any]:
+    advice = "restore the file, or run the stages of the run again"
     try:
         values = parse_yaml(text)
     except (ValueError, YAMLError) as error:
-        raise EarshotError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise EarshotError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}; {advice}") from None
     if not isinstance(values, dict):
-        raise EarshotError(f"{name}: holds {type(values).__name__}, expected a mapping")
+        raise EarshotError(f"{name}: holds {type(values).__name__}, expected a mapping; {advice}")
     return dict(flatten(values))

@@ -49,7 +49,7 @@ class PlainCaffeNet(ConvolutionalNetwork):
         if self.pooled_side < 1:
             smallest = next(size for size in count(image_size) if self.side_of_pool5(size) >= 1)
             actual = f"pretrain.image_size is {image_size}; {self.architecture['name']}"
-            raise EarshotError(f"{actual} requires {smallest} px or more")
+            raise EarshotError(f"{actual} requires {smallest} px or more: raise it, or set another pretrain.backbone")
         self.body = nn.Sequential(self._layers(width))
         self.last_pool = nn.MaxPool2d(POOL, POOL_STRIDE, ceil_mode=True)
         hidden = scaled(FULLY_CONNECTED, width)
