@@ -22,7 +22,7 @@ from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.crops import Changes, crop_frames, crop_roi
 from earshot.networks.device import autocast, used_precision
 from earshot.results.recipes import recipe_values
-from earshot.training import trainer
+from earshot.training import batch_norm, trainer
 from earshot.training.augmentation import (
     RGB_TO_YIQ,
     Augmentation,
@@ -669,3 +669,15 @@ def test_kims_jitter_is_a_tenth_of_brightness_and_saturation_alone():
     saturations = chroma[:, 1, 1]
     assert (saturations.min(), saturations.max()) == pytest.approx((0.9, 1.1), abs=1e-3)
     assert chroma == pytest.approx(np.eye(3) * np.stack([np.ones(4000), saturations, saturations]).T[:, None], abs=1e-9)
+
+
+def test_the_batches_for_the_initial_values_are_bounded_in_memory(monkeypatch):
+    class Task:
+        batches_per_epoch, batch_size = 100, 32
+
+        def batches(self, numbers):
+            return ((torch.zeros(32, 3, 10, 10), torch.full((32,), number)) for number in numbers)
+
+    assert [int(labels[0]) for _, labels in batch_norm.first_batches(Task())] == list(range(32))
+    monkeypatch.setattr(batch_norm, "SAMPLED_BYTES", 3 * 32 * 3 * 100 * 4)
+    assert len(batch_norm.first_batches(Task())) == 3

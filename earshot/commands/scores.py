@@ -39,13 +39,14 @@ def read_findings(root: Path) -> list[Finding]:
 
 
 def verdict_lines(findings: list[Finding]) -> list[str]:
-    """What every benchmark says, the weakest first: its leading score, n, how it stands to its controls; its others."""
+    """What every benchmark says, the weakest first: its leading score, error and n, its controls; its other scores."""
     lines = [VERDICTS]
     for each in ranked(findings):
         leading = each.leading
         column = f", {leading.name}" if len(each.scores) > 1 else ""
         verdict = f"computed, not learned; {leading.verdict_in_full}" if each.computed else leading.verdict_in_full
-        text = f"{each.title}{column} {leading.score:.3f} ({each.count or 'no items'}): {verdict}"
+        score = f"{leading.score:.3f}" + (f" ± {leading.error:.3f}" if leading.error else "")
+        text = f"{each.title}{column} {score} ({each.count or 'no items'}): {verdict}"
         lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="      ")
         for names, words in each.others:
             text = f"{', '.join(names)}: {words}"

@@ -8,11 +8,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 SAMPLED_ITEMS = 1024  # training items that give a random network its statistics and other initial values
+SAMPLED_BYTES = 2 << 30  # of them in memory; only sequences of large frames have more
 
 
 def first_batches(task: Any) -> list[Any]:
-    """The first training batches of a task, up to SAMPLED_ITEMS items."""
-    return list(task.batches(range(min(task.batches_per_epoch, -(-SAMPLED_ITEMS // task.batch_size)))))
+    """The first training batches of a task, up to SAMPLED_ITEMS items, or up to SAMPLED_BYTES if those are fewer."""
+    numbers = range(min(task.batches_per_epoch, -(-SAMPLED_ITEMS // task.batch_size)))
+    batches: list[Any] = []
+    size = 0
+    for batch in task.batches(numbers):
+        batches.append(batch)
+        size += sum(part.nbytes for part in batch if isinstance(part, Tensor))
+        if size >= SAMPLED_BYTES:
+            break
+    return batches
 
 
 @torch.no_grad()
