@@ -172,7 +172,7 @@ def run_on_random_moments(tmp_path, ontology, monkeypatch):
     def run(clips, k=5):
         rng = np.random.default_rng(0)
         rows = {prefix: rng.normal(size=(clips, 4)).astype(np.float32) for prefix in ("", "random_")}
-        described = moments.Moments(
+        described = moments.AnnotatedMoments(
             clips=[f"clip_{number}" for number in range(clips)],
             groups=[f"video_{number // 2}" for number in range(clips)],
             annotations=[[name] for name in rng.choice(["surf", "rain", "guitar"], clips)],
