@@ -283,10 +283,13 @@ def test_every_refusal_has_its_remedy_on_the_page():
 
 
 def printed_scores(lines: list[str]) -> tuple[list[str], set[str], list[str]]:
-    """Of the lines of `earshot scores`: those beside the verdicts, title and score of each verdict, and the legend."""
+    """Of the lines of `earshot scores`: those beside the verdicts, title and score of each verdict, and the legend.
+
+    Standard errors are left out, because they come from scores of items, which are not committed.
+    """
     end = next(number for number, line in enumerate(lines) if line.startswith("Accuracy of the sound label"))
     begin = lines.index(VERDICTS)
-    titles = {match[1] for line in lines[begin:end] if (match := re.match(r"  (\w.*\d\.\d{3}) \(", line))}
+    titles = {match[1] for line in lines[begin:end] if (match := re.match(r"  (\w.*?\d\.\d{3})( ± [\d.]+)? \(", line))}
     return [line for line in lines[:begin] + lines[end:] if line], titles, lines[end - 1 - len(LEGENDS) : end - 1]
 
 

@@ -97,7 +97,7 @@ def test_the_table_closes_with_n_and_verdict_of_every_benchmark_the_worst_first(
     first = lines.index(VERDICTS)
     assert lines[first + 1 : first + 4] == [
         "  rendered SUN397, accuracy 1.000 (n = 40 test images): no better than wrong sound; above chance",
-        "  rendered VOC2007, mAP 0.500 (n = 600 test images): learned",
+        "  rendered VOC2007, mAP 0.500 ± 0.010 (n = 600 test images): learned",
         "  rendered correspondence 1.000 (n = 40 pairs of image and sound): learned",
     ]
 
