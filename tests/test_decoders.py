@@ -21,7 +21,7 @@ from earshot.networks.backbones import build_network
 from earshot.networks.correspondence import build_correspondence
 from earshot.networks.decoders import decode_jpeg
 from earshot.networks.device import seed_generators
-print(tuple(decode_jpeg(sys.stdin.buffer.read()).shape))
+print(decode_jpeg(sys.stdin.buffer.read()).shape)
 with torch.device("meta"):  # as networks are before their weights are read
     build_network("alexnet", classes=5, width=0.25, image_size=112, dropout=0.2)
     build_correspondence("ave", width=0.125, stride=2, image_size=64)
@@ -51,8 +51,17 @@ def test_a_jpeg_is_torchvisions(mode):
     jpeg = encoded(mode, "JPEG")
     theirs = torchvisions(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), mode=ImageReadMode.RGB)
     ours = decode_jpeg(jpeg)
-    assert torch.equal(ours, theirs) and ours.shape == (3, 23, 31) and ours.stride() == theirs.stride()
+    assert np.array_equal(ours, theirs.permute(1, 2, 0).numpy()) and ours.shape == (23, 31, 3)
     assert torch.equal(pixels(decode_image(jpeg)), theirs)
+
+
+def test_a_jpeg_is_never_turned():
+    image = Image.fromarray(np.zeros((23, 31, 3), np.uint8))
+    tags = Image.Exif()
+    tags[0x0112] = 6  # orientation: turned by a quarter
+    file = io.BytesIO()
+    image.save(file, "JPEG", exif=tags)
+    assert decode_jpeg(file.getvalue()).shape == (23, 31, 3)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "1", "P", "I;16"])
@@ -78,12 +87,12 @@ def test_a_damaged_png_raises(mode):
 
 def test_what_is_no_jpeg_raises():
     jpeg = encoded("RGB", "JPEG")
-    for data in (b"no image", jpeg[: len(jpeg) // 2], encoded("RGB", "PNG")):
-        with pytest.raises(RuntimeError):
+    for data in (b"", b"no image", jpeg[: len(jpeg) // 2], jpeg[:-20], encoded("RGB", "PNG")):
+        with pytest.raises(ValueError, match=f"^{len(data)} bytes are no whole JPEG$"):
             decode_jpeg(data)
 
 
 def test_decoding_loading_and_seeding_import_neither_torchvision_nor_torchs_compiler():
     command = [sys.executable, "-c", UNLOADED]
     done = subprocess.run(command, input=encoded("RGB", "JPEG"), capture_output=True, check=True)
-    assert done.stdout == b"(3, 23, 31)\n"
+    assert done.stdout == b"(23, 31, 3)\n"

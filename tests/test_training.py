@@ -19,7 +19,7 @@ from torchvision.io import encode_jpeg
 from earshot.core.errors import EarshotError
 from earshot.core.prefetch import prefetch
 from earshot.networks.backbones.alexnet import AlexNet
-from earshot.networks.crops import Changes, crop_frames, crop_roi
+from earshot.networks.crops import LUMA, Changes, affine_colors, crop_frames, crop_roi, recolor
 from earshot.networks.device import autocast, used_precision
 from earshot.results.recipes import recipe_values
 from earshot.training import batch_norm, trainer
@@ -28,7 +28,6 @@ from earshot.training.augmentation import (
     Augmentation,
     color_matrices,
     read_augmentation,
-    recolor,
     write_augmentation,
 )
 from earshot.training.batch_norm import estimate_batch_norm
@@ -572,49 +571,70 @@ def test_crops_show_the_share_of_the_image_that_is_requested():
     assert high * wide / 400**2 == pytest.approx(boxes[0, 0], rel=0.02)
 
 
-def changes_of(images, saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
-    ones = np.ones(images)
+def changes_of(saturation=1.0, turns=0.0, brightness=1.0, contrast=1.0):
+    ones = np.ones(1)
     colors = color_matrices(saturation * ones, turns * ones)
     return Changes(None, ones < 0, colors, brightness * ones, contrast * ones)
 
 
+def recolored(pixels, **changes):
+    return recolor(pixels, affine_colors(changes_of(**changes))[0]).astype(float)
+
+
+# OpenCV rounds in fixed point: at most half a value, and one in rare cases.
+def assert_near(pixels, expected):
+    difference = np.abs(pixels - expected)
+    assert difference.max() <= 1.01
+    assert (difference > 0.51).mean() < 0.05
+
+
 def test_changes_of_color_match_their_names():
-    images = torch.randint(60, 160, (2, 3, 8, 8), dtype=torch.uint8)
-    luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
-    values = images.float()
-    assert torch.equal(recolor(images, changes_of(2)), images)
-    brighter = recolor(images, changes_of(2, brightness=1.3)).float()
-    assert (brighter - values * 1.3).abs().max() <= 0.51
-    flatter = recolor(images, changes_of(2, contrast=0.4)).float()
-    means = (values.mean((2, 3)) @ luma)[:, None, None, None]
-    assert (flatter - (means + 0.4 * (values - means))).abs().max() <= 0.51
-    gray = recolor(images, changes_of(2, saturation=0)).float()
-    assert (gray - torch.einsum("c,pchw->phw", luma, values)[:, None]).abs().max() <= 0.51
+    pixels = np.random.default_rng(0).integers(60, 160, (64, 64, 3), dtype=np.uint8)
+    values = pixels.astype(float)
+    assert np.array_equal(recolored(pixels), pixels)
+    assert_near(recolored(pixels, brightness=1.3), values * 1.3)
+    mean = values.mean((0, 1)) @ LUMA
+    assert_near(recolored(pixels, contrast=0.4), mean + 0.4 * (values - mean))
+    assert_near(recolored(pixels, saturation=0), (values @ LUMA)[..., None].repeat(3, 2))
+    assert recolored(pixels, brightness=3.0).max() == 255
 
 
 def test_hue_keeps_luma_and_grays_and_turns_back():
-    images = torch.randint(90, 130, (1, 3, 8, 8), dtype=torch.uint8)
-    turned = recolor(images, changes_of(1, turns=0.3))
-    luma = torch.from_numpy(RGB_TO_YIQ[0]).float()
-    difference = torch.einsum("c,pchw->phw", luma, turned.float() - images.float())
-    assert (turned.float() - images.float()).abs().max() > 10
-    assert difference.abs().max() <= 1
-    assert (recolor(turned, changes_of(1, turns=-0.3)).float() - images.float()).abs().max() <= 2
-    gray = torch.full((1, 3, 4, 4), 77, dtype=torch.uint8)
-    assert torch.equal(recolor(gray, changes_of(1, turns=0.3)), gray)
+    pixels = np.random.default_rng(0).integers(90, 130, (64, 64, 3), dtype=np.uint8)
+    turned = recolored(pixels, turns=0.3)
+    assert np.abs(turned - pixels).max() > 10
+    assert np.abs((turned - pixels) @ LUMA).max() <= 1.5
+    assert np.abs(recolored(turned.astype(np.uint8), turns=-0.3) - pixels).max() <= 3
+    gray = np.full((4, 4, 3), 77, dtype=np.uint8)
+    assert np.array_equal(recolored(gray, turns=0.3), gray)
 
 
 def test_no_augmentation_leaves_images_alone():
     changes = Augmentation().draw(5, np.random.default_rng(0))
     frame = striped_frame(0, np.random.default_rng(0))
     plain = crop_frames([frame] * 5, 40)
-    assert torch.equal(recolor(crop_frames([frame] * 5, 40, changes), changes), plain)
+    assert torch.equal(crop_frames([frame] * 5, 40, changes), plain)
+
+
+def test_every_image_is_changed_by_its_own_draw():
+    frame = striped_frame(0, np.random.default_rng(0))
+    augmentation = Augmentation(0.875, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, flip_prob=0.5)
+    changes = augmentation.draw(6, np.random.default_rng(0))
+    together = crop_frames([frame] * 6, 40, changes)
+    alone = [crop_frames([frame], 40, changes[np.array([number])]) for number in range(6)]
+    assert torch.equal(together, torch.cat(alone))
+    plain = crop_frames([frame] * 6, 40, replace(changes, colors=None))
+    for number, image in enumerate(plain.permute(0, 2, 3, 1).numpy()):
+        expected = torch.from_numpy(recolor(np.ascontiguousarray(image), affine_colors(changes)[number])).permute(
+            2, 0, 1
+        )
+        assert torch.equal(together[number], expected)
 
 
 def test_the_requested_share_of_images_loses_its_color():
     frames = [striped_frame(0, np.random.default_rng(n)) for n in range(200)]
     changes = Augmentation(grayscale_prob=0.3).draw(200, np.random.default_rng(0))
-    images = recolor(crop_frames(frames, 16, changes), changes).float()
+    images = crop_frames(frames, 16, changes).float()
     gray = (images.amax(1) - images.amin(1)).amax((1, 2)) <= 1
     assert 0.2 < gray.float().mean() < 0.4
 

@@ -1,33 +1,19 @@
-"""The decoder of JPEG of torchvision, loaded without torchvision itself.
+"""The decoder of the frames that a network reads."""
 
-The package torchvision imports all of its models, and with them torch's compiler, which takes as long as torch itself.
-Its decoders are a library of their own, which registers the operations `torch.ops.image`.
-"""
+import cv2
+import numpy as np
 
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
-
-RGB = 3  # torchvision.io.ImageReadMode.RGB
+JPEG_START = b"\xff\xd8"
+# Frames lie as they were shown: extraction turned them, and a tag that says otherwise would turn them again.
+RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-def decode_jpeg(data: bytes) -> Tensor:
-    """A JPEG as uint8 (3, height, width), as torchvision.io.decode_jpeg gives it.
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """The pixels of a JPEG, uint8 (height, width, 3), as torchvision.io.decode_jpeg gives them.
 
-    Raises RuntimeError for data that is not JPEG.
+    Raises ValueError for data that is no whole JPEG.
     """
-    return _operations().decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB)
-
-
-@cache
-def _operations() -> Any:
-    package = find_spec("torchvision")
-    if package is None:
-        raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
-    (library,) = Path(package.submodule_search_locations[0]).glob("image*.so")  # type: ignore[index]
-    torch.ops.load_library(str(library))
-    return torch.ops.image
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), RGB) if data.startswith(JPEG_START) else None
+    if pixels is None:
+        raise ValueError(f"{len(data)} bytes are no whole JPEG")
+    return pixels

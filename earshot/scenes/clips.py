@@ -160,12 +160,16 @@ class ClipRowGroup:
     def read(self) -> list[SceneClip]:
         """The clips, in order."""
         images = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
-        table = self.group.read([*COLUMNS, *images])
-        rows = audio = table.take(pa.array(self.rows)).to_pylist()
+        rows = audio = _rows(self.group, self.rows, [*COLUMNS, *images])
         if self.wrong_sounds:
-            group, wrong = self.wrong_sounds
-            audio = group.read(SOUND).take(pa.array(wrong)).to_pylist()
+            audio = _rows(*self.wrong_sounds, SOUND)
         return [_clip(row, other) for row, other in zip(rows, audio, strict=True)]
+
+
+def _rows(group: RowGroup, rows: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """These rows of a row group; images and sounds are copied once, which `take` would do again."""
+    table = group.read(columns)
+    return [{name: table[name][row].as_py() for name in columns} for row in rows.tolist()]
 
 
 def _clip(row: dict[str, Any], audio: dict[str, Any]) -> SceneClip:
@@ -207,11 +211,12 @@ def clips_of(
 
 
 def _with_wrong_sounds(row_groups: Sequence[ClipRowGroup], seed: int) -> list[ClipRowGroup]:
-    """The row groups, each with the sounds of another; clips for which no sound of another group is found are left out.
+    """The row groups, each with the sounds of another; none if all clips are of one group.
 
     The row groups form a random circle, and each gets the sounds of the next one that has a sound of another group for
     each of its clips. So the wrong sounds come from anywhere in a corpus, also in one that is sorted by class, and only
-    one more row group is read. Each sound is used about once. A row group that is alone swaps its own sounds.
+    one more row group is read. Each sound is used about once. A row group that finds none swaps its own sounds, which
+    are then of two groups.
     """
     filled = [each for each in row_groups if len(each)]
     if len(set().union(*(each.sources.tolist() for each in filled))) < 2:
@@ -228,9 +233,7 @@ def _with_wrong_sounds(row_groups: Sequence[ClipRowGroup], seed: int) -> list[Cl
             )
             if (wrong >= 0).all():
                 break
-        given = wrong >= 0
-        sounds = other.group, other.rows[wrong[given]]
-        controls.append(replace(own, rows=own.rows[given], sources=own.sources[given], wrong_sounds=sounds))
+        controls.append(replace(own, wrong_sounds=(other.group, other.rows[wrong])))
     return controls
 
 

@@ -159,6 +159,6 @@ def decoding_frames(scenes: Path) -> Iterator[None]:
     """Turns the error of a JPEG decoder in this context into an EarshotError that names the table."""
     try:
         yield
-    except RuntimeError as error:  # torchvision's
+    except ValueError as error:
         message = f"{scenes}: a frame is not JPEG ({first_line(error)})"
         raise EarshotError(f"{message}; run the stage extract again") from None

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from earshot.core.errors import EarshotError
 from earshot.core.files import write_atomically
 from earshot.core.json_files import read_json
-from earshot.networks.crops import Changes
+from earshot.networks.crops import LUMA, Changes
 from earshot.training.sound_augmentation import SoundAugmentation
 
 AUGMENTATION_FILE = "augmentation.json"  # of a folder of correspondence networks
 ASPECTS = (3 / 4, 4 / 3)  # of a crop, as in Inception's training (Szegedy 2015, section 6)
 
 # Luma and the two chroma axes of NTSC. Hue rotates the chroma plane, saturation scales it; luma and grays stay.
-RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+RGB_TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
 @dataclass(frozen=True)
@@ -103,31 +101,6 @@ def read_augmentation(folder: Path) -> tuple[Augmentation, SoundAugmentation]:
     except (KeyError, TypeError) as error:
         actual = f"{folder / AUGMENTATION_FILE}: does not hold the changes of a training ({error})"
         raise EarshotError(f"{actual}; run the stage correspond again") from None
-
-
-def recolor(images: Tensor, changes: Changes) -> Tensor:
-    """Change brightness, contrast, saturation and hue of uint8 images (images, 3, height, width), on their device.
-
-    All four are affine in a pixel's color x. With brightness b, contrast c, mean luma m of the image, and T for hue
-    and saturation, which keeps grays: T b (c x + (1 - c) m) = b c T x + b (1 - c) m.
-    """
-    if changes.colors is None:
-        return images
-    like: dict[str, Any] = {"device": images.device, "dtype": torch.float32}
-    matrices = torch.as_tensor(changes.colors * (changes.brightness * changes.contrast)[:, None, None], **like)
-    gray = torch.as_tensor(changes.brightness * (1 - changes.contrast), **like)
-    luma = torch.as_tensor(RGB_TO_YIQ[0], **like)
-    changed = torch.empty_like(images)
-    several = len(images) if images.is_cuda else 1  # one image and its colors fit the cache of a CPU
-    values = torch.empty((several, 3, images[0, 0].numel()), **like)
-    colors = torch.empty_like(values)
-    for start in range(0, len(images), several):
-        part = slice(start, start + several)
-        values.copy_(images[part].flatten(2))
-        offset = (values.mean(2) @ luma * gray[part] + 0.5)[:, None, None]  # 0.5, because the cast truncates
-        torch.baddbmm(offset, matrices[part], values, out=colors)
-        changed[part] = colors.clamp_(0, 255).view_as(changed[part])
-    return changed
 
 
 def color_matrices(saturation: np.ndarray, turns: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from earshot.pipeline.settings import settings
 from earshot.scenes.clips import ClipRowGroup, InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation, recolor
+from earshot.training.augmentation import Augmentation
 from earshot.training.batches import Batches
 from earshot.training.collapse import collapse, spread
 from earshot.training.objectives import Objective
@@ -166,8 +166,6 @@ def _images(positions: Sequence["PairPosition"], spec: InputSpec, changes: Chang
     """The images of pairs, cropped, and changed where changes are given: (clips, ...)."""
     each = None if changes is None else changes[np.repeat(np.arange(len(positions)), spec.frames)]
     images = crop_frames([jpeg for position in positions for jpeg in position.images], spec.image_size, each)
-    if each is not None:
-        images = recolor(images, each)
     return images.unflatten(0, (len(positions), spec.frames)) if spec.frames > 1 else images
 
 

@@ -22,7 +22,7 @@ from earshot.networks.network import Network
 from earshot.pipeline.settings import settings
 from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation, recolor
+from earshot.training.augmentation import Augmentation
 from earshot.training.data import Frames, LabeledFrame, LabeledRowGroup, labeled_frames
 
 Images = tuple[Tensor, Tensor]
@@ -185,8 +185,7 @@ class LabelTask:
     def _training_batch(self, number: int) -> Images:
         moments = self.training[number]
         changes = self.augmentation.draw(len(moments), generator("augmentation", self.seed, number))[self.part]
-        images, labels = self._images(moments[self.part], changes)
-        return recolor(images, changes), labels
+        return self._images(moments[self.part], changes)
 
     def _images(self, moments: list[LabeledFrame], changes: Changes | None, views: int = 1) -> Images:
         """The images of the moments and their labels, `views` of each, one after another."""

@@ -14,7 +14,7 @@ from earshot.core.rng import generator
 from earshot.networks.network import Network, initialize
 from earshot.networks.two_towers import of_length_one
 from earshot.training import distributed as processes
-from earshot.training.augmentation import Augmentation, recolor
+from earshot.training.augmentation import Augmentation
 from earshot.training.collapse import collapse, spread
 from earshot.training.label_prediction import Images, LabeledScenes, LabelTask
 
@@ -110,5 +110,4 @@ class SupervisedContrastiveTask(LabelTask):
         moments = self.training[number]
         drawn = self.augmentation.draw(VIEWS * len(moments), generator("augmentation", self.seed, number))
         changes = drawn[slice(VIEWS * self.part.start, VIEWS * self.part.stop)]
-        images, labels = self._images(moments[self.part], changes, views=VIEWS)
-        return recolor(images, changes), labels
+        return self._images(moments[self.part], changes, views=VIEWS)
