@@ -42,6 +42,8 @@ with processes.together():
 class Cosines(nn.Module):
     """A network without batch norm: linear embeddings, cosines, and log-odds of twice the cosine."""
 
+    units = 5
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -393,7 +395,8 @@ def test_balanced_labels_give_every_centroid_the_same_share():
 def test_clusters_of_one_modality_are_the_labels_of_the_other():
     network, batch = Cosines(), batch_of()
     objective = build_objective("clusters", centroids=6, balance="none")
-    directions = of_length_one(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)))
+    clustered = objective.trained(network, 0)
+    directions = of_length_one(clustered.centroids.detach())
     by_image, by_audio = (
         features.detach() @ directions.T
         for features in (network.compared_images(batch.images), network.compared_audio(batch.sounds))
@@ -403,7 +406,7 @@ def test_clusters_of_one_modality_are_the_labels_of_the_other():
         for row, other in zip(predicted.tolist(), labels.tolist(), strict=True):
             total = sum(math.exp(value / 0.1) for value in row)
             terms.append(-math.log(math.exp(row[other.index(max(other))] / 0.1) / total))
-    loss, _ = objective.loss(network, batch, shared=False)
+    loss, _ = objective.loss(clustered, batch, shared=False)
     assert loss.item() == pytest.approx(sum(terms) / 16, rel=1e-4)
     assert objective.chance(["a"], [False]) == pytest.approx(math.log(6))
 
@@ -418,7 +421,8 @@ def test_each_process_takes_its_part_of_labels_that_are_balanced_over_all(monkey
 
 
 def test_clusters_are_learned_and_no_cluster_takes_all():
-    network, batch = Cosines(), batch_of()
+    network, batch = CLUSTERS.trained(Cosines(), 0), batch_of()
+    before = network.centroids.detach().clone()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
     for _ in range(150):
         loss, _ = CLUSTERS.loss(network, batch, shared=False)
@@ -427,8 +431,15 @@ def test_clusters_are_learned_and_no_cluster_takes_all():
         optimizer.step()
     assert loss < 0.9 < CLUSTERS.chance([], []) / 1.5
     with torch.no_grad():
-        labels = CLUSTERS.labels(CLUSTERS._cosines(network.compared_audio(batch.sounds)), shared=False)
+        labels = CLUSTERS.labels(network.cosines(network.encoder.compared_audio(batch.sounds)), shared=False)
     assert len(labels.argmax(1).unique()) > 2
+    assert torch.nn.functional.cosine_similarity(before, network.centroids).min() < 0.99
+
+
+def test_centroids_depend_on_the_seed_alone():
+    first, again, other = (CLUSTERS.trained(Cosines(), seed).centroids for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.allclose(first.norm(dim=1), torch.ones(6))
 
 
 @pytest.mark.parametrize("name", ["ave", "avol"])
@@ -439,7 +450,7 @@ def test_networks_of_two_towers_have_clusters(name):
     CLUSTERS.prepare(network, images, sounds)
     own = torch.arange(4)
     batch = Pairs(images, sounds, own.repeat(2), torch.cat([own, own.roll(-1)]), own.repeat(2).sign().float(), own)
-    loss, right = CLUSTERS.loss(network, batch, shared=True)
+    loss, right = CLUSTERS.loss(CLUSTERS.trained(network, 0), batch, shared=True)
     loss.backward()
     assert 0 < loss < 5 and 0 <= right <= 1
     weights = dict(network.named_parameters())

@@ -86,6 +86,15 @@ class Correspondence(ImageEncoder):
         """
         raise self._lacks("embedding of a single modality")
 
+    @property
+    def units(self) -> int:
+        """The number of units of the features that are compared.
+
+        Raises:
+            EarshotError: the network compares nothing.
+        """
+        raise self._lacks_similarities()
+
     def compared_images(self, images: Tensor) -> Tensor:
         """The features of images that `similarities` compares with audio: (images, ..., units).
 

@@ -71,12 +71,16 @@ class TwoTowers(Correspondence, Convolutional):
         self.register_buffer("audio_std", torch.ones(()))
         self.build_image_tower(width=width, stride=stride)
         self.audio_tower = Tower(1, width=width, stride=stride)
-        self.build_head(scaled(EMBEDDING, width))
+        self.build_head(self.units)
         for part in self.children():
             if part not in self.own_weights:
                 part.apply(initialize)
         if not next(self.parameters()).is_meta:
             self.init_head()
+
+    @property
+    def units(self) -> int:
+        return scaled(EMBEDDING, self.architecture["width"])
 
     def build_image_tower(self, *, width: float, stride: int) -> None:
         """Build the image tower, which has `channels`."""

@@ -41,7 +41,6 @@ class AVOLNet(TwoTowers):
             nn.Sequential(nn.Linear(tower.channels, units), middle, nn.Linear(units, units))
             for tower, middle in ((self.image_tower, between), (self.audio_tower, nn.ReLU(inplace=True)))
         )
-        self.units = units
         self.scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
 
     def init_head(self) -> None:

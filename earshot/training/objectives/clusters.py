@@ -2,8 +2,8 @@
 
 In the spirit of XDC (Alwassel et al. 2020: clusters of one modality label the other, in turns) and SeLaVi (Asano et al.
 2020: balanced labels that both modalities share), online as in SwAV (Caron et al. 2020, section 3.1 and its code): each
-batch is a round, in which both modalities label each other. Unlike in these, the centroids are not learned: they are
-random directions, the same for both modalities.
+batch is a round, in which both modalities label each other, and the centroids learn to be predicted. They are the same
+for both modalities, so that an image and its sound meet.
 """
 
 import math
@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from earshot.core.params import IDEA, Group
+from earshot.core.rng import generator
 from earshot.networks.audio_visual_base import Correspondence
 from earshot.networks.two_towers import of_length_one
 from earshot.training import distributed as processes
@@ -25,7 +26,6 @@ from earshot.training.pairs import Pairs
 TEMPERATURE = 0.1  # of the predictions; this and the next two are SwAV's
 EPSILON = 0.05  # of the labels: smaller ones are harder
 ITERATIONS = 3
-CENTROID_SEED = 0
 
 
 class CrossModalClustersArguments(Group):
@@ -33,6 +33,28 @@ class CrossModalClustersArguments(Group):
 
     centroids: Annotated[int, Field(ge=2, le=65_536), IDEA]
     balance: Annotated[Literal["sinkhorn", "none"], IDEA]
+
+
+class ClusteredEncoder(nn.Module):
+    """An encoder with the centroids of its clusters, which are random directions at first.
+
+    Args:
+        encoder: a network whose features of images and of sounds are compared.
+        centroids: their number.
+        seed: of the centroids.
+    """
+
+    def __init__(self, encoder: Correspondence, centroids: int, seed: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        directions = generator("centroids", seed).standard_normal((centroids, encoder.units))
+        self.centroids = nn.Parameter(of_length_one(torch.from_numpy(directions).float()))
+        self.to(next(encoder.parameters()).device)
+
+    def cosines(self, features: Tensor) -> Tensor:
+        """Of features (clips, units) with each centroid, float32 (clips, centroids)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return of_length_one(features.float()) @ of_length_one(self.centroids).T
 
 
 class CrossModalClusters(Objective):
@@ -49,16 +71,18 @@ class CrossModalClusters(Objective):
     def __init__(self, centroids: int, balance: Literal["sinkhorn", "none"]) -> None:
         self.centroids, self.balance = centroids, balance
 
-    def loss(self, network: Correspondence, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
-        own = len(batch.images)
-        images, sounds = network.compared_images(batch.images), network.compared_audio(batch.sounds)
-        embeddings = of_length_one(_over_positions(images)), of_length_one(sounds[:own])
-        by_image, by_audio = (self._cosines(each) for each in embeddings)
+    def trained(self, network: Correspondence, seed: int) -> ClusteredEncoder:
+        return ClusteredEncoder(network, self.centroids, seed)
+
+    def loss(self, network: ClusteredEncoder, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
+        own, encoder = len(batch.images), network.encoder
+        images, sounds = encoder.compared_images(batch.images), encoder.compared_audio(batch.sounds)
+        by_image, by_audio = network.cosines(_over_positions(images)), network.cosines(sounds[:own])
         loss = (
             _cross_entropy(by_image, self.labels(by_audio, shared=shared))
             + _cross_entropy(by_audio, self.labels(by_image, shared=shared))
         ) / 2
-        return calibrated(loss, network, images, sounds, batch)
+        return calibrated(loss, encoder, images, sounds, batch)
 
     @torch.no_grad()
     def labels(self, cosines: Tensor, *, shared: bool) -> Tensor:
@@ -76,12 +100,6 @@ class CrossModalClusters(Objective):
 
     def chance(self, groups: Sequence[str], shifted: Sequence[bool] | np.ndarray) -> float:
         return math.log(self.centroids)
-
-    def _cosines(self, embeddings: Tensor) -> Tensor:
-        drawn = torch.Generator().manual_seed(CENTROID_SEED)
-        centroids = of_length_one(torch.randn(self.centroids, embeddings.shape[1], generator=drawn))
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return embeddings @ centroids.to(embeddings.device).T
 
 
 def balanced(cosines: Tensor) -> Tensor:
