@@ -30,13 +30,32 @@ THINNED = {
     "hevc.mp4": (*X265, "keyint=12:min-keyint=12:open-gop=0:bframes=3:b-adapt=0:b-pyramid=1:log-level=none"),
     "hevc-open.mkv": (*X265, "keyint=12:min-keyint=12:open-gop=1:bframes=3:b-adapt=0:log-level=none"),
     "hevc-layers.mp4": (*X265, "keyint=24:temporal-layers=3:bframes=3:b-adapt=0:log-level=none"),
-}
-WHOLE = {
     "mpeg4.mp4": ("-c:v", "mpeg4", "-bf", "2", *AAC),
+    "mpeg4-closed.avi": ("-c:v", "mpeg4", "-g", "12", "-flags", "cgop", "-sc_threshold", "1000000000", *AAC),
+    "mpeg4-p.mp4": ("-c:v", "mpeg4", "-g", "10", *AAC),
     "mpeg2.mpg": ("-c:v", "mpeg2video", "-bf", "2", "-c:a", "mp2"),
+    "mpeg2.mkv": ("-c:v", "mpeg2video", "-bf", "2", "-g", "12", "-c:a", "mp2"),
     "vp9.webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-g", "12", "-c:a", "libopus"),
+    "vp9-hidden.webm": (
+        *("-c:v", "libvpx-vp9", "-deadline", "good", "-cpu-used", "5", "-auto-alt-ref", "1", "-lag-in-frames", "16"),
+        *("-g", "30", "-c:a", "libopus"),
+    ),
+    "vp9-444.webm": (
+        "-c:v",
+        "libvpx-vp9",
+        "-pix_fmt",
+        "yuv444p10",
+        "-deadline",
+        "realtime",
+        "-g",
+        "12",
+        "-c:a",
+        "libopus",
+    ),
     "av1.mkv": ("-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "12", "-c:a", "libopus"),
+    "av1-hidden.mp4": ("-c:v", "libaom-av1", "-cpu-used", "8", "-lag-in-frames", "19", "-g", "30", *AAC),
 }
+WHOLE = {"vp8.webm": ("-c:v", "libvpx", "-deadline", "realtime", "-g", "12", "-c:a", "libopus")}
 
 
 def both(path: Path, **changes: object) -> tuple[dict, dict]:
@@ -67,6 +86,9 @@ def test_the_needed_images_are_those_of_all(tmp_path, name):
         places = tuple((moment + 0.37) / moments for moment in range(moments))
         all_images, needed = both(path, places=places, sequence_rate=1.0, sequence_size=32)
         assert needed == all_images
+    if name in THINNED:
+        few, every = thin(path, 2)
+        assert few < every / 2
 
 
 @pytest.mark.parametrize("start", [0.5, 1.7])
