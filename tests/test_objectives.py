@@ -20,15 +20,16 @@ from earshot.training.pairs import Pairs
 from earshot.training.trainer import Plan, Trainer
 
 CONTRASTIVE = build_objective("contrastive", temperature=0.2)
-CLUSTERS = build_objective("clusters", centroids=6, balance="sinkhorn")
+CLUSTERS = build_objective("clusters", centroids=6, labels_from="both", balance="sinkhorn")
 SHARED = """
 import sys
 from pathlib import Path
 import torch
-from test_objectives import Cosines, batch_of, with_queue
+from test_objectives import DISTRIBUTED, Cosines, batch_of
 from earshot.training import distributed as processes
 with processes.together():
-    network, objective = Cosines(), with_queue()
+    objective = DISTRIBUTED[sys.argv[2]]()
+    network = objective.trained(Cosines(), 0)
     loss = processes.shared_loss(network, lambda batch: objective.loss(network, batch, shared=True))
     value, right = loss(batch_of(processes.part(8)))
     value.backward()
@@ -223,18 +224,23 @@ class OneBatch:
         return self.objective.loss(self.network, batch, shared=True)
 
 
+DISTRIBUTED = {"contrastive": with_queue, "clusters": lambda: CLUSTERS}
+
+
 @pytest.mark.slow
-def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
-    network, batch = Cosines(), batch_of()
+@pytest.mark.parametrize("name", DISTRIBUTED)
+def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path, name):
+    objective, batch = DISTRIBUTED[name](), batch_of()
+    network = objective.trained(Cosines(), 0)
     # Within each half the mismatched sound is the next one of that half.
     index = torch.cat([torch.arange(8), torch.tensor([1, 2, 3, 0, 5, 6, 7, 4])])
-    loss, right = with_queue().loss(network, batch._replace(audio_index=index), shared=True)
+    loss, right = objective.loss(network, batch._replace(audio_index=index), shared=True)
     loss.backward()
-    run_torchrun(tmp_path / "shared.py", SHARED, tmp_path / "result.pt")
+    run_torchrun(tmp_path / "shared.py", SHARED, tmp_path / "result.pt", name)
     actual = torch.load(tmp_path / "result.pt", weights_only=True)
     torch.testing.assert_close(actual.pop("values"), torch.stack([loss.detach(), right]))
-    for name, weights in network.named_parameters():
-        torch.testing.assert_close(actual[name], weights.grad, msg=name)
+    for part, weights in network.named_parameters():
+        torch.testing.assert_close(actual[part], weights.grad, msg=part)
 
 
 def test_a_random_guess_among_the_other_groups():
@@ -392,23 +398,41 @@ def test_balanced_labels_give_every_centroid_the_same_share():
     assert torch.bincount(drawn.argmax(1), minlength=8).max() > 32  # without balance
 
 
-def test_clusters_of_one_modality_are_the_labels_of_the_other():
+def scaled_rows(features: torch.Tensor) -> torch.Tensor:
+    """Each unit with mean 0 and variance 1, and each row with length 1."""
+    rows = (features - features.mean(0)) / features.std(0, correction=0)
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("labels_from", ["both", "other"])
+def test_labels_come_from_both_modalities_or_from_the_other(labels_from):
     network, batch = Cosines(), batch_of()
-    objective = build_objective("clusters", centroids=6, balance="none")
+    objective = build_objective("clusters", centroids=6, labels_from=labels_from, balance="none")
     clustered = objective.trained(network, 0)
-    directions = of_length_one(clustered.centroids.detach())
     by_image, by_audio = (
-        features.detach() @ directions.T
+        (scaled_rows(features.detach()) @ clustered.centroids.detach().T).tolist()
         for features in (network.compared_images(batch.images), network.compared_audio(batch.sounds))
     )
     terms = []
-    for predicted, labels in ((by_image, by_audio), (by_audio, by_image)):
-        for row, other in zip(predicted.tolist(), labels.tolist(), strict=True):
+    for image, sound in zip(by_image, by_audio, strict=True):
+        both = [first + second for first, second in zip(image, sound, strict=True)]
+        labels = (both, both) if labels_from == "both" else (sound, image)
+        for row, other in zip((image, sound), labels, strict=True):
             total = sum(math.exp(value / 0.1) for value in row)
             terms.append(-math.log(math.exp(row[other.index(max(other))] / 0.1) / total))
     loss, _ = objective.loss(clustered, batch, shared=False)
-    assert loss.item() == pytest.approx(sum(terms) / 16, rel=1e-4)
+    assert loss.item() == pytest.approx(sum(terms) / 16, rel=1e-3)
     assert objective.chance(["a"], [False]) == pytest.approx(math.log(6))
+
+
+def test_features_that_nearly_coincide_have_clusters():
+    network = CLUSTERS.trained(Cosines(), 0)
+    rows = torch.randn(64, 5, generator=torch.Generator().manual_seed(3))
+    near = torch.ones(5) + 1e-3 * rows
+    assert len(network.cosines(near, shared=False).argmax(1).unique()) == 6
+    torch.testing.assert_close(
+        network.cosines(near, shared=False), network.cosines(rows, shared=False), atol=1e-3, rtol=0
+    )
 
 
 def test_each_process_takes_its_part_of_labels_that_are_balanced_over_all(monkeypatch):
@@ -431,7 +455,9 @@ def test_clusters_are_learned_and_no_cluster_takes_all():
         optimizer.step()
     assert loss < 0.9 < CLUSTERS.chance([], []) / 1.5
     with torch.no_grad():
-        labels = CLUSTERS.labels(network.cosines(network.encoder.compared_audio(batch.sounds)), shared=False)
+        labels = CLUSTERS.labels(
+            network.cosines(network.encoder.compared_audio(batch.sounds), shared=False), shared=False
+        )
     assert len(labels.argmax(1).unique()) > 2
     assert torch.nn.functional.cosine_similarity(before, network.centroids).min() < 0.99
 

@@ -1,9 +1,9 @@
-"""Clusters: the clusters of each modality are the labels of the other.
+"""Clusters: images and sounds are labeled by the clusters of both modalities, or each by those of the other.
 
-In the spirit of XDC (Alwassel et al. 2020: clusters of one modality label the other, in turns) and SeLaVi (Asano et al.
-2020: balanced labels that both modalities share), online as in SwAV (Caron et al. 2020, section 3.1 and its code): each
-batch is a round, in which both modalities label each other, and the centroids learn to be predicted. They are the same
-for both modalities, so that an image and its sound meet.
+In the spirit of SeLaVi (Asano et al. 2020: balanced labels that both modalities share) and XDC (Alwassel et al. 2020:
+clusters of one modality label the other, in turns), online as in SwAV (Caron et al. 2020, section 3.1 and its code):
+each batch is a round, and the centroids learn to be predicted. They are the same for both modalities, so that an image
+and its sound meet.
 """
 
 import math
@@ -26,12 +26,14 @@ from earshot.training.pairs import Pairs
 TEMPERATURE = 0.1  # of the predictions; this and the next two are SwAV's
 EPSILON = 0.05  # of the labels: smaller ones are harder
 ITERATIONS = 3
+VARIANCE = 1e-12  # added to that of a unit: features of a new network differ by thousandths
 
 
 class CrossModalClustersArguments(Group):
-    """The number of centroids, and whether each gets the same share of a batch."""
+    """The number of centroids, what the labels come from, and whether each gets the same share of a batch."""
 
     centroids: Annotated[int, Field(ge=2, le=65_536), IDEA]
+    labels_from: Annotated[Literal["both", "other"], IDEA]
     balance: Annotated[Literal["sinkhorn", "none"], IDEA]
 
 
@@ -51,25 +53,36 @@ class ClusteredEncoder(nn.Module):
         self.centroids = nn.Parameter(of_length_one(torch.from_numpy(directions).float()))
         self.to(next(encoder.parameters()).device)
 
-    def cosines(self, features: Tensor) -> Tensor:
-        """Of features (clips, units) with each centroid, float32 (clips, centroids)."""
+    def cosines(self, features: Tensor, *, shared: bool) -> Tensor:
+        """Of features (clips, units) with each centroid, float32 (clips, centroids).
+
+        Each unit is first scaled to mean 0 and variance 1 over the batch, on all processes if it is `shared`. Otherwise
+        features that have come near each other would all be of one cluster, and would stay so.
+        """
         with torch.autocast(features.device.type, enabled=False):
-            return of_length_one(features.float()) @ of_length_one(self.centroids).T
+            rows = features.float()
+            batch = processes.gather(rows) if shared else rows
+            deviation = (batch.var(0, correction=0) + VARIANCE).sqrt()
+            return of_length_one((rows - batch.mean(0)) / deviation) @ of_length_one(self.centroids).T
 
 
 class CrossModalClusters(Objective):
-    """Cross-entropy of the clusters that an image predicts and those of its sound, and the reverse.
+    """Cross-entropy of the clusters that an image predicts and those that its sound predicts with the labels of both.
 
     Args:
         centroids: their number.
+        labels_from: `both`: one label, by the mean of the cosines of an image and its sound; or `other`: the label of
+            an image is the cluster of its sound, and the reverse.
         balance: `sinkhorn`: labels are soft, and every centroid gets the same share of the batch, on all processes; or
             `none`: the label is the nearest centroid, and nothing keeps all clips from one label.
     """
 
     arguments = CrossModalClustersArguments
 
-    def __init__(self, centroids: int, balance: Literal["sinkhorn", "none"]) -> None:
-        self.centroids, self.balance = centroids, balance
+    def __init__(
+        self, centroids: int, labels_from: Literal["both", "other"], balance: Literal["sinkhorn", "none"]
+    ) -> None:
+        self.centroids, self.labels_from, self.balance = centroids, labels_from, balance
 
     def trained(self, network: Correspondence, seed: int) -> ClusteredEncoder:
         return ClusteredEncoder(network, self.centroids, seed)
@@ -77,11 +90,11 @@ class CrossModalClusters(Objective):
     def loss(self, network: ClusteredEncoder, batch: Pairs, *, shared: bool) -> tuple[Tensor, Tensor]:
         own, encoder = len(batch.images), network.encoder
         images, sounds = encoder.compared_images(batch.images), encoder.compared_audio(batch.sounds)
-        by_image, by_audio = network.cosines(_over_positions(images)), network.cosines(sounds[:own])
-        loss = (
-            _cross_entropy(by_image, self.labels(by_audio, shared=shared))
-            + _cross_entropy(by_audio, self.labels(by_image, shared=shared))
-        ) / 2
+        features = _over_positions(images), sounds[:own]
+        by_image, by_audio = (network.cosines(each, shared=shared) for each in features)
+        sources = ((by_image + by_audio) / 2,) * 2 if self.labels_from == "both" else (by_audio, by_image)
+        labels = [self.labels(cosines, shared=shared) for cosines in sources]
+        loss = (_cross_entropy(by_image, labels[0]) + _cross_entropy(by_audio, labels[1])) / 2
         return calibrated(loss, encoder, images, sounds, batch)
 
     @torch.no_grad()
