@@ -13,6 +13,7 @@ from earshot.corpus.split import split_of
 from earshot.explanation.frames import FramePool
 from earshot.labels.texton_histograms import write_histograms
 from earshot.labels.textons import Textons
+from earshot.networks.crops import crop_frames
 from earshot.scenes.annotations import read_annotations
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import InputSpec, Sampling, clips_of
@@ -169,8 +170,8 @@ def test_faulty_annotations_are_refused_in_one_line(tmp_path):
 
 
 def test_a_frame_and_a_sound_that_cannot_be_decoded_are_refused_in_one_line():
-    message = r"^data/scenes: a frame is not JPEG \(bad\); run the stage extract again$"
+    message = r"^data/scenes: a frame is not JPEG \(8 bytes are no whole JPEG\); run the stage extract again$"
     with pytest.raises(EarshotError, match=message), decoding_frames(Path("data/scenes")):
-        raise RuntimeError("bad\nand a page more")
+        crop_frames([b"no image"], 8)
     with pytest.raises(EarshotError, match=r"a sound is not FLAC .*; run the stage extract again$"):
         sound_slice(b"no FLAC", 0.0, samples=10, rate=RATE, channels=1)

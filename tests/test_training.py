@@ -545,7 +545,7 @@ def test_half_of_the_images_are_mirrored():
     changes = replace(STRONG, crop_min_scale=1).draw(400, np.random.default_rng(0))
     assert 0.4 < changes.mirrored.mean() < 0.6
     frame = striped_frame(2, np.random.default_rng(0))
-    flipped = crop_frames([frame] * 400, 24, changes)
+    flipped = crop_frames([frame] * 400, 24, replace(changes, colors=None))
     plain = crop_frames([frame], 24)[0]
     assert torch.equal(flipped[changes.mirrored.argmin()], plain)
     mirrored = flipped[changes.mirrored.argmax()].float()
