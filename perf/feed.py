@@ -7,8 +7,10 @@
 
 Takes about a minute and two cores. The feed is what a training reads: batches of the stage pretrain (frames) and of the
 stage correspond (pairs), with the parameters of params.yaml, from the tables on disk to tensors, with one worker
-thread and with two (EARSHOT_THREADS). Every round reads the first batches again with nothing in memory; `sounds in
-memory` is a later epoch of pairs, whose sounds were kept when they were decoded first. Beside it, on one thread:
+thread and with two (EARSHOT_THREADS), then with one and two loader processes (EARSHOT_LOADERS). Every round reads the
+first batches again with nothing in memory; `sounds in memory` is a later epoch of pairs, whose sounds were kept when
+they were decoded first. Processes are timed over some epochs from the first batch on, so that their start does not
+count. Beside it, on one thread:
 
 - bare decoding of the same JPEG bytes, cut to boxes as the feed draws them and resized to the network's size, by each
   library that is here; the fastest is the judge. PyAV cannot cut, and resizes the whole image
@@ -51,6 +53,7 @@ from perf.steps import STAGES, task_of
 
 ROUNDS = 5
 CLIPS, ITEMS = 240, 768  # clips that are made; images or pairs of a round, at most
+EPOCHS = 8  # of them, for loader processes
 OF_BARE, SCALING = 0.8, 1.8  # the least: of the speed of bare decoding, and of two workers over one
 FRAMES, PAIRS, KEPT = "frames", "pairs", "pairs, sounds in memory"
 
@@ -169,17 +172,19 @@ def _part(jpeg: bytes, box: np.ndarray | None) -> tuple[int, int, int, int]:
 
 
 @contextmanager
-def workers(count: int) -> Iterator[None]:
-    """So many threads of a feed."""
-    before = os.environ.get("EARSHOT_THREADS")
-    os.environ["EARSHOT_THREADS"] = str(count)
+def workers(threads: int, loaders: int = 0) -> Iterator[None]:
+    """So many threads or loader processes of a feed."""
+    counts = {"EARSHOT_THREADS": str(threads), "EARSHOT_LOADERS": str(loaders)}
+    before = {name: os.environ.get(name) for name in counts}
+    os.environ.update(counts)
     settings.cache_clear()
     try:
         yield
     finally:
-        del os.environ["EARSHOT_THREADS"]
-        if before is not None:
-            os.environ["EARSHOT_THREADS"] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
         settings.cache_clear()
 
 
@@ -188,6 +193,15 @@ def feed(build: Callable[[], Any], batches: int, count: int) -> Speed:
     task = build()
     with workers(count):
         return timed(lambda: deque(task.batches(range(batches)), maxlen=0), batches * task.batch_size)
+
+
+def feed_by_processes(build: Callable[[], Any], batches: int, loaders: int) -> Speed:
+    """Items a second of some epochs of the first batches of a task, after the first one."""
+    with workers(1, loaders):
+        task = build()
+        prepared = task.batches(range(EPOCHS * batches + 1))
+        next(prepared)
+        return timed(lambda: deque(prepared, maxlen=0), EPOCHS * batches * task.batch_size)
 
 
 def kinds_of(stage: str, params: Any, root: Path) -> dict[str, Callable[[], Speed]]:
@@ -205,6 +219,7 @@ def kinds_of(stage: str, params: Any, root: Path) -> dict[str, Callable[[], Spee
     batches = min(max(ITEMS // task.batch_size, 1), task.batches_per_epoch)
     data = bytes_of(stage, task, batches)
     kinds = {f"{title}, {count} workers": partial(feed, fresh, batches, count) for count in (1, 2)}
+    kinds |= {f"{title}, {count} loaders": partial(feed_by_processes, fresh, batches, count) for count in (1, 2)}
     for name, work in IMAGES.items():
         kinds[f"images by {name}"] = partial(timed, partial(work, data.images, data.size), data.items)
     if data.sounds:
@@ -235,6 +250,9 @@ def ratios(speeds: dict[str, Rounds]) -> list[Ratio]:
             bare, judge = _both(bare, speeds[f"sounds by {sounds}"]), f"{best}, {sounds}"
         results.append(Ratio.of(f"{title} / {judge}", one, bare, by="processor", least=OF_BARE))
         results.append(Ratio.of(f"{title}, two workers / one", two, one, by="clock", least=SCALING))
+        if f"{title}, 1 loaders" in speeds:
+            one, two = (speeds[f"{title}, {count} loaders"] for count in (1, 2))
+            results.append(Ratio.of(f"{title}, two loaders / one", two, one, by="clock", least=SCALING))
     return results
 
 

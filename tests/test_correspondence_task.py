@@ -22,7 +22,7 @@ from earshot.scenes.clips import InputSpec, Sampling, SceneClip, clips_of
 from earshot.scenes.writing import Scene, write_scenes
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation
-from earshot.training.correspondence import CorrespondenceTask, KeptSounds, PairedClips, make_pairs
+from earshot.training.correspondence import KEPT_SOUNDS, CorrespondenceTask, KeptSounds, PairedClips, make_pairs
 from earshot.training.objectives import build_objective
 from earshot.training.sound_augmentation import SoundAugmentation
 
@@ -396,6 +396,11 @@ def task_of(scenes, **how):
     return CorrespondenceTask(Comparing(), scenes, build_objective("match"), CENTERED, Augmentation(), **options)
 
 
+def batch_of(task, number):
+    """The training batch with a number."""
+    return next(task.batches(range(number, number + 1)))
+
+
 def test_a_batch_that_processes_cannot_share_names_its_parameter(scenes, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 4)
     message = r"a batch has 12 items \(correspond\.batch_size, .* for 4 processes; .* to a multiple of 8$"
@@ -419,10 +424,10 @@ def test_a_sound_is_decoded_once_and_is_the_same(scenes, monkeypatch):
     monkeypatch.setattr(
         "earshot.scenes.clips.sound_slice", lambda *a, **how: decoded.append(a) or sound_slice(*a, **how)
     )
-    task, fresh = task_of(scenes), [task_of(scenes)._training_batch(number).sounds for number in range(12)]
+    task, fresh = task_of(scenes), [batch_of(task_of(scenes), number).sounds for number in range(12)]
     decoded.clear()
     for number in [*range(12)] * 2:
-        assert torch.equal(task._training_batch(number).sounds, fresh[number])
+        assert torch.equal(batch_of(task, number).sounds, fresh[number])
     assert len(decoded) == len(set(decoded)) == len(task._sounds._kept)  # two frames for each clip, or fewer
     assert task._sounds.bytes == sum(sound.nbytes for sound in task._sounds._kept.values()) <= 2 * 160 * SOUND_BYTES
 
@@ -430,28 +435,39 @@ def test_a_sound_is_decoded_once_and_is_the_same(scenes, monkeypatch):
 def test_kept_sounds_have_a_limit_and_loudness_does_not_change_them(scenes):
     task, others = task_of(scenes, sound=SoundAugmentation(gain_jitter=0.5)), task_of(scenes)
     task._sounds = KeptSounds(task.spec, most=6 * SOUND_BYTES - 1)
-    first = [task._training_batch(number).sounds for number in range(4)]
+    first = [batch_of(task, number).sounds for number in range(4)]
     assert len(task._sounds._kept) == 5 and task._sounds.bytes == 5 * SOUND_BYTES
-    assert all(torch.equal(task._training_batch(number).sounds, first[number]) for number in range(4))
-    others._training_batch(0)
+    assert all(torch.equal(batch_of(task, number).sounds, first[number]) for number in range(4))
+    batch_of(others, 0)
     for key, sound in task._sounds._kept.items():
         np.testing.assert_array_equal(sound, others._sounds._kept.get(key, sound))
 
 
 def test_batches_do_not_depend_on_the_threads_and_gain_changes_only_sounds(scenes):
     quiet, loud = task_of(scenes), task_of(scenes, sound=SoundAugmentation(gain_jitter=0.5))
-    for one, other in zip(quiet.batches(range(3)), map(quiet._training_batch, range(3)), strict=True):
+    for one, other in zip(quiet.batches(range(3)), (batch_of(quiet, number) for number in range(3)), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    one, other = quiet._training_batch(0), loud._training_batch(0)
+    one, other = batch_of(quiet, 0), batch_of(loud, 0)
     assert torch.equal(one.images, other.images)
     gains = other.sounds[:, 1, 100] / one.sounds[:, 1, 100].clamp(min=1e-9)
     audible = one.sounds[:, 1, 100] > 0.005
     assert 0.5 <= gains[audible].min() < 0.8 and 1.2 < gains[audible].max() <= 1.5
 
 
+def test_loader_processes_prepare_the_batches_that_threads_do(scenes, change_setting):
+    by_threads, by_processes = task_of(scenes), task_of(scenes)
+    expected = list(by_threads.batches(range(5)))
+    change_setting("EARSHOT_LOADERS", "2")
+    for one, other in zip(by_processes.batches(range(5)), expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert by_processes.state()["chances"].tolist() == by_threads.state()["chances"].tolist() != []
+    assert not by_processes._sounds._kept  # each process keeps its own
+    assert task_of(scenes)._sounds.most == KEPT_SOUNDS // 2
+
+
 def test_a_loss_at_chance_and_embeddings_that_coincide_raise_an_alarm_once(scenes):
     task = task_of(scenes)
-    task._training_batch(0)
+    batch_of(task, 0)
     row = {"epoch": 1000, "train_loss": 0.6931, "image_spread": 0.5, "audio_spread": 1e-6}
     with pytest.warns(UserWarning) as caught:
         task.watch([row])

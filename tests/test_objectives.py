@@ -349,7 +349,7 @@ def test_collapsed_embeddings_raise_an_alarm(tmp_path):
     """With one embedding for all, the loss is that of a random guess."""
     write_clips(tmp_path, [f"group_{number}" for number in range(40)])
     task = CorrespondenceTask(Plain(), tmp_path, CONTRASTIVE, CENTERED, Augmentation(), batch_size=16, seed=0)
-    task._training_batch(0)
+    next(task.batches(range(1)))
     row = {"epoch": 1000, "train_loss": math.log(8), "image_spread": 1e-6, "audio_spread": 0.5}
     with pytest.warns(UserWarning) as caught:
         task.watch([row])

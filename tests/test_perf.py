@@ -67,8 +67,9 @@ def of_pairs(free: float, shared: float, spectrogram: float) -> list[str]:
     return ratio_faults(pairs.ratios(speeds(ours=spectrogram, bare=1.0), of_loader(free, shared)))
 
 
-def of_feed(one: float, two: float) -> list[str]:
+def of_feed(one: float, two: float, loaders: float) -> list[str]:
     measured = {"pairs, 1 workers": one, "pairs, 2 workers": two, "sounds by PyAV": 1.0, "sounds by soundfile": 2.0}
+    measured |= {"pairs, 1 loaders": 1.0, "pairs, 2 loaders": loaders}
     images = {"images by Pillow": 1.0, "images by torchvision": 2.0}
     ratios = feed.ratios(speeds(**measured, **images))
     assert "torchvision, soundfile" in ratios[0].name
@@ -172,7 +173,14 @@ REPORTS = {
     "extract": [
         (of_extract, ((1.2, 0.99, 0.8), 105.0), ((1.3, 1.02, 0.9), 120.0), ["every", "10", "3", "memory"]),
     ],
-    "feed": [(of_feed, (0.85, 1.6), (0.75, 1.3), ["pairs / torchvision, soundfile", "two workers"])],
+    "feed": [
+        (
+            of_feed,
+            (0.85, 1.6, 1.85),
+            (0.75, 1.3, 1.75),
+            ["pairs / torchvision, soundfile", "two workers", "two loaders"],
+        )
+    ],
     "gpu": [(of_gpu, (96, 0.001, 7), (94, 0.02, 9), ["AVE-Net", "textures", "minutes"])],
     "hostile_site": [(of_hostile_site, ({}, 0.1), ({"a": (1, 2)}, 0.05), ["wrong", "beyond the budget"])],
     "kmeans": [(of_kmeans, (1.0, 1.0), (2.0, 1.02), ["process_s", "clock_s", "inertia"])],
@@ -255,7 +263,7 @@ def work(tmp_path_factory):
 def small(monkeypatch, one_process):
     """Few steps of tiny networks."""
     for program, values in (
-        (feed, {"ROUNDS": 1, "ITEMS": 16}),
+        (feed, {"ROUNDS": 1, "ITEMS": 16, "EPOCHS": 1}),
         (pairs, {"ROUNDS": 1, "STEPS": 2, "SOUNDS": 4}),
         (training, {"ROUNDS": 1, "STEPS": 2, "EPOCHS": 1}),
     ):
@@ -270,7 +278,7 @@ def small(monkeypatch, one_process):
 @pytest.mark.parametrize(
     ("program", "rows"),
     [
-        (feed, [*feed.IMAGES, *feed.SOUNDS, feed.KEPT]),
+        (feed, [*feed.IMAGES, *feed.SOUNDS, feed.KEPT, "frames, two loaders / one", "pairs, two loaders / one"]),
         (pairs, [steps.SHARED, "bare"]),
         (training, ["bf16", "accuracy"]),
     ],

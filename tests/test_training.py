@@ -17,7 +17,6 @@ from torch import nn
 from torchvision.io import encode_jpeg
 
 from earshot.core.errors import EarshotError
-from earshot.core.prefetch import prefetch
 from earshot.networks.backbones.alexnet import AlexNet
 from earshot.networks.crops import LUMA, Changes, affine_colors, crop_frames, crop_roi, recolor
 from earshot.networks.device import autocast, used_precision
@@ -105,7 +104,7 @@ def test_one_batch_can_be_overfitted(tmp_path, precision):
 
 @pytest.mark.parametrize(
     ("able", "used"),
-    [({"avx2": True}, "float32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "float32")],
+    [({"avx2": True}, "float32"), ({"avx512_bf16": True}, "float32"), ({"amx_bf16": True}, "bf16"), ({}, "float32")],
 )
 def test_auto_is_bf16_only_where_the_processor_does_it_fast(monkeypatch, able, used):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
@@ -466,11 +465,13 @@ def test_a_table_smaller_than_a_batch_is_one_batch(root):
     assert len(frames[0]) == frames.items
 
 
-def test_training_batches_are_the_same_however_many_threads_prepare_them(root, monkeypatch):
+def test_training_batches_are_the_same_however_many_threads_or_processes_prepare_them(root, change_setting):
     task = striped_task(root)
-    several = list(prefetch(task._training_batch, range(8), num_threads=3))
-    for one, other in zip(several, map(task._training_batch, range(8)), strict=True):
-        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    alone = [task._training_batch(number) for number in range(8)]
+    for name, count in (("EARSHOT_THREADS", "3"), ("EARSHOT_LOADERS", "1"), ("EARSHOT_LOADERS", "2")):
+        change_setting(name, count)
+        for one, other in zip(task.batches(range(8)), alone, strict=True):
+            assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
 def rewrite(folder, number, change):
@@ -519,12 +520,6 @@ def test_a_table_without_training_frames_is_refused(tmp_path):
     rewrite(tmp_path / "data/labels", 0, lambda t: t.set_column(3, "split", [["val"] * len(t)]))
     with pytest.raises(EarshotError, match="0 training moments in column label, expected 2"):
         striped_task(tmp_path)
-
-
-def test_prefetching_keeps_the_order_and_passes_errors_on():
-    assert list(prefetch(lambda n: n * n, range(50), num_threads=3)) == [n * n for n in range(50)]
-    with pytest.raises(ZeroDivisionError):
-        list(prefetch(lambda n: 1 / (n - 3), range(10), num_threads=2))
 
 
 # Images

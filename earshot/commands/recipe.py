@@ -25,7 +25,7 @@ from earshot.results.recipes import recipe_values, recipe_words
 INPUTS = ("clips", "manifest", "ontology", "data_dir", "weights")  # names of parameters that are paths
 LISTED = 10  # dropped values that are printed
 DEFAULT_COST = (
-    "eight to fourteen minutes on two slow cores, less if the processor has fast bf16. Disk .8 GB, twice that where "
+    "eight to fourteen minutes on two slow cores, less on a processor with AMX. Disk .8 GB, twice that where "
     "DVC's cache cannot link."
 )
 

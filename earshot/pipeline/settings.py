@@ -33,6 +33,7 @@ def _decimal(text: Any) -> Any:
 
 Decimal = BeforeValidator(_decimal)
 Number = Annotated[int, Decimal, Field(ge=1), Expected("a whole number of at least 1")]
+Count = Annotated[int, Decimal, Field(ge=0), Expected("a whole number of at least 0")]
 Amount = Annotated[float, Decimal, Field(ge=0, allow_inf_nan=False), Expected("a number of at least 0")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Expected("auto, cpu or cuda")]
 Scheduler = Annotated[
@@ -64,6 +65,9 @@ class Settings(BaseSettings):
     threads: Number = Field(
         default_factory=processors,
         description="threads of each training or evaluating process (default: the processors this process may use)",
+    )
+    loaders: Count = Field(
+        default=0, description="processes that prepare the batches of a training (default: 0, its threads do)"
     )
     processes: Number = Field(
         default=1, description="processes that train one network, each on its own GPU or on the CPU (default: 1)"
@@ -103,6 +107,7 @@ NETWORKS = TRAININGS | {"evaluate", "explain"}
 READ_BY = {
     "cluster": {"extract", "describe", "label"},
     "threads": NETWORKS | {"label"},
+    "loaders": TRAININGS,
     "processes": TRAININGS,
     "device": NETWORKS | {"describe"},  # whose descriptor may be a network
     "real_data": set[str](),

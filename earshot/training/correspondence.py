@@ -31,6 +31,7 @@ from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation
 from earshot.training.batches import Batches
 from earshot.training.collapse import collapse, spread
+from earshot.training.feed import feed
 from earshot.training.objectives import Objective
 from earshot.training.pairs import Pairs
 from earshot.training.sound_augmentation import SoundAugmentation
@@ -253,7 +254,7 @@ class CorrespondenceTask:
             raise EarshotError(f"{actual}; set it to 0, or use a network of single frames, such as ave")
         if sound.frequency_mask or sound.time_mask:
             network.mask_spectrograms(sound.frequency_mask, sound.time_mask)
-        self._sounds = KeptSounds(self.spec)
+        self._sounds = KeptSounds(self.spec, KEPT_SOUNDS // max(settings().loaders, 1))  # each loader keeps its own
         kind = {"wrong_sound": seed if wrong_sound else None}
         training, validation = (clips_of(scenes, self.spec, sampling, split=name, **kind) for name in ("train", "val"))
         self.training = PairedClips(training, batch_size=batch_size // 2, seed=seed)
@@ -271,7 +272,7 @@ class CorrespondenceTask:
 
     def batches(self, numbers: range) -> Iterator[Pairs]:
         """This process's pairs of the batches, on the network's device."""
-        return prefetch(self._training_batch, numbers, settings().threads)
+        return feed(self._training_batch, self._take, numbers)
 
     def loss(self, batch: Pairs) -> tuple[Tensor, Tensor]:
         """The loss of the objective, and the accuracy on pairs."""
@@ -340,12 +341,11 @@ class CorrespondenceTask:
         embeddings = self.objective.embeddings(self.encoder, batch)
         return {f"{modality}_spread": spread(rows) for modality, rows in embeddings.items()}
 
-    def _training_batch(self, number: int) -> Pairs:
+    def _training_batch(self, number: int) -> tuple[Pairs, float | None]:
+        """This process's pairs of a batch, in CPU memory, and the loss of a random guess on it."""
         clips = self.training[number]
         shifted = self.sampling.shifted(len(clips), self.seed, number)
         chance = self._chance(clips, shifted)
-        if chance is not None:
-            self._chances.append(chance)
         drawn = generator("pairs", self.seed, number)
         chances, loudness = drawn.random((len(clips), 6)), drawn.random((len(clips), 2))
         changes = self.augmentation.draw(len(clips), drawn)
@@ -360,10 +360,16 @@ class CorrespondenceTask:
             shifted=shifted[own],
         )
         if not (self.sound.mix_share or self.sound.noise_level):
-            return self._on_device(pairs)
+            return pairs, chance
         drawn = generator("sounds", self.seed, number, processes.rank())
         changed = self.sound.change(pairs.sounds.numpy(), drawn)
-        return self._on_device(pairs._replace(sounds=torch.from_numpy(changed)))
+        return pairs._replace(sounds=torch.from_numpy(changed)), chance
+
+    def _take(self, prepared: tuple[Pairs, float | None]) -> Pairs:
+        pairs, chance = prepared
+        if chance is not None:
+            self._chances.append(chance)
+        return self._on_device(pairs)
 
     def _validation_batch(self, number: int) -> Pairs:
         clips = self.validation[number]

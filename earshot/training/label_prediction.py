@@ -24,6 +24,7 @@ from earshot.scenes.table import decoding_frames
 from earshot.training import distributed as processes
 from earshot.training.augmentation import Augmentation
 from earshot.training.data import Frames, LabeledFrame, LabeledRowGroup, labeled_frames
+from earshot.training.feed import feed
 
 Images = tuple[Tensor, Tensor]
 
@@ -138,7 +139,7 @@ class LabelTask:
 
     def batches(self, numbers: range) -> Iterator[Images]:
         """Augmented uint8 images (batch, 3, size, size) and their labels, (batch,); this process's part of them."""
-        return prefetch(self._training_batch, numbers, settings().threads)
+        return feed(self._training_batch, self._on_device, numbers)
 
     def loss(self, batch: Images) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy."""
@@ -176,7 +177,11 @@ class LabelTask:
         """Mean loss and accuracy of held-out frames; None without frames."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         numbers = range(processes.rank(), frames.batches_per_epoch if frames.items else 0, processes.count())
-        for batch in prefetch(lambda number: self._images(frames[number], None), numbers, settings().threads):
+
+        def prepare(number: int) -> Images:
+            return self._on_device(self._images(frames[number], None))
+
+        for batch in prefetch(prepare, numbers, settings().threads):
             sums += torch.stack(self.measure(batch)) * len(batch[1])
         processes.total(sums)
         loss, right = (sums / frames.items).tolist() if frames.items else (None, None)
@@ -192,4 +197,8 @@ class LabelTask:
         frames, labels = zip(*moments, strict=True)
         with decoding_frames(self.scenes):
             images = crop_frames(frames, self.encoder.image_size, changes, views)
-        return images.to(self.device), torch.tensor(labels).repeat_interleave(views).to(self.device)
+        return images, torch.tensor(labels).repeat_interleave(views)
+
+    def _on_device(self, batch: Images) -> Images:
+        images, labels = batch
+        return images.to(self.device), labels.to(self.device)

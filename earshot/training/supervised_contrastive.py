@@ -96,7 +96,7 @@ class SupervisedContrastiveTask(LabelTask):
         """As of a LabelTask, and the spread of the projections of the first validation batch."""
         scores = super().validate()
         if self.validation.items > 1:
-            images, _ = self._images(self.validation[0], None)
+            images, _ = self._on_device(self._images(self.validation[0], None))
             scores["image_spread"] = spread(self.network(images)[0])
         return scores
 
