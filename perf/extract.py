@@ -141,12 +141,12 @@ def growth(peaks: list[float]) -> list[str]:
     return [f"memory grows {times:.2f} times, expected at most {GROWTH}"] if times > GROWTH else []
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure everything and print it; with --assert, fail if a bound does not hold."""
     parser = parser_of(__doc__)
     parser.add_argument("--codec", choices=CODECS, help="of the first clips, encoded anew before; leaves out memory")
     parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.peak:
         print(json.dumps(peak(options.peak)))
         return

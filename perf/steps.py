@@ -1,6 +1,7 @@
 """The tasks of the training stages, and short trainings without validation, for the programs that time them."""
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from earshot.core.errors import EarshotError
 from earshot.params.correspond import CorrespondParams
 from earshot.params.pretrain import PretrainParams
 from earshot.training.corresponding import Corresponding
@@ -31,11 +33,17 @@ LOADED, SHARED, IN_MEMORY = (
 
 
 def task_of(stage: str, params: Any, root: Path) -> Any:
-    """The task of a training stage, on the tables below a root; its network has random weights, the same each time."""
+    """The task of a training stage, on the tables below a root; its network has random weights, the same each time.
+
+    Exits where a table is missing.
+    """
     kind, _ = STAGES[stage]
     torch.manual_seed(params.seed)
-    training = kind(root, params.seed, getattr(params, stage), None, root / "models", root)
-    return training.task("encoder", training.build())
+    try:
+        training = kind(root, params.seed, getattr(params, stage), None, root / "models", root)
+        return training.task("encoder", training.build())
+    except EarshotError as error:
+        sys.exit(str(error))
 
 
 def plan_of(stage: str, params: Any) -> Plan:

@@ -275,6 +275,23 @@ def small(monkeypatch, one_process):
     ] + [f"--params={PARAMS}"]
 
 
+@pytest.mark.parametrize("program", [feed, pairs, training])
+def test_a_root_without_tables_is_named(program, tmp_path, small):
+    with pytest.raises(SystemExit, match=r"data/labels/labels\.json: cannot be read|data/scenes: .*run the stage"):
+        program.main([*small, f"--root={tmp_path}"])
+
+
+@pytest.mark.slow
+def test_the_small_form_of_extract_encodes_clips_anew(real_data, monkeypatch, capsys):
+    monkeypatch.setattr(extract, "ENCODED", 2)
+    monkeypatch.setattr(extract, "ROUNDS", 1)
+    monkeypatch.setenv("EARSHOT_REAL_DATA", str(real_data))
+    extract.main(["--codec=mpeg4"])
+    output = capsys.readouterr().out
+    for name in (extract.DECODING, *extract.COSTS):
+        assert name in output
+
+
 @pytest.mark.parametrize(
     ("program", "rows"),
     [
