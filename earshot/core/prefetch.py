@@ -65,7 +65,7 @@ def prefetch_by_processes(
         if "DataLoader worker" not in str(error):
             raise
         raise EarshotError(
-            f"a process that prepares batches ended: {error}; most often memory is lacking: "
+            f"a process that prepares batches ended: {error}; most often memory or /dev/shm is too small: "
             "lower EARSHOT_LOADERS, or unset it so that threads prepare them"
         ) from None
 
