@@ -20,6 +20,7 @@ import av
 import ffmpeg
 import imageio_ffmpeg
 
+from earshot.core.encoding import X264
 from earshot.core.files import write_atomically
 from earshot.corpus.ledger import Refusal
 
@@ -205,7 +206,7 @@ def _run_ffmpeg(video: MediaHeader, audio: MediaHeader, seek_to: float, writing:
     # H.264 in yuv420p requires even sides.
     images = inputs[video][str(video.video.index)].filter("scale", "trunc(iw/2)*2", "trunc(ih/2)*2")
     samples = inputs[audio][str(audio.audio.index)]
-    form = {"vcodec": "libx264", "preset": "veryfast", "crf": 20, "pix_fmt": "yuv420p", "acodec": "aac"}
+    form = {"vcodec": "libx264", **X264, "crf": 20, "pix_fmt": "yuv420p", "acodec": "aac"}
     plain = {"map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
     writing = {"format": "mp4", "movflags": "+faststart", "threads": 1} | form | plain | writing
     command = (

@@ -8,6 +8,7 @@ import ffmpeg
 import imageio_ffmpeg
 from PIL import Image
 
+from earshot.core.encoding import X264
 from earshot.core.errors import EarshotError
 
 SOUND_RATE = 48_000  # Hz: AAC has few rates; all players support this one
@@ -30,7 +31,7 @@ def mp4_of(frames: Iterable[Image.Image], size: tuple[int, int], rate: float, fl
         image = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{size[0]}x{size[1]}", r=rate)
         command = ffmpeg.output(
             image, ffmpeg.input(str(sound)), str(video), format="mp4", t=seconds,
-            vcodec="libx264", preset="veryfast", crf=24, pix_fmt="yuv420p", threads=1,
+            vcodec="libx264", **X264, crf=24, pix_fmt="yuv420p", threads=1,
             acodec="aac", ar=SOUND_RATE, audio_bitrate="96k", fflags="+bitexact", movflags="+faststart",
         )  # fmt: skip
         try:

@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from earshot.core.encoding import X264
 from earshot.core.files import write_atomically
 from earshot.world.scenes import RenderedClip
 
@@ -19,7 +20,7 @@ def write_video(path: Path, clip: RenderedClip) -> None:
     layout = {"movflags": "+faststart", "fflags": "+bitexact"}
     with write_atomically(path) as temporary, av.open(str(temporary), "w", format="mp4", options=layout) as file:
         rate = Fraction(clip.frame_rate).limit_denominator(1000)
-        video = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "24"})
+        video = file.add_stream("libx264", rate=rate, options=X264 | {"crf": "24"})
         video.height, video.width = clip.frames.shape[1:3]
         video.pix_fmt, video.thread_count = "yuv420p", 1
         audio = file.add_stream("aac", rate=clip.audio_rate, layout="mono", options={"aac_coder": "fast"})
