@@ -185,13 +185,13 @@ def test_a_video_has_the_same_bytes_whatever_lies_in_memory(tmp_path):
     """Of this clip, x264 with AVX-512 wrote other bytes in one of eight runs (`earshot.core.encoding`)."""
     clip = render_clip(0, 3, image_size=128, seconds=8.0, frame_rate=5.0)
     clip = replace(clip, sound=clip.sound[:RATE])
-    drawn, seen = np.random.default_rng(0), set()
+    drawn, written = np.random.default_rng(0), set()
     for _ in range(100):
         others = [np.full(drawn.integers(1_000, 400_000), drawn.integers(256), np.uint8) for _ in range(10)]
         write_video(tmp_path / "video.mp4", clip)
-        seen.add((tmp_path / "video.mp4").read_bytes())
+        written.add((tmp_path / "video.mp4").read_bytes())
         del others  # their memory is free for the next video
-    assert len(seen) == 1
+    assert len(written) == 1
 
 
 def color_histogram(image):

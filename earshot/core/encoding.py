@@ -1,5 +1,5 @@
 """How H.264 is written: with the same bytes on every run."""
 
-# Without the last option, PyAV 18.1 on a processor with AVX-512 wrote other bytes in up to one of eight runs, for images
+# Without the last option, on a processor with AVX-512, PyAV 18.1 wrote other bytes in one of eight runs, for images
 # whose width is no multiple of 32.
 X264 = {"preset": "veryfast", "x264-params": "cpu-independent=1"}
