@@ -199,6 +199,11 @@ CHECKS = {
 }
 
 
+def test_the_example_of_a_page_is_the_file_that_runs():
+    example = (REPOSITORY / "tests" / "examples" / "label_model.py").read_text()
+    assert f"```python\n{example}```" in (REPOSITORY / "docs" / "extending.md").read_text()
+
+
 @each_page
 def test_every_command_of_a_page_names_only_what_exists(page):
     for words in [*commands(page), *inline_commands(page)]:

@@ -45,6 +45,7 @@ NOT_RUN = {
         "dvc repro": "needs the weights of others; tests/test_dvc.py runs dvc repro",
     },
     "clusters-and-gpus.md": {
+        "EARSHOT_LOADERS=12 dvc repro": "needs a GPU to make sense; tests/test_training.py trains with two loaders",
         "EARSHOT_PROCESSES=4 dvc repro": "tests/test_distributed.py trains in two processes",
         "torchrun": "needs two machines; tests/test_distributed.py trains under torchrun on one",
         "python -m dask": "needs HOST and THIS; tests/test_cluster.py runs the last of each with its own addresses",
@@ -52,7 +53,10 @@ NOT_RUN = {
         "openssl": "tests/test_cluster.py runs it",
         "export DASK_CONFIG": "tests/test_cluster.py sets it",
     },
-    "extending.md": {"cp tests/examples/": "tests/test_extending.py runs it, and then dvc repro"},
+    "extending.md": {
+        "cp tests/examples/": "tests/test_extending.py runs it, and then dvc repro",
+        '"""Random hyperplanes': "tests/test_docs.py compares it with the file that tests/test_extending.py runs",
+    },
 }
 SLOW = ("earshot export --to onnx", "earshot export --to torch")  # torch.export takes many seconds
 

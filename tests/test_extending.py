@@ -43,7 +43,7 @@ def test_a_file_is_all_that_a_thing_takes(repository):
     assert repository.metrics("explain_frames")["frames"] == 12
     scores = repository.run("python", "-m", "earshot", "scores")
     report = (repository.folder / "report" / "index.html").read_text()
-    assert "Nearest means" in report and "frames.html" in report
+    assert "endered nearest means" in report and "frames.html" in report
     assert scores
 
 
