@@ -13,7 +13,7 @@ DATA ?= $(EARSHOT_REAL_DATA)
 
 repro:
 	@echo "make repro: runs only what has changed. All of it renders 800 clips, trains two networks and their controls, runs nine benchmarks" \
-		"and six exhibits and writes report/: eight to fourteen minutes on two slow cores, less on a processor with AMX"
+		"and six exhibits and writes report/: seven to fourteen minutes on two cores"
 	@$(MAKE) --silent install
 	@$(RUN) dvc repro
 	@$(RUN) earshot scores

@@ -45,7 +45,7 @@ NOT_RUN = {
         "dvc repro": "needs the weights of others; tests/test_dvc.py runs dvc repro",
     },
     "clusters-and-gpus.md": {
-        "EARSHOT_LOADERS=12 dvc repro": "needs a GPU to make sense; tests/test_training.py trains with two loaders",
+        "EARSHOT_LOADERS=12 dvc repro": "needs a GPU to help; tests/test_training.py prepares batches so",
         "EARSHOT_PROCESSES=4 dvc repro": "tests/test_distributed.py trains in two processes",
         "torchrun": "needs two machines; tests/test_distributed.py trains under torchrun on one",
         "python -m dask": "needs HOST and THIS; tests/test_cluster.py runs the last of each with its own addresses",

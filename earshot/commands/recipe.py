@@ -24,10 +24,7 @@ from earshot.results.recipes import recipe_values, recipe_words
 
 INPUTS = ("clips", "manifest", "ontology", "data_dir", "weights")  # names of parameters that are paths
 LISTED = 10  # dropped values that are printed
-DEFAULT_COST = (
-    "eight to fourteen minutes on two slow cores, less on a processor with AMX. Disk .8 GB, twice that where "
-    "DVC's cache cannot link."
-)
+DEFAULT_COST = "seven to fourteen minutes on two cores. Disk .8 GB, twice that where DVC's cache cannot link."
 
 
 def apply_recipes(recipes: Sequence[Path], params: str, output: Path, overrides: Sequence[str] = ()) -> None:
