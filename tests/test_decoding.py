@@ -218,6 +218,13 @@ def test_sound_comes_through_any_sample_format(tmp_path, sample_format):
     assert np.abs(difference).max() <= (256 if sample_format == "u8" else 1)
 
 
+def test_sound_that_is_no_number_is_silent_and_infinite_sound_is_clipped(tmp_path):
+    sound = "aevalsrc='if(lt(t,.5),.5,if(lt(t,1),0/0,if(lt(t,1.5),1/0,-1/0)))':s=8000:d=2"
+    decoded = samples(decode(render(tmp_path / "a.mkv", "-c:v", "ffv1", "-c:a", "pcm_f32le", sound=sound)))[:, 0]
+    halves = [set(decoded[start + 100 : start + 3900].tolist()) for start in range(0, 16000, 4000)]
+    assert halves == [{16384}, {0}, {32767}, {-32768}]
+
+
 def test_surround_sound_is_mixed_to_stereo_with_left_on_the_left(tmp_path):
     left = f"{TONE},pan=5.1|FL=c0|FR=0*c0|FC=0*c0|LFE=0*c0|BL=c0|BR=0*c0"
     decoded = decode(render(tmp_path / "a.mkv", "-c:v", "ffv1", "-c:a", "ac3", sound=left))

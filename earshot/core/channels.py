@@ -20,10 +20,11 @@ def mix_channels(sound: np.ndarray) -> np.ndarray:
 def channel_if_canceled(sound: np.ndarray) -> int | None:
     """The loudest channel of a sound, floats (samples, channels), if its channels cancel in their mean, else None."""
     with np.errstate(all="ignore"):  # a sound that is not finite keeps its mean, which is not finite either
-        energies = np.einsum("sc,sc->c", sound, sound)
-        total = _total(sound)
-        canceled = np.dot(total, total) < CANCELED * energies.sum()
-    return int(energies.argmax()) if canceled else None
+        columns = [np.ascontiguousarray(sound[:, channel]) for channel in range(sound.shape[1])]
+        energies = [float(column @ column) for column in columns]
+        total = sum(columns[1:], columns[0])
+        canceled = float(total @ total) < CANCELED * sum(energies)
+    return int(np.argmax(energies)) if canceled else None
 
 
 def _total(sound: np.ndarray) -> np.ndarray:

@@ -145,6 +145,7 @@ def _resampled(frames: Sequence[av.AudioFrame], rate: int, channels: int) -> lis
 def _to_int16(samples: np.ndarray) -> np.ndarray:
     """Floats with full scale at 1 scaled to 16-bit integers, in place; NaN becomes silence."""
     np.multiply(samples, FULL_SCALE, out=samples)
-    np.nan_to_num(samples, copy=False)
+    if not np.isfinite(samples).all():
+        np.nan_to_num(samples, copy=False)
     np.rint(samples, out=samples)
     return np.clip(samples, -FULL_SCALE, FULL_SCALE - 1, out=samples)
