@@ -3,9 +3,9 @@
 reads   evaluate.<benchmark>.data_dir     the benchmark in its official layout
         evaluate.<benchmark>.encoder      a folder of encoders, or models/descriptor
         evaluate.<benchmark>.annotations  if the benchmark uses clips of the corpus
-writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; also clips_hash, of the list of
-        clips that the encoder was trained on, and items_hash, of the list of test items. A benchmark that requires
-        annotations which the corpus lacks has 0 clips and no scores
+writes  metrics/<benchmark>.json, metrics/<benchmark>_classes.csv; also `dataset` if the data are rendered,
+        clips_hash, of the list of clips that the encoder was trained on, and items_hash, of the list of test items. A
+        benchmark that requires annotations which the corpus lacks has 0 clips and no scores
         data/predictions/<benchmark>/confusion.csv, each item with its class and the predicted one, for sun (on pool5),
         esc50 and dcase; empty for the others, which do not predict one class
         data/predictions/<benchmark>/items.csv, the scores of single items, a column per metric, if it is their mean
@@ -27,7 +27,7 @@ from earshot.evaluation.benchmark import (
     Context,
     NotApplicable,
     Result,
-    is_sample,
+    is_rendered_data,
     rendered_name,
     write_predictions,
 )
@@ -77,7 +77,7 @@ def main(run: StageContext[EvaluateParams]) -> str:
         result = Result({"clips": 0}, [], f"{name} is not measured", str(reason), [])
     if not result.learned:
         run.clips_hash = None
-    rendered = is_sample(group.data_dir)
+    rendered = is_rendered_data(group.data_dir, run.params.corpus.clips, run.params.corpus.manifest)
     data = {"dataset": rendered_name(benchmark.title, rendered)} if rendered else {}
     run.write_metrics(name, data | result.metrics | {"items": len(result.items), "items_hash": list_hash(result.items)})
     run.write_plot(f"{name}_classes", result.classes)

@@ -9,7 +9,7 @@ import pytest
 from earshot.benchmarks import voc
 from earshot.core.errors import EarshotError
 from earshot.core.registry import find_all, names
-from earshot.evaluation.benchmark import Result, read_item_scores, write_predictions
+from earshot.evaluation.benchmark import Result, is_rendered_data, read_item_scores, write_predictions
 
 BENCHMARKS = names("earshot.benchmarks")
 
@@ -50,6 +50,20 @@ def test_scores_of_items_are_written_and_read_for_a_paired_test(tmp_path):
     (tmp_path / "items.csv").write_text("accuracy\nhigh\n")
     with pytest.raises(EarshotError, match=r"items.csv: cannot be read .*run the stage evaluate again"):
         read_item_scores(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "clips", "manifest", "rendered"),
+    [
+        ("data/sample/VOCdevkit", "videos", "manifests/a.json", True),
+        ("VOCdevkit", "data/clips", "data/sample/corpus", False),
+        ("data/scenes", "data/clips", "data/sample/corpus", True),
+        ("data/scenes", "data/clips", "manifests/a.json", False),
+        ("data/scenes", "videos", "data/sample/corpus", False),
+    ],
+)
+def test_data_of_the_sample_and_scenes_of_its_clips_are_rendered(data_dir, clips, manifest, rendered):
+    assert is_rendered_data(data_dir, clips, manifest) is rendered
 
 
 def test_voc_is_displayed_as_the_papers_have_it():

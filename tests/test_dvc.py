@@ -63,6 +63,12 @@ def test_an_edit_of_all_code_fetches_nothing_again(repository):
 
 
 @pytest.mark.slow
+def test_every_benchmark_of_the_rendered_world_says_so(repository):
+    for stage in (*OF_IMAGES, *OF_PAIRS, "evaluate@esc50"):
+        assert repository.metrics(stage.partition("@")[2])["dataset"].startswith("rendered "), stage
+
+
+@pytest.mark.slow
 def test_a_file_of_weights_may_be_absent(repository):
     assert not stages_run(repository.dvc("exp", "run", "-S", "pretrain.weights=none"))
 

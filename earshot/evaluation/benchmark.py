@@ -27,6 +27,7 @@ DRAWS_FILE = "draws.csv"  # the same for scores that are no means of items: the 
 PROBES = "earshot.evaluation.probes"
 PLAIN_PROBE = "svm"  # its scores have plain names, such as map_pool5; those of another end in its name: map_pool5_knn
 SAMPLE = "data/sample/"  # the folder of the rendered corpus and datasets
+DOWNLOADED, SCENES = "data/clips", "data/scenes"  # the clips of a manifest, and what the corpus's clips became
 # Rows of a table of scores, and the prefixes of their metrics.
 NETWORK_CONTROLS = {"wrong sound": "wrong_sound_", "random weights": "random_"}
 
@@ -165,6 +166,16 @@ class Benchmark(Display, Generic[P]):
 def is_sample(data_dir: str) -> bool:
     """Whether a folder of data lies in the rendered sample."""
     return data_dir.startswith(SAMPLE)
+
+
+def is_rendered_data(data_dir: str, clips: str, manifest: str) -> bool:
+    """Whether a benchmark measures on the sample: on its datasets, or on clips of its corpus.
+
+    Args:
+        data_dir: of the benchmark.
+        clips, manifest: of the corpus, the parameters `corpus.clips` and `corpus.manifest`.
+    """
+    return is_sample(manifest if data_dir == SCENES and clips == DOWNLOADED else data_dir)
 
 
 def rendered_name(name: str, rendered: bool) -> str:

@@ -21,10 +21,18 @@ class BenchmarkParams(Group):
     annotations: str
 
 
+class CorpusSource(Part):
+    """Where the clips come from, which says whether they are rendered."""
+
+    clips: str
+    manifest: str
+
+
 class EvaluateParams(Part):
     """What the stage evaluate reads; `evaluate` holds the group of the one benchmark that runs."""
 
     seed: Seed
+    corpus: CorpusSource
     evaluate: Part
 
 

@@ -13,11 +13,18 @@ from typing import Any
 from earshot.core.errors import EarshotError
 from earshot.core.json_files import parse_json
 from earshot.core.registry import find_all, names
-from earshot.evaluation.benchmark import BENCHMARK_FILE, PLAIN_PROBE, PROBES, Display, is_sample, rendered_name
+from earshot.evaluation.benchmark import (
+    BENCHMARK_FILE,
+    PLAIN_PROBE,
+    PROBES,
+    SCENES,
+    Display,
+    is_rendered_data,
+    rendered_name,
+)
 from earshot.results.trainings import group_of
 
 OWN, CHANCE = "sound", "chance"  # rows
-SCENES = "data/scenes"
 OTHER_PROBES = tuple(name for name in names(PROBES) if name != PLAIN_PROBE)  # endings of their scores' names
 
 
@@ -81,14 +88,12 @@ def displays_of(displays: Mapping[str, Display], params: Mapping[str, Any]) -> d
 
 
 def is_rendered(params: Mapping[str, Any], benchmark: str) -> bool:
-    """Whether a benchmark measures on the sample: on its datasets, or on clips of its corpus.
+    """Whether a benchmark measures on the sample, by all parameters of a run, by dotted name.
 
-    `params` are all parameters of a run, by dotted name. A training (pretrain) counts as a benchmark on clips.
+    A training (pretrain) counts as a benchmark on clips.
     """
     data = str(params.get(f"{group_of(benchmark)}.data_dir", SCENES))
-    if data == SCENES and params.get("corpus.clips") == "data/clips":
-        data = str(params.get("corpus.manifest"))
-    return is_sample(data)
+    return is_rendered_data(data, str(params.get("corpus.clips")), str(params.get("corpus.manifest")))
 
 
 def _named(display: Display, rendered: bool) -> Display:
