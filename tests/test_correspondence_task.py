@@ -422,7 +422,8 @@ SOUND_BYTES = 2 * 4000 * 4  # of Comparing, two channels of float32
 def test_a_sound_is_decoded_once_and_is_the_same(scenes, monkeypatch):
     decoded = []
     monkeypatch.setattr(
-        "earshot.scenes.clips.sound_slice", lambda *a, **how: decoded.append(a) or sound_slice(*a, **how)
+        "earshot.scenes.clips.sound_slice",
+        lambda flac, start, **how: decoded.append((bytes(flac), start)) or sound_slice(flac, start, **how),
     )
     task, fresh = task_of(scenes), [batch_of(task_of(scenes), number).sounds for number in range(12)]
     decoded.clear()

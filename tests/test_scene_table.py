@@ -15,6 +15,7 @@ from earshot.labels.texton_histograms import write_histograms
 from earshot.labels.textons import Textons
 from earshot.networks.crops import crop_frames
 from earshot.scenes.annotations import read_annotations
+from earshot.scenes.arrow import binary_column, bytes_in, list_column, lists_of_bytes_in
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.clips import InputSpec, Sampling, clips_of
 from earshot.scenes.duplicates import read_corpus
@@ -63,6 +64,27 @@ def test_clips_are_selected_by_name_in_the_order_of_the_table(scenes):
 def test_frames_are_taken_by_row_and_moment(scenes):
     table = next(read_scenes(scenes / "00000.parquet", ["frames"]))
     assert list(frames_in(table, np.array([5, 0, 1]), np.array([2, 0, 1]))) == [gray_jpeg(n) for n in (30, 10, 20)]
+
+
+@pytest.mark.parametrize(("split", "kind"), [("train", memoryview), ("test", bytes)])
+def test_few_clips_of_a_row_group_do_not_keep_the_others_in_memory(scenes, split, kind):
+    """A third of each row group is of the test split; the others are read without a copy."""
+    read = [clip for group in clips_of(scenes, SPEC, CENTERED, split=split) for clip in group.read()]
+    assert len(read) == sum(number % 3 == 0 for number in range(CLIPS + 5)) if split == "test" else len(read) > 20
+    for clip in read:
+        expected = scene(int(clip.clip_id.removeprefix("clip_")))
+        assert [bytes(frame) for frame in clip.frames] == expected.frames and bytes(clip.sound) == expected.sound
+        assert {type(each) for each in (*clip.frames, clip.sound)} == {kind}
+
+
+@pytest.mark.parametrize("cut", [slice(0, 9), slice(2, 7), slice(4, 4)])
+def test_bytes_and_lists_of_them_are_read_from_any_part_of_a_column(cut):
+    parts = [bytes([number]) * (number % 4) for number in range(9)]
+    texts, lists = binary_column(parts), list_column([3, 0, 2, 1, 0, 0, 2, 1, 0], binary_column(parts))
+    length = cut.stop - cut.start
+    for column in (texts.slice(cut.start, length), pa.chunked_array([texts[:3], texts[3:]])[cut]):
+        assert bytes_in(column, range(length)) == parts[cut]
+    assert lists_of_bytes_in(lists.slice(cut.start, length), range(length)) == lists.to_pylist()[cut]
 
 
 def moments_of(shard: Path) -> pa.Table:

@@ -26,7 +26,7 @@ MP3_RATES, MP3_RATE = (32_000, 44_100, 48_000), 48_000  # Hz: rates that are kep
 MP3_LEVEL = 0.885  # in libsndfile's range: 64 kbit/s
 
 
-def read_image(jpeg: bytes) -> Image.Image:
+def read_image(jpeg: bytes | memoryview) -> Image.Image:
     """An RGB image. Raises EarshotError for bytes that are not an image."""
     try:
         return Image.open(io.BytesIO(jpeg), formats=("JPEG", "PNG")).convert("RGB")
@@ -51,10 +51,10 @@ def png_of(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def smaller_jpeg(jpeg: bytes, longest: int = LONGEST_SIDE) -> bytes:
+def smaller_jpeg(jpeg: bytes | memoryview, longest: int = LONGEST_SIDE) -> bytes:
     """A JPEG, scaled down if a side has more than `longest` px, else unchanged. Raises as `read_image` does."""
     image = read_image(jpeg)
-    return jpeg if max(image.size) <= longest else jpeg_of(image, longest)
+    return bytes(jpeg) if max(image.size) <= longest else jpeg_of(image, longest)
 
 
 def graph_png(values: np.ndarray) -> bytes:

@@ -8,12 +8,13 @@ JPEG_START = b"\xff\xd8"
 RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-def decode_jpeg(data: bytes) -> np.ndarray:
+def decode_jpeg(data: bytes | memoryview) -> np.ndarray:
     """The pixels of a JPEG, uint8 (height, width, 3), as torchvision.io.decode_jpeg gives them.
 
     Raises ValueError for data that is no whole JPEG.
     """
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), RGB) if data.startswith(JPEG_START) else None
+    is_jpeg = bytes(data[: len(JPEG_START)]) == JPEG_START
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), RGB) if is_jpeg else None
     if pixels is None:
         raise ValueError(f"{len(data)} bytes are no whole JPEG")
     return pixels

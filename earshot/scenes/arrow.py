@@ -34,6 +34,27 @@ def list_column(lengths: Sequence[int], values: pa.Array) -> pa.Array:
     return pa.Array.from_buffers(pa.list_(values.type), len(lengths), [None, offsets], children=[values])
 
 
+def bytes_in(column: pa.Array | pa.ChunkedArray, places: Sequence[int]) -> list[memoryview]:
+    """The values of a column of bytes at these places, not copied: each keeps the whole column in memory.
+
+    A scalar of Arrow would copy its value twice.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # copies all
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1].tolist()
+    values = memoryview(b"" if data is None else data).toreadonly()
+    return [values[ends[place] : ends[place + 1]] for place in places]
+
+
+def lists_of_bytes_in(column: pa.Array | pa.ChunkedArray, places: Sequence[int]) -> list[list[memoryview]]:
+    """The lists of a column of lists of bytes at these places, as `bytes_in` gives their values."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    ends = column.offsets.to_numpy().tolist()
+    return [bytes_in(column.values, range(ends[place], ends[place + 1])) for place in places]
+
+
 def _variable(kind: pa.DataType, parts: Sequence[bytes]) -> pa.Array:
     offsets = _offsets([len(part) for part in parts])
     return pa.Array.from_buffers(kind, len(parts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(parts))])

@@ -1,6 +1,5 @@
 """Slices of sound: pieces of a given length, at the sample rate and with the channels that a network requires."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from earshot.core.channels import mix_channels
 from earshot.core.errors import EarshotError
 
 
-def sound_slice(flac: bytes, start: float, *, samples: int, rate: int, channels: int) -> np.ndarray:
+def sound_slice(flac: bytes | memoryview, start: float, *, samples: int, rate: int, channels: int) -> np.ndarray:
     """The sound from `start` seconds on: float32 (samples,) of the mixed channels, or (2, samples).
 
     Where two channels are requested, mono sound is copied to both. The slice is silent beyond the end of the sound.
@@ -26,7 +25,7 @@ def sound_slice(flac: bytes, start: float, *, samples: int, rate: int, channels:
         EarshotError: the bytes are not FLAC.
     """
     try:
-        with soundfile.SoundFile(io.BytesIO(flac)) as file:
+        with soundfile.SoundFile(pa.BufferReader(flac)) as file:
             file.seek(min(max(round(start * file.samplerate), 0), file.frames))
             audio = file.read(-(-samples * file.samplerate // rate) + 1, dtype="float32", always_2d=True)
             own_rate = file.samplerate

@@ -12,11 +12,13 @@ from earshot.core.errors import EarshotError
 from earshot.core.hashing import stable_hash
 from earshot.core.rng import generator
 from earshot.corpus.wrong_sound import derange_to_others, sounds_of_others
+from earshot.scenes.arrow import bytes_in, lists_of_bytes_in
 from earshot.scenes.audio_slices import sound_slice
 from earshot.scenes.table import RowGroup, SceneTable
 
 SOUND = ("duration", "sound")
-COLUMNS = ("clip_id", "group", *SOUND)
+COLUMNS = ("clip_id", "group", "duration")
+COPIED = 0.5  # share of a row group's clips; fewer are copied, so that they do not keep the others in memory
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class SceneClip:
     clip_id: str
     group: str
     duration: float
-    sound: bytes
-    frames: Sequence[bytes]
+    sound: bytes | memoryview
+    frames: Sequence[bytes | memoryview]
     times: Sequence[float]
-    sequence: Sequence[bytes] = ()
+    sequence: Sequence[bytes | memoryview] = ()
     sequence_rate: float = 0.0
 
 
@@ -160,16 +162,29 @@ class ClipRowGroup:
     def read(self) -> list[SceneClip]:
         """The clips, in order."""
         images = ("sequence", "sequence_rate") if self.sequence else ("frames", "times")
-        rows = audio = _rows(self.group, self.rows, [*COLUMNS, *images])
         if self.wrong_sounds:
-            audio = _rows(*self.wrong_sounds, SOUND)
+            rows, audio = _rows(self.group, self.rows, [*COLUMNS, *images]), _rows(*self.wrong_sounds, SOUND)
+        else:
+            rows = audio = _rows(self.group, self.rows, [*COLUMNS, "sound", *images])
         return [_clip(row, other) for row, other in zip(rows, audio, strict=True)]
 
 
 def _rows(group: RowGroup, rows: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """These rows of a row group; images and sounds are copied once, which `take` would do again."""
-    table = group.read(columns)
-    return [{name: table[name][row].as_py() for name in columns} for row in rows.tolist()]
+    """These rows of a row group; images and sounds are views of its memory, or copies if the rows are few."""
+    table, places = group.read(columns), rows.tolist()
+    few = len(places) < COPIED * len(table)
+    values: dict[str, list[Any]] = {}
+    for name in columns:
+        column = table[name]
+        if name == "sound":
+            views = bytes_in(column, places)
+            values[name] = [bytes(view) for view in views] if few else views
+        elif name in ("frames", "sequence"):
+            lists = lists_of_bytes_in(column, places)
+            values[name] = [[bytes(view) for view in views] for views in lists] if few else lists
+        else:
+            values[name] = [column[place].as_py() for place in places]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
 def _clip(row: dict[str, Any], audio: dict[str, Any]) -> SceneClip:

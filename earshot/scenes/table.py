@@ -30,6 +30,7 @@ from earshot.core.errors import EarshotError
 from earshot.core.files import shard_paths
 from earshot.core.messages import first_line
 from earshot.core.parquet import open_parquet
+from earshot.scenes.arrow import bytes_in
 
 SCHEMA = pa.schema(
     [
@@ -151,7 +152,7 @@ def frames_in(table: pa.Table, rows: np.ndarray, moments: np.ndarray) -> Iterato
     column = table["frames"]
     lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # copies all
     places = lists.offsets.to_numpy()[rows] + moments
-    return (lists.values[place].as_py() for place in places.tolist())
+    return map(bytes, bytes_in(lists.values, places.tolist()))
 
 
 @contextmanager
