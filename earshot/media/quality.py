@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
 from earshot.core.channels import channel_if_canceled
 from earshot.corpus.ledger import Refusal
@@ -100,8 +99,7 @@ def _spectra(samples: np.ndarray, starts: np.ndarray, window: np.ndarray) -> np.
     mono = pieces[:, :, 0].astype(np.float32)
     if pieces.shape[2] == 2:
         mono += pieces[:, :, 1]
-    mono *= window
-    return scipy.fft.rfft(mono)  # all rows at once, which numpy transforms one by one
+    return np.fft.rfft(mono * window)
 
 
 def image_print(images: np.ndarray) -> bytes:
