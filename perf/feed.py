@@ -156,8 +156,8 @@ def bytes_of(stage: str, task: Any, batches: int) -> Bytes:
             jpegs += [jpeg for jpeg, _ in task.training[number]]
         else:
             clips = [clip for clip, _ in task.training[number]]
-            jpegs += [clip.frames[number % len(clip.frames)] for clip in clips]
-            sounds += [(clip.sound, max(clip.duration - task.spec.seconds, 0) / 2) for clip in clips]
+            jpegs += [bytes(clip.frames[number % len(clip.frames)]) for clip in clips]
+            sounds += [(bytes(clip.sound), max(clip.duration - task.spec.seconds, 0) / 2) for clip in clips]
     boxes = task.augmentation.draw(len(jpegs), np.random.default_rng(0)).boxes
     images = [(jpeg, _part(jpeg, None if boxes is None else boxes[n])) for n, jpeg in enumerate(jpegs)]
     size, (samples, rate) = task.encoder.image_size, (0, 1)
